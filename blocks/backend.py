@@ -1,0 +1,128 @@
+"""The local SageMaker as seen from a block: started by subprocess, reached over loopback, walled off from AWS.
+
+Not an import of `local_sagemaker`: it is a service with a life of its own, and a test that talks to it compares two
+readings of AWS's documents instead of one with itself. May be imported by `blocks.project` only.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import boto3
+import botocore.session
+
+from blocks.errors import BackendNotRunning, LoopbackOnly
+
+ACCOUNT = "123456789012"
+REGION = "us-east-1"
+BUCKET = "local-sagemaker"
+ROLE = f"arn:aws:iam::{ACCOUNT}:role/local-sagemaker"
+IMAGE = "local/python"
+
+_START_SECONDS = 60
+
+Run = Callable[[Sequence[str]], "subprocess.CompletedProcess[str]"]
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A running local SageMaker: where it answers and where its data lies."""
+
+    endpoint: str
+    home: Path
+
+
+def default_home() -> Path:
+    """Return the data directory of the local SageMaker: `LOCAL_SAGEMAKER_HOME`, else one per user."""
+    named = os.environ.get("LOCAL_SAGEMAKER_HOME")
+    return Path(named) if named else Path.home() / ".local" / "share" / "local-sagemaker"
+
+
+def run_command(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Run a command with its output captured and no standard input."""
+    return subprocess.run(  # an absolute interpreter and our own arguments
+        command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=_START_SECONDS, check=False
+    )
+
+
+def ensure_backend(home: Path, run: Run = run_command) -> Backend:
+    """Start the local SageMaker whose data lies in `home`, or find it running.
+
+    Args:
+        home: The data directory; made where it is missing.
+        run: How a command is run; a test gives its own.
+
+    Raises:
+        BackendNotRunning: It did not come up; the message has the last lines of its log.
+    """
+    command = [sys.executable, "-m", "local_sagemaker", "up", "--json", "--home", str(home)]
+    try:
+        done = run(command)
+    except subprocess.TimeoutExpired as error:
+        raise _not_running(home, f"no answer within {error.timeout:.0f} s") from error
+    if done.returncode != 0:
+        raise _not_running(home, (done.stderr or done.stdout).strip())
+    answer = json.loads(done.stdout.strip().splitlines()[-1])
+    return Backend(endpoint=answer["endpoint"], home=home)
+
+
+def _not_running(home: Path, why: str) -> BackendNotRunning:
+    return BackendNotRunning(
+        f"The local SageMaker with its data in {home.absolute()} does not run: {why}",
+        fix=f"look at `python -m local_sagemaker status --home {home}`; `… up` starts it, `… reset` begins anew.",
+    )
+
+
+def isolated_session(region: str) -> boto3.Session:
+    """Return a session that reads nothing of the user's AWS configuration.
+
+    An `AWS_PROFILE` that names an SSO profile, or none that exists, must neither break a local run nor lend it
+    credentials (botocore reads the profile even when keys are given).
+    """
+    nothing = os.devnull
+    core = botocore.session.Session(
+        session_vars={
+            "profile": (None, None, None, None),
+            "config_file": (None, None, nothing, None),
+            "credentials_file": (None, None, nothing, None),
+        }
+    )
+    return boto3.Session(
+        aws_access_key_id="local",
+        aws_secret_access_key="local",  # noqa: S106 - any key is accepted there
+        region_name=region,
+        botocore_session=core,
+    )
+
+
+def wall_off(client: Any) -> None:
+    """Make a client refuse every request that would leave this machine."""
+    client.meta.events.register_first("before-send", _refuse_foreign_host)
+
+
+def _refuse_foreign_host(request: Any, **_: Any) -> None:
+    host = urlsplit(request.url).hostname or ""
+    if not is_loopback(host):
+        raise LoopbackOnly(
+            f"A local project was about to send a request to {host!r}; local projects never leave this machine.",
+            fix="name a project block for AWS if you meant AWS; else unset variables such as AWS_ENDPOINT_URL.",
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host name or address is this machine's own loopback."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,285 @@
+"""`SageMakerProject`: a namespace in a bucket, with the account it lives in and the defaults of its tasks.
+
+A Prefect block, so that one flow runs in dev, on stage or on a laptop by naming another block. It holds configuration
+and hands out AWS clients; it knows nothing of tasks.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, cast
+
+from botocore.config import Config
+from prefect.blocks.core import Block
+from prefect_aws import AwsCredentials
+from pydantic import AfterValidator, Field, PrivateAttr, StringConstraints, field_validator, model_validator
+from typing_extensions import Self
+
+from blocks import backend
+from blocks.errors import BlockNotFound
+
+_ARN = r"arn:aws[a-z\-]*"
+_TAG_KEY, _TAG_VALUE = 128, 256
+
+BucketName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9]$")]
+ProjectName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._\-]{0,62}$")]
+RoleName = Annotated[
+    str, StringConstraints(pattern=rf"^({_ARN}:iam::\d{{12}}:role/)?[A-Za-z0-9_+=,.@\-/]+$", max_length=600)
+]
+KmsKey = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9:/_\-]+$", max_length=2048)]
+PolicyArn = Annotated[str, StringConstraints(pattern=rf"^{_ARN}:iam::(\d{{12}}|aws):policy/.+$")]
+AccountId = Annotated[str, StringConstraints(pattern=r"^\d{12}$")]
+SubnetId = Annotated[str, StringConstraints(pattern=r"^subnet-[0-9a-zA-Z]+$")]
+SecurityGroupId = Annotated[str, StringConstraints(pattern=r"^sg-[0-9a-zA-Z]+$")]
+InstanceType = Annotated[str, StringConstraints(pattern=r"^ml\.[a-z0-9\-]+\.[a-z0-9\-]+$")]
+
+
+def _clean_prefix(prefix: str) -> str:
+    parts = [part for part in prefix.split("/") if part]
+    if ".." in parts or "." in parts:
+        raise ValueError("a prefix is a plain path inside the bucket, without '.' and '..'")
+    return "/".join(parts)
+
+
+class SageMakerProject(Block):
+    """A project: where its data lies in S3, in which account its jobs run, and what they run on.
+
+    Args:
+        bucket: The S3 bucket of the project; it must exist and belong to you.
+        project: The project's name: the folder of its tasks.
+
+    Example:
+        Load a stored project and run a step of it:
+        ```python
+        from blocks import SageMakerProject
+        from tasks_lib import sagemaker_tasks
+
+        project = SageMakerProject.load("BLOCK_NAME")
+        sm = sagemaker_tasks(project)
+        ```
+    """
+
+    _block_type_name: ClassVar[str] = "SageMaker Project"
+    _block_type_slug: ClassVar[str] = "sagemaker-project"
+    _logo_url: ClassVar[Any] = (
+        "https://cdn.sanity.io/images/3ugk85nk/production/d74b16fe84ce626345adf235a47008fea2869a60-225x225.png"
+    )
+    _documentation_url: ClassVar[Any] = "https://docs.aws.amazon.com/sagemaker/latest/dg/whatis.html"
+
+    project: ProjectName = Field(
+        title="Project",
+        description="Name of the project: the folder of its tasks, and part of what makes its jobs its own.",
+    )
+    bucket: BucketName = Field(title="Bucket", description="S3 bucket that holds the project's data.")
+    prefix: Annotated[str, AfterValidator(_clean_prefix)] = Field(
+        default="", title="Prefix", description="Path inside the bucket, in front of the project's name."
+    )
+    region: str | None = Field(
+        default=None,
+        title="Region",
+        description="AWS region of the jobs; by default that of the credentials.",
+        pattern=r"^[a-z]{2}(-[a-z]+)+-\d$",
+    )
+    role: RoleName | None = Field(
+        default=None,
+        title="Execution role",
+        description="IAM role (ARN or name) that the jobs assume; by default one with the least rights is made.",
+    )
+    credentials: AwsCredentials = Field(
+        default_factory=AwsCredentials,
+        title="AWS credentials",
+        description="How to reach AWS: keys, profile, endpoint, and a role to assume with its external id.",
+    )
+    image: str | None = Field(
+        default=None, title="Image", description="Container image of tasks that name none (registry/name:tag)."
+    )
+    instance_type: InstanceType = Field(
+        default="ml.m5.large", title="Instance type", description="Instance type of tasks that name none."
+    )
+    instance_count: int = Field(
+        default=1, ge=1, le=100, title="Instance count", description="Number of hosts of tasks that name none."
+    )
+    volume_size_gb: int = Field(
+        default=30, ge=1, le=16384, title="Volume size", description="Storage of each host in GB, for its input."
+    )
+    max_runtime_minutes: int = Field(
+        default=1440, ge=1, le=40320, title="Longest run", description="SageMaker stops a job after so many minutes."
+    )
+    spot: bool = Field(
+        default=True,
+        title="Spot instances",
+        description="Train on spot instances: cheaper, and resumed from the state directory when interrupted.",
+    )
+    subnets: list[SubnetId] = Field(
+        default_factory=list, max_length=16, title="Subnets", description="Subnets of your VPC in which the jobs run."
+    )
+    security_group_ids: list[SecurityGroupId] = Field(
+        default_factory=list,
+        max_length=5,
+        title="Security groups",
+        description="Security groups of the jobs in your VPC.",
+    )
+    volume_kms_key: KmsKey | None = Field(
+        default=None, title="KMS key of volumes", description="KMS key (id, ARN or alias) for the hosts' storage."
+    )
+    output_kms_key: KmsKey | None = Field(
+        default=None,
+        title="KMS key of outputs",
+        description="KMS key (id, ARN or alias) for what the jobs write to S3.",
+    )
+    network_isolation: bool = Field(
+        default=False, title="Network isolation", description="Cut the containers off from every network."
+    )
+    encrypt_between_containers: bool = Field(
+        default=False,
+        title="Encryption between containers",
+        description="Encrypt the traffic between the hosts of one job.",
+    )
+    tags: dict[str, str] = Field(
+        default_factory=dict, max_length=30, title="Tags", description="Tags on every job, for bills and policies."
+    )
+    expected_bucket_owner: AccountId | None = Field(
+        default=None,
+        title="Bucket owner",
+        description="Account id that must own the bucket; S3 refuses a bucket of somebody else.",
+    )
+    permissions_boundary: PolicyArn | None = Field(
+        default=None,
+        title="Permissions boundary",
+        description="ARN of the policy that bounds the role which is made where none is given.",
+    )
+    local_home: Path | None = Field(
+        default=None,
+        title="Local SageMaker",
+        description="Data directory of a SageMaker on this machine to run on, instead of AWS.",
+    )
+
+    _clients: dict[str, Any] = PrivateAttr(default_factory=dict)
+    _lock: Any = PrivateAttr(default_factory=threading.RLock)
+    _backend: backend.Backend | None = PrivateAttr(default=None)
+
+    @field_validator("tags")
+    @classmethod
+    def _check_tags(cls, tags: dict[str, str]) -> dict[str, str]:
+        """Refuse what AWS would refuse on every job (API reference of Tag)."""
+        for key, value in tags.items():
+            if not 1 <= len(key) <= _TAG_KEY or len(value) > _TAG_VALUE or key.lower().startswith("aws:"):
+                raise ValueError(
+                    f"tag {key!r}: a key has 1 to {_TAG_KEY} characters and no 'aws:' in front, "
+                    f"a value at most {_TAG_VALUE} characters"
+                )
+        return tags
+
+    @model_validator(mode="after")
+    def _check_vpc(self) -> Self:
+        if bool(self.subnets) != bool(self.security_group_ids):
+            raise ValueError("a VPC needs both subnets and security groups (VpcConfig)")
+        return self
+
+    @classmethod
+    def local(cls, name: str = "local", *, home: Path | str | None = None, **fields: Any) -> Self:
+        """Return a project on this machine, with no AWS account: a local SageMaker really runs its jobs.
+
+        Args:
+            name: The project's name.
+            home: Where the data lies; default `LOCAL_SAGEMAKER_HOME`, else `~/.local/share/local-sagemaker`.
+            **fields: Any other field of the block.
+        """
+        given: dict[str, Any] = {
+            "bucket": backend.BUCKET,
+            "region": backend.REGION,
+            "role": backend.ROLE,
+            "image": backend.IMAGE,
+            "local_home": Path(home or backend.default_home()).absolute(),
+        }
+        return cls(project=name, **(given | fields))
+
+    @classmethod
+    def named(cls, project: str | SageMakerProject) -> SageMakerProject:
+        """Return the project of a name: `local` is the project on this machine, any other a saved block.
+
+        Raises:
+            BlockNotFound: No block is saved under that name.
+        """
+        if isinstance(project, SageMakerProject):
+            return project
+        if project == "local":
+            return cls.local()
+        try:
+            # `_sync`: inside an async flow `load` would answer with a coroutine.
+            return cast("SageMakerProject", cls.load(project, _sync=True))  # type: ignore[call-arg]
+        except ValueError as error:  # what `Block.load` raises for an unknown document
+            raise BlockNotFound(
+                f"No SageMakerProject block is saved as {project!r}.",
+                fix=f"save one with SageMakerProject(project=…, bucket=…).save({project!r}), "
+                "or name 'local' for a project on this machine.",
+            ) from error
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the jobs run on this machine."""
+        return self.local_home is not None
+
+    @property
+    def key_prefix(self) -> str:
+        """The project's folder in its bucket, ending in `/`."""
+        return f"{self.prefix}/{self.project}/" if self.prefix else f"{self.project}/"
+
+    @property
+    def uri(self) -> str:
+        """The project's folder as an S3 URI, ending in `/`."""
+        return f"s3://{self.bucket}/{self.key_prefix}"
+
+    def client(self, service: str) -> Any:
+        """Return the boto3 client of an AWS service, made once.
+
+        Clients are safe for threads; making one is not, hence the lock. Few and standard retries: what a throttled or
+        lost call means is decided where its meaning is known, in `tasks_lib`.
+        """
+        with self._lock:
+            if service not in self._clients:
+                self._clients[service] = self._local_client(service) if self.is_local else self._aws_client(service)
+            return self._clients[service]
+
+    @property
+    def region_name(self) -> str:
+        """The region in which the jobs run."""
+        return str(self.client("s3").meta.region_name)
+
+    def forget_clients(self) -> None:
+        """Drop all clients, so that the next ones are made from fresh credentials and a running backend."""
+        with self._lock:
+            self._clients.clear()
+            self._backend = None
+
+    def _aws_client(self, service: str) -> Any:
+        parameters = self.credentials.aws_client_parameters.get_params_override()
+        config = parameters.pop("config", None) or Config()
+        region = self.region or self.credentials.region_name
+        session = self.credentials.get_boto3_session()
+        return session.client(service, region_name=region, config=_config(service).merge(config), **parameters)
+
+    def _local_client(self, service: str) -> Any:
+        endpoint = self._running_backend().endpoint
+        session = backend.isolated_session(self.region or backend.REGION)
+        client = session.client(service, endpoint_url=endpoint, config=_config(service))
+        backend.wall_off(client)
+        if service == "s3":
+            # Nobody makes buckets on a laptop by hand. In us-east-1 making one's own again is no error.
+            client.create_bucket(Bucket=self.bucket)
+        return client
+
+    def _running_backend(self) -> backend.Backend:
+        if self._backend is None:
+            assert self.local_home is not None
+            self._backend = backend.ensure_backend(self.local_home)
+        return self._backend
+
+
+def _config(service: str) -> Config:
+    """AWS advises path-style nowhere but on endpoints that are no AWS; `auto` addressing finds that out by itself."""
+    pool = 64 if service == "s3" else 16
+    return Config(
+        max_pool_connections=pool, retries={"mode": "standard", "max_attempts": 5}, user_agent_extra="prefect-sagemaker"
+    )
