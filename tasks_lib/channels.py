@@ -1,0 +1,156 @@
+"""Channels: what a task reads, as its author writes it. Pure.
+
+A channel's source is a local path, an S3 URI, or an output of another task: its future, its result, or its name.
+Dataclasses, because Prefect resolves futures inside dataclasses and so draws the edges of the graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from tasks_lib.errors import InvalidInput
+from tasks_lib.status import JobKind
+
+Distribution = Literal["FullyReplicated", "ShardedByS3Key"]
+OutputName = Literal["model", "output", "state", "source"]
+
+OUTPUTS: dict[JobKind, tuple[OutputName, ...]] = {
+    "training": ("model", "output", "state", "source"),
+    "processing": ("output", "state", "source"),
+}
+DEFAULT_OUTPUT: dict[JobKind, OutputName] = {"training": "model", "processing": "output"}
+TARBALLS: dict[JobKind, tuple[OutputName, ...]] = {"training": ("model", "output", "source"), "processing": ("source",)}
+
+
+@dataclass(frozen=True)
+class Channel:
+    """An input from a local path or an S3 URI.
+
+    Args:
+        source: A file or directory of this machine, or `s3://bucket/prefix`.
+        distribution: `FullyReplicated` gives each host everything; `ShardedByS3Key` gives host i of n the objects
+            i, i + n, … in the order of their keys.
+        subdir: A directory below the source to read instead of all of it.
+    """
+
+    source: str | Path
+    distribution: Distribution = "FullyReplicated"
+    subdir: str = ""
+
+    @property
+    def is_s3(self) -> bool:
+        """Whether the source lies in S3."""
+        return str(self.source).startswith("s3://")
+
+
+@dataclass(frozen=True)
+class TaskOutput:
+    """An input from another task's output; made by `output_of`."""
+
+    source: Any
+    output: OutputName | None = None
+    subdir: str = ""
+    extract: bool = False
+    distribution: Distribution = "FullyReplicated"
+    project: str | None = None
+
+
+def output_of(
+    source: Any,
+    output: OutputName | None = None,
+    *,
+    subdir: str = "",
+    extract: bool = False,
+    distribution: Distribution = "FullyReplicated",
+    project: str | None = None,
+) -> TaskOutput:
+    """Use what another task left as an input.
+
+    Args:
+        source: The other task: its future, its `JobResult`, or its name.
+        output: `model`, `output`, `state` or `source`; by default a training task's model, a processing task's output.
+        subdir: A directory inside the output. Inside a tarball it needs `extract`.
+        extract: Unpack `model.tar.gz` and the like before the code starts.
+        distribution: See `Channel`.
+        project: The project of a task given by name, when it is another one of the same bucket and prefix.
+
+    Raises:
+        InvalidInput: The output is of no known kind, or a project is given for something that is no name.
+    """
+    if output is not None and output not in get_args(OutputName):
+        raise InvalidInput(f"There is no output {output!r}.", fix=f"use one of {', '.join(get_args(OutputName))}.")
+    if project is not None and not isinstance(source, str):
+        raise InvalidInput(
+            f"output_of(…, project={project!r}) needs a task's name, not a {type(source).__name__}.",
+            fix="leave the project out: a future or a result knows its own.",
+        )
+    return TaskOutput(source, output, _clean_subdir(subdir), extract, distribution, project)
+
+
+def as_channel(name: str, value: Any) -> Channel | TaskOutput:
+    """Return the channel that an entry of `inputs` means.
+
+    Raises:
+        InvalidInput: The value is no path, no URI and no output, its distribution is unknown, or its `subdir` climbs.
+    """
+    channel = Channel(value) if isinstance(value, (str, Path)) else value
+    if not isinstance(channel, (Channel, TaskOutput)) or not _is_readable(channel):
+        raise InvalidInput(
+            f"Input {name!r} is a {type(value).__name__}, not something to read.",
+            fix="give a local path, an s3:// URI, Channel(path, distribution=…), or output_of(task).",
+        )
+    if channel.distribution not in get_args(Distribution):
+        raise InvalidInput(
+            f"Input {name!r} has the distribution {channel.distribution!r}.",
+            fix=f"use one of {', '.join(get_args(Distribution))}.",
+        )
+    return replace(channel, subdir=_clean_subdir(channel.subdir))
+
+
+def as_channels(inputs: Mapping[str, Any] | None) -> dict[str, Channel | TaskOutput]:
+    """Return all channels of a task by name."""
+    return {name: as_channel(name, value) for name, value in (inputs or {}).items()}
+
+
+def output_place(name: str, wanted: TaskOutput, kind: JobKind, outputs: Mapping[str, str]) -> tuple[OutputName, str]:
+    """Return which output of a completed job a channel reads, and its URI.
+
+    A directory is addressed with its `subdir` and a `/` at the end; a tarball as the object itself, its `subdir` being
+    found after the unpacking.
+
+    Raises:
+        InvalidInput: That kind of job has no such output, or a `subdir` is asked of a packed tarball.
+    """
+    output = wanted.output or DEFAULT_OUTPUT[kind]
+    if output not in outputs:
+        raise InvalidInput(
+            f"Input {name!r} asks for the {output!r} of a {kind} task that has none.",
+            fix=f"use one of {', '.join(sorted(outputs))}.",
+        )
+    packed = output in TARBALLS[kind]
+    if packed and wanted.subdir and not wanted.extract:
+        raise InvalidInput(
+            f"Input {name!r} asks for {wanted.subdir!r} inside {outputs[output]}, which is packed.",
+            fix="add extract=True.",
+        )
+    if wanted.extract and not packed:
+        raise InvalidInput(
+            f"Input {name!r} asks to unpack the {output!r} of a {kind} task, which is a directory.",
+            fix="leave extract out.",
+        )
+    subdir = f"{wanted.subdir}/" if wanted.subdir and not packed else ""
+    return output, outputs[output] + subdir
+
+
+def _is_readable(channel: Channel | TaskOutput) -> bool:
+    return isinstance(channel, TaskOutput) or isinstance(channel.source, (str, Path))
+
+
+def _clean_subdir(subdir: str) -> str:
+    parts = [part for part in subdir.split("/") if part]
+    if ".." in parts or "." in parts:
+        raise InvalidInput(f"The subdir {subdir!r} leaves its output.", fix="give a plain path below the output.")
+    return "/".join(parts)

@@ -1,0 +1,92 @@
+"""The decision: skip, attach, record, run, or spend the attempt first. Pure: a function of what was read.
+
+Two questions in this order. The ledger and S3 are asked first, because a skip must cost no SageMaker call; then
+SageMaker is asked about the one name that this work would have.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Literal
+
+from tasks_lib.jobs import Job
+from tasks_lib.ledger import Entry, SpentBecause
+from tasks_lib.status import Phase
+
+Rerun = Literal["when_changed", "if_incomplete", "always"]
+
+
+class Action(Enum):
+    """What to do next."""
+
+    SKIP = "skip"
+    ASK = "ask SageMaker"
+    CREATE = "create"
+    ATTACH = "attach"
+    RECORD = "record"
+    SPEND = "spend"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What to do next, and for `SPEND` why the attempt is over."""
+
+    action: Action
+    because: SpentBecause | None = None
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Whether what a completed attempt left is still there.
+
+    Args:
+        outputs: Its outputs are as it left them.
+        state: What it left in `state/` is still its own, or it left nothing there.
+    """
+
+    outputs: bool
+    state: bool
+
+
+def from_ledger(entry: Entry, kept: Kept | None, revoked: SpentBecause | None) -> Decision:
+    """Decide by the record alone.
+
+    Args:
+        entry: What the ledger says of the work.
+        kept: What is left of the completed attempt; `None` where none is completed.
+        revoked: Why a completed attempt does not count this time: `forced` or `clean_state`.
+    """
+    if entry.record is None or kept is None:
+        return Decision(Action.ASK)
+    if revoked:
+        return Decision(Action.SPEND, revoked)
+    if not kept.outputs:
+        return Decision(Action.SPEND, "outputs gone")
+    if not kept.state:
+        return Decision(Action.SPEND, "state changed")
+    return Decision(Action.SKIP)
+
+
+def from_job(job: Job | None, fingerprint: str, revoked: SpentBecause | None) -> Decision:
+    """Decide by what SageMaker knows of the current attempt's name.
+
+    A live attempt is attached to even when a run is forced: it is as fresh as one could be, and two live jobs of one
+    fingerprint would write to one place.
+
+    Args:
+        job: The job of that name, where there is one.
+        fingerprint: The work that is wanted.
+        revoked: As in `from_ledger`.
+    """
+    if job is None:
+        return Decision(Action.CREATE)
+    if job.fingerprint != fingerprint:
+        return Decision(Action.SPEND, "foreign job")
+    if job.phase is Phase.COMPLETED:
+        return Decision(Action.SPEND, revoked) if revoked else Decision(Action.RECORD)
+    if job.phase is Phase.FAILED:
+        return Decision(Action.SPEND, "failed")
+    if job.phase is Phase.STOPPED:
+        return Decision(Action.SPEND, "stopped")
+    return Decision(Action.ATTACH)

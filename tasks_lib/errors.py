@@ -1,0 +1,234 @@
+"""Every error of this product, in one tree.
+
+    PrefectSageMakerError                  (blocks.errors)
+    |-- BackendNotRunning                  (blocks.errors) the local SageMaker does not come up
+    |-- BlockNotFound                      (blocks.errors)
+    |-- LoopbackOnly                       (blocks.errors) a local project was about to leave this machine
+    |-- InvalidTask                        found before any job is made
+    |   |-- InvalidName
+    |   |-- MissingPath
+    |   |-- InvalidHyperparameter
+    |   |-- InvalidInput                   a channel that cannot be: unknown output, tarball with a subdir, …
+    |   |-- InvalidRequest                 botocore refuses the request that would be sent
+    |   |-- InputNotReady                  an input task has no completed job; with its state
+    |   `-- DuplicateTask                  one name, two kinds of work in one flow run
+    |-- ProjectError                       the project cannot be used
+    |   |-- NoCredentials
+    |   |-- BucketMissing
+    |   `-- WrongAccount
+    |-- ServiceError                       AWS refused or failed a call
+    |   |-- AccessDenied
+    |   |-- QuotaExceeded
+    |   |-- CapacityUnavailable
+    |   |-- Throttled
+    |   `-- ServiceFault
+    |-- JobError                           the job ended otherwise than well
+    |   |-- JobFailed
+    |   `-- JobStopped
+    |-- StateBusy                          other work holds the task's state directory
+    |-- InputsChanged                      an input changed while the job was reading it
+    |-- LedgerConflict                     a record was changed by somebody else, again and again
+    |-- LedgerDamaged                      a record cannot be read
+    `-- UnsafeArchive                      a tarball that would write outside its target
+
+`aws_errors.py` turns botocore's errors into these; nobody else does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from blocks import BackendNotRunning, BlockNotFound, LoopbackOnly, PrefectSageMakerError
+
+__all__ = [
+    "AccessDenied",
+    "BackendNotRunning",
+    "BlockNotFound",
+    "BucketMissing",
+    "CapacityUnavailable",
+    "DuplicateTask",
+    "InputNotReady",
+    "InputsChanged",
+    "InvalidHyperparameter",
+    "InvalidInput",
+    "InvalidName",
+    "InvalidRequest",
+    "InvalidTask",
+    "JobError",
+    "JobFailed",
+    "JobStopped",
+    "LedgerConflict",
+    "LedgerDamaged",
+    "LoopbackOnly",
+    "MissingPath",
+    "NoCredentials",
+    "PrefectSageMakerError",
+    "ProjectError",
+    "QuotaExceeded",
+    "ServiceError",
+    "ServiceFault",
+    "StateBusy",
+    "Throttled",
+    "UnsafeArchive",
+    "WrongAccount",
+]
+
+
+class InvalidTask(PrefectSageMakerError):
+    """A task that cannot run as it was written; no job was made and nothing is paid."""
+
+
+class InvalidName(InvalidTask):
+    """A name that SageMaker or S3 would refuse."""
+
+
+class MissingPath(InvalidTask):
+    """An entry point, a source directory or an input that is not there."""
+
+
+class InvalidHyperparameter(InvalidTask):
+    """A hyperparameter that SageMaker cannot carry."""
+
+
+class InvalidInput(InvalidTask):
+    """A channel that cannot be built."""
+
+
+class InvalidRequest(InvalidTask):
+    """The request to SageMaker does not validate against AWS's own model."""
+
+
+class InputNotReady(InvalidTask):
+    """An input task has no completed job."""
+
+
+class DuplicateTask(InvalidTask):
+    """The same task was called twice in one flow run with different work."""
+
+
+class ProjectError(PrefectSageMakerError):
+    """The project cannot be used as it is configured."""
+
+
+class NoCredentials(ProjectError):
+    """No AWS credentials were found, or they are incomplete."""
+
+
+class BucketMissing(ProjectError):
+    """The project's bucket does not exist."""
+
+
+class WrongAccount(ProjectError):
+    """The project belongs to another account or region."""
+
+
+class ServiceError(PrefectSageMakerError):
+    """AWS refused or failed a call.
+
+    Args:
+        message: What happened.
+        operation: AWS's name of the call, such as `CreateTrainingJob`.
+        code: AWS's error code.
+        fix: What to do.
+    """
+
+    def __init__(self, message: str, *, operation: str = "", code: str = "", fix: str = "") -> None:
+        super().__init__(message, fix=fix)
+        self.operation = operation
+        self.code = code
+
+
+class AccessDenied(ServiceError):
+    """The caller may not do this."""
+
+
+class QuotaExceeded(ServiceError):
+    """The account's quota is used up."""
+
+
+class CapacityUnavailable(ServiceError):
+    """AWS has no such instance free at the moment."""
+
+
+class Throttled(ServiceError):
+    """Too many requests, even after the client's own retries."""
+
+
+class ServiceFault(ServiceError):
+    """AWS failed on its side, or could not be reached."""
+
+
+class JobError(PrefectSageMakerError):
+    """A job ended otherwise than well. Its logs and its state can still be read.
+
+    Args:
+        message: What happened.
+        task: Name of the task.
+        job: Name of the job.
+        arn: ARN of the job.
+        reason: AWS's own words (`FailureReason`).
+        exit_code: Exit code of the container, where one is known.
+        host: The host that failed, such as `algo-2`, where one is known.
+        last_lines: The last lines of the job's log.
+        link: Where the job and its logs can be looked at.
+        fix: What to do.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        task: str,
+        job: str,
+        arn: str = "",
+        reason: str = "",
+        exit_code: int | None = None,
+        host: str | None = None,
+        last_lines: Sequence[str] = (),
+        link: str = "",
+        fix: str = "",
+    ) -> None:
+        super().__init__(message, fix=fix)
+        self.task, self.job, self.arn = task, job, arn
+        self.reason, self.exit_code, self.host = reason, exit_code, host
+        self.last_lines, self.link = tuple(last_lines), link
+
+    def __str__(self) -> str:
+        parts = [self.message]
+        if self.reason:
+            parts.append(f"SageMaker says: {self.reason}")
+        if self.last_lines:
+            parts.append("Last lines of the log:\n" + "\n".join(f"    {line}" for line in self.last_lines))
+        if self.link:
+            parts.append(f"Job and logs: {self.link}")
+        if self.fix:
+            parts.append(f"To resolve this: {self.fix}")
+        return "\n".join(parts)
+
+
+class JobFailed(JobError):
+    """The job's own code, or SageMaker, failed."""
+
+
+class JobStopped(JobError):
+    """The job was stopped before it was done: by somebody, or by its time limit. Never a success."""
+
+
+class StateBusy(PrefectSageMakerError):
+    """Another job, with other work, writes the task's state directory."""
+
+
+class InputsChanged(PrefectSageMakerError):
+    """An S3 input changed while the job was running, so its result belongs to no input that one could name."""
+
+
+class LedgerConflict(PrefectSageMakerError):
+    """A record in S3 kept changing under our hands."""
+
+
+class LedgerDamaged(PrefectSageMakerError):
+    """A record in S3 cannot be read."""
+
+
+class UnsafeArchive(PrefectSageMakerError):
+    """A tarball holds a member that would be written outside its target, or is no plain file; nothing was written."""

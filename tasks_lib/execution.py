@@ -1,0 +1,359 @@
+"""One call of a task, from its spec to its result: the only place where all the parts meet.
+
+Read it from top to bottom: prepare -> fingerprint -> decide -> create or attach -> wait -> record. What decides is a
+pure function of `completion.py`; what acts is one call of the part that owns it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal
+
+from blocks import SageMakerProject
+from tasks_lib.attendance import Attendance, metrics_from_log
+from tasks_lib.bundle import Source, bundle_digest, toolkit
+from tasks_lib.channels import Channel, TaskOutput
+from tasks_lib.completion import Action, Decision, Kept, Rerun, from_job, from_ledger
+from tasks_lib.diagnosis import job_error
+from tasks_lib.errors import InputsChanged, StateBusy
+from tasks_lib.fingerprint import Ingredients, fingerprint, ingredients
+from tasks_lib.flow_calls import check_call
+from tasks_lib.interest import Interest
+from tasks_lib.jobs import FINGERPRINT_VARIABLE, Job, Jobs
+from tasks_lib.lease import Holder, Lease
+from tasks_lib.ledger import Entry, Ledger, Record, SpentBecause
+from tasks_lib.metrics import MetricReader
+from tasks_lib.naming import job_name
+from tasks_lib.objects import Location, Objects
+from tasks_lib.project_file import check_home
+from tasks_lib.reasons import why
+from tasks_lib.resolve import Resolved, Resolver
+from tasks_lib.results import JobResult
+from tasks_lib.roles import role_arn
+from tasks_lib.run_context import MEANS_STOP, RunCancelled, RunContext
+from tasks_lib.shipment import Shipment
+from tasks_lib.spec import JobPlace, JobSpec, outputs_of, to_request
+from tasks_lib.status import Phase
+
+OnBusy = Literal["wait", "fail"]
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a caller wants beside the work itself.
+
+    Args:
+        rerun: `when_changed`, `if_incomplete` (by name alone) or `always`.
+        clean_state: Empty `state/` before the job, which does run again.
+        on_busy: Wait for the state directory, or fail at once, while other work writes it.
+    """
+
+    rerun: Rerun = "when_changed"
+    clean_state: bool = False
+    on_busy: OnBusy = "wait"
+
+
+class Execution:
+    """One call of a task.
+
+    Args:
+        project: Where.
+        spec: What.
+        source: The code; none where the image runs as it is.
+        inputs: Channels by name.
+        wish: How.
+        run: For whom.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        project: SageMakerProject,
+        spec: JobSpec,
+        *,
+        source: Source | None,
+        inputs: dict[str, Channel | TaskOutput],
+        wish: Wish,
+        run: RunContext,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.project, self.spec, self.source, self.inputs = project, spec, source, inputs
+        self.wish, self.run, self._clock = wish, run, clock
+        self._began = clock()
+        self.folder = Location(project.bucket, f"{project.key_prefix}{spec.task}/")
+        self.objects = Objects(project)
+        self.jobs = Jobs(project)
+        self.ledger = Ledger(self.objects, self.folder)
+
+    def result(self) -> JobResult:
+        """Return the task's result, running a job only if there is none yet."""
+        if self.wish.rerun == "if_incomplete" and not self._revoked and (record := self.ledger.latest()):
+            return self._skipped(record, "a completed job of that name is there")
+        check_call(self.run.flow_run, self.run.task_run, self.folder.uri, self.ingredients)
+        while True:
+            result = self._step()
+            if result is not None:
+                return result
+
+    def _step(self) -> JobResult | None:
+        """Look, decide, act; `None` means: look again."""
+        entry = self.ledger.entry(self.fingerprint)
+        revoked = None if entry.forced_by(self.run.flow_run) else self._revoked
+        decision, job = self._decide(entry, revoked)
+        if decision.action is Action.SKIP and entry.record:
+            return self._skipped(entry.record, "nothing changed")
+        if decision.because:
+            self.ledger.spend(self.fingerprint, entry.attempt, decision.because, self.run.flow_run)
+            return None
+        if job is None:
+            return self._create(entry)
+        if decision.action is Action.RECORD:
+            return self._completed(job, entry.attempt, "its job had completed without a record", None)
+        return self._attach(job, entry.attempt)
+
+    # -- prepare and decide ----------------------------------------------------------------------------------------
+
+    @cached_property
+    def resolved(self) -> Resolved:
+        """The inputs, found and listed."""
+        return Resolver(self.project, self.objects, self.jobs, self.folder, self._ledger_of).resolve(self.inputs)
+
+    @cached_property
+    def ingredients(self) -> Ingredients:
+        """What the fingerprint is made of."""
+        manifest = self.source.manifest if self.source else None
+        return ingredients(self.spec, manifest, self.resolved.channels, toolkit().contract)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The work."""
+        return fingerprint(self.ingredients)
+
+    def _ledger_of(self, task: str, project: str) -> Ledger:
+        prefix = f"{self.project.prefix}/" if self.project.prefix else ""
+        return Ledger(self.objects, Location(self.project.bucket, f"{prefix}{project}/{task}/"))
+
+    @property
+    def _revoked(self) -> SpentBecause | None:
+        if self.wish.clean_state:
+            return "clean_state"
+        return "forced" if self.wish.rerun == "always" or self.run.refresh else None
+
+    def _decide(self, entry: Entry, revoked: SpentBecause | None) -> tuple[Decision, Job | None]:
+        kept = self._kept(entry.record) if entry.record else None
+        decision = from_ledger(entry, kept, revoked)
+        if decision.action is not Action.ASK:
+            return decision, None
+        job = self.jobs.describe(self.spec.kind, self._job_name(entry.attempt))
+        return from_job(job, self.fingerprint, revoked), job
+
+    def _kept(self, record: Record) -> Kept:
+        outputs = self.objects.listing(self._output_folder(record.job)).digest == record.output_listing
+        return Kept(outputs, record.state_listing is None or self._state_listing() == record.state_listing)
+
+    # -- create or attach ------------------------------------------------------------------------------------------
+
+    def _create(self, entry: Entry) -> JobResult | None:
+        place = self._place(self._job_name(entry.attempt))
+        self.jobs.check(self.spec.kind, to_request(self.spec, place))
+        check_home(self.project, self.objects)
+        reason = why(entry, self.ledger, self.ingredients, self.resolved.channels)
+        self._take_lease(place.job)
+        if self.wish.clean_state:
+            self.objects.empty(self._state_folder)
+        Shipment(self.objects, self.ledger).send(self.resolved, self.source, place.bundle_uri)
+        request = to_request(self.spec, replace(place, has_state=self._has_state))
+        with self._interest(place.job).declared() as interest:
+            job = self.jobs.create(self.spec.kind, request)
+            if job.fingerprint != self.fingerprint:
+                return None  # somebody else's job has the name: the next look spends the attempt
+            self._keep_lease(job)
+            return self._wait(job, entry.attempt, interest, f"ran: {reason}")
+
+    def _attach(self, job: Job, attempt: int) -> JobResult | None:
+        self.run.tell(self.spec.task, f"attached to the job {job.name}, which is {job.status}")
+        with self._interest(job.name).declared() as interest:
+            if job.phase is Phase.STOPPING:
+                self._attendance().until_over(job)  # its name is taken until it is over; then the attempt is spent
+                return None
+            return self._wait(job, attempt, interest, "attached to its running job")
+
+    def _job_name(self, attempt: int) -> str:
+        return job_name(self.spec.task, self.folder.uri, self.fingerprint, attempt)
+
+    def _place(self, job: str) -> JobPlace:
+        bundles = f"s3://{self.project.bucket}/{self.project.key_prefix}_bundles/"
+        return JobPlace(
+            job=job,
+            task_uri=self.folder.uri,
+            role=role_arn(self.project),
+            channels=self.resolved.channels,
+            bundle_uri=f"{bundles}{bundle_digest(self.source)}/" if self.source else None,
+            has_state=False,
+            environment={
+                FINGERPRINT_VARIABLE: self.fingerprint,
+                "SSM_PROJECT": self.project.project,
+                "SSM_TASK": self.spec.task,
+            },
+            tags=self._tags(),
+        )
+
+    def _tags(self) -> dict[str, str]:
+        flow_run = {"prefect-sagemaker:flow-run": self.run.flow_run} if self.run.flow_run else {}
+        return {
+            "prefect-sagemaker:project": self.project.project,
+            "prefect-sagemaker:task": self.spec.task,
+            "prefect-sagemaker:fingerprint": self.fingerprint,
+            **flow_run,
+        }
+
+    # -- the state directory ---------------------------------------------------------------------------------------
+
+    @property
+    def _state_folder(self) -> Location:
+        return Location(self.folder.bucket, f"{self.folder.key}state/")
+
+    def _state_listing(self) -> str | None:
+        """Return the digest of `state/`, or `None` where nothing is in it."""
+        listing = self.objects.listing(self._state_folder)
+        return listing.digest if len(listing) else None
+
+    @property
+    def _has_state(self) -> bool:
+        return self.spec.kind == "processing" and self.spec.state == "task" and self._state_listing() is not None
+
+    @cached_property
+    def _lease(self) -> Lease:
+        return Lease(self.objects, self.ledger, self._is_over)
+
+    def _is_over(self, holder: Holder) -> bool | None:
+        job = self.jobs.describe(holder.kind, holder.job)
+        return job.phase.terminal if job else None
+
+    def _take_lease(self, job: str) -> None:
+        """Take the lease on `state/`, waiting for other work to end where that was asked."""
+        if self.spec.state == "none":
+            return
+        wanted, told = Holder(job, self.fingerprint, self.spec.kind), False
+        while (holder := self._lease.take(wanted)).job != job:
+            if self.wish.on_busy == "fail":
+                raise self._busy(holder)
+            if not told:
+                self.run.tell(self.spec.task, f"waiting for job {holder.job}, which writes its state")
+                told = True
+            self.run.pause(1.0, f"task {self.spec.task!r} waited for job {holder.job}")
+
+    def _keep_lease(self, job: Job) -> None:
+        """See that the lease is still ours after the create; a job that lost it must not go on writing."""
+        if self.spec.state == "none":
+            return
+        holder = self._lease.holder()
+        if holder is None or holder.job != job.name:
+            self.jobs.stop(job)
+            raise self._busy(holder)
+
+    def _busy(self, holder: Holder | None) -> StateBusy:
+        return StateBusy(
+            f"The state of task {self.spec.task!r} is written by other work: {holder.job if holder else 'unknown'}.",
+            fix="wait for that job (on_busy='wait'), stop it, give this work a task name of its own, "
+            "or declare state='none' if it keeps nothing.",
+        )
+
+    # -- wait ------------------------------------------------------------------------------------------------------
+
+    def _interest(self, job: str) -> Interest:
+        return Interest(self.objects, self.ledger, job, self.run.waiter)
+
+    def _attendance(self) -> Attendance:
+        return Attendance(self.project, self.spec.task, self.run, MetricReader(self.spec.metrics))
+
+    def _wait(self, job: Job, attempt: int, interest: Interest, reason: str) -> JobResult:
+        attendance = self._attendance()
+        try:
+            ended = attendance.until_over(job)
+        except (*MEANS_STOP, RunCancelled):
+            self._stop_unless_wanted(job, interest)
+            raise
+        if ended.phase is not Phase.COMPLETED:
+            raise job_error(self.project, self.spec.task, ended, attendance.lines)
+        return self._completed(ended, attempt, reason, attendance.metrics)
+
+    def _stop_unless_wanted(self, job: Job, interest: Interest) -> None:
+        others = interest.others()
+        if others:
+            self.run.tell(self.spec.task, f"leaving job {job.name} to the {len(others)} other run(s) that wait for it")
+            return
+        self.jobs.stop(job)
+        self.run.tell(self.spec.task, f"stopped job {job.name}")
+
+    # -- record ----------------------------------------------------------------------------------------------------
+
+    def _completed(self, job: Job, attempt: int, reason: str, metrics: MetricReader | None) -> JobResult:
+        self._check_inputs_stood_still(job, attempt)
+        metrics = metrics or metrics_from_log(self.project, job, self.spec.metrics)
+        record = Record(
+            job=job.name,
+            arn=job.arn,
+            created=job.created,
+            kind=job.kind,
+            fingerprint=self.fingerprint,
+            attempt=attempt,
+            ingredients=self.ingredients,
+            outputs=outputs_of(self.spec, self._place(job.name)),
+            output_listing=self.objects.listing(self._output_folder(job.name)).digest,
+            state_listing=self._state_listing() if self.spec.state == "task" else None,
+            metrics=metrics.last,
+            metric_history=metrics.history,
+            metric_patterns=self.spec.metrics,
+            seconds=job.ended - job.created if job.ended else None,
+            billable_seconds=job.billable_seconds,
+        )
+        self.ledger.complete(record)
+        return self._result(record, cached=False, reason=reason)
+
+    def _output_folder(self, job: str) -> Location:
+        return Location(self.folder.bucket, f"{self.folder.key}{job}/output/")
+
+    def _check_inputs_stood_still(self, job: Job, attempt: int) -> None:
+        for channel in self.resolved.channels:
+            if not channel.foreign or channel.manifest is None:
+                continue
+            changed = self.objects.listing(Location.parse(channel.uri)).changed(channel.manifest)
+            if changed:
+                self.ledger.spend(self.fingerprint, attempt, "inputs changed", self.run.flow_run)
+                raise InputsChanged(
+                    f"The input {channel.name!r} of task {self.spec.task!r} changed while job {job.name} was reading "
+                    f"it: {len(changed)} object(s), such as {channel.uri}{changed[0]}. Its result is not recorded.",
+                    fix="run again when nobody writes there any more.",
+                )
+
+    def _skipped(self, record: Record, reason: str) -> JobResult:
+        if record.metric_patterns != self.spec.metrics:
+            # Metrics are read off the log, so asking for others is no reason to run the job again.
+            done = Job(record.kind, record.job, record.arn, "Completed")
+            metrics = metrics_from_log(self.project, done, self.spec.metrics)
+            record = record.model_copy(update={"metrics": metrics.last, "metric_history": metrics.history})
+        self.run.tell(self.spec.task, f"skipped: {reason}")
+        return self._result(record, cached=True, reason=f"skipped: {reason}")
+
+    def _result(self, record: Record, *, cached: bool, reason: str) -> JobResult:
+        result = JobResult(
+            project=self.project.project,
+            task=self.spec.task,
+            job=record.job,
+            arn=record.arn,
+            kind=record.kind,
+            cached=cached,
+            reason=reason,
+            seconds=self._clock() - self._began,
+            job_seconds=record.seconds,
+            billable_seconds=record.billable_seconds,
+            metrics=record.metrics,
+            metric_history=record.metric_history,
+            outputs=record.outputs,
+            fingerprint=record.fingerprint,
+        )
+        return result.bound(self.project)

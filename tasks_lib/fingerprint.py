@@ -1,0 +1,148 @@
+"""The fingerprint: SHA-256 of all that determines a job's result, and what differs between two. Pure.
+
+In: kind, image, source, entry point, arguments, launch, hyperparameters, environment, instance count (it decides the
+sharding), input mode, network isolation, state mode, each input's identity and how it is laid before the code, and
+overrides. Out: instance type, spot, timeouts, tags, VPC, keys, and everything that we inject.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tasks_lib.manifest import Manifest
+from tasks_lib.spec import JobSpec, ResolvedChannel, encode_hyperparameters
+
+Ingredients = dict[str, Any]
+
+_WITHOUT_EFFECT = {
+    "EnableInterContainerTrafficEncryption",
+    "EnableManagedSpotTraining",
+    "ExperimentConfig",
+    "ProfilerConfig",
+    "ProfilerRuleConfigurations",
+    "RetryStrategy",
+    "RoleArn",
+    "StoppingCondition",
+    "Tags",
+    "TensorBoardOutputConfig",
+    "VpcConfig",
+    "ResourceConfig.InstancePreferences",
+    "ResourceConfig.InstanceType",
+    "ResourceConfig.KeepAlivePeriodInSeconds",
+    "ResourceConfig.TrainingPlanArn",
+    "ResourceConfig.VolumeKmsKeyId",
+    "ResourceConfig.VolumeSizeInGB",
+    "OutputDataConfig.KmsKeyId",
+    "ProcessingOutputConfig.KmsKeyId",
+    "ProcessingResources.ClusterConfig.InstanceType",
+    "ProcessingResources.ClusterConfig.VolumeKmsKeyId",
+    "ProcessingResources.ClusterConfig.VolumeSizeInGB",
+    "NetworkConfig.EnableInterContainerTrafficEncryption",
+    "NetworkConfig.VpcConfig",
+}
+"""Request fields that change where and at what price a job runs, not what it computes."""
+
+
+def ingredients(
+    spec: JobSpec, source: Manifest | None, channels: Sequence[ResolvedChannel], contract: int
+) -> Ingredients:
+    """Return what determines the result, by name, as plain JSON values.
+
+    Args:
+        spec: The job.
+        source: Its code; none where the image runs as it is.
+        channels: Its inputs.
+        contract: `CONTRACT_VERSION` of the worker toolkit: the promise that the job's code is given.
+    """
+    return {
+        "contract": contract,
+        "kind": spec.kind,
+        "image": spec.image,
+        "code": dict(_code_rows(source)),
+        "entry point": spec.entry_point,
+        "command": spec.command,
+        "arguments": list(spec.arguments),
+        "hyperparameters": encode_hyperparameters(spec.hyperparameters),
+        "environment": {name: _sha(value) for name, value in spec.environment.items()},
+        "instance count": spec.instance_count,
+        "input mode": "File",
+        "network isolation": spec.network_isolation,
+        "state": spec.state,
+        "inputs": {channel.name: _channel_row(channel) for channel in channels},
+        "overrides": _with_effect(spec.overrides),
+    }
+
+
+def fingerprint(parts: Ingredients) -> str:
+    """Return the SHA-256 of the ingredients, written as canonical JSON."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False, default=str)
+    return _sha(text)
+
+
+def differences(old: Ingredients, new: Ingredients) -> list[str]:
+    """Return what changed between two sets of ingredients, in words, the most telling first."""
+    found = []
+    for part in ("inputs", "code", "hyperparameters", "environment"):
+        found += _mapping_difference(part, old.get(part) or {}, new.get(part) or {})
+    for part in sorted(new.keys() - {"inputs", "code", "hyperparameters", "environment"}):
+        if old.get(part) != new.get(part):
+            found.append(_plain_difference(part, old.get(part), new.get(part)))
+    return found
+
+
+def _code_rows(source: Manifest | None) -> list[tuple[str, str]]:
+    return [(name, f"{item.digest}{'+x' if item.executable else ''}") for name, item in source or ()]
+
+
+def _channel_row(channel: ResolvedChannel) -> dict[str, Any]:
+    laid = {"distribution": channel.distribution, "extract": channel.extract, "subdir": channel.subdir}
+    return {**channel.identity, **laid}
+
+
+def _sha(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _with_effect(overrides: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    kept: dict[str, Any] = {}
+    for key, value in overrides.items():
+        here = f"{path}{key}"
+        if here in _WITHOUT_EFFECT:
+            continue
+        below = _with_effect(value, f"{here}.") if isinstance(value, Mapping) else value
+        if below != {} or value == {}:
+            kept[key] = below
+    return kept
+
+
+_WORD = {"inputs": "input", "code": "code", "hyperparameters": "hyperparameter", "environment": "environment variable"}
+
+
+def _mapping_difference(part: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    changed = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
+    if part == "code":
+        return [f"code changed ({_few(changed)})"] if changed else []
+    return [_entry_difference(part, name, old.get(name), new.get(name)) for name in changed]
+
+
+def _entry_difference(part: str, name: str, old: Any, new: Any) -> str:
+    what = f'{_WORD[part]} "{name}"'
+    if old is None or new is None:
+        return f"{what} {'added' if old is None else 'removed'}"
+    if part == "hyperparameters":
+        return f"{what} changed ({old} -> {new})"
+    if part == "inputs" and "job" in new and old.get("job") != new.get("job"):
+        return f"{what} comes from another job ({new['job']})"
+    return f"{what} changed"
+
+
+def _plain_difference(part: str, old: Any, new: Any) -> str:
+    short = all(isinstance(value, (str, int, bool, type(None))) for value in (old, new))
+    return f"{part} changed ({old} -> {new})" if short else f"{part} changed"
+
+
+def _few(names: list[str], most: int = 3) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

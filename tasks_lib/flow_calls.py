@@ -1,0 +1,51 @@
+"""Which task was called with which work in a flow run: one name stands for one piece of work.
+
+Two calls of one name with different work would take turns at one state directory and one `latest`; nobody means that.
+The same work twice is fine: it is one job.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from tasks_lib.errors import DuplicateTask
+from tasks_lib.fingerprint import Ingredients, differences, fingerprint
+
+_MOST_REMEMBERED = 100_000
+
+
+@dataclass(frozen=True)
+class _Call:
+    task_run: str
+    ingredients: Ingredients
+
+
+_calls: OrderedDict[tuple[str, str], _Call] = OrderedDict()
+_lock = threading.Lock()
+
+
+def check_call(flow_run: str | None, task_run: str, task_uri: str, work: Ingredients) -> None:
+    """Remember a call, and refuse a second one of the same name with different work.
+
+    Raises:
+        DuplicateTask: With both calls and what differs.
+    """
+    if flow_run is None:
+        return
+    with _lock:
+        first = _calls.setdefault((flow_run, task_uri), _Call(task_run, work))
+        while len(_calls) > _MOST_REMEMBERED:
+            _calls.popitem(last=False)
+    if fingerprint(first.ingredients) == fingerprint(work):
+        return
+    if first.task_run == task_run:  # a retry of one and the same call may see new inputs
+        with _lock:
+            _calls[flow_run, task_uri] = _Call(task_run, work)
+        return
+    raise DuplicateTask(
+        f"{task_uri} was called twice in one flow run with different work: task run {first.task_run} and "
+        f"task run {task_run} differ in: {'; '.join(differences(first.ingredients, work))}.",
+        fix="give each piece of work a name of its own, such as fit-C0.1 and fit-C1.0.",
+    )

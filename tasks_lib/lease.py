@@ -1,0 +1,80 @@
+"""The lease on a task's state directory: the job itself.
+
+`_ledger/lease.json` names the job that writes `state/`. It is free when that job is terminal, so nothing has to be
+renewed and a dead client holds nothing. A holder that SageMaker does not know was perhaps never created, or is about
+to be: it may be taken over 15 minutes after S3's own clock says the lease was written.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tasks_lib.ledger import Ledger
+from tasks_lib.objects import Objects
+from tasks_lib.status import JobKind
+
+TAKE_OVER_AFTER = dt.timedelta(minutes=15)
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds the lease."""
+
+    job: str
+    fingerprint: str
+    kind: JobKind
+
+
+def _now() -> dt.datetime:
+    return dt.datetime.now(dt.timezone.utc)
+
+
+class Lease:
+    """The lease of one task.
+
+    Args:
+        objects: Access to S3.
+        ledger: The task's ledger.
+        is_over: Tells whether a holder's job is terminal; `None` when SageMaker does not know it.
+        now: The clock.
+    """
+
+    def __init__(
+        self,
+        objects: Objects,
+        ledger: Ledger,
+        is_over: Callable[[Holder], bool | None],
+        now: Callable[[], dt.datetime] = _now,
+    ) -> None:
+        self._objects = objects
+        self._place = ledger.place("lease.json")
+        self._is_over = is_over
+        self._now = now
+
+    def take(self, wanted: Holder) -> Holder:
+        """Try to take the lease; return who holds it afterwards."""
+        found = self._objects.read(self._place)
+        if found is not None:
+            holder = _holder(found.value)
+            if holder.job == wanted.job or not self._is_free(holder, found.modified):
+                return holder
+        written = self._objects.write(self._place, vars(wanted), etag=found.etag if found else None)
+        return wanted if written else self.holder() or wanted
+
+    def holder(self) -> Holder | None:
+        """Return who holds the lease."""
+        found = self._objects.read(self._place)
+        return _holder(found.value) if found else None
+
+    def _is_free(self, holder: Holder, modified: dt.datetime) -> bool:
+        over = self._is_over(holder)
+        if over is None:
+            return self._now() - modified > TAKE_OVER_AFTER
+        return over
+
+
+def _holder(value: dict[str, str]) -> Holder:
+    kind: JobKind = "processing" if value.get("kind") == "processing" else "training"
+    return Holder(value.get("job", ""), value.get("fingerprint", ""), kind)

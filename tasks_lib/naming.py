@@ -1,0 +1,85 @@
+"""Names: of tasks, and of jobs. Pure.
+
+A job's name is its idempotency key: whoever wants the same work computes the same name, so AWS itself refuses the
+second job.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+from tasks_lib.errors import InvalidName
+
+JOB_NAME_LIMIT = 63
+"""`TrainingJobName` and `ProcessingJobName` in botocore's model."""
+
+_TASK_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._\-]{0,126}[A-Za-z0-9])?")
+_TASK_NAME_LIMIT = 128
+_CHANNEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._\-]{0,63}")
+_HASH_DIGITS = 16  # 64 bits: two of a billion jobs meet with a chance of 3 in 100
+
+RESERVED_CHANNEL = "ssm_source"
+"""The channel by which the code travels."""
+
+
+def check_task_name(name: str) -> str:
+    """Return a task's name, which is also its folder in S3 and its run name in Prefect.
+
+    Raises:
+        InvalidName: It is empty, too long, or holds something else than letters, digits, `.`, `_` and `-`.
+    """
+    if not isinstance(name, str) or not _TASK_NAME.fullmatch(name):
+        raise InvalidName(
+            f"The task name {name!r} cannot be a folder in S3 and the stem of a SageMaker job name.",
+            fix="use letters, digits, '.', '_' and '-', with a letter or digit at both ends, at most 128 characters"
+            + (f", for example {_suggestion(name)!r}." if isinstance(name, str) and slug(name) else "."),
+        )
+    return name
+
+
+def check_channel_name(name: str) -> str:
+    """Return the name of an input channel (`ChannelName` in botocore's model).
+
+    Raises:
+        InvalidName: SageMaker would refuse it, or it is the one that carries the code.
+    """
+    if not isinstance(name, str) or not _CHANNEL_NAME.fullmatch(name) or name == RESERVED_CHANNEL:
+        raise InvalidName(
+            f"The input name {name!r} cannot be a SageMaker channel.",
+            fix=f"use letters, digits, '.', '_' and '-', at most 64 characters, and not {RESERVED_CHANNEL!r}.",
+        )
+    return name
+
+
+def slug(name: str) -> str:
+    """Return a name reduced to what SageMaker allows in a job's name: `fit-C1.0` becomes `fit-C1-0`."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")
+
+
+def job_name(task: str, task_uri: str, fingerprint: str, attempt: int) -> str:
+    """Return the name of a task's job: readable stem, hash of the work and its place, number of the attempt.
+
+    Args:
+        task: The task's name.
+        task_uri: Its folder in S3. It enters the hash, so that two projects with one stem never meet.
+        fingerprint: The work (`fingerprint.py`).
+        attempt: Counted from 1.
+    """
+    key = hashlib.sha256(f"{task_uri}\n{fingerprint}".encode()).hexdigest()[:_HASH_DIGITS]
+    tail = f"-{key}-{attempt}"
+    return f"{_stem(task, tail)}{tail}"
+
+
+def is_job_of(name: str, task: str) -> bool:
+    """Tell whether a job's name has the stem of a task, as `job_name` makes it."""
+    match = re.fullmatch(rf"(?P<stem>.+)(?P<tail>-[0-9a-f]{{{_HASH_DIGITS}}}-\d+)", name)
+    return match is not None and match["stem"] == _stem(task, match["tail"])
+
+
+def _stem(task: str, tail: str) -> str:
+    return slug(task)[: JOB_NAME_LIMIT - len(tail)].strip("-")
+
+
+def _suggestion(name: str) -> str:
+    return slug(name)[:_TASK_NAME_LIMIT].strip("-")

@@ -1,0 +1,99 @@
+"""The IAM role that a project's jobs assume: the one that is named, or one made with the least it needs.
+
+Made rights: the project's own prefix in its own bucket, its job logs and metrics, and pulling images. Never a managed
+full-access policy, never `s3:*`.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from blocks import SageMakerProject
+from tasks_lib.aws_errors import code_of, translating
+from tasks_lib.naming import slug
+
+_NAME_LIMIT = 64  # RoleName in the IAM API reference
+POLICY_NAME = "prefect-sagemaker"
+
+
+def role_arn(project: SageMakerProject) -> str:
+    """Return the ARN of the role that the project's jobs assume, making the role where none is named.
+
+    Raises:
+        AccessDenied: The caller may not look the role up or make it.
+    """
+    if project.role and project.role.startswith("arn:"):
+        return project.role
+    iam = project.client("iam")
+    name = project.role or f"prefect-sagemaker-{slug(project.project)}"[:_NAME_LIMIT]
+    with translating(f"find the role {name}"):
+        try:
+            return str(iam.get_role(RoleName=name)["Role"]["Arn"])
+        except ClientError as error:
+            if code_of(error) != "NoSuchEntity" or project.role:
+                raise
+    return _made(iam, name, project)
+
+
+def _made(iam: Any, name: str, project: SageMakerProject) -> str:
+    boundary = {"PermissionsBoundary": project.permissions_boundary} if project.permissions_boundary else {}
+    with translating(f"make the role {name}"):
+        answer = iam.create_role(
+            RoleName=name,
+            AssumeRolePolicyDocument=json.dumps(trust_policy()),
+            Description=f"Jobs of the prefect-sagemaker project {project.project}",
+            **boundary,
+        )
+        policy = json.dumps(job_policy(project))
+        iam.put_role_policy(RoleName=name, PolicyName=POLICY_NAME, PolicyDocument=policy)
+        iam.get_waiter("role_exists").wait(RoleName=name)
+    return str(answer["Role"]["Arn"])
+
+
+def trust_policy() -> dict[str, Any]:
+    """Return who may assume the role: SageMaker."""
+    principal = {"Service": "sagemaker.amazonaws.com"}
+    return _policy([{"Effect": "Allow", "Principal": principal, "Action": "sts:AssumeRole"}])
+
+
+def job_policy(project: SageMakerProject) -> dict[str, Any]:
+    """Return the least rights that the project's jobs need."""
+    bucket = f"arn:aws:s3:::{project.bucket}"
+    statements = [
+        _allow(["s3:GetObject", "s3:PutObject", "s3:DeleteObject"], [f"{bucket}/{project.key_prefix}*"]),
+        _allow(["s3:ListBucket"], [bucket], {"StringLike": {"s3:prefix": [f"{project.key_prefix}*"]}}),
+        _allow(
+            ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents", "logs:DescribeLogStreams"],
+            ["arn:aws:logs:*:*:log-group:/aws/sagemaker/*"],
+        ),
+        _allow(
+            ["cloudwatch:PutMetricData"],
+            ["*"],
+            {"StringLike": {"cloudwatch:namespace": ["/aws/sagemaker/*", "aws/sagemaker/*"]}},
+        ),
+        _allow(
+            [
+                "ecr:GetAuthorizationToken",
+                "ecr:BatchCheckLayerAvailability",
+                "ecr:GetDownloadUrlForLayer",
+                "ecr:BatchGetImage",
+            ],
+            ["*"],
+        ),
+    ]
+    keys = [key for key in (project.volume_kms_key, project.output_kms_key) if key and key.startswith("arn:")]
+    if keys:
+        statements.append(_allow(["kms:Encrypt", "kms:Decrypt", "kms:GenerateDataKey*", "kms:DescribeKey"], keys))
+    return _policy(statements)
+
+
+def _allow(actions: list[str], resources: list[str], condition: dict[str, Any] | None = None) -> dict[str, Any]:
+    statement: dict[str, Any] = {"Effect": "Allow", "Action": actions, "Resource": resources}
+    return {**statement, "Condition": condition} if condition else statement
+
+
+def _policy(statements: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"Version": "2012-10-17", "Statement": statements}

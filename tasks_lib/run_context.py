@@ -1,0 +1,125 @@
+"""What Prefect tells us of the run we are in: who waits, whether it was forced, and whether it was cancelled.
+
+The one module that leans on Prefect's private parts (measured on 3.8.8). A submitted task runs in a thread and sees no
+signal; what it can see is the event that its task runner sets when it goes down. That event is also set when the flow
+returns or raises, so the exception that the flow's own thread is handling tells the two apart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import threading
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from prefect.context import FlowRunContext, TaskRunContext
+from prefect.exceptions import MissingContextError, TerminationSignal
+from prefect.logging import get_logger, get_run_logger
+
+MEANS_STOP = (KeyboardInterrupt, TerminationSignal, asyncio.CancelledError, TimeoutError)
+"""Exceptions by which somebody ends a run on purpose: the job is stopped. Any other leaves it, to be attached to."""
+
+
+LONGEST_TICK = 0.25
+"""Seconds between two looks at a cancellation. Prefect's task timeouts reach a thread only between two waits, and a
+wait of 8 s was seen to sleep through one of 2 s."""
+
+
+class RunCancelled(Exception):
+    """The flow run was cancelled while a job was being waited for."""
+
+
+Logger = logging.Logger | logging.LoggerAdapter[Any]
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """The run that a task is called in.
+
+    Args:
+        flow_run: Id of the flow run; none outside a flow.
+        task_run: Id of the task run, or something as unique.
+        refresh: Whether Prefect was told to run the task whatever a cache says (`refresh_cache`).
+        logger: Where lines for the reader go.
+        cancelled: Tells whether the run was cancelled.
+    """
+
+    flow_run: str | None = None
+    task_run: str = field(default_factory=lambda: uuid.uuid4().hex)
+    refresh: bool = False
+    logger: Logger = field(default_factory=lambda: get_logger("sagemaker"))
+    cancelled: Callable[[], bool] = lambda: False
+
+    @property
+    def waiter(self) -> str:
+        """The name under which this run waits for a job."""
+        return f"{self.flow_run or 'no-flow'}/{self.task_run}"
+
+    def tell(self, task: str, text: str) -> None:
+        """Say what happens to a task's job; a console may show it under the task's name."""
+        self.logger.info(text, extra={"sagemaker_prefix": task, "sagemaker_status": text})
+
+    def show(self, task: str, host: str, line: str) -> None:
+        """Show a line of a job's log; a console may show it under `task/host`."""
+        extra = {"sagemaker_prefix": f"{task}/{host}", "sagemaker_line": line}
+        self.logger.info("%s | %s", host, line, extra=extra)
+
+    def pause(self, seconds: float, what: str) -> None:
+        """Wait, but not beyond a cancellation.
+
+        Args:
+            seconds: How long.
+            what: What is being waited for, for the message.
+
+        Raises:
+            RunCancelled: The run was cancelled.
+        """
+        if self.cancelled():
+            raise RunCancelled(f"The run was cancelled while {what}.")
+        threading.Event().wait(min(seconds, LONGEST_TICK))
+
+
+def current_run() -> RunContext:
+    """Return the context of the task run that is calling."""
+    task = TaskRunContext.get()
+    flow = FlowRunContext.get()
+    if task is None:
+        return RunContext()
+    return RunContext(
+        flow_run=str(task.task_run.flow_run_id) if task.task_run.flow_run_id else None,
+        task_run=str(task.task_run.id),
+        refresh=bool(task.task.refresh_cache),
+        logger=_logger(),
+        cancelled=_cancellation(flow, task.task_run.id),
+    )
+
+
+def _logger() -> Logger:
+    try:
+        return get_run_logger()
+    except MissingContextError:
+        return get_logger("sagemaker")
+
+
+def _cancellation(flow: FlowRunContext | None, task_run: uuid.UUID) -> Callable[[], bool]:
+    events = getattr(getattr(flow, "task_runner", None), "_cancel_events", {})
+    event = events.get(task_run)
+    main = threading.main_thread().ident
+    if event is None:
+        return lambda: False  # called directly: signals arrive as exceptions in this very thread
+    return lambda: event.is_set() and _is_going_down(main)
+
+
+def _is_going_down(thread: int | None) -> bool:
+    # The function is CPython's documented debugging aid; its values are exceptions since 3.12, triples before.
+    handled: Any = sys._current_exceptions().get(thread or 0)  # noqa: SLF001
+    error = handled[1] if isinstance(handled, tuple) else handled
+    while error is not None:
+        if isinstance(error, MEANS_STOP):
+            return True
+        error = error.__context__
+    return False

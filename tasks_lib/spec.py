@@ -1,0 +1,362 @@
+"""What a job is, as values, and the request that asks SageMaker for it. Pure.
+
+`JobSpec` is what the author wants; `JobPlace` is where this execution lives. Together they give the request. The
+wire's own limits are not repeated here: `request_check.py` reads them from botocore's model.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from tasks_lib.channels import Distribution
+from tasks_lib.errors import InvalidHyperparameter, InvalidTask
+from tasks_lib.manifest import Manifest
+from tasks_lib.naming import RESERVED_CHANNEL
+from tasks_lib.status import JobKind
+
+StateMode = Literal["task", "none"]
+
+STATE_PATH = "/state"
+PROCESSING = "/opt/ml/processing"
+_STARTER = 'exec sh "$LOCAL_SAGEMAKER_ROOT{channel}/start.sh" "$@"'
+
+
+class JobSpec(BaseModel):
+    """One job as its author wants it; frozen, and complete with the project's defaults.
+
+    Args:
+        kind: `training` or `processing`.
+        task: The task's name.
+        image: Container image.
+        entry_point: File of the source to run (`.py`, `.sh`, `.ipynb`); none with `command`, or for an image that is
+            complete in itself.
+        command: Shell command to run instead of a file.
+        arguments: Command line arguments of the entry point.
+        hyperparameters: JSON values by name (training only).
+        environment: Environment variables of the job.
+        metrics: Regular expression by metric name; the first group is the value.
+        instance_type: SageMaker's instance type.
+        instance_count: Number of hosts.
+        volume_size_gb: Storage of each host.
+        max_runtime_seconds: SageMaker stops the job then.
+        spot: Use spot instances (training only).
+        max_wait_seconds: Longest run and wait for spot together; at least `max_runtime_seconds`.
+        state: `task` keeps `state/` between the task's jobs; `none` has neither checkpoint nor lease.
+        subnets: Subnets of the VPC.
+        security_group_ids: Security groups in the VPC.
+        volume_kms_key: KMS key of the hosts' storage.
+        output_kms_key: KMS key of what is written to S3.
+        network_isolation: Cut the containers off from every network.
+        encrypt_between_containers: Encrypt traffic between hosts.
+        tags: Tags of the job.
+        overrides: Merged into the request last, deep: mappings are merged, everything else is replaced.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    kind: JobKind
+    task: str
+    image: str
+    entry_point: str | None = None
+    command: str | None = None
+    arguments: tuple[str, ...] = ()
+    hyperparameters: dict[str, Any] = {}
+    environment: dict[str, str] = {}
+    metrics: dict[str, str] = {}
+    instance_type: str
+    instance_count: int
+    volume_size_gb: int
+    max_runtime_seconds: int
+    spot: bool = False
+    max_wait_seconds: int | None = None
+    state: StateMode = "task"
+    subnets: tuple[str, ...] = ()
+    security_group_ids: tuple[str, ...] = ()
+    volume_kms_key: str | None = None
+    output_kms_key: str | None = None
+    network_isolation: bool = False
+    encrypt_between_containers: bool = False
+    tags: dict[str, str] = {}
+    overrides: dict[str, Any] = {}
+
+    @property
+    def ships_code(self) -> bool:
+        """Whether our bootstrap starts the job; else the image runs as it is."""
+        return self.entry_point is not None or self.command is not None
+
+
+@dataclass(frozen=True)
+class ResolvedChannel:
+    """A channel whose source is known to exist: what SageMaker is told, and what the fingerprint sees.
+
+    Args:
+        name: The channel's name.
+        uri: Where SageMaker reads.
+        distribution: Over the hosts.
+        identity: What makes this input what it is; enters the fingerprint.
+        extract: Whether tarballs are unpacked before the code starts.
+        subdir: Directory inside the unpacked tarball.
+        manifest: The files or objects, where they were listed.
+        foreign: Whether others may change it under our feet, so that it is listed again at the end.
+    """
+
+    name: str
+    uri: str
+    distribution: Distribution
+    identity: Mapping[str, Any]
+    extract: bool = False
+    subdir: str = ""
+    manifest: Manifest | None = None
+    foreign: bool = False
+
+
+@dataclass(frozen=True)
+class JobPlace:
+    """Where one execution of a spec lives.
+
+    Args:
+        job: The job's name.
+        task_uri: The task's folder in S3, ending in `/`.
+        role: ARN of the role that the job assumes.
+        channels: Its inputs.
+        bundle_uri: Where the code lies; none for an image that is complete in itself.
+        has_state: Whether `state/` holds anything yet; a processing input must not be empty.
+        environment: Variables that we inject; never part of the fingerprint.
+        tags: Tags that we add.
+    """
+
+    job: str
+    task_uri: str
+    role: str
+    channels: tuple[ResolvedChannel, ...]
+    bundle_uri: str | None
+    has_state: bool
+    environment: Mapping[str, str]
+    tags: Mapping[str, str]
+
+
+def to_request(spec: JobSpec, place: JobPlace) -> dict[str, Any]:
+    """Return the arguments of `CreateTrainingJob` or `CreateProcessingJob`."""
+    build = _training_request if spec.kind == "training" else _processing_request
+    return deep_merge(_without_nothing(build(spec, place)), spec.overrides)
+
+
+def outputs_of(spec: JobSpec, place: JobPlace) -> dict[str, str]:
+    """Return the URI of each output by name, as the job will leave them."""
+    folder = f"{place.task_uri}{place.job}/output/"
+    outputs = {"output": folder}
+    if spec.kind == "training":
+        outputs = {"model": f"{folder}model.tar.gz", "output": f"{folder}output.tar.gz"}
+    if spec.state == "task":
+        outputs["state"] = f"{place.task_uri}state/"
+    if place.bundle_uri:
+        outputs["source"] = f"{place.bundle_uri}source.tar.gz"
+    return outputs
+
+
+def encode_hyperparameters(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return hyperparameters as the strings that SageMaker carries.
+
+    Text goes as it is unless it would be read as JSON, so that `"1"` and `1` stay different.
+
+    Raises:
+        InvalidHyperparameter: A value is no JSON, or no finite number.
+    """
+    return {str(name): _encode(name, value) for name, value in values.items()}
+
+
+def _encode(name: str, value: Any) -> str:
+    if isinstance(value, str) and not _reads_as_json(value):
+        return value
+    try:
+        value = value.item() if callable(getattr(value, "item", None)) else value  # numpy's and torch's scalars
+        return json.dumps(value, allow_nan=False, sort_keys=True)
+    except (TypeError, ValueError, RuntimeError) as error:  # numpy's and torch's words for "more than one number"
+        wrong = "is not a finite number" if isinstance(value, float) and not math.isfinite(value) else "is no JSON"
+        raise InvalidHyperparameter(
+            f"Hyperparameter {name!r} {wrong}: {type(value).__name__} ({error}).",
+            fix="give text, numbers, booleans, None, lists or dicts of them; pass bigger things as an input.",
+        ) from error
+
+
+def _reads_as_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except RecursionError:  # how deep is too deep depends on the stack; quoted, it is read back in any case
+        return True
+    except ValueError:
+        return False
+    return True
+
+
+def deep_merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `base` with `over` laid upon it: mappings are merged, everything else is replaced."""
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        merged[key] = deep_merge(below, value) if isinstance(below, dict) and isinstance(value, Mapping) else value
+    return merged
+
+
+def check_overrides(kind: JobKind, overrides: Mapping[str, Any]) -> None:
+    """Refuse overrides that would break what makes a job findable again.
+
+    Raises:
+        InvalidTask: The name or the place of the outputs is overridden.
+    """
+    name = "TrainingJobName" if kind == "training" else "ProcessingJobName"
+    taken = [key for key in (name, "OutputDataConfig.S3OutputPath") if _has_path(overrides, key.split("."))]
+    if taken:
+        raise InvalidTask(
+            f"overrides cannot set {' and '.join(taken)}: job name and output path say which work this is.",
+            fix="leave it out; the task's name gives the stem and the folder.",
+        )
+
+
+def _has_path(values: Any, path: list[str]) -> bool:
+    if not path:
+        return True
+    return isinstance(values, Mapping) and path[0] in values and _has_path(values[path[0]], path[1:])
+
+
+def _training_request(spec: JobSpec, place: JobPlace) -> dict[str, Any]:
+    code = f"/opt/ml/input/data/{RESERVED_CHANNEL}"
+    wait = max(spec.max_wait_seconds or 0, spec.max_runtime_seconds) if spec.spot else None
+    return {
+        "TrainingJobName": place.job,
+        "AlgorithmSpecification": {
+            "TrainingImage": spec.image,
+            "TrainingInputMode": "File",
+            **_launch(spec, place, code),
+            "MetricDefinitions": [{"Name": name, "Regex": regex} for name, regex in spec.metrics.items()],
+            "EnableSageMakerMetricsTimeSeries": True if spec.metrics else None,
+        },
+        "RoleArn": place.role,
+        "InputDataConfig": [_training_channel(name, uri, how) for name, uri, how in _sources(place)],
+        "OutputDataConfig": {"S3OutputPath": place.task_uri, "KmsKeyId": spec.output_kms_key},
+        "ResourceConfig": _cluster(spec),
+        "StoppingCondition": {"MaxRuntimeInSeconds": spec.max_runtime_seconds, "MaxWaitTimeInSeconds": wait},
+        "HyperParameters": encode_hyperparameters(spec.hyperparameters),
+        "Environment": {**spec.environment, **place.environment},
+        "CheckpointConfig": _checkpoints(spec, place),
+        "EnableManagedSpotTraining": spec.spot or None,
+        "EnableNetworkIsolation": spec.network_isolation or None,
+        "EnableInterContainerTrafficEncryption": spec.encrypt_between_containers or None,
+        "VpcConfig": _vpc(spec),
+        "Tags": _tags(spec, place),
+    }
+
+
+def _processing_request(spec: JobSpec, place: JobPlace) -> dict[str, Any]:
+    return {
+        "ProcessingJobName": place.job,
+        "AppSpecification": {
+            "ImageUri": spec.image,
+            **_launch(spec, place, f"{PROCESSING}/input/{RESERVED_CHANNEL}"),
+        },
+        "RoleArn": place.role,
+        "ProcessingInputs": [*_processing_inputs(spec, place)],
+        "ProcessingOutputConfig": {"Outputs": [*_processing_outputs(spec, place)], "KmsKeyId": spec.output_kms_key},
+        "ProcessingResources": {"ClusterConfig": _cluster(spec)},
+        "StoppingCondition": {"MaxRuntimeInSeconds": spec.max_runtime_seconds},
+        "Environment": {**spec.environment, **place.environment},
+        "NetworkConfig": {
+            "EnableNetworkIsolation": spec.network_isolation or None,
+            "EnableInterContainerTrafficEncryption": spec.encrypt_between_containers or None,
+            "VpcConfig": _vpc(spec),
+        },
+        "Tags": _tags(spec, place),
+    }
+
+
+def _launch(spec: JobSpec, place: JobPlace, channel: str) -> dict[str, Any]:
+    """Return how the container starts: our starter with the bootstrap's arguments, or the image as it is."""
+    if not spec.ships_code:
+        return {"ContainerArguments": list(spec.arguments)}
+    run = ["--entry-point", spec.entry_point] if spec.entry_point else ["--command", spec.command]
+    for unpack in (item for item in place.channels if item.extract):
+        run += ["--extract", f"{unpack.name}={unpack.subdir}" if unpack.subdir else unpack.name]
+    return {
+        "ContainerEntrypoint": ["/bin/sh", "-c", _STARTER.format(channel=channel), "ssm"],
+        "ContainerArguments": [*run, *(["--", *spec.arguments] if spec.arguments else [])],
+    }
+
+
+def _sources(place: JobPlace) -> Iterable[tuple[str, str, Distribution]]:
+    for channel in place.channels:
+        yield channel.name, channel.uri, channel.distribution
+    if place.bundle_uri:
+        yield RESERVED_CHANNEL, place.bundle_uri, "FullyReplicated"
+
+
+def _training_channel(name: str, uri: str, distribution: Distribution) -> dict[str, Any]:
+    source = {"S3DataType": "S3Prefix", "S3Uri": uri, "S3DataDistributionType": distribution}
+    return {"ChannelName": name, "DataSource": {"S3DataSource": source}, "InputMode": "File"}
+
+
+def _processing_inputs(spec: JobSpec, place: JobPlace) -> Iterable[dict[str, Any]]:
+    for name, uri, distribution in _sources(place):
+        folder = f"{PROCESSING}/input/" if name == RESERVED_CHANNEL else f"{PROCESSING}/input/data/"
+        yield _processing_input(name, uri, folder + name, distribution)
+    if spec.state == "task" and place.has_state:
+        yield _processing_input("ssm_state", f"{place.task_uri}state/", f"{PROCESSING}/state_prev", "FullyReplicated")
+
+
+def _processing_input(name: str, uri: str, path: str, distribution: Distribution) -> dict[str, Any]:
+    source = {
+        "S3Uri": uri,
+        "LocalPath": path,
+        "S3DataType": "S3Prefix",
+        "S3InputMode": "File",
+        "S3DataDistributionType": distribution,
+        "S3CompressionType": "None",
+    }
+    return {"InputName": name, "S3Input": source}
+
+
+def _processing_outputs(spec: JobSpec, place: JobPlace) -> Iterable[dict[str, Any]]:
+    # A state that is uploaded while it grows survives a job that is killed; SageMaker gives processing no checkpoints.
+    wanted = [("output", f"{place.task_uri}{place.job}/output/", "EndOfJob")]
+    if spec.state == "task":
+        wanted.append(("state", f"{place.task_uri}state/", "Continuous"))
+    for name, uri, mode in wanted:
+        target = {"S3Uri": uri, "LocalPath": f"{PROCESSING}/{name}", "S3UploadMode": mode}
+        yield {"OutputName": name, "S3Output": target}
+
+
+def _cluster(spec: JobSpec) -> dict[str, Any]:
+    return {
+        "InstanceType": spec.instance_type,
+        "InstanceCount": spec.instance_count,
+        "VolumeSizeInGB": spec.volume_size_gb,
+        "VolumeKmsKeyId": spec.volume_kms_key,
+    }
+
+
+def _checkpoints(spec: JobSpec, place: JobPlace) -> dict[str, Any] | None:
+    # The slash at the end: without it SageMaker restores `state-old/` into `state` as well.
+    return {"S3Uri": f"{place.task_uri}state/", "LocalPath": STATE_PATH} if spec.state == "task" else None
+
+
+def _vpc(spec: JobSpec) -> dict[str, Any] | None:
+    if not spec.subnets:
+        return None
+    return {"Subnets": list(spec.subnets), "SecurityGroupIds": list(spec.security_group_ids)}
+
+
+def _tags(spec: JobSpec, place: JobPlace) -> list[dict[str, str]]:
+    return [{"Key": key, "Value": value} for key, value in {**spec.tags, **place.tags}.items()]
+
+
+def _without_nothing(value: Any) -> Any:
+    """Return a request without the entries that say nothing, as AWS expects them to be absent."""
+    if isinstance(value, dict):
+        cleaned = {key: _without_nothing(below) for key, below in value.items()}
+        return {key: below for key, below in cleaned.items() if below is not None and below not in ({}, [])}
+    return value

@@ -1,0 +1,204 @@
+"""One watcher per process and account: it asks SageMaker about all jobs that somebody here waits for.
+
+Not a describe per waiter: the listing quota (2 a second by the account of one who asked) is shared with everybody in
+the account. Few jobs are described one by one, many are listed by kind and their end confirmed by one Describe.
+Throttling, lost answers and expired credentials never fail a job; what cannot pass by itself reaches the waiters.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from weakref import WeakKeyDictionary
+
+from blocks import SageMakerProject
+from tasks_lib.errors import AccessDenied, PrefectSageMakerError, ServiceFault, Throttled
+from tasks_lib.jobs import Job, Jobs
+from tasks_lib.pace import Pace, interval
+
+FEW = 10
+"""Up to so many jobs are described one by one."""
+
+_LISTING_EVERY = 2.0
+_LISTING_MARGIN = 60.0
+_BACK_OFF, _LONGEST_BACK_OFF = 1.0, 30.0
+_EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired"}
+
+
+class Watched:
+    """A job that somebody waits for: its latest description, and the news of it."""
+
+    def __init__(self, job: Job, clock: Callable[[], float]) -> None:
+        self.job = job
+        self.error: PrefectSageMakerError | None = None
+        self.known = False
+        self._news = threading.Condition()
+        self._since, self._clock = clock(), clock
+        self.due = self._since
+
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing left to wait for."""
+        return self.error is not None or (self.known and self.job.phase.terminal)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until the job is over, at most so long; raise what made watching impossible."""
+        with self._news:
+            self._news.wait_for(lambda: self.over, timeout=seconds)
+        if self.error is not None:
+            raise self.error
+        return self.over
+
+    def tell(self, job: Job) -> None:
+        """Take in a description."""
+        with self._news:
+            self.job, self.known = job, True
+            self.due = self._clock() + interval(self._clock() - self._since)
+            self._news.notify_all()
+
+    def fail(self, error: PrefectSageMakerError) -> None:
+        """Take in that the job cannot be watched."""
+        with self._news:
+            self.error = error
+            self._news.notify_all()
+
+
+class Watcher:
+    """Watches the jobs of one project's account in a thread of its own, which lives as long as there are any.
+
+    Args:
+        project: Whose account.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(self, project: SageMakerProject, clock: Callable[[], float] = time.monotonic) -> None:
+        self._project, self._clock = project, clock
+        self._jobs = Jobs(project)
+        self._watched: list[Watched] = []
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._describes = Pace(rate=10, burst=20, clock=clock)
+        self._next_listing = 0.0
+        self._back_off = 0.0
+
+    @contextmanager
+    def watching(self, job: Job) -> Iterator[Watched]:
+        """Watch a job inside this block."""
+        watched = Watched(job, self._clock)
+        with self._changed:
+            self._watched.append(watched)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="sagemaker-watcher", daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+        try:
+            yield watched
+        finally:
+            with self._changed:
+                self._watched.remove(watched)
+                self._changed.notify_all()
+
+    def _run(self) -> None:
+        while live := self._live_or_leave():
+            try:
+                self._look(live)
+                self._back_off = 0.0
+            except PrefectSageMakerError as error:
+                self._bear(error, live)
+            except Exception as error:  # noqa: BLE001 - a thread that died silently would leave its waiters for ever
+                self._give_up(ServiceFault(f"The watcher failed: {type(error).__name__}: {error}."), live)
+            self._pause()
+
+    def _live_or_leave(self) -> list[Watched]:
+        """Return the jobs to look at; with none left, end the thread in the same breath."""
+        with self._changed:
+            while self._watched and not any(not watched.over for watched in self._watched):
+                self._changed.wait()
+            if not self._watched:
+                self._thread = None
+            return [watched for watched in self._watched if not watched.over]
+
+    def _pause(self) -> None:
+        with self._changed:
+            live = [watched for watched in self._watched if not watched.over]
+            if not live:
+                return
+            wake = self._next_listing if len(live) > FEW else min(watched.due for watched in live)
+            seconds = max(wake - self._clock(), 0.0) + self._back_off
+            if seconds > 0:
+                self._changed.wait(seconds * random.uniform(1.0, 1.1))  # noqa: S311 - jitter, not a secret
+
+    def _look(self, live: list[Watched]) -> None:
+        if len(live) > FEW:
+            self._list(live)
+            return
+        now = self._clock()
+        for watched in live:
+            if watched.due <= now:
+                self._describe(watched)
+
+    def _describe(self, watched: Watched) -> None:
+        if not self._describes.allows():
+            watched.due = self._clock() + interval(0.0)
+            return
+        job = self._jobs.describe(watched.job.kind, watched.job.name)
+        if job is None:
+            watched.fail(
+                ServiceFault(
+                    f"SageMaker no longer knows the job {watched.job.name}: it was deleted while we waited.",
+                    fix="run again: the work is done anew.",
+                )
+            )
+            return
+        watched.tell(job)
+
+    def _list(self, live: list[Watched]) -> None:
+        self._next_listing = self._clock() + _LISTING_EVERY
+        for kind in {watched.job.kind for watched in live}:
+            self._list_kind([watched for watched in live if watched.job.kind == kind])
+
+    def _list_kind(self, live: list[Watched]) -> None:
+        """Look for ended jobs in listings; describe those, and those that no listing has told us of."""
+        unseen = {watched.job.name: watched for watched in live if watched.job.created}
+        oldest = min((watched.job.created for watched in unseen.values()), default=0.0)
+        pages = self._jobs.pages(live[0].job.kind, oldest - _LISTING_MARGIN) if unseen else iter(())
+        ended: list[Watched] = []
+        # More pages than jobs: somebody else fills the account, and asking for each is cheaper.
+        for page in islice(pages, max(len(live), 1)):
+            for name in page.keys() & unseen.keys():
+                watched = unseen.pop(name)
+                if page[name] != watched.job.status:
+                    ended.append(watched)
+            if not unseen:
+                break
+        for watched in (*ended, *unseen.values(), *(watched for watched in live if not watched.job.created)):
+            self._describe(watched)
+
+    def _bear(self, error: PrefectSageMakerError, live: list[Watched]) -> None:
+        """Back off from what passes, renew what expired, and hand on what does neither."""
+        if isinstance(error, AccessDenied) and error.code in _EXPIRED:
+            self._project.forget_clients()
+        elif not isinstance(error, (Throttled, ServiceFault)):
+            self._give_up(error, live)
+        self._back_off = min(_LONGEST_BACK_OFF, max(_BACK_OFF, self._back_off * 2))
+
+    def _give_up(self, error: PrefectSageMakerError, live: list[Watched]) -> None:
+        for watched in live:
+            watched.fail(error)
+
+
+_watchers: WeakKeyDictionary[object, Watcher] = WeakKeyDictionary()
+_watchers_lock = threading.Lock()
+
+
+def watcher_of(project: SageMakerProject) -> Watcher:
+    """Return the watcher of a project's account; the same for all who use the same client."""
+    with _watchers_lock:
+        client = project.client("sagemaker")
+        if client not in _watchers:
+            _watchers[client] = Watcher(project)
+        return _watchers[client]
