@@ -1,0 +1,56 @@
+# What a newcomer types. Everything runs in .venv, which bin/setup makes at the first call and checks at each other.
+
+PYTHON = python3
+ARGS =
+JOBS = $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n : 4)))
+HEADER = "\# Exact versions of all that bin/setup installs: Python 3.10 to 3.13, Linux, x86-64 and arm64." \
+         "\# Written by 'make lock' from pyproject.toml; no addresses, no hashes. Not to be edited by hand."
+CACHES = build dist htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+
+.DEFAULT_GOAL := help
+.PHONY: help quickstart ui test lint setup lock clean
+# Another project's modules must not get before ours, and packages are installed uncompiled: first use compiles them.
+unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE VIRTUAL_ENV
+
+help: ## list these commands
+	@echo "prefect-sagemaker: each command first sets up what it needs in .venv"
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | while IFS='|' read -r name text; do \
+		printf '%-18s %s\n' "$$name" "$$text"; done
+
+quickstart: ## run the example flow on this machine, without AWS (ARGS=--json, ARGS=--help)
+	@$(PYTHON) bin/setup quickstart
+	@.venv/bin/python -m flows.quickstart $(ARGS)
+
+ui: ## look at its runs in Prefect's UI
+	@$(PYTHON) bin/setup quickstart
+	@.venv/bin/python -m flows.ui $(ARGS)
+
+test: lint ## check the code, then run the tests (ARGS="-k name" goes to pytest)
+	.venv/bin/python -m pytest -n $(JOBS) --cov --cov-report=term:skip-covered $(ARGS)
+
+lint: ## check the code: ruff, mypy, import-linter
+	@$(PYTHON) bin/setup dev
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	.venv/bin/mypy bin/setup
+	.venv/bin/lint-imports --no-logo
+
+setup: ## make .venv with all that any command here needs
+	@$(PYTHON) bin/setup dev
+	@echo ".venv is ready. Next: make quickstart, make test."
+
+lock: ## write constraints.txt anew, with the newest versions that pyproject.toml allows (by uv)
+	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv" >&2; exit 1; }
+	@{ printf '%s\n' $(HEADER); uv pip compile --quiet --universal --no-python-downloads --python-version 3.10 \
+		--extra dev --no-emit-package prefect-sagemaker --no-header --no-annotate pyproject.toml; } > .constraints.new \
+		|| { rm -f .constraints.new; exit 1; }
+	@mv .constraints.new constraints.txt
+	@git --no-pager diff --stat -- constraints.txt
+	@echo "constraints.txt is written. Next: make test."
+
+clean: ## remove what these commands made here, except what the flows made (.local)
+	@$(PYTHON) bin/setup remove
+	@rm -rf $(CACHES)
+	@find . -path './.*' -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
+	@echo "clean. Next: make setup."

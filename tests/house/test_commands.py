@@ -1,0 +1,71 @@
+"""The Makefile: a newcomer's commands, read with `make -n`, which prints them and runs none."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def make(*arguments):
+    """The lines that `make` prints."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    command = ["make", "--no-print-directory", *arguments]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return [line.rstrip() for line in done.stdout.splitlines()]
+
+
+def test_quickstart_sets_up_and_runs_the_flow():
+    """`ARGS` goes to the flow, and only what the flow needs is installed."""
+    expected = ["python3 bin/setup quickstart", ".venv/bin/python -m flows.quickstart --json"]
+
+    assert expected == make("-n", "quickstart", "ARGS=--json")
+
+
+def test_ui_sets_up_and_serves():
+    """The UI needs what the flow needs."""
+    expected = ["python3 bin/setup quickstart", ".venv/bin/python -m flows.ui"]
+
+    assert expected == make("-n", "ui")
+
+
+def test_checks_come_before_the_tests():
+    """What fails in seconds comes first, and pytest's closing line is the last that is printed."""
+    tools = [re.split(r" (?:-|bin)|$", line)[0] for line in make("-n", "test", "JOBS=3")]
+
+    assert tools == [
+        "python3",
+        ".venv/bin/ruff check",
+        ".venv/bin/ruff format",
+        ".venv/bin/mypy",
+        ".venv/bin/mypy",
+        ".venv/bin/lint-imports",
+        ".venv/bin/python",
+    ]
+    assert make("-n", "test", "JOBS=3")[-1].startswith(".venv/bin/python -m pytest -n 3 --cov")
+
+
+def test_another_python_can_be_named():
+    """Where `python3` is too old, the user names one that is not."""
+    assert make("-n", "setup", "PYTHON=python3.12")[0] == "python3.12 bin/setup dev"
+
+
+@pytest.mark.parametrize("arguments", [[], ["help"]])
+def test_help_lists_every_command(arguments):
+    """Plain `make` changes nothing: it names each command, with a line that says what it does."""
+    phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    listed = dict(re.findall(r"^  make (\w+) +(\S.*)$", "\n".join(make(*arguments)), re.MULTILINE))
+
+    assert phony[1].split() == list(listed)
+
+
+def test_ci_runs_what_a_newcomer_types():
+    """CI has no path of its own that a newcomer's machine would not take."""
+    lines = (ROOT / ".ci" / "run").read_text().splitlines()
+
+    assert lines[-1] == "exec make test </dev/null"
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)

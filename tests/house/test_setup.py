@@ -1,0 +1,208 @@
+"""`bin/setup`, the real file with the real venv and pip, in a project of its own that needs no network."""
+
+import contextlib
+import json
+import os
+import pty
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+SETUP = Path(__file__).parents[2] / "bin" / "setup"
+PYPROJECT = """
+[build-system]
+requires = []
+build-backend = "backend"
+backend-path = ["."]
+[project]
+name = "tiny"
+version = "1"
+"""
+# Builds an editable wheel with the standard library alone. Where a FIFO `gate` lies, it waits there for the test.
+BACKEND = """
+import os, zipfile
+
+def build_editable(directory, config_settings=None, metadata_directory=None):
+    if os.path.exists("gate"):
+        open("gate").read()
+    name, info = "tiny-1-py3-none-any.whl", "tiny-1.dist-info/"
+    with zipfile.ZipFile(os.path.join(directory, name), "w") as wheel:
+        wheel.writestr(info + "METADATA", open("METADATA").read())
+        wheel.writestr(info + "WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+        wheel.writestr(info + "RECORD", "")
+    return name
+"""
+METADATA = "Metadata-Version: 2.1\nName: tiny\nVersion: 1\nProvides-Extra: quickstart\nProvides-Extra: dev\n"
+
+
+class Checkout:
+    """A folder with `bin/setup` and a project without dependencies."""
+
+    def __init__(self, root):
+        self.root = root
+        (root / "bin").mkdir(parents=True)
+        shutil.copy(SETUP, root / "bin" / "setup")
+        (root / "pyproject.toml").write_text(PYPROJECT)
+        (root / "backend.py").write_text(textwrap.dedent(BACKEND))
+        (root / "METADATA").write_text(METADATA)
+        (root / "constraints.txt").write_text("# none\n")
+
+    def start(self, extra, stderr=subprocess.PIPE, **variables):
+        environment = {**os.environ, "PIP_NO_INDEX": "1", "UV_OFFLINE": "1", "UV": "", **variables}
+        command = [sys.executable, str(self.root / "bin" / "setup"), extra]
+        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=stderr, text=True)
+
+    def setup(self, extra, **variables):
+        """Its exit code and what it said."""
+        with self.start(extra, **variables) as process:
+            said, errors = process.communicate()
+        return process.returncode, said + errors
+
+    @property
+    def record(self):
+        """What the set-up wrote down."""
+        return json.loads((self.root / ".venv" / "setup.json").read_text())
+
+    def installed(self):
+        """The project's version as the venv's Python knows it."""
+        code = "from importlib.metadata import version; print(version('tiny'))"
+        python = str(self.root / ".venv" / "bin" / "python")
+        return subprocess.run([python, "-c", code], capture_output=True, text=True, check=False).stdout.strip()
+
+
+def drained(terminal):
+    """What is still written to a terminal until its last writer has gone, which Linux reports as an error."""
+    said = b""
+    with contextlib.suppress(OSError):
+        while some := terminal.read(1000):
+            said += some
+    return said
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """One whose path has a space in it, as a newcomer's may."""
+    return Checkout(tmp_path / "my project")
+
+
+uv = pytest.param({"UV": "uv"}, id="uv", marks=pytest.mark.skipif(not shutil.which("uv"), reason="uv is not installed"))
+
+
+@pytest.mark.parametrize("variables", [pytest.param({}, id="pip"), uv])
+def test_second_call_does_nothing_until_something_changes(checkout, variables):
+    """First a venv with the project; then silence, also after `touch`; then an update, for the reason it names."""
+    code, said = checkout.setup("quickstart", **variables)
+
+    assert code == 0, said
+    assert "first time" in said
+    assert checkout.installed() == "1"
+
+    os.utime(checkout.root / "pyproject.toml")
+
+    assert checkout.setup("quickstart", **variables) == (0, "")
+
+    (checkout.root / "constraints.txt").write_text("# changed\n")
+    code, said = checkout.setup("quickstart", **variables)
+
+    assert code == 0, said
+    assert "constraints.txt changed" in said
+    assert "  venv" not in said
+    assert checkout.setup("quickstart", **variables) == (0, "")
+
+
+def test_dev_contains_quickstart(checkout):
+    """`make test` adds to what `make quickstart` made; `make quickstart` takes nothing away from it again."""
+    checkout.setup("quickstart")
+    code, said = checkout.setup("dev")
+
+    assert code == 0, said
+    assert "dev needs more" in said
+    assert checkout.setup("quickstart") == (0, "")
+
+    (checkout.root / "constraints.txt").write_text("# changed\n")
+    checkout.setup("quickstart")
+
+    assert checkout.record["extra"] == "dev"
+
+
+def test_interrupted_set_up_is_done_again(checkout):
+    """Ended or killed while packages are installed: the next call waits for what still runs, and starts over."""
+    gate = checkout.root / "gate"
+    codes = []
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        os.mkfifo(gate)
+        process = checkout.start("quickstart")
+        with process, gate.open("w"):  # opens when the build waits at the other end
+            process.send_signal(number)
+            gate.unlink()
+            process.wait()
+        codes.append(process.returncode)
+    code, said = checkout.setup("quickstart")
+
+    assert codes == [130, -signal.SIGKILL]
+    assert code == 0, said
+    assert "the last set-up did not end" in said
+    assert checkout.installed() == "1"
+
+
+def test_two_at_once_set_up_once(checkout):
+    """Two commands typed at the same time both succeed, and one of them did the work."""
+    gate = checkout.root / "gate"
+    os.mkfifo(gate)
+    both = [checkout.start("quickstart") for _ in range(2)]
+    gate.open("w").close()
+    gate.unlink()
+    said = [process.communicate()[1] for process in both]
+
+    assert [process.returncode for process in both] == [0, 0], said
+    assert sum("installed" in text for text in said) == 1
+    assert checkout.installed() == "1"
+
+
+def test_failure_shows_the_end_of_the_log_and_the_remedy(checkout):
+    """The installer's own error, what to do about it, and exit code 1."""
+    (checkout.root / "METADATA").write_text(METADATA + "Requires-Dist: no-such-package-here\n")
+    code, said = checkout.setup("quickstart")
+
+    assert code == 1
+    assert "| ERROR: No matching distribution found for no-such-package-here" in said
+    assert "What to do: The package index has no such version" in said
+
+
+def test_foreign_venv_stays_untouched(checkout):
+    """A `.venv` that somebody made by hand is neither used, changed nor removed."""
+    mine = checkout.root / ".venv" / "bin" / "mine"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    code, said = checkout.setup("quickstart")
+
+    assert code == 1
+    assert "move it away" in said
+    assert checkout.setup("remove")[0] == 0
+    assert [mine] == [path for path in (checkout.root / ".venv").rglob("*") if path.is_file()]
+
+
+def test_something_moves_while_a_phase_lasts(checkout):
+    """On a terminal the seconds run while the installer is silent."""
+    gate = checkout.root / "gate"
+    os.mkfifo(gate)
+    master, slave = pty.openpty()
+    process = checkout.start("quickstart", stderr=slave, TERM="xterm")
+    os.close(slave)
+    with process, os.fdopen(master, "rb", buffering=0) as terminal:
+        with gate.open("w"):
+            said = b""
+            while len(set(re.findall(rb"\r\033\[K  packages +([0-9.]+) s", said))) < 2:
+                said += terminal.read(1000)
+            gate.unlink()
+        said += drained(terminal)
+    last = said.decode().splitlines()[-1]
+
+    assert process.returncode == 0
+    assert re.search(r"  packages +[0-9.]+ s  \d+ installed$", last)

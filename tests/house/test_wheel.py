@@ -1,0 +1,55 @@
+"""The wheel: exactly the library, since a stray top-level package would overwrite somebody else's."""
+
+import subprocess
+import sys
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The wheel as a release would build it."""
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    [path] = folder.glob("*.whl")
+    with ZipFile(path) as archive:
+        yield archive
+
+
+def test_top_level_is_a_literal_list(wheel):
+    """Four packages and the metadata: application code, tests and documents stay out."""
+    expected = {"blocks", "local_sagemaker", "prefect_sagemaker-0.1.0.dist-info", "tasks_lib", "worker_toolkit"}
+
+    assert expected == {name.split("/")[0] for name in wheel.namelist()}
+
+
+def test_type_checkers_of_users_see_our_types(wheel):
+    """Each package carries the marker of PEP 561."""
+    expected = {f"{package}/py.typed" for package in ("blocks", "local_sagemaker", "tasks_lib", "worker_toolkit")}
+
+    assert expected <= set(wheel.namelist())
+
+
+def test_nothing_but_source_travels(wheel):
+    """No byte code, no tests, no editor's leavings."""
+    suffixes = {Path(name).suffix for name in wheel.namelist() if ".dist-info/" not in name}
+
+    assert suffixes <= {".py", ".typed", ".json", ".sh"}
+
+
+def test_prefect_finds_the_blocks(wheel):
+    """The entry point by which `Block.load` knows our blocks in a fresh process."""
+    points = wheel.read("prefect_sagemaker-0.1.0.dist-info/entry_points.txt").decode()
+
+    assert "[prefect.collections]\nprefect_sagemaker = blocks\n" in points
+
+
+def test_the_licence_travels(wheel):
+    """Apache-2.0 asks for its text beside the code."""
+    assert "Apache License" in wheel.read("prefect_sagemaker-0.1.0.dist-info/licenses/LICENSE").decode()
