@@ -1,0 +1,164 @@
+"""The data directory of one local SageMaker: what lies where in it, who serves it, and at which endpoint.
+
+Standard library only: every command of the command line reads it, and `up` shall be light. Server and command line
+import it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO
+
+from local_sagemaker.jobs import KINDS
+from local_sagemaker.runtime.workspace import Workspace
+
+_CLAIM_TRIES, _CLAIM_TICK = 20, 0.05  # seconds
+
+HOME_VARIABLE = "LOCAL_SAGEMAKER_HOME"
+
+# All that `reset` deletes: somebody may have made a home of a directory with other things in it. The endpoint stays,
+# since clients are configured with its port, and so do the user's own settings.json and the locks.
+_DATA = (
+    *("jobs", "logs", "s3", "jobs.sqlite", "jobs.sqlite-shm", "jobs.sqlite-wal", "jobs.lock"),
+    *("moto.jsonl", "server.log"),
+)
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a home is, or was last, served.
+
+    Attributes:
+        endpoint: the URL; its port is taken again after a restart.
+        pid: the server's process.
+        started: epoch seconds.
+    """
+
+    endpoint: str
+    pid: int
+    started: float
+
+    @property
+    def port(self) -> int:
+        """The port of the URL."""
+        return int(self.endpoint.rpartition(":")[2])
+
+
+def try_lock(path: Path) -> IO[str] | None:
+    """Take an exclusive lock on a file until it is closed; None if another process has it."""
+    lock = path.open("a+")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        return None
+    return lock
+
+
+@dataclass(frozen=True)
+class Home:
+    """One data directory."""
+
+    directory: Path
+
+    @classmethod
+    def locate(cls, given: str | None, environ: Mapping[str, str]) -> Home:
+        """Return the home that was named, or else the one of the environment, or else the user's."""
+        chosen = given or environ.get(HOME_VARIABLE) or "~/.local/share/local-sagemaker"
+        return cls(Path(chosen).expanduser().resolve())
+
+    def make(self) -> None:
+        """Make the directory, for its user alone: the objects and logs of jobs lie in it."""
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    @property
+    def server_log(self) -> Path:
+        """What the server says."""
+        return self.directory / "server.log"
+
+    @property
+    def objects(self) -> Path:
+        """The object store."""
+        return self.directory / "s3"
+
+    @property
+    def logs(self) -> Path:
+        """The log groups."""
+        return self.directory / "logs"
+
+    @property
+    def moto_journal(self) -> Path:
+        """The requests that made what moto holds in memory."""
+        return self.directory / "moto.jsonl"
+
+    def endpoint(self) -> Endpoint | None:
+        """Return the endpoint of the last server; None before the first one."""
+        try:
+            return Endpoint(**json.loads((self.directory / "endpoint.json").read_text()))
+        except FileNotFoundError:
+            return None
+
+    def announce(self, endpoint: Endpoint) -> None:
+        """Keep the endpoint; by rename, so that nobody reads half of it."""
+        part = self.directory / f"endpoint.json.{os.getpid()}"
+        part.write_text(json.dumps(asdict(endpoint)))
+        part.replace(self.directory / "endpoint.json")
+
+    @contextmanager
+    def starting(self) -> Iterator[None]:
+        """Hold the lock under which one process at a time starts or stops the server."""
+        self.make()
+        with (self.directory / "start.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def claim(self) -> IO[str] | None:
+        """Take the lock that a server holds for its life, and leave our pid in it; None if another process has it.
+
+        The kernel frees it when the process dies, however it dies.
+        """
+        for _ in range(_CLAIM_TRIES):
+            lock = try_lock(self._server_lock)
+            if lock is not None:
+                lock.truncate(0)
+                lock.write(str(os.getpid()))
+                lock.flush()
+                return lock
+            time.sleep(_CLAIM_TICK)  # `server_pid` of another process has the lock for an instant
+        return None
+
+    def server_pid(self) -> int | None:
+        """Return the pid of the process that serves this home now; None if nobody does."""
+        if not self._server_lock.exists():
+            return None
+        lock = try_lock(self._server_lock)
+        if lock is not None:
+            lock.close()
+            return None
+        pid = self._server_lock.read_text()
+        return int(pid) if pid else None
+
+    @property
+    def _server_lock(self) -> Path:
+        return self.directory / "server.lock"
+
+    def contents(self) -> list[Path]:
+        """Return what `erase` would delete."""
+        present = (self.directory / name for name in _DATA)
+        return [path for path in present if path.exists()]
+
+    def erase(self) -> None:
+        """Delete all jobs, objects, logs and roles; nothing may run in this home."""
+        for kind in KINDS:
+            for directory in (self.directory / "jobs" / kind).glob("*"):
+                Workspace(self.directory, kind, directory.name).clear()  # a job may have closed its directories
+        for path in self.contents():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()

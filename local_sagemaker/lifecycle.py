@@ -1,0 +1,233 @@
+"""Starting, finding and ending the server of a home.
+
+A detached process that is found through its home, and not a service manager's unit: it must work for any user, in a
+container, in a test. The command line is its only user.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from local_sagemaker.account import ACCOUNT, REGION
+from local_sagemaker.home import Endpoint, Home, try_lock
+from local_sagemaker.jobs import Job, JobFinished, JobTable
+from local_sagemaker.runtime.settings import read_settings
+from local_sagemaker.runtime.supervisor import reconcile
+from local_sagemaker.runtime.workspace import Workspace
+
+STATUS_PATH = "/_local/status"
+
+_ANSWER_TIMEOUT = 10.0  # seconds for one answer of a server that lives
+_START_TIMEOUT = 60.0  # seconds until a new server serves; it takes one, a loaded machine takes more
+_EXIT_TIMEOUT = 10.0  # seconds for the server to finish the requests it has
+_TICK = 0.05  # seconds between looks at what cannot be waited for: another's process, lock or job
+_LOG_TAIL = 20  # lines
+
+_SERVE = (sys.executable, "-m", "local_sagemaker", "serve")
+
+Say = Callable[[str], None]
+
+
+class LifecycleError(Exception):
+    """The server could not be started, asked or ended; the text says what to do."""
+
+
+def status(home: Home) -> dict[str, Any]:
+    """Return what the server of a home says of itself, with `running`; what is known without it if it is down."""
+    known = home.endpoint()
+    if known is not None and home.server_pid() is not None:
+        answer = _ask(home, known)
+        if answer is not None:
+            return {**answer, "running": True}
+    return {
+        "endpoint": known.endpoint if known else None,
+        "pid": None,
+        "home": str(home.directory),
+        "region": REGION,
+        "account": ACCOUNT,
+        "requests": {},
+        "running": False,
+    }
+
+
+def up(home: Home, port: int | None = None) -> tuple[dict[str, Any], bool]:
+    """Start the server of a home unless it runs; return its status, and whether this call started it.
+
+    Any number of processes may call it at once: one starts the server, all get the same answer.
+
+    Args:
+        home: the data directory; made when it is missing.
+        port: the port to use; None takes the last one again, or a free one the first time.
+
+    Raises:
+        LifecycleError: the server does not come up, or runs at another port than the one asked for.
+    """
+    found = status(home)
+    started = False
+    if not found["running"]:
+        with home.starting():
+            found = status(home)
+            if not found["running"]:
+                _start(home, port)
+                found, started = status(home), True
+    if not found["running"]:
+        raise LifecycleError(f"The server ended right after its start. Its log says:\n{_log_tail(home)}")
+    if port is not None and not str(found["endpoint"]).endswith(f":{port}"):
+        raise LifecycleError(f"The server runs at {found['endpoint']}. To move it: `down`, then `up --port {port}`.")
+    return found, started
+
+
+def down(home: Home, *, keep_jobs: bool, say: Say) -> tuple[bool, int]:
+    """End the server of a home and its jobs; return whether one ran, and how many jobs were stopped.
+
+    Jobs are stopped as by `StopTrainingJob`: SIGTERM, and SIGKILL after the grace of `settings.json`.
+
+    Args:
+        home: the data directory.
+        keep_jobs: leave the jobs to their supervisors, which carry them to their end without the server.
+        say: is told of what takes long.
+
+    Raises:
+        LifecycleError: the server or a job does not end.
+    """
+    if not home.directory.exists():
+        return False, 0
+    with home.starting():
+        was_running = _end_server(home)
+        return was_running, 0 if keep_jobs else _end_jobs(home, say)
+
+
+def reset(home: Home, *, say: Say) -> tuple[bool, int]:
+    """Do what `down` does and delete all data, while nobody can start the server in between."""
+    with home.starting():
+        ended = _end_server(home), _end_jobs(home, say)
+        home.erase()
+    return ended
+
+
+def _ask(home: Home, known: Endpoint) -> dict[str, Any] | None:
+    """Return the server's own status; None while it does not listen yet, or if another program has its old port."""
+    connection = http.client.HTTPConnection("127.0.0.1", known.port, timeout=_ANSWER_TIMEOUT)
+    try:
+        connection.request("GET", STATUS_PATH)
+        answer = json.loads(connection.getresponse().read())
+    except TimeoutError as error:
+        raise LifecycleError(
+            f"The server (pid {known.pid}) does not answer at {known.endpoint}. End it with `down`, then `up`."
+        ) from error
+    except (OSError, http.client.HTTPException, ValueError):
+        return None
+    finally:
+        connection.close()
+    ours = isinstance(answer, dict) and answer.get("home") == str(home.directory)
+    return answer if ours else None
+
+
+def _start(home: Home, port: int | None) -> None:
+    """Start a server and wait until it listens; it outlives its caller, and has nothing of it."""
+    _wait_until(
+        lambda: home.server_pid() is None, _EXIT_TIMEOUT, "A server of this home lives but does not answer", home
+    )
+    ready, announce = os.pipe()
+    arguments = [] if port is None else ["--port", str(port)]
+    with home.server_log.open("ab") as log, os.fdopen(ready, "rb", buffering=0) as pipe:
+        try:
+            server = subprocess.Popen(
+                [*_SERVE, "--home", str(home.directory), "--ready-fd", str(announce), *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=home.directory,
+                # Nothing that runs here may reach AWS with the user's credentials or profile.
+                env={name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
+                pass_fds=(announce,),
+                start_new_session=True,
+            )
+        finally:
+            os.close(announce)
+        _await_ready(home, server, pipe.fileno())
+
+
+def _await_ready(home: Home, server: subprocess.Popen[bytes], pipe: int) -> None:
+    """Wait for the word of a new server; the end of the pipe without one means that it died."""
+    readable, _, _ = select.select([pipe], [], [], _START_TIMEOUT)
+    if readable and os.read(pipe, 1):
+        return
+    if not readable:
+        server.kill()
+    code = server.wait()
+    what = f"ended with code {code}" if readable else f"did not listen after {_START_TIMEOUT:.0f} s"
+    raise LifecycleError(f"The server {what}. Its log, {home.server_log}, ends with:\n{_log_tail(home)}")
+
+
+def _end_server(home: Home) -> bool:
+    """End the server process, with SIGKILL if need be; return whether there was one."""
+    pid = home.server_pid()
+    if pid is None:
+        return False
+    # The lock is held, so its holder lives and the pid in it is no other process's.
+    os.kill(pid, signal.SIGTERM)
+    try:
+        _wait_until(lambda: home.server_pid() is None, _EXIT_TIMEOUT, "The server does not end", home)
+    except LifecycleError:
+        os.kill(pid, signal.SIGKILL)
+        _wait_until(lambda: home.server_pid() is None, _EXIT_TIMEOUT, "The server does not end", home)
+    return True
+
+
+def _end_jobs(home: Home, say: Say) -> int:
+    """Stop all live jobs and wait for their supervisors; return how many there were."""
+    with JobTable(home.directory) as table:
+        live = table.live()
+        for job in live:
+            _request_stop(table, job)
+        if not live:
+            return 0
+        grace = read_settings(home.directory).stop_grace_seconds
+        names = ", ".join(job.name for job in live[:5]) + (", …" if len(live) > 5 else "")  # noqa: PLR2004 -- a line
+        say(f"Stopping {len(live)} job(s): {names} (up to {grace:.0f} s; Ctrl-C leaves them to their supervisors) …")
+
+        def ended() -> bool:
+            reconcile(home.directory)  # a job whose supervisor was killed needs a new one to end it
+            return not table.live() and not any(_is_supervised(home, job) for job in live)
+
+        _wait_until(ended, grace + 60, "Some jobs do not end", home)
+    return len(live)
+
+
+def _request_stop(table: JobTable, job: Job) -> None:
+    try:
+        table.request_stop(job.kind, job.name)
+    except JobFinished:
+        return  # between our look and now: what we want
+
+
+def _is_supervised(home: Home, job: Job) -> bool:
+    lock = try_lock(Workspace(home.directory, job.kind, job.name).lock)
+    if lock is not None:
+        lock.close()
+    return lock is None
+
+
+def _wait_until(condition: Callable[[], bool], seconds: float, complaint: str, home: Home) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            pid = home.server_pid()
+            who = f" (pid {pid})" if pid else ""
+            raise LifecycleError(f"{complaint} after {seconds:.0f} s{who}. Look into {home.server_log}.")
+        time.sleep(_TICK)
+
+
+def _log_tail(home: Home) -> str:
+    lines = home.server_log.read_text(errors="replace").splitlines()
+    return "\n".join(f"  {line}" for line in lines[-_LOG_TAIL:])

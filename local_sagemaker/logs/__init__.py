@@ -1,0 +1,1 @@
+"""CloudWatch Logs over the files that jobs write: groups, streams, events."""

@@ -1,0 +1,266 @@
+"""One host of a job, seen from the supervisor: started once, found again after a crash, told to end.
+
+A host is alive as long as its first process holds the lock of its directory. Neither a pid nor a child process would
+do: the supervisor may be a successor that never started it, and pids are used again. The supervisor imports it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from local_sagemaker.runtime.workspace import read_json, write_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+_INIT = Path(__file__).with_name("init.py")
+_MOST_BACKLOG, _LEAST_BACKLOG = 32 << 20, 4 << 20  # bytes
+_STARTING = 0.002  # seconds between looks while a host makes its namespaces (some tens of milliseconds)
+
+
+class Host:
+    """One host and its directory.
+
+    Attributes:
+        name: `algo-1` and on.
+        directory: its directory in the job's workspace.
+        files: holds the contract's paths, `<files>/opt/ml` and on.
+        output: what its command prints.
+    """
+
+    def __init__(self, hosts: Path, name: str) -> None:
+        self.name = name
+        self.directory = hosts / name
+        self.files = self.directory / "files"
+        self.output = self.directory / "output.log"
+        self.home = self.directory / "home"
+        self._held = self.directory / "held"
+        self._lock = self.directory / "init.lock"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._pidfd: int | None = None
+
+    def prepare(self, directories: Iterable[str], configuration: Mapping[str, Any]) -> None:
+        """Make the directories and the configuration files of the contract, by container path."""
+        self.home.mkdir(parents=True)
+        (self.directory / "root").mkdir()
+        for path in directories:
+            self.path(path).mkdir(parents=True, exist_ok=True)
+        for path, content in configuration.items():
+            file = self.path(path)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps(content, indent=2))
+        self.output.touch()
+
+    def path(self, container_path: str) -> Path:
+        """Return where a container path lies on this machine."""
+        return self.files / container_path.lstrip("/")
+
+    def start(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        hosts: Sequence[str],
+        places: Sequence[str],
+        isolation: str,
+    ) -> None:
+        """Start the command, unless it has been started before; return when the host can be signalled.
+
+        Args:
+            command: the container's command.
+            environment: all of its environment.
+            hosts: the names of all hosts, for `/etc/hosts`.
+            places: the container paths that must be real.
+            isolation: as in the settings.
+        """
+        lock = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            if self._take(lock) and not self._was_started():
+                spec = self._spec(command, environment, hosts, places)
+                write_json(self.directory / "spec.json", {**spec, "isolation": isolation, "lock": lock})
+                self._spawn(lock)
+        finally:
+            os.close(lock)
+        while self.alive() and not self._was_started():
+            time.sleep(_STARTING)
+        self._open_pidfd()
+
+    def _spec(
+        self, command: Sequence[str], environment: Mapping[str, str], hosts: Sequence[str], places: Sequence[str]
+    ) -> dict[str, Any]:
+        names = Path("/etc/hosts")
+        hosts_file = self.directory / "hosts"
+        hosts_file.write_text(f"{names.read_text() if names.exists() else ''}\n127.0.0.1 {' '.join(hosts)}\n")
+        return {
+            "host": self.name,
+            "command": list(command),
+            "environment": dict(environment),
+            "root": str(self.files),
+            "mountpoint": str(self.directory / "root"),
+            "binds": {place: str(self.path(place)) for place in places},
+            "hosts_file": str(hosts_file),
+            "python": str(Path(sys.executable).parent.resolve().parent),
+            "layer": str(self.directory / "python"),
+        }
+
+    def _spawn(self, lock: int) -> None:
+        # Read and write: before it adds a line of its own the init looks at how the last one ended.
+        output = os.open(self.output, os.O_RDWR | os.O_APPEND)
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", str(_INIT), str(self.directory / "spec.json")],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env={"LANG": "C.UTF-8"},  # the command's environment may hold what would harm the init
+                pass_fds=[lock],
+                start_new_session=True,
+            )
+        finally:
+            os.close(output)
+
+    def _was_started(self) -> bool:
+        return (self.directory / "host.json").exists()
+
+    @staticmethod
+    def _take(lock: int) -> bool:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def alive(self) -> bool:
+        """Return whether the host's first process lives (or is about to)."""
+        if self._process is not None:
+            self._process.poll()
+        lock = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            return not self._take(lock)
+        finally:
+            os.close(lock)
+
+    def exit_code(self) -> int | None:
+        """Return the command's exit code; None if it runs, or if the host died without one."""
+        ended = read_json(self.directory / "exit.json")
+        return int(ended["code"]) if ended else None
+
+    def _open_pidfd(self) -> None:
+        if sys.platform == "linux" and self._was_started():
+            try:
+                self._pidfd = os.pidfd_open(self._record()["pid"])
+            except OSError:  # it ended, or the kernel is older than 5.3; the lock tells, and the pid will do
+                return
+            # Alive now: the pid that we just opened is still the host's, and no other process can become it.
+            if not self.alive():
+                self.close()
+
+    def fileno(self) -> int | None:
+        """Return a descriptor that becomes readable when the host ends; None where there is no such thing."""
+        return self._pidfd
+
+    def send(self, number: signal.Signals) -> None:
+        """Signal the container's first process, if it lives."""
+        try:
+            if self._pidfd is not None and sys.platform == "linux":
+                signal.pidfd_send_signal(self._pidfd, number)
+            elif self.alive() and self._was_started():
+                os.kill(self._record()["pid"], number)
+        except ProcessLookupError:  # it ended a moment ago
+            return
+
+    def kill(self) -> None:
+        """End the host and all that it started; returns when its first process is gone."""
+        while self.alive():
+            self.send(signal.SIGKILL)
+            time.sleep(_STARTING)
+        self.clean_up()
+
+    def hold_back(self, backlog: int) -> None:
+        """Stop a host that prints faster than its log is written, and let it go on when that has caught up.
+
+        A pipe would do so by itself; a file, which outlives its reader, would fill the disk.
+
+        Args:
+            backlog: bytes printed and not read.
+        """
+        if backlog > _MOST_BACKLOG and self.alive():
+            self._held.touch()
+            self._signal_all(signal.SIGSTOP)
+        elif backlog < _LEAST_BACKLOG and self._held.exists():
+            self._signal_all(signal.SIGCONT)
+            self._held.unlink()
+
+    def _signal_all(self, number: signal.Signals) -> None:
+        for pid in self._processes():
+            _kill(pid, number)
+
+    def _processes(self) -> list[int]:
+        """Return the pids of what the host runs, its first process excepted."""
+        record = self._record()
+        if record["isolation"] == "namespaces":
+            return [pid for pid in _of_namespace(record["pid"]) if pid != record["pid"]]
+        return _of_root(self.files)
+
+    def clean_up(self) -> None:
+        """End what a killed init left behind. A pid namespace dies with its init; other processes do not."""
+        record = read_json(self.directory / "host.json")
+        if record is None or record["isolation"] == "namespaces":
+            return
+        while self._processes():
+            self._signal_all(signal.SIGKILL)
+            time.sleep(_STARTING)
+
+    def _record(self) -> dict[str, Any]:
+        record: dict[str, Any] = read_json(self.directory / "host.json")
+        return record
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        if self._pidfd is not None:
+            os.close(self._pidfd)
+            self._pidfd = None
+
+
+def _kill(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:  # it ended a moment ago
+        return
+
+
+def _of_root(root: Path) -> list[int]:
+    """Return the pids of the processes that have this `LOCAL_SAGEMAKER_ROOT` in their environment."""
+    mark = b"LOCAL_SAGEMAKER_ROOT=" + os.fsencode(root)
+    return _those(lambda process: mark in (process / "environ").read_bytes().split(b"\0"))
+
+
+def _of_namespace(first: int) -> list[int]:
+    """Return the pids of the processes in the pid namespace of `first`."""
+    try:
+        namespace, ours = (os.readlink(f"/proc/{pid}/ns/pid") for pid in (first, "self"))  # noqa: PTH115 -- no path
+    except FileNotFoundError:  # it ended, and all with it
+        return []
+    if namespace == ours:  # it ended, and another process has its pid: the whole machine would be meant
+        return []
+    return _those(lambda process: os.readlink(process / "ns" / "pid") == namespace)  # noqa: PTH115 -- no path
+
+
+def _those(belongs: Callable[[Path], bool]) -> list[int]:
+    """Return the pids of the processes that `belongs` accepts; none where there is no `/proc`."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if belongs(process):
+                found.append(int(process.name))
+        except (PermissionError, FileNotFoundError, ProcessLookupError):  # noqa: PERF203 -- another user's, or gone
+            continue
+    return found

@@ -1,0 +1,375 @@
+"""The first process of one host of a job: makes the host's root, runs the container's command, reaps, records its end.
+
+A script for `python -I -S`, standard library only and importing nothing of ours, because it outlives the supervisor
+that started it and stands inside a root of its own. Namespaces are made by system calls through `ctypes` and not by
+the `unshare` and `mount` programs: thirty forks less for each host, and a failure is told before anything has run. Only
+`runtime/host.py` starts it: `init.py <spec.json>`, with the host's lock as an inherited descriptor.
+
+Where namespaces cannot be made (some containers, macOS), the same command runs in the caller's root, with
+`LOCAL_SAGEMAKER_ROOT` naming the directory under which the contract's paths lie, and the job's log says so.
+"""
+
+# `pathlib` takes longer to import than all that is done here.
+# ruff: noqa: PTH101, PTH102, PTH103, PTH112, PTH113, PTH114, PTH115, PTH116, PTH118, PTH120, PTH123, PTH208, PTH211
+from __future__ import annotations
+
+import ctypes
+import errno
+import json
+import os
+import signal
+import socket
+import stat
+import sys
+import time
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# <linux/sched.h>, <linux/mount.h>, <linux/prctl.h>
+CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWUSER, CLONE_NEWPID = 0x00020000, 0x04000000, 0x10000000, 0x20000000
+MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC = 2, 4, 8, 4096, 16384
+MS_UNBINDABLE, MS_PRIVATE, MNT_DETACH = 1 << 17, 1 << 18, 2
+PR_SET_CHILD_SUBREAPER = 36
+
+# What a container's first process may be sent; the rest (SIGKILL, SIGSTOP, faults) never reaches us as a choice.
+PASSED_ON = frozenset(
+    {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCONT}
+)
+_MAPPED = b"mapped\n"
+WAITED_FOR = PASSED_ON | {signal.SIGCHLD}
+
+
+def libc_call(name: str, *values: Any) -> None:
+    """Call a function of libc that answers -1 on failure.
+
+    Raises:
+        OSError: it failed, or this system has no such function.
+    """
+    try:
+        function = getattr(ctypes.CDLL(None, use_errno=True), name)
+    except AttributeError:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), name) from None
+    if function(*values) == -1:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), f"{name}{values}")
+
+
+def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str = "") -> None:
+    """`mount(2)`; empty strings stand for NULL."""
+    texts = [text.encode() or None for text in (source, target, kind, options)]
+    libc_call("mount", texts[0], texts[1], texts[2], ctypes.c_ulong(flags), texts[3])
+
+
+class Root:
+    """A private root: every entry of the machine's `/` bound into a tmpfs, with the job's directories in their places.
+
+    Args:
+        place: an empty directory, over which the tmpfs is mounted; on the machine it stays empty.
+        binds: container path -> directory on the machine.
+    """
+
+    def __init__(self, place: str, binds: dict[str, str]) -> None:
+        self._place = place
+        self._binds = binds
+
+    def enter(self, hosts_file: str, python: str, layer: str) -> None:
+        """Build the root in the caller's mount namespace and make it `/`.
+
+        Args:
+            hosts_file: becomes `/etc/hosts`.
+            python: the prefix of the Python that stands for the image.
+            layer: a directory for what the job changes in it.
+        """
+        mount("", "/", flags=MS_REC | MS_PRIVATE)
+        mount("tmpfs", self._place, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755")
+        # Unbindable: the recursive bind of the directory in which we stand must not copy the new root into itself.
+        mount("", self._place, flags=MS_UNBINDABLE)
+        self._fill("/")
+        self._protect(python, layer)
+        self._mount_proc()
+        names = f"{self._place}/etc/hosts"
+        if os.path.isfile(names) and not os.path.islink(names):
+            mount(hosts_file, names, flags=MS_BIND)
+        os.chdir(self._place)
+        libc_call("pivot_root", b".", b".")
+        libc_call("umount2", b".", MNT_DETACH)
+        os.chdir("/")
+
+    def _fill(self, path: str) -> None:
+        """Give the new root the children of `path`; directories that hold a place of the job's are built again."""
+        for name in sorted(self._children(path)):
+            child = os.path.join(path, name)
+            target = self._place + child
+            if child in self._binds:
+                os.mkdir(target)
+                mount(self._binds[child], target, flags=MS_BIND | MS_REC)
+            elif any(place.startswith(child + "/") for place in self._binds):
+                os.mkdir(target, 0o755)
+                if os.path.isdir(child):
+                    os.chmod(target, stat.S_IMODE(os.stat(child).st_mode))
+                self._fill(child)
+            elif os.path.islink(child):
+                os.symlink(os.readlink(child), target)
+            elif child != "/proc":
+                self._bind(child, target)
+
+    def _children(self, path: str) -> set[str]:
+        below = path.rstrip("/") + "/"
+        needed = {place[len(below) :].split("/")[0] for place in self._binds if place.startswith(below)}
+        return needed | set(os.listdir(path) if os.path.isdir(path) else ())
+
+    @staticmethod
+    def _bind(child: str, target: str) -> None:
+        if os.path.isdir(child):
+            os.mkdir(target)
+        else:
+            os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o644))
+        mount(child, target, flags=MS_BIND | MS_REC)
+
+    def _protect(self, python: str, layer: str) -> None:
+        """Let the job install packages into the server's Python for itself only, as into a container's image."""
+        if self._has_mounts_below(python):
+            say(f"packages that this job installs stay installed: {python} holds other mounts")
+            return
+        upper, work = f"{layer}/upper", f"{layer}/work"
+        try:
+            os.makedirs(upper)
+            os.mkdir(work)
+            mount("overlay", self._place + python, "overlay", 0, f"lowerdir={python},upperdir={upper},workdir={work}")
+        except OSError as error:
+            # Kernels before 5.11 and some file systems have no overlay for us; the job itself runs as well without.
+            say(f"packages that this job installs stay installed: {python} cannot be overlaid ({error})")
+
+    def _has_mounts_below(self, path: str) -> bool:
+        """Say whether an overlay on `path` would hide something: a driver's libraries, a place of the job's."""
+        with open("/proc/self/mountinfo") as file:
+            return any(line.split()[4].startswith(f"{self._place}{path}/") for line in file)
+
+    def _mount_proc(self) -> None:
+        target = f"{self._place}/proc"
+        os.mkdir(target)
+        try:
+            mount("proc", target, "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+        except OSError:
+            # Containers that mask parts of /proc forbid a fresh one; the outer one shows our processes too.
+            mount("/proc", target, flags=MS_BIND | MS_REC)
+
+
+class Record:
+    """The host's files beside its root, reached by descriptor: they are ours also when the job's root hides them."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+
+    def write(self, name: str, values: dict[str, Any]) -> None:
+        """Write a JSON file by rename, so that a reader never sees half of it."""
+        part = name + ".part"
+        descriptor = os.open(part, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o644, dir_fd=self._directory)
+        with os.fdopen(descriptor, "w") as file:
+            json.dump(values, file)
+        os.rename(part, name, src_dir_fd=self._directory, dst_dir_fd=self._directory)
+
+
+def write_maps(pid: int) -> None:
+    """Give the user namespace of `pid` its identities: all that we have as root, else only ourselves as root."""
+    try:
+        for kind in ("uid", "gid"):
+            with open(f"/proc/self/{kind}_map") as own:
+                ranges = [line.split() for line in own]
+            with open(f"/proc/{pid}/{kind}_map", "w") as file:
+                file.write("".join(f"{inside} {inside} {count}\n" for inside, _, count in ranges))
+    except OSError:
+        for name, text in (
+            ("uid_map", f"0 {os.geteuid()} 1"),
+            ("setgroups", "deny"),
+            ("gid_map", f"0 {os.getegid()} 1"),
+        ):
+            with open(f"/proc/{pid}/{name}", "w") as file:
+                file.write(text)
+
+
+def try_namespaces(spec: dict[str, Any], record: Record) -> int:
+    """Start the host in namespaces of its own and return the pid of its first process, a child of ours.
+
+    A process between us and it makes the namespaces: a machine may allow `unshare` and then forbid the mounts (Ubuntu's
+    AppArmor), and we must still be able to run the job as we are.
+
+    Raises:
+        OSError: this machine does not let us; nothing of the job has run.
+    """
+    ours, theirs = socket.socketpair()
+    stage = os.fork()
+    if stage == 0:
+        ours.close()
+        _in_stage(spec, record, theirs)
+    theirs.close()
+    try:
+        answer = _accompany(stage, ours)
+    finally:
+        ours.close()  # without our answer the stage gives up
+        os.waitpid(stage, 0)
+    if not answer.startswith("ready "):
+        raise OSError(answer or "the process that makes the namespaces died")
+    return int(answer.split()[1])
+
+
+def _accompany(stage: int, child: socket.socket) -> str:
+    """Give the stage its identities when it has unshared; return what it, or the host's first process, says last."""
+    with child.makefile("r") as answers:
+        answer = answers.readline().strip()
+        if answer != "unshared":
+            return answer
+        write_maps(stage)
+        child.sendall(_MAPPED)
+        return answers.readline().strip()
+
+
+def _in_stage(spec: dict[str, Any], record: Record, parent: socket.socket) -> NoReturn:
+    try:
+        libc_call("unshare", CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWPID)
+        parent.sendall(b"unshared\n")
+        if parent.recv(len(_MAPPED)) != _MAPPED:
+            os._exit(1)
+        first = os.fork()
+    except OSError as error:
+        parent.sendall(f"{error}\n".encode())
+        os._exit(1)
+    if first:
+        os._exit(0)
+    _as_first_process(spec, record, parent)
+
+
+def _as_first_process(spec: dict[str, Any], record: Record, parent: socket.socket) -> NoReturn:
+    code = 1
+    try:
+        # The old /proc still shows the pid that the supervisor knows us by.
+        outer = int(os.readlink("/proc/self"))
+        name = spec["host"].encode()
+        libc_call("sethostname", name, len(name))
+        Root(spec["mountpoint"], spec["binds"]).enter(spec["hosts_file"], spec["python"], spec["layer"])
+        record.write("host.json", {"pid": outer, "isolation": "namespaces"})
+        parent.sendall(f"ready {outer}\n".encode())
+        parent.close()
+    except OSError as error:
+        parent.sendall(f"{error}\n".encode())
+        os._exit(1)
+    try:
+        code = run(spec["command"], spec["environment"], "/")
+        finish(record, spec["host"], code)
+    except BaseException:  # noqa: BLE001 -- shown; a forked child must not run into its parent's frames
+        sys.excepthook(*sys.exc_info())
+    os._exit(code)  # the kernel ends what is left in our pid namespace
+
+
+def run(command: list[str], environment: dict[str, str], directory: str) -> int:
+    """Run the container's command to its end, pass signals on to it, reap everybody; return its exit code."""
+    child = os.fork()
+    if child == 0:
+        _become(command, environment, directory)
+    while True:
+        number = signal.sigwait(WAITED_FOR)
+        if number != signal.SIGCHLD:
+            os.kill(child, number)
+            continue
+        for pid, status in _reaped():
+            if pid == child:
+                code = os.waitstatus_to_exitcode(status)
+                return code if code >= 0 else 128 - code
+
+
+def _reaped() -> Iterator[tuple[int, int]]:
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        yield pid, status
+
+
+def _become(command: list[str], environment: dict[str, str], directory: str) -> NoReturn:
+    try:
+        for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+            if signal.getsignal(number) in (signal.SIG_IGN, signal.default_int_handler):
+                signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        os.chdir(directory)
+        os.execvpe(command[0], command, environment)  # noqa: S606 -- the job's own command, no shell wanted
+    except OSError as error:
+        os.write(2, f"local_sagemaker: cannot run {command[0]!r}: {error.strerror}\n".encode())
+        os._exit(127 if error.errno == errno.ENOENT else 126)
+
+
+def finish(record: Record, host: str, code: int) -> None:
+    """Say in the log that the host failed, if it did, and record the end."""
+    if code:
+        say(f"{host} exited with code {code}")
+    record.write("exit.json", {"code": code, "ended": time.time()})
+
+
+def say(text: str) -> None:
+    """Write a line of ours into the host's log, on a line of its own."""
+    size = os.fstat(1).st_size
+    start = "\n" if size and os.pread(1, 1, size - 1) != b"\n" else ""
+    os.write(1, f"{start}local_sagemaker: {text}\n".encode())
+
+
+def run_in_directory(spec: dict[str, Any], record: Record, why: str) -> NoReturn:
+    """Run the host in the caller's root; the contract's paths lie under `LOCAL_SAGEMAKER_ROOT`."""
+    root = spec["root"]
+    say(f"{why}; the paths of this job lie under LOCAL_SAGEMAKER_ROOT={root}")
+    record.write("host.json", {"pid": os.getpid(), "isolation": "directory"})
+    code = run(spec["command"], {**spec["environment"], "LOCAL_SAGEMAKER_ROOT": root}, root)
+    finish(record, spec["host"], code)
+    end_descendants()
+    os.killpg(0, signal.SIGKILL)  # we lead the group, so this is our own end too
+    os._exit(code)
+
+
+def end_descendants() -> None:
+    """Kill what the command left behind; orphans were handed to us, as we asked the kernel to (Linux only)."""
+    while left := [pid for pid, parent in _processes() if parent == os.getpid()]:
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
+def _processes() -> Iterator[tuple[int, int]]:
+    for name in os.listdir("/proc") if os.path.isdir("/proc") else ():
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/stat") as file:
+                    yield int(name), int(file.read().rpartition(")")[2].split()[1])
+            except (FileNotFoundError, ProcessLookupError):  # it ended while we looked
+                continue
+
+
+def main() -> None:
+    """Run one host, described by the JSON file that is the only argument."""
+    # Blocked before anything else: a stop that arrives while the root is being made waits until the command runs.
+    signal.pthread_sigmask(signal.SIG_BLOCK, WAITED_FOR)
+    with open(sys.argv[1]) as file:
+        spec = json.load(file)
+    record = Record(os.path.dirname(sys.argv[1]))
+    os.set_inheritable(spec["lock"], False)
+    if sys.platform == "linux":
+        libc_call("prctl", PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    why = "namespaces are switched off by settings.json"
+    if spec["isolation"] == "auto":
+        try:
+            first = try_namespaces(spec, record)
+        except OSError as error:
+            why = f"namespaces cannot be made here ({error})"
+        else:
+            os.close(spec["lock"])  # it is the first process's now: free means that the host is gone
+            while os.waitpid(-1, 0)[0] != first:
+                pass
+            return
+    run_in_directory(spec, record, why)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""Inputs: which objects a host gets, under which names, and their way onto its disk.
+
+Choosing (`local_name`, `share`) is pure; only `pieces_of` and `fetch` touch the store. The supervisor imports it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from local_sagemaker.runtime.plan import JobFailure, Place
+from local_sagemaker.s3.errors import NoSuchBucket, NoSuchKey
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from local_sagemaker.runtime.plan import Input
+    from local_sagemaker.s3.store import ObjectStore
+
+_T = TypeVar("_T")
+_BLOCK = 1 << 20  # bytes copied at a time
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One object of an input and the name it gets below the input's directory."""
+
+    key: str
+    bucket: str
+    name: str
+
+
+def local_name(key: str, prefix: str) -> str:
+    """Return the name of an object below the directory of an `S3Prefix` input.
+
+    What lies in the folder `prefix` is named from there on. A prefix is no folder, though: `data/train` also matches
+    `data/train-1.csv`, and then AWS keeps the name from the last slash on (aws/sagemaker-python-sdk issue 3612).
+    """
+    folder = prefix if prefix.endswith("/") or not prefix else prefix + "/"
+    if key.startswith(folder):
+        return key[len(folder) :]
+    return key[prefix.rfind("/") + 1 :]
+
+
+def share(pieces: Sequence[_T], index: int, count: int) -> Sequence[_T]:
+    """Return what host `index` of `count` gets of sorted pieces under `ShardedByS3Key`: object i goes to i mod n."""
+    return pieces[index::count]
+
+
+def pieces_of(store: ObjectStore, source: Input, *, region: str, role: str) -> list[Piece]:
+    """Return the objects of an input, sorted by key; markers of empty folders are left out.
+
+    Args:
+        store: the objects.
+        source: the input.
+        region: for the message of an error.
+        role: for the message of an error.
+
+    Raises:
+        JobFailure: there is none although the input is required, or a manifest cannot be read.
+    """
+    try:
+        pieces = _from_manifest(store, source.source) if source.manifest else _from_prefix(store, source.source)
+    except (NoSuchBucket, NoSuchKey):
+        pieces = []
+    if not pieces and source.required:
+        raise JobFailure(_nothing_found(source.source, region, role))
+    return pieces
+
+
+def _from_prefix(store: ObjectStore, place: Place) -> list[Piece]:
+    return [
+        Piece(found.key, place.bucket, local_name(found.key, place.key))
+        for found in store.list(place.bucket, place.key)
+        if not found.key.endswith("/")
+    ]
+
+
+def _from_manifest(store: ObjectStore, place: Place) -> list[Piece]:
+    """Read `[{"prefix": "s3://…"}, "name", …]` (API reference, `S3DataSource`)."""
+    _, file = store.open(place.bucket, place.key)
+    with file:
+        content = file.read()
+    try:
+        head, *names = json.loads(content)
+        base = Place.parse(head["prefix"])
+        pieces = [Piece(base.key + name, base.bucket, name.lstrip("/")) for name in names]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise JobFailure(
+            f"ClientError: Data download failed: the manifest {place} cannot be read: {error!r}."
+        ) from error
+    return sorted(pieces, key=lambda piece: piece.key.encode())
+
+
+def _nothing_found(place: Place, region: str, role: str) -> str:
+    return (
+        f'ClientError: Data download failed: No S3 objects found under S3 URL "{place}" given in input data source.'
+        f" Please ensure that the bucket exists in the selected region ({region}), that objects exist under that S3"
+        f' prefix, and that the role "{role}" has "s3:ListBucket" permissions on bucket "{place.bucket}".'
+    )
+
+
+def fetch(store: ObjectStore, piece: Piece, directory: Path) -> None:
+    """Copy one object to its name below `directory`.
+
+    Raises:
+        JobFailure: it is gone, or its name is no possible file name there.
+    """
+    target = directory.joinpath(*_parts(piece))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _, body = store.open(piece.bucket, piece.key)
+        with body, target.open("wb") as file:
+            shutil.copyfileobj(body, file, _BLOCK)
+    except (NoSuchKey, NoSuchBucket) as error:
+        raise JobFailure(
+            f"ClientError: Data download failed: s3://{piece.bucket}/{piece.key} does not exist."
+        ) from error
+    except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
+        raise JobFailure(
+            f"ClientError: Data download failed: Cannot download s3://{piece.bucket}/{piece.key}, a previously"
+            " downloaded file/folder clashes with it. Please check your s3 objects and ensure that there is no object"
+            " that is both a folder as well as a file."
+        ) from error
+
+
+def _parts(piece: Piece) -> list[str]:
+    parts = [part for part in piece.name.split("/") if part not in {"", "."}]
+    if not parts or ".." in parts or "\0" in piece.name:
+        raise JobFailure(
+            f"ClientError: Data download failed: s3://{piece.bucket}/{piece.key} has no name that a file can have."
+        )
+    return parts

@@ -1,0 +1,147 @@
+"""Outputs: a host's directories on their way to S3, as plain files or as one `tar.gz`.
+
+A job may leave anything behind, also links to files of this machine: a link is stored as a link in an archive, and
+followed nowhere else than inside its own directory. The conductor and `mirror` import it.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import stat
+import tarfile
+from typing import TYPE_CHECKING
+
+from local_sagemaker.runtime.plan import Place
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from typing_extensions import Buffer
+
+    from local_sagemaker.s3.store import ObjectStore
+    from local_sagemaker.s3.upload import Upload
+
+Signature = tuple[int, int, int]  # mtime in ns, size, inode: what tells that a file changed
+
+_BLOCK = 1 << 20  # bytes copied at a time
+_LEVEL = 1  # gzip's fastest: somebody at a laptop waits for it, and the archive stays on the same disk
+
+
+def directory_inside(root: Path, path: str) -> Path | None:
+    """Return the directory for a container path below `root`; None if it is missing or led elsewhere by a link."""
+    found = root / path.lstrip("/")
+    return found if found.is_dir() and found.resolve() == root.resolve() / path.lstrip("/") else None
+
+
+def read_inside(root: Path, path: str, limit: int) -> bytes | None:
+    """Return the first `limit` bytes of a plain file of the job's; None if there is none."""
+    folder, _, name = path.rpartition("/")
+    directory = directory_inside(root, folder)
+    try:
+        descriptor = os.open(directory / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK) if directory else None
+    except OSError:  # missing, a link, or closed to us: nothing that the job could have meant us to read
+        return None
+    if descriptor is None:
+        return None
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read(limit) if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
+
+
+def entries(directory: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Yield all below `directory` with relative names, a directory before its children; no link is followed."""
+    pending = [("", str(directory))]
+    while pending:
+        prefix, path = pending.pop()
+        try:
+            with os.scandir(path) as found:
+                children = sorted(found, key=lambda entry: entry.name)
+        except FileNotFoundError:  # a running job removed it while we looked
+            continue
+        yield from ((prefix + child.name, child) for child in children)
+        pending += [(f"{prefix}{child.name}/", child.path) for child in children if child.is_dir(follow_symlinks=False)]
+
+
+def files(directory: Path) -> Iterator[tuple[str, str, Signature]]:
+    """Yield (name, real path, signature) of the files below `directory`, links to files inside it included."""
+    inside = os.path.realpath(directory) + "/"
+    for name, entry in entries(directory):
+        path = os.path.realpath(entry.path) if entry.is_symlink() else entry.path
+        try:
+            found = os.lstat(path)
+        except FileNotFoundError:  # a running job removed it, or the link leads nowhere
+            continue
+        if stat.S_ISREG(found.st_mode) and (path == entry.path or path.startswith(inside)):
+            yield name, path, (found.st_mtime_ns, found.st_size, found.st_ino)
+
+
+def put(store: ObjectStore, path: str, target: Place) -> None:
+    """Copy a plain file to one object."""
+    # A running job may have put a link or a pipe in its place since we looked.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as file, store.new_upload() as upload:
+        while block := file.read(_BLOCK):
+            upload.write(block)
+        upload.commit(target.bucket, target.key)
+
+
+def put_tree(store: ObjectStore, directory: Path, target: Place) -> None:
+    """Copy all files below `directory` to the folder `target`."""
+    for name, path, _ in files(directory):
+        put(store, path, Place(target.bucket, target.below(name)))
+
+
+def put_archive(store: ObjectStore, directories: Sequence[Path], target: Place) -> None:
+    """Store the merged content of `directories` as one `tar.gz`; nothing if there is none.
+
+    Where two of them hold the same name, the first wins ("they should ensure no file/directory names clash":
+    Developer Guide, "How Amazon SageMaker AI Processes Training Output").
+    """
+    if not any(True for directory in directories for _ in entries(directory)):
+        return
+    with store.new_upload() as upload:
+        with (
+            gzip.GzipFile("", "wb", _LEVEL, _Sink(upload), mtime=0) as packed,
+            tarfile.open(mode="w|", fileobj=packed, format=tarfile.PAX_FORMAT) as archive,
+        ):
+            _add_all(archive, directories)
+        upload.commit(target.bucket, target.key, content_type="application/x-tar")
+
+
+def _add_all(archive: tarfile.TarFile, directories: Sequence[Path]) -> None:
+    taken: set[str] = set()
+    for directory in directories:
+        for name, entry in entries(directory):
+            info = archive.gettarinfo(entry.path, name)
+            # Sockets give None; pipes and devices mean nothing on another machine.
+            if info is None or name in taken or not (info.isfile() or info.isdir() or info.issym() or info.islnk()):
+                continue
+            taken.add(name)
+            _add(archive, info, entry.path)
+
+
+def _add(archive: tarfile.TarFile, info: tarfile.TarInfo, path: str) -> None:
+    info.uid = info.gid = 0
+    info.uname = info.gname = "root"
+    if not info.isfile():
+        archive.addfile(info)
+        return
+    with open(path, "rb") as file:  # noqa: PTH123 -- a string from scandir, ten thousand times
+        archive.addfile(info, file)
+
+
+class _Sink(io.RawIOBase):
+    """An upload as the file that `gzip` writes to."""
+
+    def __init__(self, upload: Upload) -> None:
+        self._upload = upload
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Buffer) -> int:
+        block = bytes(data)
+        self._upload.write(block)
+        return len(block)

@@ -1,0 +1,293 @@
+"""A job's request, read once into what the runtime needs: hosts, command, inputs, outputs, limits.
+
+Training and processing say the same things in different words; behind this module they look alike. Pure: no I/O. The
+rest of `runtime` imports it.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from local_sagemaker.jobs import Job
+
+MODEL = "/opt/ml/model"
+OUTPUT_DATA = "/opt/ml/output/data"
+DEFAULT_MAX_RUNTIME = 86_400  # seconds; API reference, `StoppingCondition`
+GROUP_OF_ALL = "homogeneousCluster"  # the name AWS gives to the only group of a job without `InstanceGroups`
+
+
+class JobFailure(Exception):
+    """The job cannot go on; the text is its `FailureReason`."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """An S3 location.
+
+    Attributes:
+        bucket: the bucket.
+        key: a key or the beginning of keys; may be empty.
+    """
+
+    bucket: str
+    key: str
+
+    @classmethod
+    def parse(cls, uri: str) -> Place:
+        """Read `s3://bucket/key`.
+
+        Raises:
+            JobFailure: it is something else.
+        """
+        scheme, _, rest = uri.partition("://")
+        bucket, _, key = rest.partition("/")
+        if scheme != "s3" or not bucket:
+            raise JobFailure(f"ClientError: {uri!r} is not an S3 URI; write s3://bucket/key.")
+        return cls(bucket, key)
+
+    def below(self, name: str) -> str:
+        """Return the key of `name` inside this location, which is taken as a folder with or without its slash."""
+        return f"{self.key.rstrip('/')}/{name}" if self.key.rstrip("/") else name
+
+    def __str__(self) -> str:
+        return f"s3://{self.bucket}/{self.key}"
+
+
+@dataclass(frozen=True)
+class Input:
+    """Objects that are copied to a directory of the hosts before the command starts.
+
+    Attributes:
+        name: the channel's or the input's name.
+        source: where the objects are.
+        path: the directory in the container.
+        manifest: whether `source` is a manifest that lists the objects.
+        sharded: whether each host gets its share only (`ShardedByS3Key`).
+        required: whether the job fails when there is no object (a checkpoint may be missing).
+        groups: the instance groups that get it; empty means all.
+    """
+
+    name: str
+    source: Place
+    path: str
+    manifest: bool = False
+    sharded: bool = False
+    required: bool = True
+    groups: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Output:
+    """A directory of the hosts whose files are copied to S3, while the job runs (`continuous`) or at its end."""
+
+    target: Place
+    path: str
+    continuous: bool
+
+
+@dataclass(frozen=True)
+class Archives:
+    """Where a training job's model and output go, and whether as `tar.gz`."""
+
+    target: Place
+    compressed: bool
+
+    @property
+    def model(self) -> Place:
+        """What `ModelArtifacts.S3ModelArtifacts` names."""
+        return self._at("model.tar.gz" if self.compressed else "model/")
+
+    @property
+    def output(self) -> Place:
+        """The same for `/opt/ml/output/data`."""
+        return self._at("output.tar.gz" if self.compressed else "data/")
+
+    def _at(self, name: str) -> Place:
+        return Place(self.target.bucket, self.target.below(f"output/{name}"))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that the runtime needs to know of a job.
+
+    Attributes:
+        hosts: `algo-1` and on.
+        groups: instance group -> (instance type, its hosts).
+        command: what each host runs.
+        environment: the request's own variables.
+        inputs: what comes in, checkpoints included.
+        outputs: what goes out file by file.
+        archives: what goes out as a training job's artifacts; None for processing.
+        max_runtime: seconds from the start.
+        max_wait: seconds from the creation; None without spot instances.
+    """
+
+    hosts: tuple[str, ...]
+    groups: Mapping[str, tuple[str, tuple[str, ...]]]
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    inputs: tuple[Input, ...]
+    outputs: tuple[Output, ...]
+    archives: Archives | None
+    max_runtime: float
+    max_wait: float | None
+
+    def group_of(self, host: str) -> str:
+        """Return the instance group of a host."""
+        return next(group for group, (_, hosts) in self.groups.items() if host in hosts)
+
+    def receivers(self, source: Input) -> tuple[str, ...]:
+        """Return the hosts that get an input."""
+        return tuple(host for host in self.hosts if not source.groups or self.group_of(host) in source.groups)
+
+    @property
+    def directories(self) -> tuple[str, ...]:
+        """The container paths that exist when the command starts."""
+        fixed = ("/opt/ml/input/data", MODEL, OUTPUT_DATA) if self.archives else ("/opt/ml/output",)
+        return (*fixed, *(one.path for one in self.inputs), *(one.path for one in self.outputs))
+
+
+def plan(job: Job) -> Plan:
+    """Read a job's request.
+
+    Raises:
+        JobFailure: this runtime cannot do what the request asks.
+    """
+    return _plan_training(job) if job.kind == "training-job" else _plan_processing(job)
+
+
+def _plan_training(job: Job) -> Plan:
+    request = job.request
+    stopping = request.get("StoppingCondition", {})
+    groups = _groups(request["ResourceConfig"])
+    checkpoint = _checkpoint(request)
+    output = request["OutputDataConfig"]
+    target = Place.parse(output["S3OutputPath"])
+    return Plan(
+        hosts=tuple(host for _, hosts in groups.values() for host in hosts),
+        groups=groups,
+        command=_command(request.get("AlgorithmSpecification", {}), "AlgorithmSpecification", "TrainingImage"),
+        environment=request.get("Environment", {}),
+        inputs=(*(_channel(one, request) for one in request.get("InputDataConfig", [])), *_restores(checkpoint)),
+        outputs=checkpoint,
+        archives=Archives(Place(target.bucket, target.below(job.name)), output.get("CompressionType") != "NONE"),
+        max_runtime=stopping.get("MaxRuntimeInSeconds", DEFAULT_MAX_RUNTIME),
+        max_wait=stopping.get("MaxWaitTimeInSeconds") if request.get("EnableManagedSpotTraining") else None,
+    )
+
+
+def _plan_processing(job: Job) -> Plan:
+    request = job.request
+    groups = _groups(request["ProcessingResources"]["ClusterConfig"])
+    outputs = request.get("ProcessingOutputConfig", {}).get("Outputs", [])
+    return Plan(
+        hosts=tuple(host for _, hosts in groups.values() for host in hosts),
+        groups=groups,
+        command=_command(request["AppSpecification"], "AppSpecification", "ImageUri"),
+        environment=request.get("Environment", {}),
+        inputs=tuple(
+            _processing_input(one) for one in request.get("ProcessingInputs", []) if not one.get("AppManaged")
+        ),
+        outputs=tuple(_processing_output(one) for one in outputs if not one.get("AppManaged")),
+        archives=None,
+        max_runtime=request.get("StoppingCondition", {}).get("MaxRuntimeInSeconds", DEFAULT_MAX_RUNTIME),
+        max_wait=None,
+    )
+
+
+def _groups(resources: Mapping[str, Any]) -> dict[str, tuple[str, tuple[str, ...]]]:
+    given = resources.get("InstanceGroups") or [
+        {
+            "InstanceGroupName": GROUP_OF_ALL,
+            "InstanceType": resources.get("InstanceType", ""),
+            "InstanceCount": resources.get("InstanceCount", 1),
+        }
+    ]
+    groups: dict[str, tuple[str, tuple[str, ...]]] = {}
+    first = 1
+    for one in given:
+        hosts = tuple(f"algo-{number}" for number in range(first, first + one["InstanceCount"]))
+        groups[one["InstanceGroupName"]] = (one["InstanceType"], hosts)
+        first += len(hosts)
+    return groups
+
+
+def _command(given: Mapping[str, Any], member: str, image: str) -> tuple[str, ...]:
+    entrypoint = given.get("ContainerEntrypoint")
+    if not entrypoint:
+        raise JobFailure(
+            f"ClientError: the image {given.get(image, '')} was to be started by its own entry point, which the process"
+            f" runner cannot do: it does not pull images. Give {member}.ContainerEntrypoint, for example"
+            ' ["python3", "/opt/ml/input/data/code/train.py"].'
+        )
+    return (*entrypoint, *given.get("ContainerArguments", []))
+
+
+def _channel(channel: Mapping[str, Any], request: Mapping[str, Any]) -> Input:
+    name = channel["ChannelName"]
+    mode = channel.get("InputMode") or request["AlgorithmSpecification"].get("TrainingInputMode", "File")
+    return _input(name, channel.get("DataSource", {}).get("S3DataSource"), mode, f"/opt/ml/input/data/{name}")
+
+
+def _processing_input(given: Mapping[str, Any]) -> Input:
+    name = given["InputName"]
+    source = given.get("S3Input")
+    path = container_path(source["LocalPath"]) if source and source.get("LocalPath") else ""
+    mode = source.get("S3InputMode", "File") if source else ""
+    return _input(name, source, mode, path)
+
+
+def _input(name: str, source: Mapping[str, Any] | None, mode: str, path: str) -> Input:
+    kind = source.get("S3DataType", "S3Prefix") if source else ""
+    # FastFile shows the same files, only read later (Developer Guide, "Setting up training jobs to access datasets").
+    if source is None or mode not in {"File", "FastFile"} or kind not in {"S3Prefix", "ManifestFile"} or not path:
+        raise JobFailure(
+            f"ClientError: the input {name} cannot be given to a job on this machine: only S3 sources of the types"
+            " S3Prefix and ManifestFile in File mode, with a LocalPath, are supported."
+        )
+    return Input(
+        name=name,
+        source=Place.parse(source["S3Uri"]),
+        path=path,
+        manifest=kind == "ManifestFile",
+        sharded=source.get("S3DataDistributionType") == "ShardedByS3Key",
+        groups=tuple(source.get("InstanceGroupNames", ())),
+    )
+
+
+def _processing_output(given: Mapping[str, Any]) -> Output:
+    output = given.get("S3Output")
+    if not output or not output.get("LocalPath"):
+        name = given.get("OutputName", "")
+        raise JobFailure(f"ClientError: the output {name} has no S3Output with a LocalPath, or is marked AppManaged.")
+    continuous = output.get("S3UploadMode") == "Continuous"
+    return Output(Place.parse(output["S3Uri"]), container_path(output["LocalPath"]), continuous)
+
+
+def _checkpoint(request: Mapping[str, Any]) -> tuple[Output, ...]:
+    given = request.get("CheckpointConfig")
+    if not given:
+        return ()
+    path = container_path(given.get("LocalPath") or "/opt/ml/checkpoints")
+    return (Output(Place.parse(given["S3Uri"]), path, continuous=True),)
+
+
+def _restores(checkpoint: tuple[Output, ...]) -> tuple[Input, ...]:
+    return tuple(Input("checkpoints", one.target, one.path, required=False) for one in checkpoint)
+
+
+def container_path(path: str) -> str:
+    """Return an absolute container path without trailing slash.
+
+    Raises:
+        JobFailure: it is relative, climbs, or is the root itself.
+    """
+    normal = posixpath.normpath(path)
+    if not path.startswith("/") or normal.strip("/") == "" or ".." in path.split("/"):
+        raise JobFailure(f"ClientError: the LocalPath {path!r} is not an absolute path of a directory.")
+    return "/" + normal.lstrip("/")

@@ -1,0 +1,49 @@
+"""What the user may set for the runtime of one home: `<home>/settings.json`.
+
+A file and not environment variables, because a supervisor may be started again by another server than the first, with
+another environment. Read once by each supervisor when it starts. Inside `local_sagemaker` anybody may import it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Literal, get_args
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Isolation = Literal["auto", "directory"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How jobs are run.
+
+    Attributes:
+        stop_grace_seconds: from SIGTERM to SIGKILL; 120 as on AWS (API reference, `StopTrainingJob`).
+        isolation: `auto` gives each host namespaces of its own where the machine allows it; `directory` never does, and
+            the contract's paths lie under `LOCAL_SAGEMAKER_ROOT`.
+    """
+
+    stop_grace_seconds: float = 120.0
+    isolation: Isolation = "auto"
+
+
+def read_settings(home: Path) -> Settings:
+    """Return the settings of a home; what its file does not name has its default.
+
+    Raises:
+        ValueError: the file holds something else than an object with known names and possible values.
+    """
+    path = home / "settings.json"
+    if not path.exists():
+        return Settings()
+    given = json.loads(path.read_text())
+    unknown = set(given) - {field.name for field in fields(Settings)}
+    if unknown:
+        raise ValueError(f"{path} sets {', '.join(sorted(unknown))}, which nothing reads; remove it.")
+    settings = Settings(**given)
+    if settings.isolation not in get_args(Isolation) or settings.stop_grace_seconds < 0:
+        raise ValueError(f"{path}: isolation is one of {get_args(Isolation)}, stop_grace_seconds is not negative.")
+    return settings

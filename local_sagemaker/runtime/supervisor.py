@@ -1,0 +1,113 @@
+"""The process that carries one job from `InProgress` to its end, and can be killed at any moment.
+
+Each job has a supervisor of its own, in a session of its own, and not a thread of the server, so that jobs outlive the
+server. It keeps how far it came in the job's workspace; `reconcile` starts a successor for each job that lost its
+supervisor, which does the present phase again or adopts the running hosts. It stands on the standard library, the table
+of jobs and the object store, and never talks to the server.
+
+The server imports `start_supervisor` and `reconcile`; `python -m local_sagemaker.runtime.supervisor HOME KIND NAME` is
+the process.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import get_args
+
+from local_sagemaker.jobs import JobTable, Kind
+from local_sagemaker.runtime.conductor import Conductor
+from local_sagemaker.runtime.workspace import Workspace
+from local_sagemaker.s3.store import ObjectStore
+
+_PACKAGE_ROOT = Path(__file__).parents[2]
+_ARGUMENTS = 4  # the program, HOME, KIND, NAME
+
+# Supervisors that this process started: kept to be reaped, since an exited child stays a zombie until somebody asks.
+_children: list[subprocess.Popen[bytes]] = []
+_children_lock = threading.Lock()
+
+
+def start_supervisor(home: Path, kind: Kind, name: str) -> int:
+    """Start the supervisor of a job, detached; return its pid. A second one for the same job ends at once."""
+    workspace = Workspace(home, kind, name)
+    workspace.directory.mkdir(parents=True, exist_ok=True)
+    with workspace.output.open("ab") as output:
+        child = subprocess.Popen(
+            # -S: what it needs is the standard library and this package; site-packages cost more than all of it.
+            [sys.executable, "-S", "-m", __spec__.name, str(workspace.home), kind, name],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd=workspace.directory,
+            # Nothing of the caller's: the job's processes could read it.
+            env={"PATH": os.defpath, "LANG": "C.UTF-8", "PYTHONPATH": str(_PACKAGE_ROOT)},
+            start_new_session=True,
+        )
+    with _children_lock:
+        _children[:] = [one for one in _children if one.poll() is None]
+        _children.append(child)
+    return child.pid
+
+
+def reconcile(home: Path) -> list[str]:
+    """Start a supervisor for every live job that has none; return the names of those jobs.
+
+    Cheap enough to be called every second: a query, and a lock for each live job.
+    """
+    with _children_lock:
+        _children[:] = [one for one in _children if one.poll() is None]
+    with JobTable(home) as table:
+        lost = [job for job in table.live() if not _is_supervised(Workspace(home, job.kind, job.name))]
+    for job in lost:
+        start_supervisor(home, job.kind, job.name)
+    return [job.name for job in lost]
+
+
+def _is_supervised(workspace: Workspace) -> bool:
+    lock = _lock(workspace)
+    if lock is None:
+        return True
+    os.close(lock)
+    return False
+
+
+def _lock(workspace: Workspace) -> int | None:
+    """Take the job's lock; return its descriptor, or None if another process holds it."""
+    workspace.directory.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(workspace.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def supervise(home: Path, kind: Kind, name: str) -> None:
+    """Carry a job to its end, unless another process does so already or it has ended."""
+    workspace = Workspace(home, kind, name)
+    if _lock(workspace) is None:  # else held until this process ends
+        return
+    with JobTable(home) as table, ObjectStore(home / "s3") as store:
+        job = table.get(kind, name)
+        if not job.finished:
+            Conductor(job, table, store, workspace).run()
+
+
+def main(arguments: list[str]) -> int:
+    """Run one supervisor; return the exit code."""
+    if len(arguments) != _ARGUMENTS or arguments[2] not in get_args(Kind):
+        sys.stderr.write(f"usage: {__spec__.name} HOME {{{'|'.join(get_args(Kind))}}} NAME\n")
+        return 2
+    kind: Kind = "training-job" if arguments[2] == "training-job" else "processing-job"
+    supervise(Path(arguments[1]), kind, arguments[3])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -1,0 +1,212 @@
+"""The HTTP face of the object store: S3's REST API as an ASGI application.
+
+Path-style addressing only. **Signatures are not verified, and the expiry of presigned addresses is not looked at**: the
+server listens on loopback, any access key is welcome, and whoever can connect can read the files as well. Bodies stream
+to and from disk; all that blocks runs in threads. What is not built answers 501 `NotImplemented`.
+
+`S3Application` sets `scope["aws.operation"]` to the operation's name in botocore (`GetObject`; `Unknown` where there is
+none) before it does anything else, so that whoever mounts it can count requests. The server imports it; nobody else.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+import anyio
+import anyio.to_thread
+
+from local_sagemaker.s3 import bucket_operations, listing_operations, multipart_operations, object_operations
+from local_sagemaker.s3.errors import AccessDenied, EntityTooLarge, InternalError, MissingContentLength, S3Error
+from local_sagemaker.s3.errors import NotImplementedByThisServer as NotBuilt
+from local_sagemaker.s3.operations import UNKNOWN
+from local_sagemaker.s3.payload import Document, Payload
+from local_sagemaker.s3.request import S3Request
+from local_sagemaker.s3.responses import error_response
+from local_sagemaker.s3.service import Service
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from starlette.responses import Response
+    from starlette.types import Receive, Scope, Send
+
+    from local_sagemaker.s3.service import Handlers
+    from local_sagemaker.s3.store import ObjectStore
+
+_LOG = logging.getLogger(__name__)
+_BLOCK = 1 << 20  # bytes of a body that are handed to a thread at a time
+_THREADS = 32  # requests that work at the same time; of a pool of its own, so that slow neighbours do not use it up
+_LARGEST_PUT = 5 << 30  # bytes, https://docs.aws.amazon.com/AmazonS3/latest/userguide/upload-objects.html
+_T = TypeVar("_T")
+
+
+class Receiver(Protocol):
+    """An operation whose body streams in: `PutObject`, `UploadPart`."""
+
+    def write(self, data: bytes) -> None:
+        """Take the next bytes of the body."""
+
+    def finish(self) -> Response:
+        """Complete the operation and answer."""
+
+    def abort(self) -> None:
+        """Undo it; nothing to do after `finish`."""
+
+
+_RECEIVERS: Mapping[str, Callable[[Service, S3Request], Receiver]] = {
+    "PutObject": object_operations.PutObject,
+    "UploadPart": multipart_operations.UploadPart,
+}
+_HANDLERS: Handlers = {
+    **bucket_operations.HANDLERS,
+    **listing_operations.HANDLERS,
+    **multipart_operations.HANDLERS,
+    **object_operations.HANDLERS,
+}
+
+
+class _Disconnected(Exception):
+    """The client went away in the middle of its body."""
+
+
+class S3Application:
+    """S3 over one store; removes, when it is made, what crashed writers left there.
+
+    Args:
+        store: the objects.
+        account: that owns all buckets, 12 digits.
+    """
+
+    def __init__(self, store: ObjectStore, *, account: str = "123456789012") -> None:
+        store.sweep()
+        self._service = Service(store, account)
+        self._threads = anyio.CapacityLimiter(_THREADS)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request; other scopes (`lifespan`, `websocket`) are the mounting server's."""
+        if scope["type"] != "http":
+            raise NotImplementedError(f"S3 has no {scope['type']}.")
+        body = _blocks(receive)
+        request_id, host_id = secrets.token_hex(8).upper(), secrets.token_urlsafe(48)
+        try:
+            response = await self._respond(scope, body)
+        except _Disconnected:
+            return
+        except S3Error as error:
+            resource = (scope.get("raw_path") or b"").decode("latin-1")
+            response = error_response(error, resource=resource, request_id=request_id, host_id=host_id)
+            # Otherwise uvicorn reads and forgets what the client still sends, so that it gets to read this answer.
+            if isinstance(error, EntityTooLarge):
+                response.headers["connection"] = "close"
+        response.headers["x-amz-request-id"] = request_id
+        response.headers["x-amz-id-2"] = host_id
+        await response(scope, receive, send)
+
+    async def _respond(self, scope: Scope, body: AsyncIterator[bytes]) -> Response:
+        scope["aws.operation"] = UNKNOWN
+        request = S3Request.from_scope(scope)
+        scope["aws.operation"] = request.operation
+        self._check_owner(request)
+        try:
+            if request.operation in _RECEIVERS:
+                return await self._receive(request, body)
+            return await self._handle(request, body)
+        except (S3Error, _Disconnected):
+            raise
+        except Exception as error:
+            _LOG.exception("%s of %s/%s failed", request.operation, request.bucket, request.key)
+            raise InternalError(f"The local S3 failed: {error!r}. Its log has the details.") from error
+
+    def _check_owner(self, request: S3Request) -> None:
+        for header in ("x-amz-expected-bucket-owner", "x-amz-source-expected-bucket-owner"):
+            if request.headers.get(header, self._service.account) != self._service.account:
+                raise AccessDenied(BucketName=request.bucket)
+
+    async def _handle(self, request: S3Request, body: AsyncIterator[bytes]) -> Response:
+        handler = _HANDLERS.get(request.operation)
+        if handler is None:
+            raise _not_built(request)
+        document = Document()
+        payload = Payload(request, document)
+        async for block in body:
+            payload.write(block)
+        payload.finish()
+        return await self._in_thread(partial(handler, self._service, request, document.content))
+
+    async def _receive(self, request: S3Request, body: AsyncIterator[bytes]) -> Response:
+        _check_length(request.headers)
+        first = await anext(body, b"")
+        second = await anext(body, b"")
+        begin = partial(_RECEIVERS[request.operation], self._service, request)
+        if not second:
+            return await self._in_thread(partial(_receive_at_once, begin, first))
+        receiver = await self._in_thread(begin)
+        try:
+            await self._in_thread(partial(receiver.write, first))
+            await self._in_thread(partial(receiver.write, second))
+            async for block in body:
+                await self._in_thread(partial(receiver.write, block))
+            return await self._in_thread(receiver.finish)
+        finally:
+            receiver.abort()
+
+    async def _in_thread(self, work: Callable[[], _T]) -> _T:
+        return await anyio.to_thread.run_sync(work, limiter=self._threads)
+
+
+def _receive_at_once(begin: Callable[[], Receiver], data: bytes) -> Response:
+    """Do the whole of a small upload on one thread: a change of threads costs more than such a body."""
+    receiver = begin()
+    try:
+        receiver.write(data)
+        return receiver.finish()
+    finally:
+        receiver.abort()
+
+
+def _not_built(request: S3Request) -> S3Error:
+    asked = request.operation if request.operation != UNKNOWN else f"{request.method} with these parameters"
+    return NotBuilt(f"{asked} is not built into this server.", Operation=request.operation)
+
+
+def _check_length(headers: Mapping[str, str]) -> None:
+    """Check what a request says of its length.
+
+    Raises:
+        NotImplementedByThisServer: it comes in HTTP's own chunks alone, which S3 does not take either.
+        MissingContentLength: it says nothing.
+        EntityTooLarge: more than 5 GiB.
+    """
+    # boto3 sends a body with a trailer in S3's chunks, and those in HTTP's.
+    length = headers.get("x-amz-decoded-content-length", headers.get("content-length"))
+    if length is None and "transfer-encoding" in headers:
+        raise NotBuilt(Header="Transfer-Encoding")
+    if length is None or not length.isdecimal():
+        raise MissingContentLength
+    if int(length) > _LARGEST_PUT:
+        raise EntityTooLarge(MaxSizeAllowed=_LARGEST_PUT)
+
+
+async def _blocks(receive: Receive) -> AsyncIterator[bytes]:
+    """Yield the body of a request in blocks of a size that is worth a change of threads.
+
+    Raises:
+        _Disconnected: the client went away before its end.
+    """
+    block = bytearray()
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _Disconnected
+        block += message.get("body", b"")
+        more = message.get("more_body", False)
+        if len(block) >= _BLOCK:
+            yield bytes(block)
+            block = bytearray()
+    if block:
+        yield bytes(block)

@@ -1,0 +1,126 @@
+"""The buckets of an object store, and the documents that configure them; only `local_sagemaker.s3` imports it."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from local_sagemaker.s3.errors import BucketAlreadyOwnedByYou, BucketNotEmpty, NoSuchBucket
+from local_sagemaker.s3.names import check_bucket_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from local_sagemaker.s3.index import Index
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A bucket; `created` in epoch seconds."""
+
+    name: str
+    created: float
+    region: str
+
+
+def require_bucket(db: sqlite3.Connection, bucket: str) -> None:
+    """Check, inside somebody's transaction, that a bucket is there.
+
+    Raises:
+        NoSuchBucket: it is not.
+    """
+    if not db.execute("SELECT 1 FROM buckets WHERE name = ?", (bucket,)).fetchone():
+        raise NoSuchBucket(BucketName=bucket)
+
+
+class Buckets:
+    """The table of buckets.
+
+    A configuration (policy, encryption, tags…) is kept as the document that the client sent, and not understood.
+    """
+
+    def __init__(self, index: Index, clock: Callable[[], float]) -> None:
+        self._index = index
+        self._clock = clock
+
+    def create(self, bucket: str, region: str) -> None:
+        """Make a bucket.
+
+        Raises:
+            InvalidBucketName: the name breaks S3's rules.
+            BucketAlreadyOwnedByYou: it exists.
+        """
+        check_bucket_name(bucket)
+        with self._index.writing() as db:
+            try:
+                db.execute("INSERT INTO buckets VALUES (?, ?, ?)", (bucket, self._clock(), region))
+            except sqlite3.IntegrityError as error:
+                raise BucketAlreadyOwnedByYou(BucketName=bucket) from error
+
+    def all(self) -> list[Bucket]:
+        """Return all buckets by name."""
+        with self._index.reading() as db:
+            return [Bucket(*row) for row in db.execute("SELECT name, created, region FROM buckets ORDER BY name")]
+
+    def get(self, bucket: str) -> Bucket:
+        """Return one bucket.
+
+        Raises:
+            NoSuchBucket: it does not exist.
+        """
+        with self._index.reading() as db:
+            row = db.execute("SELECT name, created, region FROM buckets WHERE name = ?", (bucket,)).fetchone()
+        if row is None:
+            raise NoSuchBucket(BucketName=bucket)
+        return Bucket(*row)
+
+    def delete(self, bucket: str) -> list[str]:
+        """Remove an empty bucket with its configuration and open uploads; return the bodies that are free now.
+
+        Raises:
+            NoSuchBucket: it does not exist.
+            BucketNotEmpty: there are objects in it.
+        """
+        with self._index.writing() as db:
+            require_bucket(db, bucket)
+            if db.execute("SELECT 1 FROM objects WHERE bucket = ? LIMIT 1", (bucket,)).fetchone():
+                raise BucketNotEmpty(BucketName=bucket)
+            of_bucket = "FROM parts WHERE upload IN (SELECT id FROM uploads WHERE bucket = ?)"
+            freed = [row[0] for row in db.execute(f"SELECT body {of_bucket}", (bucket,))]
+            db.execute(f"DELETE {of_bucket}", (bucket,))
+            db.execute("DELETE FROM uploads WHERE bucket = ?", (bucket,))
+            db.execute("DELETE FROM documents WHERE bucket = ?", (bucket,))
+            db.execute("DELETE FROM buckets WHERE name = ?", (bucket,))
+        return freed
+
+    def document(self, bucket: str, kind: str) -> bytes | None:
+        """Return a configuration of a bucket as it was given; None: it was never set.
+
+        Raises:
+            NoSuchBucket: the bucket does not exist.
+        """
+        with self._index.reading() as db:
+            require_bucket(db, bucket)
+            row = db.execute("SELECT content FROM documents WHERE bucket = ? AND kind = ?", (bucket, kind)).fetchone()
+        return None if row is None else row[0]
+
+    def put_document(self, bucket: str, kind: str, content: bytes) -> None:
+        """Set a configuration of a bucket.
+
+        Raises:
+            NoSuchBucket: the bucket does not exist.
+        """
+        with self._index.writing() as db:
+            require_bucket(db, bucket)
+            db.execute("INSERT OR REPLACE INTO documents VALUES (?, ?, ?)", (bucket, kind, content))
+
+    def delete_document(self, bucket: str, kind: str) -> None:
+        """Remove a configuration of a bucket; one that was never set is no error.
+
+        Raises:
+            NoSuchBucket: the bucket does not exist.
+        """
+        with self._index.writing() as db:
+            require_bucket(db, bucket)
+            db.execute("DELETE FROM documents WHERE bucket = ? AND kind = ?", (bucket, kind))

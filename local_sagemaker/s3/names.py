@@ -1,0 +1,73 @@
+"""What S3 takes as the name of a bucket and of an object; pure, anybody may import it."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from local_sagemaker.s3.errors import InvalidArgument, InvalidBucketName, KeyTooLongError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_MAX_KEY = 1024  # bytes of UTF-8, https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_ADDRESS = re.compile(r"\d+\.\d+\.\d+\.\d+")
+_TOKEN = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
+_HIGHEST = chr(0x10FFFF)
+
+
+def check_bucket_name(bucket: str) -> None:
+    """Check a new bucket's name by https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html.
+
+    Raises:
+        InvalidBucketName: it breaks a rule.
+    """
+    if not _BUCKET.fullmatch(bucket) or ".." in bucket or _ADDRESS.fullmatch(bucket):
+        raise InvalidBucketName(BucketName=bucket)
+
+
+def check_key(key: str) -> None:
+    """Check a new object's key: 1 to 1,024 bytes of UTF-8, otherwise anything.
+
+    Raises:
+        KeyTooLongError: it has more bytes.
+        InvalidArgument: it is empty, or cannot be written in UTF-8.
+    """
+    try:
+        size = len(key.encode())
+    except UnicodeEncodeError as error:
+        raise InvalidArgument("An object's key must be valid Unicode.", ArgumentName="Key") from error
+    if size > _MAX_KEY:
+        raise KeyTooLongError(Size=size, MaxSizeAllowed=_MAX_KEY)
+    if not size:
+        raise InvalidArgument("An object's key must not be empty.", ArgumentName="Key")
+
+
+def check_metadata(names: Iterable[str]) -> None:
+    """Check the names of the user's metadata: they become names of HTTP headers.
+
+    Raises:
+        InvalidArgument: one has a character that no header's name has (RFC 9110, 5.6.2), or a capital letter.
+    """
+    for name in names:
+        if not _TOKEN.fullmatch(name):
+            raise InvalidArgument(f"Metadata cannot be named {name!r}.", ArgumentName="Metadata", ArgumentValue=name)
+
+
+def after(key: str) -> str:
+    """Return the smallest string that sorts behind `key`."""
+    return key + "\0"
+
+
+def behind(prefix: str) -> str | None:
+    """Return the smallest string that sorts behind all strings that begin with `prefix`; None: there is none.
+
+    Order is that of UTF-8 bytes, which is the order of code points.
+    """
+    stem = prefix.rstrip(_HIGHEST)
+    if not stem:
+        return None
+    following = ord(stem[-1]) + 1
+    # Surrogates are no characters: UTF-8 has nothing between U+D7FF and U+E000.
+    return stem[:-1] + chr(0xE000 if following == 0xD800 else following)  # noqa: PLR2004 -- the range's own border

@@ -1,0 +1,175 @@
+"""An object as the index has it, and the table of objects.
+
+Only `local_sagemaker.s3` imports it; others go through `store`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from local_sagemaker.s3.buckets import require_bucket
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+DEFAULT_CONTENT_TYPE = "binary/octet-stream"  # what S3 gives an object that was put without one
+_COLUMNS = "bucket, key, body, size, etag, modified, content_type, metadata, headers, tags, checksums, part_sizes, md5"
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """An object as the index has it.
+
+    Attributes:
+        etag: MD5 of the body in hexadecimal, or that of its parts' digests and `-<parts>`; without quotes.
+        md5: MD5 of the body in hexadecimal in any case.
+        last_modified: epoch seconds.
+        path: the file with the body. It may vanish as soon as the object is overwritten or deleted: `ObjectStore.open`
+            gives an open file instead.
+        headers: further headers that are given back on a read, by their lower-case names (`cache-control`).
+        checksums: lower-case algorithm to base64 value; `type` is `FULL_OBJECT` or `COMPOSITE`.
+        part_sizes: bytes of each part of a multipart upload; empty for others.
+    """
+
+    bucket: str
+    key: str
+    size: int
+    etag: str
+    last_modified: float
+    content_type: str
+    metadata: dict[str, str]
+    path: Path
+    headers: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    checksums: dict[str, str] = field(default_factory=dict)
+    part_sizes: tuple[int, ...] = ()
+    md5: str = ""
+
+
+@dataclass(frozen=True)
+class Properties:
+    """What a writer says of an object besides its body; the fields are those of `StoredObject`."""
+
+    content_type: str = DEFAULT_CONTENT_TYPE
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a body says of itself; the fields are those of `StoredObject`."""
+
+    size: int
+    md5: str
+    etag: str
+    checksums: Mapping[str, str] = field(default_factory=dict)
+    part_sizes: tuple[int, ...] = ()
+
+
+def stored(
+    target: tuple[str, str], given: Properties, content: Content, *, path: Path, last_modified: float
+) -> StoredObject:
+    """Put an object together; `target` is bucket and key."""
+    return StoredObject(
+        *target,
+        content.size,
+        content.etag,
+        last_modified,
+        given.content_type,
+        metadata=dict(given.metadata),
+        path=path,
+        headers=dict(given.headers),
+        tags=dict(given.tags),
+        checksums=dict(content.checksums),
+        part_sizes=content.part_sizes,
+        md5=content.md5,
+    )
+
+
+class ObjectTable:
+    """Rows of the index as objects and back; every method works inside its caller's transaction.
+
+    Args:
+        locate: tells where the body of a name lies.
+    """
+
+    def __init__(self, locate: Callable[[str], Path]) -> None:
+        self._locate = locate
+
+    def find(self, db: sqlite3.Connection, bucket: str, key: str) -> StoredObject | None:
+        """Return an object; None: there is none, or no such bucket."""
+        row = db.execute(f"SELECT {_COLUMNS} FROM objects WHERE bucket = ? AND key = ?", (bucket, key)).fetchone()  # noqa: S608 -- a constant
+        return None if row is None else self._from_row(row)
+
+    def scan(self, db: sqlite3.Connection, bucket: str, first: str, end: str | None, limit: int) -> list[StoredObject]:
+        """Return up to `limit` objects with `first <= key < end`; `end` None: to the last.
+
+        Raises:
+            NoSuchBucket: the bucket does not exist.
+        """
+        require_bucket(db, bucket)
+        bound, ends = ("", ()) if end is None else (" AND key < ?", (end,))
+        rows = db.execute(
+            f"SELECT {_COLUMNS} FROM objects WHERE bucket = ? AND key >= ?{bound} ORDER BY key LIMIT ?",  # noqa: S608 -- constants
+            (bucket, first, *ends, limit),
+        )
+        return [self._from_row(row) for row in rows]
+
+    def put(self, db: sqlite3.Connection, entry: StoredObject) -> None:
+        """Add an object, or put it in the place of the one with its key."""
+        db.execute(
+            "INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                entry.bucket,
+                entry.key,
+                entry.path.name,
+                entry.size,
+                entry.etag,
+                entry.last_modified,
+                entry.content_type,
+                _packed(entry.metadata),
+                _packed(entry.headers),
+                _packed(entry.tags),
+                _packed(entry.checksums),
+                _packed(entry.part_sizes),
+                entry.md5,
+            ),
+        )
+
+    def remove(self, db: sqlite3.Connection, bucket: str, key: str) -> None:
+        """Take an object out."""
+        db.execute("DELETE FROM objects WHERE bucket = ? AND key = ?", (bucket, key))
+
+    def _from_row(self, row: tuple[Any, ...]) -> StoredObject:
+        bucket, key, body, size, etag, modified, content_type, *packed, part_sizes, md5 = row
+        metadata, headers, tags, checksums = map(_unpacked, packed)
+        return StoredObject(
+            bucket,
+            key,
+            size,
+            etag,
+            modified,
+            content_type,
+            metadata=metadata,
+            path=self._locate(body),
+            headers=headers,
+            tags=tags,
+            checksums=checksums,
+            part_sizes=tuple(json.loads(part_sizes)) if part_sizes else (),
+            md5=md5,
+        )
+
+
+def _packed(value: Mapping[str, str] | tuple[int, ...]) -> str:
+    # Empty ones are most of them, and a listing reads a thousand rows at a time.
+    return json.dumps(value, separators=(",", ":")) if value else ""
+
+
+def _unpacked(text: str) -> dict[str, str]:
+    unpacked: dict[str, str] = json.loads(text) if text else {}
+    return unpacked

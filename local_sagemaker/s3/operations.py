@@ -1,0 +1,104 @@
+"""Which operation of S3 a request asks for; only `local_sagemaker.s3` imports it.
+
+Read from botocore's model of the service, and not from a table of ours: a sub-resource that we had never heard of
+(`PUT /bucket/key?encryption`) must end in 501, not overwrite the object.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
+
+import botocore.loaders
+import botocore.model
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+UNKNOWN = "Unknown"
+# They live on endpoints of their own, and look like other operations here.
+_ELSEWHERE = frozenset({"ListDirectoryBuckets", "WriteGetObjectResponse"})
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """How an operation is recognised.
+
+    Attributes:
+        fixed: query parameters that it must have, with their values.
+        required: further query parameters and headers that it must have.
+        accepted: all query parameters that it may have.
+    """
+
+    operation: str
+    fixed: dict[str, str]
+    required_query: frozenset[str]
+    required_headers: frozenset[str]
+    accepted: frozenset[str]
+
+    @property
+    def markers(self) -> frozenset[str]:
+        return self.required_query | self.fixed.keys()
+
+    def fits(self, query: Mapping[str, str], headers: Collection[str]) -> bool:
+        return (
+            all(query.get(name) == value for name, value in self.fixed.items())
+            and self.required_query <= query.keys()
+            and all(name in headers for name in self.required_headers)
+        )
+
+
+def operation_of(method: str, bucket: str, key: str, query: Mapping[str, str], headers: Collection[str]) -> str:
+    """Return the name of the operation, as botocore has it.
+
+    Args:
+        method: of HTTP.
+        bucket: empty for the service itself.
+        key: empty for the bucket itself.
+        query: the decoded query parameters.
+        headers: lower-case names of the headers.
+
+    Returns:
+        The name; `Unknown` where S3 has no operation for this combination.
+    """
+    rules, markers = _rules()
+    # A parameter that singles out some operation must not be ignored by another.
+    telling = markers & query.keys()
+    for rule in rules.get((method, bool(bucket), bool(key)), ()):
+        if telling <= rule.accepted and rule.fits(query, headers):
+            return rule.operation
+    return UNKNOWN
+
+
+@cache
+def _rules() -> tuple[dict[tuple[str, bool, bool], list[_Rule]], frozenset[str]]:
+    """Return the rules by method and level, the most particular first, and all parameters that single out one."""
+    loader = botocore.loaders.create_loader()
+    service = botocore.model.ServiceModel(loader.load_service_model("s3", "service-2"), "s3")
+    rules: dict[tuple[str, bool, bool], list[_Rule]] = {}
+    operations = [service.operation_model(name) for name in service.operation_names if name not in _ELSEWHERE]
+    for operation in sorted(operations, key=lambda one: one.deprecated):
+        uri = operation.http["requestUri"]
+        level = (operation.http["method"], "{Bucket}" in uri, "{Key+}" in uri)
+        rules.setdefault(level, []).append(_rule(operation))
+    for same_level in rules.values():
+        same_level.sort(key=lambda rule: -len(rule.markers) - len(rule.required_headers))
+    return rules, frozenset(name for same_level in rules.values() for rule in same_level for name in rule.markers)
+
+
+def _rule(operation: Any) -> _Rule:
+    fixed = dict(parse_qsl(operation.http["requestUri"].partition("?")[2], keep_blank_values=True))
+    members = operation.input_shape.members if operation.input_shape else {}
+    required = operation.input_shape.required_members if operation.input_shape else []
+    places = {name: shape.serialization for name, shape in members.items()}
+    queries = {name: place["name"] for name, place in places.items() if place.get("location") == "querystring"}
+    headers = {name: place["name"].lower() for name, place in places.items() if place.get("location") == "header"}
+    return _Rule(
+        operation.name,
+        fixed,
+        frozenset(queries[name] for name in required if name in queries),
+        frozenset(headers[name] for name in required if name in headers),
+        frozenset(queries.values()) | fixed.keys(),
+    )

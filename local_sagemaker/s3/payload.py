@@ -1,0 +1,165 @@
+"""The body of a request on its way in: unframed, counted, verified; only `local_sagemaker.s3` imports it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from typing import TYPE_CHECKING, Protocol
+
+from local_sagemaker.s3.checksums import FULL_OBJECT, HEADER, TYPE, Hash, encoded, given_checksums, new_hash
+from local_sagemaker.s3.chunked import ChunkedDecoder
+from local_sagemaker.s3.errors import (
+    BadDigest,
+    EntityTooLarge,
+    IncompleteBody,
+    InvalidDigest,
+    InvalidRequest,
+    XAmzContentChecksumMismatch,
+    XAmzContentSHA256Mismatch,
+)
+
+if TYPE_CHECKING:
+    from local_sagemaker.s3.request import S3Request
+
+_MD5_SIZE = 16  # bytes
+_SHA256_DIGITS = 64
+_LARGEST_DOCUMENT = 8 << 20  # bytes: 1,000 keys of 1,024 bytes each, with their markup
+
+
+class Sink(Protocol):
+    """Where a payload goes: an `Upload`, a `Draft`, or a `Document`."""
+
+    def write(self, data: bytes) -> None:
+        """Append."""
+
+    @property
+    def md5(self) -> bytes:
+        """The MD5 digest of what was written."""
+
+    @property
+    def size(self) -> int:
+        """Bytes written."""
+
+
+class Document:
+    """A payload small enough for memory."""
+
+    def __init__(self) -> None:
+        self._content = bytearray()
+
+    def write(self, data: bytes) -> None:
+        """Append.
+
+        Raises:
+            EntityTooLarge: it is longer than any document that S3 takes.
+        """
+        self._content += data
+        if self.size > _LARGEST_DOCUMENT:
+            raise EntityTooLarge(MaxSizeAllowed=_LARGEST_DOCUMENT)
+
+    @property
+    def content(self) -> bytes:
+        """What was written."""
+        return bytes(self._content)
+
+    @property
+    def md5(self) -> bytes:
+        """The MD5 digest of what was written."""
+        return hashlib.md5(self._content, usedforsecurity=False).digest()
+
+    @property
+    def size(self) -> int:
+        """Bytes written."""
+        return len(self._content)
+
+
+class Payload:
+    """Brings a request's body into a sink, and holds it against all that the request says of it.
+
+    Args:
+        request: tells framing, length and digests.
+        sink: gets the bytes.
+        algorithm: a checksum to compute in any case.
+    """
+
+    def __init__(self, request: S3Request, sink: Sink, algorithm: str = "") -> None:
+        headers = request.headers
+        self._headers = headers
+        self._sink = sink
+        self._md5 = _content_md5(headers.get("content-md5"))
+        self._given = given_checksums(headers)
+        self._trailer = _announced_trailer(headers.get("x-amz-trailer", ""))
+        wanted = {*self._given, self._trailer, algorithm, headers.get("x-amz-sdk-checksum-algorithm", "").lower()}
+        self._hashes: dict[str, Hash] = {name: new_hash(name) for name in wanted if name}
+        sha256 = headers.get("x-amz-content-sha256", "")
+        self._sha256 = hashlib.sha256() if len(sha256) == _SHA256_DIGITS else None
+        framed = sha256.startswith("STREAMING-") or "aws-chunked" in headers.get("content-encoding", "")
+        self._decoder = ChunkedDecoder() if framed else None
+
+    def write(self, data: bytes) -> None:
+        """Take the next bytes as they came over the wire."""
+        payload = self._decoder.feed(data) if self._decoder else data
+        self._sink.write(payload)
+        for running in self._hashes.values():
+            running.update(payload)
+        if self._sha256:
+            self._sha256.update(payload)
+
+    def finish(self) -> dict[str, str]:
+        """Verify the whole; return its checksums.
+
+        Raises:
+            IncompleteBody: it is shorter or longer than announced.
+            BadDigest, XAmzContentSHA256Mismatch, XAmzContentChecksumMismatch: it is not what a header or trailer says.
+        """
+        trailers = self._trailers()
+        length = self._headers.get("x-amz-decoded-content-length")
+        if self._decoder and length is not None and length != str(self._sink.size):
+            raise IncompleteBody(
+                f"The payload has {self._sink.size} bytes, x-amz-decoded-content-length says {length}."
+            )
+        if self._md5 is not None and self._md5 != self._sink.md5:
+            raise BadDigest("The Content-MD5 you specified did not match what we received.")
+        if self._sha256 and self._sha256.hexdigest() != self._headers["x-amz-content-sha256"].lower():
+            raise XAmzContentSHA256Mismatch
+        computed = {name: encoded(running.digest()) for name, running in self._hashes.items()}
+        for name, value in self._given.items():
+            if computed[name] != value:
+                raise BadDigest(f"The {name.upper()} you specified did not match the calculated checksum.")
+        for name, value in trailers.items():
+            if computed[name] != value:
+                raise XAmzContentChecksumMismatch(f"The trailer {HEADER}{name} does not match what was computed.")
+        return {**computed, TYPE: FULL_OBJECT} if computed else {}
+
+    def _trailers(self) -> dict[str, str]:
+        """Return the checksum of the trailer, if one was announced."""
+        if not self._decoder:
+            return {}
+        self._decoder.finish()
+        if not self._trailer:
+            return {}
+        found = given_checksums(self._decoder.trailers)
+        if self._trailer not in found:
+            raise IncompleteBody(f"The body lacks the trailer {HEADER}{self._trailer} that x-amz-trailer announces.")
+        return {self._trailer: found[self._trailer]}
+
+
+def _content_md5(header: str | None) -> bytes | None:
+    if header is None:
+        return None
+    try:
+        digest = base64.b64decode(header, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InvalidDigest(**{"Content-MD5": header}) from error
+    if len(digest) != _MD5_SIZE:
+        raise InvalidDigest(**{"Content-MD5": header})
+    return digest
+
+
+def _announced_trailer(header: str) -> str:
+    """Return the algorithm of the checksum that `x-amz-trailer` announces; empty: none."""
+    name = header.strip().lower()
+    if name and not name.startswith(HEADER):
+        raise InvalidRequest(f"The value of x-amz-trailer must name an {HEADER} header.")
+    return name.removeprefix(HEADER)

@@ -1,0 +1,262 @@
+"""A request to S3, taken apart: bucket, key, parameters, headers; only `local_sagemaker.s3` imports it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, quote, unquote_plus, unquote_to_bytes
+
+from local_sagemaker.s3.conditions import ReadConditions, WriteConditions
+from local_sagemaker.s3.errors import InvalidArgument, InvalidRequest, InvalidTag, InvalidURI, MetadataTooLarge
+from local_sagemaker.s3.errors import NotImplementedByThisServer as NotBuilt
+from local_sagemaker.s3.objects import DEFAULT_CONTENT_TYPE, Properties
+from local_sagemaker.s3.operations import operation_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, MutableMapping
+
+_METADATA = "x-amz-meta-"
+_MAX_METADATA = (
+    2048  # bytes of names and values, https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html
+)
+# Kept with an object and given back. Encryption is only noted down: the files are as readable as the user's own.
+_KEPT = (
+    "cache-control",
+    "content-disposition",
+    "content-encoding",
+    "content-language",
+    "expires",
+    "x-amz-storage-class",
+    "x-amz-website-redirect-location",
+    "x-amz-server-side-encryption",
+    "x-amz-server-side-encryption-aws-kms-key-id",
+    "x-amz-server-side-encryption-bucket-key-enabled",
+)
+_NOT_BUILT = re.compile(
+    r"x-amz-(copy-source-)?server-side-encryption-customer-.*|x-amz-object-lock-.*|x-amz-write-offset-bytes"
+)
+_MAX_TAGS = 10  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html
+_MAX_TAG_KEY = 128  # characters
+_MAX_TAG_VALUE = 256
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+@dataclass(frozen=True)
+class S3Request:
+    """One request, without its body.
+
+    Attributes:
+        bucket: empty for the service itself.
+        key: empty for the bucket itself.
+        query: decoded parameters.
+        headers: by lower-case names.
+        operation: its name in botocore, or `Unknown`.
+    """
+
+    method: str
+    bucket: str
+    key: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    operation: str
+
+    @classmethod
+    def from_scope(cls, scope: MutableMapping[str, Any]) -> S3Request:
+        """Read an ASGI scope.
+
+        Raises:
+            InvalidURI: path or query are not percent-encoded UTF-8.
+        """
+        # Not `path`: that is decoded, and has lost the difference of `%2F` and `/` at the bucket's end.
+        raw = scope.get("raw_path") or quote(scope["path"]).encode()
+        bucket, _, key = raw.removeprefix(b"/").partition(b"/")
+        headers: dict[str, str] = {}
+        for name, value in scope["headers"]:
+            lower = name.decode("latin-1").lower()
+            headers[lower] = (
+                f"{headers[lower]},{value.decode('latin-1')}" if lower in headers else value.decode("latin-1")
+            )
+        try:
+            query = dict(
+                parse_qsl(
+                    scope["query_string"].decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=200
+                )
+            )
+            names = unquote_to_bytes(bucket).decode(), unquote_to_bytes(key).decode()
+        except ValueError as error:
+            raise InvalidURI from error
+        method = scope["method"]
+        return cls(method, *names, query, headers, operation_of(method, *names, query, headers))
+
+    @property
+    def target(self) -> tuple[str, str]:
+        """Bucket and key."""
+        return self.bucket, self.key
+
+    def number(self, name: str, default: int, *, lowest: int = 0, highest: int = 2**31 - 1) -> int:
+        """Return a numeric query parameter; one above `highest` counts as that.
+
+        Raises:
+            InvalidArgument: it is no whole number, or below `lowest`.
+        """
+        text = self.query.get(name)
+        if not text:
+            return default
+        if not re.fullmatch(r"\d{1,18}", text) or int(text) < lowest:
+            raise InvalidArgument(
+                f"Provided {name} not an integer or within range", ArgumentName=name, ArgumentValue=text
+            )
+        return min(int(text), highest)
+
+    def part_number(self) -> int:
+        """Return the number of a part.
+
+        Raises:
+            InvalidArgument: it is not one of 1 to 10,000.
+        """
+        text = self.query.get("partNumber", "")
+        if not re.fullmatch(r"\d{1,5}", text) or not 1 <= int(text) <= 10_000:  # noqa: PLR2004 -- S3's limit of parts
+            raise InvalidArgument(
+                "Part number must be an integer between 1 and 10000, inclusive",
+                ArgumentName="partNumber",
+                ArgumentValue=text,
+            )
+        return int(text)
+
+    def write_conditions(self) -> WriteConditions:
+        """Return what the request asks of the present object."""
+        return WriteConditions(self.headers.get("if-match"), self.headers.get("if-none-match"))
+
+    def read_conditions(self, prefix: str = "") -> ReadConditions:
+        """Return what the request asks of the object that it reads; `prefix` of the headers, for a copy's source."""
+        headers = self.headers
+        return ReadConditions(
+            match=headers.get(f"{prefix}if-match"),
+            none_match=headers.get(f"{prefix}if-none-match"),
+            modified_since=_epoch(headers.get(f"{prefix}if-modified-since")),
+            unmodified_since=_epoch(headers.get(f"{prefix}if-unmodified-since")),
+        )
+
+    def properties(self) -> Properties:
+        """Return what the headers say of a new object.
+
+        Raises:
+            MetadataTooLarge: the user's metadata has more than 2 KB.
+            InvalidTag: the tags break S3's rules.
+            NotImplementedByThisServer: keys of the customer, object lock, appending.
+        """
+        self._refuse_what_is_not_built()
+        metadata = {
+            name.removeprefix(_METADATA): value for name, value in self.headers.items() if name.startswith(_METADATA)
+        }
+        size = sum(len(name) + len(value) for name, value in metadata.items())
+        if size > _MAX_METADATA:
+            raise MetadataTooLarge(Size=size, MaxSizeAllowed=_MAX_METADATA)
+        kept = {name: self.headers[name] for name in _KEPT if name in self.headers}
+        # `aws-chunked` describes the transfer, not the object.
+        codings = [one.strip() for one in kept.pop("content-encoding", "").split(",")]
+        if encoding := ",".join(one for one in codings if one and one != "aws-chunked"):
+            kept["content-encoding"] = encoding
+        content_type = self.headers.get("content-type") or DEFAULT_CONTENT_TYPE
+        return Properties(content_type, metadata, kept, self.tags())
+
+    def tags(self) -> dict[str, str]:
+        """Return the tags of the header `x-amz-tagging`.
+
+        Raises:
+            InvalidTag: they break S3's rules.
+        """
+        pairs = parse_qsl(self.headers.get("x-amz-tagging", ""), keep_blank_values=True)
+        return checked_tags(pairs)
+
+    def _refuse_what_is_not_built(self) -> None:
+        for name in self.headers:
+            if _NOT_BUILT.fullmatch(name):
+                raise NotBuilt(f"The header {name} is not built into this server.", Header=name)
+
+    def copy_source(self) -> tuple[str, str]:
+        """Return bucket and key of `x-amz-copy-source`.
+
+        Raises:
+            InvalidArgument: the header is malformed, or names a version.
+        """
+        header = self.headers["x-amz-copy-source"]
+        path, _, version = header.partition("?")
+        try:
+            # A plus is a blank here, and a plus that is meant is `%2B`: s5cmd relies on it, boto3 agrees.
+            bucket, _, key = unquote_plus(path.removeprefix("/"), errors="strict").partition("/")
+        except UnicodeDecodeError as error:
+            raise InvalidArgument("The copy source is not percent-encoded UTF-8.") from error
+        check_version(dict(parse_qsl(version, keep_blank_values=True)))
+        if not bucket or not key:
+            raise InvalidArgument(
+                "Copy Source must mention the source bucket and key: sourcebucket/sourcekey",
+                ArgumentName="x-amz-copy-source",
+                ArgumentValue=header,
+            )
+        return bucket, key
+
+    def overrides(self) -> dict[str, str]:
+        """Return the headers that `response-*` parameters ask for, by lower-case names.
+
+        Raises:
+            InvalidArgument: a value would break out of its header.
+        """
+        prefix = "response-"
+        found = {name.removeprefix(prefix): value for name, value in self.query.items() if name.startswith(prefix)}
+        for name, value in found.items():
+            if _CONTROL.search(value):
+                raise InvalidArgument(ArgumentName=prefix + name, ArgumentValue=value)
+        return found
+
+    def choice(self, header: str, default: str, *others: str) -> str:
+        """Return a header that takes a few words only.
+
+        Raises:
+            InvalidArgument: it has another value.
+        """
+        value = self.headers.get(header, default)
+        if value not in (default, *others):
+            raise InvalidArgument(f"Unknown value of {header}.", ArgumentName=header, ArgumentValue=value)
+        return value
+
+
+def check_version(query: Mapping[str, str]) -> None:
+    """Check that a request asks for no version but `null`, the only one of a bucket without versioning.
+
+    Raises:
+        InvalidArgument: it asks for another.
+    """
+    version = query.get("versionId", "null")
+    if version != "null":
+        raise InvalidArgument("Invalid version id specified", ArgumentName="versionId", ArgumentValue=version)
+
+
+def checked_tags(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return tags as a dictionary.
+
+    Raises:
+        InvalidTag: one is too long or given twice, or there are more than ten.
+    """
+    pairs = list(pairs)
+    tags = dict(pairs)
+    if len(tags) < len(pairs):
+        raise InvalidTag("Cannot provide multiple Tags with the same key")
+    if len(tags) > _MAX_TAGS:
+        raise InvalidRequest("Object tags cannot be greater than 10")
+    for key, value in pairs:
+        if not 1 <= len(key) <= _MAX_TAG_KEY:
+            raise InvalidTag("The TagKey you have provided is invalid", TagKey=key)
+        if len(value) > _MAX_TAG_VALUE:
+            raise InvalidTag("The TagValue you have provided is invalid", TagKey=key, TagValue=value)
+    return tags
+
+
+def _epoch(date: str | None) -> float | None:
+    """Return an HTTP date in epoch seconds; one that cannot be read counts as not given (RFC 9110, 13.1.3)."""
+    try:
+        return parsedate_to_datetime(date).timestamp() if date else None
+    except ValueError:
+        return None

@@ -1,0 +1,329 @@
+"""S3's objects on this machine: durable, streamed to files, with conditional writes that have one winner.
+
+An SQLite index over immutable files, and not a plain directory tree: keys such as `a` beside `a/b`, `../x` or 1,024
+bytes are no file names, and a check before a write on a tree is a race. The HTTP face serves it; the supervisors of
+jobs use it in-process, also while the server is dead. It stands on the standard library, so that a supervisor starts in
+a moment. Inside `local_sagemaker` anybody may import it.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, BinaryIO
+
+from local_sagemaker.s3.bodies import Bodies, Draft
+from local_sagemaker.s3.buckets import Bucket, Buckets, require_bucket
+from local_sagemaker.s3.conditions import WriteConditions
+from local_sagemaker.s3.errors import NoSuchKey, S3Error
+from local_sagemaker.s3.index import Index
+from local_sagemaker.s3.names import after, behind, check_key
+from local_sagemaker.s3.objects import DEFAULT_CONTENT_TYPE, Content, ObjectTable, Properties, StoredObject, stored
+from local_sagemaker.s3.upload import Upload
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+    from types import TracebackType
+
+__all__ = ["DEFAULT_CONTENT_TYPE", "Bucket", "ObjectStore", "Properties", "StoredObject", "Upload"]
+
+_PAGE = 1000  # rows read from the index at a time
+_BLOCK = 1 << 20  # bytes copied at a time
+_ANY = WriteConditions()
+
+
+class ObjectStore:
+    """Buckets and objects in one directory; safe over threads and processes. Fork before making one, not after.
+
+    Args:
+        directory: made when it is missing; nothing else may write there.
+        fsync: whether a returned write survives a power cut; it survives `kill -9` in any case.
+        clock: epoch seconds; an argument so that a test can turn it.
+    """
+
+    def __init__(self, directory: Path, *, fsync: bool = False, clock: Callable[[], float] = time.time) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.clock = clock
+        self.bodies = Bodies(directory, fsync=fsync)
+        self.index = Index(directory, fsync=fsync)
+        self.objects = ObjectTable(self.bodies.path)
+        self.configuration = Buckets(self.index, clock)
+
+    def close(self) -> None:
+        """Close the index; the store cannot be used after it."""
+        self.index.close()
+
+    def __enter__(self) -> ObjectStore:  # noqa: PYI034 -- Self came with Python 3.11
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def sweep(self) -> int:
+        """Remove the files that crashed writers left; return how many. The server does it once, when it starts."""
+        swept = self.bodies.sweep_drafts()
+        stray = set(self.bodies.names())
+        with self.index.reading() as db:
+            stray -= _named_bodies(db)
+        if stray:
+            # Again, and now alone: a body seen above may have come into the index after the index was read.
+            with self.index.writing() as db:
+                stray -= _named_bodies(db)
+                self.bodies.discard(*stray)
+        return swept + len(stray)
+
+    def create_bucket(self, bucket: str, region: str = "us-east-1") -> None:
+        """Make a bucket.
+
+        Raises:
+            InvalidBucketName: the name breaks S3's rules.
+            BucketAlreadyOwnedByYou: it exists.
+        """
+        self.configuration.create(bucket, region)
+
+    def buckets(self) -> Sequence[Bucket]:
+        """Return all buckets by name."""
+        return self.configuration.all()
+
+    def delete_bucket(self, bucket: str) -> None:
+        """Remove an empty bucket; its open multipart uploads go with it.
+
+        Raises:
+            NoSuchBucket: it does not exist.
+            BucketNotEmpty: there are objects in it.
+        """
+        self.bodies.discard(*self.configuration.delete(bucket))
+
+    def put_file(
+        self,
+        bucket: str,
+        key: str,
+        source: Path,
+        *,
+        content_type: str = DEFAULT_CONTENT_TYPE,
+        metadata: Mapping[str, str] | None = None,
+        if_match: str | None = None,
+        if_none_match: str | None = None,
+    ) -> StoredObject:
+        """Copy a file in as one object; conditions and errors as for `Upload.commit`."""
+        with self.new_upload() as upload, source.open("rb") as file:
+            while block := file.read(_BLOCK):
+                upload.write(block)
+            return upload.commit(
+                bucket,
+                key,
+                content_type=content_type,
+                metadata=metadata,
+                if_match=if_match,
+                if_none_match=if_none_match,
+            )
+
+    def new_upload(self) -> Upload:
+        """Begin an object whose body comes piece by piece."""
+        return Upload(self)
+
+    def get(self, bucket: str, key: str) -> StoredObject:
+        """Return one object.
+
+        Raises:
+            NoSuchBucket: the bucket does not exist.
+            NoSuchKey: the bucket has no such object.
+        """
+        with self.index.reading() as db:
+            return self._existing(db, bucket, key)
+
+    def open(self, bucket: str, key: str) -> tuple[StoredObject, BinaryIO]:
+        """Return an object with its body opened; that file stays whole, whatever becomes of the object.
+
+        Raises:
+            NoSuchBucket: the bucket does not exist.
+            NoSuchKey: the bucket has no such object.
+        """
+        found = self.get(bucket, key)
+        while True:
+            try:
+                return found, found.path.open("rb")
+            except FileNotFoundError:  # noqa: PERF203 -- seldom runs twice
+                # Overwritten or deleted between look-up and open. The same entry again means a file lost otherwise.
+                again = self.get(bucket, key)
+                if again.path == found.path:
+                    raise
+                found = again
+
+    def list(self, bucket: str, prefix: str = "", start_after: str = "") -> Iterator[StoredObject]:
+        """Yield the objects whose keys begin with `prefix` and sort behind `start_after`, in the order of UTF-8 bytes.
+
+        Objects that come or go meanwhile may or may not be seen.
+
+        Raises:
+            NoSuchBucket: the bucket does not exist; raised by the call, not by the first object.
+        """
+        first, end = max(prefix, after(start_after)) if start_after else prefix, behind(prefix)
+        return self._pages(bucket, self.scan(bucket, first, end, _PAGE), end)
+
+    def _pages(self, bucket: str, page: Sequence[StoredObject], end: str | None) -> Iterator[StoredObject]:
+        while page:
+            yield from page
+            page = self.scan(bucket, after(page[-1].key), end, _PAGE) if len(page) == _PAGE else ()
+
+    def scan(self, bucket: str, first: str, end: str | None, limit: int) -> Sequence[StoredObject]:
+        """Return up to `limit` objects with `first <= key < end`; `end` None: to the last.
+
+        Raises:
+            NoSuchBucket: the bucket does not exist.
+        """
+        with self.index.reading() as db:
+            return self.objects.scan(db, bucket, first, end, limit)
+
+    def delete(self, bucket: str, key: str, *, if_match: str | None = None) -> None:
+        """Remove an object; one that is not there is no error, unless `if_match` names its ETag.
+
+        Raises:
+            NoSuchBucket: the bucket does not exist.
+            NoSuchKey, PreconditionFailed: `if_match` does not hold.
+        """
+        (refusal,) = self.delete_many(bucket, [(key, if_match)])
+        if refusal is not None:
+            raise refusal
+
+    def delete_many(self, bucket: str, wanted: Sequence[tuple[str, str | None]]) -> Sequence[S3Error | None]:
+        """Remove objects in one transaction, each key under its own `if_match`.
+
+        Returns:
+            For each key what refused it; None: it is gone.
+
+        Raises:
+            NoSuchBucket: the bucket does not exist.
+        """
+        refusals: list[S3Error | None] = []
+        freed = []
+        with self.index.writing() as db:
+            require_bucket(db, bucket)
+            for key, if_match in wanted:
+                found = self.objects.find(db, bucket, key)
+                refusal = _refusal(found, key, if_match)
+                refusals.append(refusal)
+                if found and not refusal:
+                    self.objects.remove(db, bucket, key)
+                    freed.append(found.path.name)
+        self.bodies.discard(*freed)
+        return refusals
+
+    def copy(
+        self,
+        source: tuple[str, str],
+        target: tuple[str, str],
+        *,
+        judge: Callable[[StoredObject], Properties],
+        conditions: WriteConditions = _ANY,
+    ) -> StoredObject:
+        """Copy an object inside the store without touching its bytes.
+
+        Args:
+            source: bucket and key.
+            target: bucket and key.
+            judge: sees the source inside the transaction; raises to refuse it, or returns the properties of the copy.
+            conditions: on the present target.
+
+        Raises:
+            NoSuchBucket, NoSuchKey: the source or the target's bucket does not exist.
+            PreconditionFailed: a condition does not hold.
+        """
+        check_key(target[1])
+        with self.index.writing() as db:
+            found = self._existing(db, *source)
+            given = judge(found)
+            old = self._target(db, target, conditions)
+            # A copy has no parts, so neither their ETag nor a checksum of theirs.
+            checksums = {} if found.checksums.get("type") == "COMPOSITE" else found.checksums
+            content = Content(found.size, found.md5, found.md5, checksums)
+            # A name of its own for the same body: whoever overwrites the source discards the source's name only.
+            path = self.bodies.path(self.bodies.duplicate(found.path.name))
+            new = stored(target, given, content, path=path, last_modified=self.clock())
+            self.objects.put(db, new)
+        self._discard(old)
+        return new
+
+    def adopt(
+        self,
+        draft: Draft,
+        target: tuple[str, str],
+        given: Properties,
+        content: Content,
+        *,
+        conditions: WriteConditions = _ANY,
+        settle: Callable[[sqlite3.Connection], Sequence[str]] = lambda _db: (),
+    ) -> StoredObject:
+        """Make a written draft an object: conditions, body and entry are one transaction.
+
+        Args:
+            draft: the body; it belongs to the object afterwards.
+            target: bucket and key.
+            given: the object's properties.
+            content: what the body is.
+            conditions: on the present object.
+            settle: what else belongs to the transaction; returns the names of the bodies that it let go.
+
+        Raises:
+            NoSuchBucket: the bucket does not exist.
+            NoSuchKey, PreconditionFailed: a condition does not hold.
+            KeyTooLongError, InvalidArgument: S3 takes no such key.
+        """
+        check_key(target[1])
+        self.bodies.settle(draft)
+        with self.index.writing() as db:
+            old = self._target(db, target, conditions)
+            freed = settle(db)
+            path = self.bodies.path(self.bodies.keep(draft))
+            new = stored(target, given, content, path=path, last_modified=self.clock())
+            self.objects.put(db, new)
+        draft.release()
+        self.bodies.discard(*freed)
+        self._discard(old)
+        return new
+
+    def retag(self, bucket: str, key: str, tags: Mapping[str, str]) -> None:
+        """Replace the tags of an object; nothing else of it changes.
+
+        Raises:
+            NoSuchBucket, NoSuchKey: it does not exist.
+        """
+        with self.index.writing() as db:
+            self.objects.put(db, replace(self._existing(db, bucket, key), tags=dict(tags)))
+
+    def _existing(self, db: sqlite3.Connection, bucket: str, key: str) -> StoredObject:
+        found = self.objects.find(db, bucket, key)
+        if found is None:
+            require_bucket(db, bucket)
+            raise NoSuchKey(Key=key, BucketName=bucket)
+        return found
+
+    def _target(
+        self, db: sqlite3.Connection, target: tuple[str, str], conditions: WriteConditions
+    ) -> StoredObject | None:
+        """Return the object that a write will replace, after checking what the writer asks of it."""
+        bucket, key = target
+        require_bucket(db, bucket)
+        old = self.objects.find(db, bucket, key)
+        conditions.check(old.etag if old else None, key)
+        return old
+
+    def _discard(self, old: StoredObject | None) -> None:
+        if old:
+            self.bodies.discard(old.path.name)
+
+
+def _refusal(found: StoredObject | None, key: str, if_match: str | None) -> S3Error | None:
+    try:
+        WriteConditions(if_match).check(found.etag if found else None, key)
+    except S3Error as error:
+        return error
+    return None
+
+
+def _named_bodies(db: sqlite3.Connection) -> set[str]:
+    return {row[0] for row in db.execute("SELECT body FROM objects UNION ALL SELECT body FROM parts")}

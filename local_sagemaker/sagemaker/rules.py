@@ -1,0 +1,175 @@
+"""What AWS checks of a Create request beyond its service model: how the parts of the request fit each other.
+
+Pure. The sources are the API reference's prose and errors seen at AWS; each rule raises one `ApiError`. Used through
+`kinds`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from local_sagemaker.wire.errors import ApiError
+
+Document = Mapping[str, Any]
+
+_S3_URI = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?")
+_MAX_RUNTIME = 28 * 86_400  # seconds; API reference, StoppingCondition
+_MAX_TAGS = 50
+_CHANNEL_SOURCES = ("S3DataSource", "FileSystemDataSource", "DatasetSource")
+
+
+def invalid(message: str) -> ApiError:
+    """The error that SageMaker answers for whatever a client can repair in its request."""
+    return ApiError("ValidationException", message)
+
+
+def check_training_job(request: Document) -> None:
+    """Raise `ApiError` for the first rule that a `CreateTrainingJob` request breaks."""
+    check_tags(request.get("Tags", []))
+    if "ServerlessJobConfig" in request:
+        raise invalid("ServerlessJobConfig is not built in local_sagemaker; name a TrainingImage and a ResourceConfig.")
+    _check_algorithm(request)
+    _check_training_cluster(request)
+    _check_limits(request)
+    _check_s3_uris(request, ("OutputDataConfig", "S3OutputPath"), ("CheckpointConfig", "S3Uri"))
+    channels = request.get("InputDataConfig", [])
+    _check_unique("ChannelName", channels)
+    for channel in channels:
+        source = channel["DataSource"]
+        _check_one_of(f"DataSource of channel {channel['ChannelName']}", source, _CHANNEL_SOURCES)
+        _check_s3_uris(source, ("S3DataSource", "S3Uri"))
+
+
+def check_processing_job(request: Document) -> None:
+    """Raise `ApiError` for the first rule that a `CreateProcessingJob` request breaks."""
+    check_tags(request.get("Tags", []))
+    _check_processing_cluster(request)
+    inputs = request.get("ProcessingInputs", [])
+    _check_unique("InputName", inputs)
+    for one in inputs:
+        _check_side(f"Input {one['InputName']}", one, ("S3Input", "DatasetDefinition"), "/opt/ml/processing/")
+    outputs = request.get("ProcessingOutputConfig", {}).get("Outputs", [])
+    _check_unique("OutputName", outputs)
+    for one in outputs:
+        _check_side(f"Output {one['OutputName']}", one, ("S3Output", "FeatureStoreOutput"), "/")
+
+
+def check_tags(tags: Iterable[Document], present: Iterable[str] = ()) -> None:
+    """Raise `ApiError` unless the tags may be put on a resource that already has those named `present`."""
+    keys = [tag["Key"] for tag in tags]
+    if len(set(keys)) < len(keys):
+        raise invalid(f"Duplicate tag keys found: {', '.join(_repeated(keys))}. Each key may be given once.")
+    reserved = [key for key in keys if key.lower().startswith("aws:")]
+    if reserved:
+        raise invalid(f"Tag key {reserved[0]!r} begins with 'aws:', which is reserved; choose another key.")
+    if len({*keys, *present}) > _MAX_TAGS:
+        raise invalid(f"A resource has at most {_MAX_TAGS} tags; remove some with DeleteTags.")
+
+
+def _check_algorithm(request: Document) -> None:
+    algorithm = request.get("AlgorithmSpecification", {})
+    if "AlgorithmName" in algorithm and "TrainingImage" in algorithm:
+        raise invalid("AlgorithmName and TrainingImage are mutually exclusive; give one of them.")
+    if "AlgorithmName" in algorithm:
+        raise invalid(
+            f"Cannot find algorithm {algorithm['AlgorithmName']!r}: algorithm resources are not built in "
+            "local_sagemaker. Name a TrainingImage."
+        )
+    if "TrainingImage" not in algorithm:
+        raise invalid("Give AlgorithmSpecification.TrainingImage or AlgorithmSpecification.AlgorithmName.")
+
+
+def _check_training_cluster(request: Document) -> None:
+    cluster = request.get("ResourceConfig")
+    if cluster is None:
+        raise invalid("ResourceConfig is required.")
+    form = _check_one_of("ResourceConfig", cluster, ("InstanceType", "InstanceGroups", "InstancePreferences"))
+    if form == "InstanceType" and cluster.get("InstanceCount", 0) < 1:
+        raise invalid("ResourceConfig.InstanceCount must be at least 1.")
+    if form == "InstancePreferences":
+        if request.get("EnableManagedSpotTraining") or "InstancePlacementConfig" in cluster:
+            raise invalid(
+                "InstancePreferences is mutually exclusive with InstancePlacementConfig and EnableManagedSpotTraining."
+            )
+        _check_counts_of_preferences("ResourceConfig", cluster)
+
+
+def _check_processing_cluster(request: Document) -> None:
+    """`InstanceCount` is 1 by default for processing jobs (API reference, ProcessingClusterConfig)."""
+    cluster = request["ProcessingResources"]["ClusterConfig"]
+    form = _check_one_of("ClusterConfig", cluster, ("InstanceType", "InstancePreferences"))
+    if form == "InstancePreferences":
+        _check_counts_of_preferences("ClusterConfig", {"InstanceCount": 1, **cluster})
+
+
+def _check_counts_of_preferences(what: str, cluster: Document) -> None:
+    """One count for the job or one for every preference (API reference, InstancePreference)."""
+    counted = sum("InstanceCount" in preference for preference in cluster["InstancePreferences"])
+    expected = 0 if "InstanceCount" in cluster else len(cluster["InstancePreferences"])
+    if counted != expected:
+        raise invalid(f"Set InstanceCount on every one of {what}.InstancePreferences, or once in {what}.")
+
+
+def _check_limits(request: Document) -> None:
+    """Spot training and its two limits; the words about MaxWaitTimeInSeconds are AWS's (sagify issue 111)."""
+    condition = request.get("StoppingCondition", {})
+    runtime = condition.get("MaxRuntimeInSeconds", 86_400)
+    wait = condition.get("MaxWaitTimeInSeconds")
+    spot = request.get("EnableManagedSpotTraining", False)
+    if runtime > _MAX_RUNTIME:
+        raise invalid(f"MaxRuntimeInSeconds must not exceed {_MAX_RUNTIME} (28 days).")
+    if wait is not None and not spot:
+        raise invalid(
+            "Invalid MaxWaitTimeInSeconds. It is only supported when EnableManagedSpotTraining is set to true"
+        )
+    if spot and (wait is None or wait < runtime):
+        raise invalid(
+            "Invalid MaxWaitTimeInSeconds. It must be present and be greater than or equal to MaxRuntimeInSeconds "
+            "when EnableManagedSpotTraining is set to true"
+        )
+    if spot and request.get("ResourceConfig", {}).get("KeepAlivePeriodInSeconds", 0):
+        raise invalid("KeepAlivePeriodInSeconds is not supported when EnableManagedSpotTraining is set to true")
+
+
+def _check_unique(name: str, members: Iterable[Document]) -> None:
+    repeated = _repeated([member[name] for member in members])
+    if repeated:
+        raise invalid(f"{name} must be unique within a job; given more than once: {', '.join(repeated)}.")
+
+
+def _repeated(names: list[str]) -> list[str]:
+    return sorted({name for name in names if names.count(name) > 1})
+
+
+def _check_one_of(what: str, holder: Document, alternatives: tuple[str, ...]) -> str:
+    """Return which of the alternatives is given; it must be exactly one."""
+    given = [name for name in alternatives if name in holder]
+    if len(given) != 1:
+        raise invalid(f"{what} must have exactly one of {', '.join(alternatives)}; it has {len(given)}.")
+    return given[0]
+
+
+def _check_side(what: str, holder: Document, alternatives: tuple[str, str], folder: str) -> None:
+    """One input or output of a processing job: API reference, ProcessingS3Input and ProcessingS3Output."""
+    if holder.get("AppManaged"):
+        return
+    in_s3 = holder.get(alternatives[0])
+    _check_one_of(what, holder, alternatives)
+    _check_s3_uris(holder, (alternatives[0], "S3Uri"))
+    if in_s3 is not None and not in_s3.get("LocalPath", "").startswith(folder):
+        raise invalid(f"{what}: LocalPath is required and must begin with {folder}")
+
+
+def _check_s3_uris(holder: Document, *paths: tuple[str, str]) -> None:
+    """The model also allows https://; nothing that AWS documents reads or writes such an address."""
+    for path, uri in _present(holder, paths):
+        if not _S3_URI.fullmatch(uri):
+            raise invalid(f"{path} {uri!r} is not an S3 URI; write s3://bucket/key.")
+
+
+def _present(holder: Document, paths: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    for outer, inner in paths:
+        if inner in holder.get(outer, {}):
+            yield f"{outer}.{inner}", holder[outer][inner]

@@ -1,0 +1,49 @@
+"""AddTags, ListTags and DeleteTags for jobs. Used by `service`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from local_sagemaker.jobs import KINDS, Job, JobTable, JobUnknown
+from local_sagemaker.sagemaker.kinds import Document
+from local_sagemaker.sagemaker.rules import check_tags, invalid
+from local_sagemaker.wire.json_service import Caller
+
+
+class TagOperations:
+    """Tags of the jobs in a table; an ARN of anything else is not found."""
+
+    def __init__(self, jobs: JobTable) -> None:
+        self._jobs = jobs
+
+    def add(self, request: dict[str, Any], caller: Caller) -> Document:  # noqa: ARG002 -- a handler
+        """Add or overwrite tags; the answer has all tags that the resource has now."""
+        job = self._job(request)
+        check_tags(request["Tags"], present=job.tags)
+        added = {tag["Key"]: tag["Value"] for tag in request["Tags"]}
+        return _as_list(self._jobs.add_tags(job.arn, added))
+
+    def list(self, request: dict[str, Any], caller: Caller) -> Document:  # noqa: ARG002 -- a handler
+        """All tags; there are at most 50, and the smallest page that may be asked for has as many."""
+        return _as_list(self._job(request).tags)
+
+    def delete(self, request: dict[str, Any], caller: Caller) -> None:  # noqa: ARG002 -- a handler
+        """Remove tags by key; keys that are not there are no error."""
+        self._jobs.delete_tags(self._job(request).arn, request["TagKeys"])
+
+    def _job(self, request: dict[str, Any]) -> Job:
+        arn = request["ResourceArn"]
+        kind_in_arn, _, name = arn.split(":", 5)[5].partition("/")
+        for kind in KINDS:
+            if kind == kind_in_arn:
+                try:
+                    job = self._jobs.get(kind, name)
+                except JobUnknown as error:
+                    raise invalid(f"Requested resource not found: {arn}") from error
+                if job.arn == arn:
+                    return job
+        raise invalid(f"Requested resource not found: {arn}")
+
+
+def _as_list(tags: dict[str, str]) -> Document:
+    return {"Tags": [{"Key": key, "Value": value} for key, value in tags.items()]}

@@ -1,0 +1,121 @@
+"""The server's process: the lock, the port, uvicorn, and the care for jobs that lost their supervisor.
+
+`serve` is what `python -m local_sagemaker serve` runs, in the foreground or started by `up`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import random
+import socket
+import time
+
+import uvicorn
+
+from local_sagemaker.application import Application
+from local_sagemaker.home import Endpoint, Home
+from local_sagemaker.lifecycle import LifecycleError
+from local_sagemaker.runtime.supervisor import reconcile
+
+log = logging.getLogger(__name__)
+
+_HOST = "127.0.0.1"
+# Below the ranges from which Linux and macOS take the ports of outgoing connections (32768 and 49152 onwards): a port
+# that is remembered shall still be free when the server comes back.
+_PORTS = range(15_000, 32_000)
+_TRIES = 100
+_BACKLOG = 1024
+_RECONCILE_SECONDS = 1.0
+_SHUTDOWN_SECONDS = 3  # for requests that are under way when the server is told to end
+
+
+def serve(home: Home, port: int | None, ready_fd: int | None) -> None:
+    """Serve a home until SIGTERM or SIGINT.
+
+    Args:
+        home: the data directory; made when it is missing.
+        port: the port; None takes the last one again, or a free one the first time.
+        ready_fd: a file descriptor that gets one byte when clients can connect.
+
+    Raises:
+        LifecycleError: another process serves this home, or the port is not free.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s")
+    home.make()
+    lock = home.claim()
+    if lock is None:
+        raise LifecycleError(f"{home.directory} is served already, by process {home.server_pid()}. Ask `status`.")
+    with lock, _listen(home, port) as listener:
+        endpoint = Endpoint(f"http://{_HOST}:{listener.getsockname()[1]}", os.getpid(), time.time())
+        application = Application(home, endpoint)
+        home.announce(endpoint)
+        log.info("serving %s at %s", home.directory, endpoint.endpoint)
+        if ready_fd is not None:
+            os.write(ready_fd, b".")  # connections wait in the listener's backlog from here on
+            os.close(ready_fd)
+        asyncio.run(_run(home, application, listener))
+
+
+def _listen(home: Home, port: int | None) -> socket.socket:
+    last = home.endpoint()
+    wanted = port or (last.port if last else None)
+    for candidate in random.sample(_PORTS, _TRIES) if wanted is None else [wanted]:
+        listener = _bind(candidate)
+        if listener is not None:
+            return listener
+    if wanted is None:
+        raise LifecycleError(f"None of {_TRIES} ports tried between {_PORTS[0]} and {_PORTS[-1]} is free.")
+    raise LifecycleError(
+        f"Port {wanted}, where clients of {home.directory} expect the server, is in use by another program. "
+        "End that program, or choose another port: `up --port N`."
+    )
+
+
+def _bind(port: int) -> socket.socket | None:
+    """Listen on a port of loopback; None if it is taken."""
+    # The protocol by its number: without it asyncio leaves Nagle's algorithm on, and every answer waits 40 ms for an
+    # acknowledgement of its header.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((_HOST, port))
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            return None
+        raise
+    return listener
+
+
+async def _run(home: Home, application: Application, listener: socket.socket) -> None:
+    config = uvicorn.Config(
+        application,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=75,  # seconds; a client that polls every minute keeps its connection
+        timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+    )
+    caring = asyncio.create_task(_care_for_jobs(home))
+    try:
+        await uvicorn.Server(config).serve(sockets=[listener])
+    finally:
+        caring.cancel()
+
+
+async def _care_for_jobs(home: Home) -> None:
+    """Adopt the jobs of earlier servers at once, and whatever loses its supervisor later."""
+    while True:
+        try:
+            adopted = await asyncio.to_thread(reconcile, home.directory)
+        except Exception:
+            log.exception("looking for jobs without a supervisor failed; trying again")
+        else:
+            if adopted:
+                log.info("started supervisors for %s", ", ".join(adopted))
+        await asyncio.sleep(_RECONCILE_SECONDS)

@@ -1,0 +1,149 @@
+"""A JSON 1.1 service: from bytes and `X-Amz-Target` to a handler and back, driven by botocore's service model.
+
+The model is botocore's and not a schema of our own, so that a client and this server never disagree about a name.
+`SageMaker` and `Logs` are each one `JsonService` with a table of handlers.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from botocore.loaders import Loader
+from botocore.model import ServiceModel, Shape
+from botocore.utils import parse_timestamp
+from botocore.validate import ParamValidator
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from local_sagemaker.account import ACCOUNT
+from local_sagemaker.wire.constraints import violations
+from local_sagemaker.wire.errors import ApiError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks, as far as an answer depends on it.
+
+    `region` comes from the request's credential scope; the account is always the same.
+    """
+
+    region: str
+    account: str = ACCOUNT
+
+    def arn(self, service: str, resource: str) -> str:
+        """The ARN of one of the caller's resources."""
+        return f"arn:aws:{service}:{self.region}:{self.account}:{resource}"
+
+
+Handler = Callable[[dict[str, Any], Caller], Mapping[str, Any] | None]
+
+
+@cache
+def load_model(service: str) -> ServiceModel:
+    """Read a service's newest model as botocore ships it; the user's own `~/.aws/models` do not count."""
+    loader = Loader(extra_search_paths=[Loader.BUILTIN_DATA_PATH], include_default_search_paths=False)
+    return ServiceModel(loader.load_service_model(service, "service-2"), service)
+
+
+def conform(value: Any, shape: Shape) -> Any:
+    """Keep of `value` what `shape` knows and what is not null, at any depth.
+
+    Used both ways: a service ignores members of a request that it does not know, and an answer holds nothing that the
+    client's model does not know. Timestamps become epoch seconds with milliseconds, as AWS sends them.
+    """
+    if shape.type_name == "structure" and isinstance(value, dict):
+        known = {name: value[name] for name in shape.members if value.get(name) is not None}
+        return {name: conform(one, shape.members[name]) for name, one in known.items()}
+    if shape.type_name == "list" and isinstance(value, list):
+        return [conform(one, shape.member) for one in value]
+    if shape.type_name == "map" and isinstance(value, dict):
+        return {key: conform(one, shape.value) for key, one in value.items()}
+    if shape.type_name == "timestamp":
+        return round(parse_timestamp(value).timestamp(), 3)  # a ValueError tells of a wrong type
+    return value
+
+
+class JsonService:
+    """One service behind one target prefix, as an ASGI application.
+
+    Args:
+        name: botocore's name of the service, such as `sagemaker`.
+        handlers: what is built, by operation. A handler gets the checked request and may raise `ApiError`.
+        invalid: the error code for a request that breaks the model's constraints.
+    """
+
+    def __init__(self, name: str, handlers: Mapping[str, Handler], invalid: str = "ValidationException") -> None:
+        self._model = load_model(name)
+        self._handlers = handlers
+        self._invalid = invalid
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one HTTP request; `scope` has its `region`, and gets the operation as `aws.operation`."""
+        request = Request(scope, receive)
+        # Without a target it is another service's under the same name, such as `sagemaker-runtime`'s REST.
+        target = request.headers.get("x-amz-target") or f"{request.method} {request.url.path}"
+        scope["aws.operation"] = target.rpartition(".")[2]
+        body = await request.body()
+        status, answer = await run_in_threadpool(self.answer, target, body, Caller(scope["region"]))
+        headers = {"x-amzn-requestid": str(uuid.uuid4())}
+        if "__type" in answer:
+            headers["x-amzn-errortype"] = answer["__type"]
+        response = Response(json.dumps(answer), status, headers, media_type="application/x-amz-json-1.1")
+        await response(scope, receive, send)
+
+    def answer(self, target: str, body: bytes, caller: Caller) -> tuple[int, dict[str, Any]]:
+        """Return HTTP status and document for one request."""
+        try:
+            return 200, self._run(target, body, caller)
+        except ApiError as error:
+            return error.status, {"__type": error.code, "message": error.message}
+        except Exception as error:
+            log.exception("%s failed", target)
+            message = f"local_sagemaker failed on {target} ({error!r}); the server's log has the traceback."
+            return 500, {"__type": "InternalFailure", "message": message}
+
+    def _run(self, target: str, body: bytes, caller: Caller) -> dict[str, Any]:
+        operation = self._operation(target)
+        model = self._model.operation_model(operation)
+        request = self._parse(body, model.input_shape)
+        answer = self._handlers[operation](request, caller) or {}
+        return conform(answer, model.output_shape) if model.output_shape else {}
+
+    def _operation(self, target: str) -> str:
+        prefix, _, operation = target.rpartition(".")
+        if prefix != self._model.metadata["targetPrefix"] or operation not in self._model.operation_names:
+            raise ApiError(
+                "UnknownOperationException",
+                f"{self._model.service_name} of local_sagemaker has no operation {target!r}.",
+            )
+        if operation not in self._handlers:
+            built = ", ".join(sorted(self._handlers))
+            raise ApiError(
+                "UnknownOperationException",
+                f"{operation} is not built in local_sagemaker. What it has of {self._model.service_name}: {built}.",
+            )
+        return operation
+
+    def _parse(self, body: bytes, shape: Shape) -> dict[str, Any]:
+        try:
+            request = conform(json.loads(body or b"{}"), shape)
+        except ValueError as error:
+            raise ApiError("SerializationException", f"The request cannot be read: {error}.") from error
+        found = violations(request, shape)
+        if found:
+            errors = "error" if len(found) == 1 else "errors"
+            raise ApiError(self._invalid, f"{len(found)} validation {errors} detected: {'; '.join(found)}")
+        wrong_types = ParamValidator().validate(request, shape)
+        if wrong_types.has_errors():
+            raise ApiError("SerializationException", wrong_types.generate_report())
+        return dict(request)

@@ -1,0 +1,122 @@
+"""The local SageMaker as all tests meet it: a real server, started by its command line, with unmodified clients."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import boto3
+import botocore.session
+import pytest
+from botocore.config import Config
+
+# A job that ignores SIGTERM is killed after this, and not after AWS's 120 s.
+STOP_GRACE_SECONDS = 5
+
+
+class Backend:
+    """A home and its server.
+
+    Args:
+        home: the data directory; made here, with short grace for jobs that are stopped.
+    """
+
+    def __init__(self, home: Path) -> None:
+        home.mkdir(parents=True)
+        self.home = home
+        (home / "settings.json").write_text(json.dumps({"stop_grace_seconds": STOP_GRACE_SECONDS}))
+        self._client = cache(self._new_client)
+
+    def command(self, *arguments: str) -> list[str]:
+        """The command line of a command on this home."""
+        return [sys.executable, "-m", "local_sagemaker", *arguments, "--home", str(self.home)]
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a command of the command line to its end."""
+        return subprocess.run(self.command(*arguments), capture_output=True, text=True, check=False, timeout=180)
+
+    def up(self) -> dict:
+        """Start the server or find it; return its status."""
+        done = self.run("up", "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def status(self) -> dict:
+        """What the server says of itself."""
+        return json.loads(self.run("status", "--json").stdout)
+
+    def kill(self) -> None:
+        """Kill the server as `kill -9` does."""
+        os.kill(self.status()["pid"], signal.SIGKILL)
+
+    def down(self) -> None:
+        """End the server and its jobs; nothing of them is left."""
+        done = self.run("down")
+        assert done.returncode == 0, done.stderr
+        assert not self.processes()
+
+    def processes(self) -> list[str]:
+        """The command lines of all processes that serve this home or carry its jobs."""
+        listed = subprocess.run(["ps", "-ww", "-eo", "args="], capture_output=True, text=True, check=True).stdout
+        return [line for line in listed.splitlines() if str(self.home) in line]
+
+    @property
+    def endpoint(self) -> str:
+        """The URL of the server."""
+        return json.loads((self.home / "endpoint.json").read_text())["endpoint"]
+
+    def client(self, service: str, region: str = "us-east-1"):
+        """A boto3 client of the server, made once; it ignores profile, credentials and endpoints of the user."""
+        return self._client(service, region)
+
+    def _new_client(self, service: str, region: str):
+        nothing = dict.fromkeys(("config_file", "credentials_file"), (None, None, os.devnull, None))
+        core = botocore.session.Session(session_vars={**nothing, "profile": (None, None, None, None)})
+        return boto3.Session(botocore_session=core).client(
+            service,
+            region_name=region,
+            endpoint_url=self.endpoint,
+            aws_access_key_id="local",
+            aws_secret_access_key="local",
+            config=Config(retries={"total_max_attempts": 2}, ignore_configured_endpoint_urls=True),
+        )
+
+
+@pytest.fixture(scope="session")
+def backend(tmp_path_factory: pytest.TempPathFactory):
+    """One local SageMaker for all tests of this process (each worker of xdist has its own); gone at the end."""
+    backend = Backend(tmp_path_factory.mktemp("backend") / "home")
+    try:
+        backend.up()
+        yield backend
+    finally:
+        backend.down()
+
+
+@pytest.fixture(scope="session")
+def make_backend():
+    """A function that makes a `Backend`, not yet served, which is ended when all tests are done."""
+    made = []
+
+    def make(home: Path) -> Backend:
+        made.append(Backend(home))
+        return made[-1]
+
+    yield make
+    for backend in made:
+        backend.down()
+
+
+@pytest.fixture
+def own_backend(tmp_path: Path):
+    """A home of the test's own, not yet served, for tests that kill, stop or fill it; ended afterwards."""
+    backend = Backend(tmp_path / "home")
+    try:
+        yield backend
+    finally:
+        backend.down()

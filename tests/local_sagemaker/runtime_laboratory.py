@@ -1,0 +1,225 @@
+"""A home of its own for a test of the runtime: jobs go through the table, real supervisors and the object store."""
+
+import io
+import json
+import os
+import signal
+import tarfile
+import time
+from pathlib import Path
+
+import pytest
+
+from local_sagemaker.jobs import JobTable
+from local_sagemaker.runtime.supervisor import reconcile, start_supervisor
+from local_sagemaker.s3.store import ObjectStore
+
+BUCKET = "bucket"
+REGION = "eu-central-1"
+GRACE = 0.4  # seconds from SIGTERM to SIGKILL in these tests
+
+
+def until(condition, what, seconds=40.0):
+    """Wait for a condition, and return what it gave."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.005)
+    pytest.fail(f"waited {seconds} s for {what}")
+
+
+def processes(mark):
+    """Return the pids of the processes, zombies excepted, that have `mark` in their command line."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if mark.encode() in path.read_bytes() and int(path.parent.name) != os.getpid():
+                found.append(int(path.parent.name))
+        except (FileNotFoundError, ProcessLookupError):  # noqa: PERF203 -- each may end while we look
+            continue
+    return found
+
+
+def is_gone(pid):
+    """Say whether a process has ended; a zombie has."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+class Laboratory:
+    """One home."""
+
+    def __init__(self, home, isolation):
+        self.home = home.resolve()
+        self.home.mkdir(exist_ok=True)
+        self.isolation = isolation
+        self.settle(isolation=isolation)
+        self.table = JobTable(home)
+        self.store = ObjectStore(home / "s3")
+        self.store.create_bucket(BUCKET)
+        self.supervisors = []
+
+    def settle(self, **settings):
+        """Write settings.json."""
+        (self.home / "settings.json").write_text(json.dumps({"stop_grace_seconds": GRACE, **settings}))
+
+    def put(self, key, content=b"x"):
+        """Store an object."""
+        with self.store.new_upload() as upload:
+            upload.write(content)
+            upload.commit(BUCKET, key)
+
+    def keys(self, prefix=""):
+        """List keys."""
+        return [found.key for found in self.store.list(BUCKET, prefix)]
+
+    def body(self, key):
+        """Read an object."""
+        return self.store.get(BUCKET, key).path.read_bytes()
+
+    def archive(self, key):
+        """Read a tar.gz: name -> content, or the target of a link."""
+        with tarfile.open(fileobj=io.BytesIO(self.body(key))) as archive:
+            return {
+                member.name: archive.extractfile(member).read() if member.isfile() else member.linkname
+                for member in archive
+                if not member.isdir()
+            }
+
+    def train(self, script, *, name="job", hosts=1, wait=True, **request):
+        """Create and start a training job that runs a shell script; `$R` is the root of the contract's paths."""
+        defaults = {
+            "TrainingJobName": name,
+            "AlgorithmSpecification": {
+                "TrainingImage": "image",
+                "TrainingInputMode": "File",
+                "ContainerEntrypoint": ["/bin/sh", "-c", f'R="$LOCAL_SAGEMAKER_ROOT"\n{script}'],
+            },
+            "RoleArn": "arn:aws:iam::123456789012:role/role",
+            "OutputDataConfig": {"S3OutputPath": f"s3://{BUCKET}/out"},
+            "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": hosts, "VolumeSizeInGB": 1},
+            "StoppingCondition": {"MaxRuntimeInSeconds": 3600},
+        }
+        return self.start("training-job", name, defaults | request, wait=wait)
+
+    def process(self, script, *, name="job", hosts=1, wait=True, **request):
+        """Create and start a processing job that runs a shell script."""
+        cluster = {"InstanceType": "ml.m5.large", "InstanceCount": hosts, "VolumeSizeInGB": 1}
+        defaults = {
+            "ProcessingJobName": name,
+            "AppSpecification": {
+                "ImageUri": "image",
+                "ContainerEntrypoint": ["/bin/sh", "-c", f'R="$LOCAL_SAGEMAKER_ROOT"\n{script}'],
+            },
+            "RoleArn": "arn:aws:iam::123456789012:role/role",
+            "ProcessingResources": {"ClusterConfig": cluster},
+        }
+        return self.start("processing-job", name, defaults | request, wait=wait)
+
+    def start(self, kind, name, request, *, wait=True):
+        """Create and start a job; return it at its end, or at once."""
+        self.table.create(kind, name, f"arn:aws:sagemaker:{REGION}:123456789012:{kind}/{name}", request, {})
+        self.resume(kind, name)
+        return self.end_of(kind, name) if wait else self.table.get(kind, name)
+
+    def resume(self, kind, name):
+        """Start a supervisor for a job that is in the table."""
+        self.supervisors.append(start_supervisor(self.home, kind, name))
+
+    def recover(self, name="job"):
+        """Let the runtime find the job without supervisor, as the server does again and again.
+
+        The first look may come too early: a killed process keeps its locks until its last thread is gone.
+        """
+        until(lambda: name in reconcile(self.home), f"a new supervisor of {name}")
+
+    def end_of(self, kind="training-job", name="job"):
+        """Wait for a job's end, and its supervisor's."""
+        until(lambda: self.table.get(kind, name).finished, f"the end of {name}")
+        until(lambda: not self.supervisor_pids(), "the end of the supervisors")
+        return self.table.get(kind, name)
+
+    def lines(self, host="algo-1", name="job", group="TrainingJobs"):
+        """Return the messages of a host, without those of the runtime's own."""
+        (stream,) = (self.home / "logs" / f"%2Faws%2Fsagemaker%2F{group}" / name).glob(f"{host}-*.jsonl")
+        messages = [json.loads(line)["message"] for line in stream.read_bytes().splitlines()]
+        return [message for message in messages if not message.startswith("local_sagemaker: ")]
+
+    def has_lines(self, *expected, host="algo-1", name="job"):
+        """Say whether the host's log has these lines by now."""
+        try:
+            return set(expected) <= set(self.lines(host, name))
+        except ValueError:
+            return False
+
+    def directory(self, name="job", kind="training-job"):
+        """Return the job's workspace."""
+        return self.home / "jobs" / kind / name
+
+    def host_pid(self, host="algo-1", name="job"):
+        """Wait for a host and return the pid of its first process."""
+        path = self.directory(name) / "hosts" / host / "host.json"
+        until(path.exists, f"{host} of {name}")
+        return json.loads(path.read_text())["pid"]
+
+    def supervisor_pids(self):
+        """Return the pids of the living supervisors of this home."""
+        return [pid for pid in processes("local_sagemaker.runtime.supervisor\0" + str(self.home)) if not is_gone(pid)]
+
+    def kill_supervisor(self):
+        """`kill -9` the supervisor of the only job, and wait until it is gone."""
+        (pid,) = self.supervisor_pids()
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: is_gone(pid), "the supervisor's death")
+
+    def close(self):
+        """Stop what runs."""
+        for job in self.table.live():
+            self.table.request_stop(job.kind, job.name)
+            self.resume(job.kind, job.name)
+            until(lambda job=job: self.table.get(job.kind, job.name).finished, f"the end of {job.name}")
+        until(lambda: not self.supervisor_pids(), "the end of the supervisors")
+        self.table.close()
+        self.store.close()
+
+
+def channel(name, uri, **source):
+    """Return a channel of a training job."""
+    s3 = {"S3DataType": "S3Prefix", "S3Uri": uri, "S3DataDistributionType": "FullyReplicated"}
+    return {"ChannelName": name, "DataSource": {"S3DataSource": s3 | source}}
+
+
+def processing_input(name, uri, path, **source):
+    """Return an input of a processing job."""
+    s3 = {"S3Uri": uri, "LocalPath": path, "S3DataType": "S3Prefix", "S3InputMode": "File"}
+    return {"InputName": name, "S3Input": s3 | source}
+
+
+def processing_outputs(*outputs):
+    """Return the output configuration of a processing job from (uri, path, mode)."""
+    return {
+        "Outputs": [
+            {"OutputName": f"o{number}", "S3Output": {"S3Uri": uri, "LocalPath": path, "S3UploadMode": mode}}
+            for number, (uri, path, mode) in enumerate(outputs)
+        ]
+    }
+
+
+@pytest.fixture(params=["auto", "directory"])
+def laboratory(request, tmp_path):
+    """A home in each of the two ways to run a host."""
+    made = Laboratory(tmp_path, request.param)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def one_laboratory(tmp_path):
+    """A home for what does not depend on how a host is run."""
+    made = Laboratory(tmp_path, "auto")
+    yield made
+    made.close()

@@ -1,0 +1,95 @@
+"""IAM, STS and what else moto answers behind the same endpoint, and that it survives a killed server."""
+
+from __future__ import annotations
+
+import json
+
+from api_requests import error_of, new_name
+
+TRUST = json.dumps(
+    {
+        "Version": "2012-10-17",
+        "Statement": [
+            {"Effect": "Allow", "Principal": {"Service": "sagemaker.amazonaws.com"}, "Action": "sts:AssumeRole"}
+        ],
+    }
+)
+ALLOW_S3 = json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]})
+
+
+def test_identity(backend):
+    """Whoever asks has the account of the backend, the one of jobs' ARNs."""
+    assert backend.client("sts").get_caller_identity()["Account"] == "123456789012"
+
+
+def test_roles(backend):
+    """A role can be made with inline and managed policies, read, assumed and deleted."""
+    iam, sts, name = backend.client("iam"), backend.client("sts"), new_name("role")
+    arn = iam.create_role(RoleName=name, AssumeRolePolicyDocument=TRUST)["Role"]["Arn"]
+    iam.put_role_policy(RoleName=name, PolicyName="s3", PolicyDocument=ALLOW_S3)
+    iam.attach_role_policy(RoleName=name, PolicyArn="arn:aws:iam::aws:policy/AmazonSageMakerFullAccess")
+    attached = iam.list_attached_role_policies(RoleName=name)["AttachedPolicies"]
+    assumed = sts.assume_role(RoleArn=arn, RoleSessionName="session")
+
+    assert arn == f"arn:aws:iam::123456789012:role/{name}"
+    assert iam.get_role(RoleName=name)["Role"]["Arn"] == arn
+    assert iam.get_role_policy(RoleName=name, PolicyName="s3")["PolicyDocument"] == json.loads(ALLOW_S3)
+    assert [policy["PolicyName"] for policy in attached] == ["AmazonSageMakerFullAccess"]
+    assert assumed["AssumedRoleUser"]["Arn"].endswith(f":assumed-role/{name}/session")
+    assert assumed["Credentials"]["SecretAccessKey"]
+    assert error_of(iam.create_role, RoleName=name, AssumeRolePolicyDocument=TRUST)[0] == "EntityAlreadyExists"
+
+
+def test_policy_simulation(backend):
+    """The simulation that the SageMaker SDK asks for says what is true here: nothing is forbidden to a role."""
+    iam, name = backend.client("iam"), new_name("role")
+    arn = iam.create_role(RoleName=name, Path="/service-role/", AssumeRolePolicyDocument=TRUST)["Role"]["Arn"]
+    results = iam.simulate_principal_policy(
+        PolicySourceArn=arn, ActionNames=["s3:PutObject", "s3:GetObject"], ResourceArns=["arn:aws:s3:::b/*"]
+    )["EvaluationResults"]
+    decisions = [(one["EvalActionName"], one["EvalResourceName"], one["EvalDecision"]) for one in results]
+
+    assert decisions == [
+        ("s3:PutObject", "arn:aws:s3:::b/*", "allowed"),
+        ("s3:GetObject", "arn:aws:s3:::b/*", "allowed"),
+    ]
+    missing = f"arn:aws:iam::123456789012:role/{new_name('none')}"
+    assert error_of(iam.simulate_principal_policy, PolicySourceArn=missing, ActionNames=["s3:*"])[0] == "NoSuchEntity"
+
+
+def test_roles_survive_a_killed_server(own_backend):
+    """After `kill -9` and `up` roles, ids, policies, deletions, topics and parameters are what they were."""
+    own_backend.up()
+    iam, sns, ssm = (own_backend.client(service) for service in ("iam", "sns", "ssm"))
+    role = iam.create_role(RoleName="kept", AssumeRolePolicyDocument=TRUST)["Role"]
+    iam.put_role_policy(RoleName="kept", PolicyName="s3", PolicyDocument=ALLOW_S3)
+    iam.create_role(RoleName="gone", AssumeRolePolicyDocument=TRUST)
+    iam.delete_role(RoleName="gone")
+    key = iam.create_access_key(UserName=iam.create_user(UserName="u")["User"]["UserName"])["AccessKey"]["AccessKeyId"]
+    topic = sns.create_topic(Name="ends")["TopicArn"]
+    ssm.put_parameter(Name="/a", Value="b", Type="String")
+    own_backend.kill()
+    journal = own_backend.home / "moto.jsonl"
+    with journal.open("a") as half:
+        half.write('{"service": "iam", "operat')  # what a kill in the middle of a write leaves
+    own_backend.up()
+
+    assert iam.get_role(RoleName="kept")["Role"]["RoleId"] == role["RoleId"]
+    assert iam.get_role_policy(RoleName="kept", PolicyName="s3")["PolicyDocument"] == json.loads(ALLOW_S3)
+    assert error_of(iam.get_role, RoleName="gone")[0] == "NoSuchEntity"
+    assert [one["AccessKeyId"] for one in iam.list_access_keys(UserName="u")["AccessKeyMetadata"]] == [key]
+    assert [one["TopicArn"] for one in sns.list_topics()["Topics"]] == [topic]
+    assert ssm.get_parameter(Name="/a")["Parameter"]["Value"] == "b"
+    iam.create_role(RoleName="later", AssumeRolePolicyDocument=TRUST)
+    own_backend.kill()
+    own_backend.up()
+    assert {one["RoleName"] for one in iam.list_roles()["Roles"]} == {"kept", "later"}
+    assert journal.stat().st_mode & 0o077 == 0
+
+
+def test_what_moto_lacks(backend):
+    """An operation that nobody here has is an error that says so, in the protocol of its service."""
+    code, message = error_of(backend.client("iam").get_context_keys_for_custom_policy, PolicyInputList=["{}"])
+
+    assert code == "InvalidAction"
+    assert "iam:GetContextKeysForCustomPolicy is not built in local_sagemaker" in message

@@ -1,0 +1,152 @@
+"""`kill -9` of any process of a job: nothing lost, nothing doubled, nothing left."""
+
+import hashlib
+import os
+import signal
+
+import pytest
+from runtime_laboratory import BUCKET, is_gone, laboratory, one_laboratory, processes, until
+
+from local_sagemaker.runtime.supervisor import reconcile, start_supervisor
+
+__all__ = ["laboratory", "one_laboratory"]
+
+
+def test_a_killed_supervisor_is_replaced_and_each_line_comes_once(laboratory):
+    """Killed three times while the job prints: it completes, with checkpoints, and 1,500 lines once and in order."""
+    laboratory.train(
+        "i=0; while [ $i -lt 1500 ]; do i=$((i+1)); echo line $i; [ $((i % 10)) = 0 ] && sleep 0.01;"
+        " [ $i = 700 ] && echo middle > $R/state/c; done; echo end > $R/opt/ml/model/m",
+        wait=False,
+        CheckpointConfig={"S3Uri": f"s3://{BUCKET}/ck/", "LocalPath": "/state"},
+    )
+    for line in (20, 300, 900):
+        until(lambda line=line: laboratory.has_lines(f"line {line}"), f"line {line}")
+        laboratory.kill_supervisor()
+        assert not laboratory.table.get("training-job", "job").finished
+        laboratory.recover()
+    job = laboratory.end_of()
+
+    assert job.status == "Completed"
+    assert [f"line {number}" for number in range(1, 1501)] == laboratory.lines()
+    assert laboratory.archive("out/job/output/model.tar.gz") == {"m": b"end\n"}
+    assert laboratory.body("ck/c") == b"middle\n"
+
+
+def test_a_job_that_ended_without_supervisor_is_completed_by_its_successor(laboratory):
+    """The init keeps the exit code; outputs and lines are picked up later."""
+    laboratory.train(
+        "echo up; while [ ! -e $R/opt/ml/go ]; do sleep 0.02; done; echo down; echo m > $R/opt/ml/model/m; exit 6",
+        wait=False,
+    )
+    until(lambda: laboratory.has_lines("up"), "the first line")
+    host = laboratory.host_pid()
+    laboratory.kill_supervisor()
+    (laboratory.directory() / "hosts/algo-1/files/opt/ml/go").touch()
+    until(lambda: is_gone(host), "the host's end")
+    laboratory.recover()
+    job = laboratory.end_of()
+
+    assert (job.status, job.fields["FailureReason"]) == ("Failed", "AlgorithmError: , exit code: 6")
+    assert laboratory.lines() == ["up", "down"]
+    assert laboratory.archive("out/job/output/model.tar.gz") == {"m": b"m\n"}
+
+
+@pytest.mark.parametrize("hosts", [1, 2])
+def test_a_killed_init_fails_the_job_and_its_processes_end(laboratory, hosts):
+    """The host is lost; an internal error as AWS words it; nothing of it goes on, nor of its peers."""
+    mark = f"lost-{laboratory.home}"
+    laboratory.train(
+        f"setsid sh -c 'sleep 600; : {mark}' & sh -c 'sleep 600; : {mark}' & echo up; wait", hosts=hosts, wait=False
+    )
+    until(lambda: all(laboratory.has_lines("up", host=f"algo-{n + 1}") for n in range(hosts)), "the hosts")
+    os.kill(laboratory.host_pid(f"algo-{hosts}"), signal.SIGKILL)
+    job = laboratory.end_of()
+
+    assert job.status == "Failed"
+    assert job.fields["FailureReason"].startswith("InternalServerError: We encountered an internal error.")
+    assert f"algo-{hosts}" in job.fields["FailureReason"]
+    until(lambda: all(is_gone(pid) for pid in processes(mark)), "the end of what the host ran")
+
+
+def test_a_supervisor_killed_in_the_upload_begins_it_again(one_laboratory):
+    """The archive is whole in the end."""
+    one_laboratory.train("head -c 60000000 /dev/urandom > $R/opt/ml/model/m; sha256sum < $R/opt/ml/model/m", wait=False)
+    until(lambda: one_laboratory.table.get("training-job", "job").secondary_status == "Uploading", "the upload")
+    one_laboratory.kill_supervisor()
+    assert one_laboratory.table.get("training-job", "job").secondary_status == "Uploading"
+    assert one_laboratory.keys() == []
+    one_laboratory.recover()
+    job = one_laboratory.end_of()
+    content = one_laboratory.archive("out/job/output/model.tar.gz")["m"]
+
+    assert job.status == "Completed"
+    assert hashlib.sha256(content).hexdigest() == one_laboratory.lines()[0].split()[0]
+
+
+def test_a_supervisor_killed_in_the_download_begins_it_again(one_laboratory):
+    """Half-copied inputs are thrown away; the job runs once, with all of them."""
+    for number in range(300):
+        one_laboratory.put(f"data/{number:03}", os.urandom(100_000))
+    given = {"S3DataType": "S3Prefix", "S3Uri": f"s3://{BUCKET}/data/"}
+    one_laboratory.train(
+        "ls $R/opt/ml/input/data/train | wc -l",
+        wait=False,
+        InputDataConfig=[{"ChannelName": "train", "DataSource": {"S3DataSource": given}}],
+    )
+    first = one_laboratory.directory() / "hosts/algo-1/files/opt/ml/input/data/train/000"
+    until(first.exists, "the first object")
+    one_laboratory.kill_supervisor()
+    one_laboratory.recover()
+
+    assert one_laboratory.end_of().status == "Completed"
+    assert one_laboratory.lines() == ["300"]
+
+
+def test_a_stop_is_carried_out_by_the_successor(laboratory):
+    """Requested while no supervisor lives; the one that comes sends SIGTERM, and later SIGKILL."""
+    laboratory.train("trap '' TERM; echo up; while true; do sleep 0.02; done", wait=False)
+    until(lambda: laboratory.has_lines("up"), "the first line")
+    laboratory.kill_supervisor()
+    laboratory.table.request_stop("training-job", "job")
+    laboratory.recover()
+
+    assert laboratory.end_of().status == "Stopped"
+
+
+def test_a_second_supervisor_ends_at_once(one_laboratory):
+    """The lock has one holder; the job runs once."""
+    one_laboratory.train("echo up; while [ ! -e $R/opt/ml/go ]; do sleep 0.02; done", wait=False)
+    until(lambda: one_laboratory.has_lines("up"), "the first line")
+    second = start_supervisor(one_laboratory.home, "training-job", "job")
+    until(lambda: is_gone(second), "the second supervisor's end")
+    assert reconcile(one_laboratory.home) == []
+    assert not is_gone(one_laboratory.supervisors[0])
+    (one_laboratory.directory() / "hosts/algo-1/files/opt/ml/go").touch()
+
+    assert one_laboratory.end_of().status == "Completed"
+    assert one_laboratory.lines() == ["up"]
+
+
+def test_a_supervisor_of_a_finished_job_does_nothing(one_laboratory):
+    """And reconcile finds nobody to help."""
+    before = one_laboratory.train("echo once")
+    again = start_supervisor(one_laboratory.home, "training-job", "job")
+    until(lambda: is_gone(again), "its end")
+
+    assert before == one_laboratory.table.get("training-job", "job")
+    assert reconcile(one_laboratory.home) == []
+    assert one_laboratory.lines() == ["once"]
+
+
+def test_a_deleted_name_can_be_used_again(one_laboratory):
+    """The new job starts from nothing, with a log stream of its own."""
+    one_laboratory.train("echo first; echo m > $R/opt/ml/model/m")
+    one_laboratory.table.delete("training-job", "job")
+    job = one_laboratory.train("ls $R/opt/ml/model; echo second")
+    streams = sorted(one_laboratory.home.glob("logs/*/job/*"), key=lambda path: path.stat().st_mtime)
+
+    assert job.status == "Completed"
+    assert len(streams) == 2
+    assert "second" in streams[1].read_text()
+    assert "first" not in streams[1].read_text()

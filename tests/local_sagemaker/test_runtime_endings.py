@@ -1,0 +1,210 @@
+"""How jobs end: completed, failed, stopped, too long; and in which words."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from runtime_laboratory import BUCKET, laboratory, one_laboratory, until
+
+from local_sagemaker.runtime import verdict
+
+__all__ = ["laboratory", "one_laboratory"]
+
+ON = {
+    number: f"grep -q 'current_host.: .algo-{number}' $R/opt/ml/input/config/resourceconfig.json" for number in (1, 2)
+}
+FOREVER = "while true; do sleep 0.02; done"
+
+
+def secondaries(job):
+    return [one["Status"] for one in job.fields["SecondaryStatusTransitions"]]
+
+
+def test_a_completed_training_job(laboratory):
+    """Statuses in AWS's order, times in order, billed for wall-clock time."""
+    job = laboratory.train("true", hosts=2)
+    fields = job.fields
+
+    assert (job.status, job.secondary_status) == ("Completed", "Completed")
+    assert secondaries(job) == ["Starting", "Downloading", "Training", "Uploading", "Completed"]
+    assert job.created <= fields["TrainingStartTime"] <= fields["TrainingEndTime"] <= job.modified
+    assert 1 <= fields["TrainingTimeInSeconds"] == fields["BillableTimeInSeconds"]
+    assert "FailureReason" not in fields
+
+
+def test_a_completed_processing_job(laboratory):
+    """Times and exit message; no secondary statuses."""
+    job = laboratory.process("printf 'all good' > $R/opt/ml/output/message")
+
+    assert (job.status, job.secondary_status) == ("Completed", None)
+    assert job.created <= job.fields["ProcessingStartTime"] <= job.fields["ProcessingEndTime"]
+    assert job.fields["ExitMessage"] == "all good"
+
+
+def test_the_failure_file_becomes_the_failure_reason(laboratory):
+    """`AlgorithmError: <text>, exit code: <code>`, at most 1,024 characters, the code always kept."""
+    job = laboratory.train("printf 'no such column: ä' > $R/opt/ml/output/failure; exit 7")
+    long = laboratory.train("head -c 5000 /dev/zero | tr '\\0' x > $R/opt/ml/output/failure; exit 8", name="long")
+
+    assert (job.status, job.secondary_status) == ("Failed", "Failed")
+    assert job.fields["FailureReason"] == "AlgorithmError: no such column: ä, exit code: 7"
+    assert len(long.fields["FailureReason"]) == 1024
+    assert long.fields["FailureReason"].endswith("xxx, exit code: 8")
+
+
+@pytest.mark.parametrize(
+    ("script", "code"), [("exit 3", 3), ("kill -9 $$", 137), ("kill -TERM $$", 143), ("exec /no/such/program", 127)]
+)
+def test_an_exit_code_without_a_failure_file(one_laboratory, script, code):
+    """Signals count as in a shell, 128 and more."""
+    assert f"AlgorithmError: , exit code: {code}" == one_laboratory.train(script).fields["FailureReason"]
+
+
+def test_an_entry_point_that_does_not_exist(one_laboratory):
+    """Code 127, and the log names the program."""
+    job = one_laboratory.start(
+        "training-job",
+        "job",
+        {
+            "AlgorithmSpecification": {"ContainerEntrypoint": ["/no/such/program"], "TrainingInputMode": "File"},
+            "OutputDataConfig": {"S3OutputPath": f"s3://{BUCKET}/out"},
+            "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1},
+        },
+    )
+    (stream,) = one_laboratory.home.glob("logs/*/job/*")
+
+    assert job.fields["FailureReason"] == "AlgorithmError: , exit code: 127"
+    assert "cannot run '/no/such/program'" in stream.read_text()
+
+
+def test_a_failed_processing_job(laboratory):
+    """The reason has the exit code, the exit message what the job left."""
+    job = laboratory.process("printf bad > $R/opt/ml/output/message; exit 4")
+
+    assert job.status == "Failed"
+    assert job.fields["FailureReason"] == "AlgorithmError: See job logs for more information, exit code: 4"
+    assert job.fields["ExitMessage"] == "bad"
+
+
+def test_an_exit_message_that_is_no_text_fails_the_job(one_laboratory):
+    """AWS: "If the data in this file isn't UTF-8 encoded, the job fails and returns a ClientError"."""
+    job = one_laboratory.process("printf '\\377\\376' > $R/opt/ml/output/message")
+
+    assert job.status == "Failed"
+    assert job.fields["FailureReason"].startswith("ClientError: ")
+
+
+@given(parts=st.lists(st.text(), min_size=1, max_size=3), size=st.integers(0, 2000))
+def test_exit_messages_are_joined_and_cut_between_characters(parts, size):
+    """Never an error for valid text, never more than 1 KB, always the beginning of what was written."""
+    parts = [*parts, "ä" * size]
+    message = verdict.exit_message([part.encode()[: verdict.MAX_EXIT_MESSAGE + 1] for part in parts])
+
+    assert len(message.encode()) <= 1024
+    assert "".join(parts).startswith(message)
+
+
+def test_one_failed_host_fails_the_job_and_stops_the_others(laboratory):
+    """The second of two fails; the first, which would run for ever and ignores SIGTERM, is ended; the host is named."""
+    job = laboratory.train(
+        f"if {ON[2]}; then printf 'from two' > $R/opt/ml/output/failure; exit 5; fi\n"
+        f"printf 'from one' > $R/opt/ml/output/failure; trap '' TERM; {FOREVER}",
+        hosts=2,
+    )
+    (stream,) = laboratory.home.glob("logs/*/job/algo-2-*")
+
+    assert (job.status, job.fields["FailureReason"]) == ("Failed", "AlgorithmError: from two, exit code: 5")
+    assert "algo-2 exited with code 5" in job.fields["SecondaryStatusTransitions"][-1]["StatusMessage"]
+    assert "algo-2 exited with code 5" in stream.read_text()
+
+
+def test_a_stop_gives_the_job_time_to_save(laboratory):
+    """SIGTERM reaches the command; what its handler saves is in S3; the job is Stopped and no failure."""
+    laboratory.settle(stop_grace_seconds=30, isolation=laboratory.isolation)
+    laboratory.train(
+        f"trap 'echo saved > $R/opt/ml/model/m; echo saved > $R/state/c; exit 1' TERM; echo up; {FOREVER}",
+        wait=False,
+        CheckpointConfig={"S3Uri": f"s3://{BUCKET}/ck/", "LocalPath": "/state"},
+    )
+    until(lambda: laboratory.has_lines("up"), "the job's first line")
+    assert laboratory.table.request_stop("training-job", "job").status == "Stopping"
+    job = laboratory.end_of()
+
+    assert (job.status, job.secondary_status) == ("Stopped", "Stopped")
+    assert secondaries(job) == ["Starting", "Downloading", "Training", "Stopping", "Uploading", "Stopped"]
+    assert "FailureReason" not in job.fields
+    assert laboratory.archive("out/job/output/model.tar.gz") == {"m": b"saved\n"}
+    assert laboratory.body("ck/c") == b"saved\n"
+
+
+def test_a_job_that_ignores_the_stop_is_killed(laboratory):
+    """After the grace SIGKILL; both hosts end, what was there is saved."""
+    laboratory.train(f"trap '' TERM; echo m > $R/opt/ml/model/m; echo up; {FOREVER}", hosts=2, wait=False)
+    until(lambda: laboratory.has_lines("up") and laboratory.has_lines("up", host="algo-2"), "both hosts")
+    laboratory.table.request_stop("training-job", "job")
+    job = laboratory.end_of()
+
+    assert job.status == "Stopped"
+    assert laboratory.archive("out/job/output/model.tar.gz") == {"m": b"m\n"}
+
+
+def test_a_job_that_prints_faster_than_its_log_is_held_back_and_can_be_stopped(laboratory):
+    """It is stopped for a while instead of filling the disk, goes on, and ends when it is told to."""
+    laboratory.train("exec yes $(head -c 200 /dev/zero | tr '\\0' x)", wait=False)
+    held = laboratory.directory() / "hosts/algo-1/held"
+    until(held.exists, "the host to be held back")
+    until(lambda: not held.exists(), "the host to go on")
+    laboratory.table.request_stop("training-job", "job")
+
+    assert laboratory.end_of().status == "Stopped"
+
+
+def test_a_stopped_processing_job(one_laboratory):
+    """The same for processing."""
+    one_laboratory.process(f"echo up; {FOREVER}", wait=False)
+    until(lambda: list(one_laboratory.home.glob("logs/*/job/*")), "the log")
+    one_laboratory.table.request_stop("processing-job", "job")
+    job = one_laboratory.end_of("processing-job")
+
+    assert job.status == "Stopped"
+    assert "FailureReason" not in job.fields
+
+
+def test_a_job_stopped_before_it_began_never_runs(one_laboratory):
+    """A stop that is already there when the supervisor starts."""
+    request = {
+        "AlgorithmSpecification": {"ContainerEntrypoint": ["/bin/echo", "ran"], "TrainingInputMode": "File"},
+        "OutputDataConfig": {"S3OutputPath": f"s3://{BUCKET}/out"},
+        "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1},
+    }
+    one_laboratory.table.create("training-job", "early", "arn:aws:sagemaker:eu-west-1:1:training-job/early", request)
+    one_laboratory.table.request_stop("training-job", "early")
+    one_laboratory.resume("training-job", "early")
+    job = one_laboratory.end_of(name="early")
+
+    assert (job.status, job.secondary_status) == ("Stopped", "Stopped")
+    assert not (one_laboratory.home / "logs").exists()
+
+
+def test_a_job_that_takes_too_long_is_stopped(laboratory):
+    """`MaxRuntimeInSeconds`: Stopped, with its own secondary status, and its model saved."""
+    job = laboratory.train(f"echo m > $R/opt/ml/model/m; {FOREVER}", StoppingCondition={"MaxRuntimeInSeconds": 1})
+
+    assert (job.status, job.secondary_status) == ("Stopped", "MaxRuntimeExceeded")
+    assert laboratory.keys() == ["out/job/output/model.tar.gz"]
+
+
+def test_a_spot_job_that_waits_too_long_is_stopped(one_laboratory):
+    """`MaxWaitTimeInSeconds` counts from the creation; it means nothing without spot."""
+    condition = {"MaxRuntimeInSeconds": 3600, "MaxWaitTimeInSeconds": 1}
+    job = one_laboratory.train(FOREVER, EnableManagedSpotTraining=True, StoppingCondition=condition)
+
+    assert (job.status, job.secondary_status) == ("Stopped", "MaxWaitTimeExceeded")
+
+
+def test_a_bad_settings_file_fails_the_job_loudly(one_laboratory):
+    """A misspelt setting is not dropped."""
+    (one_laboratory.home / "settings.json").write_text('{"isolatoin": "auto"}')
+    job = one_laboratory.train("true")
+
+    assert job.status == "Failed"
+    assert "isolatoin" in job.fields["FailureReason"]

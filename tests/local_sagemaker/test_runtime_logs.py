@@ -1,0 +1,117 @@
+"""A host's output in its log stream: at once, whole, once."""
+
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+from runtime_laboratory import laboratory, one_laboratory, until
+
+from local_sagemaker.runtime.tail import MAX_MESSAGE, Tail, cut
+
+__all__ = ["laboratory", "one_laboratory"]
+
+
+def test_a_line_is_seen_while_the_job_runs(laboratory):
+    """The job waits for a file that the test makes only after it has read the line."""
+    laboratory.train("echo before; while [ ! -e $R/opt/ml/go ]; do sleep 0.02; done; echo after >&2", wait=False)
+    until(lambda: laboratory.has_lines("before"), "the line")
+    assert laboratory.lines() == ["before"]
+    (laboratory.directory() / "hosts/algo-1/files/opt/ml/go").touch()
+    laboratory.end_of()
+
+    assert laboratory.lines() == ["before", "after"]
+
+
+def test_a_python_print_is_seen_at_once(one_laboratory):
+    """Without a flush, as in the images of AWS, which set PYTHONUNBUFFERED."""
+    one_laboratory.train(
+        "python3 -S -c \"import os, time; print('before'); "
+        "exec('while not os.path.exists(\\'$R/opt/ml/go\\'): time.sleep(0.02)')\"",
+        wait=False,
+    )
+    until(lambda: one_laboratory.has_lines("before"), "the line")
+    (one_laboratory.directory() / "hosts/algo-1/files/opt/ml/go").touch()
+
+    assert one_laboratory.end_of().status == "Completed"
+
+
+def test_each_host_has_a_stream_of_its_own(one_laboratory):
+    """`<job>/algo-N-<epoch>` in the group of the kind, with timestamps in milliseconds."""
+    job = one_laboratory.train("hostname", hosts=2)
+    streams = sorted(one_laboratory.home.glob("logs/%2Faws%2Fsagemaker%2FTrainingJobs/job/*.jsonl"))
+    events = [json.loads(stream.read_text().splitlines()[-1]) for stream in streams]
+
+    assert [stream.stem.rpartition("-")[0] for stream in streams] == ["algo-1", "algo-2"]
+    assert all(set(event) == {"timestamp", "message"} for event in events)
+    assert all(job.created * 1000 - 1 <= event["timestamp"] <= job.modified * 1000 + 1 for event in events)
+
+
+def test_odd_output_is_kept(one_laboratory):
+    """Invalid UTF-8 is replaced, progress bars stay one line, blank lines stay, a last line needs no end."""
+    one_laboratory.train("printf 'a\\rb\\rc\\n\\n\\377x\\nwindows\\r\\nz\\342\\200\\250y\\nlast'")
+
+    assert one_laboratory.lines() == ["a\rb\rc", "", "\ufffdx", "windows", "z\u2028y", "last"]
+
+
+def test_a_very_long_line_is_split(one_laboratory):
+    """At CloudWatch's limit of 256 KB an event, and nothing of it is lost."""
+    one_laboratory.train("head -c 600000 /dev/zero | tr '\\0' x; echo; echo end")
+
+    assert [len(line) for line in one_laboratory.lines()] == [MAX_MESSAGE, MAX_MESSAGE, 600000 - 2 * MAX_MESSAGE, 3]
+
+
+def test_a_flood_of_lines_arrives_whole_and_in_order(laboratory):
+    """200,000 lines in a moment."""
+    laboratory.train("seq 1 200000")
+
+    assert [str(number) for number in range(1, 200_001)] == laboratory.lines()
+
+
+_LINES = st.lists(
+    st.one_of(
+        st.binary(max_size=20),
+        st.integers(MAX_MESSAGE - 3, 2 * MAX_MESSAGE + 3).map(lambda size: b"\xc3\xa4" * (size // 2)),
+    ),
+    max_size=4,
+).map(b"\n".join)
+
+
+@given(data=_LINES, ends=st.lists(st.integers(0, 3 * MAX_MESSAGE), max_size=4))
+def test_cutting_does_not_depend_on_how_much_was_there(data, ends):
+    """Read in any portions, the pieces are the same; together they are the data; none is too long."""
+    pieces = cut(data, final=True)
+    portions, start = [], 0
+    for end in (*sorted(end for end in ends if end < len(data)), len(data)):
+        found = cut(data[start:end], final=end == len(data))
+        portions += found
+        start += sum(map(len, found))
+
+    assert data == b"".join(pieces)
+    assert pieces == portions
+    assert all(len(piece) <= MAX_MESSAGE + 1 for piece in pieces)
+
+
+@given(chunks=st.lists(st.binary(max_size=30), max_size=6), crash=st.integers(0, 6), torn=st.binary(max_size=5))
+def test_a_successor_goes_on_where_the_killed_one_stood(tmp_path_factory, chunks, crash, torn):
+    """Killed between writing the lines and the position, with half a line behind: still each line once."""
+    directory = tmp_path_factory.mktemp("tail")
+    output, log, position = directory / "output", directory / "log", directory / "position"
+    output.touch()
+    for number, chunk in enumerate(chunks):
+        with output.open("ab") as file:
+            file.write(chunk + b"\n")
+        kept = position.read_bytes() if position.exists() else None
+        tail = Tail(output, log, position)
+        tail.pump()
+        tail.close()
+        if number == crash:
+            position.unlink() if kept is None else position.write_bytes(kept)
+            with log.open("ab") as file:
+                file.write(torn.replace(b"\n", b""))
+    tail = Tail(output, log, position)
+    tail.pump(final=True)
+    tail.close()
+    expected = (b"".join(chunk + b"\n" for chunk in chunks)).split(b"\n")[:-1]
+    messages = [json.loads(line)["message"] for line in log.read_bytes().splitlines()]
+
+    assert [line.decode("utf-8", "replace").removesuffix("\r") for line in expected] == messages

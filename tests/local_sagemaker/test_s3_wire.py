@@ -1,0 +1,334 @@
+"""What a socket sees of the S3 server: framing, errors, request IDs, names of operations."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import http.client
+import ipaddress
+import socket
+import zlib
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
+from xml.etree import ElementTree as ET
+
+import botocore.session
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from local_sagemaker.s3.operations import operation_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from conftest import S3Server
+
+CRC32 = base64.b64encode(zlib.crc32(b"hello world").to_bytes(4, "big")).decode()
+SIGNATURE = "0" * 64
+
+
+def request(
+    server: S3Server, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None
+) -> tuple[http.client.HTTPResponse, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    try:
+        connection.request(method, path, body, headers or {})
+        answer = connection.getresponse()
+        return answer, answer.read()
+    finally:
+        connection.close()
+
+
+def code_in(document: bytes) -> str | None:
+    return ET.fromstring(document).findtext("Code")
+
+
+@pytest.mark.parametrize(
+    ("mode", "body", "trailer"),
+    [
+        pytest.param(
+            "STREAMING-AWS4-HMAC-SHA256-PAYLOAD",
+            f"6;chunk-signature={SIGNATURE}\r\nhello \r\n5;chunk-signature={SIGNATURE}\r\nworld\r\n"
+            f"0;chunk-signature={SIGNATURE}\r\n\r\n",
+            None,
+            id="signed",
+        ),
+        pytest.param(
+            "STREAMING-UNSIGNED-PAYLOAD-TRAILER",
+            f"b\r\nhello world\r\n0\r\nx-amz-checksum-crc32:{CRC32}\r\n\r\n",
+            "x-amz-checksum-crc32",
+            id="unsigned-trailer",
+        ),
+        pytest.param(
+            "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER",
+            f"B;chunk-signature={SIGNATURE}\r\nhello world\r\n0;chunk-signature={SIGNATURE}\r\n"
+            f"x-amz-checksum-crc32:{CRC32}\n\r\nx-amz-trailer-signature:{SIGNATURE}\r\n\r\n",
+            "x-amz-checksum-crc32",
+            id="signed-trailer",
+        ),
+    ],
+)
+def test_chunked_bodies(  # noqa: PLR0917 -- fixtures
+    s3: Any, s3_server: S3Server, bucket: str, mode: str, body: str, trailer: str | None
+) -> None:
+    """The three framings give the payload; `aws-chunked` is not kept as the object's encoding, gzip is."""
+    headers = {
+        "x-amz-content-sha256": mode,
+        "x-amz-decoded-content-length": "11",
+        "content-encoding": "aws-chunked,gzip",
+        **({"x-amz-trailer": trailer} if trailer else {}),
+    }
+
+    answer, _ = request(s3_server, "PUT", f"/{bucket}/k", body.encode(), headers)
+
+    got = s3.get_object(Bucket=bucket, Key="k", ChecksumMode="ENABLED")
+    assert answer.status == 200
+    assert got["Body"].read() == b"hello world"
+    assert got["ContentEncoding"] == "gzip"
+    assert got["ETag"].strip('"') == hashlib.md5(b"hello world").hexdigest()
+    assert got.get("ChecksumCRC32") == (CRC32 if trailer else None)
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ("b\r\nhello-world\r\n0\r\nx-amz-checksum-crc32:{crc}\r\n\r\n", "XAmzContentChecksumMismatch"),
+        ("b\r\nhello world\r\n0\r\n\r\n", "IncompleteBody"),
+        ("b\r\nhello world\r\n", "IncompleteBody"),
+        ("a\r\nhello world\r\n0\r\nx-amz-checksum-crc32:{crc}\r\n\r\n", "IncompleteBody"),
+        ("5\r\nhello\r\n0\r\nx-amz-checksum-crc32:{crc}\r\n\r\n", "IncompleteBody"),
+        ("-b\r\nhello world\r\n0\r\n\r\n", "IncompleteBody"),
+        ("zz\r\nhello world\r\n0\r\n\r\n", "IncompleteBody"),
+        ("x" * 40_000, "IncompleteBody"),
+        ("b\r\nhello world\r\n0\r\nx-amz-checksum-crc32:nonsense\r\n\r\n", "InvalidRequest"),
+    ],
+)
+def test_broken_chunked_bodies(s3: Any, s3_server: S3Server, bucket: str, body: str, code: str) -> None:
+    """A wrong trailer, a wrong length or a broken framing refuses the put, and leaves nothing."""
+    headers = {
+        "x-amz-content-sha256": "STREAMING-UNSIGNED-PAYLOAD-TRAILER",
+        "x-amz-decoded-content-length": "11",
+        "x-amz-trailer": "x-amz-checksum-crc32",
+    }
+
+    answer, document = request(s3_server, "PUT", f"/{bucket}/k", body.format(crc=CRC32).encode(), headers)
+
+    assert (answer.status, code_in(document)) == (400, code)
+    assert "Contents" not in s3.list_objects_v2(Bucket=bucket)
+
+
+def test_chunks_may_be_cut_anywhere(s3: Any, s3_server: S3Server, bucket: str) -> None:
+    """A framed body that arrives byte by byte is understood as one that arrives at once."""
+    body = f"6\r\nhello \r\n5\r\nworld\r\n0\r\nx-amz-checksum-crc32:{CRC32}\r\n\r\n".encode()
+    head = (
+        f"PUT /{bucket}/k HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\nx-amz-decoded-content-length: 11\r\n"
+        "x-amz-content-sha256: STREAMING-UNSIGNED-PAYLOAD-TRAILER\r\nx-amz-trailer: x-amz-checksum-crc32\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", s3_server.port), timeout=30) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.sendall(head.encode())
+        for byte in body:
+            connection.sendall(bytes([byte]))
+        assert connection.recv(1000).startswith(b"HTTP/1.1 200")
+
+    assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"hello world"
+
+
+def test_trailing_checksums_of_boto3(make_s3_server: Callable[..., S3Server], tmp_path: Any) -> None:
+    """Over TLS boto3 sends its checksum in a trailer; what arrives is verified and can be read back."""
+    server = make_s3_server(certificate=_certificate(tmp_path / "server.pem"))
+    client = server.client()
+    sent: list[Any] = []
+    client.meta.events.register("before-send.s3.PutObject", lambda request, **_: sent.append(dict(request.headers)))
+    client.create_bucket(Bucket="data")
+
+    client.put_object(Bucket="data", Key="k", Body=b"hello world")
+
+    assert sent[0]["X-Amz-Trailer"] in (b"x-amz-checksum-crc32", "x-amz-checksum-crc32")
+    got = client.get_object(Bucket="data", Key="k", ChecksumMode="ENABLED")
+    assert (got["Body"].read(), got["ChecksumCRC32"]) == (b"hello world", CRC32)
+    client.close()
+
+
+def _certificate(path: Any) -> Any:
+    """A certificate for 127.0.0.1 with its key, signed by itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(timezone.utc)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    path.write_bytes(private + certificate.public_bytes(pem))
+    return path
+
+
+def test_the_digest_of_the_signature_is_checked(s3: Any, s3_server: S3Server, bucket: str) -> None:
+    """A body that is not the one of `x-amz-content-sha256` is refused."""
+    headers = {"x-amz-content-sha256": hashlib.sha256(b"other").hexdigest()}
+
+    answer, document = request(s3_server, "PUT", f"/{bucket}/k", b"x", headers)
+
+    assert (answer.status, code_in(document)) == (400, "XAmzContentSHA256Mismatch")
+    assert "Contents" not in s3.list_objects_v2(Bucket=bucket)
+
+
+def test_expect_continue(s3: Any, s3_server: S3Server, bucket: str) -> None:
+    """A client that waits for the word gets it, and then its answer."""
+    with socket.create_connection(("127.0.0.1", s3_server.port), timeout=30) as connection:
+        connection.sendall(
+            f"PUT /{bucket}/k HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n".encode()
+        )
+        assert connection.recv(1000).startswith(b"HTTP/1.1 100")
+        connection.sendall(b"body")
+        assert connection.recv(1000).startswith(b"HTTP/1.1 200")
+
+    assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"body"
+
+
+def test_a_refused_body_does_not_cost_the_connection(s3_server: S3Server, bucket: str) -> None:
+    """After an error in the middle of a large body the same connection serves the next request."""
+    connection = http.client.HTTPConnection("127.0.0.1", s3_server.port, timeout=30)
+    connection.request("PUT", "/nowhere-at-all/k", b"x" * 5_000_000)
+    refused = connection.getresponse()
+
+    assert (refused.status, code_in(refused.read())) == (404, "NoSuchBucket")
+    connection.request("PUT", f"/{bucket}/k", b"x")
+    assert connection.getresponse().status == 200
+    connection.close()
+
+
+def test_a_body_beyond_s3s_limit_is_not_read(s3_server: S3Server, bucket: str) -> None:
+    """More than 5 GiB in one put is refused by its announcement."""
+    with socket.create_connection(("127.0.0.1", s3_server.port), timeout=30) as connection:
+        connection.sendall(f"PUT /{bucket}/k HTTP/1.1\r\nHost: x\r\nContent-Length: {(5 << 30) + 1}\r\n\r\n".encode())
+        answer = connection.makefile("rb").read()  # to the end: the server closes
+
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert b"<Code>EntityTooLarge</Code>" in answer
+
+
+def test_length_must_be_told(s3: Any, s3_server: S3Server, bucket: str) -> None:
+    """Neither a body without a length nor HTTP's own chunks are taken, as on AWS."""
+    connection = http.client.HTTPConnection("127.0.0.1", s3_server.port, timeout=30)
+    connection.putrequest("PUT", f"/{bucket}/k")
+    connection.endheaders()
+    silent = connection.getresponse()
+    assert (silent.status, code_in(silent.read())) == (411, "MissingContentLength")
+    connection.request("PUT", f"/{bucket}/k", iter([b"a", b"b"]))
+    chunked = connection.getresponse()
+    assert (chunked.status, code_in(chunked.read())) == (501, "NotImplemented")
+    connection.close()
+
+    assert "Contents" not in s3.list_objects_v2(Bucket=bucket)
+
+
+def test_every_answer_has_its_ids(s3_server: S3Server, bucket: str) -> None:
+    """Request IDs come with successes and errors, are never the same, and stand in the error document."""
+    first, _ = request(s3_server, "GET", f"/{bucket}")
+    second, document = request(s3_server, "GET", f"/{bucket}/a%20b")
+
+    tree = ET.fromstring(document)
+    assert second.headers["Content-Type"] == "application/xml"
+    assert tree.tag == "Error"
+    assert {child.tag: child.text for child in tree} == {
+        "Code": "NoSuchKey",
+        "Message": "The specified key does not exist.",
+        "Key": "a b",
+        "BucketName": bucket,
+        "Resource": f"/{bucket}/a%20b",
+        "RequestId": second.headers["x-amz-request-id"],
+        "HostId": second.headers["x-amz-id-2"],
+    }
+    assert first.headers["x-amz-request-id"] not in (None, second.headers["x-amz-request-id"])
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "operation", "status"),
+    [
+        ("GET", "/", "ListBuckets", 200),
+        ("GET", "/{bucket}?list-type=2", "ListObjectsV2", 200),
+        ("GET", "/{bucket}/k", "GetObject", 404),
+        ("GET", "/{bucket}?versions", "ListObjectVersions", 501),
+        ("PUT", "/{bucket}/k?encryption", "UpdateObjectEncryption", 501),
+        ("PUT", "/{bucket}/k?uploadId=u", "Unknown", 501),
+        ("POST", "/{bucket}", "Unknown", 501),
+        ("PATCH", "/{bucket}/k", "Unknown", 501),
+        ("GET", "/{bucket}/%ff", "Unknown", 400),
+    ],
+)
+def test_the_mounting_server_learns_the_operation(  # noqa: PLR0917 -- fixtures
+    s3_server: S3Server, bucket: str, method: str, path: str, operation: str, status: int
+) -> None:
+    """`scope["aws.operation"]` names what was asked, also where it fails or is not built."""
+    answer, _ = request(s3_server, method, path.format(bucket=bucket))
+
+    assert (answer.headers["x-test-operation"], answer.status) == (operation, status)
+
+
+def test_operations_are_told_apart_as_botocore_does() -> None:
+    """For every operation of botocore's model, the request that it needs at least is told to be that operation.
+
+    Where two names share one request (a deprecated one and its successor) it is the successor; two live elsewhere.
+    """
+    successors = {
+        "GetBucketLifecycle": "GetBucketLifecycleConfiguration",
+        "PutBucketLifecycle": "PutBucketLifecycleConfiguration",
+        "GetBucketNotification": "GetBucketNotificationConfiguration",
+        "PutBucketNotification": "PutBucketNotificationConfiguration",
+        "ListDirectoryBuckets": "ListBuckets",
+        "WriteGetObjectResponse": "Unknown",
+    }
+    model = botocore.session.get_session().get_service_model("s3")
+    for name in model.operation_names:
+        operation = model.operation_model(name)
+        path, _, fixed = operation.http["requestUri"].partition("?")
+        query, headers = dict(parse_qsl(fixed, keep_blank_values=True)), set()
+        for member in operation.input_shape.required_members if operation.input_shape else ():
+            place = operation.input_shape.members[member].serialization
+            if place.get("location") == "querystring":
+                query[place["name"]] = "1"
+            elif place.get("location") == "header":
+                headers.add(place["name"].lower())
+        bucket, key = ("b" if "{Bucket}" in path else ""), ("k" if "{Key+}" in path else "")
+
+        assert operation_of(operation.http["method"], bucket, key, query, headers) == successors.get(name, name)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        b"",
+        b"<Delete>",
+        b"<Other/>",
+        b"<Delete></Delete>",
+        b"<Delete><Object></Object></Delete>",
+        b'<!DOCTYPE d [<!ENTITY e "x">]><Delete><Object><Key>&e;</Key></Object></Delete>',
+        b'<?xml version="1.0" encoding="nonsense"?><Delete/>',
+        b"<Delete>" + b"<Object><Key>k</Key></Object>" * 1001 + b"</Delete>",
+    ],
+)
+def test_malformed_documents(s3_server: S3Server, bucket: str, document: bytes) -> None:
+    """What is no document of the operation is MalformedXML; entities are not resolved."""
+    answer, refusal = request(s3_server, "POST", f"/{bucket}?delete", document)
+
+    assert (answer.status, code_in(refusal)) == (400, "MalformedXML")
+
+
+def test_metadata_beyond_ascii(s3: Any, s3_server: S3Server, bucket: str) -> None:
+    """Bytes of a header that are no ASCII come back by RFC 2047, as S3 gives them."""
+    request(s3_server, "PUT", f"/{bucket}/k", b"x", {"x-amz-meta-name": "j\u00fcrgen"})
+
+    assert s3.head_object(Bucket=bucket, Key="k")["Metadata"]["name"].startswith("=?UTF-8?B?")
