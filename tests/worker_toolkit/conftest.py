@@ -1,0 +1,228 @@
+"""A container as SageMaker leaves it, below a directory of its own, and our bundle started in it as SageMaker would."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import threading
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import worker_toolkit
+
+PACKAGE = Path(worker_toolkit.__file__).parent
+MAIN = "from worker_toolkit.bootstrap import main\nraise SystemExit(main())\n"
+PROCESSING = "/opt/ml/processing"
+HANGS_AFTER_SECONDS = 120
+
+
+class Container:
+    """One host of a job: what SageMaker writes before it starts, and what the job leaves."""
+
+    def __init__(self, root: Path, kind: str, host: str = "algo-1", hosts: tuple[str, ...] = ("algo-1", "algo-2")):
+        self.root, self.kind = root, kind
+        self.channels: dict[str, dict[str, Any]] = {}
+        self.environment = {
+            "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+            "LOCAL_SAGEMAKER_ROOT": str(root),
+            "SSM_FINGERPRINT": "f1",
+            "SSM_PROJECT": "churn",
+            "SSM_TASK": "fit",
+        }
+        resources: dict[str, Any] = {"current_host": host, "hosts": list(hosts)}
+        if kind == "training":
+            self.environment["TRAINING_JOB_NAME"] = "fit-1234-a1"
+            resources["network_interface_name"] = "eth0"
+            self.hyperparameters({})
+            self.config("inputdataconfig.json", {})
+        else:
+            self.config("processingjobconfig.json", {"ProcessingJobName": "fit-1234-a1", "ProcessingInputs": None})
+        self.config("resourceconfig.json", resources)
+        self.channel("ssm_source")
+        self.source({})
+
+    def at(self, path: str) -> Path:
+        """A path of the contract on this machine."""
+        return self.root / path.lstrip("/")
+
+    @property
+    def code(self) -> Path:
+        return self.at("/opt/ml/code")
+
+    @property
+    def bundle(self) -> Path:
+        folder = "/opt/ml/input/data" if self.kind == "training" else f"{PROCESSING}/input"
+        return self.at(f"{folder}/ssm_source")
+
+    @property
+    def output(self) -> Path:
+        return self.at("/opt/ml/output/data" if self.kind == "training" else f"{PROCESSING}/output")
+
+    @property
+    def reason(self) -> Path:
+        """What SageMaker reads when the job has failed."""
+        return self.at("/opt/ml/output/failure" if self.kind == "training" else "/opt/ml/output/message")
+
+    def config(self, name: str, content: Any) -> None:
+        folder = self.at("/opt/ml/input/config" if self.kind == "training" else "/opt/ml/config")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(json.dumps(content))
+
+    def hyperparameters(self, values: dict[str, str]) -> None:
+        self.config("hyperparameters.json", values)
+
+    def channel(self, name: str, files: dict[str, bytes] | None = None) -> Path:
+        """Add an input channel and return its directory."""
+        if self.kind == "training":
+            local = f"/opt/ml/input/data/{name}"
+            how = {"TrainingInputMode": "File", "S3DistributionType": "FullyReplicated", "RecordWrapperType": "None"}
+            self.channels[name] = how
+            self.config("inputdataconfig.json", self.channels)
+        else:
+            local = f"{PROCESSING}/input/{name}" if name == "ssm_source" else f"{PROCESSING}/input/data/{name}"
+            self.processing_input(name, local)
+        return self.fill(local, files or {})
+
+    def processing_input(self, name: str, local: str) -> None:
+        self.channels[name] = {"InputName": name, "S3Input": {"S3Uri": "s3://b/x/", "LocalPath": local}}
+        inputs = list(self.channels.values())
+        self.config("processingjobconfig.json", {"ProcessingJobName": "fit-1234-a1", "ProcessingInputs": inputs})
+
+    def fill(self, path: str, files: dict[str, bytes]) -> Path:
+        folder = self.at(path)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content)
+        return folder
+
+    def source(self, files: dict[str, str | bytes]) -> None:
+        """Bring in the bundle with these files as the user's code."""
+        contents = {name: text.encode() if isinstance(text, str) else text for name, text in files.items()}
+        (self.bundle / "source.tar.gz").write_bytes(tarball(contents))
+        (self.bundle / "start.sh").write_bytes((PACKAGE / "start.sh").read_bytes())
+        with zipfile.ZipFile(self.bundle / "worker_toolkit.zip", "w", zipfile.ZIP_DEFLATED) as package:
+            package.writestr("__main__.py", MAIN)
+            for path in PACKAGE.glob("*.py"):
+                package.write(path, f"worker_toolkit/{path.name}")
+
+    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        """Start the container as `ContainerEntrypoint` says, and go on."""
+        script = f'exec sh "$LOCAL_SAGEMAKER_ROOT/{self.bundle.relative_to(self.root)}/start.sh" "$@"'
+        return subprocess.Popen(
+            ["/bin/sh", "-c", script, "ssm", *arguments],
+            env={**self.environment, **environment},
+            cwd="/",
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def kill(self) -> None:
+        """End every process of this container; where a job does as it should, there is none left."""
+        mark = f"LOCAL_SAGEMAKER_ROOT={self.root}\0".encode()
+        for environment in Path("/proc").glob("[0-9]*/environ"):
+            with contextlib.suppress(OSError):  # it has just ended, or is not ours
+                if mark in environment.read_bytes():
+                    os.kill(int(environment.parent.name), signal.SIGKILL)
+
+    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run the container to its end."""
+        with self.start(*arguments, **environment) as process:
+            out, err = process.communicate()
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+    def run_script(self, text: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run a Python script to its end."""
+        self.source({"fit.py": text})
+        return self.run("--entry-point", "fit.py", *arguments, **environment)
+
+
+def tarball(files: dict[str, bytes], mode: int = 0o644) -> bytes:
+    """A gzipped tarball of plain files."""
+    return tarball_of([(_member(name, tarfile.REGTYPE, mode=mode), content) for name, content in files.items()])
+
+
+def tarball_of(members: list[tuple[tarfile.TarInfo, bytes]]) -> bytes:
+    """A gzipped tarball of whatever members."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for member, content in members:
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def _member(name: str, kind: bytes, link: str = "", mode: int = 0o644) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname, member.mode = kind, link, mode
+    return member
+
+
+@pytest.fixture
+def make_container(tmp_path):
+    """Containers below the test's own directory; should one hang, it is ended and its test has failed."""
+    made: list[Container] = []
+    hung = threading.Event()
+
+    def end() -> None:
+        for container in made:
+            container.kill()
+
+    def make(kind: str = "training", **how: Any) -> Container:
+        made.append(Container(tmp_path / f"host-{len(made)}", kind, **how))
+        return made[-1]
+
+    watchdog = threading.Timer(HANGS_AFTER_SECONDS, lambda: (hung.set(), end()))
+    watchdog.start()
+    yield make
+    watchdog.cancel()
+    end()
+
+    assert not hung.is_set()
+
+
+@pytest.fixture(params=["training", "processing"])
+def container(request, make_container):
+    """A container of each kind of job."""
+    return make_container(request.param)
+
+
+@pytest.fixture
+def training(make_container):
+    """A container of a training job."""
+    return make_container("training")
+
+
+@pytest.fixture
+def processing(make_container):
+    """A container of a processing job."""
+    return make_container("processing")
+
+
+@pytest.fixture
+def member():
+    """Makes a member of a tarball: name, type, target of a link, mode."""
+    return _member
+
+
+@pytest.fixture(name="tarball")
+def tarball_fixture():
+    """Makes a gzipped tarball of plain files."""
+    return tarball
+
+
+@pytest.fixture(name="tarball_of")
+def tarball_of_fixture():
+    """Makes a gzipped tarball of members."""
+    return tarball_of

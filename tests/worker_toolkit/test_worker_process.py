@@ -1,0 +1,263 @@
+"""How the user's program is run: what runs, its exit code, its output while it runs, and the signals it gets."""
+
+import os
+import signal
+
+import pytest
+
+READY_THEN_WAIT = """
+import signal, sys
+def stop(number, frame):
+    print("saved the state", flush=True)
+    sys.exit(3)
+signal.signal(signal.SIGTERM, stop)
+signal.signal(signal.SIGINT, stop)
+print("ready", flush=True)
+signal.pause()
+"""
+
+
+def read_until(stream, line):
+    """Read a stream up to a line; the end of the stream is a failure."""
+    for found in stream:
+        if found.rstrip("\n") == line:
+            return
+    pytest.fail(f"the stream ended without {line!r}")
+
+
+@pytest.mark.parametrize("code", [0, 1, 7, 255])
+@pytest.mark.parametrize("how", ["python", "shell script", "shell command"])
+def test_the_exit_code_is_the_programs(container, how, code):
+    """The container ends with the code of what ran in it."""
+    container.source({"fit.py": f"raise SystemExit({code})", "fit.sh": f"exit {code}"})
+    arguments = {
+        "python": ["--entry-point", "fit.py"],
+        "shell script": ["--entry-point", "fit.sh"],
+        "shell command": ["--command", f"exit {code}"],
+    }
+
+    assert container.run(*arguments[how]).returncode == code
+
+
+def test_a_program_that_a_signal_ended(training):
+    """A program killed by signal n ends the container with 128+n, as a shell has it."""
+    assert training.run_script("import os; os.kill(os.getpid(), 9)").returncode == 137
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_reaches_the_script(training, number):
+    """SageMaker's SIGTERM (and a terminal's SIGINT) comes to the script in time to save its state; its code counts."""
+    training.source({"fit.py": READY_THEN_WAIT})
+    with training.start("--entry-point", "fit.py") as process:
+        read_until(process.stdout, "ready")
+        process.send_signal(number)
+
+        assert process.stdout.read() == "saved the state\n"
+        assert process.wait() == 3
+
+
+def test_a_script_that_ignores_signals_by_default(training):
+    """Without a handler the script dies of the signal, and the container says so."""
+    training.source({"fit.py": "import signal; print('ready', flush=True); signal.pause()"})
+    with training.start("--entry-point", "fit.py") as process:
+        read_until(process.stdout, "ready")
+        process.terminate()
+
+        assert process.wait() == 143
+        assert "was ended by SIGTERM" in training.reason.read_text()
+
+
+def test_a_shell_dies_but_its_program_may_finish(training):
+    """A shell between us and the training dies of the signal at once; the training gets it too, and saves its state."""
+    training.source(
+        {
+            "fit.py": "import signal, sys\ndef save(*_):\n    for part in range(300):\n"
+            "        print('part', part, flush=True)\n        sys.stdin.readline()\n    sys.exit()\n"
+            "signal.signal(signal.SIGTERM, save)\nprint('ready', flush=True)\nsignal.pause()\n"
+        }
+    )
+    with training.start("--command", "python3 fit.py; echo not reached") as process:
+        read_until(process.stdout, "ready")
+        process.terminate()
+        for part in range(300):  # so often back and forth that a kill would come in between
+            assert process.stdout.readline() == f"part {part}\n"
+
+            process.stdin.write("go on\n")
+            process.stdin.flush()
+
+        assert process.stdout.read() == ""
+        assert process.wait() == 143
+
+
+def test_a_signal_before_the_script_has_started(training, tmp_path):
+    """While pip works, a signal ends pip and the job: the script is never started."""
+    pipe = tmp_path / "more-requirements"
+    os.mkfifo(pipe)
+    training.source({"requirements.txt": f"-r {pipe}", "fit.py": "print('not reached')"})
+    with training.start("--entry-point", "fit.py") as process:
+        with pipe.open("w"):  # opened as soon as pip reads it
+            process.terminate()
+
+            assert process.wait() == 143
+        assert "not reached" not in process.stdout.read()
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_output_is_live(container, stream):
+    """A line is seen while the script still runs, without its flushing anything."""
+    container.source({"fit.py": f"import sys\nprint('epoch 1', file=sys.{stream})\nsys.stdin.readline()\n"})
+    with container.start("--entry-point", "fit.py") as process:
+        read_until(getattr(process, stream), "epoch 1")
+
+        assert process.poll() is None
+
+        process.communicate("end\n")
+
+    assert process.returncode == 0
+
+
+def test_standard_error_is_passed_on_byte_by_byte(training):
+    """All of it arrives, however much, also what is no text and a last line without an end."""
+    training.source(
+        {"fit.py": "import os\nfor _ in range(40): os.write(2, b'x' * 99_999 + b'\\n')\nos.write(2, b'end')"}
+    )
+    ended = training.run("--entry-point", "fit.py")
+
+    assert ended.stderr == ("x" * 99_999 + "\n") * 40 + "end"
+
+
+def test_what_is_left_running_ends_with_the_job(container):
+    """A process in the background neither keeps the job alive nor outlives it."""
+    ended = container.run("--command", "sleep 1000 & echo done")  # returns only when nobody holds its output
+
+    assert ended.returncode == 0
+    assert ended.stdout.endswith("done\n")
+
+
+def test_a_shell_script_needs_no_executable_bit(container):
+    """`.sh` runs as it comes out of the archive; its arguments are passed on."""
+    container.source({"sub/fit.sh": 'echo "$BASH_VERSION" "$@"\n'})
+    ended = container.run("--entry-point", "sub/fit.sh", "--", "a b", "*")
+
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.endswith("a b *\n")
+
+
+def test_a_shell_scripts_first_line_decides(container):
+    """`#!/bin/sh -e` is obeyed, options included: the first failing command fails the job."""
+    container.source({"fit.sh": "#!/bin/sh -e\n(exit 3)\necho not reached\n"})
+    ended = container.run("--entry-point", "fit.sh")
+
+    assert ended.returncode == 3
+    assert "not reached" not in ended.stdout
+
+
+def test_a_script_whose_interpreter_is_missing(training):
+    """It is told as such, and not as a missing script."""
+    training.source({"fit.sh": "#!/usr/bin/no-such-shell\n"})
+
+    assert training.run("--entry-point", "fit.sh").returncode == 1
+    assert "fit.sh could not be started" in training.reason.read_text()
+    assert "is the interpreter that its first line names?" in training.reason.read_text()
+
+
+def test_a_shell_command_has_a_shell_and_arguments(container):
+    """Pipes, variables and the user's arguments work in a command."""
+    ended = container.run("--command", 'echo "$SM_CURRENT_HOST $1 $#" | tr a-z A-Z', "--", "x y", "z")
+
+    assert ended.stdout.endswith("ALGO-1 X Y 2\n")
+
+
+def test_a_command_may_begin_with_a_dash(container):
+    """The bootstrap takes no value for an option of its own."""
+    assert container.run("--command", "-x 2>/dev/null || echo ran").stdout.endswith("ran\n")
+
+
+def test_a_script_in_a_directory_finds_its_neighbours_and_the_root(container):
+    """Both the script's own directory and /opt/ml/code are importable."""
+    container.source(
+        {
+            "pkg/fit.py": "import beside, below\nprint(beside.X + below.X)",
+            "pkg/beside.py": "X = 'a'",
+            "below.py": "X = 'b'",
+        }
+    )
+
+    assert container.run("--entry-point", "pkg/fit.py").stdout.endswith("ab\n")
+
+
+PAPERMILL = """
+sub/nb.ipynb {output}/nb.ipynb --cwd {code}/sub --log-output --no-progress-bar -y {"C": 0.1} --more
+"""
+JUPYTER = """
+nbconvert --to=notebook --execute --ExecutePreprocessor.timeout=-1 --output-dir={output} sub/nb.ipynb --more
+"""
+
+
+@pytest.mark.parametrize(("tool", "expected"), [("papermill", PAPERMILL), ("jupyter", JUPYTER)])
+def test_a_notebook_runs_with_what_the_image_has(training, tmp_path, tool, expected):
+    """A notebook is executed without a time limit into the output; papermill gets the hyperparameters as parameters."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    program = tools / tool
+    program.write_text('#!/bin/sh\necho "$@"\n')
+    program.chmod(0o755)
+    training.hyperparameters({"C": "0.1"})
+    training.source({"sub/nb.ipynb": "{}"})
+    path = f"{tools}:{training.environment['PATH']}"
+    ended = training.run("--entry-point", "sub/nb.ipynb", "--", "--more", PATH=path)
+    expected = expected.replace("{output}", str(training.output)).replace("{code}", str(training.code))
+
+    assert ended.stdout.splitlines()[1:] == expected.strip().splitlines()
+
+
+def test_a_notebook_in_an_image_without_either(training):
+    """What is missing, and how to bring it, is said."""
+    training.source({"nb.ipynb": "{}"})
+    ended = training.run("--entry-point", "nb.ipynb")
+
+    assert ended.returncode == 1
+    assert "needs papermill or jupyter nbconvert" in training.reason.read_text()
+
+
+@pytest.mark.parametrize(
+    ("files", "entry_point", "said"),
+    [
+        (
+            {"fit.py": "", "data.csv": ""},
+            "fti.py",
+            "'fti.py' is not in the code, which holds: data.csv, fit.py, worker_toolkit",
+        ),
+        ({"fit.R": ""}, "fit.R", "fit.R cannot be run"),
+    ],
+)
+def test_an_entry_point_that_cannot_run(container, files, entry_point, said):
+    """A wrong entry point is explained where SageMaker shows it."""
+    container.source(files)
+    ended = container.run("--entry-point", entry_point)
+
+    assert ended.returncode == 1
+    assert said in ended.stderr
+    assert said in container.reason.read_text()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("--entry-point",),
+        ("--entry-point", "fit.py", "--command", "true"),
+        ("--entry-point", "../fit.py"),
+        ("--entry-point", "/etc/fit.py"),
+        ("--extract", "model=../..", "--command", "true"),
+        ("--nonsense", "x"),
+        ("fit.py",),
+    ],
+)
+def test_wrong_arguments_are_told(training, arguments):
+    """A command line that is none of ours ends with 2, before anything is touched."""
+    ended = training.run(*arguments)
+
+    assert ended.returncode == 2
+    assert "Expected: --entry-point FILE" in ended.stderr
+    assert not training.code.exists()

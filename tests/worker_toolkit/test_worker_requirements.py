@@ -1,0 +1,82 @@
+"""`requirements.txt` of the user's code: installed before it runs, from a wheelhouse where there is one."""
+
+import io
+import zipfile
+
+import pytest
+
+
+def wheel(name, version, text):
+    """A wheel of one module, made by hand (PEP 427)."""
+    info = f"{name}-{version}.dist-info"
+    files = {
+        f"{name}.py": text,
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    record = "".join(f"{file},,\n" for file in [*files, f"{info}/RECORD"])
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as packed:
+        for file, content in {**files, f"{info}/RECORD": record}.items():
+            packed.writestr(file, content)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def site(tmp_path):
+    """A directory for pip to install into, so that the Python of the tests stays as it is: pip's own variables."""
+    return {"PIP_TARGET": str(tmp_path / "site"), "PYTHONPATH": str(tmp_path / "site"), "PIP_NO_CACHE_DIR": "1"}
+
+
+def test_a_wheelhouse_needs_no_network(container, site):
+    """With `wheelhouse/` no index is asked, as under network isolation, and the script imports what was installed."""
+    container.source(
+        {
+            "requirements.txt": "tinylib==1.2\n",
+            "wheelhouse/tinylib-1.2-py3-none-any.whl": wheel("tinylib", "1.2", "ANSWER = 42\n"),
+            "fit.py": "import tinylib; print(tinylib.ANSWER)",
+        }
+    )
+    ended = container.run("--entry-point", "fit.py", **site, PIP_INDEX_URL="http://127.0.0.1:9/never")
+
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.endswith("42\n")
+
+
+def test_what_cannot_be_installed_is_told(container, site):
+    """A failure of pip is the job's: pip's last lines are the reason, and the script is not started."""
+    container.source(
+        {
+            "requirements.txt": "tinylib==7\n",
+            "wheelhouse/tinylib-1.2-py3-none-any.whl": wheel("tinylib", "1.2", ""),
+            "fit.py": "print('not reached')",
+        }
+    )
+    ended = container.run("--entry-point", "fit.py", **site)
+    reason = container.reason.read_text()
+
+    assert ended.returncode == 1
+    assert reason.startswith("requirements.txt could not be installed, pip ended with 1.")
+    assert "No matching distribution found for tinylib==7" in reason
+    assert "not reached" not in ended.stdout
+
+
+def test_a_path_in_the_requirements_is_the_codes(container, site):
+    """Relative paths in `requirements.txt` start at the root of the code."""
+    container.source(
+        {
+            "requirements.txt": "./vendored/tinylib-1.2-py3-none-any.whl\n",
+            "vendored/tinylib-1.2-py3-none-any.whl": wheel("tinylib", "1.2", "ANSWER = 43\n"),
+            "fit.py": "import tinylib; print(tinylib.ANSWER)",
+        }
+    )
+
+    assert container.run("--entry-point", "fit.py", **site).stdout.endswith("43\n")
+
+
+def test_without_requirements_pip_is_not_started(container):
+    """Only a `requirements.txt` at the root starts pip: not a wheelhouse, not one further down."""
+    container.source({"wheelhouse/x.whl": b"", "sub/requirements.txt": "nothing-like-this\n", "fit.py": "print('ran')"})
+    ended = container.run("--entry-point", "fit.py")
+
+    assert ended.stdout == "ssm: running fit.py on algo-1 of 2\nran\n"

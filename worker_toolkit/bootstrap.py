@@ -1,0 +1,98 @@
+"""The first program of every job: it brings the host into the documented shape, runs the user's program and reports.
+
+`start.sh` starts it out of `worker_toolkit.zip`. It says one line, never a variable or an argument: they may be secret.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import traceback
+from pathlib import Path
+from typing import Mapping, Sequence
+
+from . import environment
+from .arguments import Request, parse
+from .errors import BootstrapError
+from .failure import explain, write_reason
+from .hardware import count_cpus, count_gpus
+from .job import Job, read_job
+from .launch import plan
+from .paths import find_layout
+from .process import ProgramRunner
+from .requirements import install_requirements
+from .source import extract_channels, install_source
+
+
+def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
+    """Run the job of this container.
+
+    Args:
+        argv: The bootstrap's arguments; those of the process by default.
+        environ: The container's variables; those of the process by default.
+
+    Returns:
+        The container's exit code: that of the user's program, 128 and the signal that ended it, 2 for wrong arguments,
+        and 1 where the program could not be started.
+    """
+    given = os.environ if environ is None else environ
+    with ProgramRunner() as runner:
+        try:
+            return run_job(parse(sys.argv[1:] if argv is None else argv), given, runner)
+        except BootstrapError as error:
+            return _give_up(str(error), given, error.exit_code)
+        except Exception as error:  # noqa: BLE001  the outermost frame: nobody else would leave a reason for SageMaker
+            return _give_up(f"The job could not be run: {error!r}\n{traceback.format_exc()}", given, 1)
+
+
+def run_job(request: Request, environ: Mapping[str, str], runner: ProgramRunner) -> int:
+    """Do everything that the job consists of, in this order; the order is a part of the contract.
+
+    Raises:
+        BootstrapError: Something is missing or unsound; the user's program was not started.
+    """
+    job = read_job(environ)
+    code = install_source(job.layout)
+    job = job._replace(channels=extract_channels(job.channels, request.extract))
+    _prepare_directories(job)
+    install_requirements(code, environ, runner)
+    launch = plan(request, job)
+    machine = environment.Machine(count_cpus(), count_gpus())
+    host = f"{job.current_host} of {len(job.hosts)}"
+    sys.stdout.write(f"ssm: running {launch.label} on {host}\n")
+    sys.stdout.flush()
+    variables = _with_code_first({**environ, **environment.variables(job, launch.program, machine)}, code)
+    ended = runner.run(launch.command, cwd=code, environment=variables)
+    if ended.code != 0:
+        write_reason(Path(job.layout.reason), explain(f"{launch.label} on {host}", ended))
+    return ended.code
+
+
+def _prepare_directories(job: Job) -> None:
+    """Make what the script may write to, and give a processing job its earlier state."""
+    layout = job.layout
+    for folder in (layout.model, layout.output_data, layout.intermediate, layout.tensorboard):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    previous = layout.previous_state
+    if previous and Path(previous).is_dir():
+        shutil.copytree(previous, job.state, dirs_exist_ok=True)
+    try:
+        Path(job.instance_state).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        # A task without state has no `/state` mounted, and an image that does not run as root cannot make one.
+        sys.stdout.write(f"ssm: there is no state directory: {error}\n")
+
+
+def _with_code_first(variables: Mapping[str, str], code: Path) -> dict[str, str]:
+    path = [str(code), *filter(None, [variables.get("PYTHONPATH")])]
+    return {**variables, "PYTHONPATH": os.pathsep.join(path), "PYTHONUNBUFFERED": "1"}
+
+
+def _give_up(message: str, environ: Mapping[str, str], exit_code: int) -> int:
+    sys.stderr.write(f"ssm: {message}\n")
+    sys.stderr.flush()
+    layout = find_layout(environ)
+    if layout is not None:
+        write_reason(Path(layout.reason), message)
+    return exit_code

@@ -1,0 +1,89 @@
+"""Why the job failed, in the 1,024 characters that SageMaker keeps.
+
+SageMaker cuts `FailureReason` and `ExitMessage` off at the end, where a Python traceback has its cause. So the cause
+comes first, and of the rest the end is kept.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+import sys
+from pathlib import Path
+
+from .process import Ended
+
+LIMIT = 1024
+"""Bytes (`FailureReason` and `ExitMessage` in SageMaker's API)."""
+
+_TRACEBACK = "Traceback (most recent call last):"
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_EXCEPTION = re.compile(r"[\w.]*(Error|Exception|Interrupt|Exit)(:.*)?")
+_CAUSE = 400
+_FEW_LINES = 15
+
+
+def explain(what: str, ended: Ended) -> str:
+    """Return why a program failed.
+
+    Args:
+        what: The program and its host, as the first words.
+        ended: How it ended.
+    """
+    details = _details(ended.errors)
+    cause = _cause(details)
+    headline = f"{what} {_how(ended.code)}" + (f": {_shortened(cause, _CAUSE)}" if cause else "")
+    room = LIMIT - len(f"{headline}\n".encode())
+    return f"{headline}\n{_end_of(chr(10).join(details), room)}" if len(details) > 1 else headline
+
+
+def write_reason(path: Path, text: str) -> None:
+    """Leave the reason for SageMaker, unless the user's code has left one of its own."""
+    try:
+        if path.is_file() and path.stat().st_size > 0:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(_shortened(text, LIMIT).encode())
+    except OSError as error:
+        # The exit code still tells that the job failed, and the log why.
+        sys.stderr.write(f"ssm: the reason could not be left in {path}: {error}\n")
+
+
+def _how(code: int) -> str:
+    killed = {128 + number: number for number in signal.Signals}.get(code)
+    if killed is None:
+        return f"ended with exit code {code}"
+    hint = " (often: out of memory)" if killed == signal.SIGKILL else ""
+    return f"was ended by {killed.name}{hint}"
+
+
+def _details(errors: str) -> list[str]:
+    """Return the last traceback and what follows it, without the `[rank0]: ` of torch; else the last lines."""
+    lines = [line.rsplit("\r", 1)[-1].rstrip() for line in _COLOUR.sub("", errors).rstrip("\r\n").split("\n")]
+    starts = [index for index, line in enumerate(lines) if _TRACEBACK in line]
+    if not starts:
+        return [line for line in lines if line][-_FEW_LINES:]
+    prefix = lines[starts[-1]].split(_TRACEBACK)[0]
+    return [line[len(prefix) :] if line.startswith(prefix) else line for line in lines[starts[-1] :]]
+
+
+def _cause(details: list[str]) -> str:
+    """Return the exception of a traceback, else the last line.
+
+    It is the last line that looks like one, since a notebook's own error follows that of whatever ran the notebook.
+    Some exceptions have names of their own kind: then it is the first line without indentation.
+    """
+    if not details or not details[0].startswith(_TRACEBACK):
+        return details[-1] if details else ""
+    ends = [line for line in details[1:] if line and not line.startswith((" ", "\t"))]
+    return next((line for line in reversed(ends) if _EXCEPTION.fullmatch(line)), ends[0] if ends else "")
+
+
+def _shortened(text: str, size: int) -> str:
+    """Return the beginning of a text, in at most so many bytes."""
+    return text if len(text.encode()) <= size else text.encode()[: size - 3].decode("utf-8", "ignore") + "…"
+
+
+def _end_of(text: str, size: int) -> str:
+    """Return the end of a text, in at most so many bytes."""
+    return text if len(text.encode()) <= size else "…" + text.encode()[-(size - 3) :].decode("utf-8", "ignore")

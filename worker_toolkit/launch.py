@@ -1,0 +1,126 @@
+"""What runs in the job: the command line of a script, a notebook or a shell command.
+
+The hyperparameters of a training job come as `--name value` before the user's own arguments, as SageMaker's training
+toolkit has it, except that one-letter names get two dashes as well and lists and dicts are written as JSON, so that
+`argparse` can read them with `type=json.loads`. A shell command and a notebook get no such arguments: they have
+`SM_HPS` and `SM_HP_<NAME>`, and a notebook that papermill runs gets parameters.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any, Callable, NamedTuple, Optional
+
+from .arguments import Request
+from .environment import Program, can_be_argument
+from .errors import BootstrapError
+from .job import Job
+
+Which = Callable[[str], Optional[str]]
+
+
+class Launch(NamedTuple):
+    """What is run.
+
+    Args:
+        label: How messages call it; a shell command is not shown, it may hold a secret.
+        command: The command line.
+        program: What the variables tell of it.
+    """
+
+    label: str
+    command: list[str]
+    program: Program
+
+
+def plan(request: Request, job: Job, which: Which = shutil.which) -> Launch:
+    """Return what to run.
+
+    Args:
+        request: What the bootstrap was asked to do.
+        job: The job, with the code already in its place.
+        which: Finds a program on the path.
+
+    Raises:
+        BootstrapError: There is no such file, it is of a kind that cannot be run, or an argument cannot be passed.
+    """
+    if request.command is not None:
+        command = [_shell(which), "-c", "--", request.command, "ssm", *request.arguments]
+        return Launch("the shell command", _checked(command), Program("", request.arguments))
+    assert request.entry_point is not None
+    script = _existing(Path(job.layout.code), request.entry_point)
+    arguments = [*hyperparameter_arguments(job.hyperparameters), *request.arguments]
+    run = _INTERPRETERS.get(script.suffix)
+    if run is None:
+        raise BootstrapError(f"{script.name} cannot be run: an entry point is a .py, .sh or .ipynb file.")
+    program = Program(request.entry_point, request.arguments if script.suffix == ".ipynb" else arguments)
+    return Launch(request.entry_point, _checked(run(script, job, program, which)), program)
+
+
+def hyperparameter_arguments(hyperparameters: dict[str, Any]) -> list[str]:
+    """Return hyperparameters as command line arguments, in the order of their names."""
+    return [word for name in sorted(hyperparameters) for word in (f"--{name}", _argument(hyperparameters[name]))]
+
+
+def _argument(value: Any) -> str:
+    if value is None:
+        return ""
+    return json.dumps(value) if isinstance(value, (list, dict)) else str(value)
+
+
+def _existing(code: Path, entry_point: str) -> Path:
+    if not (code / entry_point).is_file():
+        there = ", ".join(sorted(path.name for path in code.iterdir())) or "nothing"
+        raise BootstrapError(f"The entry point {entry_point!r} is not in the code, which holds: {there}.")
+    return code / entry_point
+
+
+def _python(_: Path, __: Job, program: Program, ___: Which) -> list[str]:
+    return [sys.executable, program.entry_point, *program.arguments]
+
+
+def _shell_script(script: Path, _: Job, program: Program, which: Which) -> list[str]:
+    """Return the command of a script; its first line, where it names an interpreter, decides: `#!/bin/bash -e`."""
+    with script.open("rb") as content:
+        if content.read(2) != b"#!":
+            return [_shell(which), program.entry_point, *program.arguments]
+    script.chmod(0o755)
+    return [str(script), *program.arguments]
+
+
+def _notebook(script: Path, job: Job, program: Program, which: Which) -> list[str]:
+    """Return the command that runs a notebook in its own directory and leaves it, with its results, in the output."""
+    target = Path(job.layout.output_data, script.name)
+    papermill, jupyter = which("papermill"), which("jupyter")
+    if papermill:
+        parameters = ["-y", json.dumps(job.hyperparameters)] if job.hyperparameters else []
+        options = ["--cwd", str(script.parent), "--log-output", "--no-progress-bar"]
+        return [papermill, program.entry_point, str(target), *options, *parameters, *program.arguments]
+    if jupyter:
+        options = ["--to=notebook", "--execute", "--ExecutePreprocessor.timeout=-1", f"--output-dir={target.parent}"]
+        return [jupyter, "nbconvert", *options, program.entry_point, *program.arguments]
+    raise BootstrapError(
+        f"{script.name} needs papermill or jupyter nbconvert, and the image has neither: "
+        "add `papermill` and `ipykernel` to requirements.txt."
+    )
+
+
+_INTERPRETERS = {".py": _python, ".sh": _shell_script, ".ipynb": _notebook}
+
+
+def _shell(which: Which) -> str:
+    return which("bash") or which("sh") or "/bin/sh"
+
+
+def _checked(command: list[str]) -> list[str]:
+    """Refuse a command line that no process can be given, before the kernel does so without a word."""
+    for before, word in zip(["", *command], command):
+        if not can_be_argument(word):
+            what = f"The value of {before}" if before.startswith("--") else "An argument"
+            raise BootstrapError(
+                f"{what} cannot stand on a command line: it holds a NUL, is no Unicode, or exceeds 128 KiB."
+            )
+    return command

@@ -1,0 +1,131 @@
+"""Every path of the contract between SageMaker and a container, for both kinds of job.
+
+The paths are those of AWS ("How Amazon SageMaker AI provides training information", "Build your own processing
+container") and of simple-sagemaker's worker environment. They are a table and not scattered literals because
+`LOCAL_SAGEMAKER_ROOT` moves all of them below one directory, where a machine cannot give a job its own `/opt/ml`.
+Everything in this package may import it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Mapping, NamedTuple
+
+ROOT_VARIABLE = "LOCAL_SAGEMAKER_ROOT"
+SOURCE_CHANNEL = "ssm_source"
+"""The channel that carries the code; it is none of the user's."""
+
+CODE = "/opt/ml/code"
+
+
+class Layout(NamedTuple):
+    """Where one kind of job finds and leaves its things.
+
+    Args:
+        kind: `training` or `processing`.
+        root: Directory below which all of it lies; empty in a real container.
+        config: SageMaker's description of the job.
+        input: Parent of all that comes in.
+        channels: Parent of the user's channels.
+        source: The channel with the code.
+        code: Where the code is unpacked, and where it runs.
+        model: What becomes `model.tar.gz`. A processing job has no such thing: there it is a part of the output, so
+            that nothing that a script saves is lost.
+        output: Parent of what goes out.
+        output_data: What becomes `output.tar.gz`, or the processing job's output.
+        intermediate: Scratch beside the output, after AWS's training toolkit.
+        tensorboard: Uploaded while a training job runs.
+        state: The task's state directory.
+        previous_state: Where a processing job receives the state, which is copied into `state`; a training job has it
+            there already.
+        reason: What SageMaker reads to say why the job failed: `FailureReason`, or a processing job's `ExitMessage`.
+    """
+
+    kind: str
+    root: str
+    config: str
+    input: str
+    channels: str
+    source: str
+    code: str
+    model: str
+    output: str
+    output_data: str
+    intermediate: str
+    tensorboard: str
+    state: str
+    previous_state: str
+    reason: str
+
+    def moved(self, root: str) -> Layout:
+        """Return the layout with every path below a directory."""
+        paths = {name: below(root, path) for name, path in self._asdict().items() if path.startswith("/")}
+        return self._replace(**paths, root=root)
+
+    def at(self, path: str) -> str:
+        """Return a path of the contract, such as an input's `LocalPath`, as it is on this machine."""
+        return below(self.root, path)
+
+
+TRAINING = Layout(
+    kind="training",
+    root="",
+    config="/opt/ml/input/config",
+    input="/opt/ml/input",
+    channels="/opt/ml/input/data",
+    source=f"/opt/ml/input/data/{SOURCE_CHANNEL}",
+    code=CODE,
+    model="/opt/ml/model",
+    output="/opt/ml/output",
+    output_data="/opt/ml/output/data",
+    intermediate="/opt/ml/output/intermediate",
+    tensorboard="/opt/ml/output/tensorboard",
+    state="/state",
+    previous_state="",
+    reason="/opt/ml/output/failure",
+)
+
+PROCESSING = TRAINING._replace(
+    kind="processing",
+    config="/opt/ml/config",
+    input="/opt/ml/processing/input",
+    channels="/opt/ml/processing/input/data",
+    source=f"/opt/ml/processing/input/{SOURCE_CHANNEL}",
+    model="/opt/ml/processing/output/model",
+    output_data="/opt/ml/processing/output",
+    state="/opt/ml/processing/state",
+    previous_state="/opt/ml/processing/state_prev",
+    reason="/opt/ml/output/message",
+)
+
+
+def below(root: str, path: str) -> str:
+    """Return an absolute path below a root; one that lies there already stays as it is."""
+    if not root or path == root or path.startswith(root + "/"):
+        return path
+    return root + path
+
+
+def find_layout(environ: Mapping[str, str]) -> Layout | None:
+    """Return the layout of the job that this container runs, or none outside of a job."""
+    root = environ.get(ROOT_VARIABLE, "").rstrip("/")
+    for layout, file in ((PROCESSING, "processingjobconfig.json"), (TRAINING, "resourceconfig.json")):
+        here = layout.moved(root)
+        if Path(here.config, file).is_file():
+            return here
+    return None
+
+
+def relative_name(text: str) -> str:
+    """Return a relative path in its plain form.
+
+    Args:
+        text: `sub/dir`, `./fit.py` and the like; the form is that of POSIX.
+
+    Raises:
+        ValueError: It is absolute, empty, or climbs out with `..`.
+    """
+    parts = [part for part in text.split("/") if part not in ("", ".")]
+    if text.startswith("/") or ".." in parts or not parts:
+        raise ValueError(text)
+    return "/".join(parts)

@@ -1,0 +1,59 @@
+"""Installing the `requirements.txt` that lies at the root of the user's code.
+
+With a folder `wheelhouse/` beside it, pip takes everything from there and asks no index: a job in network isolation has
+none.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Mapping
+
+from .errors import BootstrapError
+from .process import ProgramRunner
+
+_SHOWN = 12
+"""Lines of pip's errors that are repeated; it says the cause last."""
+
+
+def install_requirements(code: Path, environment: Mapping[str, str], runner: ProgramRunner) -> None:
+    """Install the user's requirements, if there are any, for the Python that runs us.
+
+    Args:
+        code: Root of the user's code.
+        environment: Variables of pip, which reads its own options from those named `PIP_…`.
+        runner: Runs pip.
+
+    Raises:
+        BootstrapError: pip failed; the message has its last lines, the exit code is pip's.
+    """
+    if not (code / "requirements.txt").is_file():
+        return
+    # pip runs where relative requirements start, yet must not take the user's `logging.py` for Python's (from 3.11 on).
+    ended = runner.run(pip_command(code), cwd=code, environment={**environment, "PYTHONSAFEPATH": "1"})
+    if ended.code != 0:
+        raise BootstrapError(
+            f"requirements.txt could not be installed, pip ended with {ended.code}. Correct it, or put the packages "
+            f"into the image or into wheelhouse/. pip said:\n{_last_lines(ended.errors)}",
+            exit_code=ended.code,
+        )
+
+
+def pip_command(code: Path) -> list[str]:
+    """Return the command line that installs the requirements of some code."""
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--disable-pip-version-check",
+        "--no-input",
+        "-r",
+        "requirements.txt",
+    ]
+    return [*command, "--no-index", "--find-links", "wheelhouse"] if (code / "wheelhouse").is_dir() else command
+
+
+def _last_lines(text: str) -> str:
+    return "\n".join([line for line in text.splitlines() if line.strip()][-_SHOWN:])
