@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 import boto3
 import botocore.session
+from botocore.config import Config
 
 from blocks.errors import BackendNotRunning, LoopbackOnly
 
@@ -71,8 +72,10 @@ def ensure_backend(home: Path, run: Run = run_command) -> Backend:
         raise _not_running(home, f"no answer within {error.timeout:.0f} s") from error
     if done.returncode != 0:
         raise _not_running(home, (done.stderr or done.stdout).strip())
-    answer = json.loads(done.stdout.strip().splitlines()[-1])
-    return Backend(endpoint=answer["endpoint"], home=home)
+    try:
+        return Backend(endpoint=json.loads(done.stdout.strip().splitlines()[-1])["endpoint"], home=home)
+    except (ValueError, LookupError, TypeError) as error:
+        raise _not_running(home, f"it answered {done.stdout!r}") from error
 
 
 def _not_running(home: Path, why: str) -> BackendNotRunning:
@@ -86,7 +89,8 @@ def isolated_session(region: str) -> boto3.Session:
     """Return a session that reads nothing of the user's AWS configuration.
 
     An `AWS_PROFILE` that names an SSO profile, or none that exists, must neither break a local run nor lend it
-    credentials (botocore reads the profile even when keys are given).
+    credentials (botocore reads the profile even when keys are given). Nor is a proxy asked (`HTTP_PROXY`): it would
+    carry what is meant for loopback off this machine.
     """
     nothing = os.devnull
     core = botocore.session.Session(
@@ -96,6 +100,7 @@ def isolated_session(region: str) -> boto3.Session:
             "credentials_file": (None, None, nothing, None),
         }
     )
+    core.set_default_client_config(Config(proxies={}))
     return boto3.Session(
         aws_access_key_id="local",
         aws_secret_access_key="local",  # noqa: S106 - any key is accepted there

@@ -21,6 +21,11 @@ from blocks.errors import BlockNotFound
 
 _ARN = r"arn:aws[a-z\-]*"
 _TAG_KEY, _TAG_VALUE = 128, 256
+_CONNECTIONS = 256
+"""A flow may wait for hundreds of jobs in as many threads; connections beyond the pool are made and thrown away."""
+_AWS_ATTEMPTS = 5
+_LOCAL_ATTEMPTS = 2
+"""A local server that does not answer is started again by whoever waits, not waited for."""
 
 BucketName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9]$")]
 ProjectName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._\-]{0,62}$")]
@@ -40,6 +45,18 @@ def _clean_prefix(prefix: str) -> str:
     if ".." in parts or "." in parts:
         raise ValueError("a prefix is a plain path inside the bucket, without '.' and '..'")
     return "/".join(parts)
+
+
+class _Clients:
+    """The clients of a project that were made in this process. A copy, here or in another process, begins empty."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.made: dict[str, Any] = {}
+        self.backend: backend.Backend | None = None
+
+    def __reduce__(self) -> tuple[type[_Clients], tuple[()]]:
+        return _Clients, ()
 
 
 class SageMakerProject(Block):
@@ -79,7 +96,7 @@ class SageMakerProject(Block):
         default=None,
         title="Region",
         description="AWS region of the jobs; by default that of the credentials.",
-        pattern=r"^[a-z]{2}(-[a-z]+)+-\d$",
+        pattern=r"^[a-z]{2,4}(-[a-z]+)+-\d$",
     )
     role: RoleName | None = Field(
         default=None,
@@ -155,9 +172,17 @@ class SageMakerProject(Block):
         description="Data directory of a SageMaker on this machine to run on, instead of AWS.",
     )
 
-    _clients: dict[str, Any] = PrivateAttr(default_factory=dict)
-    _lock: Any = PrivateAttr(default_factory=threading.RLock)
-    _backend: backend.Backend | None = PrivateAttr(default=None)
+    _clients: _Clients = PrivateAttr(default_factory=_Clients)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_names(cls, values: Any) -> Any:
+        """Refuse what Prefect's blocks would keep and nobody would read, such as `network_isolaton=True`."""
+        given = {name for name in values if not name.startswith("_")} if isinstance(values, dict) else set()
+        unknown = sorted(given - cls.model_fields.keys() - {"block_type_slug"})
+        if unknown:
+            raise ValueError(f"there is no field {', '.join(unknown)}")
+        return values
 
     @field_validator("tags")
     @classmethod
@@ -237,10 +262,11 @@ class SageMakerProject(Block):
         Clients are safe for threads; making one is not, hence the lock. Few and standard retries: what a throttled or
         lost call means is decided where its meaning is known, in `tasks_lib`.
         """
-        with self._lock:
-            if service not in self._clients:
-                self._clients[service] = self._local_client(service) if self.is_local else self._aws_client(service)
-            return self._clients[service]
+        with self._clients.lock:
+            made = self._clients.made
+            if service not in made:
+                made[service] = self._local_client(service) if self.is_local else self._aws_client(service)
+            return made[service]
 
     @property
     def region_name(self) -> str:
@@ -249,21 +275,23 @@ class SageMakerProject(Block):
 
     def forget_clients(self) -> None:
         """Drop all clients, so that the next ones are made from fresh credentials and a running backend."""
-        with self._lock:
-            self._clients.clear()
-            self._backend = None
+        with self._clients.lock:
+            self._clients.made.clear()
+            self._clients.backend = None
 
     def _aws_client(self, service: str) -> Any:
         parameters = self.credentials.aws_client_parameters.get_params_override()
         config = parameters.pop("config", None) or Config()
         region = self.region or self.credentials.region_name
-        session = self.credentials.get_boto3_session()
-        return session.client(service, region_name=region, config=_config(service).merge(config), **parameters)
+        # A role to assume is asked for at STS, which has a region too.
+        session = self.credentials.model_copy(update={"region_name": region}).get_boto3_session()
+        return session.client(service, region_name=region, config=_config(_AWS_ATTEMPTS).merge(config), **parameters)
 
     def _local_client(self, service: str) -> Any:
         endpoint = self._running_backend().endpoint
         session = backend.isolated_session(self.region or backend.REGION)
-        client = session.client(service, endpoint_url=endpoint, config=_config(service))
+        direct = _config(_LOCAL_ATTEMPTS).merge(Config(proxies={}))  # else HTTP_PROXY gets what we say
+        client = session.client(service, endpoint_url=endpoint, config=direct)
         backend.wall_off(client)
         if service == "s3":
             # Nobody makes buckets on a laptop by hand. In us-east-1 making one's own again is no error.
@@ -271,15 +299,15 @@ class SageMakerProject(Block):
         return client
 
     def _running_backend(self) -> backend.Backend:
-        if self._backend is None:
+        if self._clients.backend is None:
             assert self.local_home is not None
-            self._backend = backend.ensure_backend(self.local_home)
-        return self._backend
+            self._clients.backend = backend.ensure_backend(self.local_home)
+        return self._clients.backend
 
 
-def _config(service: str) -> Config:
-    """AWS advises path-style nowhere but on endpoints that are no AWS; `auto` addressing finds that out by itself."""
-    pool = 64 if service == "s3" else 16
+def _config(attempts: int) -> Config:
     return Config(
-        max_pool_connections=pool, retries={"mode": "standard", "max_attempts": 5}, user_agent_extra="prefect-sagemaker"
+        max_pool_connections=_CONNECTIONS,
+        retries={"mode": "standard", "total_max_attempts": attempts},
+        user_agent_extra="prefect-sagemaker",
     )

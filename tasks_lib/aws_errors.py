@@ -11,13 +11,24 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from boto3.exceptions import Boto3Error
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    ConfigParseError,
     ConnectionError,  # noqa: A004 - botocore's own name
+    CredentialRetrievalError,
+    EndpointProviderError,
     HTTPClientError,
+    InvalidConfigError,
+    NoAuthTokenError,
     NoCredentialsError,
+    NoRegionError,
+    ParamValidationError,
     PartialCredentialsError,
+    ProfileNotFound,
+    SSOError,
+    TokenRetrievalError,
 )
 
 from tasks_lib.errors import (
@@ -26,10 +37,28 @@ from tasks_lib.errors import (
     CapacityUnavailable,
     NoCredentials,
     PrefectSageMakerError,
+    ProjectError,
     QuotaExceeded,
     ServiceError,
     ServiceFault,
     Throttled,
+)
+
+_WITHOUT_CREDENTIALS = (
+    NoCredentialsError,
+    PartialCredentialsError,
+    CredentialRetrievalError,
+    SSOError,
+    TokenRetrievalError,
+    NoAuthTokenError,
+)
+_MISCONFIGURED = (
+    NoRegionError,
+    ProfileNotFound,
+    ParamValidationError,
+    ConfigParseError,
+    InvalidConfigError,
+    EndpointProviderError,
 )
 
 
@@ -51,7 +80,8 @@ RULES = (
     _rule(
         AccessDenied,
         "AccessDenied AccessDeniedException UnauthorizedOperation Forbidden 403 SignatureDoesNotMatch "
-        "InvalidAccessKeyId InvalidClientTokenId UnrecognizedClientException AuthorizationError",
+        "InvalidAccessKeyId InvalidClientTokenId UnrecognizedClientException AuthorizationError NotAuthorized "
+        "InvalidSignatureException IncompleteSignature MissingAuthenticationToken MissingAuthenticationTokenException",
         "give the caller the permission that AWS names, or use other credentials in the project block.",
     ),
     _rule(
@@ -61,8 +91,8 @@ RULES = (
     ),
     _rule(
         Throttled,
-        "ThrottlingException Throttling TooManyRequestsException RequestLimitExceeded SlowDown 503 "
-        "ProvisionedThroughputExceededException RequestThrottled",
+        "ThrottlingException Throttling ThrottledException TooManyRequestsException RequestLimitExceeded SlowDown "
+        "ProvisionedThroughputExceededException RequestThrottled RequestThrottledException 429 503",
         "run again: what is finished is skipped and what runs is attached to.",
     ),
     _rule(
@@ -79,7 +109,7 @@ RULES = (
     _rule(
         ServiceFault,
         "InternalServerError InternalServerException InternalFailure InternalError ServiceUnavailable "
-        "ServiceUnavailableException 500 502 504 RequestTimeout",
+        "ServiceUnavailableException 500 502 504 RequestTimeout RequestTimeoutException RequestAbortedException",
         "run again: what is finished is skipped and what runs is attached to.",
     ),
     _rule(ServiceError, "", "read what AWS says above; the request is the task's arguments and `overrides`."),
@@ -108,14 +138,21 @@ def translated(error: Exception, what: str) -> PrefectSageMakerError:
         error: What botocore raised.
         what: What was being done, such as `create job fit-… of task "fit"`.
     """
-    if isinstance(error, (NoCredentialsError, PartialCredentialsError)):
+    if isinstance(error, Boto3Error) and isinstance(error.__context__, (ClientError, BotoCoreError)):
+        error = error.__context__  # boto3's transfers of files hide what S3 said
+    if isinstance(error, _WITHOUT_CREDENTIALS):
         return NoCredentials(
-            f"Cannot {what}: no AWS credentials were found ({error}).",
+            f"Cannot {what}: there are no AWS credentials to use ({error}).",
             fix="run `aws configure` or `aws sso login`, fill in the credentials of the project block, "
             "or name the project 'local' to stay on this machine.",
         )
     if isinstance(error, ClientError):
         return _from_client_error(error, what)
+    if isinstance(error, _MISCONFIGURED):
+        return ProjectError(
+            f"Cannot {what}: {type(error).__name__}: {error}.",
+            fix="mend the project block or the AWS configuration that it stands on.",
+        )
     return ServiceFault(
         f"Cannot {what}: {type(error).__name__}: {error}.",
         fix="check the network and the endpoint; run again: finished steps are skipped.",
@@ -150,7 +187,7 @@ def translating(what: str) -> Iterator[None]:
     """
     try:
         yield
-    except (ClientError, BotoCoreError) as error:
+    except (ClientError, BotoCoreError, Boto3Error) as error:
         raise translated(error, what) from error
 
 

@@ -196,13 +196,20 @@ def _add_entry_point(files: dict[str, Path], source_dir: Path | None, entry_poin
         _check_file(path)
         _add(files, iter([(path.name, path)]))
         return path.name
-    name = Path(os.path.normpath(entry_point)).as_posix()
+    path = source_dir / entry_point
+    name = Path(os.path.relpath(path, source_dir)).as_posix()
     if name not in files:
-        raise MissingPath(
-            f"The entry point {(source_dir / entry_point).absolute()} does not exist.",
-            fix=f"give a file below {source_dir.absolute()} that {IGNORE_FILE} does not leave out.",
-        )
+        raise _not_shipped(path, name, source_dir)
     return name
+
+
+def _not_shipped(path: Path, name: str, source_dir: Path) -> MissingPath:
+    outside = name.startswith("../")
+    why = "does not exist" if not path.is_file() else "lies outside of the source" if outside else "is ignored"
+    return MissingPath(
+        f"The entry point {path.absolute()} {why}.",
+        fix=f"give a file below {source_dir.absolute()} that {IGNORE_FILE} does not leave out.",
+    )
 
 
 def _check_file(path: Path) -> None:
@@ -233,21 +240,19 @@ def _named_tree(path: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _tree(root: Path) -> Iterator[tuple[str, Path]]:
-    """Yield the files below a directory that are not ignored; links are followed, each real directory once."""
+    """Yield the files below a directory that are not ignored."""
     own = root / IGNORE_FILE
-    rules = GitIgnoreSpec.from_lines([*ALWAYS_IGNORED, *(own.read_text().splitlines() if own.is_file() else ())])
-    seen: set[str] = set()
-    for folder, folders, files in os.walk(root, followlinks=True):
-        seen.add(os.path.realpath(folder))
-        below = Path(folder).relative_to(root)
-        folders[:] = sorted(
-            name
-            for name in folders
-            if not rules.match_file(f"{(below / name).as_posix()}/")
-            and not (Path(folder) / name / "pyvenv.cfg").is_file()
-            and os.path.realpath(Path(folder) / name) not in seen
-        )
-        for name in sorted(files):
-            relative = (below / name).as_posix()
-            if not rules.match_file(relative) and (Path(folder) / name).is_file():
-                yield relative, Path(folder) / name
+    lines = own.read_text().splitlines() if own.is_file() else ()
+    return _walk(root, Path(), GitIgnoreSpec.from_lines([*ALWAYS_IGNORED, *lines]), frozenset())
+
+
+def _walk(folder: Path, below: Path, rules: GitIgnoreSpec, above: frozenset[Path]) -> Iterator[tuple[str, Path]]:
+    """Yield the files of a directory; links are followed, but never round in a circle."""
+    here = above | {folder.resolve()}
+    for path in sorted(folder.iterdir()):
+        name = (below / path.name).as_posix()
+        if path.is_dir():
+            left_out = rules.match_file(f"{name}/") or (path / "pyvenv.cfg").is_file() or path.resolve() in here
+            yield from () if left_out else _walk(path, below / path.name, rules, here)
+        elif path.is_file() and not rules.match_file(name):
+            yield name, path

@@ -111,7 +111,15 @@ def as_channel(name: str, value: Any) -> Channel | TaskOutput:
 
 
 def as_channels(inputs: Mapping[str, Any] | None) -> dict[str, Channel | TaskOutput]:
-    """Return all channels of a task by name."""
+    """Return all channels of a task by name.
+
+    Raises:
+        InvalidInput: Inputs without names, or one that is no channel.
+    """
+    if inputs is not None and not isinstance(inputs, Mapping):
+        raise InvalidInput(
+            f"inputs is a {type(inputs).__name__}, not channels by name.", fix="give a dict: {'train': 'data/train'}."
+        )
     return {name: as_channel(name, value) for name, value in (inputs or {}).items()}
 
 

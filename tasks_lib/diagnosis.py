@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from signal import Signals
 
 from blocks import SageMakerProject
 from tasks_lib.errors import JobError, JobFailed, JobStopped
@@ -12,7 +13,9 @@ from tasks_lib.logs import LogLine
 from tasks_lib.status import Phase
 
 _MOST_LINES = 20
-_FAILED_HERE = re.compile(r"\bon (?P<host>algo-\d+) of \d+ ended with exit code (?P<code>\d+)")
+_FAILED_HERE = re.compile(
+    r"\bon (?P<host>algo-\d+) of \d+ (?:ended with exit code (?P<code>\d+)|was ended by (?P<signal>SIG\w+))"
+)
 """What the worker toolkit leaves for `FailureReason` and `ExitMessage`; SageMaker itself names no host."""
 
 
@@ -27,7 +30,7 @@ def job_error(project: SageMakerProject, task: str, job: Job, lines: Iterable[Lo
         task=task,
         job=job.name,
         arn=job.arn,
-        reason=job.reason or job.message,
+        reason="\n".join(filter(None, (job.message, job.reason))),
         exit_code=job.exit_code if code is None else code,
         host=host,
         last_lines=[f"{line.host} | {line.text}" for line in shown],
@@ -39,7 +42,7 @@ def job_error(project: SageMakerProject, task: str, job: Job, lines: Iterable[Lo
 def _culprit(texts: Iterable[str]) -> tuple[str | None, int | None]:
     for text in texts:
         if found := _FAILED_HERE.search(text):
-            return found["host"], int(found["code"])
+            return found["host"], int(found["code"] or 128 + Signals[found["signal"]])
     return None, None
 
 

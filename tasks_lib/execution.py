@@ -167,10 +167,14 @@ class Execution:
         Shipment(self.objects, self.ledger).send(self.resolved, self.source, place.bundle_uri)
         request = to_request(self.spec, replace(place, has_state=self._has_state))
         with self._interest(place.job).declared() as interest:
-            job = self.jobs.create(self.spec.kind, request)
-            if job.fingerprint != self.fingerprint:
-                return None  # somebody else's job has the name: the next look spends the attempt
-            self._keep_lease(job)
+            try:
+                job = self.jobs.create(self.spec.kind, request)
+                if job.fingerprint != self.fingerprint:
+                    return None  # somebody else's job has the name: the next look spends the attempt
+                self._keep_lease(job)
+            except MEANS_STOP:
+                self._stop_untold(place.job, interest)
+                raise
             return self._wait(job, entry.attempt, interest, f"ran: {reason}")
 
     def _attach(self, job: Job, attempt: int) -> JobResult | None:
@@ -281,8 +285,14 @@ class Execution:
             raise job_error(self.project, self.spec.task, ended, attendance.lines)
         return self._completed(ended, attempt, reason, attendance.metrics)
 
+    def _stop_untold(self, name: str, interest: Interest) -> None:
+        """Stop the job of a create whose answer a signal took away, if there is one."""
+        job = self.jobs.describe(self.spec.kind, name)
+        if job and job.fingerprint == self.fingerprint and not job.phase.terminal:
+            self._stop_unless_wanted(job, interest)
+
     def _stop_unless_wanted(self, job: Job, interest: Interest) -> None:
-        others = interest.others()
+        others = interest.leave()
         if others:
             self.run.tell(self.spec.task, f"leaving job {job.name} to the {len(others)} other run(s) that wait for it")
             return
@@ -294,6 +304,8 @@ class Execution:
     def _completed(self, job: Job, attempt: int, reason: str, metrics: MetricReader | None) -> JobResult:
         self._check_inputs_stood_still(job, attempt)
         metrics = metrics or metrics_from_log(self.project, job, self.spec.metrics)
+        left = self.objects.listing(self._output_folder(job.name))
+        state = self._state_listing() if self.spec.state == "task" else None
         record = Record(
             job=job.name,
             arn=job.arn,
@@ -302,14 +314,15 @@ class Execution:
             fingerprint=self.fingerprint,
             attempt=attempt,
             ingredients=self.ingredients,
-            outputs=outputs_of(self.spec, self._place(job.name)),
-            output_listing=self.objects.listing(self._output_folder(job.name)).digest,
-            state_listing=self._state_listing() if self.spec.state == "task" else None,
+            outputs=outputs_of(self.spec, self._place(job.name), left.items.keys(), has_state=state is not None),
+            output_listing=left.digest,
+            state_listing=state,
             metrics=metrics.last,
             metric_history=metrics.history,
             metric_patterns=self.spec.metrics,
             seconds=job.ended - job.created if job.ended else None,
             billable_seconds=job.billable_seconds,
+            forced_in=self.run.flow_run if self._revoked else None,
         )
         self.ledger.complete(record)
         return self._result(record, cached=False, reason=reason)
@@ -351,7 +364,7 @@ class Execution:
             seconds=self._clock() - self._began,
             job_seconds=record.seconds,
             billable_seconds=record.billable_seconds,
-            metrics=record.metrics,
+            metrics={name: record.metrics[name] for name in self.spec.metrics if name in record.metrics},
             metric_history=record.metric_history,
             outputs=record.outputs,
             fingerprint=record.fingerprint,

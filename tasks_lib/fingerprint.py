@@ -72,7 +72,8 @@ def ingredients(
         "network isolation": spec.network_isolation,
         "state": spec.state,
         "inputs": {channel.name: _channel_row(channel) for channel in channels},
-        "overrides": _with_effect(spec.overrides),
+        # As the ledger will give it back: tuples are lists in JSON.
+        "overrides": json.loads(json.dumps(_with_effect(spec.overrides), default=str)),
     }
 
 
@@ -87,7 +88,7 @@ def differences(old: Ingredients, new: Ingredients) -> list[str]:
     found = []
     for part in ("inputs", "code", "hyperparameters", "environment"):
         found += _mapping_difference(part, old.get(part) or {}, new.get(part) or {})
-    for part in sorted(new.keys() - {"inputs", "code", "hyperparameters", "environment"}):
+    for part in sorted((old.keys() | new.keys()) - {"inputs", "code", "hyperparameters", "environment"}):
         if old.get(part) != new.get(part):
             found.append(_plain_difference(part, old.get(part), new.get(part)))
     return found

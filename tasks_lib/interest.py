@@ -36,7 +36,11 @@ class Interest:
         finally:
             self._objects.delete(self._mine)
 
-    def others(self) -> list[str]:
-        """Return who else waits."""
-        own = self._mine.key.removeprefix(self._all.key)
-        return [name for name, _ in self._objects.listing(self._all) if name != own]
+    def leave(self) -> list[str]:
+        """Wait no more; return who still does.
+
+        In this order: of two that leave together, the one who looks last sees nobody. The other way round each would
+        see the other, and both would leave the job to nobody.
+        """
+        self._objects.delete(self._mine)
+        return [name for name, _ in self._objects.listing(self._all)]

@@ -8,7 +8,6 @@ than one code for "already there".
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -17,7 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from blocks import SageMakerProject
 from tasks_lib.aws_errors import code_of, is_authorisation, translated, translating, words_of
-from tasks_lib.naming import is_job_of
+from tasks_lib.naming import is_job_of, job_stem
 from tasks_lib.request_check import check_request
 from tasks_lib.status import JobKind, Phase, phase_of
 
@@ -131,41 +130,45 @@ class Jobs:
                 if code_of(error) != "ValidationException" and not _is_unknown(error):
                     raise
 
-    def pages(self, kind: JobKind, created_after: float) -> Iterator[dict[str, str]]:
-        """Yield pages of job statuses by name, newest first, of the jobs created after a moment."""
-        arguments: dict[str, Any] = {
-            "CreationTimeAfter": datetime.fromtimestamp(created_after).astimezone(),
-            "SortBy": "CreationTime",
-            "SortOrder": "Descending",
-            "MaxResults": _PAGE,
-        }
-        while True:
-            with translating(f"list {kind} jobs"):
-                answer = self._call("list", kind)(**arguments)
-            rows = answer[f"{_WORD[kind]}JobSummaries"]
-            yield {row[f"{_WORD[kind]}JobName"]: row[f"{_WORD[kind]}JobStatus"] for row in rows}
-            if not answer.get("NextToken"):
-                return
-            arguments["NextToken"] = answer["NextToken"]
+    def page(self, kind: JobKind, token: str = "", **filters: Any) -> tuple[dict[str, str], str]:
+        """Return a page of job statuses by name, newest first, and the token of the next page, empty at the end.
+
+        Args:
+            kind: Kind of job.
+            token: Of the page; the first has none.
+            **filters: AWS's own, such as `NameContains` and `CreationTimeAfter`.
+        """
+        more = {"NextToken": token} if token else {}
+        with translating(f"list {kind} jobs"):
+            answer = self._call("list", kind)(
+                SortBy="CreationTime", SortOrder="Descending", MaxResults=_PAGE, **filters, **more
+            )
+        rows = answer[f"{_WORD[kind]}JobSummaries"]
+        statuses = {row[f"{_WORD[kind]}JobName"]: row[f"{_WORD[kind]}JobStatus"] for row in rows}
+        return statuses, answer.get("NextToken", "")
 
     def newest_of(self, task: str, project: str) -> Job | None:
         """Return the newest job of a task, for telling what became of it."""
-        candidates: list[Job] = []
-        for kind in _WORD:
-            with translating(f"list {kind} jobs"):
-                answer = self._call("list", kind)(SortBy="CreationTime", SortOrder="Descending", MaxResults=_PAGE)
-            names = [row[f"{_WORD[kind]}JobName"] for row in answer[f"{_WORD[kind]}JobSummaries"]]
-            candidates += self._first_of(kind, [name for name in names if is_job_of(name, task)], task, project)
-        return max(candidates, key=lambda job: job.created, default=None)
+        found = [self._newest_of_kind(kind, task, project) for kind in _WORD]
+        return max((job for job in found if job), key=lambda job: job.created, default=None)
 
-    def _first_of(self, kind: JobKind, names: list[str], task: str, project: str) -> Iterator[Job]:
-        for name in names:
-            with translating(f"describe the {kind} job {name}"):
-                answer = self._call("describe", kind)(**{f"{_WORD[kind]}JobName": name})
-            variables = answer.get("Environment", {})
-            if (variables.get("SSM_TASK"), variables.get("SSM_PROJECT")) == (task, project):
-                yield _job(kind, answer)
-                return
+    def _newest_of_kind(self, kind: JobKind, task: str, project: str) -> Job | None:
+        """Ask about the jobs with the task's stem, newest first, until one says that it is the task's."""
+        token, first = "", True
+        while token or first:
+            names, token = self.page(kind, token, NameContains=job_stem(task))
+            first = False
+            for name in names:
+                if is_job_of(name, task) and (job := self._describe_own(kind, name, task, project)):
+                    return job
+        return None
+
+    def _describe_own(self, kind: JobKind, name: str, task: str, project: str) -> Job | None:
+        with translating(f"describe the {kind} job {name}"):
+            answer = self._call("describe", kind)(**{f"{_WORD[kind]}JobName": name})
+        variables = answer.get("Environment", {})
+        own = (variables.get("SSM_TASK"), variables.get("SSM_PROJECT")) == (task, project)
+        return _job(kind, answer) if own else None
 
     def _call(self, verb: str, kind: JobKind) -> Any:
         plural = "s" if verb == "list" else ""

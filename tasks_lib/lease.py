@@ -11,8 +11,11 @@ import datetime as dt
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from pydantic import TypeAdapter, ValidationError
+
+from tasks_lib.errors import LedgerDamaged
 from tasks_lib.ledger import Ledger
-from tasks_lib.objects import Objects
+from tasks_lib.objects import Document, Objects
 from tasks_lib.status import JobKind
 
 TAKE_OVER_AFTER = dt.timedelta(minutes=15)
@@ -25,6 +28,9 @@ class Holder:
     job: str
     fingerprint: str
     kind: JobKind
+
+
+_HOLDER = TypeAdapter(Holder)
 
 
 def _now() -> dt.datetime:
@@ -55,18 +61,20 @@ class Lease:
 
     def take(self, wanted: Holder) -> Holder:
         """Try to take the lease; return who holds it afterwards."""
-        found = self._objects.read(self._place)
-        if found is not None:
-            holder = _holder(found.value)
-            if holder.job == wanted.job or not self._is_free(holder, found.modified):
-                return holder
-        written = self._objects.write(self._place, vars(wanted), etag=found.etag if found else None)
-        return wanted if written else self.holder() or wanted
+        while True:
+            found = self._objects.read(self._place)
+            if found is not None:
+                holder = self._read(found)
+                if holder.job == wanted.job or not self._is_free(holder, found.modified):
+                    return holder
+            if self._objects.write(self._place, vars(wanted), etag=found.etag if found else None):
+                return wanted
+            # Somebody else was faster: look again who holds it now.
 
     def holder(self) -> Holder | None:
         """Return who holds the lease."""
         found = self._objects.read(self._place)
-        return _holder(found.value) if found else None
+        return self._read(found) if found else None
 
     def _is_free(self, holder: Holder, modified: dt.datetime) -> bool:
         over = self._is_over(holder)
@@ -74,7 +82,11 @@ class Lease:
             return self._now() - modified > TAKE_OVER_AFTER
         return over
 
-
-def _holder(value: dict[str, str]) -> Holder:
-    kind: JobKind = "processing" if value.get("kind") == "processing" else "training"
-    return Holder(value.get("job", ""), value.get("fingerprint", ""), kind)
+    def _read(self, found: Document) -> Holder:
+        try:
+            return _HOLDER.validate_python(found.value)
+        except ValidationError as error:
+            raise LedgerDamaged(
+                f"The lease {self._place.uri} names no job.",
+                fix="see that no job of this task is running, and delete it.",
+            ) from error

@@ -48,6 +48,7 @@ class Record(_Model):
         metric_patterns: The expressions that these were read with.
         seconds: From creation to end.
         billable_seconds: As SageMaker counts them, where it does.
+        forced_in: The flow run that had asked for it in any case; none where nobody had.
     """
 
     job: str
@@ -65,6 +66,7 @@ class Record(_Model):
     metric_patterns: dict[str, str] = {}
     seconds: float | None = None
     billable_seconds: float | None = None
+    forced_in: str | None = None
 
 
 class Spent(_Model):
@@ -95,9 +97,11 @@ class Entry(_Model):
 
     def forced_by(self, flow_run: str | None) -> bool:
         """Whether a flow run has already had its forced attempt: its retry must not make another."""
-        return flow_run is not None and any(
-            spent.flow_run == flow_run and spent.because in ("forced", "clean_state") for spent in self.spent
-        )
+        if flow_run is None:
+            return False
+        forced = [spent.flow_run for spent in self.spent if spent.because in ("forced", "clean_state")]
+        # A forced run of work that was never done spends nothing: then its own record tells of it.
+        return flow_run in [*forced, self.record and self.record.forced_in]
 
 
 class Ledger:
@@ -162,8 +166,12 @@ class Ledger:
 
     def manifest(self, digest: str) -> Manifest | None:
         """Return a listing that was kept, where it was."""
-        found = self._objects.read(self.place(f"manifests/{digest}.json"))
-        return Manifest.from_json(found.value["items"]) if found else None
+        place = self.place(f"manifests/{digest}.json")
+        found = self._objects.read(place)
+        try:
+            return Manifest.from_json(found.value["items"]) if found else None
+        except (KeyError, TypeError, ValueError) as error:
+            raise _damaged(place, "is no listing") from error
 
     def _point_to(self, record: Record) -> None:
         """Make `latest.json` name this record unless it names a younger one."""
@@ -198,10 +206,14 @@ def _validated(model: Any, value: dict[str, Any], place: Location) -> Any:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise LedgerDamaged(
-            f"The record {place.uri} is no {model.__name__}: {error.error_count()} field(s) are wrong.",
-            fix="delete it: it is built again from SageMaker and the job's outputs by the next run.",
-        ) from error
+        raise _damaged(place, f"is no {model.__name__}: {error.error_count()} field(s) are wrong") from error
+
+
+def _damaged(place: Location, why: str) -> LedgerDamaged:
+    return LedgerDamaged(
+        f"The record {place.uri} {why}.",
+        fix="delete it: it is built again from SageMaker and the job's outputs by the next run.",
+    )
 
 
 def _conflict(place: Location) -> LedgerConflict:

@@ -19,8 +19,16 @@ _TASK_NAME_LIMIT = 128
 _CHANNEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._\-]{0,63}")
 _HASH_DIGITS = 16  # 64 bits: two of a billion jobs meet with a chance of 3 in 100
 
-RESERVED_CHANNEL = "ssm_source"
+_LONGEST_ATTEMPT = 6  # digits
+
+SOURCE_CHANNEL = "ssm_source"
 """The channel by which the code travels."""
+
+STATE_CHANNEL = "ssm_state"
+"""The input by which the earlier state travels into a processing job."""
+
+
+_OWN_CHANNELS = (SOURCE_CHANNEL, STATE_CHANNEL)
 
 
 def check_task_name(name: str) -> str:
@@ -42,12 +50,12 @@ def check_channel_name(name: str) -> str:
     """Return the name of an input channel (`ChannelName` in botocore's model).
 
     Raises:
-        InvalidName: SageMaker would refuse it, or it is the one that carries the code.
+        InvalidName: SageMaker would refuse it, or it is one of our own.
     """
-    if not isinstance(name, str) or not _CHANNEL_NAME.fullmatch(name) or name == RESERVED_CHANNEL:
+    if not isinstance(name, str) or not _CHANNEL_NAME.fullmatch(name) or name in _OWN_CHANNELS:
         raise InvalidName(
             f"The input name {name!r} cannot be a SageMaker channel.",
-            fix=f"use letters, digits, '.', '_' and '-', at most 64 characters, and not {RESERVED_CHANNEL!r}.",
+            fix=f"use letters, digits, '.', '_' and '-', at most 64 characters, and not {' or '.join(_OWN_CHANNELS)}.",
         )
     return name
 
@@ -69,6 +77,11 @@ def job_name(task: str, task_uri: str, fingerprint: str, attempt: int) -> str:
     key = hashlib.sha256(f"{task_uri}\n{fingerprint}".encode()).hexdigest()[:_HASH_DIGITS]
     tail = f"-{key}-{attempt}"
     return f"{_stem(task, tail)}{tail}"
+
+
+def job_stem(task: str) -> str:
+    """Return the longest stem that every job of a task has, however high its attempt may count."""
+    return slug(task)[: JOB_NAME_LIMIT - _HASH_DIGITS - _LONGEST_ATTEMPT - 2].strip("-")
 
 
 def is_job_of(name: str, task: str) -> bool:

@@ -55,7 +55,8 @@ class Objects:
     """Objects of one account, with the project's encryption and the owner that its bucket must have."""
 
     def __init__(self, project: SageMakerProject) -> None:
-        self._s3 = project.client("s3")
+        with translating(f"reach the bucket {project.bucket}"):
+            self._s3 = project.client("s3")
         self._own_bucket = project.bucket
         self._owner = project.expected_bucket_owner
         self._encryption = (
@@ -63,8 +64,10 @@ class Objects:
         )
 
     def _at(self, place: Location) -> dict[str, str]:
-        owner = {"ExpectedBucketOwner": self._owner} if self._owner and place.bucket == self._own_bucket else {}
-        return {"Bucket": place.bucket, "Key": place.key, **owner}
+        return {"Bucket": place.bucket, "Key": place.key, **self._owner_of(place)}
+
+    def _owner_of(self, place: Location) -> dict[str, str]:
+        return {"ExpectedBucketOwner": self._owner} if self._owner and place.bucket == self._own_bucket else {}
 
     def read(self, place: Location) -> Document | None:
         """Return a JSON document, or `None` where there is none.
@@ -117,25 +120,32 @@ class Objects:
 
     def upload(self, path: Path, place: Location) -> None:
         """Send a file, in parts where it is large."""
-        extra = {key: value for key, value in self._at(place).items() if key == "ExpectedBucketOwner"}
+        extra = {**self._owner_of(place), **self._encryption}
         with translating(f"upload {path} to {place.uri}"):
-            self._s3.upload_file(str(path), place.bucket, place.key, ExtraArgs={**extra, **self._encryption})
+            self._s3.upload_file(str(path), place.bucket, place.key, ExtraArgs=extra)
 
     def download(self, place: Location, path: Path) -> None:
         """Fetch an object into a file."""
         with translating(f"download {place.uri}"):
-            self._s3.download_file(place.bucket, place.key, str(path))
+            self._s3.download_file(place.bucket, place.key, str(path), ExtraArgs=self._owner_of(place))
 
     def open(self, place: Location) -> Any:
         """Return an object's body as a stream to read."""
         with translating(f"read {place.uri}"):
             return self._s3.get_object(**self._at(place))["Body"]
 
-    def copy(self, source: Location, target: Location) -> None:
-        """Copy an object on the server's side, in parts where it is large."""
+    def copy(self, source: Location, target: Location) -> bool:
+        """Copy an object on the server's side, in parts where it is large; tell whether it was there."""
         origin = {"Bucket": source.bucket, "Key": source.key}
+        extra = {**self._owner_of(target), **self._encryption}
         with translating(f"copy {source.uri} to {target.uri}"):
-            self._s3.copy(origin, target.bucket, target.key, ExtraArgs=dict(self._encryption))
+            try:
+                self._s3.copy(origin, target.bucket, target.key, ExtraArgs=extra)
+            except ClientError as error:
+                if is_missing(error):
+                    return False
+                raise
+        return True
 
     def delete(self, place: Location) -> None:
         """Delete an object; that it is not there is no error."""
@@ -149,7 +159,9 @@ class Objects:
         for start in range(0, len(keys), _DELETE_BATCH):
             batch = [{"Key": key} for key in keys[start : start + _DELETE_BATCH]]
             with translating(f"empty {prefix.uri}"):
-                self._s3.delete_objects(Bucket=prefix.bucket, Delete={"Objects": batch, "Quiet": True})
+                self._s3.delete_objects(
+                    Bucket=prefix.bucket, Delete={"Objects": batch, "Quiet": True}, **self._owner_of(prefix)
+                )
         return len(keys)
 
     def listing(self, prefix: Location) -> Manifest:
@@ -158,8 +170,8 @@ class Objects:
         return Manifest({row["Key"][start:]: Item(row["Size"], row["ETag"].strip('"')) for row in self._rows(prefix)})
 
     def _rows(self, prefix: Location) -> Iterator[dict[str, Any]]:
-        owner = {"ExpectedBucketOwner": self._owner} if self._owner and prefix.bucket == self._own_bucket else {}
-        pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=prefix.bucket, Prefix=prefix.key, **owner)
+        request = {"Bucket": prefix.bucket, "Prefix": prefix.key, **self._owner_of(prefix)}
+        pages = self._s3.get_paginator("list_objects_v2").paginate(**request)
         with translating(f"list {prefix.uri}"):
             for page in pages:
                 yield from page.get("Contents", ())

@@ -41,5 +41,6 @@ def _with_count(change: str, before: Ingredients, ledger: Ledger, channels: tupl
             digest = before.get("inputs", {}).get(channel.name, {}).get("digest")
             earlier = ledger.manifest(digest) if digest else None
             if earlier is not None:
-                return f"{change} ({len(channel.manifest.changed(earlier))} of {len(channel.manifest)} objects)"
+                objects = channel.manifest.items.keys() | earlier.items.keys()
+                return f"{change} ({len(channel.manifest.changed(earlier))} of {len(objects)} objects)"
     return change

@@ -134,10 +134,18 @@ class JobResult(BaseModel):
 
     _home: SageMakerProject | None = PrivateAttr(default=None)
 
+    def __getstate__(self) -> dict[Any, Any]:
+        """Leave the project behind: its clients cannot be pickled, and its credentials must not be."""
+        return {**super().__getstate__(), "__pydantic_private__": {"_home": None}}
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> JobResult:
+        """Return the result itself: it does not change."""
+        return self
+
     def bound(self, project: SageMakerProject) -> JobResult:
         """Return this result with the project by which its outputs are reached.
 
-        Needed only for a result that was read back from JSON; a task's own is bound.
+        Needed only for a result that was read back from JSON or a pickle; a task's own is bound.
         """
         self._home = project
         return self

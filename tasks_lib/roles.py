@@ -6,6 +6,7 @@ full-access policy, never `s3:*`.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Any
 
@@ -18,6 +19,29 @@ from tasks_lib.naming import slug
 _NAME_LIMIT = 64  # RoleName in the IAM API reference
 POLICY_NAME = "prefect-sagemaker"
 
+_NETWORK = (
+    "ec2:CreateNetworkInterface",
+    "ec2:CreateNetworkInterfacePermission",
+    "ec2:DeleteNetworkInterface",
+    "ec2:DeleteNetworkInterfacePermission",
+    "ec2:DescribeNetworkInterfaces",
+    "ec2:DescribeVpcs",
+    "ec2:DescribeDhcpOptions",
+    "ec2:DescribeSubnets",
+    "ec2:DescribeSecurityGroups",
+)
+"""SageMaker makes network interfaces in the role's name (AWS: "Give SageMaker Training Jobs Access to Resources in Your
+Amazon VPC"); EC2 has no narrower resource for them."""
+
+_ENCRYPTION = (
+    "kms:Encrypt",
+    "kms:Decrypt",
+    "kms:ReEncrypt*",
+    "kms:GenerateDataKey*",
+    "kms:DescribeKey",
+    "kms:CreateGrant",
+)
+
 
 def role_arn(project: SageMakerProject) -> str:
     """Return the ARN of the role that the project's jobs assume, making the role where none is named.
@@ -28,7 +52,7 @@ def role_arn(project: SageMakerProject) -> str:
     if project.role and project.role.startswith("arn:"):
         return project.role
     iam = project.client("iam")
-    name = project.role or f"prefect-sagemaker-{slug(project.project)}"[:_NAME_LIMIT]
+    name = project.role or _own_name(project)
     with translating(f"find the role {name}"):
         try:
             return str(iam.get_role(RoleName=name)["Role"]["Arn"])
@@ -38,19 +62,38 @@ def role_arn(project: SageMakerProject) -> str:
     return _made(iam, name, project)
 
 
+def _own_name(project: SageMakerProject) -> str:
+    """Return the name of the project's own role; its rights end at one folder, so the folder is part of the name."""
+    tail = f"-{hashlib.sha256(project.uri.encode()).hexdigest()[:8]}"
+    return f"prefect-sagemaker-{slug(project.project)}"[: _NAME_LIMIT - len(tail)] + tail
+
+
 def _made(iam: Any, name: str, project: SageMakerProject) -> str:
     boundary = {"PermissionsBoundary": project.permissions_boundary} if project.permissions_boundary else {}
     with translating(f"make the role {name}"):
-        answer = iam.create_role(
-            RoleName=name,
-            AssumeRolePolicyDocument=json.dumps(trust_policy()),
-            Description=f"Jobs of the prefect-sagemaker project {project.project}",
-            **boundary,
-        )
-        policy = json.dumps(job_policy(project))
-        iam.put_role_policy(RoleName=name, PolicyName=POLICY_NAME, PolicyDocument=policy)
-        iam.get_waiter("role_exists").wait(RoleName=name)
+        try:
+            answer = iam.create_role(
+                RoleName=name,
+                AssumeRolePolicyDocument=json.dumps(trust_policy()),
+                Description=f"Jobs of the prefect-sagemaker project {project.project}",
+                **boundary,
+            )
+        except ClientError as error:
+            if code_of(error) != "EntityAlreadyExists":
+                raise
+            return str(iam.get_role(RoleName=name)["Role"]["Arn"])  # somebody else was faster
+        _give_rights(iam, name, project)
     return str(answer["Role"]["Arn"])
+
+
+def _give_rights(iam: Any, name: str, project: SageMakerProject) -> None:
+    """Give a new role its policy; a role that cannot have it is taken away, for the next call would trust it."""
+    try:
+        iam.put_role_policy(RoleName=name, PolicyName=POLICY_NAME, PolicyDocument=json.dumps(job_policy(project)))
+    except BaseException:
+        iam.delete_role(RoleName=name)
+        raise
+    iam.get_waiter("role_exists").wait(RoleName=name)
 
 
 def trust_policy() -> dict[str, Any]:
@@ -84,9 +127,11 @@ def job_policy(project: SageMakerProject) -> dict[str, Any]:
             ["*"],
         ),
     ]
+    if project.subnets:
+        statements.append(_allow(list(_NETWORK), ["*"]))
     keys = [key for key in (project.volume_kms_key, project.output_kms_key) if key and key.startswith("arn:")]
     if keys:
-        statements.append(_allow(["kms:Encrypt", "kms:Decrypt", "kms:GenerateDataKey*", "kms:DescribeKey"], keys))
+        statements.append(_allow(list(_ENCRYPTION), keys))
     return _policy(statements)
 
 

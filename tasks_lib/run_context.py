@@ -19,6 +19,7 @@ from typing import Any
 from prefect.context import FlowRunContext, TaskRunContext
 from prefect.exceptions import MissingContextError, TerminationSignal
 from prefect.logging import get_logger, get_run_logger
+from prefect.settings import get_current_settings
 
 MEANS_STOP = (KeyboardInterrupt, TerminationSignal, asyncio.CancelledError, TimeoutError)
 """Exceptions by which somebody ends a run on purpose: the job is stopped. Any other leaves it, to be attached to."""
@@ -92,10 +93,15 @@ def current_run() -> RunContext:
     return RunContext(
         flow_run=str(task.task_run.flow_run_id) if task.task_run.flow_run_id else None,
         task_run=str(task.task_run.id),
-        refresh=bool(task.task.refresh_cache),
+        refresh=_refresh(task.task.refresh_cache),
         logger=_logger(),
         cancelled=_cancellation(flow, task.task_run.id),
     )
+
+
+def _refresh(option: bool | None) -> bool:
+    """Return what `refresh_cache` means; unset, `PREFECT_TASKS_REFRESH_CACHE` counts, as it does for Prefect itself."""
+    return get_current_settings().tasks.refresh_cache if option is None else option
 
 
 def _logger() -> Logger:

@@ -8,22 +8,23 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from tasks_lib.channels import Distribution
 from tasks_lib.errors import InvalidHyperparameter, InvalidTask
 from tasks_lib.manifest import Manifest
-from tasks_lib.naming import RESERVED_CHANNEL
+from tasks_lib.naming import SOURCE_CHANNEL, STATE_CHANNEL
 from tasks_lib.status import JobKind
 
 StateMode = Literal["task", "none"]
 
 STATE_PATH = "/state"
 PROCESSING = "/opt/ml/processing"
+_FIXED = ("OutputDataConfig.S3OutputPath", *(f"Environment.SSM_{name}" for name in ("FINGERPRINT", "PROJECT", "TASK")))
 _STARTER = 'exec sh "$LOCAL_SAGEMAKER_ROOT{channel}/start.sh" "$@"'
 
 
@@ -70,7 +71,7 @@ class JobSpec(BaseModel):
     environment: dict[str, str] = {}
     metrics: dict[str, str] = {}
     instance_type: str
-    instance_count: int
+    instance_count: int = Field(ge=1)
     volume_size_gb: int
     max_runtime_seconds: int
     spot: bool = False
@@ -147,13 +148,20 @@ def to_request(spec: JobSpec, place: JobPlace) -> dict[str, Any]:
     return deep_merge(_without_nothing(build(spec, place)), spec.overrides)
 
 
-def outputs_of(spec: JobSpec, place: JobPlace) -> dict[str, str]:
-    """Return the URI of each output by name, as the job will leave them."""
+def outputs_of(spec: JobSpec, place: JobPlace, left: Collection[str], *, has_state: bool) -> dict[str, str]:
+    """Return the URI of each output by name, of those that there are.
+
+    Args:
+        spec: The job.
+        place: Where it ran.
+        left: Names of what it left in its output folder; SageMaker makes no tarball of an empty directory.
+        has_state: Whether there is anything in the task's state.
+    """
     folder = f"{place.task_uri}{place.job}/output/"
-    outputs = {"output": folder}
+    outputs = {"output": folder} if left else {}
     if spec.kind == "training":
-        outputs = {"model": f"{folder}model.tar.gz", "output": f"{folder}output.tar.gz"}
-    if spec.state == "task":
+        outputs = {name: f"{folder}{name}.tar.gz" for name in ("model", "output") if f"{name}.tar.gz" in left}
+    if has_state:
         outputs["state"] = f"{place.task_uri}state/"
     if place.bundle_uri:
         outputs["source"] = f"{place.bundle_uri}source.tar.gz"
@@ -166,9 +174,12 @@ def encode_hyperparameters(values: Mapping[str, Any]) -> dict[str, str]:
     Text goes as it is unless it would be read as JSON, so that `"1"` and `1` stay different.
 
     Raises:
-        InvalidHyperparameter: A value is no JSON, or no finite number.
+        InvalidHyperparameter: A value is no JSON, or no finite number; or a name is empty or no text.
     """
-    return {str(name): _encode(name, value) for name, value in values.items()}
+    for name in values:
+        if not isinstance(name, str) or not name:
+            raise InvalidHyperparameter(f"A hyperparameter is named {name!r}.", fix="name it by a text.")
+    return {name: _encode(name, value) for name, value in values.items()}
 
 
 def _encode(name: str, value: Any) -> str:
@@ -208,13 +219,13 @@ def check_overrides(kind: JobKind, overrides: Mapping[str, Any]) -> None:
     """Refuse overrides that would break what makes a job findable again.
 
     Raises:
-        InvalidTask: The name or the place of the outputs is overridden.
+        InvalidTask: The name, the place of the outputs, or the variables that say which work it is, are overridden.
     """
     name = "TrainingJobName" if kind == "training" else "ProcessingJobName"
-    taken = [key for key in (name, "OutputDataConfig.S3OutputPath") if _has_path(overrides, key.split("."))]
+    taken = [key for key in (name, *_FIXED) if _has_path(overrides, key.split("."))]
     if taken:
         raise InvalidTask(
-            f"overrides cannot set {' and '.join(taken)}: job name and output path say which work this is.",
+            f"overrides cannot set {' and '.join(taken)}: it says which work this is.",
             fix="leave it out; the task's name gives the stem and the folder.",
         )
 
@@ -226,7 +237,7 @@ def _has_path(values: Any, path: list[str]) -> bool:
 
 
 def _training_request(spec: JobSpec, place: JobPlace) -> dict[str, Any]:
-    code = f"/opt/ml/input/data/{RESERVED_CHANNEL}"
+    code = f"/opt/ml/input/data/{SOURCE_CHANNEL}"
     wait = max(spec.max_wait_seconds or 0, spec.max_runtime_seconds) if spec.spot else None
     return {
         "TrainingJobName": place.job,
@@ -258,7 +269,7 @@ def _processing_request(spec: JobSpec, place: JobPlace) -> dict[str, Any]:
         "ProcessingJobName": place.job,
         "AppSpecification": {
             "ImageUri": spec.image,
-            **_launch(spec, place, f"{PROCESSING}/input/{RESERVED_CHANNEL}"),
+            **_launch(spec, place, f"{PROCESSING}/input/{SOURCE_CHANNEL}"),
         },
         "RoleArn": place.role,
         "ProcessingInputs": [*_processing_inputs(spec, place)],
@@ -292,7 +303,7 @@ def _sources(place: JobPlace) -> Iterable[tuple[str, str, Distribution]]:
     for channel in place.channels:
         yield channel.name, channel.uri, channel.distribution
     if place.bundle_uri:
-        yield RESERVED_CHANNEL, place.bundle_uri, "FullyReplicated"
+        yield SOURCE_CHANNEL, place.bundle_uri, "FullyReplicated"
 
 
 def _training_channel(name: str, uri: str, distribution: Distribution) -> dict[str, Any]:
@@ -302,10 +313,10 @@ def _training_channel(name: str, uri: str, distribution: Distribution) -> dict[s
 
 def _processing_inputs(spec: JobSpec, place: JobPlace) -> Iterable[dict[str, Any]]:
     for name, uri, distribution in _sources(place):
-        folder = f"{PROCESSING}/input/" if name == RESERVED_CHANNEL else f"{PROCESSING}/input/data/"
+        folder = f"{PROCESSING}/input/" if name == SOURCE_CHANNEL else f"{PROCESSING}/input/data/"
         yield _processing_input(name, uri, folder + name, distribution)
     if spec.state == "task" and place.has_state:
-        yield _processing_input("ssm_state", f"{place.task_uri}state/", f"{PROCESSING}/state_prev", "FullyReplicated")
+        yield _processing_input(STATE_CHANNEL, f"{place.task_uri}state/", f"{PROCESSING}/state_prev", "FullyReplicated")
 
 
 def _processing_input(name: str, uri: str, path: str, distribution: Distribution) -> dict[str, Any]:

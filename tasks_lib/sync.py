@@ -6,11 +6,13 @@ sent twice, nothing stale is left, and a later run cannot change what a waiting 
 
 from __future__ import annotations
 
-import os
+import gzip
 import stat
 import tarfile
-from collections.abc import Callable, Mapping
+import zlib
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from tasks_lib.bundle import hash_file
@@ -25,7 +27,7 @@ def local_files(path: Path) -> dict[str, Path]:
     """Return the files of a directory by their relative names, or a single file by its own.
 
     Raises:
-        MissingPath: There is nothing at the path, or no file in the directory.
+        MissingPath: There is nothing at the path, no file in the directory, or something that cannot be read.
     """
     if path.is_file():
         return {path.name: path}
@@ -34,16 +36,27 @@ def local_files(path: Path) -> dict[str, Path]:
             f"The input path {path.absolute()} does not exist.",
             fix=f"give a file or a directory; relative paths start at {Path.cwd()}.",
         )
-    files = {
-        (Path(folder) / name).relative_to(path).as_posix(): Path(folder) / name
-        for folder, _, names in os.walk(path, followlinks=True)
-        for name in names
-    }
+    files = {file.relative_to(path).as_posix(): file for file in _files_below(path)}
     if not files:
         raise MissingPath(
             f"The input directory {path.absolute()} holds no file.", fix="SageMaker refuses an empty input."
         )
     return files
+
+
+def _files_below(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
+    """Yield the files below a directory; links are followed, but never round in a circle."""
+    here = above | {folder.resolve()}
+    for path in sorted(folder.iterdir()):
+        if path.is_file():
+            yield path
+        elif not path.is_dir():
+            raise MissingPath(
+                f"The input {path.absolute()} is neither a file nor a directory, or a link that leads nowhere.",
+                fix="remove it, or give a directory without it.",
+            )
+        elif path.resolve() not in here:
+            yield from _files_below(path, here)
 
 
 def manifest_of(files: Mapping[str, Path]) -> Manifest:
@@ -81,17 +94,18 @@ def upload(
     wanted = manifest_of(missing)
     _check_unchanged(wanted, manifest, files)
     known = {item.digest: name for name, item in earlier[1]} if earlier else {}
-    copied = {name: known[item.digest] for name, item in wanted if item.digest in known}
 
-    def bring(name: str) -> None:
+    def bring(name: str) -> int:
+        """Bring one file; return how many were sent."""
         place = Location(target.bucket, target.key + name)
-        if name in copied and earlier:
-            objects.copy(Location(earlier[0].bucket, earlier[0].key + copied[name]), place)
-        else:
-            objects.upload(missing[name], place)
+        before = known.get(wanted.items[name].digest)
+        if earlier and before and objects.copy(Location(earlier[0].bucket, earlier[0].key + before), place):
+            return 0
+        objects.upload(missing[name], place)
+        return 1
 
-    _for_each(bring, list(missing))
-    return len(missing) - len(copied)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return sum(pool.map(bring, missing))
 
 
 def _check_unchanged(now: Manifest, then: Manifest, files: Mapping[str, Path]) -> None:
@@ -121,8 +135,10 @@ def download(objects: Objects, source: Location, target: Path) -> list[Path]:
         keys[key].parent.mkdir(parents=True, exist_ok=True)
         objects.download(Location(source.bucket, key), keys[key])
 
-    _for_each(fetch, [key for key in keys if not key.endswith("/")])
-    return sorted(path for key, path in keys.items() if not key.endswith("/"))
+    wanted = [key for key in keys if not key.endswith("/")]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        list(pool.map(fetch, wanted))  # draws out what a thread raised
+    return sorted(keys[key] for key in wanted)
 
 
 def extract(archive: Path, target: Path) -> list[Path]:
@@ -131,26 +147,48 @@ def extract(archive: Path, target: Path) -> list[Path]:
     All members are looked at before the first is written.
 
     Raises:
-        UnsafeArchive: A member is absolute, climbs out, or is no plain file or directory.
+        UnsafeArchive: It is no sound tarball, or a member is absolute, climbs out, is no plain file or directory, is
+            both, or lies behind a link of the target's.
     """
-    with tarfile.open(archive) as tar:
+    with _opened(archive) as tar:
         members = tar.getmembers()
+        files = {PurePosixPath(member.name) for member in members if member.isfile()}
         for member in members:
-            _check_member(archive, member)
+            if why := _objection(member, files, target):
+                raise _unsafe(archive, f"holds {member.name!r}, which {why}")
         target.mkdir(parents=True, exist_ok=True)
         for member in members:
             _write_member(tar, member, target)
-    return sorted(target / member.name for member in members if member.isfile())
+    return sorted({target / member.name for member in members if member.isfile()})
 
 
-def _check_member(archive: Path, member: tarfile.TarInfo) -> None:
+@contextmanager
+def _opened(archive: Path) -> Iterator[tarfile.TarFile]:
+    try:
+        with tarfile.open(archive) as tar:
+            yield tar
+    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise _unsafe(archive, f"is no sound tarball ({error})") from error
+
+
+def _objection(member: tarfile.TarInfo, files: set[PurePosixPath], target: Path) -> str | None:
     path = PurePosixPath(member.name)
-    if path.is_absolute() or ".." in path.parts or not (member.isfile() or member.isdir()):
-        kind = "leads outside" if path.is_absolute() or ".." in path.parts else "is no plain file"
-        raise UnsafeArchive(
-            f"{archive.name} holds {member.name!r}, which {kind}; nothing was unpacked.",
-            fix="download it without extracting, and look at it with `tar tvf`.",
-        )
+    if path.is_absolute() or ".." in path.parts:
+        return "leads outside"
+    if not (member.isfile() or member.isdir()):
+        return "is no plain file"
+    if files.intersection(path.parents) or (path in files and (member.isdir() or not path.parts)):
+        return "is a file and a directory"
+    if not (target / path.parent).resolve().is_relative_to(target.resolve()):
+        return f"lies behind a link in {target.absolute()}"
+    return None
+
+
+def _unsafe(archive: Path, why: str) -> UnsafeArchive:
+    return UnsafeArchive(
+        f"{archive.name} {why}; nothing was unpacked.",
+        fix="download it without extracting, and look at it with `tar tvf`.",
+    )
 
 
 def _write_member(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
@@ -176,9 +214,3 @@ def _inside(target: Path, name: str) -> Path:
             fix="fetch it by its key with an S3 client.",
         )
     return target / name
-
-
-def _for_each(work: Callable[[str], None], names: list[str]) -> None:
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for _ in pool.map(work, names):
-            pass

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from prefect import Task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed
+from pydantic import ValidationError
 
 from blocks import SageMakerProject
 from tasks_lib.bundle import Source
@@ -21,10 +23,11 @@ from tasks_lib.channels import as_channels
 from tasks_lib.completion import Rerun
 from tasks_lib.errors import InvalidTask
 from tasks_lib.execution import Execution, OnBusy, Wish
+from tasks_lib.metrics import MetricReader
 from tasks_lib.naming import check_task_name
 from tasks_lib.results import JobResult
 from tasks_lib.run_context import RunCancelled, current_run
-from tasks_lib.spec import JobSpec, StateMode, check_overrides, encode_hyperparameters
+from tasks_lib.spec import JobSpec, StateMode, check_overrides, deep_merge, encode_hyperparameters
 from tasks_lib.status import JobKind
 
 _OF_BLOCK = {"image", "instance_type", "instance_count", "volume_size_gb", "max_runtime_minutes", "spot"}
@@ -181,9 +184,9 @@ class SageMakerTasks:
         inputs = as_channels(call["inputs"])
         spec = self._spec(kind, call, entry_point)
         wish = Wish(
-            rerun=self._chosen("rerun", call, "when_changed"),
+            rerun=_one_of(Rerun, "rerun", self._chosen("rerun", call, "when_changed")),
             clean_state=call["clean_state"],
-            on_busy=self._chosen("on_busy", call, "wait"),
+            on_busy=_one_of(OnBusy, "on_busy", self._chosen("on_busy", call, "wait")),
         )
         execution = Execution(self.project, spec, source=source, inputs=inputs, wish=wish, run=current_run())
         try:
@@ -195,26 +198,24 @@ class SageMakerTasks:
     def _spec(self, kind: JobKind, call: dict[str, Any], entry_point: str | None) -> JobSpec:
         overrides = self._merged("overrides", call)
         check_overrides(kind, overrides)
-        minutes = self._chosen("max_runtime_minutes", call)
-        wait = self._chosen("max_wait_minutes", call)
         project = self.project
-        return JobSpec(
+        return _checked_spec(
             kind=kind,
             task=check_task_name(call["name"]),
             image=self._image(call),
             entry_point=entry_point,
-            command=call["command"],
+            command=call["command"] or None,
             arguments=_texts("arguments", call["arguments"]),
             hyperparameters=_checked_hyperparameters(call.get("hyperparameters")),
             environment=_variables(self._merged("environment", call)),
-            metrics=dict(call["metrics"] or {}),
+            metrics=dict(MetricReader(call["metrics"] or {}).patterns),
             instance_type=self._chosen("instance_type", call),
             instance_count=self._chosen("instance_count", call),
             volume_size_gb=self._chosen("volume_size_gb", call),
-            max_runtime_seconds=minutes * 60,
+            max_runtime_seconds=_seconds("max_runtime_minutes", self._chosen("max_runtime_minutes", call)),
             spot=kind == "training" and self._chosen("spot", call),
-            max_wait_seconds=wait * 60 if wait else None,
-            state=self._chosen("state", call, "task"),
+            max_wait_seconds=_seconds("max_wait_minutes", self._chosen("max_wait_minutes", call)),
+            state=_one_of(StateMode, "state", self._chosen("state", call, "task")),
             subnets=tuple(project.subnets),
             security_group_ids=tuple(project.security_group_ids),
             volume_kms_key=project.volume_kms_key,
@@ -234,7 +235,7 @@ class SageMakerTasks:
 
     def _merged(self, name: str, call: dict[str, Any]) -> dict[str, Any]:
         assert name in _MERGED
-        return {**(self._defaults.get(name) or {}), **(call.get(name) or {})}
+        return deep_merge(self._defaults.get(name) or {}, call.get(name) or {})
 
     def _image(self, call: dict[str, Any]) -> str:
         image = self._chosen("image", call)
@@ -247,8 +248,26 @@ class SageMakerTasks:
         return str(image)
 
 
+class _JobTask(Task[..., JobResult]):
+    """A Prefect task whose direct call returns the result also where there was nothing to run.
+
+    `.submit()` and `.map()` read the result out of a state that a body returned; a direct call hands out the state.
+    """
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        answer = super().__call__(*args, **kwargs)
+        if isinstance(answer, State) and not kwargs.get("return_state"):
+            return answer.result(_sync=True)  # type: ignore[call-overload] # an async flow would get a coroutine
+        return answer
+
+    def with_options(self, **options: Any) -> Task[..., JobResult]:
+        changed = super().with_options(**options)
+        changed.__class__ = type(self)  # Prefect makes a plain `Task` of any
+        return changed
+
+
 def _as_task(name: str, body: Callable[..., Any]) -> Task[..., JobResult]:
-    return Task(fn=body, name=name, task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
+    return _JobTask(fn=body, name=name, task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
 
 
 def sagemaker_tasks(project: str | SageMakerProject = "local", **defaults: Any) -> SageMakerTasks:
@@ -285,6 +304,25 @@ def _source(call: dict[str, Any]) -> tuple[Source | None, str | None]:
     return Source.collect(folder, str(entry_point) if entry_point else None, call["dependencies"])
 
 
+def _checked_spec(**values: Any) -> JobSpec:
+    try:
+        return JobSpec(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InvalidTask(
+            f"The task {values['task']!r} has {first['loc'][0]}={first['input']!r}: {first['msg']}.",
+            fix="mend that argument.",
+        ) from error
+
+
+def _seconds(what: str, minutes: Any) -> int | None:
+    if minutes is None:
+        return None
+    if not isinstance(minutes, (int, float)):
+        raise InvalidTask(f"{what} is {minutes!r}, not a number.", fix="give minutes, such as 90.")
+    return round(minutes * 60)
+
+
 def _checked_hyperparameters(values: Mapping[str, Any] | None) -> dict[str, Any]:
     encode_hyperparameters(values or {})
     return dict(values or {})
@@ -297,6 +335,12 @@ def _variables(values: Mapping[str, Any]) -> dict[str, str]:
             f"The environment variable {wrong[0]!r} is a {type(values[wrong[0]]).__name__}.", fix="give a text."
         )
     return {str(name): str(value) for name, value in values.items()}
+
+
+def _one_of(choices: Any, what: str, value: Any) -> Any:
+    if value not in get_args(choices):
+        raise InvalidTask(f"{what} is {value!r}.", fix=f"use one of {', '.join(get_args(choices))}.")
+    return value
 
 
 def _texts(what: str, values: Sequence[Any]) -> tuple[str, ...]:

@@ -10,10 +10,9 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
-from itertools import islice
-from weakref import WeakKeyDictionary
+from datetime import datetime, timezone
 
 from blocks import SageMakerProject
 from tasks_lib.errors import AccessDenied, PrefectSageMakerError, ServiceFault, Throttled
@@ -25,7 +24,9 @@ FEW = 10
 
 _LISTING_EVERY = 2.0
 _LISTING_MARGIN = 60.0
+_JOBS_A_PAGE = 20  # as many as can be described while one listing waits for its turn
 _BACK_OFF, _LONGEST_BACK_OFF = 1.0, 30.0
+_SWEPT = object()
 _EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired"}
 
 
@@ -83,7 +84,9 @@ class Watcher:
         self._thread: threading.Thread | None = None
         self._describes = Pace(rate=10, burst=20, clock=clock)
         self._next_listing = 0.0
+        self._sweep: Iterator[None] | None = None
         self._back_off = 0.0
+        self._rests_until = 0.0
 
     @contextmanager
     def watching(self, job: Job) -> Iterator[Watched]:
@@ -105,12 +108,13 @@ class Watcher:
     def _run(self) -> None:
         while live := self._live_or_leave():
             try:
-                self._look(live)
-                self._back_off = 0.0
+                if self._look(live):
+                    self._back_off = 0.0
             except PrefectSageMakerError as error:
                 self._bear(error, live)
             except Exception as error:  # noqa: BLE001 - a thread that died silently would leave its waiters for ever
-                self._give_up(ServiceFault(f"The watcher failed: {type(error).__name__}: {error}."), live)
+                fault = f"The watcher failed: {type(error).__name__}: {error}."
+                self._give_up(ServiceFault(fault, fix="run again: what runs is attached to."), live)
             self._pause()
 
     def _live_or_leave(self) -> list[Watched]:
@@ -128,18 +132,24 @@ class Watcher:
             if not live:
                 return
             wake = self._next_listing if len(live) > FEW else min(watched.due for watched in live)
-            seconds = max(wake - self._clock(), 0.0) + self._back_off
+            seconds = max(wake, self._rests_until) - self._clock()
             if seconds > 0:
                 self._changed.wait(seconds * random.uniform(1.0, 1.1))  # noqa: S311 - jitter, not a secret
 
-    def _look(self, live: list[Watched]) -> None:
-        if len(live) > FEW:
-            self._list(live)
-            return
+    def _look(self, live: list[Watched]) -> bool:
+        """Ask what may be asked by now; tell whether we are through with an earlier trouble."""
+        # Whoever comes or goes wakes us; that is no reason to ask more often than we may.
         now = self._clock()
+        if now < self._rests_until:
+            return False
+        if len(live) > FEW:
+            if now >= self._next_listing:
+                self._list(live)
+            return True
         for watched in live:
             if watched.due <= now:
                 self._describe(watched)
+        return True
 
     def _describe(self, watched: Watched) -> None:
         if not self._describes.allows():
@@ -157,48 +167,68 @@ class Watcher:
         watched.tell(job)
 
     def _list(self, live: list[Watched]) -> None:
+        """Ask for the next page of a sweep, or begin a new one; a sweep that fails is given up."""
         self._next_listing = self._clock() + _LISTING_EVERY
-        for kind in {watched.job.kind for watched in live}:
-            self._list_kind([watched for watched in live if watched.job.kind == kind])
+        sweep, self._sweep = self._sweep or self._listings(live), None
+        if next(sweep, _SWEPT) is not _SWEPT:
+            self._sweep = sweep
 
-    def _list_kind(self, live: list[Watched]) -> None:
-        """Look for ended jobs in listings; describe those, and those that no listing has told us of."""
-        unseen = {watched.job.name: watched for watched in live if watched.job.created}
-        oldest = min((watched.job.created for watched in unseen.values()), default=0.0)
-        pages = self._jobs.pages(live[0].job.kind, oldest - _LISTING_MARGIN) if unseen else iter(())
-        ended: list[Watched] = []
-        # More pages than jobs: somebody else fills the account, and asking for each is cheaper.
-        for page in islice(pages, max(len(live), 1)):
-            for name in page.keys() & unseen.keys():
-                watched = unseen.pop(name)
-                if page[name] != watched.job.status:
-                    ended.append(watched)
-            if not unseen:
-                break
-        for watched in (*ended, *unseen.values(), *(watched for watched in live if not watched.job.created)):
-            self._describe(watched)
+    def _listings(self, live: list[Watched]) -> Iterator[None]:
+        """List all kinds page by page, each page in its turn, and describe what has changed or is in no listing."""
+        for watched in live:
+            if not watched.job.created:
+                self._describe(watched)
+        later = False
+        for kind in sorted({watched.job.kind for watched in live}):
+            unseen = {watched.job.name: watched for watched in live if watched.job.kind == kind}
+            since = min((watched.job.created for watched in unseen.values() if watched.job.created), default=0.0)
+            token = ""
+            # Where somebody else fills the account, asking for each is quicker than turning pages.
+            for _ in range(1 + len(unseen) // _JOBS_A_PAGE if since else 0):
+                if later:
+                    yield
+                later = True
+                page, token = self._jobs.page(kind, token, CreationTimeAfter=_moment(since - _LISTING_MARGIN))
+                self._compare(page, unseen)
+                if not (unseen and token):
+                    break
+            for watched in unseen.values():
+                self._describe(watched)
+
+    def _compare(self, page: dict[str, str], unseen: dict[str, Watched]) -> None:
+        """Take the jobs of a page off the list, and describe those that are not what they were."""
+        for name in page.keys() & unseen.keys():
+            watched = unseen.pop(name)
+            if page[name] != watched.job.status:
+                self._describe(watched)
 
     def _bear(self, error: PrefectSageMakerError, live: list[Watched]) -> None:
         """Back off from what passes, renew what expired, and hand on what does neither."""
-        if isinstance(error, AccessDenied) and error.code in _EXPIRED:
-            self._project.forget_clients()
-        elif not isinstance(error, (Throttled, ServiceFault)):
+        passes = isinstance(error, (Throttled, ServiceFault))
+        if (isinstance(error, AccessDenied) and error.code in _EXPIRED) or (passes and self._project.is_local):
+            self._project.forget_clients()  # new ones come with fresh credentials, or start the local SageMaker again
+        elif not passes:
             self._give_up(error, live)
         self._back_off = min(_LONGEST_BACK_OFF, max(_BACK_OFF, self._back_off * 2))
+        self._rests_until = self._clock() + self._back_off
 
     def _give_up(self, error: PrefectSageMakerError, live: list[Watched]) -> None:
         for watched in live:
             watched.fail(error)
 
 
-_watchers: WeakKeyDictionary[object, Watcher] = WeakKeyDictionary()
+def _moment(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, timezone.utc)
+
+
+_watchers: dict[Hashable, Watcher] = {}
 _watchers_lock = threading.Lock()
 
 
 def watcher_of(project: SageMakerProject) -> Watcher:
-    """Return the watcher of a project's account; the same for all who use the same client."""
+    """Return the watcher of a project's account; the same for all who reach it in the same way."""
     with _watchers_lock:
-        client = project.client("sagemaker")
-        if client not in _watchers:
-            _watchers[client] = Watcher(project)
-        return _watchers[client]
+        account = (project.local_home, project.region, project.credentials)
+        if account not in _watchers:
+            _watchers[account] = Watcher(project)
+        return _watchers[account]

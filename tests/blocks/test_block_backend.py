@@ -1,0 +1,287 @@
+"""The local SageMaker as a block sees it: started by a command, reached over loopback, walled off from AWS."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import boto3
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from blocks import BackendNotRunning, LoopbackOnly
+from blocks.backend import Backend, default_home, ensure_backend, is_loopback, isolated_session, run_command, wall_off
+
+ROOT = Path(__file__).parents[2]
+
+
+class Command:
+    """A command that answers as a test says."""
+
+    def __init__(self, stdout="", stderr="", code=0, error=None):
+        self.answer = subprocess.CompletedProcess([], code, stdout, stderr)
+        self.error, self.calls = error, []
+
+    def __call__(self, command):
+        self.calls.append(list(command))
+        if self.error:
+            raise self.error
+        return self.answer
+
+
+# -- starting ------------------------------------------------------------------------------------------------------
+
+
+def test_the_backend_is_brought_up_by_its_own_command(tmp_path):
+    """The last line of `up --json` tells where it answers; what it printed before does not matter."""
+    run = Command(stdout='starting\n{"endpoint": "http://127.0.0.1:4321", "pid": 7}\n')
+
+    assert ensure_backend(tmp_path, run) == Backend("http://127.0.0.1:4321", tmp_path)
+    assert run.calls == [[sys.executable, "-m", "local_sagemaker", "up", "--json", "--home", str(tmp_path)]]
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        Command(code=1, stderr="the last lines of its log"),
+        Command(code=3, stdout="the last lines of its log"),
+        Command(stdout="the last lines of its log"),
+        Command(stdout='{"error": "the last lines of its log"}'),
+        Command(stdout='["the last lines of its log"]'),
+    ],
+    ids=["stderr", "stdout", "no JSON", "no endpoint", "no object"],
+)
+def test_a_backend_that_does_not_come_up_is_told(tmp_path, run):
+    """With its log, where its data lies, and the command that says more."""
+    with pytest.raises(BackendNotRunning, match="the last lines of its log") as caught:
+        ensure_backend(tmp_path, run)
+
+    assert str(tmp_path) in caught.value.message
+    assert f"local_sagemaker status --home {tmp_path}" in caught.value.fix
+
+
+@pytest.mark.parametrize("run", [Command(), Command(error=subprocess.TimeoutExpired("up", 60))], ids=["silent", "slow"])
+def test_a_backend_that_says_nothing_is_told(tmp_path, run):
+    """No bare `IndexError`, no bare `TimeoutExpired`."""
+    with pytest.raises(BackendNotRunning):
+        ensure_backend(tmp_path, run)
+
+
+def test_commands_are_run_without_a_shell_and_without_input():
+    """Output is captured; a command that reads finds nothing."""
+    done = run_command([sys.executable, "-c", "import sys; print(sys.stdin.read() + sys.argv[1])", "$HOME; echo"])
+
+    assert (done.returncode, done.stdout) == (0, "$HOME; echo\n")
+
+
+def test_where_the_data_lies(tmp_path, monkeypatch):
+    """As the environment says, else in the user's own directory."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("LOCAL_SAGEMAKER_HOME", raising=False)
+    assert default_home() == tmp_path / ".local" / "share" / "local-sagemaker"
+    monkeypatch.setenv("LOCAL_SAGEMAKER_HOME", "/somewhere")
+    assert default_home() == Path("/somewhere")
+
+
+# -- loopback ------------------------------------------------------------------------------------------------------
+
+
+@given(st.ip_addresses())
+def test_loopback_addresses(address):
+    """127.0.0.0/8 and ::1, and nothing else."""
+    assert is_loopback(str(address)) is address.is_loopback
+
+
+@given(st.integers(0, 2**24 - 1))
+def test_all_of_127_is_this_machine(number):
+    """RFC 1122, 3.2.1.3 (g)."""
+    assert is_loopback(f"127.{number >> 16}.{number >> 8 & 255}.{number & 255}")
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("", "example.com", "127.0.0.1.example.com", "localhost.example.com", "notlocalhost", "s3.amazonaws.com"),
+        *("0.0.0.0", "::", "169.254.169.254", "10.0.0.1", "127.1", "0x7f.1", "2130706433"),
+    ],
+)
+def test_other_hosts_are_not_this_machine(host):
+    """Names that only look so, addresses in odd spellings, and the one that means all interfaces."""
+    assert not is_loopback(host)
+
+
+def test_localhost_is_this_machine():
+    """By name too."""
+    assert is_loopback("localhost")
+    assert is_loopback("::1")
+
+
+def client(endpoint, service="s3"):
+    made = isolated_session("us-east-1").client(service, endpoint_url=endpoint)
+    wall_off(made)
+    return made
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["https://s3.amazonaws.com", "http://10.1.2.3:9000", "http://127.0.0.1.example.com"]
+)
+def test_a_walled_off_client_stays_on_this_machine(endpoint):
+    """The error names the host and what to do."""
+    with pytest.raises(LoopbackOnly, match="never leave this machine") as caught:
+        client(endpoint).list_buckets()
+
+    assert endpoint.split("/")[2].split(":")[0] in caught.value.message
+    assert caught.value.fix
+
+
+def in_a_hostile_world(code, tmp_path, **variables):
+    """Run code in a process whose AWS configuration is all wrong; return what it prints, read as JSON."""
+    (tmp_path / "config").write_text(
+        "[profile work]\nsso_start_url = https://evil.example\nregion = eu-west-1\nendpoint_url = https://evil.example\n"
+        "[default]\nendpoint_url = https://evil.example\ncredential_process = /bin/false\n"
+    )
+    (tmp_path / "credentials").write_text("[default]\naws_access_key_id = real\naws_secret_access_key = real\n")
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.upper().endswith("_PROXY")},
+        "AWS_PROFILE": "work",
+        "AWS_DEFAULT_PROFILE": "gone",
+        "AWS_CONFIG_FILE": str(tmp_path / "config"),
+        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "credentials"),
+        "AWS_ACCESS_KEY_ID": "real",
+        "AWS_SECRET_ACCESS_KEY": "real",
+        "AWS_SESSION_TOKEN": "real",
+        "AWS_REGION": "eu-west-1",
+        "AWS_DEFAULT_REGION": "eu-west-1",
+        "AWS_ENDPOINT_URL": "https://evil.example",
+        "AWS_ENDPOINT_URL_S3": "https://evil.example",
+        "AWS_CA_BUNDLE": "/nowhere",
+        "AWS_USE_FIPS_ENDPOINT": "true",
+        "AWS_USE_DUALSTACK_ENDPOINT": "true",
+        **variables,
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+HANGS_UP = """
+    import json, socket, sys, threading
+    connected = []
+    def hook(event, arguments):
+        if event in ("socket.connect", "socket.getaddrinfo"):
+            connected.append([str(part) for part in (arguments[1] if event == "socket.connect" else arguments[:2])])
+    server = socket.create_server(("127.0.0.1", 0))
+    port = server.getsockname()[1]
+    received = []
+    def serve():
+        while True:
+            connection, _ = server.accept()
+            received.append(connection.recv(65536).decode("latin-1"))
+            connection.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 0\\r\\nConnection: close\\r\\n\\r\\n")
+            connection.close()
+    threading.Thread(target=serve, daemon=True).start()
+    from blocks.backend import isolated_session, wall_off
+    sys.addaudithook(hook)
+"""
+
+
+def test_nothing_of_the_users_configuration_is_read(tmp_path):
+    """Profiles, SSO, endpoints, keys, region, FIPS: a local client has its own, and reaches the server it was given."""
+    found = in_a_hostile_world(
+        HANGS_UP
+        + """
+    session = isolated_session("us-east-1")
+    s3 = session.client("s3", endpoint_url=f"http://127.0.0.1:{port}")
+    wall_off(s3)
+    s3.head_bucket(Bucket="demo")
+    keys = session.get_credentials()
+    print(json.dumps({
+        "keys": [keys.access_key, keys.secret_key, keys.token], "region": s3.meta.region_name, "request": received[0],
+        "to": sorted({row[0] for row in connected}),
+    }))
+    """,
+        tmp_path,
+    )
+
+    assert found["keys"] == ["local", "local", None]
+    assert found["region"] == "us-east-1"
+    assert found["request"].startswith("HEAD /demo HTTP/1.1")
+    assert "Credential=local/" in found["request"]
+    assert "real" not in found["request"]
+    assert found["to"] == ["127.0.0.1"]
+
+
+def test_no_proxy_carries_local_requests_away(tmp_path):
+    """With `HTTP_PROXY` set, as in most companies, botocore would send what is meant for loopback to the proxy."""
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        address = f"http://127.0.0.1:{proxy.getsockname()[1]}"
+        variables = dict.fromkeys(["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY"], address)
+        found = in_a_hostile_world(
+            HANGS_UP
+            + """
+    s3 = isolated_session("us-east-1").client("s3", endpoint_url=f"http://127.0.0.1:{port}")
+    wall_off(s3)
+    s3.head_bucket(Bucket="demo")
+    print(json.dumps({"requests": len(received), "ports": [row[1] for row in connected], "port": str(port)}))
+    """,
+            tmp_path,
+            **variables,
+        )
+    assert found["requests"] == 1
+    assert set(found["ports"]) == {found["port"]}
+
+
+def test_not_a_packet_leaves_this_machine(tmp_path):
+    """Nor is a name looked up: the request is refused before anything is connected or resolved."""
+    found = in_a_hostile_world(
+        HANGS_UP
+        + """
+    from blocks import LoopbackOnly
+    refused = 0
+    for service, call in {"s3": "list_buckets", "sagemaker": "list_training_jobs", "iam": "list_roles",
+                          "sts": "get_caller_identity", "logs": "describe_log_groups"}.items():
+        client = isolated_session("us-east-1").client(service)
+        wall_off(client)
+        try:
+            getattr(client, call)()
+        except LoopbackOnly:
+            refused += 1
+    print(json.dumps({"refused": refused, "connected": connected}))
+    """,
+        tmp_path,
+    )
+
+    assert found == {"refused": 5, "connected": []}
+
+
+def test_the_wall_is_of_one_client_alone():
+    """A walled off client does not wall off others of the process: a flow may use AWS beside."""
+    client("http://127.0.0.1:1")
+    other = boto3.client("s3", region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b")
+    seen = []
+    other.meta.events.register("before-send", lambda request, **_: seen.append(request.url) or _answer())
+    other.list_buckets()
+
+    assert seen == ["https://s3.amazonaws.com/"]
+
+
+def _answer():
+    """An answer that no network was asked for."""
+    from botocore.awsrequest import AWSResponse
+
+    class Raw:
+        def stream(self, **_):
+            yield b'<ListAllMyBucketsResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"/>'
+
+    return AWSResponse("https://s3.amazonaws.com/", 200, {}, Raw())

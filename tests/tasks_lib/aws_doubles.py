@@ -1,0 +1,229 @@
+"""Doubles of AWS's clients, which stand where `SageMakerProject.client` hands out real ones.
+
+moto's SageMaker is not used: its jobs are born `Completed` and a name can be taken twice (`FACTS.md`). Its S3 and IAM
+are, for one thread at a time.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+import threading
+import time
+from collections import Counter
+from typing import Any
+
+import boto3
+from botocore.exceptions import ClientError
+from prefect_aws import AwsCredentials
+
+from blocks import SageMakerProject
+
+ACCOUNT = "123456789012"
+BUCKET = "a-bucket"
+FIRST = 1_800_000_000.0
+
+
+def make_block(**fields):
+    """A block of an AWS project."""
+    given = {
+        "project": "demo",
+        "bucket": BUCKET,
+        "region": "us-east-1",
+        "role": "arn:aws:iam::123456789012:role/jobs",
+        "image": "123456789012.dkr.ecr.us-east-1.amazonaws.com/image:1",
+        "credentials": AwsCredentials(aws_access_key_id="key", aws_secret_access_key="secret"),
+        "spot": False,
+    }
+    return SageMakerProject(**(given | fields))
+
+
+def client_error(code: str, message: str = "", operation: str = "Anything") -> ClientError:
+    """AWS's answer that something went wrong."""
+    return ClientError({"Error": {"Code": code, "Message": message}}, operation)
+
+
+class SageMakerDouble:
+    """A SageMaker of dictionaries: names are taken once, errors are real, and every call is noted with its time.
+
+    Jobs stay `InProgress` until a test ends them, or end at once where `at_create` says so.
+    """
+
+    def __init__(self, at_create=None, clock=time.monotonic):
+        self.jobs: dict[tuple[str, str], dict[str, Any]] = {}
+        self.calls: list[tuple[str, float]] = []
+        self.faults: dict[str, list[BaseException]] = {}
+        self.at_create = at_create
+        self._clock = clock
+        self._created = itertools.count()
+        self._lock = threading.Lock()
+        self._called = threading.Condition()
+        self.meta = _model_of_sagemaker()
+
+    # -- what a test says ---------------------------------------------------------------------------------------
+
+    def count(self, verb: str) -> int:
+        return Counter(name for name, _ in self.calls)[verb]
+
+    def times(self, verb: str) -> list[float]:
+        return [at for name, at in self.calls if name == verb]
+
+    def wait_for(self, verb: str, times: int) -> None:
+        """Wait until a verb was called so often."""
+        with self._called:
+            assert self._called.wait_for(lambda: self.count(verb) >= times, timeout=20), f"{verb} was not called"
+
+    def fail(self, verb: str, *errors: BaseException) -> None:
+        """Let the next calls of a verb raise these, one each."""
+        self.faults.setdefault(verb, []).extend(errors)
+
+    def add(self, name: str, *, kind="Training", status="InProgress", **more: Any) -> dict[str, Any]:
+        with self._lock:
+            self.jobs[kind, name] = {
+                f"{kind}JobName": name,
+                f"{kind}JobArn": f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:{kind.lower()}-job/{name}",
+                f"{kind}JobStatus": status,
+                "CreationTime": _moment(FIRST + next(self._created)),
+                "Environment": {},
+                **more,
+            }
+            return self.jobs[kind, name]
+
+    def end(self, name: str, status="Completed", *, kind="Training", **more: Any) -> None:
+        with self._lock:
+            self.jobs[kind, name] |= {
+                f"{kind}JobStatus": status,
+                f"{kind}EndTime": _moment(FIRST + 3600),
+                **more,
+            }
+
+    # -- what the code under test calls -------------------------------------------------------------------------
+
+    def create_training_job(self, **request):
+        return self._create("Training", request)
+
+    def create_processing_job(self, **request):
+        return self._create("Processing", request)
+
+    def describe_training_job(self, **request):
+        return self._describe("Training", request["TrainingJobName"])
+
+    def describe_processing_job(self, **request):
+        return self._describe("Processing", request["ProcessingJobName"])
+
+    def stop_training_job(self, **request):
+        return self._stop("Training", request["TrainingJobName"])
+
+    def stop_processing_job(self, **request):
+        return self._stop("Processing", request["ProcessingJobName"])
+
+    def list_training_jobs(self, **request):
+        return self._list("Training", request)
+
+    def list_processing_jobs(self, **request):
+        return self._list("Processing", request)
+
+    def _enter(self, verb):
+        with self._called:
+            self.calls.append((verb, self._clock()))
+            self._called.notify_all()
+        if self.faults.get(verb):
+            raise self.faults[verb].pop(0)
+
+    def _create(self, kind, request):
+        self._enter("create")
+        name = request[f"{kind}JobName"]
+        if (kind, name) in self.jobs:
+            raise client_error("ResourceInUse", "Job name must be unique.", f"Create{kind}Job")
+        job = self.add(name, kind=kind, Environment=request.get("Environment", {}), request=request)
+        if self.at_create:
+            self.at_create(self, kind, job)
+        return {f"{kind}JobArn": job[f"{kind}JobArn"]}
+
+    def _describe(self, kind, name):
+        self._enter("describe")
+        if (kind, name) not in self.jobs:
+            raise client_error("ValidationException", "Requested resource not found.", f"Describe{kind}Job")
+        return dict(self.jobs[kind, name])
+
+    def _stop(self, kind, name):
+        self._enter("stop")
+        job = self.jobs[kind, name]
+        if job[f"{kind}JobStatus"] != "InProgress":
+            raise client_error("ValidationException", "The request was rejected.", f"Stop{kind}Job")
+        job[f"{kind}JobStatus"] = "Stopping"
+        return {}
+
+    def _list(self, kind, request):
+        self._enter("list")
+        with self._lock:
+            rows = [job for (of, _), job in self.jobs.items() if of == kind]
+        rows = [row for row in rows if row["CreationTime"] > request.get("CreationTimeAfter", _moment(0))]
+        rows.sort(key=lambda row: row["CreationTime"], reverse=True)
+        start, size = int(request.get("NextToken", 0)), request["MaxResults"]
+        more = {"NextToken": str(start + size)} if start + size < len(rows) else {}
+        return {f"{kind}JobSummaries": rows[start : start + size], **more}
+
+
+class LogsDouble:
+    """CloudWatch Logs of one page a stream, with forward tokens as AWS gives them."""
+
+    def __init__(self):
+        self.streams: dict[str, list[tuple[float, str]]] = {}
+        self.faults: list[BaseException] = []
+
+    def write(self, stream: str, *lines: str, at=FIRST) -> None:
+        self.streams.setdefault(stream, []).extend((at + index, line) for index, line in enumerate(lines))
+
+    def get_paginator(self, operation):
+        assert operation == "describe_log_streams"
+        return self
+
+    def paginate(self, *, logGroupName, logStreamNamePrefix):  # noqa: N803 - AWS's names
+        if self.faults:
+            raise self.faults.pop(0)
+        if not self.streams:
+            raise client_error("ResourceNotFoundException", "The specified log group does not exist.")
+        yield {"logStreams": [{"logStreamName": name} for name in self.streams if name.startswith(logStreamNamePrefix)]}
+
+    def get_log_events(self, *, logStreamName, nextToken="f/0", **_):  # noqa: N803 - AWS's names
+        start = int(nextToken.removeprefix("f/"))
+        events = self.streams[logStreamName][start : start + 3]
+        return {
+            "events": [{"timestamp": int(at * 1000), "message": text} for at, text in events],
+            "nextForwardToken": f"f/{start + len(events)}",
+        }
+
+
+class ProjectDouble:
+    """A real block whose clients of some services are doubles."""
+
+    def __init__(self, block, **clients):
+        self._block, self._doubles = block, clients
+        self.forgotten = 0
+
+    def __getattr__(self, name):
+        return getattr(self._block, name)
+
+    def client(self, service):
+        return self._doubles.get(service) or self._block.client(service)
+
+    def forget_clients(self):
+        self.forgotten += 1
+
+
+def _moment(seconds):
+    return dt.datetime.fromtimestamp(seconds, dt.timezone.utc)
+
+
+_MODEL = []
+
+
+def _model_of_sagemaker():
+    """AWS's own description of the service, loaded once: it is large."""
+    if not _MODEL:
+        client = boto3.client(
+            "sagemaker", region_name="us-east-1", aws_access_key_id="none", aws_secret_access_key="none"
+        )
+        _MODEL.append(client.meta)
+    return _MODEL[0]

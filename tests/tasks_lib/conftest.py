@@ -1,0 +1,92 @@
+"""Fixtures of the tests that need no backend: AWS's service model, moto's S3 and IAM in this process, doubles."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from aws_doubles import BUCKET, LogsDouble, ProjectDouble, SageMakerDouble, make_block
+from hypothesis import settings
+from moto import mock_aws
+
+from tasks_lib.ledger import Ledger
+from tasks_lib.objects import Location, Objects
+
+settings.register_profile("tasks_lib", deadline=None)
+settings.load_profile("tasks_lib")
+
+
+@pytest.fixture(scope="session")
+def sagemaker_model():
+    """AWS's own description of SageMaker, as botocore has it."""
+    return SageMakerDouble().meta.service_model
+
+
+@pytest.fixture(scope="session")
+def toolkit_is_there():
+    """The toolkit that travels into jobs stands beside the library."""
+    return (Path(__file__).parents[2] / "worker_toolkit" / "start.sh").is_file()
+
+
+@pytest.fixture(scope="module")
+def _aws_of_module():
+    """Moto takes a while to start; a module's tests share it one after the other."""
+    with pytest.MonkeyPatch.context() as environment:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            environment.delenv(name)
+        with mock_aws():
+            block = make_block()
+            block.client("s3").create_bucket(Bucket=BUCKET)
+            yield block
+
+
+@pytest.fixture
+def aws(_aws_of_module):
+    """An AWS in this process: moto's, with an empty bucket. Nothing of the user's configuration is seen."""
+    s3 = _aws_of_module.client("s3")
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET):
+        for row in page.get("Contents", ()):
+            s3.delete_object(Bucket=BUCKET, Key=row["Key"])
+
+
+@pytest.fixture
+def block(aws, _aws_of_module):
+    """A project on moto's AWS."""
+    return _aws_of_module
+
+
+@pytest.fixture
+def sagemaker():
+    """A SageMaker whose jobs a test ends."""
+    return SageMakerDouble()
+
+
+@pytest.fixture
+def logs():
+    """A CloudWatch Logs that a test fills."""
+    return LogsDouble()
+
+
+@pytest.fixture
+def project(block, sagemaker, logs):
+    """A project on moto's S3 with doubles for SageMaker and the logs."""
+    return ProjectDouble(block, sagemaker=sagemaker, logs=logs)
+
+
+@pytest.fixture
+def objects(block):
+    """Access to moto's S3."""
+    return Objects(block)
+
+
+@pytest.fixture
+def task_folder():
+    """The folder of one task."""
+    return Location(BUCKET, "demo/fit/")
+
+
+@pytest.fixture
+def ledger(objects, task_folder):
+    """The ledger of one task."""
+    return Ledger(objects, task_folder)

@@ -1,0 +1,299 @@
+"""One table from AWS's errors to ours: complete, typed, and always with something to do."""
+
+import ast
+import re
+from pathlib import Path
+
+import botocore.exceptions
+import botocore.loaders
+import botocore.model
+import pytest
+from aws_doubles import client_error
+from boto3.exceptions import Boto3Error, RetriesExceededError, S3UploadFailedError
+from botocore.retries.standard import ThrottledRetryableChecker, TransientRetryableChecker
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks_lib import aws_errors
+from tasks_lib.aws_errors import (
+    RULES,
+    is_authorisation,
+    is_conflict,
+    is_missing,
+    translated,
+    translating,
+)
+from tasks_lib.errors import (
+    AccessDenied,
+    BucketMissing,
+    CapacityUnavailable,
+    NoCredentials,
+    PrefectSageMakerError,
+    QuotaExceeded,
+    ServiceError,
+    ServiceFault,
+    Throttled,
+)
+
+OPERATIONS = {
+    "sagemaker": [
+        *(f"{verb}{kind}Job" for verb in ("Create", "Describe", "Stop") for kind in ("Training", "Processing")),
+        *("ListTrainingJobs", "ListProcessingJobs"),
+    ],
+    "s3": [
+        *("GetObject", "PutObject", "HeadObject", "DeleteObject", "DeleteObjects", "ListObjectsV2", "CopyObject"),
+        *("CreateMultipartUpload", "UploadPart", "UploadPartCopy", "CompleteMultipartUpload", "AbortMultipartUpload"),
+    ],
+    "logs": ["DescribeLogStreams", "GetLogEvents"],
+    "iam": ["GetRole", "CreateRole", "PutRolePolicy", "DeleteRole"],
+    "sts": ["GetCallerIdentity", "AssumeRole"],
+}
+"""All that we call; a test below holds it against the code."""
+
+COMMON = [
+    "AccessDeniedException",
+    "ExpiredTokenException",
+    "IncompleteSignature",
+    "InternalFailure",
+    "MalformedHttpRequestException",
+    "NotAuthorized",
+    "OptInRequired",
+    "RequestAbortedException",
+    "RequestEntityTooLargeException",
+    "RequestExpired",
+    "RequestTimeoutException",
+    "ServiceUnavailable",
+    "ThrottlingException",
+    "UnknownOperationException",
+    "UnrecognizedClientException",
+    "ValidationError",
+]
+"""Errors that any service may answer with ("Common Error Types" in each API reference); no model lists them."""
+
+
+def codes_of(service, operation):
+    """The codes that botocore's model lists for an operation."""
+    model = botocore.model.ServiceModel(botocore.loaders.Loader().load_service_model(service, "service-2"), service)
+    shapes = model.operation_model(operation).error_shapes
+    return [shape.metadata.get("error", {}).get("code", shape.name) for shape in shapes]
+
+
+@pytest.mark.parametrize("service", OPERATIONS)
+def test_every_error_that_aws_lists_is_ours(service):
+    """Each code of each operation becomes a type of our tree, keeps AWS's words, and says what to do."""
+    for operation in OPERATIONS[service]:
+        for code in {*codes_of(service, operation), *COMMON}:
+            error = translated(client_error(code, "AWS's words", operation), 'do it for task "fit"')
+
+            assert isinstance(error, PrefectSageMakerError)
+            assert error.fix
+            assert "AWS's words" in error.message
+            assert 'Cannot do it for task "fit"' in error.message
+            if isinstance(error, ServiceError):
+                assert (error.operation, error.code) == (operation, code)
+
+
+def test_the_list_of_operations_is_that_of_the_code():
+    """Whoever calls something new adds it above, and so has its errors looked at."""
+    folder = Path(aws_errors.__file__).parent
+    called = set()
+    for path in folder.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                owner = ast.unparse(node.func.value)
+                if re.fullmatch(r"(self\._(s3|api|client)|iam|s3|sts|logs|.*\.client\('\w+'\))", owner):
+                    called.add(node.func.attr)
+    known = {re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower() for names in OPERATIONS.values() for name in names}
+    transfers = {
+        "upload_file",
+        "download_file",
+        "copy",
+        "upload_fileobj",
+        "download_fileobj",
+        "get_paginator",
+        "get_waiter",
+    }
+
+    assert called - transfers - {"client"} <= known
+    assert {"get_object", "put_object", "get_role", "get_caller_identity"} <= called
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        ("AccessDenied", AccessDenied),
+        ("AccessDeniedException", AccessDenied),
+        ("InvalidAccessKeyId", AccessDenied),
+        ("403", AccessDenied),
+        ("ExpiredToken", AccessDenied),
+        ("ThrottlingException", Throttled),
+        ("SlowDown", Throttled),
+        ("429", Throttled),
+        ("ResourceLimitExceeded", QuotaExceeded),
+        ("LimitExceeded", QuotaExceeded),
+        ("CapacityError", CapacityUnavailable),
+        ("InternalError", ServiceFault),
+        ("500", ServiceFault),
+        ("NoSuchBucket", BucketMissing),
+        ("ValidationException", ServiceError),
+        ("", ServiceError),
+    ],
+)
+def test_what_a_code_means(code, kind):
+    """The table's rows by an example or more each."""
+    assert kind is type(translated(client_error(code), "do it"))
+
+
+OF_OTHERS = {
+    *("LimitExceededException", "TransactionInProgressException", "BandwidthLimitExceeded"),
+    *("PriorRequestNotComplete", "EC2ThrottledException"),
+}
+"""Codes of DynamoDB, EC2, Route 53 and others, which we do not call."""
+
+
+def test_what_botocore_takes_for_throttling_is_throttling():
+    """A code that botocore would retry must never fail a waiter; `LimitExceededException` is IAM's quota for us."""
+    for code in ThrottledRetryableChecker._THROTTLED_ERROR_CODES:
+        if code not in OF_OTHERS:
+            assert isinstance(translated(client_error(code), "do it"), Throttled), code
+
+
+def test_what_botocore_takes_for_passing_is_passing():
+    """Codes and HTTP statuses that it would retry are faults on AWS's side, or throttling."""
+    codes = {*TransientRetryableChecker._TRANSIENT_ERROR_CODES, "500", "502", "503", "504"} - {
+        "PriorRequestNotComplete"
+    }
+    for code in codes:
+        assert isinstance(translated(client_error(code), "do it"), (Throttled, ServiceFault)), code
+
+
+def test_no_code_stands_in_two_rows():
+    """The first row that fits counts; a second one would be dead."""
+    codes = [code for rule in RULES for code in rule.codes]
+
+    assert sorted(codes) == sorted(set(codes))
+    assert not RULES[-1].codes
+
+
+@given(st.text(), st.text())
+def test_an_unknown_error_is_a_service_error(code, message):
+    """Never a bare exception, whatever AWS invents."""
+    error = translated(client_error(f"x{code}", message), "do it")
+
+    assert type(error) is ServiceError
+    assert message in error.message
+    assert error.fix
+
+
+def test_an_answer_without_an_error_is_borne():
+    """A proxy's answer may have no `Error` at all."""
+    error = translated(botocore.exceptions.ClientError({}, "PutObject"), "do it")
+
+    assert isinstance(error, ServiceError)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        botocore.exceptions.NoCredentialsError(),
+        botocore.exceptions.PartialCredentialsError(provider="env", cred_var="AWS_SECRET_ACCESS_KEY"),
+    ],
+)
+def test_no_credentials(error):
+    """The fix names the ways to get some, and the way to do without."""
+    ours = translated(error, "create the training job fit-1")
+
+    assert isinstance(ours, NoCredentials)
+    assert "aws configure" in ours.fix
+    assert "'local'" in ours.fix
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        botocore.exceptions.EndpointConnectionError(endpoint_url="https://api.sagemaker.us-east-1.amazonaws.com"),
+        botocore.exceptions.ConnectTimeoutError(endpoint_url="https://x"),
+        botocore.exceptions.ReadTimeoutError(endpoint_url="https://x"),
+        botocore.exceptions.ConnectionClosedError(endpoint_url="https://x"),
+        botocore.exceptions.SSLError(endpoint_url="https://x", error="bad"),
+        botocore.exceptions.IncompleteReadError(actual_bytes=1, expected_bytes=2),
+        botocore.exceptions.WaiterError(name="role_exists", reason="Max attempts exceeded", last_response={}),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_connection_errors_are_faults(error):
+    """They pass: a waiter bears them, and a person looks at the network."""
+    ours = translated(error, "describe the job")
+
+    assert isinstance(ours, ServiceFault)
+    assert type(error).__name__ in ours.message
+    assert ours.fix
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        botocore.exceptions.NoRegionError(),
+        botocore.exceptions.ProfileNotFound(profile="work"),
+        botocore.exceptions.UnauthorizedSSOTokenError(),
+        botocore.exceptions.ParamValidationError(report="Invalid bucket name"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_errors_of_the_configuration_are_no_faults_of_aws(error):
+    """The reader is told to mend the block or to log in again, not to look at the network."""
+    assert not isinstance(translated(error, "do it"), ServiceFault)
+
+
+def hidden(kind):
+    """One of boto3's own errors, raised as boto3 raises it: over what S3 said."""
+    try:
+        try:
+            raise client_error("NoSuchBucket", "The specified bucket does not exist", "PutObject")
+        except botocore.exceptions.ClientError as error:
+            raise kind(error)  # noqa: B904 - as boto3 does
+    except Boto3Error as error:
+        return error
+
+
+@pytest.mark.parametrize("kind", [S3UploadFailedError, RetriesExceededError])
+def test_what_boto3_hides_is_found(kind):
+    """Its transfers of files have errors of their own, which are neither botocore's nor ours."""
+    with pytest.raises(BucketMissing), translating("upload"):
+        raise hidden(kind)
+
+
+def test_a_block_that_translates_keeps_the_cause():
+    """What AWS said is there for whoever wants to see it."""
+    error = client_error("AccessDenied")
+    with pytest.raises(AccessDenied) as caught, translating("read"):
+        raise error
+
+    assert caught.value.__cause__ is error
+
+
+def test_a_block_that_translates_lets_others_through():
+    """An error of ours, or of Python, is not AWS's."""
+    with pytest.raises(ZeroDivisionError), translating("read"):
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [("AccessDeniedException", True), ("ExpiredToken", True), ("Throttling", False), ("ResourceInUse", False)],
+)
+def test_refusals_are_told_from_other_errors(code, expected):
+    """After a refusal nothing was done; after anything else the name is looked at."""
+    assert expected is is_authorisation(client_error(code))
+
+
+def test_conditions_of_s3():
+    """404 and 412, by number (HEAD has no body) and by name; 409 where two met."""
+    assert all(is_missing(client_error(code)) for code in ("NoSuchKey", "404", "NotFound"))
+    assert not any(is_missing(client_error(code)) for code in ("NoSuchBucket", "403", ""))
+    assert all(
+        is_conflict(client_error(code)) for code in ("PreconditionFailed", "412", "ConditionalRequestConflict", "409")
+    )
+    assert not is_conflict(client_error("404"))
+    assert not is_missing(ValueError())
+    assert not is_conflict(ValueError())

@@ -1,0 +1,358 @@
+"""The code that travels: which files, one digest for the same code, and archives of the same bytes."""
+
+import io
+import os
+import stat
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks_lib.bundle import Source, bundle_digest, hash_file, toolkit
+from tasks_lib.errors import InputsChanged, InvalidTask, MissingPath
+
+
+def tree(root, **files):
+    """Write files, `a__b` for `a/b`."""
+    for name, text in files.items():
+        write(root / name.replace("__", "/"), text)
+    return root
+
+
+def write(path, text="x", mode=0o644):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(mode)
+    return path
+
+
+def names(source):
+    return sorted(source.files)
+
+
+def collected(folder, entry_point=None, dependencies=()):
+    return Source.collect(folder, entry_point, dependencies)[0]
+
+
+@pytest.fixture
+def code(tmp_path):
+    """A directory with an entry point, a package and a script."""
+    folder = tmp_path / "code"
+    write(folder / "fit.py", "print(1)")
+    write(folder / "lib" / "util.py", "x = 1")
+    write(folder / "run.sh", "echo", 0o755)
+    return folder
+
+
+# -- which files ---------------------------------------------------------------------------------------------------
+
+
+def test_a_source_directory_becomes_the_code(code):
+    """Its content, by the names below it."""
+    source, entry_point = Source.collect(code, "fit.py")
+
+    assert names(source) == ["fit.py", "lib/util.py", "run.sh"]
+    assert entry_point == "fit.py"
+
+
+def test_a_single_file_travels_alone(code):
+    """Without `source_dir` nothing beside the entry point is taken along."""
+    source, entry_point = Source.collect(None, str(code / "fit.py"))
+
+    assert (names(source), entry_point) == (["fit.py"], "fit.py")
+
+
+@pytest.mark.parametrize("written", ["lib/util.py", "./lib/util.py", "lib/../lib/util.py", "lib//util.py"])
+def test_an_entry_point_may_be_written_in_many_ways(code, written):
+    """It has one name in the job."""
+    assert Source.collect(code, written)[1] == "lib/util.py"
+
+
+IGNORED = [
+    ".git/HEAD", ".hg/store", "__pycache__/fit.cpython-311.pyc", "lib/__pycache__/x.pyc", "old.pyc", ".DS_Store",
+    "lib/.DS_Store", ".ipynb_checkpoints/a.ipynb", ".venv/bin/python", "venv/bin/python", ".mypy_cache/x",
+    ".pytest_cache/x", ".ruff_cache/x",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", IGNORED)
+def test_what_tools_leave_behind_is_no_code(code, name):
+    """It changes with every run of a test or an editor, and would make every step run again."""
+    before = collected(code).manifest.digest
+    write(code / name)
+
+    assert before == collected(code).manifest.digest
+
+
+def test_an_environment_by_any_name_is_no_code(code):
+    """A directory with `pyvenv.cfg` is a virtual environment."""
+    write(code / "my-env" / "pyvenv.cfg")
+    write(code / "my-env" / "lib" / "huge.py")
+
+    assert names(collected(code)) == ["fit.py", "lib/util.py", "run.sh"]
+
+
+def test_ignore_file_follows_the_rules_of_git(code):
+    """Patterns, directories, anchors, comments and exceptions; the file itself does not travel."""
+    for name in ("data/big.csv", "keep/big.csv", "notes.md", "lib/notes.md", "only/here.txt", "lib/only/here.txt"):
+        write(code / name)
+    write(code / ".sagemakerignore", "# comment\n*.csv\n!keep/big.csv\nnotes.md\n/only/\n")
+
+    assert names(collected(code)) == ["fit.py", "keep/big.csv", "lib/only/here.txt", "lib/util.py", "run.sh"]
+
+
+def test_dependencies_lie_beside_the_entry_point(code, tmp_path):
+    """A file under its own name, a directory as a directory, without what is ignored in it."""
+    extra = tree(tmp_path / "shared", a="1", sub__b="2", __pycache____c="3")
+    single = write(tmp_path / "setup.cfg")
+
+    assert names(collected(code, "fit.py", [extra, str(single)])) == [
+        *("fit.py", "lib/util.py", "run.sh", "setup.cfg", "shared/a", "shared/sub/b"),
+    ]
+
+
+def test_two_files_cannot_have_one_name(code, tmp_path):
+    """The error names both."""
+    other = write(tmp_path / "fit.py", "other")
+
+    with pytest.raises(InvalidTask) as caught:
+        collected(code, "fit.py", [other])
+
+    assert str(other) in caught.value.message
+    assert str(code / "fit.py") in caught.value.message
+
+
+def test_the_same_file_twice_is_one_file(code):
+    """A dependency that is in the source directory already does no harm."""
+    assert names(collected(code, "fit.py", [code / "fit.py"])) == ["fit.py", "lib/util.py", "run.sh"]
+
+
+def test_links_are_followed(code, tmp_path):
+    """What a link leads to travels as a file: in the job there is nothing it could lead to."""
+    write(tmp_path / "elsewhere" / "deep.py", "deep")
+    (code / "linked").symlink_to(tmp_path / "elsewhere")
+    (code / "alias.py").symlink_to("fit.py")
+    source = collected(code)
+
+    assert names(source) == ["alias.py", "fit.py", "lib/util.py", "linked/deep.py", "run.sh"]
+    assert source.manifest.items["alias.py"] == source.manifest.items["fit.py"]
+
+
+def test_link_loops_end(code):
+    """A directory that contains itself is taken once."""
+    (code / "lib" / "loop").symlink_to(code)
+    (code / "self").symlink_to(".")
+
+    assert names(collected(code)) == ["fit.py", "lib/util.py", "run.sh"]
+
+
+def test_broken_links_and_pipes_are_no_files(code):
+    """Nothing to read: nothing that travels, and nobody who waits for a writer."""
+    (code / "broken.py").symlink_to("nowhere.py")
+    os.mkfifo(code / "pipe")
+
+    assert names(collected(code)) == ["fit.py", "lib/util.py", "run.sh"]
+
+
+def test_a_directory_that_is_linked_to_lies_in_both_places(tmp_path):
+    """Whichever comes first in the alphabet: no link that ends is dropped."""
+    code = tmp_path / "code"
+    write(code / "common" / "util.py")
+    for package in ("app", "zoo"):
+        write(code / package / "main.py")
+        (code / package / "common").symlink_to("../common")
+
+    assert names(collected(code)) == [
+        *("app/common/util.py", "app/main.py", "common/util.py", "zoo/common/util.py", "zoo/main.py"),
+    ]
+
+
+# -- errors --------------------------------------------------------------------------------------------------------
+
+
+def test_errors_have_the_absolute_path(tmp_path, monkeypatch):
+    """A path that is relative to a directory that nobody sees helps nobody."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "code").mkdir()
+    calls = {
+        "code/fit.py": lambda: Source.collect(Path("code"), "fit.py"),
+        "gone": lambda: Source.collect(Path("gone"), "fit.py"),
+        "fit.py": lambda: Source.collect(None, "fit.py"),
+        "shared": lambda: Source.collect(Path("code"), None, ["shared"]),
+    }
+
+    for path, call in calls.items():
+        with pytest.raises(MissingPath) as caught:
+            call()
+        assert str(tmp_path / path) in caught.value.message
+        assert caught.value.fix
+
+
+def test_a_directory_is_no_entry_point(code):
+    """Neither with a source directory nor without."""
+    with pytest.raises(MissingPath):
+        Source.collect(code, "lib")
+    with pytest.raises(MissingPath):
+        Source.collect(None, str(code / "lib"))
+
+
+def test_a_file_is_no_source_directory(code):
+    """`source_dir` names a directory."""
+    with pytest.raises(MissingPath, match="source directory"):
+        Source.collect(code / "fit.py", None)
+
+
+def test_an_entry_point_outside_of_the_source_is_refused(code, tmp_path):
+    """It would not travel."""
+    write(tmp_path / "other.py")
+
+    with pytest.raises(MissingPath, match="entry point"):
+        Source.collect(code, "../other.py")
+
+
+@pytest.mark.parametrize("which", ["ignored", "outside", "absolute"])
+def test_a_file_that_is_there_is_not_said_to_be_missing(code, tmp_path, which):
+    """The reader looks, sees the file, and believes nothing any more."""
+    write(code / ".sagemakerignore", "ignored.py")
+    write(code / "ignored.py")
+    write(tmp_path / "outside.py")
+    entry_point = {"ignored": "ignored.py", "outside": "../outside.py", "absolute": str(code / "fit.py")}[which]
+    try:
+        Source.collect(code, entry_point)
+    except MissingPath as error:
+        assert "does not exist" not in error.message  # noqa: PT017
+
+
+# -- one digest ----------------------------------------------------------------------------------------------------
+
+
+def test_the_digest_is_of_names_contents_and_executable_flags(code):
+    """Each of them changes it."""
+    found = {collected(code).manifest.digest}
+    write(code / "fit.py", "print(2)")
+    found.add(collected(code).manifest.digest)
+    (code / "fit.py").chmod(0o755)
+    found.add(collected(code).manifest.digest)
+    (code / "fit.py").rename(code / "fit2.py")
+    found.add(collected(code).manifest.digest)
+
+    assert len(found) == 4
+
+
+def test_clock_and_umask_do_not_matter(code, tmp_path):
+    """A checkout on another machine is the same code."""
+    other = tmp_path / "checkout" / "code"
+    for name in reversed(["fit.py", "lib/util.py", "run.sh"]):
+        write(other / name, (code / name).read_text(), 0o700 if name == "run.sh" else 0o600)
+        os.utime(other / name, (1, 1))
+
+    assert collected(code).manifest.digest == collected(other).manifest.digest
+    assert collected(code).archive() == collected(other).archive()
+
+
+@given(st.dictionaries(st.from_regex(r"[a-z]{1,4}", fullmatch=True), st.binary(max_size=50), min_size=1, max_size=5))
+def test_an_archive_holds_the_files_and_nothing_else(tmp_path_factory, contents):
+    """In the order of their names, with plain modes, no owner and no time."""
+    folder = tmp_path_factory.mktemp("code")
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    with tarfile.open(fileobj=io.BytesIO(collected(folder).archive())) as tar:
+        members = tar.getmembers()
+        unpacked = {member.name: tar.extractfile(member).read() for member in members}
+
+    assert contents == unpacked
+    assert sorted(contents) == list(unpacked)
+    assert {(member.mode, member.mtime, member.uid, member.gid, member.uname) for member in members} == {
+        (0o644, 0, 0, 0, "")
+    }
+
+
+def test_an_archive_keeps_the_executable_flag(code):
+    """`run.sh` can be run in the job."""
+    with tarfile.open(fileobj=io.BytesIO(collected(code).archive())) as tar:
+        assert {member.name: member.mode for member in tar} == {"fit.py": 0o644, "lib/util.py": 0o644, "run.sh": 0o755}
+
+
+def test_code_that_changes_under_our_hands_is_noticed(code):
+    """What is uploaded is what the fingerprint says, or nothing is."""
+    source = collected(code)
+    assert source.manifest
+    write(code / "fit.py", "print(3)")
+
+    with pytest.raises(InputsChanged) as caught:
+        source.archive()
+
+    assert str(code / "fit.py") in caught.value.message
+
+
+def test_hash_of_a_file(tmp_path):
+    """Size, content, and whether its owner may execute it."""
+    path = write(tmp_path / "x", "abc")
+    expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, appendix B.1
+
+    assert (3, expected, False) == tuple(vars(hash_file(path)).values())
+    path.chmod(0o644 | stat.S_IXGRP)
+    assert not hash_file(path).executable
+    path.chmod(0o744)
+    assert hash_file(path).executable
+
+
+# -- the toolkit ---------------------------------------------------------------------------------------------------
+
+
+def test_the_toolkit_travels_as_files():
+    """Its package with a `__main__`, so that `python worker_toolkit.zip` starts the bootstrap; and the starter."""
+    folder = Path(__file__).parents[2] / "worker_toolkit"
+    with zipfile.ZipFile(io.BytesIO(toolkit().package)) as packed:
+        assert set(packed.namelist()) == {
+            "__main__.py",
+            *(f"worker_toolkit/{path.name}" for path in folder.glob("*.py")),
+        }
+        assert b"worker_toolkit.bootstrap" in packed.read("__main__.py")
+        assert packed.read("worker_toolkit/bootstrap.py") == (folder / "bootstrap.py").read_bytes()
+        assert {info.date_time for info in packed.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+    assert toolkit().starter == (folder / "start.sh").read_bytes()
+
+
+def test_the_toolkit_is_the_same_bytes_every_time():
+    """Another process, another moment: the bundle's name does not change."""
+    first = toolkit()
+    toolkit.cache_clear()
+
+    assert (first.package, first.digest) == (toolkit().package, toolkit().digest)
+
+
+def test_the_contract_is_read_without_importing():
+    """The toolkit belongs to the job; what enters the fingerprint is one number of it."""
+    from worker_toolkit import CONTRACT_VERSION
+
+    assert toolkit().contract == CONTRACT_VERSION
+
+
+def test_a_foreign_toolkit_is_refused(tmp_path, monkeypatch):
+    """A module of the user's that has this name would travel into the job; the error says where it is."""
+    write(tmp_path / "worker_toolkit" / "__init__.py", "")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [name for name in sys.modules if name.split(".")[0] == "worker_toolkit"]:
+        monkeypatch.delitem(sys.modules, name)
+    toolkit.cache_clear()
+    try:
+        with pytest.raises(InvalidTask, match="not importable") as caught:
+            toolkit()
+    finally:
+        toolkit.cache_clear()
+
+    assert str(tmp_path / "worker_toolkit") in caught.value.message
+
+
+def test_a_bundle_is_named_by_code_and_toolkit(code):
+    """Other code or another toolkit lies under another name; the same under the same."""
+    before = bundle_digest(collected(code))
+    assert before == bundle_digest(collected(code))
+    write(code / "fit.py", "print(4)")
+
+    assert before != bundle_digest(collected(code))

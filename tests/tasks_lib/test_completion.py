@@ -1,0 +1,153 @@
+"""The decision as a table: what was read on the left, what to do on the right."""
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given
+
+from tasks_lib.completion import Action, Decision, Kept, from_job, from_ledger
+from tasks_lib.jobs import Job
+from tasks_lib.ledger import Entry, Record, Spent
+from tasks_lib.status import PHASES, Phase, phase_of
+
+WORK = "f" * 64
+LIVE = [status for status in (*PHASES, "Suspended") if not phase_of(status).terminal]
+
+
+def record(attempt=1):
+    return Record(
+        job=f"fit-{attempt}", arn="arn", created=1.0, kind="training", fingerprint=WORK, attempt=attempt,
+        ingredients={}, outputs={}, output_listing="o",
+    )  # fmt: skip
+
+
+def entry(spent=0, *, completed=True):
+    made = tuple(Spent(attempt=number, because="failed") for number in range(1, spent + 1))
+    return Entry(fingerprint=WORK, spent=made, record=record(spent + 1) if completed else None)
+
+
+def job(status, fingerprint=WORK):
+    return Job("training", "fit-1", "arn", status, fingerprint=fingerprint)
+
+
+ALL = Kept(outputs=True, state=True)
+LEDGER_TABLE = [
+    # completed, kept, revoked -> action, because
+    (True, ALL, None, Action.SKIP, None),
+    (True, Kept(outputs=False, state=True), None, Action.SPEND, "outputs gone"),
+    (True, Kept(outputs=True, state=False), None, Action.SPEND, "state changed"),
+    (True, Kept(outputs=False, state=False), None, Action.SPEND, "outputs gone"),
+    (True, ALL, "forced", Action.SPEND, "forced"),
+    (True, ALL, "clean_state", Action.SPEND, "clean_state"),
+    (True, Kept(outputs=False, state=False), "forced", Action.SPEND, "forced"),
+    (False, None, None, Action.ASK, None),
+    (False, None, "forced", Action.ASK, None),
+    (False, None, "clean_state", Action.ASK, None),
+    (False, ALL, None, Action.ASK, None),
+]
+
+
+@pytest.mark.parametrize(("completed", "kept", "revoked", "action", "because"), LEDGER_TABLE)
+def test_decision_by_the_record(completed, kept, revoked, action, because):
+    """The ledger is asked first: a skip costs no call of SageMaker."""
+    assert Decision(action, because) == from_ledger(entry(completed=completed), kept, revoked)
+
+
+JOB_TABLE = [
+    # status, same work, revoked -> action, because
+    (None, True, None, Action.CREATE, None),
+    (None, True, "forced", Action.CREATE, None),
+    ("InProgress", True, None, Action.ATTACH, None),
+    ("InProgress", True, "forced", Action.ATTACH, None),
+    ("Stopping", True, None, Action.ATTACH, None),
+    ("Stopping", True, "clean_state", Action.ATTACH, None),
+    ("Deleting", True, None, Action.ATTACH, None),
+    ("Suspended", True, None, Action.ATTACH, None),
+    ("Completed", True, None, Action.RECORD, None),
+    ("Completed", True, "forced", Action.SPEND, "forced"),
+    ("Completed", True, "clean_state", Action.SPEND, "clean_state"),
+    ("Failed", True, None, Action.SPEND, "failed"),
+    ("Failed", True, "forced", Action.SPEND, "failed"),
+    ("Stopped", True, None, Action.SPEND, "stopped"),
+    ("Stopped", True, "forced", Action.SPEND, "stopped"),
+    *((status, False, revoked, Action.SPEND, "foreign job") for status in PHASES for revoked in (None, "forced")),
+]
+
+
+@pytest.mark.parametrize(("status", "same", "revoked", "action", "because"), JOB_TABLE)
+def test_decision_by_the_job(status, same, revoked, action, because):
+    """Then SageMaker is asked about the one name that this work would have."""
+    found = None if status is None else job(status, WORK if same else "0" * 64)
+
+    assert Decision(action, because) == from_job(found, WORK, revoked)
+
+
+REVOKED = st.sampled_from([None, "forced", "clean_state"])
+KEPT = st.none() | st.builds(Kept, st.booleans(), st.booleans())
+JOBS = st.none() | st.builds(job, st.sampled_from([*PHASES, "Suspended"]), st.sampled_from([WORK, "0" * 64]))
+ENTRIES = st.builds(entry, st.integers(0, 3), completed=st.booleans())
+
+
+def decided(the_entry, kept, the_job, revoked):
+    """Both questions in their order, as `execution.py` asks them."""
+    first = from_ledger(the_entry, kept, revoked)
+    return from_job(the_job, WORK, revoked) if first.action is Action.ASK else first
+
+
+@given(ENTRIES, KEPT, JOBS, REVOKED)
+def test_no_second_job_beside_a_live_one(the_entry, kept, the_job, revoked):
+    """Whatever else is true: while a job of this work lives, none is created."""
+    decision = from_job(the_job, WORK, revoked)
+
+    if the_job is not None and the_job.fingerprint == WORK and not the_job.phase.terminal:
+        assert decision.action is Action.ATTACH
+    if decided(the_entry, kept, the_job, revoked).action is Action.CREATE:
+        assert the_job is None
+
+
+@given(ENTRIES, KEPT, JOBS, REVOKED)
+def test_a_skip_needs_everything(the_entry, kept, the_job, revoked):
+    """A record, its outputs, its state, and nobody who wants it anew."""
+    if decided(the_entry, kept, the_job, revoked).action is Action.SKIP:
+        assert the_entry.record is not None
+        assert kept == ALL
+        assert revoked is None
+
+
+@given(ENTRIES, KEPT, JOBS, REVOKED)
+def test_only_a_completed_job_is_recorded(the_entry, kept, the_job, revoked):
+    """`Stopped` is not success; neither is a job of other work that has our name."""
+    if decided(the_entry, kept, the_job, revoked).action is Action.RECORD:
+        assert the_job.phase is Phase.COMPLETED
+        assert the_job.fingerprint == WORK
+
+
+@given(ENTRIES, KEPT, JOBS, REVOKED)
+def test_who_spends_says_why(the_entry, kept, the_job, revoked):
+    """And nobody else does."""
+    decision = decided(the_entry, kept, the_job, revoked)
+
+    assert (decision.because is not None) is (decision.action is Action.SPEND)
+
+
+@pytest.mark.parametrize("status", LIVE)
+def test_statuses_that_are_not_over_are_attached_to(status):
+    """Also one that AWS has not invented yet."""
+    assert from_job(job(status), WORK, None).action is Action.ATTACH
+
+
+@pytest.mark.parametrize(
+    ("because", "flow_run", "expected"),
+    [
+        ("forced", "a", True),
+        ("clean_state", "a", True),
+        ("failed", "a", False),
+        ("forced", "b", False),
+        ("forced", None, False),
+    ],
+)
+def test_a_retry_does_not_force_again(because, flow_run, expected):
+    """An attempt that a flow run forced is noted with its id; nobody else's, and no failure, counts."""
+    made = Entry(fingerprint=WORK, spent=(Spent(attempt=1, because=because, flow_run=flow_run),))
+
+    assert expected is made.forced_by("a")
+    assert not made.forced_by(None)

@@ -1,0 +1,97 @@
+"""From a job that ended badly to an error that names the host, the code, the lines and the way out."""
+
+import pytest
+from aws_doubles import ProjectDouble, make_block
+
+from tasks_lib.diagnosis import console_url, job_error
+from tasks_lib.errors import JobFailed, JobStopped
+from tasks_lib.jobs import Job
+from tasks_lib.logs import LogLine
+from worker_toolkit.failure import explain
+from worker_toolkit.process import Ended
+
+TRACEBACK = 'Traceback (most recent call last):\n  File "fit.py", line 1\nValueError: no such column\n'
+
+
+def job(status="Failed", **more):
+    return Job("training", "fit-1", "arn:aws:sagemaker:us-east-1:123456789012:training-job/fit-1", status, **more)
+
+
+def error(the_job, lines=()):
+    return job_error(make_block(), "fit", the_job, lines)
+
+
+@pytest.mark.parametrize("where", ["reason", "message"])
+@pytest.mark.parametrize(("code", "host"), [(3, "algo-1"), (1, "algo-2"), (139, "algo-12")])
+def test_the_toolkits_own_words_are_understood(where, code, host):
+    """What the bootstrap leaves as the reason names host and exit code, and both are read off it: signals too."""
+    said = explain(f"fit.py on {host} of 12", Ended(code, TRACEBACK))
+    found = error(job(**{where: f"AlgorithmError: {said}"}))
+
+    assert (found.host, found.exit_code) == (host, code)
+    assert host in found.message
+    assert "ValueError: no such column" in str(found)
+
+
+def test_the_lines_of_the_host_that_failed():
+    """The last twenty of them, not those of its peers who only lost a connection."""
+    lines = [LogLine(float(number), f"algo-{number % 2 + 1}", f"line {number}") for number in range(100)]
+    reason = explain("fit.py on algo-2 of 2", Ended(1, TRACEBACK))
+    found = error(job(reason=reason), lines)
+
+    assert [line.split(" | ")[0] for line in found.last_lines] == ["algo-2"] * 20
+    assert found.last_lines[-1] == "algo-2 | line 99"
+
+
+def test_an_exit_code_in_the_words_of_sagemaker():
+    """Of an image without our bootstrap."""
+    found = error(job(reason="AlgorithmError: , exit code: 137"))
+
+    assert (found.exit_code, found.host) == (137, None)
+    assert isinstance(found, JobFailed)
+
+
+def test_without_any_code_none_is_invented():
+    """SageMaker itself failed."""
+    found = error(job(reason="InternalServerError: We encountered an internal error."))
+
+    assert found.exit_code is None
+    assert "exit code" not in found.message
+
+
+@pytest.mark.parametrize(("secondary", "words"), [
+    ("MaxRuntimeExceeded", "time limit"), ("MaxWaitTimeExceeded", "time limit"), ("Stopped", "was stopped"),
+    ("Interrupted", "was stopped"),
+])  # fmt: skip
+def test_stopped_jobs(secondary, words):
+    """By its limit, or by somebody: never a success, and the fix says what is left."""
+    found = error(job("Stopped", secondary=secondary))
+
+    assert isinstance(found, JobStopped)
+    assert words in found.message
+    assert "state" in found.fix
+
+
+def test_every_error_of_a_job_says_all():
+    """Task, job, ARN, reason, link, fix."""
+    found = error(job(reason="AlgorithmError: boom"), [LogLine(1.0, "algo-1", "the last line")])
+
+    assert (found.task, found.job, found.arn) == ("fit", "fit-1", job().arn)
+    for words in (
+        "fit-1",
+        "boom",
+        "algo-1 | the last line",
+        "https://us-east-1.console.aws.amazon.com",
+        "To resolve this",
+    ):
+        assert words in str(found)
+
+
+def test_links_to_the_console():
+    """By kind and region; none for a job on this machine."""
+    local = ProjectDouble(make_block())
+    local.is_local = True
+
+    assert console_url(make_block(region="eu-west-1"), job()).endswith("home?region=eu-west-1#/jobs/fit-1")
+    assert "#/processing-jobs/p-1" in console_url(make_block(), Job("processing", "p-1", "arn", "Failed"))
+    assert console_url(local, job()) == ""

@@ -1,0 +1,645 @@
+"""Calls of a task from end to end, with SageMaker as a double and a real S3 protocol: what only a race would show."""
+
+import json
+import threading
+
+import pytest
+from aws_doubles import BUCKET, FIRST, client_error, make_block
+from botocore.exceptions import ConnectionClosedError
+
+from tasks_lib import Channel, SageMakerTasks, output_of
+from tasks_lib.channels import as_channels
+from tasks_lib.completion import Action
+from tasks_lib.errors import (
+    AccessDenied,
+    DuplicateTask,
+    InputNotReady,
+    InputsChanged,
+    InvalidRequest,
+    InvalidTask,
+    JobFailed,
+    JobStopped,
+    QuotaExceeded,
+    StateBusy,
+)
+from tasks_lib.execution import Execution, Wish
+from tasks_lib.lease import Holder
+from tasks_lib.objects import Location
+from tasks_lib.run_context import RunCancelled, RunContext
+from tasks_lib.spec import JobSpec
+
+LONG = 20
+
+
+def spec(**changed):
+    given = {
+        "kind": "training", "task": "fit", "image": "image:1", "instance_type": "ml.m5.large", "instance_count": 1,
+        "volume_size_gb": 30, "max_runtime_seconds": 60,
+    }  # fmt: skip
+    return JobSpec(**(given | changed))
+
+
+@pytest.fixture
+def project(project, sagemaker, tmp_path):
+    """A project whose jobs end as soon as they are created, having left a model."""
+    project.is_local = True  # its log needs no time to settle
+    project.local_home = tmp_path / "home"  # and it has a watcher of its own
+
+    def ends(sagemaker, kind, job):
+        name = job[f"{kind}JobName"]
+        key = f"demo/{job['Environment']['SSM_TASK']}/{name}/output/model.tar.gz"
+        project.client("s3").put_object(Bucket=BUCKET, Key=key, Body=name.encode())
+        sagemaker.end(name, kind=kind)
+
+    sagemaker.at_create = ends
+    return project
+
+
+@pytest.fixture
+def call(project):
+    """Make one call of a task; each is a process of its own for all that matters here."""
+
+    def make(the_spec=None, *, inputs=None, wish=None, **run):
+        return Execution(
+            project,
+            the_spec or spec(),
+            source=None,
+            inputs=as_channels(inputs),
+            wish=wish or Wish(),
+            run=RunContext(**run),
+        )
+
+    return make
+
+
+def put(project, key, body=b"x"):
+    project.client("s3").put_object(Bucket=BUCKET, Key=key, Body=body)
+
+
+def created(sagemaker):
+    return sagemaker.count("create")
+
+
+# -- skip ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_second_call_skips(call, sagemaker, project):
+    """1. A job runs. 2. The same work is there: one GET, one LIST, no call of SageMaker."""
+    first = call().result()
+    asked, requests = len(sagemaker.calls), []
+    events = project.client("s3").meta.events
+    events.register("before-call.s3", lambda model, **_: requests.append(model.name), unique_id="count")
+    second = call().result()
+    events.unregister("before-call.s3", unique_id="count")
+
+    assert (first.cached, first.reason) == (False, "ran: first run")
+    assert (second.cached, second.reason) == (True, "skipped: nothing changed")
+    assert (second.job, second.outputs) == (first.job, first.outputs)
+    assert len(sagemaker.calls) == asked
+    assert requests == ["GetObject", "ListObjectsV2"]
+
+
+@pytest.mark.parametrize("change", ["deleted", "overwritten"])
+def test_outputs_that_are_gone_are_made_again(call, sagemaker, objects, change):
+    """A record alone is no result."""
+    first = call().result()
+    place = Location.parse(first.outputs["model"])
+    objects.delete(place) if change == "deleted" else objects.put(place, b"other")
+    again = call().result()
+
+    assert (again.cached, again.reason) == (False, "ran: its outputs were changed or deleted")
+    assert again.job != first.job
+    assert created(sagemaker) == 2
+
+
+def test_a_state_that_others_changed_is_no_result(call, project, sagemaker):
+    """What a job left in `state/` is part of what it did."""
+    put(project, "demo/fit/state/x", b"1")
+    call().result()
+    assert call().result().cached
+    put(project, "demo/fit/state/x", b"2")
+
+    assert call().result().reason == "ran: its state was changed by other work"
+    assert created(sagemaker) == 2
+
+
+def test_other_metrics_are_no_reason_to_run(call, logs, sagemaker):
+    """They are read off the log that is there."""
+    first = call().result()
+    logs.write(f"{first.job}/algo-1-1", "auc=0.5", "loss=2")
+    again = call(spec(metrics={"auc": "auc=([0-9.]+)"})).result()
+
+    assert again.cached
+    assert again.metrics == {"auc": 0.5}
+    assert created(sagemaker) == 1
+
+
+def test_by_name_alone(call, sagemaker):
+    """`if_incomplete`: any completed job of that name will do."""
+    call().result()
+
+    assert call(spec(image="image:2"), wish=Wish(rerun="if_incomplete")).result().cached
+    assert call(spec(task="other"), wish=Wish(rerun="if_incomplete")).result().cached is False
+    assert created(sagemaker) == 2
+
+
+# -- exactly once --------------------------------------------------------------------------------------------------
+
+
+def test_a_crash_between_create_and_record_loses_nothing(call, sagemaker, objects):
+    """1. A job completes. 2. Its record was never written. 3. The next call finds the job by its name."""
+    first = call().result()
+    objects.empty(Location(BUCKET, "demo/fit/_ledger/"))
+    again = call().result()
+
+    assert (again.job, again.cached) == (first.job, False)
+    assert created(sagemaker) == 1
+    assert call().result().cached
+
+
+def test_a_lost_answer_is_no_failure(call, sagemaker):
+    """The job was created and the connection broke: it is found, and not created again."""
+    make = sagemaker.create_training_job
+
+    def create_and_lose(**request):
+        make(**request)
+        raise ConnectionClosedError(endpoint_url="https://x")
+
+    sagemaker.create_training_job = create_and_lose
+
+    assert call().result().cached is False
+    assert created(sagemaker) == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"), [("ResourceLimitExceeded", QuotaExceeded), ("AccessDeniedException", AccessDenied)]
+)
+def test_a_create_that_failed_is_told(call, sagemaker, code, kind):
+    """Nobody's job has the name: AWS's error is the answer. After a refusal the name is not even looked at."""
+    sagemaker.fail("create", client_error(code, "AWS's words"))
+
+    with pytest.raises(kind, match="AWS's words"):
+        call().result()
+
+    verbs = [verb for verb, _ in sagemaker.calls]
+    assert verbs == ["describe", "create"] + ["describe"] * (kind is QuotaExceeded)
+    assert call().result().cached is False
+
+
+@pytest.mark.parametrize(("status", "kind", "reason"), [
+    ("Failed", JobFailed, "ran: the previous attempt failed"),
+    ("Stopped", JobStopped, "ran: the previous attempt was stopped"),
+])  # fmt: skip
+def test_a_job_that_did_not_complete(call, sagemaker, status, kind, reason):
+    """1. The one who watched it is told, and starts nothing. 2. The next one makes a new attempt."""
+    completes = sagemaker.at_create
+    sagemaker.at_create = lambda sagemaker, of, job: sagemaker.end(job[f"{of}JobName"], status, FailureReason="boom")
+    with pytest.raises(kind, match="boom") as caught:
+        call().result()
+    assert created(sagemaker) == 1
+    sagemaker.at_create = completes
+    again = call().result()
+
+    assert again.reason == reason
+    assert again.job != caught.value.job
+    assert created(sagemaker) == 2
+
+
+def test_a_foreign_job_with_our_name(call, sagemaker):
+    """Whatever it is, it is not our work: the next attempt has another name."""
+    mine = call()
+    name = mine._job_name(1)
+    sagemaker.add(name, status="Completed", Environment={"SSM_FINGERPRINT": "0" * 64})
+    result = mine.result()
+
+    assert result.job != name
+    assert result.reason == "ran: another job had taken its name"
+
+
+def in_thread(work):
+    """Run something beside the test; `join` raises what it raised."""
+    result = {}
+
+    def run():
+        try:
+            result["value"] = work()
+        except BaseException as error:  # noqa: BLE001 - handed to the test
+            result["error"] = error
+
+    thread = threading.Thread(target=run)
+    thread.start()
+
+    def join():
+        thread.join(LONG)
+        assert not thread.is_alive()
+        if "error" in result:
+            raise result["error"]
+        return result["value"]
+
+    return join
+
+
+def test_a_running_job_is_attached_to(call, sagemaker, project):
+    """Two calls, one job, two results."""
+    ends, sagemaker.at_create = sagemaker.at_create, None
+    first = in_thread(call().result)
+    sagemaker.wait_for("create", 1)
+    second = in_thread(call().result)
+    sagemaker.wait_for("describe", 5)
+    ((_, name),) = sagemaker.jobs
+    ends(sagemaker, "Training", sagemaker.jobs["Training", name])
+
+    assert first().job == second().job == name
+    assert created(sagemaker) == 1
+
+
+def test_who_wants_it_anew_gets_it_once(call, sagemaker):
+    """1. Completed. 2. A flow run forces it. 3. The retry of that flow run does not. 4. Another flow run does."""
+    call().result()
+    forced = call(wish=Wish(rerun="always"), flow_run="flow-1").result()
+    assert forced.reason == "ran: it was asked to run in any case"
+    assert call(wish=Wish(rerun="always"), flow_run="flow-1").result().job == forced.job
+    assert call(refresh=True, flow_run="flow-2").result().job != forced.job
+    assert created(sagemaker) == 3
+
+
+@pytest.mark.parametrize("before", ["nothing", "failed"])
+def test_a_forced_first_attempt_is_not_forced_again(call, sagemaker, before):
+    """1. Forced, with nothing completed before. 2. A later step fails and the flow run is retried: one job, still."""
+    if before == "failed":
+        completes = sagemaker.at_create
+        sagemaker.at_create = lambda sagemaker, of, job: sagemaker.end(job[f"{of}JobName"], "Failed")
+        with pytest.raises(JobFailed):
+            call().result()
+        sagemaker.at_create = completes
+    forced = call(wish=Wish(rerun="always"), flow_run="flow-1").result()
+    retried = call(wish=Wish(rerun="always"), flow_run="flow-1").result()
+
+    assert retried.job == forced.job
+
+
+# -- cancel --------------------------------------------------------------------------------------------------------
+
+
+def test_a_cancelled_run_stops_its_job(call, sagemaker):
+    """Nobody else waits: the money stops."""
+    sagemaker.at_create = None
+    cancelled = threading.Event()
+    waiting = in_thread(call(flow_run="flow-1", cancelled=cancelled.is_set).result)
+    sagemaker.wait_for("create", 1)
+    cancelled.set()
+
+    with pytest.raises(RunCancelled):
+        waiting()
+    assert sagemaker.count("stop") == 1
+
+
+def test_a_cancelled_run_leaves_the_job_to_others(call, sagemaker):
+    """1. Two flow runs wait for one job. 2. One is cancelled: it goes on. 3. The other gets the result."""
+    ends, sagemaker.at_create = sagemaker.at_create, None
+    cancelled = threading.Event()
+    first = in_thread(call(flow_run="flow-1", cancelled=cancelled.is_set).result)
+    sagemaker.wait_for("create", 1)
+    second = in_thread(call(flow_run="flow-2").result)
+    sagemaker.wait_for("describe", 6)
+    cancelled.set()
+    with pytest.raises(RunCancelled):
+        first()
+    assert sagemaker.count("stop") == 0
+    ((_, name),) = sagemaker.jobs
+    ends(sagemaker, "Training", sagemaker.jobs["Training", name])
+
+    assert second().job == name
+
+
+def test_the_last_of_two_cancelled_runs_stops_the_job(call, sagemaker):
+    """Whoever leaves last turns off the light, in whichever order their steps fall."""
+    sagemaker.at_create = None
+    both_looked = threading.Barrier(2)
+    runs = []
+    for task_run in ("one", "two"):
+        execution = call(flow_run="flow-1", task_run=task_run, cancelled=threading.Event().is_set)
+        runs.append(execution)
+    listing = runs[0].objects.listing
+
+    def slow(prefix):
+        found = listing(prefix)
+        if "/interest/" in prefix.key:
+            both_looked.wait(LONG)
+        return found
+
+    cancelled = threading.Event()
+    for execution in runs:
+        execution.objects.listing = slow
+        execution.run = RunContext(flow_run="flow-1", task_run=execution.run.task_run, cancelled=cancelled.is_set)
+    first = in_thread(runs[0].result)
+    sagemaker.wait_for("create", 1)
+    second = in_thread(runs[1].result)
+    sagemaker.wait_for("describe", 6)
+    cancelled.set()
+    for waiting in (first, second):
+        with pytest.raises(RunCancelled):
+            waiting()
+
+    assert sagemaker.count("stop") >= 1
+
+
+# -- inputs --------------------------------------------------------------------------------------------------------
+
+
+def test_an_input_that_changes_while_the_job_reads_it(call, sagemaker, project):
+    """1. No record. 2. The error names an object. 3. The next call reads it again."""
+    put(project, "foreign/data/a.csv")
+    ends = sagemaker.at_create
+
+    def changes(sagemaker, kind, job):
+        put(project, "foreign/data/b.csv")
+        ends(sagemaker, kind, job)
+
+    sagemaker.at_create = changes
+    inputs = {"data": f"s3://{BUCKET}/foreign/data"}
+    with pytest.raises(InputsChanged, match=r"1 object\(s\), such as s3://a-bucket/foreign/data/b.csv"):
+        call(inputs=inputs).result()
+    sagemaker.at_create = ends
+
+    assert call(inputs=inputs).result().cached is False
+    assert call(inputs=inputs).result().cached is True
+
+
+def test_a_prefix_is_not_the_beginning_of_another(call, sagemaker, project):
+    """`data` must not match `data2`."""
+    put(project, "foreign/data/a.csv")
+    inputs = {"data": f"s3://{BUCKET}/foreign/data"}
+    call(inputs=inputs).result()
+    put(project, "foreign/data2/b.csv")
+
+    assert call(inputs=inputs).result().cached is True
+    ((_, job),) = sagemaker.jobs.items()
+    source = job["request"]["InputDataConfig"][0]["DataSource"]["S3DataSource"]
+    assert source["S3Uri"] == f"s3://{BUCKET}/foreign/data/"
+
+
+def test_local_data_goes_where_its_content_says(call, sagemaker, tmp_path, objects):
+    """A later change cannot alter what a waiting job will read."""
+    (tmp_path / "a.csv").write_text("1")
+    call(inputs={"data": Channel(tmp_path)}).result()
+    (tmp_path / "a.csv").write_text("2")
+    second = call(inputs={"data": Channel(tmp_path)}).result()
+    folders = {name.split("/")[1] for name, _ in objects.listing(Location(BUCKET, "demo/fit/input/"))}
+
+    assert second.reason == 'ran: input "data" changed (1 of 1 objects)'
+    assert len(folders) == 2
+
+
+def test_tasks_are_chained_by_result_and_by_name(call, sagemaker):
+    """Both ways mean the same job, so the second is a skip."""
+    fitted = call().result()
+    by_result = call(spec(task="use"), inputs={"model": output_of(fitted, extract=True)}).result()
+    by_name = call(spec(task="use"), inputs={"model": output_of("fit", "model", extract=True)}).result()
+
+    assert by_name.cached
+    assert by_name.job == by_result.job
+    source = sagemaker.jobs["Training", by_result.job]["request"]["InputDataConfig"][0]["DataSource"]["S3DataSource"]
+    assert source["S3Uri"] == fitted.outputs["model"]
+
+
+@pytest.mark.parametrize(
+    ("status", "words"), [(None, "it never ran"), ("InProgress", "is InProgress"), ("Failed", "is Failed")]
+)
+def test_an_input_task_that_is_not_completed(call, sagemaker, status, words):
+    """Its state is told, and no job is made."""
+    if status:
+        name = call(spec(task="prepare"))._job_name(1)
+        sagemaker.add(name, status=status, Environment={"SSM_TASK": "prepare", "SSM_PROJECT": "demo"})
+
+    with pytest.raises(InputNotReady, match=words):
+        call(inputs={"data": output_of("prepare")}).result()
+
+    assert created(sagemaker) == 0
+
+
+def test_an_input_task_whose_job_is_old(call, sagemaker):
+    """A hundred jobs of colleagues later it still did run."""
+    name = call(spec(task="prepare"))._job_name(1)
+    sagemaker.add(name, status="Failed", Environment={"SSM_TASK": "prepare", "SSM_PROJECT": "demo"})
+    for number in range(100):
+        sagemaker.add(f"other-{number}")
+    with pytest.raises(InputNotReady) as caught:
+        call(inputs={"data": output_of("prepare")}).result()
+
+    assert "is Failed" in caught.value.message
+
+
+# -- the state directory -------------------------------------------------------------------------------------------
+
+
+def holds(project, ledger, holder):
+    put(project, ledger.place("lease.json").key, json.dumps(vars(holder)).encode())
+
+
+OTHERS = Holder("fit-other-1", "b" * 64, "training")
+
+
+def test_other_work_writes_the_state(call, sagemaker, project, ledger):
+    """`on_busy="fail"`: an error that names the job, and none is created."""
+    sagemaker.add(OTHERS.job)
+    holds(project, ledger, OTHERS)
+
+    with pytest.raises(StateBusy, match=OTHERS.job):
+        call(wish=Wish(on_busy="fail")).result()
+
+    assert created(sagemaker) == 0
+
+
+def test_who_waits_for_the_state_gets_it(call, sagemaker, project, ledger):
+    """As soon as the job that holds it is over."""
+    sagemaker.add(OTHERS.job)
+    holds(project, ledger, OTHERS)
+    waiting = in_thread(call().result)
+    sagemaker.wait_for("describe", 3)
+    assert created(sagemaker) == 0
+    sagemaker.end(OTHERS.job, "Failed")
+
+    assert waiting().cached is False
+
+
+def test_without_state_there_is_no_lease(call, sagemaker, project, ledger):
+    """`state="none"`: any number of its jobs run side by side."""
+    sagemaker.add(OTHERS.job)
+    holds(project, ledger, OTHERS)
+
+    assert call(spec(state="none"), wish=Wish(on_busy="fail")).result().cached is False
+
+
+def test_a_lease_that_was_lost_stops_the_job(call, sagemaker, project, ledger):
+    """1. We take the lease. 2. Somebody takes it over before our create. 3. Our job must not write: it is stopped."""
+    sagemaker.at_create = lambda sagemaker, kind, job: holds(project, ledger, OTHERS)
+
+    with pytest.raises(StateBusy, match=OTHERS.job):
+        call().result()
+
+    assert sagemaker.count("stop") == 1
+
+
+def test_a_clean_state_is_empty_before_the_job(call, sagemaker, project):
+    """It is emptied under the lease, and the work is done again; its sibling's state stays."""
+    put(project, "demo/fit/state/old")
+    put(project, "demo/fit/state2/other")
+    call().result()
+    seen = []
+    ends = sagemaker.at_create
+
+    def looks(sagemaker, kind, job):
+        seen.extend(
+            row["Key"]
+            for row in project.client("s3").list_objects_v2(Bucket=BUCKET, Prefix="demo/fit/state")["Contents"]
+        )
+        ends(sagemaker, kind, job)
+
+    sagemaker.at_create = looks
+    again = call(wish=Wish(clean_state=True)).result()
+
+    assert again.reason == "ran: its state was cleaned"
+    assert seen == ["demo/fit/state2/other"]
+
+
+# -- before any job is made ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def train(project):
+    """The body of the Prefect task, as Prefect calls it."""
+    return lambda **arguments: SageMakerTasks(project, arguments.pop("defaults", {})).train.fn("fit", **arguments)
+
+
+BAD = {
+    "expression": {"metrics": {"auc": "auc=("}},
+    "expression without a group": {"metrics": {"auc": "auc"}},
+    "hyperparameter": {"hyperparameters": {"x": object()}},
+    "input": {"inputs": {"data": 3}},
+    "missing input": {"inputs": {"data": "/no/such/path"}},
+    "missing S3 input": {"inputs": {"data": "s3://a-bucket/nothing/"}},
+    "name of an input": {"inputs": {"a b": "data"}},
+    "entry point": {"entry_point": "/no/such/file.py"},
+    "file and command": {"entry_point": "fit.py", "command": "ls"},
+    "code without a start": {"source_dir": "."},
+    "variable": {"environment": {"A": None}},
+    "arguments": {"arguments": "--verbose"},
+    "request": {"instance_type": "ml.m5.huge"},
+    "override": {"overrides": {"Foo": 1}},
+    "forbidden override": {"overrides": {"TrainingJobName": "mine"}},
+    "rerun": {"rerun": "sometimes"},
+    "default of rerun": {"defaults": {"rerun": "sometimes"}},
+    "on_busy": {"on_busy": "panic"},
+    "state": {"state": "shared"},
+    "unknown default": {"defaults": {"instance": "ml.m5.large"}},
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_bad_arguments_make_no_job(train, sagemaker, objects, what):
+    """An error of ours that says what to do; nothing is created, and nothing is written but perhaps a claim."""
+    with pytest.raises(InvalidTask) as caught:
+        train(**BAD[what])
+
+    assert caught.value.fix
+    assert created(sagemaker) == 0
+    assert [name for name, _ in objects.listing(Location(BUCKET, "demo/")) if name != "_project.json"] == []
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"instance_count": "many"},
+        {"max_runtime_minutes": "1h"},
+        {"volume_size_gb": 1.5},
+        {"image": 3.5, "instance_type": 7},
+    ],
+)
+def test_arguments_of_a_wrong_type_make_no_job(train, bad):
+    """A clear error of ours, not one of pydantic."""
+    with pytest.raises(InvalidTask):
+        train(**bad)
+
+
+def test_defaults_and_overrides_are_merged_deep(train, sagemaker):
+    """What is bound for all tasks and what one of them adds are both in the request."""
+    train(
+        defaults={
+            "overrides": {"ResourceConfig": {"KeepAlivePeriodInSeconds": 60}},
+            "environment": {"A": "1", "B": "1"},
+            "tags": {"team": "a"},
+        },
+        overrides={"ResourceConfig": {"VolumeSizeInGB": 99}, "RetryStrategy": {"MaximumRetryAttempts": 2}},
+        environment={"B": "2"},
+        tags={"more": "b"},
+    )
+    ((_, job),) = sagemaker.jobs.items()
+    request = job["request"]
+
+    assert request["ResourceConfig"]["KeepAlivePeriodInSeconds"] == 60
+    assert request["ResourceConfig"]["VolumeSizeInGB"] == 99
+    assert request["RetryStrategy"] == {"MaximumRetryAttempts": 2}
+    assert {name: request["Environment"][name] for name in "AB"} == {"A": "1", "B": "2"}
+    tags = {tag["Key"]: tag["Value"] for tag in request["Tags"]}
+    assert tags["team"] == "a"
+    assert tags["more"] == "b"
+    assert {f"prefect-sagemaker:{name}" for name in ("project", "task", "fingerprint")} <= tags.keys()
+
+
+def test_an_empty_command_is_none(train, sagemaker):
+    """The image runs as it is; nobody starts a bootstrap that did not travel."""
+    train(command="")
+    ((_, job),) = sagemaker.jobs.items()
+
+    assert "ContainerEntrypoint" not in job["request"]["AlgorithmSpecification"]
+
+
+def test_one_name_two_works_in_one_flow_run(call, sagemaker):
+    """The second call is refused before anything is asked of anybody."""
+    call(flow_run="flow-x", task_run="one").result()
+    with pytest.raises(DuplicateTask, match="image changed"):
+        call(spec(image="image:2"), flow_run="flow-x", task_run="two").result()
+
+    assert created(sagemaker) == 1
+
+
+def test_a_request_that_aws_would_refuse_is_not_sent(call, sagemaker):
+    """Botocore's own client is not even asked."""
+    with pytest.raises(InvalidRequest):
+        call(spec(environment={"A-B": "x"})).result()
+
+    assert [verb for verb, _ in sagemaker.calls] == ["describe"]
+
+
+def test_nothing_secret_is_written(call, project, objects):
+    """Neither in the ledger nor in any other document of ours."""
+    call(spec(environment={"TOKEN": "hunter2"})).result()
+    written = b"".join(
+        objects.open(Location(BUCKET, f"demo/{name}")).read() for name, _ in objects.listing(Location(BUCKET, "demo/"))
+    )
+
+    assert b"TOKEN" in written
+    assert b"hunter2" not in written
+
+
+def test_times_and_costs_of_a_job(call, sagemaker):
+    """From SageMaker's own description."""
+    ends = sagemaker.at_create
+
+    def bills(sagemaker, kind, job):
+        job["BillableTimeInSeconds"] = 42
+        ends(sagemaker, kind, job)
+
+    sagemaker.at_create = bills
+    result = call().result()
+
+    assert result.billable_seconds == 42
+    assert 3590 <= result.job_seconds <= FIRST
+    assert call().result().billable_seconds == 42
+
+
+def test_the_actions_are_all_taken():
+    """Each action of a decision has a story above."""
+    assert {action.name for action in Action} == {"SKIP", "ASK", "CREATE", "ATTACH", "RECORD", "SPEND"}
+    assert make_block().is_local is False

@@ -1,0 +1,331 @@
+"""Fingerprints: what determines a result is in, what does not is out, and what was once paid for stays paid for.
+
+The hashes in `golden_fingerprints.json` are promises to users: **whoever changes one adds an entry to CHANGELOG.md that
+says which steps will run again.** A new spec gets a new line; an old line is never edited for convenience.
+"""
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks_lib.fingerprint import differences, fingerprint, ingredients
+from tasks_lib.manifest import Item, Manifest
+from tasks_lib.spec import JobSpec, ResolvedChannel
+
+GOLDEN = json.loads((Path(__file__).parent / "golden_fingerprints.json").read_text())
+CONTRACT = 1
+
+
+def spec(**changed):
+    """A spec with everything that a fingerprint looks at."""
+    given = {
+        "kind": "training",
+        "task": "fit",
+        "image": "image:1",
+        "entry_point": "fit.py",
+        "arguments": ("-v",),
+        "hyperparameters": {"C": 0.1, "name": "svm"},
+        "environment": {"MODE": "fast"},
+        "instance_type": "ml.m5.large",
+        "instance_count": 1,
+        "volume_size_gb": 30,
+        "max_runtime_seconds": 3600,
+    }
+    return JobSpec(**(given | changed))
+
+
+def code(**changed):
+    """The manifest of two source files."""
+    return Manifest({"fit.py": Item(10, "aa"), "lib/util.py": Item(20, "bb", executable=True)} | changed)
+
+
+def channel(name="train", *, identity=None, **changed):
+    """A channel of local data."""
+    given = {"uri": "s3://b/x/", "distribution": "FullyReplicated", "identity": identity or {"digest": "dd"}}
+    return ResolvedChannel(name, **(given | changed))
+
+
+def parts(the_spec=None, source=None, channels=None, contract=CONTRACT):
+    """The ingredients of a spec with the usual code and input."""
+    return ingredients(
+        the_spec or spec(),
+        code() if source is None else source,
+        (channel(),) if channels is None else channels,
+        contract,
+    )
+
+
+def of(*given, **named):
+    """The fingerprint of `parts`."""
+    return fingerprint(parts(*given, **named))
+
+
+JOB = {"job": "prepare-0123-1", "output": "output", "part": ""}
+S3 = {"uri": "s3://foreign/data/", "digest": "ee"}
+GOLDEN_SPECS = {
+    "training": of,
+    "training without code": lambda: of(spec(entry_point=None), Manifest({})),
+    "training of a command": lambda: of(spec(entry_point=None, command="make all")),
+    "training without inputs": lambda: of(channels=()),
+    "training on two hosts": lambda: of(spec(instance_count=2)),
+    "training without state": lambda: of(spec(state="none")),
+    "training in isolation": lambda: of(spec(network_isolation=True)),
+    "training without hyperparameters": lambda: of(spec(hyperparameters={})),
+    "training with a text that looks like a number": lambda: of(spec(hyperparameters={"C": "0.1"})),
+    "training with a number": lambda: of(spec(hyperparameters={"C": 0.1})),
+    "training with nested hyperparameters": lambda: of(spec(hyperparameters={"a": {"b": [1, None, True]}})),
+    "training with umlauts": lambda: of(spec(hyperparameters={"name": "Größe"}, environment={"ÄÖ": "ß"})),
+    "training without environment": lambda: of(spec(environment={})),
+    "training without arguments": lambda: of(spec(arguments=())),
+    "training of another image": lambda: of(spec(image="image@sha256:" + "0" * 64)),
+    "training of a sharded input": lambda: of(channels=(channel(distribution="ShardedByS3Key"),)),
+    "training of a task's output": lambda: of(channels=(channel(identity=JOB),)),
+    "training of an unpacked model": lambda: of(channels=(channel(identity=JOB, extract=True, subdir="best"),)),
+    "training of an S3 prefix": lambda: of(channels=(channel(identity=S3),)),
+    "training of three inputs": lambda: of(channels=(channel("a"), channel("b"), channel("c", identity=JOB))),
+    "training with an override": lambda: of(spec(overrides={"RetryStrategy": {}, "ResourceConfig": {"Foo": 1}})),
+    "training with metrics": lambda: of(spec(metrics={"auc": "auc=(.*)"})),
+    "training on spot": lambda: of(spec(spot=True, max_wait_seconds=9000)),
+    "processing": lambda: of(spec(kind="processing", hyperparameters={})),
+    "processing of a command": lambda: of(spec(kind="processing", entry_point=None, command="ls", hyperparameters={})),
+    "processing on five hosts": lambda: of(spec(kind="processing", instance_count=5, hyperparameters={})),
+    "processing of a complete image": lambda: of(
+        spec(kind="processing", entry_point=None, hyperparameters={}), Manifest({})
+    ),
+    "processing of a state": lambda: of(
+        spec(kind="processing", hyperparameters={}),
+        channels=(channel(identity={"uri": "s3://b/t/state/", "digest": "f"}),),
+    ),
+    "processing with an override": lambda: of(
+        spec(kind="processing", hyperparameters={}, overrides={"AppSpecification": {"ContainerEntrypoint": ["/x"]}})
+    ),
+    "code of one file": lambda: of(source=Manifest({"main.sh": Item(1, "cc", executable=True)})),
+}
+
+
+def test_there_are_thirty_golden_specs():
+    """Each spec has its hash, and each hash its spec."""
+    assert len(GOLDEN_SPECS) == 30
+    assert GOLDEN.keys() == GOLDEN_SPECS.keys()
+
+
+@pytest.mark.parametrize("name", GOLDEN_SPECS)
+def test_golden_fingerprints(name):
+    """What was paid for under this hash is found under it again. Changing one needs a changelog entry (see above)."""
+    assert GOLDEN[name] == GOLDEN_SPECS[name]()
+
+
+# -- what is in ----------------------------------------------------------------------------------------------------
+
+MATTERS = {
+    "kind": lambda: parts(spec(kind="processing")),
+    "image": lambda: parts(spec(image="image:2")),
+    "entry point": lambda: parts(spec(entry_point="other.py")),
+    "command": lambda: parts(spec(entry_point=None, command="fit.py")),
+    "an argument": lambda: parts(spec(arguments=("-q",))),
+    "another argument first": lambda: parts(spec(arguments=("-q", "-v"))),
+    "a hyperparameter": lambda: parts(spec(hyperparameters={"C": 0.2, "name": "svm"})),
+    "one more hyperparameter": lambda: parts(spec(hyperparameters={"C": 0.1, "name": "svm", "x": None})),
+    "type of a hyperparameter": lambda: parts(spec(hyperparameters={"C": "0.1", "name": "svm"})),
+    "a variable": lambda: parts(spec(environment={"MODE": "slow"})),
+    "name of a variable": lambda: parts(spec(environment={"MOOD": "fast"})),
+    "instance count": lambda: parts(spec(instance_count=2)),
+    "network isolation": lambda: parts(spec(network_isolation=True)),
+    "state": lambda: parts(spec(state="none")),
+    "an override with effect": lambda: parts(spec(overrides={"AlgorithmSpecification": {"TrainingInputMode": "Pipe"}})),
+    "an override of a volume's neighbour": lambda: parts(spec(overrides={"ResourceConfig": {"InstanceCount": 3}})),
+    "a byte of code": lambda: parts(source=code(**{"fit.py": Item(10, "ab")})),
+    "name of a file": lambda: parts(source=code(**{"new.py": Item(1, "cc")})),
+    "executable flag of a file": lambda: parts(source=code(**{"fit.py": Item(10, "aa", executable=True)})),
+    "no code": lambda: parts(source=Manifest({})),
+    "content of an input": lambda: parts(channels=(channel(identity={"digest": "d0"}),)),
+    "name of an input": lambda: parts(channels=(channel("test"),)),
+    "distribution of an input": lambda: parts(channels=(channel(distribution="ShardedByS3Key"),)),
+    "unpacking of an input": lambda: parts(channels=(channel(extract=True),)),
+    "subdir of an input": lambda: parts(channels=(channel(subdir="a"),)),
+    "producer of an input": lambda: parts(channels=(channel(identity=JOB),)),
+    "one more input": lambda: parts(channels=(channel(), channel("x"))),
+    "no input": lambda: parts(channels=()),
+    "contract of the toolkit": lambda: parts(contract=2),
+}
+
+
+@pytest.mark.parametrize("what", MATTERS)
+def test_what_determines_the_result_changes_the_fingerprint(what):
+    """A change that may change the result is never skipped over."""
+    assert fingerprint(MATTERS[what]()) != of()
+
+
+def test_all_these_changes_differ_from_each_other():
+    """No two of them can be taken for one another."""
+    found = [fingerprint(change()) for change in MATTERS.values()]
+
+    assert len(set(found)) == len(found)
+
+
+# -- what is out ---------------------------------------------------------------------------------------------------
+
+MAKES_NO_DIFFERENCE = {
+    "task": {"task": "other"},  # it is in the job's name, with the task's URI
+    "instance type": {"instance_type": "ml.p5.48xlarge"},
+    "spot": {"spot": True, "max_wait_seconds": 9999},
+    "longest run": {"max_runtime_seconds": 60},
+    "volume": {"volume_size_gb": 500},
+    "tags": {"tags": {"team": "b"}},
+    "VPC": {"subnets": ("subnet-1",), "security_group_ids": ("sg-1",)},
+    "keys": {"volume_kms_key": "k", "output_kms_key": "l"},
+    "encryption between containers": {"encrypt_between_containers": True},
+    "metrics": {"metrics": {"auc": "auc=(.*)"}},
+    "role": {"overrides": {"RoleArn": "arn:aws:iam::123456789012:role/other"}},
+    "tags by override": {"overrides": {"Tags": [{"Key": "a", "Value": "b"}]}},
+    "instance type by override": {"overrides": {"ResourceConfig": {"InstanceType": "ml.c5.large"}}},
+    "warm pool": {"overrides": {"ResourceConfig": {"KeepAlivePeriodInSeconds": 600}}},
+    "processing cluster": {"overrides": {"ProcessingResources": {"ClusterConfig": {"InstanceType": "ml.c5.large"}}}},
+    "keys by override": {"overrides": {"OutputDataConfig": {"KmsKeyId": "k"}}},
+    "VPC by override": {"overrides": {"VpcConfig": {"Subnets": ["subnet-1"]}, "NetworkConfig": {"VpcConfig": {}}}},
+    "timeouts by override": {"overrides": {"StoppingCondition": {"MaxPendingTimeInSeconds": 7200}}},
+    "retries": {"overrides": {"RetryStrategy": {"MaximumRetryAttempts": 3}}},
+    "experiment": {"overrides": {"ExperimentConfig": {"ExperimentName": "x"}}},
+}
+
+
+@pytest.mark.parametrize("what", MAKES_NO_DIFFERENCE)
+def test_what_changes_price_or_place_keeps_the_fingerprint(what):
+    """Nobody pays again for a result that would be the same."""
+    assert of(spec(**MAKES_NO_DIFFERENCE[what])) == of()
+
+
+def test_where_an_input_was_put_is_not_its_identity():
+    """Local data keeps its identity wherever its copy lies, and a listing is there only to explain."""
+    assert (
+        of(channels=(channel(uri="s3://elsewhere/y/", manifest=Manifest({"a": Item(1, "z")}), foreign=True),)) == of()
+    )
+
+
+VALUES = st.recursive(
+    st.integers() | st.text(max_size=4), lambda below: st.dictionaries(st.text(max_size=4), below), max_leaves=6
+)
+DICTS = st.dictionaries(st.text(min_size=1, max_size=5), VALUES, max_size=5)
+
+
+def shuffled(tree, order):
+    """The same mapping in another order, at every level."""
+    if not isinstance(tree, dict):
+        return tree
+    rows = list(tree.items())
+    order.shuffle(rows)
+    return {key: shuffled(value, order) for key, value in rows}
+
+
+@given(DICTS, st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=5), st.integers())
+def test_the_order_of_dicts_does_not_matter(hyperparameters, environment, seed):
+    """However a caller happened to build them."""
+    order = random.Random(seed)
+    one = spec(hyperparameters=hyperparameters, environment=environment, overrides={"A": hyperparameters})
+    other = spec(
+        hyperparameters=shuffled(hyperparameters, order),
+        environment=shuffled(environment, order),
+        overrides={"A": shuffled(hyperparameters, order)},
+    )
+
+    assert of(one) == of(other)
+
+
+def test_the_order_of_inputs_does_not_matter():
+    """The resolver sorts them; the fingerprint does not even depend on that."""
+    one, other = channel("a"), channel("b", identity=JOB)
+
+    assert of(channels=(one, other)) == of(channels=(other, one))
+
+
+def test_secrets_are_not_in_the_ingredients():
+    """Ingredients are written to the ledger; a variable's value goes in as its hash."""
+    found = ingredients(spec(environment={"TOKEN": "hunter2"}), code(), (), CONTRACT)
+
+    assert "hunter2" not in json.dumps(found)
+    assert "TOKEN" in found["environment"]
+
+
+def test_ingredients_survive_the_ledger():
+    """They are plain JSON: read back, they are equal and have the same fingerprint."""
+    found = ingredients(spec(overrides={"A": {"B": [1, 2]}}), code(), (channel(), channel("b", identity=JOB)), CONTRACT)
+
+    assert json.loads(json.dumps(found)) == found
+    assert fingerprint(json.loads(json.dumps(found))) == fingerprint(found)
+
+
+def test_tuples_in_overrides_survive_the_ledger():
+    """Botocore takes tuples for lists; the ledger gives lists back, and that is no change."""
+    found = ingredients(spec(overrides={"A": (1, 2)}), code(), (), CONTRACT)
+
+    assert differences(json.loads(json.dumps(found)), found) == []
+
+
+# -- in words ------------------------------------------------------------------------------------------------------
+
+BASE = ingredients(spec(), code(), (channel(),), CONTRACT)
+WORDS = {
+    "an input": ((spec(), code(), (channel(identity={"digest": "d0"}),)), ['input "train" changed']),
+    "a new producer": (
+        (spec(), code(), (channel(identity=JOB),)),
+        ['input "train" comes from another job (prepare-0123-1)'],
+    ),
+    "an input more": ((spec(), code(), (channel(), channel("x"))), ['input "x" added']),
+    "an input less": ((spec(), code(), ()), ['input "train" removed']),
+    "a file": ((spec(), code(**{"fit.py": Item(10, "ab")}), (channel(),)), ["code changed (fit.py)"]),
+    "many files": (
+        (spec(), code(**{f"{letter}.py": Item(1, "x") for letter in "abcde"}), (channel(),)),
+        ["code changed (a.py, b.py, c.py and 2 more)"],
+    ),
+    "a hyperparameter": (
+        (spec(hyperparameters={"C": 0.2, "name": "svm"}), code(), (channel(),)),
+        ['hyperparameter "C" changed (0.1 -> 0.2)'],
+    ),
+    "a hyperparameter less": (
+        (spec(hyperparameters={"C": 0.1}), code(), (channel(),)),
+        ['hyperparameter "name" removed'],
+    ),
+    "a variable": (
+        (spec(environment={"MODE": "slow"}), code(), (channel(),)),
+        ['environment variable "MODE" changed'],
+    ),
+    "the hosts": ((spec(instance_count=3), code(), (channel(),)), ["instance count changed (1 -> 3)"]),
+    "the image": ((spec(image="image:2"), code(), (channel(),)), ["image changed (image:1 -> image:2)"]),
+    "arguments": ((spec(arguments=("-q",)), code(), (channel(),)), ["arguments changed"]),
+    "nothing": ((spec(), code(), (channel(),)), []),
+    "several": (
+        (spec(image="image:2", environment={}), code(), (channel(identity={"digest": "d0"}),)),
+        ['input "train" changed', 'environment variable "MODE" removed', "image changed (image:1 -> image:2)"],
+    ),
+}
+
+
+@pytest.mark.parametrize("what", WORDS)
+def test_differences_in_words(what):
+    """The reason why something is paid for is one that its author understands, the most telling first."""
+    parts, expected = WORDS[what]
+
+    assert expected == differences(BASE, ingredients(*parts, CONTRACT))
+
+
+@pytest.mark.parametrize("what", MATTERS)
+def test_whatever_changes_the_fingerprint_is_told(what):
+    """No job runs again without a reason: each change above has at least one line."""
+    assert differences(BASE, MATTERS[what]())
+
+
+@given(st.permutations(["-v", "-q", "-x"]))
+def test_the_order_of_arguments_matters(arguments):
+    """Arguments are a list, not a set."""
+    same = tuple(arguments) == ("-v", "-q", "-x")
+
+    assert (of(spec(arguments=tuple(arguments))) == of(spec(arguments=("-v", "-q", "-x")))) is same
+
+
+def test_an_ingredient_that_went_away_is_told():
+    """A record of a newer version may hold parts that this one does not know; that is a difference too."""
+    assert differences({**BASE, "new part": 1}, BASE) == ["new part changed (1 -> None)"]

@@ -1,0 +1,86 @@
+"""One name, one piece of work in a flow run."""
+
+import threading
+import uuid
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks_lib.errors import DuplicateTask
+from tasks_lib.flow_calls import check_call
+
+URI = "s3://bucket/demo/fit/"
+
+
+def work(value=1):
+    return {"image": "i", "hyperparameters": {"C": str(value)}}
+
+
+@pytest.fixture
+def flow_run():
+    return uuid.uuid4().hex
+
+
+def test_the_same_work_twice_is_one_job(flow_run):
+    """Whoever asks for it, and in whichever order its ingredients are written."""
+    check_call(flow_run, "one", URI, work())
+    check_call(flow_run, "two", URI, dict(reversed(list(work().items()))))
+
+
+def test_different_work_under_one_name_is_refused(flow_run):
+    """With both calls and what differs."""
+    check_call(flow_run, "one", URI, work(1))
+
+    with pytest.raises(DuplicateTask) as caught:
+        check_call(flow_run, "two", URI, work(2))
+
+    for words in (URI, "task run one", "task run two", 'hyperparameter "C" changed (1 -> 2)'):
+        assert words in caught.value.message
+    assert caught.value.fix
+
+
+def test_a_retry_may_see_new_inputs(flow_run):
+    """1. A call. 2. Its retry finds other data. 3. That is what counts from then on."""
+    check_call(flow_run, "one", URI, work(1))
+    check_call(flow_run, "one", URI, work(2))
+    check_call(flow_run, "two", URI, work(2))
+
+    with pytest.raises(DuplicateTask):
+        check_call(flow_run, "three", URI, work(1))
+
+
+def test_other_names_and_other_runs_are_free(flow_run):
+    """The rule is about one name in one flow run."""
+    check_call(flow_run, "one", URI, work(1))
+    check_call(flow_run, "two", "s3://bucket/demo/fit2/", work(2))
+    check_call(uuid.uuid4().hex, "three", URI, work(3))
+
+
+@given(st.lists(st.integers(), max_size=5))
+def test_outside_a_flow_everything_goes(values):
+    """In a notebook one changes a parameter and runs again."""
+    for value in values:
+        check_call(None, uuid.uuid4().hex, URI, work(value))
+
+
+def test_of_many_threads_one_work_wins(flow_run):
+    """`.map` submits at once: exactly the calls with the first one's work pass."""
+    barrier, passed, refused = threading.Barrier(8), [], []
+
+    def call(number):
+        barrier.wait()
+        try:
+            check_call(flow_run, str(number), URI, work(number % 2))
+            passed.append(number % 2)
+        except DuplicateTask:
+            refused.append(number % 2)
+
+    threads = [threading.Thread(target=call, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert (len(passed), len(refused)) == (4, 4)
+    assert len(set(passed)) == len(set(refused)) == 1

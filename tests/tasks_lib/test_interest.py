@@ -1,0 +1,68 @@
+"""Who waits for a job: whoever leaves knows whether somebody else still does."""
+
+from contextlib import ExitStack
+from itertools import permutations
+
+import pytest
+from aws_doubles import BUCKET
+
+from tasks_lib.interest import Interest
+from tasks_lib.objects import Location
+
+
+def interest(objects, ledger, waiter, job="fit-a-1"):
+    return Interest(objects, ledger, job, waiter)
+
+
+def marks(objects):
+    return [name for name, _ in objects.listing(Location(BUCKET, "demo/fit/_ledger/interest/"))]
+
+
+def test_nobody_else_waits(objects, ledger):
+    """Our own mark does not count, and it is gone."""
+    with interest(objects, ledger, "flow/task").declared() as mine:
+        assert marks(objects) == ["fit-a-1/flow/task"]
+        assert mine.leave() == []
+        assert marks(objects) == []
+
+
+def test_others_are_seen(objects, ledger):
+    """Other flow runs, and other task runs of ours; not those who wait for another job."""
+    with ExitStack() as stack:
+        for waiter in ("flow-2/task-1", "flow-1/task-2"):
+            stack.enter_context(interest(objects, ledger, waiter).declared())
+        stack.enter_context(interest(objects, ledger, "flow-3/task", job="fit-a-11").declared())
+        mine = stack.enter_context(interest(objects, ledger, "flow-1/task-1").declared())
+
+        assert mine.leave() == ["flow-1/task-2", "flow-2/task-1"]
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_the_last_one_to_leave_knows_it(objects, ledger, order):
+    """In whichever order: everybody else is told who still waits, so exactly one turns off the light."""
+    with ExitStack() as stack:
+        waiting = [stack.enter_context(interest(objects, ledger, f"flow/{number}").declared()) for number in range(3)]
+        told = [len(waiting[number].leave()) for number in order]
+
+    assert told == [2, 1, 0]
+
+
+@pytest.mark.parametrize("error", [None, ValueError, KeyboardInterrupt])
+def test_whoever_leaves_waits_no_more(objects, ledger, error):
+    """However it leaves."""
+    try:
+        with interest(objects, ledger, "flow/task").declared():
+            if error:
+                raise error
+    except (ValueError, KeyboardInterrupt):
+        pass
+
+    assert marks(objects) == []
+
+
+def test_a_killed_process_leaves_its_mark(objects, ledger):
+    """The job is left for a later run to attach to; the reaper tells which marks are dead."""
+    objects.put(ledger.place("interest/fit-a-1/flow-1/task"), b"")
+
+    with interest(objects, ledger, "flow-2/task").declared() as mine:
+        assert mine.leave() == ["flow-1/task"]

@@ -1,0 +1,122 @@
+"""What a task gives back: small, typed, fit to travel, and its outputs within reach."""
+
+import copy
+import io
+import json
+import tarfile
+
+import cloudpickle
+import pytest
+
+from tasks_lib import Artifact, JobResult
+from tasks_lib.errors import InvalidInput, MissingPath, UnsafeArchive
+from tasks_lib.objects import Location
+
+FOLDER = "s3://a-bucket/demo/fit/fit-1/output/"
+
+
+def result(**more):
+    given = {
+        "project": "demo", "task": "fit", "job": "fit-1", "arn": "arn:x", "kind": "training", "cached": False,
+        "reason": "ran: first run", "seconds": 1.5, "metrics": {"auc": 0.5}, "metric_history": {"auc": [(1.0, 0.5)]},
+        "outputs": {"model": f"{FOLDER}model.tar.gz", "output": FOLDER}, "fingerprint": "f" * 64,
+    }  # fmt: skip
+    return JobResult(**(given | more))
+
+
+def tarball(**files):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name.replace("__", "/"))
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def test_a_result_comes_back_from_json():
+    """Every field; it holds no bulk data."""
+    again = JobResult.model_validate_json(result().model_dump_json())
+
+    assert again.model_dump() == result().model_dump()
+    assert len(result().model_dump_json()) < 1000
+
+
+@pytest.mark.parametrize(
+    "travel", [copy.deepcopy, lambda value: cloudpickle.loads(cloudpickle.dumps(value))], ids=["deepcopy", "pickle"]
+)
+def test_a_result_travels(block, travel):
+    """Prefect pickles what a persisted flow returns."""
+    bound = result().bound(block)
+
+    assert travel(bound).model_dump() == bound.model_dump()
+
+
+def test_a_result_cannot_be_changed():
+    """It is a fact."""
+    with pytest.raises(ValueError, match="frozen"):
+        result().job = "other"
+
+
+def test_outputs_are_read(block, objects):
+    """Bytes, text, JSON; of a prefix and of a tarball."""
+    objects.put(Location("a-bucket", "demo/fit/fit-1/output/report.json"), b'{"auc": 0.5}')
+    objects.put(Location("a-bucket", "demo/fit/fit-1/output/model.tar.gz"), tarball(sub__x=b"\xc3\xa4"))
+    bound = result().bound(block)
+
+    assert bound.output.read_json("report.json") == {"auc": 0.5}
+    assert bound.output.read_bytes("report.json") == json.dumps({"auc": 0.5}).encode()
+    assert bound.model.read_text("sub/x") == "ä"
+    assert (bound.model.is_tarball, bound.output.is_tarball) == (True, False)
+
+
+def test_downloads(block, objects, tmp_path):
+    """A tarball unpacked or as it is; a prefix with all that is in it."""
+    objects.put(Location("a-bucket", "demo/fit/fit-1/output/model.tar.gz"), tarball(a=b"1"))
+    model = result().bound(block).model
+
+    assert model.download(tmp_path / "u") == [tmp_path / "u" / "a"]
+    assert model.download(tmp_path / "p", unpack=False) == [tmp_path / "p" / "model.tar.gz"]
+    assert result().bound(block).output.download(tmp_path / "o") == [tmp_path / "o" / "model.tar.gz"]
+
+
+def test_a_hostile_model_is_refused(block, objects, tmp_path):
+    """Nothing is written."""
+    objects.put(Location("a-bucket", "demo/fit/fit-1/output/model.tar.gz"), tarball(**{"..__evil": b"1"}))
+
+    with pytest.raises(UnsafeArchive):
+        result().bound(block).model.download(tmp_path / "here")
+
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("read", [
+    lambda bound, folder: bound.output.read_bytes("gone"),
+    lambda bound, folder: bound.model.read_bytes("gone"),
+    lambda bound, folder: bound.model.download(folder),
+])  # fmt: skip
+def test_what_is_not_there_is_told(block, tmp_path, read):
+    """By name."""
+    with pytest.raises(MissingPath) as caught:
+        read(result().bound(block), tmp_path)
+
+    assert caught.value.fix
+
+
+def test_an_output_that_the_job_has_not(block):
+    """The error says which it has."""
+    with pytest.raises(InvalidInput, match="has no 'state'") as caught:
+        assert result().bound(block).state
+
+    assert "model, output" in caught.value.fix
+
+
+def test_a_result_from_json_must_be_bound():
+    """It knows names, not accounts."""
+    with pytest.raises(InvalidInput, match="does not know how to reach S3"):
+        assert result().model
+
+
+def test_an_artifact_shows_where_it_is(objects):
+    """In a notebook's cell."""
+    assert repr(Artifact(FOLDER, objects)) == f"Artifact('{FOLDER}')"

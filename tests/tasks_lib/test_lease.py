@@ -1,0 +1,124 @@
+"""The lease on a state directory: whose job is over lets go, and nobody has to renew anything."""
+
+import datetime as dt
+
+import pytest
+
+from tasks_lib.errors import LedgerDamaged
+from tasks_lib.lease import TAKE_OVER_AFTER, Holder, Lease
+
+MINE, THEIRS = Holder("fit-a-1", "a" * 64, "training"), Holder("fit-b-1", "b" * 64, "processing")
+
+
+class Clock:
+    """A clock that starts at the real time, since S3's own stamps the lease."""
+
+    def __init__(self):
+        self.now = dt.datetime.now(dt.timezone.utc)
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def jobs():
+    """What SageMaker says of each job: over (True), live (False), or unknown."""
+    return {}
+
+
+@pytest.fixture
+def lease(objects, ledger, jobs, clock):
+    return Lease(objects, ledger, lambda holder: jobs.get(holder.job), clock)
+
+
+def test_the_first_one_takes_it(lease):
+    """And is read back as its holder."""
+    assert lease.holder() is None
+    assert lease.take(MINE) == MINE == lease.holder()
+
+
+def test_taking_ones_own_lease_again_is_fine(lease, jobs):
+    """Another process with the same work has the same job: both hold it."""
+    lease.take(MINE)
+    jobs[MINE.job] = False
+
+    assert lease.take(MINE) == MINE
+
+
+def test_a_live_job_keeps_its_state(lease, jobs, clock):
+    """However long it runs."""
+    lease.take(THEIRS)
+    jobs[THEIRS.job] = False
+    clock.now += dt.timedelta(days=28)
+
+    assert lease.take(MINE) == THEIRS == lease.holder()
+
+
+def test_a_job_that_is_over_holds_nothing(lease, jobs):
+    """At once."""
+    lease.take(THEIRS)
+    jobs[THEIRS.job] = True
+
+    assert lease.take(MINE) == MINE == lease.holder()
+
+
+@pytest.mark.parametrize(("seconds", "taken"), [(0, False), (-600, False), (14 * 60, False), (16 * 60, True)])
+def test_a_holder_that_sagemaker_does_not_know(lease, clock, seconds, taken):
+    """It may be about to be created; after 15 minutes it may be taken over."""
+    lease.take(THEIRS)
+    clock.now += dt.timedelta(seconds=seconds)
+
+    assert lease.take(MINE) == (MINE if taken else THEIRS)
+    assert dt.timedelta(minutes=15) == TAKE_OVER_AFTER
+
+
+def test_of_two_that_see_it_free_one_gets_it(objects, ledger, jobs, clock):
+    """1. Both see a holder that is over. 2. While one looks, the other takes it. 3. The first is told who has it."""
+    Lease(objects, ledger, jobs.get, clock).take(THEIRS)
+    third = Holder("fit-c-1", "c" * 64, "training")
+
+    def over_but_taken_meanwhile(holder):
+        if holder == THEIRS:
+            Lease(objects, ledger, lambda _: True, clock).take(third)
+            return True
+        return None  # SageMaker does not know the third's job yet
+
+    assert Lease(objects, ledger, over_but_taken_meanwhile, clock).take(MINE) == third
+    assert Lease(objects, ledger, jobs.get, clock).holder() == third
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b"", b"[]", b"{}", b'{"job": "fit-1"}'),
+        b'{"job": 3, "fingerprint": "a", "kind": "training"}',
+        b'{"job": "fit-1", "fingerprint": "a", "kind": "baking"}',
+    ],
+)
+def test_a_damaged_lease_is_told(lease, objects, ledger, body):
+    """Never taken for a free one, and never asked of SageMaker as a job without a name."""
+    objects.put(ledger.place("lease.json"), body)
+
+    for call in (lease.holder, lambda: lease.take(MINE)):
+        with pytest.raises(LedgerDamaged) as caught:
+            call()
+        assert ledger.place("lease.json").uri in caught.value.message
+
+
+def test_a_lease_that_was_not_written_is_not_held(objects, ledger, clock):
+    """1. A holder is over. 2. While we look, somebody deletes the lease. 3. Either it is written anew, or not ours."""
+    place = ledger.place("lease.json")
+    Lease(objects, ledger, lambda _: True, clock).take(THEIRS)
+
+    def over_and_deleted(_):
+        objects.delete(place)
+        return True
+
+    lease = Lease(objects, ledger, over_and_deleted, clock)
+
+    assert lease.take(MINE) == lease.holder()

@@ -1,0 +1,265 @@
+"""The ledger: attempts, records and `latest`, shared by any number of processes without a database."""
+
+import pytest
+from aws_doubles import BUCKET
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from tasks_lib.errors import LedgerConflict, LedgerDamaged
+from tasks_lib.ledger import Entry, Ledger, Record
+from tasks_lib.manifest import Item, Manifest
+from tasks_lib.objects import Document, Location, Objects
+
+WORK, OTHER = "a" * 64, "b" * 64
+
+
+def record(attempt=1, *, work=WORK, created=100.0, **more):
+    given = {
+        "job": f"fit-{work[0]}-{attempt}", "arn": "arn:x", "created": created, "kind": "training", "fingerprint": work,
+        "attempt": attempt, "ingredients": {"image": "i"}, "outputs": {"model": "s3://b/m"}, "output_listing": "o",
+    }  # fmt: skip
+    return Record(**(given | more))
+
+
+def test_nothing_is_known_of_new_work(ledger):
+    """An empty entry, whose current attempt is the first; reading writes nothing."""
+    assert ledger.entry(WORK) == Entry(fingerprint=WORK)
+    assert ledger.entry(WORK).attempt == 1
+    assert ledger.latest() is None
+
+
+def test_the_life_of_an_entry(ledger):
+    """1. Attempt 1 fails. 2. Attempt 2 completes. 3. It is forced: the record goes. 4. Attempt 3 completes."""
+    assert ledger.spend(WORK, 1, "failed", "flow-1").attempt == 2
+    assert ledger.complete(record(2)).record == record(2)
+    assert ledger.latest() == record(2)
+
+    revoked = ledger.spend(WORK, 2, "forced", "flow-2")
+    assert (revoked.attempt, revoked.record) == (3, None)
+    assert [(spent.attempt, spent.because, spent.flow_run) for spent in revoked.spent] == [
+        (1, "failed", "flow-1"),
+        (2, "forced", "flow-2"),
+    ]
+
+    ledger.complete(record(3, created=200.0))
+    assert ledger.latest() == ledger.entry(WORK).record == record(3, created=200.0)
+
+
+def test_spending_twice_spends_once(ledger):
+    """Two processes that saw the same failure give up one attempt, not two."""
+    first = ledger.spend(WORK, 1, "failed", "flow-1")
+
+    assert ledger.spend(WORK, 1, "failed", "flow-2") == first == ledger.entry(WORK)
+
+
+def test_an_attempt_of_the_past_or_of_the_future_is_not_spent(ledger):
+    """Who looked at something older changes nothing."""
+    entry = ledger.spend(WORK, 1, "failed")
+
+    assert ledger.spend(WORK, 1, "stopped") == entry
+    assert ledger.spend(WORK, 7, "failed") == entry
+
+
+def test_a_revoked_attempt_stays_revoked(ledger):
+    """Its job completes after somebody forced another one: no record, and not the newest."""
+    ledger.spend(WORK, 1, "forced", "flow-2")
+    entry = ledger.complete(record(1))
+
+    assert (entry.attempt, entry.record) == (2, None)
+    assert ledger.latest() is None
+
+
+def test_a_record_is_written_once(ledger):
+    """Two that watched the same job: the first one's record stays."""
+    ledger.complete(record(1, metrics={"auc": 1.0}))
+    ledger.complete(record(1, metrics={"auc": 2.0}))
+
+    assert ledger.entry(WORK).record.metrics == {"auc": 1.0}
+
+
+def test_completing_again_mends_a_lost_pointer(ledger, objects):
+    """A crash between the record and `latest.json` is made good by the next one who completes it."""
+    ledger.complete(record(1))
+    objects.delete(ledger.place("latest.json"))
+    ledger.complete(record(1))
+
+    assert ledger.latest() == record(1)
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_latest_keeps_the_youngest(ledger, order):
+    """By SageMaker's time of creation, whichever is recorded last."""
+    records = [record(1, created=100.0), record(1, work=OTHER, created=200.0)]
+    for index in order:
+        ledger.complete(records[index])
+
+    assert ledger.latest() == records[1]
+
+
+def test_records_of_one_work_do_not_touch_another(ledger):
+    """A failure with other code invalidates nothing."""
+    ledger.complete(record(1))
+    ledger.spend(OTHER, 1, "failed")
+
+    assert ledger.entry(WORK).record == record(1)
+
+
+def test_tasks_do_not_touch_each_other(objects):
+    """`fit` is not `fit2`, although one prefix is the beginning of the other."""
+    one, other = (Ledger(objects, Location(BUCKET, f"demo/{task}/")) for task in ("fit", "fit2"))
+    one.complete(record(1))
+
+    assert other.entry(WORK).record is None
+    assert other.latest() is None
+
+
+@given(
+    st.dictionaries(
+        st.text(min_size=1, max_size=5),
+        st.lists(st.tuples(st.floats(0, 1e9), st.floats(-1, 1)), max_size=3),
+        max_size=3,
+    )
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
+def test_a_record_comes_back_as_it_was(ledger, objects, history):
+    """Through JSON and S3: equal, to the last bit of each number."""
+    written = record(1, metric_history=history, ingredients={"inputs": {"x": {"digest": "d"}}, "n": [1, None, True]})
+    objects.delete(ledger.place(f"{WORK}.json"))
+    ledger.complete(written)
+
+    assert ledger.entry(WORK).record == written
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b"", b"not json", b"[]", b"{}", b'{"fingerprint": 7}'),
+        b'{"fingerprint": "a", "spent": [{"attempt": 1, "because": "bored"}]}',
+        b'{"fingerprint": "a", "record": {"job": "fit-1"}}',
+    ],
+)
+def test_a_damaged_entry_is_told(ledger, objects, body):
+    """With its place and the way out; never taken for an empty one, which would pay again."""
+    place = ledger.place(f"{WORK}.json")
+    objects.put(place, body)
+
+    for call in (
+        lambda: ledger.entry(WORK),
+        lambda: ledger.spend(WORK, 1, "failed"),
+        lambda: ledger.complete(record(1)),
+    ):
+        with pytest.raises(LedgerDamaged) as caught:
+            call()
+        assert place.uri in caught.value.message
+        assert "delete it" in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    "body", [b"{}", b'{"items": 3}', b'{"items": [["a"]]}', b'{"items": [["a", "x", "y", 1]]}', b"["]
+)
+def test_other_damaged_documents_are_told(ledger, objects, body):
+    """`latest.json` and the kept listings."""
+    objects.put(ledger.place("latest.json"), body)
+    objects.put(ledger.place("manifests/d.json"), body)
+
+    with pytest.raises(LedgerDamaged):
+        ledger.latest()
+    with pytest.raises(LedgerDamaged):
+        ledger.manifest("d")
+
+
+def test_what_a_newer_version_added_is_borne(ledger, objects):
+    """A field that we do not know is no damage."""
+    objects.write(ledger.place(f"{WORK}.json"), {"fingerprint": WORK, "spent": [], "record": None, "new": 1})
+
+    assert ledger.entry(WORK) == Entry(fingerprint=WORK)
+
+
+def test_listings_are_kept_under_their_digest(ledger):
+    """Keeping one twice is fine; one that was not kept is none."""
+    manifest = Manifest({"ä": Item(1, "x"), "b": Item(2, "y", executable=True)})
+    ledger.save_manifest(manifest)
+    ledger.save_manifest(manifest)
+
+    assert dict(ledger.manifest(manifest.digest).items) == dict(manifest.items)
+    assert ledger.manifest("0" * 64) is None
+
+
+class Restless(Objects):
+    """S3 as it is when somebody else is always faster."""
+
+    def write(self, place, value, *, etag=None):
+        return None
+
+
+def test_a_record_that_never_keeps_still_is_told(block, task_folder):
+    """After twenty rounds we say so instead of trying for ever."""
+    with pytest.raises(LedgerConflict, match="20 times in a row"):
+        Ledger(Restless(block), task_folder).spend(WORK, 1, "failed")
+
+
+class Memory:
+    """S3's conditional writes in a dictionary, for one thread."""
+
+    def __init__(self):
+        self.documents, self.writes = {}, 0
+
+    def read(self, place):
+        found = self.documents.get(place)
+        return Document(found[0], found[1], None) if found else None
+
+    def write(self, place, value, *, etag=None):
+        found = self.documents.get(place)
+        if (found[1] if found else None) != etag:
+            return None
+        self.writes += 1
+        self.documents[place] = (value, str(self.writes))
+        return str(self.writes)
+
+
+class Racing(RuleBasedStateMachine):
+    """Any order of failures, forced runs and completions, by whoever believes in whichever attempt."""
+
+    @initialize()
+    def begin(self):
+        self.ledger = Ledger(Memory(), Location("b", "demo/fit/"))
+        self.youngest = None
+        self.attempts = {WORK: 1, OTHER: 1}
+        self.recorded = {WORK: None, OTHER: None}
+
+    @rule(
+        work=st.sampled_from([WORK, OTHER]), believed=st.integers(1, 4), because=st.sampled_from(["failed", "forced"])
+    )
+    def spend(self, work, believed, because):
+        entry = self.ledger.spend(work, believed, because)
+        if believed == self.attempts[work]:
+            self.attempts[work] += 1
+            self.recorded[work] = None
+        assert entry.attempt == self.attempts[work]
+
+    @rule(work=st.sampled_from([WORK, OTHER]), believed=st.integers(1, 4), created=st.floats(1, 1000))
+    def complete(self, work, believed, created):
+        done = record(believed, work=work, created=created)
+        self.ledger.complete(done)
+        if believed == self.attempts[work] and self.recorded[work] is None:
+            self.recorded[work] = done
+        if self.recorded[work] and self.recorded[work].job == done.job:
+            self.youngest = max(self.youngest or 0, created)
+
+    @invariant()
+    def attempts_only_grow_and_records_are_of_the_current_one(self):
+        for work, attempt in self.attempts.items():
+            entry = self.ledger.entry(work)
+            assert entry.attempt == attempt == len(entry.spent) + 1
+            assert entry.record == self.recorded[work]
+            assert [spent.attempt for spent in entry.spent] == list(range(1, attempt))
+
+    @invariant()
+    def latest_is_the_youngest_that_was_completed(self):
+        latest = self.ledger.latest()
+        assert (latest.created if latest else None) == self.youngest
+
+
+TestRacing = Racing.TestCase
+TestRacing.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)

@@ -1,0 +1,102 @@
+"""Metrics off the log: SageMaker's convention of the first group, and nothing that is no number."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks_lib.errors import InvalidTask
+from tasks_lib.metrics import MAX_POINTS, MetricReader
+
+
+def read(patterns, *lines):
+    reader = MetricReader(patterns)
+    for moment, line in enumerate(lines):
+        reader.read(float(moment), line)
+    return reader
+
+
+def test_the_first_group_is_the_value():
+    """Further groups are the author's own."""
+    reader = read({"loss": r"(?:train|test) loss=([0-9.]+) \((\w+)\)"}, "train loss=0.5 (ok)")
+
+    assert reader.history == {"loss": [(0.0, 0.5)]}
+
+
+def test_all_metrics_are_read_off_each_line():
+    """Also several times on one line: the example of a GAN logs five on one."""
+    reader = read({"d": r"D: ([0-9.]+)", "g": r"G: ([0-9.]+)"}, "D: 1.5 G: 2.5 D: 3.5", "nothing", "G: 4")
+
+    assert reader.history == {"d": [(0.0, 1.5), (0.0, 3.5)], "g": [(0.0, 2.5), (2.0, 4.0)]}
+    assert reader.last == {"d": 3.5, "g": 4.0}
+
+
+def test_lines_of_several_hosts_make_one_history():
+    """In the order in which they come; the last that came counts."""
+    reader = MetricReader({"auc": "auc=([0-9.]+)"})
+    for moment, line in [(5.0, "auc=0.7"), (4.0, "auc=0.6"), (6.0, "auc=0.8")]:
+        reader.read(moment, line)
+
+    assert reader.history["auc"] == [(5.0, 0.7), (4.0, 0.6), (6.0, 0.8)]
+    assert reader.last == {"auc": 0.8}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("1e-05", 1e-05), ("-3", -3.0), ("+2.5E+3", 2500.0), ("0.85", 0.85), (".5", 0.5), ("7", 7.0)],
+)
+def test_numbers_as_programs_print_them(text, expected):
+    """With a sign, with an exponent."""
+    assert read({"x": "###x:(.*)###"}, f"###x:{text}###").last == {"x": expected}
+
+
+@pytest.mark.parametrize("text", ["", "high", "1,5", "0.95.", "nan", "inf", "-Infinity", "0x10"])
+def test_what_is_no_number_is_passed_over(text):
+    """As SageMaker passes it over; JSON knows neither NaN nor infinity."""
+    assert read({"x": "x=(.*)"}, f"x={text}").last == {}
+
+
+def test_a_group_that_did_not_take_part_is_passed_over():
+    """`(a)|b` matches `b` without a value."""
+    assert read({"x": "x=([0-9]+)|none"}, "none").history == {}
+
+
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=30))
+def test_what_is_printed_is_what_is_read(values):
+    """Python's own text of a float comes back exactly, in order, and the last is the last."""
+    reader = read({"x": "x=(.+)"}, *(f"x={value!r}" for value in values))
+
+    assert [value for _, value in reader.history["x"]] == values
+    assert reader.last == {"x": values[-1]}
+
+
+def test_a_long_history_is_thinned_and_keeps_its_end():
+    """A result is small; the shape of the curve and its last value stay."""
+    reader = MetricReader({"x": "x=(.+)"})
+    for step in range(3 * MAX_POINTS):
+        reader.read(float(step), f"x={step}")
+        if step % 5000 == 0:
+            assert reader.last == {"x": float(step)}
+    steps = [value for _, value in reader.history["x"]]
+
+    assert len(steps) <= MAX_POINTS
+    assert len(steps) > MAX_POINTS // 4
+    assert steps == sorted(steps)
+    assert steps[-1] == 3 * MAX_POINTS - 1
+    assert all(math.isfinite(step) for step in steps)
+
+
+@pytest.mark.parametrize(("pattern", "words"), [("auc=(", "does not compile"), ("auc=[0-9]+", "has no group")])
+def test_a_bad_expression_is_refused_by_name(pattern, words):
+    """When the task is called, not when its job has run for hours."""
+    with pytest.raises(InvalidTask, match=words) as caught:
+        MetricReader({"auc": pattern})
+
+    assert "'auc'" in caught.value.message
+    assert caught.value.fix
+
+
+def test_no_patterns_no_metrics():
+    """Most tasks have none."""
+    assert read({}, "auc=1").last == {}

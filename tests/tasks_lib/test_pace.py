@@ -1,0 +1,85 @@
+"""How often we ask: never more than the share of a quota that we took."""
+
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks_lib.pace import Pace, interval
+
+
+class Clock:
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+STEPS = st.lists(st.floats(0, 3), max_size=80)
+RATES = st.floats(0.5, 20)
+
+
+@given(RATES, st.integers(1, 20), STEPS)
+def test_never_more_than_the_bucket_holds(rate, burst, steps):
+    """Between any two moments at most `burst + rate * seconds` calls are let through."""
+    clock = Clock()
+    pace, passed = Pace(rate, burst, clock), []
+    for step in steps:
+        clock.now += step
+        while pace.allows():
+            passed.append(clock.now)
+
+    for first, began in enumerate(passed):
+        for last, ended in enumerate(passed[first:], first):
+            assert last - first + 1 <= burst + rate * (ended - began) + 1e-6
+
+
+@given(RATES, st.integers(1, 20))
+def test_a_full_bucket_is_let_through_at_once(rate, burst):
+    """And then one call for each `1 / rate` seconds."""
+    clock = Clock()
+    pace = Pace(rate, burst, clock)
+
+    assert [pace.allows() for _ in range(burst + 1)] == [True] * burst + [False]
+    clock.now += 1.001 / rate
+    assert [pace.allows(), pace.allows()] == [True, False]
+
+
+def test_a_pause_fills_the_bucket_and_no_more():
+    """A night without calls gives no right to a storm."""
+    clock = Clock()
+    pace = Pace(rate=10, burst=3, clock=clock)
+    clock.now += 8 * 3600
+
+    assert [pace.allows() for _ in range(4)] == [True, True, True, False]
+
+
+def test_threads_share_one_bucket():
+    """Many at once get as much as one would."""
+    pace, passed = Pace(rate=1, burst=50, clock=Clock()), []
+
+    def ask():
+        passed.extend(pace.allows() for _ in range(20))
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert passed.count(True) == 50
+
+
+@given(st.floats(0, 1e7))
+def test_nobody_waits_much_longer_than_the_job(age):
+    """A tenth of a second at least, five at most, else a twentieth of the age."""
+    assert 0.1 <= interval(age) <= 5.0
+    assert interval(age) <= max(0.1, age * 0.05 + 1e-9)
+
+
+@pytest.mark.parametrize(("age", "expected"), [(0, 0.1), (2, 0.1), (20, 1.0), (100, 5.0), (7200, 5.0)])
+def test_intervals_by_age(age, expected):
+    """Short jobs are seen at once, long ones cost little."""
+    assert interval(age) == pytest.approx(expected)

@@ -1,0 +1,97 @@
+"""Why something runs, in words for the one who pays."""
+
+from typing import get_args
+
+import pytest
+
+from tasks_lib.fingerprint import ingredients
+from tasks_lib.ledger import Entry, Record, Spent, SpentBecause
+from tasks_lib.manifest import Item, Manifest
+from tasks_lib.reasons import SPENT, why
+from tasks_lib.spec import JobSpec, ResolvedChannel
+
+NEW = Entry(fingerprint="f")
+DATA = Manifest({f"{number}.csv": Item(1, "x") for number in range(40)})
+
+
+def work(*, data=DATA, **changed):
+    """A spec's ingredients, and its one channel."""
+    given = {
+        "kind": "training", "task": "fit", "image": "i:1", "entry_point": "fit.py", "instance_type": "ml.m5.large",
+        "instance_count": 1, "volume_size_gb": 30, "max_runtime_seconds": 60,
+    }  # fmt: skip
+    channel = ResolvedChannel("data", "s3://b/d/", "FullyReplicated", {"digest": data.digest}, manifest=data)
+    return ingredients(JobSpec(**(given | changed)), Manifest({"fit.py": Item(1, "a")}), (channel,), 1), (channel,)
+
+
+@pytest.fixture
+def completed(ledger):
+    """The task's newest completed job did the usual work."""
+    before, _ = work()
+    ledger.save_manifest(DATA)
+    ledger.complete(
+        Record(
+            job="fit-1", arn="a", created=1.0, kind="training", fingerprint="0", attempt=1, ingredients=before,
+            outputs={}, output_listing="o",
+        )
+    )  # fmt: skip
+    return ledger
+
+
+def test_the_first_run(ledger):
+    """There is nothing to compare with."""
+    assert why(NEW, ledger, *work()) == "first run"
+
+
+def test_every_way_to_spend_an_attempt_has_words():
+    """Whatever the ledger may say, a reader gets a sentence."""
+    assert set(get_args(SpentBecause)) == set(SPENT)
+
+
+@pytest.mark.parametrize("because", get_args(SpentBecause))
+def test_a_spent_attempt_is_the_reason(completed, because):
+    """The last one, not the first."""
+    spent = (Spent(attempt=1, because="failed"), Spent(attempt=2, because=because))
+
+    assert SPENT[because] == why(Entry(fingerprint="f", spent=spent), completed, *work())
+
+
+CHANGES = {
+    "hyperparameter": ({"hyperparameters": {"C": 1}}, 'hyperparameter "C" added'),
+    "image": ({"image": "i:2"}, "image changed (i:1 -> i:2)"),
+    "hosts": ({"instance_count": 2}, "instance count changed (1 -> 2)"),
+    "variable": ({"environment": {"A": "b"}}, 'environment variable "A" added'),
+    "nothing": ({}, "it never completed"),
+    "three": (
+        {"image": "i:2", "instance_count": 2, "state": "none"},
+        "image changed (i:1 -> i:2); instance count changed (1 -> 2); state changed (task -> none)",
+    ),
+    "four": (
+        {"image": "i:2", "instance_count": 2, "state": "none", "hyperparameters": {"C": 1}},
+        'hyperparameter "C" added; image changed (i:1 -> i:2); instance count changed (1 -> 2); and 1 more',
+    ),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_a_change_is_the_reason(completed, what):
+    """Against the task's newest completed job, the three most telling changes at most."""
+    changed, expected = CHANGES[what]
+
+    assert expected == why(NEW, completed, *work(**changed))
+
+
+def test_a_changed_input_is_counted(completed):
+    """Of all that there was or is: one changed, one is new, one gone."""
+    items = dict(DATA.items)
+    items["0.csv"] = Item(1, "y")
+    items["new.csv"] = items.pop("1.csv")
+
+    assert why(NEW, completed, *work(data=Manifest(items))) == 'input "data" changed (3 of 41 objects)'
+
+
+def test_without_the_old_listing_there_is_no_count(completed, objects):
+    """Somebody tidied up the ledger; the reason stays."""
+    objects.delete(completed.place(f"manifests/{DATA.digest}.json"))
+
+    assert why(NEW, completed, *work(data=Manifest({"a": Item(1, "b")}))) == 'input "data" changed'

@@ -1,0 +1,538 @@
+"""From a spec to the request: whole, valid by AWS's own model, and pure."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from blocks import SageMakerProject
+from tasks_lib.errors import InvalidHyperparameter, InvalidTask
+from tasks_lib.request_check import check_request
+from tasks_lib.spec import (
+    JobPlace,
+    JobSpec,
+    ResolvedChannel,
+    check_overrides,
+    deep_merge,
+    encode_hyperparameters,
+    outputs_of,
+    to_request,
+)
+
+OPERATION = {"training": "CreateTrainingJob", "processing": "CreateProcessingJob"}
+COMMON = {
+    "task": "fit",
+    "image": "123456789012.dkr.ecr.us-east-1.amazonaws.com/image:1",
+    "arguments": ("--verbose", "-x"),
+    "environment": {"MODE": "fast"},
+    "instance_type": "ml.m5.large",
+    "instance_count": 2,
+    "volume_size_gb": 31,
+    "max_runtime_seconds": 3600,
+    "subnets": ("subnet-0a", "subnet-0b"),
+    "security_group_ids": ("sg-0a",),
+    "volume_kms_key": "1234abcd-12ab-34cd-56ef-1234567890ab",
+    "output_kms_key": "alias/outputs",
+    "network_isolation": True,
+    "encrypt_between_containers": True,
+    "tags": {"team": "a"},
+}
+TRAINING = JobSpec(
+    kind="training",
+    entry_point="fit.py",
+    hyperparameters={"C": 0.1, "name": "svm", "layers": [1, 2]},
+    metrics={"auc": "auc=([0-9.]+)"},
+    spot=True,
+    max_wait_seconds=7200,
+    **COMMON,
+)
+PROCESSING = JobSpec(kind="processing", command="echo $HOME | cat", **COMMON)
+CHANNELS = (
+    ResolvedChannel("model", "s3://bucket/m/model.tar.gz", "FullyReplicated", {}, extract=True, subdir="best"),
+    ResolvedChannel("other", "s3://bucket/o/model.tar.gz", "FullyReplicated", {}, extract=True),
+    ResolvedChannel("train", "s3://bucket/data/", "ShardedByS3Key", {}),
+)
+PLACE = JobPlace(
+    job="fit-0123456789abcdef-1",
+    task_uri="s3://bucket/demo/fit/",
+    role="arn:aws:iam::123456789012:role/jobs",
+    channels=CHANNELS,
+    bundle_uri="s3://bucket/demo/_bundles/ab/",
+    has_state=True,
+    environment={"SSM_FINGERPRINT": "f" * 64},
+    tags={"prefect-sagemaker:task": "fit"},
+)
+SPECS = {"training": TRAINING, "processing": PROCESSING}
+
+
+def s3_input(uri, distribution="FullyReplicated"):
+    return {"S3DataType": "S3Prefix", "S3Uri": uri, "S3DataDistributionType": distribution}
+
+
+def test_training_request_in_full():
+    """Every field of a training job that uses all there is."""
+    starter = 'exec sh "$LOCAL_SAGEMAKER_ROOT/opt/ml/input/data/ssm_source/start.sh" "$@"'
+    expected = {
+        "TrainingJobName": "fit-0123456789abcdef-1",
+        "AlgorithmSpecification": {
+            "TrainingImage": COMMON["image"],
+            "TrainingInputMode": "File",
+            "ContainerEntrypoint": ["/bin/sh", "-c", starter, "ssm"],
+            "ContainerArguments": [
+                *("--entry-point", "fit.py", "--extract", "model=best", "--extract", "other"),
+                *("--", "--verbose", "-x"),
+            ],
+            "MetricDefinitions": [{"Name": "auc", "Regex": "auc=([0-9.]+)"}],
+            "EnableSageMakerMetricsTimeSeries": True,
+        },
+        "RoleArn": "arn:aws:iam::123456789012:role/jobs",
+        "InputDataConfig": [
+            {"ChannelName": name, "DataSource": {"S3DataSource": source}, "InputMode": "File"}
+            for name, source in [
+                ("model", s3_input("s3://bucket/m/model.tar.gz")),
+                ("other", s3_input("s3://bucket/o/model.tar.gz")),
+                ("train", s3_input("s3://bucket/data/", "ShardedByS3Key")),
+                ("ssm_source", s3_input("s3://bucket/demo/_bundles/ab/")),
+            ]
+        ],
+        "OutputDataConfig": {"S3OutputPath": "s3://bucket/demo/fit/", "KmsKeyId": "alias/outputs"},
+        "ResourceConfig": {
+            "InstanceType": "ml.m5.large",
+            "InstanceCount": 2,
+            "VolumeSizeInGB": 31,
+            "VolumeKmsKeyId": "1234abcd-12ab-34cd-56ef-1234567890ab",
+        },
+        "StoppingCondition": {"MaxRuntimeInSeconds": 3600, "MaxWaitTimeInSeconds": 7200},
+        "HyperParameters": {"C": "0.1", "name": "svm", "layers": "[1, 2]"},
+        "Environment": {"MODE": "fast", "SSM_FINGERPRINT": "f" * 64},
+        "CheckpointConfig": {"S3Uri": "s3://bucket/demo/fit/state/", "LocalPath": "/state"},
+        "EnableManagedSpotTraining": True,
+        "EnableNetworkIsolation": True,
+        "EnableInterContainerTrafficEncryption": True,
+        "VpcConfig": {"Subnets": ["subnet-0a", "subnet-0b"], "SecurityGroupIds": ["sg-0a"]},
+        "Tags": [{"Key": "team", "Value": "a"}, {"Key": "prefect-sagemaker:task", "Value": "fit"}],
+    }
+
+    assert expected == to_request(TRAINING, PLACE)
+
+
+def test_processing_request_in_full():
+    """Every field of a processing job that uses all there is, with the previous state as an input."""
+    starter = 'exec sh "$LOCAL_SAGEMAKER_ROOT/opt/ml/processing/input/ssm_source/start.sh" "$@"'
+    here = "/opt/ml/processing"
+
+    def read(name, path, uri, distribution="FullyReplicated"):
+        more = {"LocalPath": path, "S3InputMode": "File", "S3CompressionType": "None"}
+        return {"InputName": name, "S3Input": s3_input(uri, distribution) | more}
+
+    def written(name, uri, mode):
+        return {"OutputName": name, "S3Output": {"S3Uri": uri, "LocalPath": f"{here}/{name}", "S3UploadMode": mode}}
+
+    expected = {
+        "ProcessingJobName": "fit-0123456789abcdef-1",
+        "AppSpecification": {
+            "ImageUri": COMMON["image"],
+            "ContainerEntrypoint": ["/bin/sh", "-c", starter, "ssm"],
+            "ContainerArguments": [
+                *("--command", "echo $HOME | cat", "--extract", "model=best", "--extract", "other"),
+                *("--", "--verbose", "-x"),
+            ],
+        },
+        "RoleArn": "arn:aws:iam::123456789012:role/jobs",
+        "ProcessingInputs": [
+            read("model", f"{here}/input/data/model", "s3://bucket/m/model.tar.gz"),
+            read("other", f"{here}/input/data/other", "s3://bucket/o/model.tar.gz"),
+            read("train", f"{here}/input/data/train", "s3://bucket/data/", "ShardedByS3Key"),
+            read("ssm_source", f"{here}/input/ssm_source", "s3://bucket/demo/_bundles/ab/"),
+            read("ssm_state", f"{here}/state_prev", "s3://bucket/demo/fit/state/"),
+        ],
+        "ProcessingOutputConfig": {
+            "Outputs": [
+                written("output", "s3://bucket/demo/fit/fit-0123456789abcdef-1/output/", "EndOfJob"),
+                written("state", "s3://bucket/demo/fit/state/", "Continuous"),
+            ],
+            "KmsKeyId": "alias/outputs",
+        },
+        "ProcessingResources": {
+            "ClusterConfig": {
+                "InstanceType": "ml.m5.large",
+                "InstanceCount": 2,
+                "VolumeSizeInGB": 31,
+                "VolumeKmsKeyId": "1234abcd-12ab-34cd-56ef-1234567890ab",
+            }
+        },
+        "StoppingCondition": {"MaxRuntimeInSeconds": 3600},
+        "Environment": {"MODE": "fast", "SSM_FINGERPRINT": "f" * 64},
+        "NetworkConfig": {
+            "EnableNetworkIsolation": True,
+            "EnableInterContainerTrafficEncryption": True,
+            "VpcConfig": {"Subnets": ["subnet-0a", "subnet-0b"], "SecurityGroupIds": ["sg-0a"]},
+        },
+        "Tags": [{"Key": "team", "Value": "a"}, {"Key": "prefect-sagemaker:task", "Value": "fit"}],
+    }
+
+    assert expected == to_request(PROCESSING, PLACE)
+
+
+@pytest.mark.parametrize("kind", SPECS)
+def test_full_requests_are_what_aws_takes(kind, sagemaker_model):
+    """AWS's own model has nothing to say against the two above."""
+    check_request(sagemaker_model, OPERATION[kind], to_request(SPECS[kind], PLACE))
+
+
+@pytest.mark.parametrize("kind", SPECS)
+def test_the_smallest_request_is_what_aws_takes(kind, sagemaker_model):
+    """A task that wants nothing special says nothing special: no empty lists, no nulls."""
+    spec = JobSpec(
+        kind=kind, task="t", image="i", entry_point="a.py", instance_type="ml.m5.large", instance_count=1,
+        volume_size_gb=30, max_runtime_seconds=60, state="none",
+    )  # fmt: skip
+    place = JobPlace("t-1", "s3://b/p/t/", PLACE.role, (), "s3://b/p/_bundles/0/", False, {}, {})
+
+    request = to_request(spec, place)
+
+    check_request(sagemaker_model, OPERATION[kind], request)
+    assert not {"CheckpointConfig", "VpcConfig", "Tags", "HyperParameters", "NetworkConfig"} & request.keys()
+    assert "null" not in json.dumps(request)
+
+
+# The production fields (X18), and where each must be found. `{cluster}` and the like differ by kind.
+PRODUCTION = {
+    "subnets": (["subnet-0a", "subnet-0b"], ("VpcConfig", "Subnets"), ("NetworkConfig", "VpcConfig", "Subnets")),
+    "security_group_ids": (
+        ["sg-0a"],
+        ("VpcConfig", "SecurityGroupIds"),
+        ("NetworkConfig", "VpcConfig", "SecurityGroupIds"),
+    ),
+    "volume_kms_key": (
+        "1234abcd-12ab-34cd-56ef-1234567890ab",
+        ("ResourceConfig", "VolumeKmsKeyId"),
+        ("ProcessingResources", "ClusterConfig", "VolumeKmsKeyId"),
+    ),
+    "output_kms_key": ("alias/outputs", ("OutputDataConfig", "KmsKeyId"), ("ProcessingOutputConfig", "KmsKeyId")),
+    "network_isolation": (True, ("EnableNetworkIsolation",), ("NetworkConfig", "EnableNetworkIsolation")),
+    "encrypt_between_containers": (
+        True,
+        ("EnableInterContainerTrafficEncryption",),
+        ("NetworkConfig", "EnableInterContainerTrafficEncryption"),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SPECS)
+@pytest.mark.parametrize("field", PRODUCTION)
+def test_production_fields_are_in_the_request(kind, field):
+    """Each field by which a company keeps its jobs in its own network and under its own keys."""
+    value, *paths = PRODUCTION[field]
+    found = to_request(SPECS[kind], PLACE)
+    for key in paths[kind == "processing"]:
+        found = found[key]
+
+    assert value == found
+    assert field in SageMakerProject.model_fields
+    assert field in JobSpec.model_fields
+
+
+def test_spot_is_for_training_alone():
+    """SageMaker has no spot for processing jobs, and waits for it only where it is asked for."""
+    without = TRAINING.model_copy(update={"spot": False})
+
+    assert "MaxWaitTimeInSeconds" not in to_request(without, PLACE)["StoppingCondition"]
+    assert "EnableManagedSpotTraining" not in to_request(without, PLACE)
+
+
+@pytest.mark.parametrize(("wait", "expected"), [(None, 3600), (60, 3600), (7200, 7200)])
+def test_the_wait_contains_the_run(wait, expected):
+    """`MaxWaitTimeInSeconds` must not be less than `MaxRuntimeInSeconds`."""
+    spec = TRAINING.model_copy(update={"max_wait_seconds": wait})
+
+    assert to_request(spec, PLACE)["StoppingCondition"]["MaxWaitTimeInSeconds"] == expected
+
+
+def test_an_empty_state_is_no_input():
+    """A processing job fails on an input prefix with no object in it."""
+    place = JobPlace(**{**vars(PLACE), "has_state": False})
+
+    names = [item["InputName"] for item in to_request(PROCESSING, place)["ProcessingInputs"]]
+
+    assert names == ["model", "other", "train", "ssm_source"]
+
+
+@pytest.mark.parametrize("kind", SPECS)
+def test_without_state_nothing_touches_it(kind):
+    """`state="none"`: neither checkpoint, nor input, nor output."""
+    spec = SPECS[kind].model_copy(update={"state": "none"})
+
+    assert "/state" not in json.dumps(to_request(spec, PLACE))
+
+
+def test_what_we_inject_wins_over_the_authors_environment():
+    """`SSM_FINGERPRINT` says which work a job is; nobody can call it otherwise."""
+    spec = TRAINING.model_copy(update={"environment": {"SSM_FINGERPRINT": "mine", "A": "b"}})
+
+    assert to_request(spec, PLACE)["Environment"] == {"SSM_FINGERPRINT": "f" * 64, "A": "b"}
+
+
+@pytest.mark.parametrize("kind", SPECS)
+def test_an_image_that_is_complete_starts_as_it_is(kind):
+    """No entry point of ours, no code channel; its own arguments only."""
+    spec = SPECS[kind].model_copy(update={"entry_point": None, "command": None})
+    place = JobPlace(**{**vars(PLACE), "bundle_uri": None})
+
+    request = to_request(spec, place)
+    started = request["AlgorithmSpecification" if kind == "training" else "AppSpecification"]
+
+    assert "ContainerEntrypoint" not in started
+    assert started["ContainerArguments"] == ["--verbose", "-x"]
+    assert "ssm_source" not in json.dumps(request)
+
+
+LEFT = ["model.tar.gz", "output.tar.gz"]
+
+
+def test_outputs_of_a_training_job():
+    """Where SageMaker itself puts them, below the path that the request names."""
+    folder = "s3://bucket/demo/fit/fit-0123456789abcdef-1/output/"
+
+    assert outputs_of(TRAINING, PLACE, LEFT, has_state=True) == {
+        "model": f"{folder}model.tar.gz",
+        "output": f"{folder}output.tar.gz",
+        "state": "s3://bucket/demo/fit/state/",
+        "source": "s3://bucket/demo/_bundles/ab/source.tar.gz",
+    }
+
+
+def test_outputs_of_a_processing_job():
+    """Those that the request names."""
+    request = to_request(PROCESSING, PLACE)
+    named = {row["OutputName"]: row["S3Output"]["S3Uri"] for row in request["ProcessingOutputConfig"]["Outputs"]}
+
+    assert outputs_of(PROCESSING, PLACE, ["report.json"], has_state=True) == named | {
+        "source": "s3://bucket/demo/_bundles/ab/source.tar.gz"
+    }
+
+
+@pytest.mark.parametrize(
+    ("kind", "left", "has_state", "expected"),
+    [
+        ("training", ["model.tar.gz"], False, ["model", "source"]),
+        ("training", ["output.tar.gz"], True, ["output", "state", "source"]),
+        ("training", [], False, ["source"]),
+        ("processing", [], True, ["state", "source"]),
+        ("processing", ["model.tar.gz"], False, ["output", "source"]),
+    ],
+)
+def test_only_what_a_job_left_is_an_output(kind, left, has_state, expected):
+    """SageMaker makes no tarball of an empty directory, and nobody shall be sent to one."""
+    assert expected == list(outputs_of(SPECS[kind], PLACE, left, has_state=has_state))
+
+
+def test_an_image_that_is_complete_has_no_source():
+    """There is no bundle to point to."""
+    place = JobPlace(**{**vars(PLACE), "bundle_uri": None})
+
+    assert list(outputs_of(TRAINING, place, LEFT, has_state=False)) == ["model", "output"]
+
+
+# -- overrides -----------------------------------------------------------------------------------------------------
+
+
+def test_overrides_come_last_and_deep():
+    """One field beside ours, one instead of ours, one that we do not know."""
+    spec = TRAINING.model_copy(
+        update={
+            "overrides": {
+                "ResourceConfig": {"KeepAlivePeriodInSeconds": 60, "VolumeSizeInGB": 99},
+                "RetryStrategy": {"MaximumRetryAttempts": 2},
+                "Tags": [{"Key": "only", "Value": "this"}],
+            }
+        }
+    )
+
+    request = to_request(spec, PLACE)
+
+    assert request["ResourceConfig"] == to_request(TRAINING, PLACE)["ResourceConfig"] | {
+        "KeepAlivePeriodInSeconds": 60,
+        "VolumeSizeInGB": 99,
+    }
+    assert request["RetryStrategy"] == {"MaximumRetryAttempts": 2}
+    assert request["Tags"] == [{"Key": "only", "Value": "this"}]
+
+
+TREES = st.recursive(
+    st.integers() | st.lists(st.integers(), max_size=2),
+    lambda below: st.dictionaries(st.sampled_from("abc"), below, max_size=3),
+    max_leaves=12,
+)
+MAPPINGS = st.dictionaries(st.sampled_from("abc"), TREES, max_size=3)
+
+
+def leaves(tree, path=()):
+    """Every path to something that is no mapping."""
+    if not isinstance(tree, dict):
+        return {path: tree}
+    return {where: value for key, below in tree.items() for where, value in leaves(below, (*path, key)).items()}
+
+
+@given(MAPPINGS, MAPPINGS)
+def test_a_merge_has_all_of_what_lies_on_top(base, over):
+    """Everything in the overrides is in the result, and what they do not touch stays."""
+    before = json.dumps(base, sort_keys=True)
+    merged = leaves(deep_merge(base, over))
+
+    assert leaves(over).items() <= merged.items() or not leaves(over)
+    for path, value in leaves(base).items():
+        touched = any(path[: len(other)] == other or other[: len(path)] == path for other in leaves(over))
+        assert touched or merged.get(path, value) == value
+    assert before == json.dumps(base, sort_keys=True)
+
+
+@given(MAPPINGS)
+def test_merging_nothing_changes_nothing(tree):
+    """From either side; and merging the same again neither."""
+    assert deep_merge(tree, {}) == deep_merge({}, tree) == deep_merge(tree, tree) == tree
+
+
+@pytest.mark.parametrize(
+    ("kind", "overrides"),
+    [
+        ("training", {"TrainingJobName": "mine"}),
+        ("processing", {"ProcessingJobName": "mine"}),
+        ("training", {"OutputDataConfig": {"S3OutputPath": "s3://other/"}}),
+    ],
+)
+def test_overrides_cannot_lose_the_job(kind, overrides):
+    """The name is the idempotency key, the output path is where the record looks."""
+    with pytest.raises(InvalidTask, match="overrides cannot set"):
+        check_overrides(kind, overrides)
+
+
+@pytest.mark.parametrize("kind", SPECS)
+def test_overrides_cannot_rename_the_work(kind):
+    """A job under another fingerprint would be taken for somebody else's, and the next attempt be made, for ever."""
+    with pytest.raises(InvalidTask, match="SSM_FINGERPRINT"):
+        check_overrides(kind, {"Environment": {"SSM_FINGERPRINT": "mine"}})
+
+
+@pytest.mark.parametrize(
+    ("kind", "overrides"),
+    [
+        ("training", {"OutputDataConfig": {"KmsKeyId": "k"}}),
+        ("training", {"Environment": {"A": "b"}}),
+        ("processing", {}),
+    ],
+)
+def test_other_overrides_are_fine(kind, overrides):
+    """Neighbours of what is refused are not."""
+    check_overrides(kind, overrides)
+
+
+# -- hyperparameters -----------------------------------------------------------------------------------------------
+
+
+def decode(text):
+    """The rule of the toolkit, written here a second time: JSON if it parses, else the text."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda below: st.lists(below, max_size=3) | st.dictionaries(st.text(max_size=5), below, max_size=3),
+    max_leaves=8,
+)
+LOOKS_LIKE_JSON = st.one_of(
+    JSON_VALUES.map(json.dumps), st.sampled_from(["1", " 1 ", "NaN", "-Infinity", "null", '"', "1e5", "[", ""])
+)
+
+
+@given(JSON_VALUES | LOOKS_LIKE_JSON)
+def test_hyperparameters_come_back_as_typed(value):
+    """What the job decodes equals what was given, type and all: `"1"` stays text and `1` a number."""
+    text = encode_hyperparameters({"x": value})["x"]
+
+    assert isinstance(text, str)
+    assert decode(text) == value
+    assert type(decode(text)) is type(value)
+
+
+@given(st.text())
+def test_plain_text_travels_as_it_is(text):
+    """Only what would be read as JSON is quoted: `svm` is `svm` in SageMaker's console."""
+    encoded = encode_hyperparameters({"x": text})["x"]
+
+    assert encoded == text or decode(text) != text or encoded == json.dumps(text)
+    assert encode_hyperparameters({"x": "svm"}) == {"x": "svm"}
+
+
+def test_deep_text_travels():
+    """Text that only looks like very deep JSON is text."""
+    text = "[" * 2400
+
+    assert decode(encode_hyperparameters({"x": text})["x"]) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (np.float64(0.5), "0.5"),
+        (np.float32(0.5), "0.5"),
+        (np.int64(3), "3"),
+        (np.bool_(True), "true"),
+        (np.str_("svm"), "svm"),
+        (np.str_("1"), '"1"'),
+        (np.array(7), "7"),
+    ],
+)
+def test_scalars_of_numpy_are_numbers(value, expected):
+    """What comes out of a grid of numpy's is what a person would have typed."""
+    assert encode_hyperparameters({"x": value}) == {"x": expected}
+
+
+def deep():
+    value = []
+    for _ in range(5000):
+        value = [value]
+    return value
+
+
+def circle():
+    value = []
+    value.append(value)
+    return value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {1, 2}, b"x", object(), np.array([1, 2]), 1j, print, {"a": {1}}, {("a",): 1}, {1: 1, "1": 2}, deep(), circle(),
+        math.nan, math.inf, -math.inf, [math.nan], np.float64("nan"), 10**5000,
+    ],
+    ids=lambda value: type(value).__name__,
+)  # fmt: skip
+def test_what_is_no_json_is_refused_by_name(value):
+    """Before any job is made, and the error names the hyperparameter."""
+    with pytest.raises(InvalidHyperparameter, match="Hyperparameter 'depth'") as caught:
+        encode_hyperparameters({"depth": value})
+
+    assert caught.value.fix
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, np.float32("nan")])
+def test_infinite_numbers_are_called_so(value):
+    """JSON has none, and a job that got `NaN` as text would fail late."""
+    with pytest.raises(InvalidHyperparameter, match="is not a finite number"):
+        encode_hyperparameters({"lr": value})
+
+
+def test_specs_are_frozen_and_know_their_fields():
+    """A spec cannot change after its fingerprint was taken, and a misspelt field is no field."""
+    with pytest.raises(ValueError, match="frozen"):
+        TRAINING.task = "other"
+    with pytest.raises(ValueError, match="Extra inputs are not permitted"):
+        JobSpec(**{**TRAINING.model_dump(), "instance_typ": "ml.m5.large"})

@@ -1,0 +1,327 @@
+"""Local directories and S3 prefixes made equal, and archives unpacked without harm."""
+
+import io
+import os
+import stat
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from tasks_lib.errors import InputsChanged, MissingPath, UnsafeArchive
+from tasks_lib.objects import Location
+from tasks_lib.sync import download, extract, local_files, manifest_of, upload
+
+
+def pack(path, *members):
+    """Write a tarball of (name, text or `tarfile`'s type, more) members."""
+    with tarfile.open(path, "w:gz") as tar:
+        for name, content, *more in members:
+            member = tarfile.TarInfo(name)
+            for key, value in (more[0] if more else {}).items():
+                setattr(member, key, value)
+            if isinstance(content, str):
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content.encode()))
+            else:
+                member.type = content
+                tar.addfile(member)
+    return path
+
+
+def everything(folder):
+    """All that lies in a directory, with what it is."""
+    return {str(path.relative_to(folder)): path.lstat().st_mode for path in sorted(folder.rglob("*"))}
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A directory that holds the target of an unpacking, and something beside it that must stay as it is."""
+    (tmp_path / "beside").mkdir()
+    (tmp_path / "beside" / "file").write_text("mine")
+    (tmp_path / "target").mkdir()
+    return tmp_path
+
+
+# -- unpacking -----------------------------------------------------------------------------------------------------
+
+GOOD = ("good", "fine")
+HOSTILE = {
+    "climbs": ("../beside/file", "evil"),
+    "climbs in the middle": ("a/../../beside/file", "evil"),
+    "climbs at the end": ("a/..", tarfile.DIRTYPE),
+    "absolute": ("/tmp/absolute-evil", "evil"),
+    "absolute directory": ("/tmp/absolute-evil-dir", tarfile.DIRTYPE),
+    "climbing directory": ("../beside/new", tarfile.DIRTYPE),
+    "symbolic link": ("link", tarfile.SYMTYPE, {"linkname": "../beside"}),
+    "harmless symbolic link": ("link", tarfile.SYMTYPE, {"linkname": "good"}),
+    "hard link": ("link", tarfile.LNKTYPE, {"linkname": "../beside/file"}),
+    "character device": ("null", tarfile.CHRTYPE, {"devmajor": 1, "devminor": 3}),
+    "block device": ("disk", tarfile.BLKTYPE),
+    "pipe": ("pipe", tarfile.FIFOTYPE),
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+@pytest.mark.parametrize("first", [True, False])
+def test_a_hostile_archive_writes_nothing(place, what, first):
+    """Not even the members that are fine, wherever the bad one stands."""
+    members = [HOSTILE[what], GOOD] if first else [GOOD, HOSTILE[what]]
+    archive = pack(place / "evil.tar.gz", *members)
+    before = everything(place)
+
+    with pytest.raises(UnsafeArchive, match="nothing was unpacked") as caught:
+        extract(archive, place / "target")
+
+    assert before == everything(place)
+    assert (place / "beside" / "file").read_text() == "mine"
+    assert repr(HOSTILE[what][0]) in caught.value.message
+
+
+def test_a_link_and_a_file_behind_it_write_nothing(place):
+    """The classic: a link that leads out, then a file through it."""
+    archive = pack(place / "evil.tar.gz", ("d", tarfile.SYMTYPE, {"linkname": "../beside"}), ("d/file", "evil"))
+
+    with pytest.raises(UnsafeArchive):
+        extract(archive, place / "target")
+
+    assert (place / "beside" / "file").read_text() == "mine"
+
+
+def test_nothing_is_written_through_a_link_in_the_target(place):
+    """A directory that is a link to elsewhere is not followed, and the archive's other files are not written either."""
+    (place / "target" / "sub").symlink_to("../beside")
+    archive = pack(place / "a.tar.gz", GOOD, ("sub/file", "evil"))
+
+    with pytest.raises(UnsafeArchive):
+        extract(archive, place / "target")
+
+    assert (place / "beside" / "file").read_text() == "mine"
+    assert everything(place / "target").keys() == {"sub"}
+
+
+def test_a_link_in_place_of_a_file_is_replaced(place):
+    """What it leads to stays as it is."""
+    (place / "target" / "good").symlink_to("../beside/file")
+
+    extract(pack(place / "a.tar.gz", GOOD), place / "target")
+
+    assert (place / "beside" / "file").read_text() == "mine"
+    assert not (place / "target" / "good").is_symlink()
+    assert (place / "target" / "good").read_text() == "fine"
+
+
+def test_a_target_that_is_a_link_itself_is_fine(place):
+    """`download("out")` where `out` leads to a large disk: its owner wanted that."""
+    (place / "out").symlink_to("target")
+
+    extract(pack(place / "a.tar.gz", ("sub/good", "fine")), place / "out")
+
+    assert (place / "target" / "sub" / "good").read_text() == "fine"
+
+
+def test_a_good_archive_is_unpacked(place):
+    """Files and directories, as `tar -C model .` writes them too; the files written are told, in order."""
+    archive = pack(
+        place / "a.tar.gz", (".", tarfile.DIRTYPE), ("./b/c", "2"), ("a", "1"), ("empty", tarfile.DIRTYPE), ("z", "")
+    )
+
+    found = extract(archive, place / "new" / "target")
+
+    assert [place / "new" / "target" / name for name in ("a", "b/c", "z")] == found
+    assert [path.read_text() for path in found] == ["1", "2", ""]
+    assert (place / "new" / "target" / "empty").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [(0o6755, 0o755), (0o7777, 0o755), (0o644, 0o644), (0o000, 0o600), (0o4711, 0o711), (0o666, 0o644)],
+)
+def test_modes_are_tamed(place, mode, expected):
+    """No set-uid bit of somebody else's making, not writable for others, readable for us."""
+    (path,) = extract(pack(place / "a.tar.gz", ("x", "1", {"mode": mode})), place / "target")
+
+    assert expected == stat.S_IMODE(path.stat().st_mode)
+
+
+def test_the_last_of_two_members_of_one_name_counts(place):
+    """As `tar` has it for an archive that was appended to."""
+    extract(pack(place / "a.tar.gz", ("x", "1"), ("x", "2")), place / "target")
+
+    assert (place / "target" / "x").read_text() == "2"
+
+
+@pytest.mark.parametrize("broken", ["no tarball", "empty", "cut off", "cut off within a member"])
+def test_a_broken_archive_is_an_error_of_ours(place, broken):
+    """Said in words, with nothing written: a half-unpacked model would be taken for a whole one."""
+    archive = pack(place / "a.tar.gz", GOOD, ("big", os.urandom(200_000).hex()))
+    content = archive.read_bytes()
+    archive.write_bytes(
+        {"no tarball": b"<html>", "empty": b"", "cut off": content[:15], "cut off within a member": content[:-50_000]}[
+            broken
+        ]
+    )
+
+    with pytest.raises(UnsafeArchive):
+        extract(archive, place / "target")
+
+    assert everything(place / "target") == {}
+
+
+@pytest.mark.parametrize("members", [[("a", "1"), ("a/b", "2")], [("d/x", "1"), ("d", "2")], [("", "1")], [(".", "1")]])
+def test_an_archive_that_contradicts_itself_is_an_error_of_ours(place, members):
+    """A name that is a file and a directory: no bare `OSError`."""
+    with pytest.raises(UnsafeArchive):
+        extract(pack(place / "a.tar.gz", *members), place / "target")
+
+
+# -- local files ---------------------------------------------------------------------------------------------------
+
+
+def test_files_of_a_directory_and_of_a_file(tmp_path):
+    """By their names below it; a single file under its own."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x").write_text("1")
+    (tmp_path / "y").write_text("2")
+
+    assert local_files(tmp_path) == {"a/x": tmp_path / "a" / "x", "y": tmp_path / "y"}
+    assert local_files(tmp_path / "y") == {"y": tmp_path / "y"}
+
+
+@pytest.mark.parametrize("name", ["gone", "empty"])
+def test_no_input_is_an_error_with_its_absolute_path(tmp_path, monkeypatch, name):
+    """SageMaker refuses an empty channel, late."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+
+    with pytest.raises(MissingPath) as caught:
+        local_files(Path(name))
+
+    assert str(tmp_path / name) in caught.value.message
+
+
+def test_a_link_loop_in_an_input_ends(tmp_path):
+    """Each file once, under the name that leads to it without going round."""
+    (tmp_path / "x").write_text("1")
+    (tmp_path / "loop").symlink_to(".")
+
+    assert list(local_files(tmp_path)) == ["x"]
+
+
+@pytest.mark.parametrize("what", ["broken link", "pipe"])
+def test_what_cannot_be_read_is_no_input(tmp_path, what):
+    """A pipe would keep us waiting for ever, a link that leads nowhere raise something bare."""
+    (tmp_path / "x").write_text("1")
+    if what == "pipe":
+        os.mkfifo(tmp_path / "other")
+    else:
+        (tmp_path / "other").symlink_to("nowhere")
+
+    try:
+        assert list(local_files(tmp_path)) == ["x"]
+    except MissingPath as error:
+        assert str(tmp_path / "other") in error.message  # noqa: PT017 - a clear error would do as well
+
+
+def test_modes_do_not_enter_a_manifest_of_data(tmp_path):
+    """S3 does not keep them."""
+    (tmp_path / "x").write_text("1")
+    before = manifest_of(local_files(tmp_path)).digest
+    (tmp_path / "x").chmod(0o755)
+
+    assert before == manifest_of(local_files(tmp_path)).digest
+
+
+# -- to and from S3 ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Three local files."""
+    for name in ("a.csv", "b.csv", "sub/c.csv"):
+        path = tmp_path / "data" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"content of {name}")
+    return tmp_path / "data"
+
+
+def sent(objects, folder, target, earlier=None):
+    files = local_files(folder)
+    return upload(objects, files, manifest_of(files), Location("a-bucket", target), earlier)
+
+
+def test_an_upload_makes_the_prefix_equal(objects, data):
+    """1. Everything is sent once. 2. A second time nothing is. 3. What is missing is sent again."""
+    assert sent(objects, data, "input/1/") == 3
+    assert sent(objects, data, "input/1/") == 0
+    assert [name for name, _ in objects.listing(Location("a-bucket", "input/1/"))] == ["a.csv", "b.csv", "sub/c.csv"]
+
+    objects.delete(Location("a-bucket", "input/1/b.csv"))
+    assert sent(objects, data, "input/1/") == 1
+    assert objects.open(Location("a-bucket", "input/1/b.csv")).read() == b"content of b.csv"
+
+
+def test_known_content_is_copied_within_s3(objects, data):
+    """One file changed: one is sent; the others come from the previous prefix, also under a new name."""
+    files = local_files(data)
+    earlier = (Location("a-bucket", "input/1/"), manifest_of(files))
+    sent(objects, data, "input/1/")
+    (data / "a.csv").write_text("new")
+    (data / "b.csv").rename(data / "renamed.csv")
+
+    assert sent(objects, data, "input/2/", earlier) == 1
+    assert objects.open(Location("a-bucket", "input/2/renamed.csv")).read() == b"content of b.csv"
+    assert objects.open(Location("a-bucket", "input/2/a.csv")).read() == b"new"
+
+
+def test_an_earlier_prefix_that_is_gone_does_not_matter(objects, data):
+    """Somebody tidied up: what cannot be copied is sent."""
+    earlier = (Location("a-bucket", "input/1/"), manifest_of(local_files(data)))
+
+    assert sent(objects, data, "input/2/", earlier) == 3
+
+
+def test_a_file_that_changes_before_its_upload_is_noticed(objects, data):
+    """What lies under a digest is what the digest says."""
+    files = local_files(data)
+    manifest = manifest_of(files)
+    (data / "a.csv").write_text("changed")
+
+    with pytest.raises(InputsChanged) as caught:
+        upload(objects, files, manifest, Location("a-bucket", "input/1/"))
+
+    assert str(data / "a.csv") in caught.value.message
+    assert not len(objects.listing(Location("a-bucket", "input/1/")))
+
+
+def test_download_of_a_prefix_and_of_an_object(objects, data, tmp_path):
+    """What was sent comes back; console-made folder markers are no files; siblings stay where they are."""
+    sent(objects, data, "out/")
+    objects.put(Location("a-bucket", "out/sub/"), b"")
+    objects.put(Location("a-bucket", "out2/x"), b"sibling")
+
+    found = download(objects, Location("a-bucket", "out/"), tmp_path / "here")
+
+    assert [tmp_path / "here" / name for name in ("a.csv", "b.csv", "sub/c.csv")] == found
+    assert download(objects, Location("a-bucket", "out/a.csv"), tmp_path / "one") == [tmp_path / "one" / "a.csv"]
+    assert (tmp_path / "one" / "a.csv").read_text() == "content of a.csv"
+
+
+@pytest.mark.parametrize("key", ["nothing/", "nothing"])
+def test_nothing_to_download_is_an_error(objects, tmp_path, key):
+    """The job wrote nothing there; that is said."""
+    with pytest.raises(MissingPath, match="nothing at s3://a-bucket/nothing"):
+        download(objects, Location("a-bucket", key), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../evil", "a/../../evil", "/absolute"])
+def test_a_hostile_key_writes_nothing(objects, tmp_path, name):
+    """S3 takes any name for a key; a directory does not."""
+    objects.put(Location("a-bucket", "out/good"), b"1")
+    objects.put(Location("a-bucket", f"out/{name}"), b"2")
+
+    with pytest.raises(UnsafeArchive, match="nothing was downloaded"):
+        download(objects, Location("a-bucket", "out/"), tmp_path / "here")
+
+    assert not (tmp_path / "here").exists()
+    assert not (tmp_path / "evil").exists()

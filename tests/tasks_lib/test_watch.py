@@ -1,0 +1,327 @@
+"""One watcher for all jobs of a process: few calls, no false alarms, nobody forgotten."""
+
+import itertools
+import threading
+from contextlib import ExitStack
+from types import SimpleNamespace
+
+import botocore.exceptions
+import pytest
+from aws_doubles import FIRST, ProjectDouble, SageMakerDouble, client_error, make_block
+from prefect_aws import AwsCredentials
+
+from tasks_lib.errors import AccessDenied, PrefectSageMakerError, ServiceFault
+from tasks_lib.jobs import Job
+from tasks_lib.watch import FEW, Watcher, watcher_of
+
+LONG = 20  # seconds; no test waits so long unless it fails
+
+
+class Leaping:
+    """A clock that leaps at every look, so that nothing that waits for it waits long."""
+
+    def __init__(self, step=0.1):
+        self._count, self._step = itertools.count(), step
+
+    def __call__(self):
+        return next(self._count) * self._step
+
+
+class Standing:
+    """A clock that stands still until a test moves it."""
+
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+def job(name, *, kind="training", created=FIRST, status="InProgress"):
+    return Job(kind, name, f"arn:{name}", status, created=created)
+
+
+def account(clock):
+    """A SageMaker and a project whose account it is."""
+    sagemaker = SageMakerDouble(clock=clock)
+    return sagemaker, ProjectDouble(SimpleNamespace(is_local=False), sagemaker=sagemaker)
+
+
+def filled(sagemaker, count, **more):
+    """Live jobs in the account, as a describe would have told of them."""
+    for number in range(count):
+        sagemaker.add(f"job-{number}", **more)
+    kind = more.get("kind", "Training").lower()
+    return [job(f"job-{number}", kind=kind) for number in range(count)]
+
+
+def watching(watcher, jobs):
+    """Watch many jobs at once."""
+    stack = ExitStack()
+    return stack, [stack.enter_context(watcher.watching(one)) for one in jobs]
+
+
+def test_few_jobs_are_described():
+    """No listing: that quota is shared with everybody in the account."""
+    sagemaker, project = account(Leaping())
+    jobs = filled(sagemaker, FEW)
+    stack, watched = watching(Watcher(project, Leaping()), jobs)
+    with stack:
+        sagemaker.wait_for("describe", 3 * FEW)
+        for one in jobs:
+            sagemaker.end(one.name)
+        assert all(one.wait(LONG) for one in watched)
+
+    assert {one.job.status for one in watched} == {"Completed"}
+    assert sagemaker.count("list") == 0
+
+
+def test_many_jobs_are_listed_and_their_end_confirmed():
+    """One Describe for the job that ended, none for those that go on."""
+    sagemaker, project = account(Leaping())
+    stack, watched = watching(Watcher(project, Leaping(3)), filled(sagemaker, FEW + 5))
+    with stack:
+        sagemaker.wait_for("list", 1)
+        before = sagemaker.count("describe")  # of those that came while there were few
+        sagemaker.end("job-3", "Failed", FailureReason="AlgorithmError")
+        assert watched[3].wait(LONG)
+        sagemaker.wait_for("list", sagemaker.count("list") + 2)
+
+        assert (watched[3].job.status, watched[3].job.reason) == ("Failed", "AlgorithmError")
+        assert not watched[4].wait(0)
+        assert sagemaker.count("describe") <= before + 2
+
+
+@pytest.mark.parametrize("kind", ["Training", "Processing"])
+def test_five_hundred_jobs(kind):
+    """1. They are seen in pages of a hundred, none described. 2. All end. 3. All waiters know, by a Describe each."""
+    sagemaker, project = account(Leaping())
+    jobs = filled(sagemaker, 500, kind=kind)
+    stack, watched = watching(Watcher(project, Leaping(3)), jobs)
+    with stack:
+        sagemaker.wait_for("list", sagemaker.count("list") + 10)  # all have come, and a sweep knows of them
+        before = sagemaker.count("describe")
+        sagemaker.wait_for("list", sagemaker.count("list") + 10)
+        assert sagemaker.count("describe") == before
+        for one in jobs:
+            sagemaker.end(one.name, kind=kind)
+        assert all(one.wait(LONG) for one in watched)
+
+    assert sagemaker.count("describe") - before <= 500
+
+
+def test_listings_are_two_seconds_apart():
+    """Pages and kinds count too: each is a request against a quota of two a second for the whole account."""
+    clock = Standing()
+    sagemaker, project = account(clock)
+    jobs = filled(sagemaker, 250) + filled(sagemaker, 20, kind="Processing")
+    sagemaker.add("guest")
+    watcher = Watcher(project, clock)
+    stack, _ = watching(watcher, jobs)
+    with stack:
+        for number in range(1, 7):
+            while sagemaker.count("list") < number:  # whoever comes wakes it
+                with watcher.watching(job("guest")) as guest:
+                    guest.wait(0.01)
+            clock.now += 2.1
+    times = sagemaker.times("list")
+
+    assert all(later - earlier >= 2.0 for earlier, later in itertools.pairwise(times))
+
+
+def test_who_comes_and_goes_causes_no_listing():
+    """1. A listing. 2. Twenty waiters come and go while the clock stands. 3. It moves on: one listing, not twenty."""
+    clock = Standing()
+    sagemaker, project = account(clock)
+    watcher = Watcher(project, clock)
+    stack, _ = watching(watcher, filled(sagemaker, FEW + 2))
+    sagemaker.add("guest")
+    with stack:
+        sagemaker.wait_for("list", 1)
+        for _ in range(20):
+            with watcher.watching(job("guest")) as guest:
+                guest.wait(0.01)
+        clock.now += 2.5
+        with watcher.watching(job("guest")):
+            sagemaker.wait_for("list", 2)
+
+    assert sagemaker.count("list") == 2
+
+
+def test_who_comes_and_goes_does_not_end_a_back_off():
+    """While AWS throttles us, a waiter who comes is no reason to ask again at once."""
+    clock = Standing()
+    sagemaker, project = account(clock)
+    watcher = Watcher(project, clock)
+    sagemaker.add("job-0")
+    sagemaker.fail("describe", client_error("ThrottlingException"), client_error("ThrottlingException"))
+    with watcher.watching(job("job-0")) as watched:
+        sagemaker.wait_for("describe", 1)
+        for _ in range(20):
+            with watcher.watching(job("job-0")) as guest:
+                guest.wait(0.01)
+        assert sagemaker.count("describe") == 1
+        clock.now += 5
+        with watcher.watching(job("job-0")):
+            sagemaker.wait_for("describe", 2)
+        sagemaker.end("job-0")
+        clock.now += 50
+        with watcher.watching(job("job-0")):
+            assert watched.wait(LONG)
+
+
+PASSING = {
+    "throttling": client_error("ThrottlingException", "Rate exceeded"),
+    "fault": client_error("InternalFailure"),
+    "by number": client_error("503"),
+    "no connection": botocore.exceptions.EndpointConnectionError(endpoint_url="https://x"),
+    "time out": botocore.exceptions.ReadTimeoutError(endpoint_url="https://x"),
+    "closed": botocore.exceptions.ConnectionClosedError(endpoint_url="https://x"),
+    "expired": client_error("ExpiredTokenException", "The security token is expired"),
+}
+
+
+@pytest.mark.parametrize("count", [1, FEW + 1])
+def test_what_passes_by_itself_fails_nobody(count):
+    """Throttling, faults, lost answers, expired credentials: each is borne, and the job's end is seen."""
+    with ExitStack() as stack:
+        waiting = []
+        for error in PASSING.values():
+            sagemaker, project = account(Leaping())
+            jobs = filled(sagemaker, count)
+            for one in jobs:
+                sagemaker.end(one.name)
+            sagemaker.fail("describe", error, error)
+            sagemaker.fail("list", error)
+            more, watched = watching(Watcher(project, Leaping(3)), jobs)
+            stack.enter_context(more)
+            waiting.append((watched, project))
+        for watched, _ in waiting:
+            assert all(one.wait(LONG) for one in watched)
+            assert {one.job.status for one in watched} == {"Completed"}
+        renewed = [project.forgotten for _, project in waiting]
+
+    assert renewed[:-1] == [0] * (len(PASSING) - 1)
+    assert renewed[-1] >= 1
+
+
+@pytest.mark.parametrize("count", [2, FEW + 5])
+def test_a_refusal_reaches_all(count):
+    """Nobody waits for what will not come; each gets the error itself."""
+    sagemaker, project = account(Standing())
+    refusal = [client_error("AccessDeniedException", "not authorized to perform")] * 1000
+    sagemaker.fail("describe", *refusal)
+    sagemaker.fail("list", *refusal)
+    stack, watched = watching(Watcher(project, Leaping(3)), filled(sagemaker, count))
+    with stack:
+        for one in watched:
+            with pytest.raises(AccessDenied, match="not authorized"):
+                one.wait(LONG)
+
+
+def test_a_deleted_job_is_an_error():
+    """It is told as such, by name; the other waiters go on."""
+    sagemaker, project = account(Leaping())
+    sagemaker.add("here")
+    watcher = Watcher(project, Leaping())
+    with watcher.watching(job("gone")) as gone, watcher.watching(job("here")) as here:
+        with pytest.raises(ServiceFault, match="no longer knows the job gone") as caught:
+            gone.wait(LONG)
+        assert caught.value.fix
+        sagemaker.end("here")
+        assert here.wait(LONG)
+
+
+def test_a_bug_reaches_the_waiters():
+    """A watcher that died silently would leave them waiting for ever."""
+    sagemaker, project = account(Leaping())
+    sagemaker.add("job")
+    sagemaker.fail("describe", ZeroDivisionError("a bug"))
+    with Watcher(project, Leaping()).watching(job("job")) as watched, pytest.raises(PrefectSageMakerError) as caught:
+        watched.wait(LONG)
+
+    assert "ZeroDivisionError: a bug" in caught.value.message
+    assert caught.value.fix
+
+
+def watchers():
+    return {thread for thread in threading.enumerate() if thread.name == "sagemaker-watcher"}
+
+
+def test_the_thread_ends_when_nobody_waits():
+    """And begins anew for the next one."""
+    sagemaker, project = account(Leaping())
+    sagemaker.add("job")
+    before, watcher = watchers(), Watcher(project, Leaping())
+    for _ in range(2):
+        with watcher.watching(job("job")) as watched:
+            (thread,) = watchers() - before
+            assert not watched.wait(0)
+        thread.join(LONG)
+        assert not thread.is_alive()
+
+
+def test_waiters_that_come_while_the_thread_goes_are_not_forgotten():
+    """Two hundred times in a row, each sees its job's end."""
+    sagemaker, project = account(Leaping())
+    sagemaker.add("job", status="Completed")
+    watcher = Watcher(project, Leaping())
+    for _ in range(200):
+        with watcher.watching(job("job")) as watched:
+            assert watched.wait(LONG)
+
+
+def test_a_terminal_word_of_the_past_is_asked_for_again():
+    """Who attaches hands in what it knows; only what SageMaker says now ends the wait."""
+    sagemaker, project = account(Leaping())
+    sagemaker.add("job", status="Failed", FailureReason="now")
+    with Watcher(project, Leaping()).watching(job("job", status="Completed")) as watched:
+        assert watched.wait(LONG)
+
+    assert (watched.job.status, watched.job.reason) == ("Failed", "now")
+
+
+def test_a_crowded_account():
+    """Thousands of newer jobs of others: no more pages than we have jobs, then ours are described."""
+    sagemaker, project = account(Leaping())
+    jobs = filled(sagemaker, FEW + 1, status="Completed")
+    for number in range(3000):
+        sagemaker.add(
+            f"other-{number}", CreationTime=sagemaker.jobs["Training", "job-0"]["CreationTime"].replace(year=2030)
+        )
+    stack, watched = watching(Watcher(project, Leaping(3)), jobs)
+    with stack:
+        assert all(one.wait(LONG) for one in watched)
+
+    assert sagemaker.count("list") <= FEW + 1
+
+
+def test_a_wait_ends_in_time():
+    """Nothing happened: `False`, and the job is still watched."""
+    sagemaker, project = account(Leaping())
+    sagemaker.add("job")
+    with Watcher(project, Leaping()).watching(job("job")) as watched:
+        assert watched.wait(0.01) is False
+        sagemaker.end("job")
+        assert watched.wait(LONG) is True
+
+
+def test_one_watcher_for_one_account():
+    """All who reach it in the same way share one; another region or other credentials have another."""
+    other = AwsCredentials(aws_access_key_id="other", aws_secret_access_key="secret")
+
+    assert watcher_of(make_block()) is watcher_of(make_block(project="another"))
+    assert watcher_of(make_block()) is not watcher_of(make_block(region="eu-west-1"))
+    assert watcher_of(make_block()) is not watcher_of(make_block(credentials=other))
+
+
+def test_a_local_sagemaker_is_started_again():
+    """Where the one on this machine was killed, clients are made anew, which brings it up: nobody waits for ever."""
+    sagemaker, project = account(Leaping())
+    project.is_local = True
+    sagemaker.add("job", status="Completed")
+    sagemaker.fail("describe", botocore.exceptions.EndpointConnectionError(endpoint_url="http://127.0.0.1:1"))
+    with Watcher(project, Leaping(3)).watching(job("job")) as watched:
+        assert watched.wait(LONG)
+
+    assert project.forgotten == 1
