@@ -1,0 +1,34 @@
+"""What to type next. Pure; used by `screen.py`."""
+
+from __future__ import annotations
+
+from rich.text import Text
+
+from flows.console.results import folded
+
+_COMMANDS = (
+    ("run again", "make quickstart", "every step is skipped"),
+    ("change a parameter", 'make quickstart ARGS="--Cs 0.1 10"', "only new work runs"),
+    ("see it in the UI", "make ui", ""),
+)
+_LABEL = 18
+
+
+def next_commands(report: str, width: int | None) -> list[Text]:
+    """Return the commands that teach most after a run.
+
+    Args:
+        report: Path or URI of what the last step left.
+        width: Columns of the terminal; with none, nothing is folded.
+    """
+    room = max(len(command) for _, command, _ in _COMMANDS)
+    lines = [Text("  next", "dim")]
+    lines += [_line(label, command.ljust(room), effect) for label, command, effect in _COMMANDS]
+    pieces = folded(report, width and width - _LABEL - 4)
+    return lines + [_line("" if number else "see the report", piece, "") for number, piece in enumerate(pieces)]
+
+
+def _line(label: str, command: str, effect: str) -> Text:
+    line = Text.assemble(f"  {label:<{_LABEL}}  ", (command, "bold"), "  ", (effect, "dim"))
+    line.rstrip()
+    return line

@@ -1,0 +1,146 @@
+"""What happened to each step: the table for a reader, and the same for a program.
+
+Not rich's `Table`: a job's name and its URIs are longer than a column can be, and a URI that a table cuts or folds in
+the middle of a word is of no use. Pure; used by `screen.py`.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
+from typing import Any, Protocol
+
+from rich.text import Text
+
+from flows.console.colours import Colours
+
+Cell = tuple[str, str]
+"""A text and its style."""
+
+_COLUMNS = ("task", "result", "why", "seconds", "metrics")
+_GAP = "  "
+_LEAST_REASON, _MOST_REASON = 16, 60
+
+
+class TaskResult(Protocol):
+    """What a task gave back, as far as it is shown; `tasks_lib.JobResult` is one."""
+
+    @property
+    def task(self) -> str:
+        """The task's name."""
+
+    @property
+    def job(self) -> str:
+        """The job's name."""
+
+    @property
+    def cached(self) -> bool:
+        """Whether no job had to run."""
+
+    @property
+    def reason(self) -> str:
+        """Why it ran or did not."""
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the call."""
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """Last value by metric."""
+
+    @property
+    def outputs(self) -> Mapping[str, str]:
+        """S3 URI by kind of output."""
+
+
+def summary(results: Sequence[TaskResult]) -> dict[str, Any]:
+    """Return what `--json` prints: the fields of each result, and how many tasks ran and were skipped."""
+    fields = ("task", "job", "cached", "reason", "seconds", "metrics", "outputs")
+    tasks = [{name: getattr(result, name) for name in fields} for result in results]
+    skipped = sum(result.cached for result in results)
+    return {"tasks": tasks, "ran": len(tasks) - skipped, "skipped": skipped}
+
+
+def results_table(results: Sequence[TaskResult], width: int | None, colours: Colours) -> list[Text]:
+    """Lay out the results: a row for each task, and below it its job and where the outputs are.
+
+    Args:
+        results: In the order of the rows.
+        width: Columns of the terminal; with none, nothing is folded.
+        colours: Each task's name has its own.
+    """
+    rows = [_row(result, colours) for result in results]
+    heading = [(text, "dim") for text in _COLUMNS]
+    widths = _widths([heading, *rows], width)
+    label = max(len(name) for result in results for name in _named(result))
+    lines = _laid_out(heading, widths)
+    lines.append(Text("  " + "─" * (sum(widths) + len(_GAP) * (len(widths) - 1)), "dim"))
+    for number, (row, result) in enumerate(zip(rows, results, strict=True)):
+        lines += [Text()] if number else []
+        lines += _laid_out(row, widths) + _places(result, width, label)
+    return lines
+
+
+def _row(result: TaskResult, colours: Colours) -> list[Cell]:
+    word, style = ("skipped", "green") if result.cached else ("ran", "bold")
+    return [
+        (result.task, f"bold {colours.of(result.task)}"),
+        (word, style),
+        (result.reason.removeprefix(f"{word}: "), ""),
+        (f"{result.seconds:7.1f}", ""),
+        (_GAP.join(f"{name} {value:.4g}" for name, value in result.metrics.items()), ""),
+    ]
+
+
+def _widths(rows: Sequence[Sequence[Cell]], width: int | None) -> list[int]:
+    """Return the columns' widths: as wide as their texts, except that a long reason is folded."""
+    widths = [max(len(text) for text, _ in column) for column in zip(*rows, strict=True)]
+    why = _COLUMNS.index("why")
+    others = sum(widths) - widths[why] + len(_GAP) * len(widths)
+    room = _MOST_REASON if width is None else width - 1 - others  # a line that is full makes some terminals add one
+    widths[why] = min(widths[why], max(room, _LEAST_REASON))
+    return widths
+
+
+def _laid_out(row: Sequence[Cell], widths: Sequence[int]) -> list[Text]:
+    """Return the lines of a row."""
+    columns = [_wrapped(text, width) for (text, _), width in zip(row, widths, strict=True)]
+    return [_line(parts, row, widths) for parts in zip_longest(*columns, fillvalue="")]
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, width, break_on_hyphens=False)  # a job's name stays whole where it can
+
+
+def _line(parts: Sequence[str], row: Sequence[Cell], widths: Sequence[int]) -> Text:
+    line = Text()
+    for column, part, (_, style), width in zip(_COLUMNS, parts, row, widths, strict=True):
+        line.append(_GAP).append(part.rjust(width) if column == "seconds" else part.ljust(width), style)
+    line.rstrip()
+    return line
+
+
+def _named(result: TaskResult) -> dict[str, str]:
+    # The bundle of code that ran is no output of the job.
+    return {"job": result.job} | {kind: uri for kind, uri in result.outputs.items() if kind != "source"}
+
+
+def _places(result: TaskResult, width: int | None, label: int) -> list[Text]:
+    """Return the lines with the job's name and the URI of each output."""
+    indent = 4 + label + len(_GAP)
+    return [
+        Text(f"    {'' if number else name:<{label}}{_GAP}{piece}", "dim")
+        for name, place in _named(result).items()
+        for number, piece in enumerate(folded(place, width and width - indent))
+    ]
+
+
+def folded(uri: str, width: int | None) -> list[str]:
+    """Fold a URI behind slashes where one can, so that each piece is a name or several."""
+    if width is None or len(uri) <= width:
+        return [uri]
+    cut = uri.rfind("/", 0, width) + 1
+    cut = cut if cut > len("s3://") else width
+    return [uri[:cut], *folded(uri[cut:], width)]

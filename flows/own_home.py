@@ -1,0 +1,69 @@
+"""A Prefect home and a local SageMaker home of the checkout's own, under its ignored `.local/`.
+
+What is tried out here must never end up in somebody's Prefect Cloud, so the user's profile and variables are left
+behind before Prefect is imported. Imported by the commands of this folder, never by a flow that a worker runs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import urllib.request
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+def own_directory() -> Path:
+    """Return the directory for all that these commands make: `QUICKSTART_HOME`, else the checkout's `.local/`."""
+    return Path(os.environ.get("QUICKSTART_HOME") or CHECKOUT / ".local").absolute()
+
+
+def use_own_home() -> Path:
+    """Point Prefect and the local SageMaker of this process at the own directory; return it.
+
+    Call it before Prefect is imported: Prefect reads its settings once. A local SageMaker that the caller chose by
+    `LOCAL_SAGEMAKER_HOME` is kept.
+    """
+    directory = own_directory()
+    prefect_home = directory / "prefect"
+    prefect_home.mkdir(parents=True, exist_ok=True)
+    for name in [name for name in os.environ if name.startswith("PREFECT_")]:
+        del os.environ[name]
+    os.environ |= {
+        "PREFECT_HOME": str(prefect_home),
+        "PREFECT_PROFILES_PATH": str(prefect_home / "profiles.toml"),
+        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
+        # The first start makes the database; on a busy machine that outlasts Prefect's own 20 s.
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_CLI_PROMPT": "false",
+        "DO_NOT_TRACK": "1",
+    }
+    os.environ.setdefault("LOCAL_SAGEMAKER_HOME", str(directory / "sagemaker"))
+    _reach_loopback_directly()
+    served = served_api(directory)
+    if served:
+        os.environ["PREFECT_API_URL"] = served
+    return directory
+
+
+def _reach_loopback_directly() -> None:
+    """Keep what is meant for this machine from a proxy of the user's."""
+    direct = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(filter(None, (direct, "127.0.0.1,localhost")))
+
+
+def served_file(directory: Path) -> Path:
+    """Return the file in which `flows.ui` says where it serves."""
+    return directory / "prefect" / "served.json"
+
+
+def served_api(directory: Path) -> str | None:
+    """Return the API of a running `flows.ui`, so that two servers never share one database."""
+    try:
+        url = str(json.loads(served_file(directory).read_text())["api"])
+        with urllib.request.urlopen(f"{url}/health", timeout=1) as answer:  # noqa: S310 - loopback, written by us
+            return url if answer.status == 200 else None  # noqa: PLR2004 - HTTP OK
+    except (OSError, ValueError, KeyError):
+        return None  # nobody serves: Prefect starts a server of its own for the run

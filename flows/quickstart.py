@@ -1,0 +1,82 @@
+"""The quickstart: prepare -> two fits side by side -> evaluate, on scikit-learn's breast cancer data.
+
+Each step is a SageMaker job, and a step whose result is already there is skipped. On this machine by default; on AWS by
+naming another project block, without a change to this file.
+
+    make quickstart                              or  python -m flows.quickstart [--json] [--Cs 0.1 10]
+    prefect deployment run quickstart/quickstart
+"""
+
+from __future__ import annotations
+
+from flows.own_home import own_directory, use_own_home
+
+if __name__ == "__main__":  # before Prefect is imported: it reads its settings once
+    use_own_home()
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from prefect import flow
+
+from flows.quickstart_data import write_shards
+from tasks_lib import Channel, JobResult, output_of, sagemaker_tasks
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+CODE = CHECKOUT / "flows" / "quickstart_code"
+METRICS = {"loss": r"loss=([0-9.]+)", "auc": r"auc=([0-9.]+)"}
+
+
+@flow(name="quickstart")
+def quickstart(
+    project: str = "local",
+    Cs: Sequence[float] = (0.1, 1.0),  # noqa: N803 - scikit-learn's name
+    epochs: int = 12,
+    data: str | None = None,
+) -> list[JobResult]:
+    """Train a classifier with each regularisation strength and compare them.
+
+    Args:
+        project: Name of a `SageMakerProject` block; `local` runs on this machine.
+        Cs: Inverse strengths of the regularisation, one training job each.
+        epochs: Steps of each training.
+        data: Directory of CSV files; by default scikit-learn's breast cancer data, written out.
+
+    Returns:
+        The result of each step.
+    """
+    sm = sagemaker_tasks(project)
+    raw = data or write_shards(own_directory() / "quickstart" / "raw")
+    prepare = sm.process.submit(
+        "prepare",
+        code=str(CODE / "prepare.py"),
+        inputs={"raw": Channel(raw, distribution="ShardedByS3Key")},
+        instance_count=2,
+        state="none",
+    )
+    fits = [
+        sm.train.submit(
+            f"fit-C{C}",
+            entry_point=str(CODE / "fit.py"),
+            inputs={"train": output_of(prepare, subdir="train")},
+            hyperparameters={"C": C, "epochs": epochs},
+            metrics=METRICS,
+        )
+        for C in Cs
+    ]
+    evaluate = sm.process.submit(
+        "evaluate",
+        code=str(CODE / "evaluate.py"),
+        inputs={
+            "test": output_of(prepare, subdir="test"),
+            **{f"model_{number}": output_of(fit, extract=True) for number, fit in enumerate(fits)},
+        },
+        state="none",
+    )
+    return [step.result() for step in (prepare, *fits, evaluate)]
+
+
+if __name__ == "__main__":
+    from flows.quickstart_command import main
+
+    raise SystemExit(main(quickstart))

@@ -1,0 +1,108 @@
+"""The command line of the quickstart: starts what it needs, runs the flow, and shows what happened.
+
+Apart from the flow, which a worker imports and which must print nothing of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from prefect.client.orchestration import get_client
+from prefect.logging.handlers import PrefectConsoleHandler
+from prefect.settings import get_current_settings
+
+from blocks import LoopbackOnly, PrefectSageMakerError, SageMakerProject
+from flows.console import JobLogHandler, QuickstartConsole
+from flows.own_home import own_directory
+from tasks_lib import JobResult
+
+Flow = Callable[..., list[JobResult]]
+
+
+def main(flow: Flow, arguments: Sequence[str] | None = None) -> int:
+    """Run the quickstart and return the exit code."""
+    wanted = _parser().parse_args(arguments)
+    console = QuickstartConsole()
+    _show_only_jobs(console)
+    try:
+        _start(console, wanted.project)
+        console.show_steps(wanted.Cs)
+        results = flow(project=wanted.project, Cs=wanted.Cs, epochs=wanted.epochs, data=wanted.data)
+    except PrefectSageMakerError as error:
+        console.show_failure(error)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    console.show_results(results, report=_fetch_report(results[-1]))
+    if wanted.json:
+        print(json.dumps(console.summary(results)), flush=True)
+    return 0
+
+
+def _fetch_report(evaluate: JobResult) -> str:
+    """Bring the plot to this machine; return where it is, as short as it can be said."""
+    files = evaluate.output.download(own_directory() / "quickstart" / "report")
+    plot = next(file for file in files if file.suffix == ".png")
+    return str(plot.relative_to(Path.cwd())) if plot.is_relative_to(Path.cwd()) else str(plot)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.quickstart", description="prepare -> fits side by side -> evaluate; skipped where done."
+    )
+    parser.add_argument("--project", default="local", help="SageMakerProject block; default: this machine")
+    parser.add_argument(
+        "--Cs", type=float, nargs="+", default=[0.1, 1.0], help="one training job each; default: 0.1 1.0"
+    )
+    parser.add_argument("--epochs", type=int, default=12, help="steps of each training; default: 12")
+    parser.add_argument("--data", help="directory of CSV files; default: scikit-learn's breast cancer data")
+    parser.add_argument("--json", action="store_true", help="end with one line of JSON")
+    return parser
+
+
+def _show_only_jobs(console: QuickstartConsole) -> None:
+    """Show what the jobs say instead of Prefect's own lines; warnings of anybody still appear."""
+    root = logging.getLogger()
+    for handler in [handler for handler in root.handlers if isinstance(handler, PrefectConsoleHandler)]:
+        root.removeHandler(handler)
+    root.addHandler(JobLogHandler(console))
+
+
+def _start(console: QuickstartConsole, project: str) -> None:
+    """Start what the run needs, a line each with its seconds."""
+    _check_prefect_is_own()
+    if project == "local":
+        with _phase(console, "local SageMaker"):
+            SageMakerProject.local().client("s3")
+    with _phase(console, "Prefect server"), get_client(sync_client=True) as client:
+        client.hello()
+
+
+def _check_prefect_is_own() -> None:
+    """Refuse a server that neither we nor the environment named: Prefect reads files of the working directory too."""
+    found = get_current_settings().api.url
+    if found != os.environ.get("PREFECT_API_URL"):
+        raise LoopbackOnly(
+            f"A file in {Path.cwd()} tells Prefect to report to {found}; the quickstart keeps its runs to itself.",
+            fix="take the API URL out of `.env`, `prefect.toml` or `pyproject.toml` there, "
+            "or run `python -m flows.quickstart` from another directory with PYTHONPATH set to the checkout.",
+        )
+
+
+@contextmanager
+def _phase(console: QuickstartConsole, name: str) -> Iterator[None]:
+    began = time.monotonic()
+    yield
+    console.show_phase(name, time.monotonic() - began)
+
+
+if __name__ == "__main__":
+    sys.exit("run `python -m flows.quickstart`")
