@@ -9,7 +9,7 @@ CACHES = build dist htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruf
 
 .DEFAULT_GOAL := help
 .PHONY: help quickstart ui test lint setup lock clean
-# Another project's modules must not get before ours, and packages are installed uncompiled: first use compiles them.
+# Another project's modules must not get before ours, and packages are installed uncompiled: set-up and first use compile what is used.
 unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE VIRTUAL_ENV
 
 help: ## list these commands

@@ -50,8 +50,14 @@ def default_home() -> Path:
 
 def run_command(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
     """Run a command with its output captured and no standard input."""
-    return subprocess.run(  # an absolute interpreter and our own arguments
-        command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=_START_SECONDS, check=False
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        cwd=sys.prefix,  # `-m` looks in the working directory first, where a user's `queue.py` may lie
+        timeout=_START_SECONDS,
+        check=False,
     )
 
 
@@ -65,7 +71,7 @@ def ensure_backend(home: Path, run: Run = run_command) -> Backend:
     Raises:
         BackendNotRunning: It did not come up; the message has the last lines of its log.
     """
-    command = [sys.executable, "-m", "local_sagemaker", "up", "--json", "--home", str(home)]
+    command = [sys.executable, "-m", "local_sagemaker", "up", "--json", "--home", str(home.absolute())]
     try:
         done = run(command)
     except subprocess.TimeoutExpired as error:

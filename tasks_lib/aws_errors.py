@@ -138,8 +138,7 @@ def translated(error: Exception, what: str) -> PrefectSageMakerError:
         error: What botocore raised.
         what: What was being done, such as `create job fit-… of task "fit"`.
     """
-    if isinstance(error, Boto3Error) and isinstance(error.__context__, (ClientError, BotoCoreError)):
-        error = error.__context__  # boto3's transfers of files hide what S3 said
+    error = _behind(error)
     if isinstance(error, _WITHOUT_CREDENTIALS):
         return NoCredentials(
             f"Cannot {what}: there are no AWS credentials to use ({error}).",
@@ -157,6 +156,14 @@ def translated(error: Exception, what: str) -> PrefectSageMakerError:
         f"Cannot {what}: {type(error).__name__}: {error}.",
         fix="check the network and the endpoint; run again: finished steps are skipped.",
     )
+
+
+def _behind(error: Exception) -> Exception:
+    """Return what S3 said, which boto3's transfers of files hide in the context of an error of their own."""
+    found: BaseException | None = error
+    while found is not None and not isinstance(found, (ClientError, BotoCoreError)):
+        found = found.__context__
+    return found if isinstance(found, (ClientError, BotoCoreError)) else error
 
 
 def _from_client_error(error: ClientError, what: str) -> PrefectSageMakerError:

@@ -92,7 +92,7 @@ class Execution:
         """Return the task's result, running a job only if there is none yet."""
         if self.wish.rerun == "if_incomplete" and not self._revoked and (record := self.ledger.latest()):
             return self._skipped(record, "a completed job of that name is there")
-        check_call(self.run.flow_run, self.run.task_run, self.folder.uri, self.ingredients)
+        check_call(self.run, self.folder.uri, self.ingredients)
         while True:
             result = self._step()
             if result is not None:
@@ -110,6 +110,9 @@ class Execution:
             return None
         if job is None:
             return self._create(entry)
+        if decision.action is Action.RECORD and self._state_went_to_others(job):
+            self.ledger.spend(self.fingerprint, entry.attempt, "state changed", self.run.flow_run)
+            return None
         if decision.action is Action.RECORD:
             return self._completed(job, entry.attempt, "its job had completed without a record", None)
         return self._attach(job, entry.attempt)
@@ -162,7 +165,7 @@ class Execution:
         check_home(self.project, self.objects)
         reason = why(entry, self.ledger, self.ingredients, self.resolved.channels)
         self._take_lease(place.job)
-        if self.wish.clean_state:
+        if self.wish.clean_state and self.spec.state == "task":
             self.objects.empty(self._state_folder)
         Shipment(self.objects, self.ledger).send(self.resolved, self.source, place.bundle_uri)
         request = to_request(self.spec, replace(place, has_state=self._has_state))
@@ -258,6 +261,11 @@ class Execution:
         if holder is None or holder.job != job.name:
             self.jobs.stop(job)
             raise self._busy(holder)
+
+    def _state_went_to_others(self, job: Job) -> bool:
+        """Whether other work took the state since this job, so that what lies there is not its own."""
+        holder = self._lease.holder() if self.spec.state == "task" else None
+        return holder is not None and holder.job != job.name
 
     def _busy(self, holder: Holder | None) -> StateBusy:
         return StateBusy(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from tasks_lib.errors import DuplicateTask
 from tasks_lib.fingerprint import Ingredients, differences, fingerprint
+from tasks_lib.run_context import RunContext
 
 _MOST_REMEMBERED = 100_000
 
@@ -22,30 +23,30 @@ class _Call:
     ingredients: Ingredients
 
 
-_calls: OrderedDict[tuple[str, str], _Call] = OrderedDict()
+_calls: OrderedDict[tuple[str, int, str], _Call] = OrderedDict()
 _lock = threading.Lock()
 
 
-def check_call(flow_run: str | None, task_run: str, task_uri: str, work: Ingredients) -> None:
+def check_call(run: RunContext, task_uri: str, work: Ingredients) -> None:
     """Remember a call, and refuse a second one of the same name with different work.
 
     Raises:
         DuplicateTask: With both calls and what differs.
     """
-    if flow_run is None:
+    if run.flow_run is None:
         return
+    # A flow run that is tried again calls everything anew, and may see new inputs.
+    key = (run.flow_run, run.flow_try, task_uri)
+    call = _Call(run.task_run, work)
     with _lock:
-        first = _calls.setdefault((flow_run, task_uri), _Call(task_run, work))
+        first = _calls.setdefault(key, call)
+        if first.task_run == run.task_run:  # so may a task run that is tried again
+            _calls[key] = first = call
         while len(_calls) > _MOST_REMEMBERED:
             _calls.popitem(last=False)
-    if fingerprint(first.ingredients) == fingerprint(work):
-        return
-    if first.task_run == task_run:  # a retry of one and the same call may see new inputs
-        with _lock:
-            _calls[flow_run, task_uri] = _Call(task_run, work)
-        return
-    raise DuplicateTask(
-        f"{task_uri} was called twice in one flow run with different work: task run {first.task_run} and "
-        f"task run {task_run} differ in: {'; '.join(differences(first.ingredients, work))}.",
-        fix="give each piece of work a name of its own, such as fit-C0.1 and fit-C1.0.",
-    )
+    if fingerprint(first.ingredients) != fingerprint(work):
+        raise DuplicateTask(
+            f"{task_uri} was called twice in one flow run with different work: task run {first.task_run} and "
+            f"task run {run.task_run} differ in: {'; '.join(differences(first.ingredients, work))}.",
+            fix="give each piece of work a name of its own, such as fit-C0.1 and fit-C1.0.",
+        )

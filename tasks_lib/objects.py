@@ -56,12 +56,17 @@ class Objects:
 
     def __init__(self, project: SageMakerProject) -> None:
         with translating(f"reach the bucket {project.bucket}"):
-            self._s3 = project.client("s3")
+            self._project = project
         self._own_bucket = project.bucket
         self._owner = project.expected_bucket_owner
         self._encryption = (
             {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": project.output_kms_key} if project.output_kms_key else {}
         )
+
+    @property
+    def _s3(self) -> Any:
+        # Asked for at every call: clients are made anew when credentials have expired.
+        return self._project.client("s3")
 
     def _at(self, place: Location) -> dict[str, str]:
         return {"Bucket": place.bucket, "Key": place.key, **self._owner_of(place)}

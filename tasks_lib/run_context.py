@@ -43,6 +43,7 @@ class RunContext:
 
     Args:
         flow_run: Id of the flow run; none outside a flow.
+        flow_try: How often that flow run has been started: a retry keeps its id, and makes new task runs.
         task_run: Id of the task run, or something as unique.
         refresh: Whether Prefect was told to run the task whatever a cache says (`refresh_cache`).
         logger: Where lines for the reader go.
@@ -50,6 +51,7 @@ class RunContext:
     """
 
     flow_run: str | None = None
+    flow_try: int = 0
     task_run: str = field(default_factory=lambda: uuid.uuid4().hex)
     refresh: bool = False
     logger: Logger = field(default_factory=lambda: get_logger("sagemaker"))
@@ -92,6 +94,7 @@ def current_run() -> RunContext:
         return RunContext()
     return RunContext(
         flow_run=str(task.task_run.flow_run_id) if task.task_run.flow_run_id else None,
+        flow_try=flow.flow_run.run_count if flow and flow.flow_run else 0,
         task_run=str(task.task_run.id),
         refresh=_refresh(task.task.refresh_cache),
         logger=_logger(),

@@ -108,14 +108,18 @@ class Watcher:
     def _run(self) -> None:
         while live := self._live_or_leave():
             try:
-                if self._look(live):
-                    self._back_off = 0.0
-            except PrefectSageMakerError as error:
-                self._bear(error, live)
-            except Exception as error:  # noqa: BLE001 - a thread that died silently would leave its waiters for ever
+                self._round(live)
+            except Exception as error:  # noqa: BLE001, PERF203 - a thread that died would leave its waiters for ever
                 fault = f"The watcher failed: {type(error).__name__}: {error}."
                 self._give_up(ServiceFault(fault, fix="run again: what runs is attached to."), live)
-            self._pause()
+
+    def _round(self, live: list[Watched]) -> None:
+        try:
+            if self._look(live):
+                self._back_off = 0.0
+        except PrefectSageMakerError as error:
+            self._bear(error, live)
+        self._pause()
 
     def _live_or_leave(self) -> list[Watched]:
         """Return the jobs to look at; with none left, end the thread in the same breath."""

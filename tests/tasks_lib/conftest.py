@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import pytest
 from aws_doubles import BUCKET, LogsDouble, ProjectDouble, SageMakerDouble, make_block
@@ -21,12 +20,6 @@ settings.load_profile("tasks_lib")
 def sagemaker_model():
     """AWS's own description of SageMaker, as botocore has it."""
     return SageMakerDouble().meta.service_model
-
-
-@pytest.fixture(scope="session")
-def toolkit_is_there():
-    """The toolkit that travels into jobs stands beside the library."""
-    return (Path(__file__).parents[2] / "worker_toolkit" / "start.sh").is_file()
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks_lib import flow_calls
 from tasks_lib.errors import DuplicateTask
-from tasks_lib.flow_calls import check_call
+from tasks_lib.run_context import RunContext
 
 URI = "s3://bucket/demo/fit/"
+
+
+def check_call(flow_run, task_run, uri, work, flow_try=1):
+    flow_calls.check_call(RunContext(flow_run=flow_run, flow_try=flow_try, task_run=task_run), uri, work)
 
 
 def work(value=1):
@@ -48,6 +53,15 @@ def test_a_retry_may_see_new_inputs(flow_run):
 
     with pytest.raises(DuplicateTask):
         check_call(flow_run, "three", URI, work(1))
+
+
+def test_a_flow_run_that_is_tried_again_may_see_new_inputs(flow_run):
+    """It keeps its id and makes new task runs."""
+    check_call(flow_run, "one", URI, work(1))
+    check_call(flow_run, "two", URI, work(2), flow_try=2)
+
+    with pytest.raises(DuplicateTask):
+        check_call(flow_run, "three", URI, work(1), flow_try=2)
 
 
 def test_other_names_and_other_runs_are_free(flow_run):

@@ -296,6 +296,41 @@ def test_a_crowded_account():
     assert sagemaker.count("list") <= FEW + 1
 
 
+def test_a_crowded_account_delays_nobody():
+    """Describing eleven jobs takes a second: nobody hears of his job's end ten seconds late."""
+    clock = Standing()
+    sagemaker, project = account(clock)
+    jobs = filled(sagemaker, FEW + 1)
+    newer = sagemaker.jobs["Training", "job-0"]["CreationTime"].replace(year=2030)
+    for number in range(3000):
+        sagemaker.add(f"other-{number}", CreationTime=newer)
+    watcher = Watcher(project, clock)
+    stack, watched = watching(watcher, jobs)
+    with stack:
+        sagemaker.wait_for("list", 1)
+        for one in jobs:
+            sagemaker.end(one.name)
+        began = clock.now
+        while not all(one.wait(0) for one in watched):
+            clock.now += 0.5
+            with watcher.watching(job("job-0")) as guest:  # whoever comes wakes it
+                guest.wait(0.01)
+
+    assert clock.now - began <= 10
+
+
+@pytest.mark.parametrize("others", [0, FEW + 1])
+def test_two_who_wait_for_one_job_both_hear_of_its_end(others):
+    """The same work twice in one flow run is one job with two waiters, also where many jobs are listed."""
+    sagemaker, project = account(Leaping())
+    jobs = filled(sagemaker, others + 1)
+    stack, watched = watching(Watcher(project, Leaping(3)), [jobs[0], *jobs])
+    with stack:
+        sagemaker.wait_for("list" if others else "describe", 2)
+        sagemaker.end("job-0")
+        assert [one.wait(5) for one in watched[:2]] == [True, True]
+
+
 def test_a_wait_ends_in_time():
     """Nothing happened: `False`, and the job is still watched."""
     sagemaker, project = account(Leaping())
