@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -40,6 +41,15 @@ class Backend:
 
     endpoint: str
     home: Path
+
+    def answers(self) -> bool:
+        """Whether somebody takes connections there."""
+        url = urlsplit(self.endpoint)
+        try:
+            with socket.create_connection((url.hostname or "", url.port or 0), timeout=1):
+                return True
+        except OSError:
+            return False
 
 
 def default_home() -> Path:

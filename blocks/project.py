@@ -279,6 +279,15 @@ class SageMakerProject(Block):
             self._clients.made.clear()
             self._clients.backend = None
 
+    def wake(self) -> None:
+        """See that a local SageMaker which was found before is still there; the next client starts it otherwise.
+
+        Costs a connection on loopback, so that a notebook outlives its server. Does nothing on AWS.
+        """
+        with self._clients.lock:
+            if self._clients.backend and not self._clients.backend.answers():
+                self.forget_clients()
+
     def _aws_client(self, service: str) -> Any:
         parameters = self.credentials.aws_client_parameters.get_params_override()
         config = parameters.pop("config", None) or Config()

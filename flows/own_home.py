@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import os
-import urllib.request
 from pathlib import Path
+
+from flows.prefect_server import PrefectServer, answers
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
@@ -33,19 +34,25 @@ def use_own_home() -> Path:
     os.environ |= {
         "PREFECT_HOME": str(prefect_home),
         "PREFECT_PROFILES_PATH": str(prefect_home / "profiles.toml"),
-        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
-        # The first start makes the database; on a busy machine that outlasts Prefect's own 20 s.
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_CLI_PROMPT": "false",
         "DO_NOT_TRACK": "1",
     }
     os.environ.setdefault("LOCAL_SAGEMAKER_HOME", str(directory / "sagemaker"))
     _reach_loopback_directly()
-    served = served_api(directory)
-    if served:
-        os.environ["PREFECT_API_URL"] = served
     return directory
+
+
+def use_own_server(directory: Path) -> PrefectServer | None:
+    """Point Prefect to the server of a running `flows.ui`, else start one; return that.
+
+    An address in the environment also keeps Prefect from looking for one in a `.env` or `prefect.toml` of the working
+    directory.
+    """
+    served = served_api(directory)
+    server = None if served else PrefectServer(directory / "prefect")
+    os.environ["PREFECT_API_URL"] = server.api if server else str(served)
+    return server
 
 
 def _reach_loopback_directly() -> None:
@@ -62,8 +69,7 @@ def served_file(directory: Path) -> Path:
 def served_api(directory: Path) -> str | None:
     """Return the API of a running `flows.ui`, so that two servers never share one database."""
     try:
-        url = str(json.loads(served_file(directory).read_text())["api"])
-        with urllib.request.urlopen(f"{url}/health", timeout=1) as answer:  # noqa: S310 - loopback, written by us
-            return url if answer.status == 200 else None  # noqa: PLR2004 - HTTP OK
+        api = str(json.loads(served_file(directory).read_text())["api"])
     except (OSError, ValueError, KeyError):
-        return None  # nobody serves: Prefect starts a server of its own for the run
+        return None
+    return api if answers(api) else None

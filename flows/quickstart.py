@@ -9,10 +9,10 @@ naming another project block, without a change to this file.
 
 from __future__ import annotations
 
-from flows.own_home import own_directory, use_own_home
+from flows.own_home import own_directory, use_own_home, use_own_server
 
 if __name__ == "__main__":  # before Prefect is imported: it reads its settings once
-    use_own_home()
+    SERVER = use_own_server(use_own_home())
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -79,4 +79,4 @@ def quickstart(
 if __name__ == "__main__":
     from flows.quickstart_command import main
 
-    raise SystemExit(main(quickstart))
+    raise SystemExit(main(quickstart, SERVER))

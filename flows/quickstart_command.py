@@ -8,32 +8,36 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from prefect.client.orchestration import get_client
 from prefect.logging.handlers import PrefectConsoleHandler
-from prefect.settings import get_current_settings
 
-from blocks import LoopbackOnly, PrefectSageMakerError, SageMakerProject
+from blocks import PrefectSageMakerError, SageMakerProject
 from flows.console import JobLogHandler, QuickstartConsole
 from flows.own_home import own_directory
+from flows.prefect_server import PrefectServer
 from tasks_lib import JobResult
 
 Flow = Callable[..., list[JobResult]]
 
 
-def main(flow: Flow, arguments: Sequence[str] | None = None) -> int:
-    """Run the quickstart and return the exit code."""
+def main(flow: Flow, server: PrefectServer | None, arguments: Sequence[str] | None = None) -> int:
+    """Run the quickstart and return the exit code.
+
+    Args:
+        flow: The quickstart.
+        server: The Prefect server that was started for it, if one was; it ends with this process.
+        arguments: As on the command line.
+    """
     wanted = _parser().parse_args(arguments)
     console = QuickstartConsole()
     _show_only_jobs(console)
     try:
-        _start(console, wanted.project)
+        _start(console, wanted.project, server)
         console.show_steps(wanted.Cs)
         results = flow(project=wanted.project, Cs=wanted.Cs, epochs=wanted.epochs, data=wanted.data)
     except PrefectSageMakerError as error:
@@ -76,25 +80,14 @@ def _show_only_jobs(console: QuickstartConsole) -> None:
     root.addHandler(JobLogHandler(console))
 
 
-def _start(console: QuickstartConsole, project: str) -> None:
+def _start(console: QuickstartConsole, project: str, server: PrefectServer | None) -> None:
     """Start what the run needs, a line each with its seconds."""
-    _check_prefect_is_own()
     if project == "local":
         with _phase(console, "local SageMaker"):
             SageMakerProject.local().client("s3")
-    with _phase(console, "Prefect server"), get_client(sync_client=True) as client:
-        client.hello()
-
-
-def _check_prefect_is_own() -> None:
-    """Refuse a server that neither we nor the environment named: Prefect reads files of the working directory too."""
-    found = get_current_settings().api.url
-    if found != os.environ.get("PREFECT_API_URL"):
-        raise LoopbackOnly(
-            f"A file in {Path.cwd()} tells Prefect to report to {found}; the quickstart keeps its runs to itself.",
-            fix="take the API URL out of `.env`, `prefect.toml` or `pyproject.toml` there, "
-            "or run `python -m flows.quickstart` from another directory with PYTHONPATH set to the checkout.",
-        )
+    if server:
+        with _phase(console, "Prefect server"):
+            server.wait_until_up()
 
 
 @contextmanager

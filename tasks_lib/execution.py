@@ -18,9 +18,9 @@ from tasks_lib.bundle import Source, bundle_digest, toolkit
 from tasks_lib.channels import Channel, TaskOutput
 from tasks_lib.completion import Action, Decision, Kept, Rerun, from_job, from_ledger
 from tasks_lib.diagnosis import job_error
-from tasks_lib.errors import InputsChanged, StateBusy
+from tasks_lib.errors import InputNotReady, InputsChanged, StateBusy
 from tasks_lib.fingerprint import Ingredients, fingerprint, ingredients
-from tasks_lib.flow_calls import check_call
+from tasks_lib.flow_calls import check_call, first_cleaning
 from tasks_lib.interest import Interest
 from tasks_lib.jobs import FINGERPRINT_VARIABLE, Job, Jobs
 from tasks_lib.lease import Holder, Lease
@@ -163,9 +163,10 @@ class Execution:
         place = self._place(self._job_name(entry.attempt))
         self.jobs.check(self.spec.kind, to_request(self.spec, place))
         check_home(self.project, self.objects)
+        self._check_inputs_are_there()
         reason = why(entry, self.ledger, self.ingredients, self.resolved.channels)
         self._take_lease(place.job)
-        if self.wish.clean_state and self.spec.state == "task":
+        if self.wish.clean_state and self.spec.state == "task" and first_cleaning(self.run, self.folder.uri):
             self.objects.empty(self._state_folder)
         Shipment(self.objects, self.ledger).send(self.resolved, self.source, place.bundle_uri)
         request = to_request(self.spec, replace(place, has_state=self._has_state))
@@ -337,6 +338,15 @@ class Execution:
 
     def _output_folder(self, job: str) -> Location:
         return Location(self.folder.bucket, f"{self.folder.key}{job}/output/")
+
+    def _check_inputs_are_there(self) -> None:
+        """See that what other tasks left is still in S3; what was listed for the fingerprint was seen already."""
+        for channel in self.resolved.channels:
+            if channel.manifest is None and not len(self.objects.listing(Location.parse(channel.uri))):
+                raise InputNotReady(
+                    f"The input {channel.name!r} of task {self.spec.task!r} is gone: nothing is at {channel.uri}.",
+                    fix="run the task that makes it: it sees that its output is gone, and runs again.",
+                )
 
     def _check_inputs_stood_still(self, job: Job, attempt: int) -> None:
         for channel in self.resolved.channels:

@@ -188,6 +188,7 @@ class SageMakerTasks:
             clean_state=call["clean_state"],
             on_busy=_one_of(OnBusy, "on_busy", self._chosen("on_busy", call, "wait")),
         )
+        self.project.wake()
         execution = Execution(self.project, spec, source=source, inputs=inputs, wish=wish, run=current_run())
         try:
             result = execution.result()

@@ -65,7 +65,11 @@ def run_job(request: Request, environ: Mapping[str, str], runner: ProgramRunner)
     variables = _with_code_first({**environ, **environment.variables(job, launch.program, machine)}, code)
     ended = runner.run(launch.command, cwd=code, environment=variables)
     if ended.code != 0:
-        write_reason(Path(job.layout.reason), explain(f"{launch.label} on {host}", ended))
+        reason = explain(f"{launch.label} on {host}", ended)
+        # Said in the log, too: SageMaker names no host, and the user's code may have left a reason of its own.
+        sys.stderr.write(f"ssm: {reason.splitlines()[0]}\n")
+        sys.stderr.flush()
+        write_reason(Path(job.layout.reason), reason)
     return ended.code
 
 

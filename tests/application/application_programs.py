@@ -1,0 +1,184 @@
+"""The application's commands and flows as processes, and what one can ask Prefect's API about them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+WAITING_FLOW = Path(__file__).with_name("waiting_flow.py")
+
+# Generous, since nothing here is about speed: a machine that runs other tests beside is slow.
+PATIENCE_SECONDS = 120
+
+T = TypeVar("T")
+
+
+def wait_until(condition: Callable[[], T], what: str) -> T:
+    """Wait for a condition to give something true, and return that."""
+    until = time.monotonic() + PATIENCE_SECONDS
+    while not (found := condition()):
+        assert time.monotonic() < until, f"waited {PATIENCE_SECONDS} s for: {what}"
+        time.sleep(0.05)
+    return found
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """This process's environment, without what the user set for AWS, Prefect, us, or a proxy."""
+    foreign = ("AWS_", "PREFECT_", "LOCAL_SAGEMAKER_", "QUICKSTART_", "PYTHONPATH", "FORCE_COLOR", "COLUMNS")
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(foreign) and not name.lower().endswith("_proxy")
+    }
+    return {**kept, "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1", **variables}
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _let_sigint_through() -> None:
+    # A shell that starts a test run in the background makes it and all its children ignore SIGINT.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a program ended, and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The line of JSON at the end of a quickstart's output."""
+        return json.loads(self.out.splitlines()[-1])
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """The line of JSON that `waiting_flow.py` prints of its task's result."""
+        return json.loads(next(line for line in self.out.splitlines() if line.startswith("{")))
+
+
+class Program:
+    """A Python program as a process in a session of its own, its output in files.
+
+    Args:
+        arguments: The interpreter's.
+        variables: Its whole environment.
+        logs: Directory for its output; made here.
+        cwd: Its working directory.
+    """
+
+    def __init__(self, arguments: list[str], variables: dict[str, str], logs: Path, cwd: Path) -> None:
+        logs.mkdir(parents=True)
+        self._out, self._err = logs / "out", logs / "err"
+        with self._out.open("wb") as out, self._err.open("wb") as err:
+            self.process = subprocess.Popen(
+                [sys.executable, *arguments],
+                env=variables,
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+                preexec_fn=_let_sigint_through,  # noqa: PLW1509 - it takes no lock
+            )
+
+    @property
+    def said(self) -> str:
+        """All output so far."""
+        return self._out.read_text() + self._err.read_text()
+
+    def wait_for(self, text: str) -> None:
+        """Wait until the program has said something."""
+
+        def has_said() -> bool:
+            assert self.process.poll() is None or text in self.said, f"ended without {text!r}:\n{self.said}"
+            return text in self.said
+
+        wait_until(has_said, f"a program to say {text!r}")
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the process alone, as `kill` does."""
+        os.kill(self.process.pid, number)
+
+    def kill(self) -> None:
+        """Kill the process alone, as `kill -9` does, and take in its end."""
+        self.signal(signal.SIGKILL)
+        self.process.wait()
+
+    def done(self) -> Done:
+        """Wait for the program's end."""
+        code = self.process.wait(timeout=PATIENCE_SECONDS)
+        return Done(code, self._out.read_text(), self._err.read_text())
+
+    def group(self) -> list[int]:
+        """The processes of the program's group that there still are."""
+        rows = subprocess.run(["ps", "-eo", "pid=,pgid=,stat="], capture_output=True, text=True, check=True).stdout
+        found = [row.split() for row in rows.splitlines()]
+        return [int(pid) for pid, group, state in found if int(group) == self.process.pid and state[0] != "Z"]
+
+    def end(self) -> None:
+        """Kill the program and whatever it left in its group."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+def ask(api: str, path: str, **body: Any) -> Any:
+    """Ask a Prefect API: a GET, or a POST where there is something to say."""
+    data = json.dumps(body).encode() if body else None
+    request = urllib.request.Request(f"{api}{path}", data=data, headers={"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.load(answer)
+
+
+def wait_until_served(api: str, server: Program) -> None:
+    """Wait until a Prefect server answers."""
+
+    def answers() -> bool:
+        assert server.process.poll() is None, server.said
+        try:
+            return ask(api, "/health")
+        except OSError:
+            return False
+
+    wait_until(answers, f"a Prefect server at {api}")
+
+
+def flow_runs(api: str) -> list[dict[str, Any]]:
+    """All flow runs that a Prefect API knows, newest first."""
+    runs: list[dict[str, Any]] = ask(api, "/flow_runs/filter", sort="START_TIME_DESC")
+    return runs
+
+
+def task_states(api: str, flow_run: str) -> dict[str, str]:
+    """The name of each task run of a flow run, and the name of its state."""
+    found = ask(api, "/task_runs/filter", task_runs={"flow_run_id": {"any_": [flow_run]}})
+    return {run["name"]: run["state_name"] for run in found}
+
+
+def recorded_states(api: str, flow_run: str, expected: dict[str, str]) -> dict[str, str]:
+    """The states of a flow run's tasks, as soon as they are the expected ones.
+
+    Prefect records task runs from a stream of events, a moment after the fact.
+    """
+    wait_until(lambda: task_states(api, flow_run) == expected, f"the states {expected} of flow run {flow_run}")
+    return task_states(api, flow_run)

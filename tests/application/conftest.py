@@ -1,0 +1,129 @@
+"""One quickstart and one Prefect server for all tests here, and programs that are ended whatever happens."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+from application_programs import CHECKOUT, Done, Program, environment, free_port, wait_until_served
+
+
+@pytest.fixture(scope="session")
+def start(tmp_path_factory: pytest.TempPathFactory, make_backend):
+    """A function that starts a Python program; what is left of it is killed when all tests are done.
+
+    Before the backends are ended: a flow that still waits would start its own again.
+    """
+    programs: list[Program] = []
+
+    def start(*arguments: str, cwd: Path = CHECKOUT, **variables: str) -> Program:
+        logs = tmp_path_factory.mktemp("program") / "logs"
+        programs.append(Program(list(arguments), environment(**variables), logs, cwd))
+        return programs[-1]
+
+    yield start
+    for program in programs:
+        program.end()
+
+
+class Quickstart:
+    """The quickstart's commands in a directory of their own.
+
+    Args:
+        directory: In place of the checkout's `.local/`.
+        start: Starts a program.
+        backend: The local SageMaker in that directory.
+    """
+
+    def __init__(self, directory: Path, start, backend) -> None:
+        self.directory, self.backend, self._start = directory, backend, start
+        self._ui: Program | None = None
+
+    def start(self, module: str, *arguments: str, **variables: str) -> Program:
+        """Start a command."""
+        return self._start("-m", module, *arguments, **{"QUICKSTART_HOME": str(self.directory), **variables})
+
+    def run(self, *arguments: str, **variables: str) -> Done:
+        """Run the quickstart to its end."""
+        return self.start("flows.quickstart", *arguments, **variables).done()
+
+    def serve(self) -> Program:
+        """Start `flows.ui`, unless it is served already."""
+        if self._ui is None or self._ui.process.poll() is not None:
+            self._ui = self.start("flows.ui")
+            self._ui.wait_for("Stop it with Ctrl-C.")
+        return self._ui
+
+    @property
+    def api(self) -> str:
+        """The API of the server that `flows.ui` serves."""
+        return json.loads((self.directory / "prefect" / "served.json").read_text())["api"]
+
+    def jobs(self) -> set[str]:
+        """The names of all jobs that SageMaker knows."""
+        sagemaker = self.backend.client("sagemaker")
+        training = sagemaker.get_paginator("list_training_jobs").paginate()
+        processing = sagemaker.get_paginator("list_processing_jobs").paginate()
+        return {
+            *(job["TrainingJobName"] for page in training for job in page["TrainingJobSummaries"]),
+            *(job["ProcessingJobName"] for page in processing for job in page["ProcessingJobSummaries"]),
+        }
+
+
+@pytest.fixture(scope="session")
+def no_usual_port():
+    """Prefect's usual port, taken: two UIs that start in the same second would both find it free."""
+    with socket.socket() as taken:
+        try:
+            taken.bind(("127.0.0.1", 4200))
+        except OSError:
+            pass  # by another worker of these tests, or by the user
+        else:
+            taken.listen()
+        yield
+
+
+@pytest.fixture(scope="session")
+def make_quickstart(tmp_path_factory: pytest.TempPathFactory, start, make_backend, no_usual_port):
+    """A function that makes a `Quickstart` in which nothing has run yet."""
+
+    def make() -> Quickstart:
+        directory = tmp_path_factory.mktemp("quickstart")
+        return Quickstart(directory, start, make_backend(directory / "sagemaker"))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def first_run(make_quickstart) -> tuple[Quickstart, Done]:
+    """A quickstart that has run once, and how it ended."""
+    quickstart = make_quickstart()
+    return quickstart, quickstart.run("--json")
+
+
+@pytest.fixture
+def quickstart(first_run) -> Quickstart:
+    """A quickstart whose default steps are done and whose UI is served; tests add to it and take nothing away.
+
+    Served, because a run that needs no Prefect server of its own is quicker by seconds.
+    """
+    quickstart, done = first_run
+    assert done.code == 0, done.out + done.err
+    quickstart.serve()
+    return quickstart
+
+
+@pytest.fixture(scope="session")
+def prefect_api(tmp_path_factory: pytest.TempPathFactory, start) -> str:
+    """The API of a Prefect server of the tests' own."""
+    port = str(free_port())
+    server = start(
+        *("-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", port, "--no-ui"),
+        cwd=tmp_path_factory.mktemp("prefect"),
+        PREFECT_HOME=str(tmp_path_factory.mktemp("prefect_home")),
+    )
+    api = f"http://127.0.0.1:{port}/api"
+    wait_until_served(api, server)
+    return api

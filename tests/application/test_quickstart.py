@@ -1,0 +1,252 @@
+"""The quickstart as one types it: what runs, what is skipped, what is shown, and what it leaves alone."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+from application_programs import CHECKOUT, Done
+
+STEPS = ["prepare", "fit-C0.1", "fit-C1.0", "evaluate"]
+
+
+def _by_task(done: Done) -> dict[str, dict]:
+    return {task["task"]: task for task in done.summary["tasks"]}
+
+
+def _reports(quickstart, done: Done) -> dict[str, bytes]:
+    """What the step `evaluate` left in S3, by name."""
+    bucket, _, prefix = done.summary["tasks"][-1]["outputs"]["output"].removeprefix("s3://").partition("/")
+    s3 = quickstart.backend.client("s3")
+    found = s3.list_objects_v2(Bucket=bucket, Prefix=prefix)["Contents"]
+    return {
+        row["Key"].removeprefix(prefix): s3.get_object(Bucket=bucket, Key=row["Key"])["Body"].read() for row in found
+    }
+
+
+def test_first_run_runs_every_step(first_run):
+    """The first run makes one job for each step; all are Completed on SageMaker and have what they should leave."""
+    quickstart, done = first_run
+    tasks = done.summary["tasks"]
+
+    assert done.code == 0, done.out + done.err
+    assert [task["task"] for task in tasks] == STEPS
+    assert (done.summary["ran"], done.summary["skipped"]) == (4, 0)
+    assert [task["reason"] for task in tasks] == 4 * ["ran: first run"]
+    assert {task["job"] for task in tasks} <= quickstart.jobs()
+
+    metrics = _by_task(done)["fit-C1.0"]["metrics"]
+    reports = _reports(quickstart, done)
+
+    assert metrics.keys() == {"loss", "auc"}
+    assert 0.9 < metrics["auc"] <= 1
+    assert set(reports) == {"report.json", "roc.png"}
+    assert json.loads(reports["report.json"])["models"].keys() == {"C=0.1", "C=1.0"}
+    assert reports["roc.png"].startswith(b"\x89PNG\r\n")
+
+
+def test_line_of_json(first_run):
+    """`--json` ends with one line of the promised form, which names a job and places in S3 for each step."""
+    _, done = first_run
+    fields = {"task", "job", "cached", "reason", "seconds", "metrics", "outputs"}
+    kinds = {"task": str, "job": str, "cached": bool, "reason": str, "seconds": float, "metrics": dict, "outputs": dict}
+
+    assert set(done.summary) == {"tasks", "ran", "skipped"}
+    assert [set(task) for task in done.summary["tasks"]] == 4 * [fields]
+    assert all(isinstance(task[name], kind) for task in done.summary["tasks"] for name, kind in kinds.items())
+    assert set(_by_task(done)["prepare"]["outputs"]) == {"output", "source"}
+    assert set(_by_task(done)["fit-C0.1"]["outputs"]) == {"model", "state", "source"}
+
+
+def test_output_into_a_pipe(first_run):
+    """Steps, log lines, results and next commands appear in this order, on standard output, without escape codes."""
+    _, done = first_run
+    words = [
+        *("local SageMaker", "Prefect server", "prepare ───", "prepare/algo-2  | ", "fit-C1.0/algo-1 | epoch=12"),
+        *("evaluate        > Completed", "4 ran, 0 skipped", "make quickstart", "make ui", '{"tasks": '),
+    ]
+    places = [done.out.find(word) for word in words]
+
+    assert -1 not in places, done.out
+    assert places == sorted(places)
+    assert "\x1b" not in done.out
+    assert done.err == ""
+
+
+def test_second_run_skips_every_step(first_run):
+    """Run again, every step is skipped with its first job and metrics, and SageMaker gets no new job."""
+    quickstart, first = first_run
+    before = quickstart.jobs()
+    again = quickstart.run("--json")
+
+    assert again.code == 0, again.out + again.err
+    assert (again.summary["ran"], again.summary["skipped"]) == (0, 4)
+    assert [task["reason"] for task in again.summary["tasks"]] == 4 * ["skipped: nothing changed"]
+    assert quickstart.jobs() == before
+    for field in ("job", "metrics", "outputs"):
+        assert [task[field] for task in again.summary["tasks"]] == [task[field] for task in first.summary["tasks"]]
+
+
+def test_another_parameter_runs_what_depends_on_it(quickstart):
+    """`--Cs 0.1 10` fits the new model and compares again; what both runs share is skipped."""
+    done = quickstart.run("--json", "--Cs", "0.1", "10")
+
+    assert done.code == 0, done.out + done.err
+    assert {name: task["cached"] for name, task in _by_task(done).items()} == {
+        "prepare": True,
+        "fit-C0.1": True,
+        "fit-C10.0": False,
+        "evaluate": False,
+    }
+    assert _by_task(done)["fit-C10.0"]["reason"] == "ran: first run"
+    assert 'input "model_1"' in _by_task(done)["evaluate"]["reason"]
+    assert json.loads(_reports(quickstart, done)["report.json"])["models"].keys() == {"C=0.1", "C=10.0"}
+
+
+def test_backend_killed_between_runs(quickstart):
+    """After `kill -9` of the local SageMaker the next run starts it at the same place, and skips every step."""
+    before = quickstart.backend.status()
+    quickstart.backend.kill()
+    done = quickstart.run("--json")
+    after = quickstart.backend.status()
+
+    assert done.code == 0, done.out + done.err
+    assert (done.summary["ran"], done.summary["skipped"]) == (0, 4)
+    assert after["endpoint"] == before["endpoint"]
+    assert after["pid"] != before["pid"]
+
+
+def test_failing_step(quickstart, tmp_path):
+    """A step that fails ends the command with exit code 1, the job's own words and what to do; not with a traceback."""
+    (tmp_path / "broken.csv").write_text("radius,malignant\nnot a number,1\n")
+    done = quickstart.run("--json", "--data", str(tmp_path))
+    last = done.out.splitlines()[-1]
+
+    assert done.code == 1
+    assert "of task 'prepare' failed" in done.out
+    assert "could not convert string to float: 'not a number'" in done.out
+    assert last.startswith("To resolve this: ")
+    assert done.err == ""
+    assert "site-packages/prefect/" not in done.out
+
+
+def test_missing_input(quickstart, tmp_path):
+    """An input that is not there is an error with its absolute path before any job is made."""
+    before = quickstart.jobs()
+    done = quickstart.run("--data", "no/such/directory")
+
+    assert done.code == 1
+    assert f"{CHECKOUT}/no/such/directory does not exist" in done.out
+    assert "To resolve this: " in done.out
+    assert done.err == ""
+    assert quickstart.jobs() == before
+
+
+RECORDER = """
+import os, sys
+
+def record(event, arguments):
+    if event in ("socket.connect", "socket.sendto"):
+        address = arguments[1]
+    elif event == "socket.getaddrinfo":
+        address = arguments[:2]
+    elif event in ("socket.gethostbyname", "socket.gethostbyaddr"):
+        address = arguments[:1]
+    else:
+        return
+    host = address[0] if isinstance(address, tuple) else "unix"
+    host = host.decode() if isinstance(host, bytes) else host
+    with open(os.environ["RECORDED_HOSTS"], "a") as file:
+        file.write(f"{event} {host} {os.path.basename(sys.argv[0] if sys.argv else '?')}\\n")
+
+sys.addaudithook(record)
+"""
+
+
+@pytest.fixture
+def recorder(tmp_path) -> dict[str, str]:
+    """Variables that make every Python process write down whom it looks up and calls, in `RECORDED_HOSTS`."""
+    folder = tmp_path / "recorder"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(RECORDER)
+    return {"PYTHONPATH": str(folder), "RECORDED_HOSTS": str(tmp_path / "hosts")}
+
+
+@pytest.fixture
+def elsewhere():
+    """A port of this machine that stands for the user's other servers: whoever calls it is seen."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        yield listener
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+
+
+@pytest.fixture
+def user(tmp_path, elsewhere) -> dict[str, str]:
+    """What a user may have set: an AWS profile and endpoints, a cloud profile of Prefect, a proxy."""
+    home = tmp_path / "user"
+    (home / ".prefect").mkdir(parents=True)
+    cloud = 'active = "cloud"\n[profiles.cloud]\nPREFECT_API_URL = "https://cloud.invalid/api"\nPREFECT_API_KEY = "k"\n'
+    (home / ".prefect" / "profiles.toml").write_text(cloud)
+    url = f"http://127.0.0.1:{elsewhere.getsockname()[1]}"
+    proxies = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"), url)
+    return {
+        "HOME": str(home),
+        "AWS_PROFILE": "no-such-profile",
+        "AWS_ENDPOINT_URL": url,
+        "AWS_ENDPOINT_URL_SAGEMAKER": "https://sagemaker.invalid",
+        "PREFECT_API_URL": f"{url}/api",
+        "PREFECT_API_KEY": "key",
+        "PREFECT_PROFILE": "cloud",
+        "PREFECT_PROFILES_PATH": str(home / ".prefect" / "profiles.toml"),
+        **proxies,
+    }
+
+
+def test_whatever_the_user_has_set(make_quickstart, user, recorder):
+    """With another AWS profile, endpoint, Prefect Cloud and proxy set all works, and nobody but this machine is called.
+
+    The names are looked up nowhere, and the port that stands for the user's servers is never called.
+    """
+    quickstart = make_quickstart()
+    done = quickstart.run("--json", **user, **recorder)
+    recorded = Path(recorder["RECORDED_HOSTS"]).read_text().splitlines()
+    foreign = [line for line in recorded if line.split()[1] not in {"127.0.0.1", "::1", "localhost", "unix"}]
+
+    assert done.code == 0, done.out + done.err
+    assert (done.summary["ran"], done.summary["skipped"]) == (4, 0)
+    assert foreign == []
+    assert {"quickstart.py", "__main__.py"} <= {line.split()[2] for line in recorded}
+    assert list((Path(user["HOME"]) / ".prefect").iterdir()) == [Path(user["PREFECT_PROFILES_PATH"])]
+
+
+def test_recorder_sees_foreign_calls(start, recorder):
+    """What the test above relies on: a lookup by an unmodified client in a subprocess is written down."""
+    code = "import boto3; boto3.client('s3', 'eu-west-1', endpoint_url='https://s3.invalid').list_buckets()"
+    done = start("-c", code, **recorder, AWS_ACCESS_KEY_ID="x", AWS_SECRET_ACCESS_KEY="x", AWS_MAX_ATTEMPTS="1").done()
+
+    assert done.code == 1
+    assert "socket.getaddrinfo s3.invalid" in Path(recorder["RECORDED_HOSTS"]).read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (".env", "PREFECT_API_URL=http://127.0.0.1:{port}/api\n"),
+        ("prefect.toml", '[api]\nurl = "http://127.0.0.1:{port}/api"\n'),
+    ],
+    ids=[".env", "prefect.toml"],
+)
+def test_prefect_file_in_the_working_directory(elsewhere, tmp_path, start, name, text):
+    """A file from which Prefect would take another server is an error that says so; that server is not called."""
+    (tmp_path / name).write_text(text.format(port=elsewhere.getsockname()[1]))
+    home = str(tmp_path / "home")
+    done = start("-m", "flows.quickstart", cwd=tmp_path, PYTHONPATH=str(CHECKOUT), QUICKSTART_HOME=home).done()
+
+    assert done.code == 1
+    assert f"A file in {tmp_path} tells Prefect to report to http://127.0.0.1" in done.out
+    assert "To resolve this: " in done.out
+    assert done.err == ""

@@ -1,0 +1,98 @@
+"""Flows whose jobs run until a file appears, for tests that interfere meanwhile. Run as a program, never imported.
+
+    python waiting_flow.py one WORK [--direct] [--aws] [--barrier FILE]
+    python waiting_flow.py fail_beside WORK
+    python waiting_flow.py private_parts WORK
+
+WORK is a directory, whose name is the task's: the job writes `started` there and ends when `gate` is there. What comes
+out is printed as JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, task
+from prefect.context import FlowRunContext, TaskRunContext
+
+from blocks import SageMakerProject
+from tasks_lib import JobResult, sagemaker_tasks
+
+JOB = Path(__file__).with_name("waiting_job.sh")
+
+
+def _job(work: Path) -> dict[str, Any]:
+    """A job that says so when it has started, and ends when the gate is open."""
+    return {"entry_point": str(JOB), "arguments": [str(work)], "metrics": {"value": r"value=(\d+)"}}
+
+
+def _on_aws() -> SageMakerProject:
+    role = "arn:aws:iam::123456789012:role/local-sagemaker"
+    return SageMakerProject(
+        project="aws", bucket="local-sagemaker", region="us-east-1", role=role, image="local/python", spot=False
+    )
+
+
+def _wait_for(file: Path) -> None:
+    while not file.exists():
+        time.sleep(0.01)
+
+
+@flow
+def one(work: str, *, direct: bool = False, aws: bool = False) -> JobResult:
+    """One task, submitted or called, on this machine or on what the environment says is AWS."""
+    train, place = sagemaker_tasks(_on_aws() if aws else "local").train, Path(work)
+    return train(place.name, **_job(place)) if direct else train.submit(place.name, **_job(place)).result()
+
+
+@flow
+def fail_beside(work: str) -> None:
+    """Two submitted tasks: one waits for its gate, the other fails once the first one's job runs."""
+    train, place = sagemaker_tasks().train, Path(work)
+    train.submit(place.name, **_job(place))
+    train.submit(f"{place.name}-wrong", command=f"until [ -e {work}/started ]; do sleep 0.05; done; exit 3").result()
+
+
+@task
+def _look() -> bool:
+    """Whether what `tasks_lib.run_context` takes from Prefect is there, seen from within a submitted task."""
+    events = FlowRunContext.get().task_runner._cancel_events
+    return isinstance(events[TaskRunContext.get().task_run.id], threading.Event)
+
+
+@flow
+def private_parts() -> bool:
+    """Look into Prefect's task runner."""
+    return _look.submit().result()
+
+
+def main() -> None:
+    """Run one of the flows."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("flow", choices=["one", "fail_beside", "private_parts"])
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--direct", action="store_true")
+    parser.add_argument("--aws", action="store_true")
+    parser.add_argument("--barrier", type=Path, help="say `ready` by this file, then wait for `go` beside it")
+    wanted = parser.parse_args()
+    if wanted.barrier:
+        wanted.barrier.touch()
+        _wait_for(wanted.barrier.with_name("go"))
+    if wanted.flow == "private_parts":
+        sys.stdout.write(json.dumps(private_parts()))
+    elif wanted.flow == "fail_beside":
+        fail_beside(str(wanted.work))
+    else:
+        result = one(str(wanted.work), direct=wanted.direct, aws=wanted.aws)
+        shown = ("job", "cached", "reason", "metrics", "outputs")
+        sys.stdout.write(json.dumps({name: getattr(result, name) for name in shown}, default=dict))
+
+
+if __name__ == "__main__":
+    main()

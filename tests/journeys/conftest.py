@@ -1,0 +1,135 @@
+"""Prefect for the journeys: a home and a server of our own, so that neither the user's profile nor a cloud is touched.
+
+The server is a process for all tests of this process; its address is a setting only while a module of this folder
+runs, so that other folders' tests meet Prefect as they left it.
+"""
+# ruff: noqa: E402  Prefect reads its settings when it is imported
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+import uuid
+from pathlib import Path
+
+HOME = Path(tempfile.mkdtemp(prefix="journeys-prefect-"))
+atexit.register(shutil.rmtree, HOME, ignore_errors=True)
+os.environ.update(
+    PREFECT_HOME=str(HOME),
+    PREFECT_SERVER_ANALYTICS_ENABLED="false",
+    PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW="ignore",
+)
+
+import prefect.settings as prefect_settings
+import pytest
+from journey_tools import Bucket, RunLog
+from prefect.events.worker import EventsWorker
+from prefect.logging.handlers import APILogWorker
+from prefect.server.api.server import SubprocessASGIServer
+from prefect.settings import temporary_settings
+from prefect_aws import AwsCredentials
+from prefect_aws.client_parameters import AwsClientParameters
+
+from blocks import SageMakerProject
+from tasks_lib import sagemaker_tasks
+
+_STARTUP_SECONDS = 120
+
+# Said again, because another folder's tests may have imported Prefect before.
+_ISOLATED = {
+    prefect_settings.PREFECT_HOME: HOME,
+    prefect_settings.PREFECT_API_KEY: None,
+    prefect_settings.PREFECT_SERVER_ANALYTICS_ENABLED: False,
+    prefect_settings.PREFECT_SERVER_DATABASE_CONNECTION_URL: f"sqlite+aiosqlite:///{HOME}/prefect.db",
+    prefect_settings.PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW: "ignore",
+    # Prefect waits a second for its heartbeat's thread at the end of each flow run.
+    prefect_settings.PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
+}
+
+
+@pytest.fixture(scope="session")
+def prefect_api():
+    """The URL of a Prefect server that is there for all tests of this process."""
+    server = SubprocessASGIServer()
+    with temporary_settings(_ISOLATED):
+        server.start(timeout=_STARTUP_SECONDS)
+    yield server.api_url
+    # What is still to be sent would be tried again for a minute after the server's end.
+    with temporary_settings({**_ISOLATED, prefect_settings.PREFECT_API_URL: server.api_url}):
+        APILogWorker.drain_all()
+        EventsWorker.drain_all()
+    server.stop()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def isolated_prefect(prefect_api):
+    """Every flow of a module of this folder runs against that server."""
+    with temporary_settings({**_ISOLATED, prefect_settings.PREFECT_API_URL: prefect_api}):
+        yield
+
+
+@pytest.fixture(scope="session")
+def make_project(backend):
+    """A function that gives a fresh project on this machine; all share their clients, which are slow to make."""
+    first = SageMakerProject.local("journeys", home=backend.home)
+    for service in ("s3", "sagemaker", "logs", "iam"):
+        first.client(service)
+
+    def make(**fields):
+        return first.model_copy(update={"project": f"p-{uuid.uuid4().hex[:12]}", **fields})
+
+    return make
+
+
+@pytest.fixture
+def project(make_project):
+    """A project on this machine that nobody else uses."""
+    return make_project()
+
+
+@pytest.fixture
+def sm(project):
+    """The tasks of that project."""
+    return sagemaker_tasks(project)
+
+
+@pytest.fixture
+def bucket(backend, project):
+    """A look into that project's folder in S3."""
+    return Bucket(backend, project)
+
+
+@pytest.fixture
+def run_log():
+    """All that task runs say to their loggers during a test."""
+    with RunLog() as log:
+        yield log
+
+
+@pytest.fixture
+def no_aws_configuration(monkeypatch, tmp_path):
+    """Nothing of the user's AWS configuration is seen, and no metadata service is asked."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, os.devnull)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+@pytest.fixture
+def make_aws_project(no_aws_configuration, make_project):
+    """A function that gives a project as on AWS, whose credentials' endpoint leads to the local SageMaker."""
+
+    def make(endpoint, keys=True, parameters=None, **fields):
+        given = {"aws_access_key_id": "local", "aws_secret_access_key": "local"} if keys else {}
+        credentials = AwsCredentials(
+            **given, **(parameters or {}), aws_client_parameters=AwsClientParameters(endpoint_url=endpoint)
+        )
+        local = make_project()
+        common = {name: getattr(local, name) for name in ("project", "bucket", "region", "role", "image")}
+        return SageMakerProject(**(common | {"credentials": credentials} | fields))
+
+    return make

@@ -1,0 +1,130 @@
+"""What several journeys need: counted requests, a look into S3 and SageMaker, a job that waits for a word of the test.
+
+Everything here stands outside the product: S3 and SageMaker are asked with clients of the backend's own.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import copy_context
+
+DEADLINE_SECONDS = 120
+
+
+@contextmanager
+def counting(backend):
+    """Yield a dict that holds, after the block, how often each operation was requested inside it."""
+    before = Counter(backend.status()["requests"])
+    made: dict[str, int] = {}
+    yield made
+    made.update(Counter(backend.status()["requests"]) - before)
+
+
+def wait_until(condition, what):
+    """Wait for a condition; return what it returned."""
+    end = time.monotonic() + DEADLINE_SECONDS
+    while not (found := condition()):
+        assert time.monotonic() < end, f"in vain for {what}"
+        time.sleep(0.05)
+    return found
+
+
+@contextmanager
+def in_background(work):
+    """Run something in a thread of its own, in this thread's context: Prefect's settings are in that."""
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(copy_context().run, work)
+
+
+class Gate:
+    """A word of the test that a job waits for: `until(gate)` in its command, `gate.open()` in the test."""
+
+    def __init__(self, path):
+        self.path = path
+
+    @property
+    def wait(self):
+        """Shell command that blocks until the gate is open."""
+        return f"while [ ! -e {self.path} ]; do sleep 0.05; done"
+
+    def open(self):
+        self.path.touch()
+
+
+class RunLog(logging.Handler):
+    """Collects the records of Prefect's task runs, from all threads."""
+
+    def __init__(self):
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+        self._lock = threading.Lock()
+
+    def __enter__(self):
+        logging.getLogger("prefect.task_runs").addHandler(self)
+        return self
+
+    def __exit__(self, *_):
+        logging.getLogger("prefect.task_runs").removeHandler(self)
+
+    def emit(self, record):
+        with self._lock:
+            self.records.append(record)
+
+    @property
+    def job_lines(self):
+        """What jobs said, as (`task/host`, line)."""
+        return [
+            (each.sagemaker_prefix, each.sagemaker_line) for each in self.records if hasattr(each, "sagemaker_line")
+        ]
+
+    @property
+    def texts(self):
+        """Everything that was said, as one reads it."""
+        return [each.getMessage() for each in self.records]
+
+
+class Bucket:
+    """A look into a project's folder in S3."""
+
+    def __init__(self, backend, project):
+        self._s3 = backend.client("s3")
+        self._bucket, self._prefix = project.bucket, project.key_prefix
+
+    def names(self, below=""):
+        """The keys below the project's folder, relative to it."""
+        pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix + below)
+        return [row["Key"][len(self._prefix) :] for page in pages for row in page.get("Contents", ())]
+
+    def read(self, key):
+        return self._s3.get_object(Bucket=self._bucket, Key=self._prefix + key)["Body"].read()
+
+    def write(self, key, body):
+        self._s3.put_object(Bucket=self._bucket, Key=self._prefix + key, Body=body)
+
+    def delete(self, below):
+        """Delete every object that begins so."""
+        keys = self.names(below)
+        assert keys, f"nothing to delete below {below}"
+        for key in keys:
+            self._s3.delete_object(Bucket=self._bucket, Key=self._prefix + key)
+
+    def uri(self, below=""):
+        return f"s3://{self._bucket}/{self._prefix}{below}"
+
+
+def jobs_of(backend, project, stem):
+    """The names of a task's jobs, oldest first, as SageMaker has them."""
+    client, found = backend.client("sagemaker"), []
+    for word in ("Training", "Processing"):
+        pages = client.get_paginator(f"list_{word.lower()}_jobs").paginate(NameContains=stem)
+        for row in (row for page in pages for row in page[f"{word}JobSummaries"]):
+            name = row[f"{word}JobName"]
+            said = getattr(client, f"describe_{word.lower()}_job")(**{f"{word}JobName": name})
+            if said["Environment"]["SSM_PROJECT"] == project.project and name.startswith(f"{stem}-"):
+                found.append((said["CreationTime"], name))
+    return [name for _, name in sorted(found)]

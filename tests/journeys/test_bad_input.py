@@ -1,0 +1,343 @@
+"""What is wrong with a call is said before anything is written or paid for: a typed error, and what to do."""
+
+from __future__ import annotations
+
+import re
+import socket
+from pathlib import Path
+
+import pytest
+from journey_tools import counting, jobs_of
+from prefect import flow
+
+from blocks import SageMakerProject
+from tasks_lib import output_of, sagemaker_tasks
+from tasks_lib.errors import (
+    BackendNotRunning,
+    BlockNotFound,
+    BucketMissing,
+    DuplicateTask,
+    InputNotReady,
+    InvalidHyperparameter,
+    InvalidInput,
+    InvalidName,
+    InvalidRequest,
+    InvalidTask,
+    MissingPath,
+    NoCredentials,
+    PrefectSageMakerError,
+    ProjectError,
+    ServiceFault,
+)
+
+READING = {"s3:GetObject", "s3:ListObjectsV2", "sagemaker:ListTrainingJobs", "sagemaker:ListProcessingJobs"} | {
+    f"sagemaker:Describe{kind}Job" for kind in ("Training", "Processing")
+}
+
+
+@pytest.fixture
+def refused(sm, backend):
+    """Call a task that must be refused; gives the error. Nothing was written, no job was made."""
+
+    def refused(kind, expected, name="fit", **arguments):
+        with counting(backend) as made, pytest.raises(PrefectSageMakerError) as caught:
+            getattr(sm, kind)(name, **arguments)
+        assert isinstance(caught.value, expected)
+        assert made.keys() <= READING
+        assert re.search(r"\nTo resolve this: \S", str(caught.value))
+        return str(caught.value)
+
+    return refused
+
+
+# -- paths ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("call", "missing"),
+    [
+        (("train", {"entry_point": "absent.py"}), "absent.py"),
+        (("train", {"entry_point": "absent.py", "source_dir": "code"}), "code/absent.py"),
+        (("train", {"entry_point": "there.py", "source_dir": "absent"}), "absent"),
+        (("train", {"entry_point": "code/there.py", "dependencies": ["absent"]}), "absent"),
+        (("process", {"code": "absent.py"}), "absent.py"),
+        (("process", {"code": "code"}), "code"),
+        (("process", {"command": "true", "inputs": {"raw": "data/absent.csv"}}), "data/absent.csv"),
+        (("process", {"command": "true", "inputs": {"raw": Path("code"), "more": "absent"}}), "absent"),
+    ],
+)
+def test_a_missing_path_is_named_absolutely(call, missing, refused, tmp_path, monkeypatch):
+    """Whatever path is missing, the error has it as it was looked for, from the root."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "there.py").touch()
+    kind, arguments = call
+
+    assert f"{tmp_path / missing} does not exist" in refused(kind, MissingPath, **arguments)
+
+
+def test_an_entry_point_that_is_left_out_is_told_as_such(refused, tmp_path):
+    """A file that is there and that `.sagemakerignore` leaves out is not called missing without a word of that."""
+    (tmp_path / "fit.py").touch()
+    (tmp_path / ".sagemakerignore").write_text("*.py\n")
+    message = refused("train", MissingPath, source_dir=str(tmp_path), entry_point="fit.py")
+
+    assert str(tmp_path / "fit.py") in message
+    assert ".sagemakerignore" in message
+
+
+def test_links_that_lead_nowhere_or_in_circles_do_no_harm(refused, sm, tmp_path):
+    """A dangling link in an input is a missing path; a circle of links is walked once."""
+    (tmp_path / "x").write_text("1")
+    (tmp_path / "circle").symlink_to(tmp_path)
+    (tmp_path / "other").symlink_to(tmp_path)
+    count = 'ls -R "$SM_CHANNEL_DATA" | grep -c x > "$SM_MODEL_DIR/n"'
+
+    assert sm.train("fit", command=count, inputs={"data": tmp_path}).model.read_text("n") == "1\n"
+    (tmp_path / "dangling").symlink_to(tmp_path / "absent")
+    assert str(tmp_path / "dangling") in refused("train", MissingPath, command="true", inputs={"data": tmp_path})
+
+
+# -- names ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "-fit", "fit_", "_ledger", "größe", "a b", "x" * 129, None, 3])
+def test_a_name_that_sagemaker_would_refuse(name, refused):
+    """A task's name that cannot be a folder and a job's stem is refused, and shown."""
+    assert repr(name) in refused("train", InvalidName, name, command="true")
+
+
+def test_a_refused_name_comes_with_a_suggestion(refused):
+    """The error proposes a name that will do."""
+    assert "for example 'fit-C-0-1'" in refused("train", InvalidName, "fit (C=0.1)", command="true")
+
+
+@pytest.mark.parametrize("name", ["a b", "", "ssm_source", "x" * 65, "ä"])
+def test_a_channel_name_that_sagemaker_would_refuse(name, refused, tmp_path):
+    """An input's name that cannot be a channel is refused, and shown; so is ours."""
+    (tmp_path / "x").touch()
+
+    assert repr(name) in refused("train", InvalidName, command="true", inputs={name: tmp_path})
+
+
+def test_one_name_for_two_kinds_of_work_is_refused(sm, backend):
+    """A flow run that calls one name with different work is told which two calls, and how they differ."""
+
+    @flow
+    def confused():
+        first = sm.train.submit("fit", command="true", hyperparameters={"C": 1})
+        first.wait()
+        second = sm.train.submit("fit", command="true", hyperparameters={"C": 2})
+        second.wait()
+        return [str(future.task_run_id) for future in (first, second)], second.state
+
+    with counting(backend) as made:
+        runs, second = confused()
+        with pytest.raises(DuplicateTask) as caught:
+            second.result()
+
+    assert all(run in str(caught.value) for run in runs)
+    assert 'hyperparameter "C" changed (1 -> 2)' in str(caught.value)
+    assert "To resolve this: give each piece of work a name of its own" in str(caught.value)
+    assert made["sagemaker:CreateTrainingJob"] == 1
+
+
+def test_the_same_work_twice_is_one_job(sm, backend, project):
+    """One name with the same work twice in a flow run is no error and one job."""
+
+    @flow
+    def twice():
+        futures = [sm.train.submit("fit", command="sleep 0.2") for _ in range(3)]
+        return [future.result().job for future in futures]
+
+    jobs = set(twice())
+
+    assert jobs == set(jobs_of(backend, project, "fit"))
+    assert len(jobs) == 1
+
+
+# -- inputs --------------------------------------------------------------------------------------------------------
+
+
+def test_an_input_task_that_is_not_completed(refused):
+    """An input task that never ran is an error which says so, and what to do."""
+    message = refused("train", InputNotReady, command="true", inputs={"data": output_of("prepare")})
+
+    assert "'prepare'" in message
+    assert "it never ran" in message
+
+
+def test_an_unknown_output_type(refused):
+    """An output that there is not is an error that lists those that there are."""
+    with pytest.raises(InvalidInput, match=r"no output 'modle'.\n.*model, output, state, source"):
+        output_of("prepare", "modle")
+
+
+# -- values --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (object(), "is no JSON: object"),
+        ({1, 2}, "is no JSON: set"),
+        (float("nan"), "is not a finite number"),
+        (float("inf"), "is not a finite number"),
+        ([1, float("nan")], "is no JSON: list"),
+        (Path("x"), "is no JSON: "),
+        (b"x", "is no JSON: bytes"),
+    ],
+    ids=["object", "set", "nan", "inf", "nan in a list", "path", "bytes"],
+)
+def test_a_hyperparameter_that_does_not_serialise(value, words, refused):
+    """A hyperparameter that no JSON can carry is named with its type."""
+    message = refused("train", InvalidHyperparameter, command="true", hyperparameters={"C": value})
+
+    assert "'C'" in message
+    assert words in message
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "words"),
+    [
+        ("train", {"hyperparameters": {"C": "x" * 2501}}, "HyperParameters.'C': 2501 characters, at most 2500"),
+        ("train", {"hyperparameters": {f"h{n}": n for n in range(101)}}, "HyperParameters: 101 entries, at most 100"),
+        ("train", {"environment": {"A": "x" * 513}}, "Environment.'A': 513 characters, at most 512"),
+        ("process", {"environment": {"A": "x" * 257}}, "Environment.'A': 257 characters, at most 256"),
+        ("train", {"environment": {f"A{n}": "" for n in range(98)}}, "Environment: 101 entries, at most 100"),
+        ("train", {"environment": {"1A": ""}}, "'1A' does not match"),
+        ("train", {"arguments": ["x" * 257]}, "ContainerArguments[3]: 257 characters, at most 256"),
+        ("process", {"arguments": ["x"] * 98}, "ContainerArguments: 101 entries, at most 100"),
+        ("train", {"metrics": {f"m{n}": "(.)" for n in range(41)}}, "MetricDefinitions: 41 entries, at most 40"),
+        ("train", {"instance_type": "ml.m5.gigantic"}, "'ml.m5.gigantic' is not one of"),
+        ("process", {"max_runtime_minutes": 10**6}, "MaxRuntimeInSeconds: 60000000, at most"),
+        ("train", {"tags": {"a" * 129: ""}}, "129 characters, at most 128"),
+    ],
+)
+def test_a_request_that_is_too_big_or_misspelt(kind, arguments, words, refused):
+    """What AWS's own model forbids is refused here, with the member's name and both numbers."""
+    assert words in refused(kind, InvalidRequest, command="true", **arguments)
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "words"),
+    [
+        ("train", {"command": "true", "arguments": "--C 1"}, "give a list: ['--C', '1']"),
+        ("train", {"command": "true", "environment": {"A": ["x"]}}, "environment variable 'A' is a list"),
+        ("train", {"command": "true", "metrics": {"auc": "("}}, "metric 'auc' does not compile"),
+        ("process", {"command": "true", "metrics": {"auc": "auc=.*"}}, "metric 'auc' has no group"),
+        ("train", {"command": "true", "entry_point": "fit.py"}, "both a file and a command"),
+        ("train", {"source_dir": "."}, "code and nothing of it to run"),
+        ("train", {"command": "true", "image": ""}, "names no image"),
+        ("train", {"command": "true", "rerun": "sometimes"}, "'sometimes'"),
+        ("train", {"command": "true", "on_busy": "panic"}, "'panic'"),
+        ("train", {"command": "true", "state": "nothing"}, "'nothing'"),
+        ("train", {"command": "true", "instance_count": "two"}, "instance_count='two'"),
+        ("train", {"command": "true", "instance_count": 0}, "instance_count=0"),
+        ("train", {"command": "true", "inputs": ["data"]}, "inputs"),
+        ("process", {"command": "true", "max_runtime_minutes": "10"}, "'10'"),
+    ],
+)
+def test_a_call_that_makes_no_sense(kind, arguments, words, refused, sm):
+    """Arguments that contradict each other or are of no known kind are refused, in the author's words."""
+    if arguments.get("image") == "":
+        sm.project.image = None
+
+    assert words in refused(kind, InvalidTask, **arguments)
+
+
+def test_a_default_that_there_is_not(project):
+    """A misspelt default of all tasks is refused where it is bound."""
+    with pytest.raises(InvalidTask, match=r"no default for instance_typ\.\n.*instance_type"):
+        sagemaker_tasks(project, instance_typ="ml.m5.large")
+
+
+# -- overrides -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "overrides", "expected", "words"),
+    [
+        ("train", {"TrainingJobNam": "x"}, InvalidRequest, 'Unknown parameter in input: "TrainingJobNam"'),
+        ("train", {"ResourceConfig": {"VolumeSizeInGB": "30"}}, InvalidRequest, "ResourceConfig.VolumeSizeInGB"),
+        ("train", {"ResourceConfig": None}, InvalidRequest, "ResourceConfig"),
+        ("train", {"RetryStrategy": {"MaximumRetryAttempts": 99}}, InvalidRequest, "99, at most 30"),
+        ("process", {"NetworkConfig": {"VpcConfig": {"Subnets": []}}}, InvalidRequest, "SecurityGroupIds"),
+        ("train", {"TrainingJobName": "mine"}, InvalidTask, "cannot set TrainingJobName"),
+        ("process", {"ProcessingJobName": "mine"}, InvalidTask, "cannot set ProcessingJobName"),
+        ("train", {"OutputDataConfig": {"S3OutputPath": "s3://x"}}, InvalidTask, "OutputDataConfig.S3OutputPath"),
+        ("train", {"Environment": {"SSM_FINGERPRINT": "x"}}, InvalidTask, "Environment.SSM_FINGERPRINT"),
+    ],
+)
+def test_overrides_that_break_the_request(kind, overrides, expected, words, refused):
+    """Overrides are checked by botocore's model, and may not touch what makes a job findable."""
+    assert words in refused(kind, expected, command="true", overrides=overrides)
+
+
+# -- where it should run -------------------------------------------------------------------------------------------
+
+
+def test_no_credentials(make_aws_project, backend):
+    """Without any credentials nothing is sent, and the error says where to put them."""
+    sm = sagemaker_tasks(make_aws_project(backend.endpoint, keys=False))
+    with counting(backend) as made, pytest.raises(NoCredentials, match="To resolve this: run `aws configure`"):
+        sm.train("fit", command="true")
+
+    assert made == {}
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [({"parameters": {"profile_name": "no-such-profile"}}, "no-such-profile"), ({"region": None}, "a region")],
+    ids=["profile", "region"],
+)
+def test_a_configuration_that_cannot_be_used(fields, words, make_aws_project, backend):
+    """A profile that there is not, or no region anywhere, is an error of the project that names it."""
+    sm = sagemaker_tasks(make_aws_project(backend.endpoint, keys="region" in fields, **fields))
+    with counting(backend) as made, pytest.raises(ProjectError, match=words):
+        sm.train("fit", command="true")
+
+    assert made.keys() <= READING
+
+
+def test_no_bucket(make_aws_project, backend):
+    """A bucket that does not exist is named, and nothing is made in its place."""
+    sm = sagemaker_tasks(make_aws_project(backend.endpoint, bucket="no-such-bucket-anywhere"))
+    with counting(backend) as made, pytest.raises(BucketMissing, match=r"no-such-bucket-anywhere.*\n.*create it"):
+        sm.train("fit", command="true")
+
+    assert {"s3:GetObject"} == made.keys()
+
+
+def test_an_endpoint_where_nobody_answers(make_aws_project):
+    """A closed port is told as such, with the address, and not as a failed job."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        endpoint = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        sm = sagemaker_tasks(make_aws_project(endpoint))
+        with pytest.raises(ServiceFault, match=rf"{endpoint}.*\n.*check the network and the endpoint"):
+            sm.train("fit", command="true")
+
+
+def test_a_local_sagemaker_that_cannot_start(tmp_path):
+    """A home that cannot be one is a `BackendNotRunning` with the path and the command to look closer."""
+    (tmp_path / "file").touch()
+    sm = sagemaker_tasks(SageMakerProject.local("demo", home=tmp_path / "file"))
+    with pytest.raises(BackendNotRunning, match=rf"{tmp_path}/file.*\n.*python -m local_sagemaker status"):
+        sm.train("fit", command="true")
+
+
+def test_a_local_sagemaker_that_went_away_is_started_again(own_backend):
+    """A project on this machine finds its server or starts it, also for the second call of a long-lived notebook."""
+    own_backend.up()
+    sm = sagemaker_tasks(SageMakerProject.local("demo", home=own_backend.home))
+    sm.train("fit", command="true")
+    own_backend.kill()
+
+    assert sm.train("fit", command="true").cached
+
+
+def test_an_unknown_block():
+    """A project by a name under which no block is saved says how to save one."""
+    with pytest.raises(BlockNotFound, match=r"'no-such-block'.*\n.*\.save\('no-such-block'\)"):
+        sagemaker_tasks("no-such-block")

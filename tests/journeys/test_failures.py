@@ -1,0 +1,278 @@
+"""Jobs that end badly: what is told of them, what can still be read, and what must never get out."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+
+import pytest
+from journey_tools import Bucket, Gate, in_background, jobs_of, wait_until
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
+
+from tasks_lib import output_of, sagemaker_tasks
+from tasks_lib.errors import JobFailed, JobStopped, UnsafeArchive
+
+PRINT_AND_FAIL = 'for i in 1 2 3; do echo "$SM_CURRENT_HOST line $i"; done; [ "$SM_CURRENT_HOST" != algo-2 ] || {end}'
+KINDS = pytest.mark.parametrize("kind", ["train", "process"])
+
+
+def described(backend, job):
+    """What SageMaker says of a training job."""
+    return backend.client("sagemaker").describe_training_job(TrainingJobName=job)
+
+
+def failed(call):
+    with pytest.raises(JobFailed) as caught:
+        call()
+    return caught.value
+
+
+# -- failing -------------------------------------------------------------------------------------------------------
+
+
+@KINDS
+def test_a_failing_host_is_told_with_its_exit_code_and_last_lines(kind, sm):
+    """The error has job, host, exit code, that host's last lines, SageMaker's reason, and what to do."""
+    command = PRINT_AND_FAIL.format(end="exit 3")
+    error = failed(lambda: getattr(sm, kind)("fit", command=command, instance_count=2, state="none"))
+
+    assert (error.task, error.host, error.exit_code) == ("fit", "algo-2", 3)
+    assert error.job in error.arn
+    lines = [f"algo-2 | algo-2 line {number}" for number in (1, 2, 3)]
+    assert lines == [line for line in error.last_lines if " line " in line]
+    assert not [line for line in error.last_lines if line.startswith("algo-1")]
+    text = str(error)
+    assert f"{error.job} of task 'fit' failed on algo-2 with exit code 3" in text
+    assert "SageMaker says: " in text
+    assert all(line in text for line in lines)
+    assert text.splitlines()[-1].startswith("To resolve this: ")
+
+
+def test_the_host_is_known_where_the_code_left_a_reason(sm):
+    """The failing host of several is told also when the code wrote the reason itself."""
+    end = '{ echo mine > "$LOCAL_SAGEMAKER_ROOT/opt/ml/output/failure"; exit 4; }'
+    error = failed(lambda: sm.train("fit", command=PRINT_AND_FAIL.format(end=end), instance_count=2, state="none"))
+
+    assert error.host == "algo-2"
+
+
+def test_a_training_job_tells_its_own_failure_text(sm, backend):
+    """What the code wrote to `/opt/ml/output/failure` is in the error, as SageMaker tells it."""
+    end = "{ echo 'the data are empty' > \"$LOCAL_SAGEMAKER_ROOT/opt/ml/output/failure\"; exit 4; }"
+    error = failed(lambda: sm.train("fit", command=PRINT_AND_FAIL.format(end=end), instance_count=2, state="none"))
+
+    assert "the data are empty" in error.reason
+    assert described(backend, error.job)["FailureReason"] == error.reason
+    assert error.exit_code == 4
+
+
+def test_a_python_exception_is_the_reason(sm, tmp_path):
+    """A program that raises has its exception in the reason, not the beginning of a traceback."""
+    script = tmp_path / "fit.py"
+    script.write_text("def load():\n    raise ValueError('no rows in part-7')\n\nload()\n")
+    error = failed(lambda: sm.train("fit", entry_point=str(script)))
+
+    assert "ValueError: no rows in part-7" in error.reason.splitlines()[0]
+    assert error.exit_code == 1
+
+
+@KINDS
+def test_a_killed_program_is_told_with_its_host(kind, sm):
+    """A program that is killed, as by the kernel for its memory, has 137 and its host in the error."""
+    command = PRINT_AND_FAIL.format(end="kill -9 $$")
+    error = failed(lambda: getattr(sm, kind)("fit", command=command, instance_count=2, state="none"))
+
+    assert "SIGKILL" in error.reason
+    assert (error.exit_code, error.host) == (137, "algo-2")
+
+
+def test_what_a_failed_job_left_can_be_read(sm, backend, project, tmp_path):
+    """1. A job fails. 2. Its log is at CloudWatch, its state in S3. 3. The next attempt goes on from that state."""
+    command = f'cat "$SSM_STATE/epoch"; echo 7 > "$SSM_STATE/epoch"; echo working; [ -e {tmp_path}/healed ]'
+    error = failed(lambda: sm.train("fit", command=command))
+
+    logs = backend.client("logs")
+    streams = logs.describe_log_streams(logGroupName="/aws/sagemaker/TrainingJobs", logStreamNamePrefix=f"{error.job}/")
+    (name,) = [stream["logStreamName"] for stream in streams["logStreams"]]
+    events = logs.get_log_events(logGroupName="/aws/sagemaker/TrainingJobs", logStreamName=name)["events"]
+    assert "working" in [event["message"] for event in events]
+    assert Bucket(backend, project).read("fit/state/epoch") == b"7\n"
+
+    (tmp_path / "healed").touch()
+    healed = sm.train("fit", command=command, metrics={"epoch": "^([0-9]+)$"})
+    assert healed.metrics == {"epoch": 7.0}
+    assert healed.state.read_text("epoch") == "7\n"
+
+
+def test_requirements_that_cannot_be_installed(sm, tmp_path):
+    """A job whose `requirements.txt` pip refuses fails with pip's words, and its program does not start."""
+    (tmp_path / "requirements.txt").write_text("./no-such-package\n")
+    (tmp_path / "fit.py").write_text("print('started')\n")
+    error = failed(lambda: sm.train("fit", source_dir=str(tmp_path), entry_point="fit.py"))
+
+    assert "requirements.txt could not be installed" in error.reason
+    assert "no-such-package" in error.reason
+    assert not [line for line in error.last_lines if "started" in line]
+
+
+def test_a_failed_step_fails_its_flow(sm):
+    """In Prefect the task run and the flow run of a failed job are Failed, and what depends on it does not run."""
+    steps = []
+
+    @flow
+    def chain():
+        steps.append(sm.train.submit("fit", command="exit 1"))
+        steps.append(sm.process.submit("evaluate", command="true", inputs={"model": output_of(steps[0])}))
+        return [step.wait() or step.state for step in steps]
+
+    state = chain(return_state=True)
+
+    assert state.is_failed()
+    assert [step.state.name for step in steps] == ["Failed", "NotReady"]
+
+
+# -- stopped -------------------------------------------------------------------------------------------------------
+
+
+@KINDS
+def test_a_job_that_ran_into_its_time_limit_is_no_success(kind, sm, backend, project):
+    """A job that SageMaker stops for its time is a `JobStopped`, and no record; of training it says which limit."""
+    limit = {"StoppingCondition": {"MaxRuntimeInSeconds": 1}}
+    with pytest.raises(JobStopped) as caught:
+        getattr(sm, kind)("fit", command="sleep 60", overrides=limit)
+
+    words = {"train": "ran into its time limit (MaxRuntimeExceeded)", "process": "was stopped before it was done"}
+    assert words[kind] in str(caught.value)
+    assert kind == "process" or "raise max_runtime_minutes" in str(caught.value)
+    assert "fit/_ledger/latest.json" not in Bucket(backend, project).names()
+
+
+@KINDS
+def test_a_job_that_somebody_stopped_is_no_success(kind, sm, backend, project, tmp_path):
+    """1. Somebody stops the job. 2. It is told. 3. Nothing is recorded; the next run makes another attempt."""
+    gate = Gate(tmp_path / "open")
+    word = {"train": "training", "process": "processing"}[kind]
+    call = getattr(sm, kind)
+    with in_background(lambda: call("fit", command=gate.wait)) as running:
+        (job,) = wait_until(lambda: jobs_of(backend, project, "fit"), "the job")
+        stop = getattr(backend.client("sagemaker"), f"stop_{word}_job")
+        stop(**{f"{word.title()}JobName": job})
+        with pytest.raises(JobStopped, match="was stopped before it was done"):
+            running.result()
+
+    assert "fit/_ledger/latest.json" not in Bucket(backend, project).names()
+    gate.open()
+    again = call("fit", command=gate.wait)
+    assert (again.job[-2:], again.reason) == ("-2", "ran: the previous attempt was stopped")
+
+
+# -- hostile tarballs ----------------------------------------------------------------------------------------------
+
+
+def member(name, kind=tarfile.REGTYPE, target=""):
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, target
+    return info
+
+
+HOSTILE = {
+    "climbs": [member("../climbed")],
+    "climbs from below": [member("a/../../climbed")],
+    "absolute": [member("/tmp/journeys-absolute")],
+    "symbolic link": [member("link", tarfile.SYMTYPE, "/etc/passwd")],
+    "file through a link": [member("link", tarfile.SYMTYPE, ".."), member("link/climbed")],
+    "hard link": [member("link", tarfile.LNKTYPE, "/etc/passwd")],
+    "device": [member("zero", tarfile.CHRTYPE)],
+    "pipe": [member("pipe", tarfile.FIFOTYPE)],
+}
+
+
+def tarball(members):
+    """A tarball that begins with a harmless file."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for info in (member("harmless"), *members):
+            tar.addfile(info)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def victim(make_project, backend):
+    """A finished training job, and a look at its bucket."""
+    project = make_project()
+    return sagemaker_tasks(project).train("fit", command='touch "$SM_MODEL_DIR/x"'), Bucket(backend, project), project
+
+
+@pytest.mark.parametrize("members", HOSTILE.values(), ids=HOSTILE)
+def test_a_hostile_tarball_is_refused_and_nothing_is_written(members, victim, tmp_path):
+    """A tarball that would write outside its target, or anything but files, is refused before its first member."""
+    result, bucket, _ = victim
+    bucket.write(f"fit/{result.job}/output/model.tar.gz", tarball(members))
+    with pytest.raises(UnsafeArchive, match="nothing was unpacked"):
+        result.model.download(tmp_path / "below" / "target")
+    with pytest.raises(UnsafeArchive):
+        result.model.read_bytes("harmless")
+
+    assert [path for path in tmp_path.rglob("*") if not path.is_dir()] == []
+
+
+def test_no_tarball_at_all_is_refused(victim, tmp_path):
+    """Bytes that are no tarball are an `UnsafeArchive`, and nothing is written."""
+    result, bucket, _ = victim
+    bucket.write(f"fit/{result.job}/output/model.tar.gz", b"not a tarball")
+    with pytest.raises(UnsafeArchive):
+        result.model.download(tmp_path / "target")
+
+    assert list(tmp_path.rglob("*")) == []
+
+
+@pytest.mark.parametrize("members", [HOSTILE["climbs"], HOSTILE["file through a link"]], ids=["climbs", "link"])
+def test_a_job_refuses_a_hostile_tarball(members, victim):
+    """A channel with `extract=True` whose tarball is hostile fails the job before its program starts."""
+    result, bucket, project = victim
+    bucket.write(f"fit/{result.job}/output/model.tar.gz", tarball(members))
+    inputs = {"model": output_of(result, extract=True)}
+    error = failed(lambda: sagemaker_tasks(project).process("reader", command="echo started", inputs=inputs))
+
+    assert "model.tar.gz" in error.reason
+    assert not [line for line in error.last_lines if "started" in line]
+
+
+# -- secrets -------------------------------------------------------------------------------------------------------
+
+
+def test_no_secret_leaves_the_environment(sm, backend, project, run_log, monkeypatch):
+    """Neither a job's secret variables nor the caller's own are in a log, a record, an error or Prefect's database."""
+    secrets = ("s3cr3t-of-the-job", "s3cr3t-of-the-next", "s3cr3t-of-the-caller")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secrets[2])
+    monkeypatch.setenv("DATABASE_URL", f"postgres://user:{secrets[2]}@host")
+
+    work, run_ids = {}, []
+
+    @flow
+    def confidential():
+        sm.train.submit("fit", **work).wait()
+
+    for command, secret in (("true", secrets[0]), ("true", secrets[1]), ("exit 1", secrets[1])):
+        work |= {"command": command, "environment": {"DB_PASSWORD": secret}}
+        run_ids.append(confidential(return_state=True).state_details.flow_run_id)
+
+    bucket = Bucket(backend, project)
+    kept = [bucket.read(key).decode() for key in bucket.names() if "/_ledger/" in key]
+    with get_client(sync_client=True) as client:
+        these_runs = LogFilter(flow_run_id=LogFilterFlowRunId(any_=run_ids))
+        logs = wait_until(lambda: client.read_logs(these_runs), "the logs at the server")
+        task_runs = client.read_task_runs()
+    everything = [
+        *kept,
+        *run_log.texts,
+        *(repr(vars(record)) for record in run_log.records),
+        *(found.model_dump_json() for found in (*task_runs, *logs)),
+    ]
+
+    assert {"Completed", "Failed"} <= set(run_log.texts)
+    assert any('"DB_PASSWORD"' in document for document in kept)
+    assert [(secret, text[:300]) for secret in secrets for text in everything if secret in text] == []
+    assert [text[:300] for text in everything if "DB_PASSWORD=" in text] == []

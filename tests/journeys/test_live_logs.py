@@ -1,0 +1,106 @@
+"""What one sees of a job while it runs: its lines, each once, in order, under the task's and host's name."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import pytest
+from journey_tools import Bucket, Gate, in_background, wait_until
+from prefect import flow
+
+
+@pytest.mark.parametrize("kind", ["train", "process"])
+def test_a_line_is_seen_while_the_job_runs(kind, sm, run_log, tmp_path):
+    """A job that prints and then blocks has its line in the run's log before it goes on."""
+    gate = Gate(tmp_path / "open")
+    command = f"echo waiting; {gate.wait}; echo done"
+    with in_background(lambda: getattr(sm, kind)("fit-C1.0", command=command)) as running:
+        wait_until(lambda: ("fit-C1.0/algo-1", "waiting") in run_log.job_lines, "the line")
+
+        assert ("fit-C1.0/algo-1", "done") not in run_log.job_lines
+        assert not running.done()
+        gate.open()
+
+    assert ("fit-C1.0/algo-1", "done") in run_log.job_lines
+
+
+def test_a_python_program_needs_no_flush(sm, run_log, tmp_path):
+    """Python's own buffering does not hold a line back."""
+    gate = Gate(tmp_path / "open")
+    script = tmp_path / "wait.py"
+    loop = f"while not pathlib.Path({str(gate.path)!r}).exists():\n    time.sleep(0.05)\n"
+    script.write_text(f"import pathlib, time\nprint('waiting')\n{loop}")
+    with in_background(lambda: sm.train("fit", entry_point=str(script))):
+        wait_until(lambda: ("fit/algo-1", "waiting") in run_log.job_lines, "the line")
+        gate.open()
+
+
+def test_every_line_comes_once_and_in_order(sm, run_log):
+    """Two hosts write a thousand lines each, slowly and in bursts: each comes once, in its host's order."""
+    lines = "i=0; while [ $i -lt 1000 ]; do echo $i; i=$((i+1)); [ $((i % 250)) -ne 0 ] || sleep 0.2; done"
+    result = sm.train(
+        "count", command=f"{lines}; printf 'no newline'; echo on stderr >&2", instance_count=2, state="none"
+    )
+
+    said = defaultdict(list)
+    for place, line in run_log.job_lines:
+        said[place].append(line)
+    assert {"count/algo-1", "count/algo-2"} == said.keys()
+    for host_said in said.values():
+        assert [str(number) for number in range(1000)] == [line for line in host_said if line.isdigit()]
+        assert host_said.count("on stderr") + host_said.count("no newlineon stderr") == 1
+    assert result.job
+
+
+def test_the_log_names_what_happens_to_the_job(sm, run_log):
+    """The run's log has the job's states under the task's name, from its start to its end, and a skip's reason."""
+    sm.train("fit", command="true")
+    sm.train("fit", command="true")
+    told = [
+        (each.sagemaker_prefix, each.sagemaker_status) for each in run_log.records if hasattr(each, "sagemaker_status")
+    ]
+
+    assert ("fit", "Completed") in told
+    assert told[-1] == ("fit", "skipped: nothing changed")
+
+
+def test_metrics_have_their_history(sm):
+    """Every value that a job prints is in the history, with times that do not run backwards; the last is the metric."""
+    command = 'for x in 0.5 0.75 nan 0.875 1e-3; do echo "auc=$x f1=1"; done; echo loss=none'
+    patterns = {"auc": "auc=([0-9.e+-]+|nan)", "loss": "loss=(.*)", "f1": "f1=([0-9])", "absent": "x=(.*)"}
+    result = sm.train("fit", command=command, metrics=patterns)
+
+    assert [value for _, value in result.metric_history["auc"]] == [0.5, 0.75, 0.875, 0.001]
+    assert result.metrics == {"auc": 0.001, "f1": 1.0}
+    times = [time for time, _ in result.metric_history["auc"]]
+    assert times == sorted(times)
+    again = sm.train("fit", command=command, metrics=patterns)
+    assert (True, result.metrics, result.metric_history) == (again.cached, again.metrics, again.metric_history)
+
+
+def test_a_processing_job_has_metrics_too(sm):
+    """SageMaker reads no metrics off processing jobs; we do."""
+    assert sm.process("clean", command="echo rows=12", metrics={"rows": r"rows=(\d+)"}).metrics == {"rows": 12.0}
+
+
+def test_whoever_attaches_sees_the_log_from_its_beginning(sm, project, backend, run_log, tmp_path):
+    """A second run that waits for the same job shows all its lines, and reads all its metrics."""
+    gate = Gate(tmp_path / "open")
+    arguments = {"command": f"echo auc=0.5; {gate.wait}; echo auc=0.7", "metrics": {"auc": r"auc=([0-9.]+)"}}
+    fits = []
+
+    @flow
+    def run():
+        fits.append(sm.train("fit", **arguments))
+
+    with in_background(run):
+        wait_until(lambda: ("fit/algo-1", "auc=0.5") in run_log.job_lines, "the first line")
+        with in_background(run):
+            wait_until(lambda: run_log.job_lines.count(("fit/algo-1", "auc=0.5")) == 2, "the line for the second run")
+            assert len(Bucket(backend, project).names("fit/_ledger/interest/")) == 2
+            gate.open()
+
+    assert run_log.job_lines.count(("fit/algo-1", "auc=0.7")) == 2
+    assert [value for _, value in fits[1].metric_history["auc"]] == [0.5, 0.7]
+    assert {"ran: first run", "attached to its running job"} == {fit.reason for fit in fits}
+    assert len({fit.job for fit in fits}) == 1

@@ -1,0 +1,288 @@
+"""Every production field of the block, and every override, as SageMaker, IAM and S3 have it afterwards."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from journey_tools import counting
+
+from tasks_lib import sagemaker_tasks
+from tasks_lib.errors import AccessDenied
+
+KEY = "arn:aws:kms:us-east-1:123456789012:key/"
+FIELDS = {
+    "subnets": ["subnet-1", "subnet-2"],
+    "security_group_ids": ["sg-1"],
+    "volume_kms_key": f"{KEY}volume",
+    "output_kms_key": f"{KEY}output",
+    "network_isolation": True,
+    "encrypt_between_containers": True,
+    "tags": {"cost-center": "42", "team": "churn"},
+    "instance_type": "ml.c5.xlarge",
+    "instance_count": 2,
+    "volume_size_gb": 77,
+    "max_runtime_minutes": 90,
+    "role": "arn:aws:iam::123456789012:role/team/jobs",
+    "image": "123456789012.dkr.ecr.us-east-1.amazonaws.com/churn:1",
+    "expected_bucket_owner": "123456789012",
+    "prefix": "team/a",
+}
+VPC = {"Subnets": ["subnet-1", "subnet-2"], "SecurityGroupIds": ["sg-1"]}
+
+
+@pytest.fixture(scope="module")
+def full_project(make_project):
+    """A project with all its fields filled in."""
+    return make_project(**FIELDS)
+
+
+@pytest.fixture(scope="module")
+def full(full_project, backend):
+    """What SageMaker says of a training and of a processing job of that project, and their results."""
+    sm, client = sagemaker_tasks(full_project), backend.client("sagemaker")
+    fit = sm.train("fit", command="true", spot=False, tags={"team": "fraud", "step": "fit"})
+    clean = sm.process("clean", command="true")
+    return {
+        "train": (fit, client.describe_training_job(TrainingJobName=fit.job)),
+        "process": (clean, client.describe_processing_job(ProcessingJobName=clean.job)),
+    }
+
+
+def found(said, path):
+    for step in path.split("."):
+        said = said[int(step)] if step.isdigit() else said[step]
+    return said
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("VpcConfig", VPC),
+        ("ResourceConfig.VolumeKmsKeyId", f"{KEY}volume"),
+        ("OutputDataConfig.KmsKeyId", f"{KEY}output"),
+        ("EnableNetworkIsolation", True),
+        ("EnableInterContainerTrafficEncryption", True),
+        ("EnableManagedSpotTraining", False),
+        ("ResourceConfig.InstanceType", "ml.c5.xlarge"),
+        ("ResourceConfig.InstanceCount", 2),
+        ("ResourceConfig.VolumeSizeInGB", 77),
+        ("StoppingCondition.MaxRuntimeInSeconds", 5400),
+        ("RoleArn", FIELDS["role"]),
+        ("AlgorithmSpecification.TrainingImage", FIELDS["image"]),
+        ("CheckpointConfig.LocalPath", "/state"),
+    ],
+)
+def test_a_field_is_in_the_training_jobs_description(path, expected, full):
+    """Each production field of the block reaches the training job."""
+    assert expected == found(full["train"][1], path)
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("NetworkConfig.VpcConfig", VPC),
+        ("ProcessingResources.ClusterConfig.VolumeKmsKeyId", f"{KEY}volume"),
+        ("ProcessingOutputConfig.KmsKeyId", f"{KEY}output"),
+        ("NetworkConfig.EnableNetworkIsolation", True),
+        ("NetworkConfig.EnableInterContainerTrafficEncryption", True),
+        ("ProcessingResources.ClusterConfig.InstanceType", "ml.c5.xlarge"),
+        ("ProcessingResources.ClusterConfig.InstanceCount", 2),
+        ("ProcessingResources.ClusterConfig.VolumeSizeInGB", 77),
+        ("StoppingCondition.MaxRuntimeInSeconds", 5400),
+        ("RoleArn", FIELDS["role"]),
+        ("AppSpecification.ImageUri", FIELDS["image"]),
+    ],
+)
+def test_a_field_is_in_the_processing_jobs_description(path, expected, full):
+    """Each production field of the block reaches the processing job."""
+    assert expected == found(full["process"][1], path)
+
+
+def test_tags_of_project_and_call_are_on_the_job(full, backend):
+    """A job has the project's tags and the call's, which win."""
+    tags = {}
+    for kind, (result, _) in full.items():
+        rows = backend.client("sagemaker").list_tags(ResourceArn=result.arn)["Tags"]
+        tags[kind] = {row["Key"]: row["Value"] for row in rows if not row["Key"].startswith("prefect-sagemaker:")}
+
+    assert tags["train"] == {"cost-center": "42", "team": "fraud", "step": "fit"}
+    assert tags["process"] == {"cost-center": "42", "team": "churn"}
+
+
+def test_everything_lies_below_the_prefix(full, full_project):
+    """Outputs, state and code of a project with a prefix lie below it."""
+    folder = f"s3://{full_project.bucket}/team/a/{full_project.project}/"
+
+    assert folder == full_project.uri
+    for result, _ in full.values():
+        assert all(uri.startswith(folder) for uri in result.outputs.values())
+
+
+def test_spot_waits_at_least_as_long_as_it_runs(sm, backend):
+    """A spot job's longest wait contains its longest run, also where none is said."""
+    client = backend.client("sagemaker")
+    for number, (wait, seconds) in enumerate([(None, 1020), (60, 3600)]):
+        job = sm.train(f"fit-{number}", command="true", spot=True, max_runtime_minutes=17, max_wait_minutes=wait).job
+        said = client.describe_training_job(TrainingJobName=job)
+
+        assert said["EnableManagedSpotTraining"]
+        assert {"MaxRuntimeInSeconds": 1020, "MaxWaitTimeInSeconds": seconds} == said["StoppingCondition"]
+
+
+def test_overrides_reach_the_training_job(project, backend):
+    """`overrides` are merged deep, the call's over the bound ones, and replace what is no mapping."""
+    bound = sagemaker_tasks(
+        project, overrides={"RetryStrategy": {"MaximumRetryAttempts": 3}, "ResourceConfig": {"VolumeSizeInGB": 5}}
+    )
+    overrides = {
+        "ResourceConfig": {"KeepAlivePeriodInSeconds": 600},
+        "ExperimentConfig": {"RunName": "run-1"},
+        "Environment": {"FROM": "overrides"},
+        "AlgorithmSpecification": {"MetricDefinitions": [{"Name": "loss", "Regex": "loss=(.*)"}]},
+    }
+    result = bound.train(
+        "fit",
+        command="true",
+        spot=False,
+        environment={"FROM": "call", "ALSO": "x"},
+        metrics={"auc": "auc=(.)"},
+        overrides=overrides,
+    )
+    said = backend.client("sagemaker").describe_training_job(TrainingJobName=result.job)
+
+    assert said["RetryStrategy"] == {"MaximumRetryAttempts": 3}
+    assert tuple(
+        said["ResourceConfig"][key] for key in ("VolumeSizeInGB", "KeepAlivePeriodInSeconds", "InstanceCount")
+    ) == (5, 600, 1)
+    assert said["ExperimentConfig"] == {"RunName": "run-1"}
+    assert (said["Environment"]["FROM"], said["Environment"]["ALSO"]) == ("overrides", "x")
+    assert result.fingerprint == said["Environment"]["SSM_FINGERPRINT"]
+    assert said["AlgorithmSpecification"]["MetricDefinitions"] == [{"Name": "loss", "Regex": "loss=(.*)"}]
+
+
+def test_overrides_reach_the_processing_job(sm, backend):
+    """`overrides` of a processing task are merged deep into its request."""
+    overrides = {
+        "StoppingCondition": {"MaxRuntimeInSeconds": 61},
+        "ProcessingResources": {"ClusterConfig": {"VolumeSizeInGB": 6}},
+        "NetworkConfig": {"EnableNetworkIsolation": True},
+        "ExperimentConfig": {"TrialComponentDisplayName": "clean"},
+    }
+    job = sm.process("clean", command="true", overrides=overrides).job
+    said = backend.client("sagemaker").describe_processing_job(ProcessingJobName=job)
+
+    assert said["StoppingCondition"] == {"MaxRuntimeInSeconds": 61}
+    cluster = said["ProcessingResources"]["ClusterConfig"]
+    assert (cluster["VolumeSizeInGB"], cluster["InstanceCount"]) == (6, 1)
+    assert said["NetworkConfig"]["EnableNetworkIsolation"]
+    assert said["ExperimentConfig"] == {"TrialComponentDisplayName": "clean"}
+
+
+def test_overrides_that_change_the_result_run_again(sm):
+    """An override is part of the work where it can change the result, and not where it only changes the price."""
+    first = sm.train("fit", command="true")
+    cheaper = sm.train("fit", command="true", overrides={"ResourceConfig": {"VolumeSizeInGB": 5}, "Tags": []})
+    other = sm.train("fit", command="true", overrides={"AlgorithmSpecification": {"TrainingInputMode": "FastFile"}})
+
+    assert (first.job, True) == (cheaper.job, cheaper.cached)
+    assert other.reason == "ran: overrides changed"
+
+
+# -- whose bucket, whose role --------------------------------------------------------------------------------------
+
+
+def test_a_bucket_of_somebody_else_is_refused(make_project, backend):
+    """With `expected_bucket_owner` S3 itself refuses another account's bucket: nothing is read, written or run."""
+    sm = sagemaker_tasks(make_project(expected_bucket_owner="999999999999"))
+    with counting(backend) as made, pytest.raises(AccessDenied, match="read s3://"):
+        sm.train("fit", command="true")
+
+    assert made == {"s3:GetObject": 1}
+
+
+def test_a_made_role_has_the_least_rights_and_its_boundary(make_project, backend):
+    """Where no role is named one is made: trusted to SageMaker, bounded, with rights on the project's folder alone."""
+    boundary = "arn:aws:iam::123456789012:policy/boundary"
+    project = make_project(role=None, permissions_boundary=boundary, prefix="team/a")
+    iam = backend.client("iam")
+    iam.create_policy(
+        PolicyName="boundary",
+        PolicyDocument=json.dumps(
+            {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
+        ),
+    )
+    job = sagemaker_tasks(project).train("fit", command="true").job
+    arn = backend.client("sagemaker").describe_training_job(TrainingJobName=job)["RoleArn"]
+    role = iam.get_role(RoleName=arn.rpartition("/")[2])["Role"]
+    (name,) = iam.list_role_policies(RoleName=role["RoleName"])["PolicyNames"]
+    policy = iam.get_role_policy(RoleName=role["RoleName"], PolicyName=name)["PolicyDocument"]
+    allowed = [statement for statement in policy["Statement"] if any("s3:" in action for action in statement["Action"])]
+
+    assert boundary == role["PermissionsBoundary"]["PermissionsBoundaryArn"]
+    (trust,) = role["AssumeRolePolicyDocument"]["Statement"]
+    assert (trust["Action"], trust["Principal"]) == ("sts:AssumeRole", {"Service": "sagemaker.amazonaws.com"})
+    assert iam.list_attached_role_policies(RoleName=role["RoleName"])["AttachedPolicies"] == []
+    folder = f"team/a/{project.project}/*"
+    bucket = f"arn:aws:s3:::{project.bucket}"
+    assert {f"{bucket}/{folder}", bucket} == {resource for statement in allowed for resource in statement["Resource"]}
+    (listing,) = [statement for statement in allowed if "s3:ListBucket" in statement["Action"]]
+    assert {"StringLike": {"s3:prefix": [folder]}} == listing["Condition"]
+    assert not [action for statement in policy["Statement"] for action in statement["Action"] if action.endswith(":*")]
+
+
+def test_a_made_role_is_used_again(make_project, backend):
+    """A second job finds the role that the first had made."""
+    sm = sagemaker_tasks(make_project(role=None))
+    sm.train("fit", command="true")
+    with counting(backend) as made:
+        sm.train("other", command="true")
+
+    assert "iam:CreateRole" not in made
+
+
+def test_a_role_by_name_is_looked_up(make_project, backend):
+    """A role that is given by its name is found, and one that there is not is refused before any job."""
+    iam, name = backend.client("iam"), make_project().project
+    arn = iam.create_role(RoleName=name, AssumeRolePolicyDocument="{}")["Role"]["Arn"]
+    job = sagemaker_tasks(make_project(role=name)).train("fit", command="true").job
+
+    assert arn == backend.client("sagemaker").describe_training_job(TrainingJobName=job)["RoleArn"]
+    with counting(backend) as made, pytest.raises(Exception, match="find the role no-such-role"):
+        sagemaker_tasks(make_project(role="no-such-role")).train("fit", command="true")
+    assert "sagemaker:CreateTrainingJob" not in made
+
+
+def test_projects_that_differ_in_their_prefix_do_not_share_a_role(make_project, backend):
+    """Two projects of one name under two prefixes get a role each: a role's rights end at one project's folder."""
+    first = make_project(role=None, prefix="a")
+    arns = set()
+    for project in (first, first.model_copy(update={"prefix": "b"})):
+        job = sagemaker_tasks(project).train("fit", command="true").job
+        arns.add(backend.client("sagemaker").describe_training_job(TrainingJobName=job)["RoleArn"])
+
+    assert len(arns) == 2
+
+
+def test_a_role_is_assumed_with_its_external_id(make_aws_project, backend, monkeypatch):
+    """A project whose credentials name a role and an external id works with the role's temporary keys."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", backend.endpoint)  # prefect-aws takes no endpoint for its AssumeRole
+    arn = "arn:aws:iam::123456789012:role/deployer"
+    parameters = {"assume_role_arn": arn, "assume_role_kwargs": {"ExternalId": "team-42"}}
+    project = make_aws_project(backend.endpoint, parameters=parameters)
+    with counting(backend) as made:
+        result = sagemaker_tasks(project).train("fit", command="echo auc=0.5", metrics={"auc": "auc=(.*)"})
+
+    assert result.metrics == {"auc": 0.5}
+    assert made["sts:AssumeRole"] >= 1
+    keys = project.client("s3")._request_signer._credentials.get_frozen_credentials()
+    assert (keys.access_key, keys.token) != ("local", None)
+
+
+def test_a_project_on_aws_runs_the_same_flow(make_aws_project, backend):
+    """A project that is reached as AWS is, with account and region looked up, runs, skips and chains by name."""
+    sm = sagemaker_tasks(make_aws_project(backend.endpoint))
+    first = sm.train("fit", command="true")
+
+    assert (first.job, True) == ((again := sm.train("fit", command="true")).job, again.cached)
+    assert not first.cached

@@ -1,0 +1,176 @@
+"""What a task gives back: names, places and numbers, and how its files are reached."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from journey_tools import Bucket
+from prefect import flow
+
+from tasks_lib import JobResult, sagemaker_tasks
+from tasks_lib.errors import InvalidInput, MissingPath, UnsafeArchive
+
+LEAVE = """set -e
+mkdir "$SM_MODEL_DIR/deep"
+echo weights > "$SM_MODEL_DIR/deep/weights"
+echo '{"C": 0.5}' > "$SM_MODEL_DIR/model.json"
+printf 'Grüße' > "$SM_OUTPUT_DATA_DIR/notes.txt"
+echo '{"auc": 0.75}' > "$SM_OUTPUT_DATA_DIR/report.json"
+echo 7 > "$SSM_STATE/epoch"
+echo auc=0.75
+"""
+
+
+@pytest.fixture(scope="module")
+def home(make_project):
+    return make_project()
+
+
+@pytest.fixture(scope="module")
+def fit(home, tmp_path_factory):
+    """A function that runs a training job which leaves something everywhere."""
+    script = tmp_path_factory.mktemp("code") / "leave.sh"
+    script.write_text(LEAVE)
+    metrics = {"auc": r"auc=([0-9.]+)"}
+    return lambda: sagemaker_tasks(home).train("fit", entry_point=str(script), metrics=metrics)
+
+
+@pytest.fixture(scope="module")
+def fitted(fit):
+    """The result of that job."""
+    return fit()
+
+
+@pytest.fixture(scope="module")
+def processed(home, tmp_path_factory):
+    """The result of a processing job that left something everywhere."""
+    script = tmp_path_factory.mktemp("code") / "leave.sh"
+    script.write_text(LEAVE.replace("$SM_MODEL_DIR", "$SM_OUTPUT_DATA_DIR"))
+    return sagemaker_tasks(home).process("clean", code=str(script))
+
+
+def test_a_result_says_what_ran(fitted, home):
+    """Names, kind, numbers and places of a job that ran."""
+    assert (home.project, "fit", "training", False) == (fitted.project, fitted.task, fitted.kind, fitted.cached)
+    assert fitted.arn.endswith(f":training-job/{fitted.job}")
+    assert fitted.metrics == {"auc": 0.75}
+    assert fitted.seconds >= fitted.job_seconds > 0
+    assert fitted.billable_seconds >= 1
+    folder = f"{home.uri}fit/{fitted.job}/output/"
+    assert fitted.outputs == {
+        "model": f"{folder}model.tar.gz",
+        "output": f"{folder}output.tar.gz",
+        "state": f"{home.uri}fit/state/",
+        "source": fitted.outputs["source"],
+    }
+    assert fitted.outputs["source"].startswith(f"{home.uri}_bundles/")
+
+
+def test_a_result_survives_json(fitted, home):
+    """A result goes through JSON and comes back the same; bound to its project it reaches its files again."""
+    read = JobResult.model_validate_json(fitted.model_dump_json())
+
+    assert fitted.model_dump() == read.model_dump()
+    with pytest.raises(InvalidInput, match=r"call result\.bound\(project\)"):
+        _ = read.model
+    assert read.bound(home).model.read_json("model.json") == {"C": 0.5}
+    assert fitted == read.bound(home)
+
+
+def test_a_result_holds_no_bulk_and_no_secret(fitted):
+    """A result is small, and is printed without the project's credentials."""
+    assert len(fitted.model_dump_json()) < 4000
+    assert "credentials" not in repr(fitted)
+
+
+def test_a_result_comes_back_from_a_flow(fit):
+    """A flow that returns results hands them to its caller, bound."""
+    again = flow(fit, name="again")
+
+    assert again().model.read_text("deep/weights") == "weights\n"
+
+
+def test_files_of_a_tarball_are_read_one_by_one(fitted):
+    """Bytes, text and JSON of a training job's model and output."""
+    assert fitted.model.read_bytes("deep/weights") == b"weights\n"
+    assert fitted.model.read_json("model.json") == {"C": 0.5}
+    assert (fitted.output.read_text("notes.txt"), fitted.output.read_json("report.json")) == ("Grüße", {"auc": 0.75})
+
+
+def test_files_of_a_prefix_are_read_one_by_one(processed):
+    """Bytes, text and JSON of a processing job's output; of training and processing alike, the state."""
+    assert processed.output.read_bytes("deep/weights") == b"weights\n"
+    assert (
+        processed.output.read_text("notes.txt"),
+        processed.output.read_json("report.json"),
+    ) == ("Grüße", {"auc": 0.75})
+
+
+def test_the_state_is_read_as_it_is_now(fitted, processed):
+    """The state directory of either kind of job."""
+    assert [result.state.read_text("epoch") for result in (fitted, processed)] == ["7\n", "7\n"]
+
+
+def test_downloads_give_the_files_written(fitted, processed, tmp_path):
+    """A download makes its directory and returns the paths: of a tarball its content, of a prefix all objects."""
+    model = fitted.model.download(tmp_path / "new" / "model")
+    output = processed.output.download(tmp_path / "output")
+    packed = fitted.model.download(tmp_path / "packed", unpack=False)
+
+    assert [path.relative_to(tmp_path / "new/model").as_posix() for path in model] == ["deep/weights", "model.json"]
+    assert (tmp_path / "new/model/deep/weights").read_text() == "weights\n"
+    names = [path.relative_to(tmp_path / "output").as_posix() for path in output]
+    assert names == ["deep/weights", "model.json", "notes.txt", "report.json"]
+    assert [tmp_path / "packed" / "model.tar.gz"] == packed
+
+
+def test_the_code_that_ran_can_be_fetched(home, tmp_path):
+    """`source` is the author's code as it was when the job ran."""
+    script = tmp_path / "fit.py"
+    script.write_text("print(1)\n")
+    result = sagemaker_tasks(home).train("sourced", entry_point=str(script))
+    script.write_text("print(2)\n")
+
+    assert result.source.read_text("fit.py") == "print(1)\n"
+
+
+@pytest.mark.parametrize("artifact", ["model", "output"])
+def test_a_file_that_is_not_there_is_named(artifact, fitted, processed):
+    """Reading a file that the job did not leave says which, and where it was looked for."""
+    result = fitted if artifact == "model" else processed
+    with pytest.raises(MissingPath, match=r"There is no 'absent\.txt' in s3://"):
+        getattr(result, artifact).read_text("absent.txt")
+
+
+def test_an_output_that_the_kind_does_not_have_is_named(processed):
+    """A processing job has no model; the error says what it has."""
+    with pytest.raises(InvalidInput, match=r"has no 'model'.\s.*output"):
+        _ = processed.model
+
+
+def test_a_stateless_task_has_no_state_to_read(sm):
+    """`state="none"` is said by the result, too."""
+    result = sm.train("fit", command="true", state="none")
+    with pytest.raises(InvalidInput, match="has no 'state'"):
+        _ = result.state
+
+
+def test_an_object_name_that_climbs_is_not_written(home, processed, backend, tmp_path):
+    """A key with `..` below a prefix is refused and nothing is downloaded: S3 allows such names, a disk must not."""
+    bucket = Bucket(backend, home)
+    place = f"clean/{processed.job}/output/"
+    bucket.write(f"{place}../../climbed", "x")
+    try:
+        with pytest.raises(UnsafeArchive, match="outside"):
+            processed.output.download(tmp_path / "a" / "b")
+    finally:
+        bucket.delete(f"{place}..")
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_json_that_is_none_says_so(home, processed):
+    """Reading a text as JSON fails as JSON does."""
+    with pytest.raises(json.JSONDecodeError):
+        processed.output.read_json("notes.txt")
