@@ -44,6 +44,7 @@ def main(flow: Flow, server: PrefectServer | None, arguments: Sequence[str] | No
         console.show_failure(error)
         return 1
     except KeyboardInterrupt:
+        console.show_warning("\nInterrupted, and the running jobs stopped. Finished steps are kept: make quickstart")
         return 130
     console.show_results(results, report=_fetch_report(results[-1]))
     if wanted.json:

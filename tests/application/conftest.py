@@ -34,20 +34,28 @@ class Quickstart:
     Args:
         directory: In place of the checkout's `.local/`.
         start: Starts a program.
-        backend: The local SageMaker in that directory.
+        backend: The local SageMaker that it uses.
     """
 
     def __init__(self, directory: Path, start, backend) -> None:
         self.directory, self.backend, self._start = directory, backend, start
+        self._variables = {"QUICKSTART_HOME": str(directory)}
+        if backend.home != directory / "sagemaker":
+            self._variables["LOCAL_SAGEMAKER_HOME"] = str(backend.home)
         self._ui: Program | None = None
 
-    def start(self, module: str, *arguments: str, **variables: str) -> Program:
+    def start(self, module: str, *arguments: str, cwd: Path = CHECKOUT, **variables: str) -> Program:
         """Start a command."""
-        return self._start("-m", module, *arguments, **{"QUICKSTART_HOME": str(self.directory), **variables})
+        return self._start("-m", module, *arguments, cwd=cwd, **self._variables, **variables)
 
-    def run(self, *arguments: str, **variables: str) -> Done:
+    def run(self, *arguments: str, cwd: Path = CHECKOUT, **variables: str) -> Done:
         """Run the quickstart to its end."""
-        return self.start("flows.quickstart", *arguments, **variables).done()
+        return self.start("flows.quickstart", *arguments, cwd=cwd, **variables).done()
+
+    def servers(self) -> list[int]:
+        """The processes of Prefect servers on this directory: they work in it."""
+        place = self.directory / "prefect"
+        return [int(link.parent.name) for link in Path("/proc").glob("[0-9]*/cwd") if _target(link) == place]
 
     def serve(self) -> Program:
         """Start `flows.ui`, unless it is served already."""
@@ -72,6 +80,13 @@ class Quickstart:
         }
 
 
+def _target(link: Path) -> Path | None:
+    try:
+        return link.readlink()
+    except OSError:
+        return None  # the process has ended, or is a zombie
+
+
 @pytest.fixture(scope="session")
 def no_usual_port():
     """Prefect's usual port, taken: two UIs that start in the same second would both find it free."""
@@ -87,11 +102,11 @@ def no_usual_port():
 
 @pytest.fixture(scope="session")
 def make_quickstart(tmp_path_factory: pytest.TempPathFactory, start, make_backend, no_usual_port):
-    """A function that makes a `Quickstart` in which nothing has run yet."""
+    """A function that makes a `Quickstart` in which nothing has run yet, with its own local SageMaker or a given one."""
 
-    def make() -> Quickstart:
+    def make(backend=None) -> Quickstart:
         directory = tmp_path_factory.mktemp("quickstart")
-        return Quickstart(directory, start, make_backend(directory / "sagemaker"))
+        return Quickstart(directory, start, backend or make_backend(directory / "sagemaker"))
 
     return make
 
@@ -113,6 +128,14 @@ def quickstart(first_run) -> Quickstart:
     assert done.code == 0, done.out + done.err
     quickstart.serve()
     return quickstart
+
+
+@pytest.fixture
+def unserved(first_run, make_quickstart) -> Quickstart:
+    """A quickstart that starts a Prefect server of its own, where the first run's steps are done."""
+    quickstart, done = first_run
+    assert done.code == 0, done.out + done.err
+    return make_quickstart(quickstart.backend)
 
 
 @pytest.fixture(scope="session")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
 from pathlib import Path
 
 import pytest
-from application_programs import CHECKOUT, Done
+from application_programs import CHECKOUT, Done, wait_until
 
 STEPS = ["prepare", "fit-C0.1", "fit-C1.0", "evaluate"]
 
@@ -118,6 +120,57 @@ def test_backend_killed_between_runs(quickstart):
     assert after["pid"] != before["pid"]
 
 
+def test_killed_in_mid_job(unserved):
+    """After `kill -9` in mid-job the next run goes on with the jobs that are there; no second one is made.
+
+    And the Prefect server that the first had started does not outlive it.
+    """
+    before = unserved.jobs()
+    first = unserved.start("flows.quickstart", "--epochs", "500")
+    first.wait_for("fit-C0.1/algo-1 | epoch=")
+    first.wait_for("fit-C1.0/algo-1 | epoch=")
+    made = unserved.jobs() - before
+    first.kill()
+    wait_until(lambda: unserved.servers() == [], "the Prefect server of a killed quickstart to end")
+    second = unserved.run("--json", "--epochs", "500")
+    fits = [_by_task(second)[name] for name in ("fit-C0.1", "fit-C1.0")]
+
+    assert second.code == 0, second.out + second.err
+    assert {fit["job"] for fit in fits} == made
+    assert {fit["reason"] for fit in fits} <= {
+        "attached to its running job",
+        "its job had completed without a record",
+    }
+    assert unserved.jobs() - before - made == {_by_task(second)["evaluate"]["job"]}
+
+
+def test_interrupted(unserved):
+    """Ctrl-C, which a terminal sends to the whole group, stops the jobs and ends the command with 130 and few words."""
+    before = unserved.jobs()
+    program = unserved.start("flows.quickstart", "--epochs", "50000")
+    program.wait_for("fit-C0.1/algo-1 | epoch=")
+    program.wait_for("fit-C1.0/algo-1 | epoch=")
+    os.killpg(program.process.pid, signal.SIGINT)
+    done = program.done()
+    made = unserved.jobs() - before
+    sagemaker = unserved.backend.client("sagemaker")
+    wait_until(
+        lambda: (
+            {sagemaker.describe_training_job(TrainingJobName=name)["TrainingJobStatus"] for name in made} == {"Stopped"}
+        ),
+        "both jobs to have stopped",
+    )
+    end = [line for line in done.out.splitlines() if "| epoch=" not in line]
+
+    assert done.code == 130
+    assert len(made) == 2
+    assert end[-1].startswith("Interrupted, and the running jobs stopped.")
+    assert sum("> stopped job" in line for line in end) == 2
+    assert len(end) < 40
+    assert done.err == ""
+    wait_until(lambda: unserved.servers() == [], "the Prefect server of the quickstart to end")
+
+
 def test_failing_step(quickstart, tmp_path):
     """A step that fails ends the command with exit code 1, the job's own words and what to do; not with a traceback."""
     (tmp_path / "broken.csv").write_text("radius,malignant\nnot a number,1\n")
@@ -206,13 +259,25 @@ def user(tmp_path, elsewhere) -> dict[str, str]:
     }
 
 
-def test_whatever_the_user_has_set(make_quickstart, user, recorder):
+@pytest.fixture
+def project_directory(tmp_path, elsewhere) -> Path:
+    """A working directory with files from which Prefect would take another server."""
+    url = f"http://127.0.0.1:{elsewhere.getsockname()[1]}/api"
+    directory = tmp_path / "project"
+    directory.mkdir()
+    (directory / ".env").write_text(f"PREFECT_API_URL={url}\n")
+    (directory / "prefect.toml").write_text(f'[api]\nurl = "{url}"\n')
+    return directory
+
+
+def test_whatever_the_user_has_set(make_quickstart, user, project_directory, recorder):
     """With another AWS profile, endpoint, Prefect Cloud and proxy set all works, and nobody but this machine is called.
 
     The names are looked up nowhere, and the port that stands for the user's servers is never called.
     """
     quickstart = make_quickstart()
-    done = quickstart.run("--json", **user, **recorder)
+    path = {"PYTHONPATH": f"{recorder['PYTHONPATH']}:{CHECKOUT}"}
+    done = quickstart.run("--json", cwd=project_directory, **{**user, **recorder, **path})
     recorded = Path(recorder["RECORDED_HOSTS"]).read_text().splitlines()
     foreign = [line for line in recorded if line.split()[1] not in {"127.0.0.1", "::1", "localhost", "unix"}]
 
@@ -230,23 +295,3 @@ def test_recorder_sees_foreign_calls(start, recorder):
 
     assert done.code == 1
     assert "socket.getaddrinfo s3.invalid" in Path(recorder["RECORDED_HOSTS"]).read_text()
-
-
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        (".env", "PREFECT_API_URL=http://127.0.0.1:{port}/api\n"),
-        ("prefect.toml", '[api]\nurl = "http://127.0.0.1:{port}/api"\n'),
-    ],
-    ids=[".env", "prefect.toml"],
-)
-def test_prefect_file_in_the_working_directory(elsewhere, tmp_path, start, name, text):
-    """A file from which Prefect would take another server is an error that says so; that server is not called."""
-    (tmp_path / name).write_text(text.format(port=elsewhere.getsockname()[1]))
-    home = str(tmp_path / "home")
-    done = start("-m", "flows.quickstart", cwd=tmp_path, PYTHONPATH=str(CHECKOUT), QUICKSTART_HOME=home).done()
-
-    assert done.code == 1
-    assert f"A file in {tmp_path} tells Prefect to report to http://127.0.0.1" in done.out
-    assert "To resolve this: " in done.out
-    assert done.err == ""

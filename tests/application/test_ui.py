@@ -90,6 +90,7 @@ def test_ends_when_asked(quickstart, number):
     assert done.code == 0
     assert done.err == ""
     assert program.group() == []
+    assert quickstart.servers() == []
     with pytest.raises(OSError, match="refused"):
         _get(f"{api}/health")
     assert not (quickstart.directory / "prefect" / "served.json").exists()

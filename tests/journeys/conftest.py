@@ -55,12 +55,14 @@ def prefect_api():
     server = SubprocessASGIServer()
     with temporary_settings(_ISOLATED):
         server.start(timeout=_STARTUP_SECONDS)
-    yield server.api_url
-    # What is still to be sent would be tried again for a minute after the server's end.
-    with temporary_settings({**_ISOLATED, prefect_settings.PREFECT_API_URL: server.api_url}):
-        APILogWorker.drain_all()
-        EventsWorker.drain_all()
-    server.stop()
+    try:
+        yield server.api_url
+        # What is still to be sent would be tried again for a minute after the server's end.
+        with temporary_settings({**_ISOLATED, prefect_settings.PREFECT_API_URL: server.api_url}):
+            APILogWorker.drain_all()
+            EventsWorker.drain_all()
+    finally:
+        server.stop()
 
 
 @pytest.fixture(scope="module", autouse=True)
