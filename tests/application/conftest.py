@@ -102,7 +102,7 @@ def no_usual_port():
 
 @pytest.fixture(scope="session")
 def make_quickstart(tmp_path_factory: pytest.TempPathFactory, start, make_backend, no_usual_port):
-    """A function that makes a `Quickstart` in which nothing has run yet, with its own local SageMaker or a given one."""
+    """A function that makes a `Quickstart` where nothing has run yet, with its own local SageMaker or a given one."""
 
     def make(backend=None) -> Quickstart:
         directory = tmp_path_factory.mktemp("quickstart")

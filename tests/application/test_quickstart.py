@@ -126,14 +126,15 @@ def test_killed_in_mid_job(unserved):
     And the Prefect server that the first had started does not outlive it.
     """
     before = unserved.jobs()
-    first = unserved.start("flows.quickstart", "--epochs", "500")
-    first.wait_for("fit-C0.1/algo-1 | epoch=")
-    first.wait_for("fit-C1.0/algo-1 | epoch=")
+    wanted = ("--Cs", "0.2", "2", "--epochs", "500")  # names of their own, since the state goes with the name
+    first = unserved.start("flows.quickstart", *wanted)
+    first.wait_for("fit-C0.2/algo-1 | epoch=")
+    first.wait_for("fit-C2.0/algo-1 | epoch=")
     made = unserved.jobs() - before
     first.kill()
     wait_until(lambda: unserved.servers() == [], "the Prefect server of a killed quickstart to end")
-    second = unserved.run("--json", "--epochs", "500")
-    fits = [_by_task(second)[name] for name in ("fit-C0.1", "fit-C1.0")]
+    second = unserved.run("--json", *wanted)
+    fits = [_by_task(second)[name] for name in ("fit-C0.2", "fit-C2.0")]
 
     assert second.code == 0, second.out + second.err
     assert {fit["job"] for fit in fits} == made
@@ -147,9 +148,9 @@ def test_killed_in_mid_job(unserved):
 def test_interrupted(unserved):
     """Ctrl-C, which a terminal sends to the whole group, stops the jobs and ends the command with 130 and few words."""
     before = unserved.jobs()
-    program = unserved.start("flows.quickstart", "--epochs", "50000")
-    program.wait_for("fit-C0.1/algo-1 | epoch=")
-    program.wait_for("fit-C1.0/algo-1 | epoch=")
+    program = unserved.start("flows.quickstart", "--Cs", "0.3", "3", "--epochs", "50000")
+    program.wait_for("fit-C0.3/algo-1 | epoch=")
+    program.wait_for("fit-C3.0/algo-1 | epoch=")
     os.killpg(program.process.pid, signal.SIGINT)
     done = program.done()
     made = unserved.jobs() - before
