@@ -126,7 +126,7 @@ def test_killed_in_mid_job(unserved):
     And the Prefect server that the first had started does not outlive it.
     """
     before = unserved.jobs()
-    wanted = ("--Cs", "0.2", "2", "--epochs", "500")  # names of their own, since the state goes with the name
+    wanted = ("--Cs", "0.2", "2", "--epochs", "300")  # names of their own, since the state goes with the name
     first = unserved.start("flows.quickstart", *wanted)
     first.wait_for("fit-C0.2/algo-1 | epoch=")
     first.wait_for("fit-C2.0/algo-1 | epoch=")
@@ -262,11 +262,12 @@ def user(tmp_path, elsewhere) -> dict[str, str]:
 
 @pytest.fixture
 def project_directory(tmp_path, elsewhere) -> Path:
-    """A working directory with files from which Prefect would take another server."""
+    """A working directory with files from which Prefect would take another server, and the server another database."""
     url = f"http://127.0.0.1:{elsewhere.getsockname()[1]}/api"
     directory = tmp_path / "project"
     directory.mkdir()
-    (directory / ".env").write_text(f"PREFECT_API_URL={url}\n")
+    database = "PREFECT_SERVER_DATABASE_CONNECTION_URL=sqlite+aiosqlite:////no/such/directory/prefect.db"
+    (directory / ".env").write_text(f"PREFECT_API_URL={url}\n{database}\n")
     (directory / "prefect.toml").write_text(f'[api]\nurl = "{url}"\n')
     return directory
 
