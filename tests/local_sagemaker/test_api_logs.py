@@ -59,7 +59,8 @@ def test_groups_and_streams(logs, write):
 def test_stream_pages_and_order(logs, write):
     """Streams are paged; ordered by their last events, the latest comes first if asked."""
     job = new_name()
-    names = [write(job, ["x"], f"algo-{number}", begin=BEGIN + 10**9 * (1 + number)) for number in range(3)]
+    # Later than the lines of any job that other tests have run on this server.
+    names = [write(job, ["x"], f"algo-{number}", begin=BEGIN + 10**12 * (1 + number)) for number in range(3)]
     first = logs.describe_log_streams(logGroupName=GROUP, logStreamNamePrefix=job, limit=2)
     second = logs.describe_log_streams(
         logGroupName=GROUP, logStreamNamePrefix=job, limit=2, nextToken=first["nextToken"]
