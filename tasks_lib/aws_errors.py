@@ -16,10 +16,8 @@ from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     ConfigParseError,
-    ConnectionError,  # noqa: A004 - botocore's own name
     CredentialRetrievalError,
     EndpointProviderError,
-    HTTPClientError,
     InvalidConfigError,
     NoAuthTokenError,
     NoCredentialsError,
@@ -196,13 +194,6 @@ def translating(what: str) -> Iterator[None]:
         yield
     except (ClientError, BotoCoreError, Boto3Error) as error:
         raise translated(error, what) from error
-
-
-def is_lost(error: Exception) -> bool:
-    """Tell whether a call may have been carried out although no answer came."""
-    return isinstance(error, (ConnectionError, HTTPClientError)) or (
-        isinstance(error, ClientError) and _matching(error).kind in (ServiceFault, Throttled)
-    )
 
 
 def is_missing(error: Any) -> bool:

@@ -192,12 +192,17 @@ class Execution:
     def _job_name(self, attempt: int) -> str:
         return job_name(self.spec.task, self.folder.uri, self.fingerprint, attempt)
 
+    @cached_property
+    def _role(self) -> str:
+        """The role of the job; looked up once, for its request and for its record."""
+        return role_arn(self.project)
+
     def _place(self, job: str) -> JobPlace:
         bundles = f"s3://{self.project.bucket}/{self.project.key_prefix}_bundles/"
         return JobPlace(
             job=job,
             task_uri=self.folder.uri,
-            role=role_arn(self.project),
+            role=self._role,
             channels=self.resolved.channels,
             bundle_uri=f"{bundles}{bundle_digest(self.source)}/" if self.source else None,
             has_state=False,
