@@ -4,7 +4,8 @@ May be imported by flows and by users; stands on `blocks`, and takes `worker_too
 """
 
 from tasks_lib.channels import Channel, TaskOutput, output_of
-from tasks_lib.results import Artifact, JobResult
+from tasks_lib.outputs import Output
+from tasks_lib.results import JobResult
 from tasks_lib.tasks import SageMakerTasks, sagemaker_tasks
 
-__all__ = ["Artifact", "Channel", "JobResult", "SageMakerTasks", "TaskOutput", "output_of", "sagemaker_tasks"]
+__all__ = ["Channel", "JobResult", "Output", "SageMakerTasks", "TaskOutput", "output_of", "sagemaker_tasks"]

@@ -68,7 +68,7 @@ def from_ledger(entry: Entry, kept: Kept | None, revoked: SpentBecause | None) -
     return Decision(Action.SKIP)
 
 
-def from_job(job: Job | None, fingerprint: str, revoked: SpentBecause | None) -> Decision:
+def from_job(job: Job | None, fingerprint: str, revoked: SpentBecause | None, *, state_lost: bool = False) -> Decision:
     """Decide by what SageMaker knows of the current attempt's name.
 
     A live attempt is attached to even when a run is forced: it is as fresh as one could be, and two live jobs of one
@@ -78,13 +78,15 @@ def from_job(job: Job | None, fingerprint: str, revoked: SpentBecause | None) ->
         job: The job of that name, where there is one.
         fingerprint: The work that is wanted.
         revoked: As in `from_ledger`.
+        state_lost: Whether other work took the state since a job that had completed without a record.
     """
     if job is None:
         return Decision(Action.CREATE)
     if job.fingerprint != fingerprint:
         return Decision(Action.SPEND, "foreign job")
     if job.phase is Phase.COMPLETED:
-        return Decision(Action.SPEND, revoked) if revoked else Decision(Action.RECORD)
+        because = revoked or ("state changed" if state_lost else None)
+        return Decision(Action.SPEND, because) if because else Decision(Action.RECORD)
     if job.phase is Phase.FAILED:
         return Decision(Action.SPEND, "failed")
     if job.phase is Phase.STOPPED:

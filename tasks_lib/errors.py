@@ -37,8 +37,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from blocks import BackendNotRunning, BlockNotFound, LoopbackOnly, PrefectSageMakerError
+
+if TYPE_CHECKING:
+    from tasks_lib.results import JobResult
 
 __all__ = [
     "AccessDenied",
@@ -172,7 +176,12 @@ class JobError(PrefectSageMakerError):
         last_lines: The last lines of the job's log.
         link: Where the job and its logs can be looked at.
         fix: What to do.
+
+    Attributes:
+        result: What there is of a result: the job's log, its outputs, its state, why it ran.
     """
+
+    result: JobResult | None = None
 
     def __init__(
         self,

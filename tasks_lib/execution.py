@@ -10,24 +10,25 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
 
 from blocks import SageMakerProject
 from tasks_lib.attendance import Attendance, metrics_from_log
 from tasks_lib.bundle import Source, bundle_digest, toolkit
 from tasks_lib.channels import Channel, TaskOutput
 from tasks_lib.completion import Action, Decision, Kept, Rerun, from_job, from_ledger
-from tasks_lib.diagnosis import job_error
-from tasks_lib.errors import InputNotReady, InputsChanged, StateBusy
+from tasks_lib.cost import cost_of
+from tasks_lib.diagnosis import console_url, job_error
+from tasks_lib.errors import InputNotReady, InputsChanged, JobError, ServiceError
 from tasks_lib.fingerprint import Ingredients, fingerprint, ingredients
 from tasks_lib.flow_calls import check_call, first_cleaning
 from tasks_lib.interest import Interest
 from tasks_lib.jobs import FINGERPRINT_VARIABLE, Job, Jobs
-from tasks_lib.lease import Holder, Lease
+from tasks_lib.lease import Holder
 from tasks_lib.ledger import Entry, Ledger, Record, SpentBecause
 from tasks_lib.metrics import MetricReader
 from tasks_lib.naming import job_name
 from tasks_lib.objects import Location, Objects
+from tasks_lib.phases import in_order
 from tasks_lib.project_file import check_home
 from tasks_lib.reasons import why
 from tasks_lib.resolve import Resolved, Resolver
@@ -36,9 +37,11 @@ from tasks_lib.roles import role_arn
 from tasks_lib.run_context import MEANS_STOP, RunCancelled, RunContext
 from tasks_lib.shipment import Shipment
 from tasks_lib.spec import JobPlace, JobSpec, outputs_of, to_request
+from tasks_lib.state_directory import OnBusy, StateDirectory
 from tasks_lib.status import Phase
 
-OnBusy = Literal["wait", "fail"]
+_NO_ROLE = "arn:aws:iam::000000000000:role/not-yet-known"
+"""In a request that is only checked: a role is looked up, and perhaps made, for a job that will be."""
 
 
 @dataclass(frozen=True)
@@ -83,10 +86,12 @@ class Execution:
         self.project, self.spec, self.source, self.inputs = project, spec, source, inputs
         self.wish, self.run, self._clock = wish, run, clock
         self._began = clock()
+        self._told_of = ""
         self.folder = Location(project.bucket, f"{project.key_prefix}{spec.task}/")
         self.objects = Objects(project)
         self.jobs = Jobs(project)
         self.ledger = Ledger(self.objects, self.folder)
+        self.state = StateDirectory(spec, self.folder, self.objects, self.ledger, self.jobs)
 
     def result(self) -> JobResult:
         """Return the task's result, running a job only if there is none yet."""
@@ -110,12 +115,9 @@ class Execution:
             return None
         if job is None:
             return self._create(entry)
-        if decision.action is Action.RECORD and self._state_went_to_others(job):
-            self.ledger.spend(self.fingerprint, entry.attempt, "state changed", self.run.flow_run)
-            return None
         if decision.action is Action.RECORD:
-            return self._completed(job, entry.attempt, "its job had completed without a record", None)
-        return self._attach(job, entry.attempt)
+            return self._completed(job, entry, "its job had completed without a record", None)
+        return self._attach(job, entry)
 
     # -- prepare and decide ----------------------------------------------------------------------------------------
 
@@ -151,11 +153,12 @@ class Execution:
         if decision.action is not Action.ASK:
             return decision, None
         job = self.jobs.describe(self.spec.kind, self._job_name(entry.attempt))
-        return from_job(job, self.fingerprint, revoked), job
+        lost = job is not None and job.phase is Phase.COMPLETED and self.state.went_to_others(job)
+        return from_job(job, self.fingerprint, revoked, state_lost=lost), job
 
     def _kept(self, record: Record) -> Kept:
         outputs = self.objects.listing(self._output_folder(record.job)).digest == record.output_listing
-        return Kept(outputs, record.state_listing is None or self._state_listing() == record.state_listing)
+        return Kept(outputs, record.state_listing is None or self.state.digest() == record.state_listing)
 
     # -- create or attach ------------------------------------------------------------------------------------------
 
@@ -164,45 +167,50 @@ class Execution:
         self.jobs.check(self.spec.kind, to_request(self.spec, place))
         check_home(self.project, self.objects)
         self._check_inputs_are_there()
-        reason = why(entry, self.ledger, self.ingredients, self.resolved.channels)
-        self._take_lease(place.job)
-        if self.wish.clean_state and self.spec.state == "task" and first_cleaning(self.run, self.folder.uri):
-            self.objects.empty(self._state_folder)
+        reason = f"ran: {self._why(entry)}"
+        self.state.take(place.job, self.fingerprint, self.wish.on_busy, self._wait_for_state)
+        if self.wish.clean_state and first_cleaning(self.run, self.folder.uri):
+            self.state.empty()
         Shipment(self.objects, self.ledger).send(self.resolved, self.source, place.bundle_uri)
-        request = to_request(self.spec, replace(place, has_state=self._has_state))
+        has_state = self.spec.kind == "processing" and self.state.digest() is not None
+        request = to_request(self.spec, replace(place, has_state=has_state, role=role_arn(self.project)))
         with self._interest(place.job).declared() as interest:
             try:
                 job = self.jobs.create(self.spec.kind, request)
                 if job.fingerprint != self.fingerprint:
                     return None  # somebody else's job has the name: the next look spends the attempt
-                self._keep_lease(job)
+                self.state.check_kept(job)
             except MEANS_STOP:
                 self._stop_untold(place.job, interest)
                 raise
-            return self._wait(job, entry.attempt, interest, f"ran: {reason}")
+            return self._wait(job, entry, interest, reason)
 
-    def _attach(self, job: Job, attempt: int) -> JobResult | None:
+    def _attach(self, job: Job, entry: Entry) -> JobResult | None:
         self.run.tell(self.spec.task, f"attached to the job {job.name}, which is {job.status}")
         with self._interest(job.name).declared() as interest:
             if job.phase is Phase.STOPPING:
                 self._attendance().until_over(job)  # its name is taken until it is over; then the attempt is spent
                 return None
-            return self._wait(job, attempt, interest, "attached to its running job")
+            return self._wait(job, entry, interest, "attached to its running job")
+
+    def _wait_for_state(self, holder: Holder) -> None:
+        if holder.job != self._told_of:
+            self.run.tell(self.spec.task, f"waiting for job {holder.job}, which writes its state")
+            self._told_of = holder.job
+        self.run.pause(1.0, f"task {self.spec.task!r} waited for job {holder.job}")
+
+    def _why(self, entry: Entry) -> str:
+        return why(entry, self.ledger, self.ingredients, self.resolved.channels)
 
     def _job_name(self, attempt: int) -> str:
         return job_name(self.spec.task, self.folder.uri, self.fingerprint, attempt)
-
-    @cached_property
-    def _role(self) -> str:
-        """The role of the job; looked up once, for its request and for its record."""
-        return role_arn(self.project)
 
     def _place(self, job: str) -> JobPlace:
         bundles = f"s3://{self.project.bucket}/{self.project.key_prefix}_bundles/"
         return JobPlace(
             job=job,
             task_uri=self.folder.uri,
-            role=self._role,
+            role=_NO_ROLE,
             channels=self.resolved.channels,
             bundle_uri=f"{bundles}{bundle_digest(self.source)}/" if self.source else None,
             has_state=False,
@@ -223,63 +231,6 @@ class Execution:
             **flow_run,
         }
 
-    # -- the state directory ---------------------------------------------------------------------------------------
-
-    @property
-    def _state_folder(self) -> Location:
-        return Location(self.folder.bucket, f"{self.folder.key}state/")
-
-    def _state_listing(self) -> str | None:
-        """Return the digest of `state/`, or `None` where nothing is in it."""
-        listing = self.objects.listing(self._state_folder)
-        return listing.digest if len(listing) else None
-
-    @property
-    def _has_state(self) -> bool:
-        return self.spec.kind == "processing" and self.spec.state == "task" and self._state_listing() is not None
-
-    @cached_property
-    def _lease(self) -> Lease:
-        return Lease(self.objects, self.ledger, self._is_over)
-
-    def _is_over(self, holder: Holder) -> bool | None:
-        job = self.jobs.describe(holder.kind, holder.job)
-        return job.phase.terminal if job else None
-
-    def _take_lease(self, job: str) -> None:
-        """Take the lease on `state/`, waiting for other work to end where that was asked."""
-        if self.spec.state == "none":
-            return
-        wanted, told = Holder(job, self.fingerprint, self.spec.kind), False
-        while (holder := self._lease.take(wanted)).job != job:
-            if self.wish.on_busy == "fail":
-                raise self._busy(holder)
-            if not told:
-                self.run.tell(self.spec.task, f"waiting for job {holder.job}, which writes its state")
-                told = True
-            self.run.pause(1.0, f"task {self.spec.task!r} waited for job {holder.job}")
-
-    def _keep_lease(self, job: Job) -> None:
-        """See that the lease is still ours after the create; a job that lost it must not go on writing."""
-        if self.spec.state == "none":
-            return
-        holder = self._lease.holder()
-        if holder is None or holder.job != job.name:
-            self.jobs.stop(job)
-            raise self._busy(holder)
-
-    def _state_went_to_others(self, job: Job) -> bool:
-        """Whether other work took the state since this job, so that what lies there is not its own."""
-        holder = self._lease.holder() if self.spec.state == "task" else None
-        return holder is not None and holder.job != job.name
-
-    def _busy(self, holder: Holder | None) -> StateBusy:
-        return StateBusy(
-            f"The state of task {self.spec.task!r} is written by other work: {holder.job if holder else 'unknown'}.",
-            fix="wait for that job (on_busy='wait'), stop it, give this work a task name of its own, "
-            "or declare state='none' if it keeps nothing.",
-        )
-
     # -- wait ------------------------------------------------------------------------------------------------------
 
     def _interest(self, job: str) -> Interest:
@@ -288,7 +239,7 @@ class Execution:
     def _attendance(self) -> Attendance:
         return Attendance(self.project, self.spec.task, self.run, MetricReader(self.spec.metrics))
 
-    def _wait(self, job: Job, attempt: int, interest: Interest, reason: str) -> JobResult:
+    def _wait(self, job: Job, entry: Entry, interest: Interest, reason: str) -> JobResult:
         attendance = self._attendance()
         try:
             ended = attendance.until_over(job)
@@ -296,8 +247,17 @@ class Execution:
             self._stop_unless_wanted(job, interest)
             raise
         if ended.phase is not Phase.COMPLETED:
-            raise job_error(self.project, self.spec.task, ended, attendance.lines)
-        return self._completed(ended, attempt, reason, attendance.metrics)
+            error = job_error(self.project, self.spec.task, ended, attendance.lines)
+            raise self._with_result(error, ended, entry, reason, attendance.metrics)
+        return self._completed(ended, entry, reason, attendance.metrics)
+
+    def _with_result(self, error: JobError, job: Job, entry: Entry, reason: str, metrics: MetricReader) -> JobError:
+        """Give an error what there is of a result, where S3 tells what the job left."""
+        try:
+            error.result = self._result(self._record(job, entry, reason, metrics), cached=False, reason=reason, job=job)
+        except ServiceError as unread:
+            self.run.logger.warning("What job %s left could not be listed: %s", job.name, unread)
+        return error
 
     def _stop_untold(self, name: str, interest: Interest) -> None:
         """Stop the job of a create whose answer a signal took away, if there is one."""
@@ -315,18 +275,23 @@ class Execution:
 
     # -- record ----------------------------------------------------------------------------------------------------
 
-    def _completed(self, job: Job, attempt: int, reason: str, metrics: MetricReader | None) -> JobResult:
-        self._check_inputs_stood_still(job, attempt)
+    def _completed(self, job: Job, entry: Entry, reason: str, metrics: MetricReader | None) -> JobResult:
+        self._check_inputs_stood_still(job, entry.attempt)
         metrics = metrics or metrics_from_log(self.project, job, self.spec.metrics)
+        record = self._record(job, entry, reason, metrics)
+        self.ledger.complete(record)
+        return self._result(record, cached=False, reason=reason, job=job)
+
+    def _record(self, job: Job, entry: Entry, reason: str, metrics: MetricReader) -> Record:
         left = self.objects.listing(self._output_folder(job.name))
-        state = self._state_listing() if self.spec.state == "task" else None
-        record = Record(
+        state = self.state.digest()
+        return Record(
             job=job.name,
             arn=job.arn,
             created=job.created,
             kind=job.kind,
             fingerprint=self.fingerprint,
-            attempt=attempt,
+            attempt=entry.attempt,
             ingredients=self.ingredients,
             outputs=outputs_of(self.spec, self._place(job.name), left.items.keys(), has_state=state is not None),
             output_listing=left.digest,
@@ -337,9 +302,20 @@ class Execution:
             seconds=job.ended - job.created if job.ended else None,
             billable_seconds=job.billable_seconds,
             forced_in=self.run.flow_run if self._revoked else None,
+            reason=reason if reason.startswith("ran: ") else f"ran: {self._why(entry)}",
+            previous=self._previous(),
+            inputs={channel.name: channel.uri for channel in self.resolved.channels},
+            instance_type=job.instance_type,
+            instance_count=job.instance_count,
+            phases=dict(job.phases),
         )
-        self.ledger.complete(record)
-        return self._result(record, cached=False, reason=reason)
+
+    def _previous(self) -> str | None:
+        """Return the fingerprint of the work that the task had completed before this one."""
+        latest = self.ledger.latest()
+        if latest is None:
+            return None
+        return latest.previous if latest.fingerprint == self.fingerprint else latest.fingerprint
 
     def _output_folder(self, job: str) -> Location:
         return Location(self.folder.bucket, f"{self.folder.key}{job}/output/")
@@ -375,7 +351,10 @@ class Execution:
         self.run.tell(self.spec.task, f"skipped: {reason}")
         return self._result(record, cached=True, reason=f"skipped: {reason}")
 
-    def _result(self, record: Record, *, cached: bool, reason: str) -> JobResult:
+    def _result(self, record: Record, *, cached: bool, reason: str, job: Job | None = None) -> JobResult:
+        job = job or Job(record.kind, record.job, record.arn, "Completed")
+        price = self.project.hourly_prices.get(record.instance_type)
+        paid = record.phases.get("processing") if record.kind == "processing" else record.billable_seconds
         result = JobResult(
             project=self.project.project,
             task=self.spec.task,
@@ -391,5 +370,14 @@ class Execution:
             metric_history=record.metric_history,
             outputs=record.outputs,
             fingerprint=record.fingerprint,
+            status=job.status,
+            created=record.created,
+            instance_type=record.instance_type,
+            instance_count=record.instance_count,
+            phases=in_order(record.phases),
+            cost=cost_of(price, record.instance_count, paid),
+            inputs=record.inputs,
+            failure="\n".join(filter(None, (job.message, job.reason))),
+            link=console_url(self.project, job),
         )
-        return result.bound(self.project)
+        return result.bound(self.project, record.ingredients)

@@ -17,6 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from blocks import SageMakerProject
 from tasks_lib.aws_errors import code_of, is_authorisation, translated, translating, words_of
 from tasks_lib.naming import is_job_of, job_stem
+from tasks_lib.phases import seconds_by_phase
 from tasks_lib.request_check import check_request
 from tasks_lib.status import JobKind, Phase, phase_of
 
@@ -44,7 +45,10 @@ class Job:
         created: When it was created.
         started: When its code began.
         ended: When it ended.
-        billable_seconds: What is paid for.
+        billable_seconds: What is paid for, of each host.
+        instance_type: What it runs on.
+        instance_count: On how many hosts.
+        phases: Seconds by phase, in the order of time.
     """
 
     kind: JobKind
@@ -59,6 +63,9 @@ class Job:
     started: float | None = None
     ended: float | None = None
     billable_seconds: float | None = None
+    instance_type: str = ""
+    instance_count: int | None = None
+    phases: tuple[tuple[str, float], ...] = ()
 
     @property
     def phase(self) -> Phase:
@@ -187,6 +194,7 @@ def _is_unknown(error: ClientError) -> bool:
 
 def _job(kind: JobKind, answer: dict[str, Any]) -> Job:
     word = _WORD[kind]
+    cluster = answer.get("ResourceConfig") or answer.get("ProcessingResources", {}).get("ClusterConfig", {})
     return Job(
         kind=kind,
         name=answer[f"{word}JobName"],
@@ -200,6 +208,9 @@ def _job(kind: JobKind, answer: dict[str, Any]) -> Job:
         started=_moment(answer.get(f"{word}StartTime")),
         ended=_moment(answer.get(f"{word}EndTime")),
         billable_seconds=answer.get("BillableTimeInSeconds"),
+        instance_type=cluster.get("InstanceType", ""),
+        instance_count=cluster.get("InstanceCount"),
+        phases=tuple(seconds_by_phase(kind, answer).items()),
     )
 
 

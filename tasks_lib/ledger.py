@@ -49,6 +49,12 @@ class Record(_Model):
         seconds: From creation to end.
         billable_seconds: As SageMaker counts them, where it does.
         forced_in: The flow run that had asked for it in any case; none where nobody had.
+        reason: Why the job ran.
+        previous: Fingerprint of the work that the task had completed before, where it had.
+        inputs: URI by channel.
+        instance_type: What it ran on.
+        instance_count: On how many hosts.
+        phases: Seconds by phase.
     """
 
     job: str
@@ -67,6 +73,12 @@ class Record(_Model):
     seconds: float | None = None
     billable_seconds: float | None = None
     forced_in: str | None = None
+    reason: str = ""
+    previous: str | None = None
+    inputs: dict[str, str] = {}
+    instance_type: str = ""
+    instance_count: int | None = None
+    phases: dict[str, float] = {}
 
 
 class Spent(_Model):

@@ -15,7 +15,8 @@ JOB_NAME_LIMIT = 63
 """`TrainingJobName` and `ProcessingJobName` in botocore's model."""
 
 _TASK_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._\-]{0,126}[A-Za-z0-9])?")
-_TASK_NAME_LIMIT = 128
+TASK_NAME_LIMIT = 128
+"""Ours: a folder in S3 may be longer, a name that one reads should not."""
 _CHANNEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._\-]{0,63}")
 _HASH_DIGITS = 16  # 64 bits: two of a billion jobs meet with a chance of 3 in 100
 
@@ -95,4 +96,4 @@ def _stem(task: str, tail: str) -> str:
 
 
 def _suggestion(name: str) -> str:
-    return slug(name)[:_TASK_NAME_LIMIT].strip("-")
+    return slug(name)[:TASK_NAME_LIMIT].strip("-")

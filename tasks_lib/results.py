@@ -1,98 +1,32 @@
 """What a task gives back: names, places and numbers. Never bulk data.
 
-A `JobResult` travels through Prefect as a plain value and reaches for S3 only when it is asked to.
+A `JobResult` travels through Prefect as a plain value and reaches for S3, the ledger or the log only when it is asked
+to. A failed job has one, too: `JobFailed.result`.
 """
 
 from __future__ import annotations
 
-import json
-import tempfile
-from pathlib import Path
-from typing import Any
+import datetime as dt
+from html import escape
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 
 from blocks import SageMakerProject
-from tasks_lib.errors import InvalidInput, MissingPath
+from tasks_lib.cost import shown_cost
+from tasks_lib.errors import InvalidInput
+from tasks_lib.explanation import Explanation
+from tasks_lib.fingerprint import Ingredients
+from tasks_lib.jobs import Job
+from tasks_lib.ledger import Ledger
+from tasks_lib.logs import LogLine, read_all
 from tasks_lib.objects import Location, Objects
+from tasks_lib.outputs import Output
 from tasks_lib.status import JobKind
-from tasks_lib.sync import download, extract
+from tasks_lib.tables import Table
 
-
-class Artifact:
-    """One output of a job: a tarball, or everything under a prefix.
-
-    Args:
-        uri: Where it is; a prefix ends in `/`.
-        objects: Access to S3.
-    """
-
-    def __init__(self, uri: str, objects: Objects) -> None:
-        self.uri = uri
-        self._objects = objects
-
-    def __repr__(self) -> str:
-        return f"Artifact({self.uri!r})"
-
-    @property
-    def is_tarball(self) -> bool:
-        """Whether it is packed."""
-        return self.uri.endswith(".tar.gz")
-
-    def download(self, target: str | Path, *, unpack: bool = True) -> list[Path]:
-        """Fetch it into a directory.
-
-        Args:
-            target: The directory; made where it is missing.
-            unpack: Unpack a tarball instead of keeping it.
-
-        Returns:
-            The files written.
-
-        Raises:
-            MissingPath: The job left nothing there.
-            UnsafeArchive: The tarball would write outside the directory; nothing is written.
-        """
-        folder = Path(target)
-        if not (self.is_tarball and unpack):
-            return download(self._objects, Location.parse(self.uri), folder)
-        with tempfile.TemporaryDirectory() as scratch:
-            (archive,) = download(self._objects, Location.parse(self.uri), Path(scratch))
-            return extract(archive, folder)
-
-    def read_bytes(self, name: str) -> bytes:
-        """Return the content of one file of it.
-
-        Raises:
-            MissingPath: There is no such file in it.
-        """
-        if not self.is_tarball:
-            place = Location.parse(self.uri)
-            return self._read_object(Location(place.bucket, place.key + name))
-        with tempfile.TemporaryDirectory() as scratch:
-            self.download(scratch)
-            path = Path(scratch) / name
-            if not path.is_file():
-                raise _no_file(name, self.uri)
-            return path.read_bytes()
-
-    def read_text(self, name: str) -> str:
-        """Return one file of it as UTF-8 text."""
-        return self.read_bytes(name).decode()
-
-    def read_json(self, name: str) -> Any:
-        """Return one file of it, read as JSON."""
-        return json.loads(self.read_bytes(name))
-
-    def _read_object(self, place: Location) -> bytes:
-        if "" not in self._objects.listing(place).items:
-            raise _no_file(place.key.rpartition("/")[2], self.uri)
-        content: bytes = self._objects.open(place).read()
-        return content
-
-
-def _no_file(name: str, uri: str) -> MissingPath:
-    return MissingPath(f"There is no {name!r} in {uri}.", fix="look at the job's log for what it wrote.")
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class JobResult(BaseModel):
@@ -113,6 +47,15 @@ class JobResult(BaseModel):
         metric_history: All values, as (epoch seconds, value).
         outputs: URI by output: `model`, `output`, `state`, `source`.
         fingerprint: The work.
+        status: How the job ended: `Completed`, `Failed` or `Stopped`.
+        created: When SageMaker created it, epoch seconds.
+        instance_type: What it ran on.
+        instance_count: On how many hosts.
+        phases: Seconds by phase: `starting`, `downloading`, `training` or `processing`, `uploading`.
+        cost: What the job cost, by the project's `hourly_prices`; none where that is unknown.
+        inputs: URI by channel.
+        failure: What SageMaker and the job said of a failure.
+        link: Where the job is in AWS's console; empty for a local one.
     """
 
     model_config = ConfigDict(frozen=True, protected_namespaces=())
@@ -131,52 +74,171 @@ class JobResult(BaseModel):
     metric_history: dict[str, list[tuple[float, float]]] = {}
     outputs: dict[str, str] = {}
     fingerprint: str
+    status: Literal["Completed", "Failed", "Stopped"] = "Completed"
+    created: float | None = None
+    instance_type: str = ""
+    instance_count: int | None = None
+    phases: dict[str, float] = {}
+    cost: float | None = None
+    inputs: dict[str, str] = {}
+    failure: str = ""
+    link: str = ""
 
     _home: SageMakerProject | None = PrivateAttr(default=None)
+    _ingredients: Ingredients | None = PrivateAttr(default=None)
 
     def __getstate__(self) -> dict[Any, Any]:
         """Leave the project behind: its clients cannot be pickled, and its credentials must not be."""
-        return {**super().__getstate__(), "__pydantic_private__": {"_home": None}}
+        private = {"_home": None, "_ingredients": self._ingredients}
+        return {**super().__getstate__(), "__pydantic_private__": private}
+
+    def __eq__(self, other: object) -> bool:
+        # What it is bound to is no part of what it says.
+        return isinstance(other, JobResult) and self.model_dump() == other.model_dump()
+
+    __hash__ = None  # type: ignore[assignment] # its mappings have none
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> JobResult:
         """Return the result itself: it does not change."""
         return self
 
-    def bound(self, project: SageMakerProject) -> JobResult:
+    def bound(self, project: SageMakerProject, ingredients: Ingredients | None = None) -> JobResult:
         """Return this result with the project by which its outputs are reached.
 
         Needed only for a result that was read back from JSON or a pickle; a task's own is bound.
+
+        Args:
+            project: The project.
+            ingredients: What the work is made of, where no ledger will tell: that of a failed job.
         """
         self._home = project
+        self._ingredients = ingredients or self._ingredients
         return self
 
+    # -- how it shows itself ---------------------------------------------------------------------------------------
+
     @property
-    def model(self) -> Artifact:
+    def table(self) -> Table:
+        """All that a reader wants to know, one line each."""
+        facts = {
+            "job": self.job,
+            "status": self.status,
+            "why": self.reason,
+            "instances": f"{self.instance_count} x {self.instance_type}" if self.instance_type else None,
+            "seconds": self._seconds,
+            "cost": shown_cost(self.cost),
+            **{f"metric {name}": f"{value:.6g}" for name, value in self.metrics.items()},
+            **{f"input {name}": uri for name, uri in self.inputs.items()},
+            **dict(self.outputs),
+            "console": self.link,
+            "failure": self.failure,
+        }
+        rows = tuple((name, value) for name, value in facts.items() if value)
+        return Table((self.task, "skipped" if self.cached else self.status.lower()), rows)
+
+    def __str__(self) -> str:
+        return str(self.table)
+
+    def _repr_html_(self) -> str:
+        fields = self.table.rows
+        rows = "".join(
+            f'<tr><th style="text-align:left">{escape(name)}</th><td style="text-align:left">{_html(value)}</td></tr>'
+            for name, value in fields
+        )
+        title = f"{escape(self.task)}: {'skipped' if self.cached else escape(self.status.lower())}"
+        return f"<table><caption>{title}</caption><tbody>{rows}</tbody></table>"
+
+    @property
+    def _seconds(self) -> str | None:
+        if self.job_seconds is None:
+            return None
+        parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in self.phases.items())
+        return f"{self.job_seconds:.1f}" + (f" ({parts})" if parts else "")
+
+    # -- what it knows ---------------------------------------------------------------------------------------------
+
+    def metrics_frame(self) -> pd.DataFrame:
+        """Return the history of all metrics as a pandas data frame.
+
+        Returns:
+            A row for each value seen: `metric`, `time` (UTC), `seconds` since the job's first metric, `value`.
+        """
+        import pandas as pd  # noqa: PLC0415 - 0.4 s, for those who ask for it
+
+        points = [(name, at, value) for name, history in self.metric_history.items() for at, value in history]
+        first = min((at for _, at, _ in points), default=0.0)
+        rows = [
+            (name, dt.datetime.fromtimestamp(at, dt.timezone.utc), at - first, value)
+            for name, at, value in sorted(points, key=lambda point: point[1])
+        ]
+        return pd.DataFrame(rows, columns=["metric", "time", "seconds", "value"])
+
+    def logs(self) -> list[LogLine]:
+        """Return the whole log of the job, all hosts, in the order of time.
+
+        Raises:
+            ServiceError: CloudWatch Logs does not give it.
+        """
+        return read_all(self._project("its log"), Job(self.kind, self.job, self.arn, self.status))
+
+    def explain(self) -> Explanation:
+        """Return why this step ran or was skipped, and what its result is made of.
+
+        Raises:
+            InvalidInput: The ledger knows the work no longer.
+        """
+        home = self._project("its ledger")
+        ledger = Ledger(Objects(home), Location(home.bucket, f"{home.key_prefix}{self.task}/"))
+        record = ledger.entry(self.fingerprint).record
+        ingredients = record.ingredients if record else self._ingredients
+        if ingredients is None:
+            raise InvalidInput(
+                f"Nothing is known any more of what {self.job} was made of.",
+                fix="run the task: its reason is told then.",
+            )
+        before = ledger.entry(record.previous).record if record and record.previous else None
+        return Explanation(
+            self.reason, self.job, record.reason if record else "", ingredients, before.ingredients if before else None
+        )
+
+    # -- what it left ----------------------------------------------------------------------------------------------
+
+    @property
+    def model(self) -> Output:
         """The model, `model.tar.gz` (training)."""
-        return self._artifact("model")
+        return self._output("model")
 
     @property
-    def output(self) -> Artifact:
+    def output(self) -> Output:
         """The output: `output.tar.gz` of training, a prefix of processing."""
-        return self._artifact("output")
+        return self._output("output")
 
     @property
-    def state(self) -> Artifact:
+    def state(self) -> Output:
         """The task's state directory, as it is now."""
-        return self._artifact("state")
+        return self._output("state")
 
     @property
-    def source(self) -> Artifact:
+    def source(self) -> Output:
         """The code that ran."""
-        return self._artifact("source")
+        return self._output("source")
 
-    def _artifact(self, name: str) -> Artifact:
+    def _output(self, name: str) -> Output:
         if name not in self.outputs:
             raise InvalidInput(
                 f"The job {self.job} has no {name!r}.", fix=f"it has {', '.join(sorted(self.outputs)) or 'none'}."
             )
+        return Output(self.outputs[name], Objects(self._project("S3")))
+
+    def _project(self, what: str) -> SageMakerProject:
         if self._home is None:
             raise InvalidInput(
-                f"This result of {self.job} does not know how to reach S3.", fix="call result.bound(project) first."
+                f"This result of {self.job} does not know how to reach {what}.", fix="call result.bound(project) first."
             )
-        return Artifact(self.outputs[name], Objects(self._home))
+        return self._home
+
+
+def _html(value: Any) -> str:
+    """Return a cell: an address of the web as a link, the lines of a failure as lines."""
+    text = escape(str(value))
+    return f'<a href="{text}">{text}</a>' if text.startswith("https://") else text.replace("\n", "<br>")

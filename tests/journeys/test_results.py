@@ -9,7 +9,7 @@ from journey_tools import Bucket
 from prefect import flow
 
 from tasks_lib import JobResult, sagemaker_tasks
-from tasks_lib.errors import InvalidInput, MissingPath, UnsafeArchive
+from tasks_lib.errors import InvalidInput, JobFailed, MissingPath, UnsafeArchive
 
 LEAVE = """set -e
 mkdir "$SM_MODEL_DIR/deep"
@@ -168,6 +168,77 @@ def test_an_object_name_that_climbs_is_not_written(home, processed, backend, tmp
         bucket.delete(f"{place}..")
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_is_opened_as_bytes(fitted, processed):
+    """Of a tarball and of a prefix; it is closed by its user."""
+    with fitted.model.open("deep/weights") as packed, processed.output.open("deep/weights") as plain:
+        assert packed.read() == plain.read() == b"weights\n"
+    assert packed.closed
+
+
+def test_the_history_of_the_metrics_is_a_frame(fitted):
+    """A row for each value that was seen, with its time."""
+    frame = fitted.metrics_frame()
+
+    assert list(frame.columns) == ["metric", "time", "seconds", "value"]
+    assert frame[["metric", "seconds", "value"]].values.tolist() == [["auc", 0.0, 0.75]]
+    assert fitted.created <= frame["time"][0].timestamp() <= fitted.created + fitted.job_seconds + 1
+
+
+def test_the_log_can_be_read_at_any_time(fitted, home):
+    """Also through a result that came from JSON."""
+    read = JobResult.model_validate_json(fitted.model_dump_json()).bound(home)
+
+    assert "auc=0.75" in [line.text for line in read.logs()]
+
+
+def test_a_result_shows_itself(fitted):
+    """In a terminal and in a notebook: the job, how it ended, why it ran, and where things are."""
+    for shown in (str(fitted), fitted._repr_html_()):
+        for word in (fitted.job, "Completed", "ran: first run", "0.75", *fitted.outputs.values(), "unknown"):
+            assert word in shown
+
+
+def test_time_and_money_are_told(fitted, make_project, tmp_path):
+    """Seconds by phase in their order; the cost by the project's own prices, and unknown without them."""
+    priced = make_project(hourly_prices={"ml.m5.large": 3600.0})
+    train, process = sagemaker_tasks(priced).train, sagemaker_tasks(priced).process
+    known = [train("fit", command="true", instance_count=2), process("clean", command="true")]
+
+    assert list(fitted.phases) == ["starting", "downloading", "training", "uploading"]
+    assert fitted.cost is None
+    assert known[0].cost == 2 * known[0].billable_seconds
+    assert known[1].cost == known[1].phases["processing"] > 0
+    assert train("fit", command="true", instance_count=2).cost == known[0].cost
+
+
+def test_a_result_explains_itself(sm):
+    """What it is made of, what that was before, and for a skip why the job had run."""
+    sm.train("fit", command="true", hyperparameters={"C": 1})
+    changed = sm.train("fit", command="true", hyperparameters={"C": 2})
+    skipped = sm.train("fit", command="true", hyperparameters={"C": 2})
+
+    assert ("hyperparameter C", "2", "1") in changed.explain().table.rows
+    assert ("hyperparameter C", "2", "1") in skipped.explain().table.rows
+    assert 'had run because: hyperparameter "C" changed (1 -> 2)' in str(skipped.explain())
+
+
+def test_a_failed_job_has_a_result(sm, home):
+    """Its error hands it out: status, log, reason, what it left, why it ran."""
+    command = 'echo 3 > "$SSM_STATE/epoch"; echo auc=0.5; echo oops >&2; exit 7'
+    with pytest.raises(JobFailed) as caught:
+        sm.train("fit", command=command, metrics={"auc": "auc=([0-9.]+)"})
+    result = caught.value.result
+
+    assert (result.status, result.cached, result.reason) == ("Failed", False, "ran: first run")
+    assert "exit code 7" in result.failure
+    assert result.metrics == {"auc": 0.5}
+    assert result.metrics_frame()["value"].tolist() == [0.5]
+    assert "oops" in [line.text for line in result.logs()]
+    assert result.state.read_text("epoch") == "3\n"
+    assert ("command", command, None) in result.explain().table.rows
+    assert "Failed" in str(result)
 
 
 def test_json_that_is_none_says_so(home, processed):

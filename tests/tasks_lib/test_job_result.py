@@ -8,9 +8,10 @@ import tarfile
 import cloudpickle
 import pytest
 
-from tasks_lib import Artifact, JobResult
+from tasks_lib import JobResult
 from tasks_lib.errors import InvalidInput, MissingPath, UnsafeArchive
 from tasks_lib.objects import Location
+from tasks_lib.outputs import Output
 
 FOLDER = "s3://a-bucket/demo/fit/fit-1/output/"
 
@@ -117,6 +118,6 @@ def test_a_result_from_json_must_be_bound():
         assert result().model
 
 
-def test_an_artifact_shows_where_it_is(objects):
+def test_an_output_shows_where_it_is(objects):
     """In a notebook's cell."""
-    assert repr(Artifact(FOLDER, objects)) == f"Artifact('{FOLDER}')"
+    assert repr(Output(FOLDER, objects)) == f"Output('{FOLDER}')"
