@@ -147,11 +147,11 @@ def translated(error: Exception, what: str) -> PrefectSageMakerError:
         return _from_client_error(error, what)
     if isinstance(error, _MISCONFIGURED):
         return ProjectError(
-            f"Cannot {what}: {type(error).__name__}: {error}.",
+            f"Cannot {what}: {type(error).__name__}: {str(error).rstrip('.')}.",
             fix="mend the project block or the AWS configuration that it stands on.",
         )
     return ServiceFault(
-        f"Cannot {what}: {type(error).__name__}: {error}.",
+        f"Cannot {what}: {type(error).__name__}: {str(error).rstrip('.')}.",
         fix="check the network and the endpoint; run again: finished steps are skipped.",
     )
 

@@ -234,7 +234,8 @@ def _named_tree(path: Path) -> Iterator[tuple[str, Path]]:
         return iter([(path.name, path)])
     if not path.is_dir():
         raise MissingPath(
-            f"The dependency {path.absolute()} does not exist.", fix=f"relative paths start at {Path.cwd()}."
+            f"The dependency {path.absolute()} does not exist.",
+            fix=f"give a file or a directory; relative paths start at {Path.cwd()}.",
         )
     return ((f"{path.resolve().name}/{name}", file) for name, file in _tree(path))
 

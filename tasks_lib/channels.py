@@ -84,7 +84,7 @@ def output_of(
         raise InvalidInput(f"There is no output {output!r}.", fix=f"use one of {', '.join(get_args(OutputName))}.")
     if project is not None and not isinstance(source, str):
         raise InvalidInput(
-            f"output_of(…, project={project!r}) needs a task's name, not a {type(source).__name__}.",
+            f"output_of(…, project={project!r}) needs a task's name, not something of type {type(source).__name__}.",
             fix="leave the project out: a future or a result knows its own.",
         )
     return TaskOutput(source, output, _clean_subdir(subdir), extract, distribution, project)
@@ -99,7 +99,7 @@ def as_channel(name: str, value: Any) -> Channel | TaskOutput:
     channel = Channel(value) if isinstance(value, (str, Path)) else value
     if not isinstance(channel, (Channel, TaskOutput)) or not _is_readable(channel):
         raise InvalidInput(
-            f"Input {name!r} is a {type(value).__name__}, not something to read.",
+            f"Input {name!r} is of type {type(value).__name__}, not something to read.",
             fix="give a local path, an s3:// URI, Channel(path, distribution=…), or output_of(task).",
         )
     if channel.distribution not in get_args(Distribution):
@@ -118,7 +118,8 @@ def as_channels(inputs: Mapping[str, Any] | None) -> dict[str, Channel | TaskOut
     """
     if inputs is not None and not isinstance(inputs, Mapping):
         raise InvalidInput(
-            f"inputs is a {type(inputs).__name__}, not channels by name.", fix="give a dict: {'train': 'data/train'}."
+            f"inputs is of type {type(inputs).__name__}, not channels by name.",
+            fix="give a dict: {'train': 'data/train'}.",
         )
     return {name: as_channel(name, value) for name, value in (inputs or {}).items()}
 

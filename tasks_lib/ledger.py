@@ -218,7 +218,8 @@ def _validated(model: Any, value: dict[str, Any], place: Location) -> Any:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise _damaged(place, f"is no {model.__name__}: {error.error_count()} field(s) are wrong") from error
+        wrong = ", ".join(sorted({str(each["loc"][0]) for each in error.errors() if each["loc"]}))
+        raise _damaged(place, f"is not of the form of one: wrong or missing are {wrong}") from error
 
 
 def _damaged(place: Location, why: str) -> LedgerDamaged:

@@ -61,7 +61,10 @@ def _compile(name: str, pattern: str) -> re.Pattern[str]:
     try:
         compiled = re.compile(pattern)
     except re.error as error:
-        raise InvalidTask(f"The expression of metric {name!r} does not compile: {error}.", fix="mend it.") from error
+        raise InvalidTask(
+            f"The expression of metric {name!r} does not compile: {error}.",
+            fix=r"mend it, after the model of auc=([0-9.eE+-]+).",
+        ) from error
     if compiled.groups < 1:
         raise InvalidTask(
             f"The expression of metric {name!r} has no group for the value: {pattern!r}.",

@@ -100,4 +100,6 @@ class Output:
         return body
 
     def _no_file(self, name: str) -> MissingPath:
-        return MissingPath(f"There is no {name!r} in {self.uri}.", fix="look at the job's log for what it wrote.")
+        return MissingPath(
+            f"There is no {name!r} in {self.uri}.", fix="look at the job's log (`result.logs()`) for what it wrote."
+        )

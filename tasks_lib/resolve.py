@@ -119,7 +119,7 @@ class Resolver:
         if "" not in found.items:
             raise MissingPath(
                 f"There is no object under {place.uri}, the input {name!r}.",
-                fix="check the URI; SageMaker refuses an empty input.",
+                fix="mend the URI, or put the data there: SageMaker refuses an empty input.",
             )
         if len(found) > 1:
             # SageMaker takes prefixes, so `data.csv` would bring `data.csv.bak` along.
@@ -151,7 +151,7 @@ class Resolver:
             return _Producer(source.kind, source.job, source.outputs)
         if not isinstance(source, str):
             raise InvalidInput(
-                f"The input {name!r} is the output of a {type(source).__name__}.",
+                f"The input {name!r} is the output of something of type {type(source).__name__}.",
                 fix="give output_of a task's future, its JobResult, or its name.",
             )
         project = wanted.project or self._project.project

@@ -39,7 +39,8 @@ def local_files(path: Path) -> dict[str, Path]:
     files = {file.relative_to(path).as_posix(): file for file in _files_below(path)}
     if not files:
         raise MissingPath(
-            f"The input directory {path.absolute()} holds no file.", fix="SageMaker refuses an empty input."
+            f"The input directory {path.absolute()} holds no file.",
+            fix="put a file into it, or leave the input out: SageMaker refuses an empty one.",
         )
     return files
 
@@ -128,7 +129,10 @@ def download(objects: Objects, source: Location, target: Path) -> list[Path]:
     found = objects.listing(source)
     names = [name for name, _ in found] if source.key.endswith("/") else [""] if "" in found.items else []
     if not names:
-        raise MissingPath(f"There is nothing at {source.uri}.", fix="look at the job's log: it wrote nothing there.")
+        raise MissingPath(
+            f"There is nothing at {source.uri}.",
+            fix="look at the job's log (`result.logs()`) for where it wrote, or whether somebody deleted it.",
+        )
     keys = {source.key + name: _inside(target, (source.key + name).removeprefix(base)) for name in names}
 
     def fetch(key: str) -> None:
@@ -168,7 +172,7 @@ def _opened(archive: Path) -> Iterator[tarfile.TarFile]:
         with tarfile.open(archive) as tar:
             yield tar
     except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise _unsafe(archive, f"is no sound tarball ({error})") from error
+        raise _unsafe(archive, f"is no sound tarball ({str(error).splitlines()[0].rstrip(':')})") from error
 
 
 def _objection(member: tarfile.TarInfo, files: set[PurePosixPath], target: Path) -> str | None:
