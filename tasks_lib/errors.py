@@ -37,12 +37,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 from blocks import BackendNotRunning, BlockNotFound, LoopbackOnly, PrefectSageMakerError
-
-if TYPE_CHECKING:
-    from tasks_lib.results import JobResult
 
 __all__ = [
     "AccessDenied",
@@ -178,10 +175,10 @@ class JobError(PrefectSageMakerError):
         fix: What to do.
 
     Attributes:
-        result: What there is of a result: the job's log, its outputs, its state, why it ran.
+        result: The `JobResult` of the job: its log, its outputs, its state, why it ran; `None` where S3 did not tell.
     """
 
-    result: JobResult | None = None
+    result: Any = None  # `results.py` stands above this module
 
     def __init__(
         self,
