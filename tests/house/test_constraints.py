@@ -17,9 +17,8 @@ else:
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LINES = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
-PIN = re.compile(
-    r"[a-z0-9-]+==[0-9][0-9a-z.]*( ; [a-z_]+ (==|!=|<|>=) '[\w.*-]+'( (and|or) [a-z_]+ (==|!=|<|>=) '[\w.*-]+')*)?"
-)
+TEST = r"\(?[a-z_]+ (==|!=|<|>=) '[\w.*-]+'\)*"
+PIN = re.compile(rf"[a-z0-9-]+==[0-9][0-9a-z.]*( ; {TEST}( (and|or) \(?{TEST})*)?")
 
 
 def pins_for(python, machine):
@@ -63,7 +62,12 @@ def test_each_requirement_has_one_pin_that_satisfies_it(python, machine):
     pinned = dict(pins)
     extras = PROJECT["optional-dependencies"].values()
     declared = [Requirement(line) for line in [*PROJECT["dependencies"], *(line for extra in extras for line in extra)]]
-    foreign = [requirement for requirement in declared if requirement.name != PROJECT["name"]]
+    foreign = [
+        requirement
+        for requirement in declared
+        if requirement.name != PROJECT["name"]
+        and (requirement.marker is None or requirement.marker.evaluate({"python_version": python}))
+    ]
 
     assert len(pinned) == len(pins), "a name is pinned twice"
     assert [
