@@ -2,14 +2,14 @@
 
 `_ledger/lease.json` names the job that writes `state/`. It is free when that job is terminal, so nothing has to be
 renewed and a dead client holds nothing. A holder that SageMaker does not know was perhaps never created, or is about
-to be: it may be taken over 15 minutes after S3's own clock says the lease was written.
+to be: it may be taken over 15 minutes after the lease was written, by S3's own clock.
 """
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -18,7 +18,7 @@ from tasks_lib.ledger import Ledger
 from tasks_lib.objects import Document, Objects
 from tasks_lib.status import JobKind
 
-TAKE_OVER_AFTER = dt.timedelta(minutes=15)
+TAKE_OVER_AFTER = timedelta(minutes=15)
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,6 @@ class Holder:
 _HOLDER = TypeAdapter(Holder)
 
 
-def _now() -> dt.datetime:
-    return dt.datetime.now(dt.timezone.utc)
-
-
 class Lease:
     """The lease of one task.
 
@@ -44,20 +40,12 @@ class Lease:
         objects: Access to S3.
         ledger: The task's ledger.
         is_over: Tells whether a holder's job is terminal; `None` when SageMaker does not know it.
-        now: The clock.
     """
 
-    def __init__(
-        self,
-        objects: Objects,
-        ledger: Ledger,
-        is_over: Callable[[Holder], bool | None],
-        now: Callable[[], dt.datetime] = _now,
-    ) -> None:
+    def __init__(self, objects: Objects, ledger: Ledger, is_over: Callable[[Holder], bool | None]) -> None:
         self._objects = objects
         self._place = ledger.place("lease.json")
         self._is_over = is_over
-        self._now = now
 
     def take(self, wanted: Holder) -> Holder:
         """Try to take the lease; return who holds it afterwards."""
@@ -65,7 +53,7 @@ class Lease:
             found = self._objects.read(self._place)
             if found is not None:
                 holder = self._read(found)
-                if holder.job == wanted.job or not self._is_free(holder, found.modified):
+                if holder.job == wanted.job or not self._is_free(holder):
                     return holder
             if self._objects.write(self._place, vars(wanted), etag=found.etag if found else None):
                 return wanted
@@ -76,10 +64,11 @@ class Lease:
         found = self._objects.read(self._place)
         return self._read(found) if found else None
 
-    def _is_free(self, holder: Holder, modified: dt.datetime) -> bool:
+    def _is_free(self, holder: Holder) -> bool:
         over = self._is_over(holder)
         if over is None:
-            return self._now() - modified > TAKE_OVER_AFTER
+            age = self._objects.ages(self._place).get("")
+            return age is not None and age > TAKE_OVER_AFTER
         return over
 
     def _read(self, found: Document) -> Holder:

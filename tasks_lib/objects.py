@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import timedelta
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,10 @@ _DELETE_BATCH = 1000  # DeleteObjects takes no more
 
 @dataclass(frozen=True)
 class Document:
-    """A JSON object in S3 as it was read: its value, its ETag for the next conditional write, and S3's own clock."""
+    """A JSON object in S3 as it was read: its value, and its ETag for the next conditional write."""
 
     value: dict[str, Any]
     etag: str
-    modified: datetime
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Objects:
                 if is_missing(error):
                     return None
                 raise
-        return Document(_parsed(body, place), answer["ETag"], answer["LastModified"])
+        return Document(_parsed(body, place), answer["ETag"])
 
     def write(self, place: Location, value: Mapping[str, Any], *, etag: str | None = None) -> str | None:
         """Write a JSON document if nobody else has in the meantime.
@@ -174,12 +174,28 @@ class Objects:
         start = len(prefix.key)
         return Manifest({row["Key"][start:]: Item(row["Size"], row["ETag"].strip('"')) for row in self._rows(prefix)})
 
+    def ages(self, prefix: Location) -> dict[str, timedelta]:
+        """Return how long ago each object under a prefix was written, by its name relative to it.
+
+        By S3's clock alone: what it stamped on the object, and what it stamps on its answer. Two machines that
+        compare their own clocks with S3's would not agree on who is dead.
+        """
+        start = len(prefix.key)
+        return {
+            row["Key"][start:]: parsedate_to_datetime(page["ResponseMetadata"]["HTTPHeaders"]["date"])
+            - row["LastModified"]
+            for page in self._pages(prefix)
+            for row in page.get("Contents", ())
+        }
+
     def _rows(self, prefix: Location) -> Iterator[dict[str, Any]]:
+        for page in self._pages(prefix):
+            yield from page.get("Contents", ())
+
+    def _pages(self, prefix: Location) -> Iterator[dict[str, Any]]:
         request = {"Bucket": prefix.bucket, "Prefix": prefix.key, **self._owner_of(prefix)}
-        pages = self._s3.get_paginator("list_objects_v2").paginate(**request)
         with translating(f"list {prefix.uri}"):
-            for page in pages:
-                yield from page.get("Contents", ())
+            yield from self._s3.get_paginator("list_objects_v2").paginate(**request)
 
 
 def _parsed(body: bytes, place: Location) -> dict[str, Any]:

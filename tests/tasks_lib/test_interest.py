@@ -1,5 +1,6 @@
 """Who waits for a job: whoever leaves knows whether somebody else still does."""
 
+import datetime as dt
 from contextlib import ExitStack
 from itertools import permutations
 
@@ -7,7 +8,7 @@ import pytest
 from aws_doubles import BUCKET
 
 from tasks_lib.interest import Interest
-from tasks_lib.objects import Location
+from tasks_lib.objects import Location, Objects
 
 
 def interest(objects, ledger, waiter, job="fit-a-1"):
@@ -66,3 +67,39 @@ def test_a_killed_process_leaves_its_mark(objects, ledger):
 
     with interest(objects, ledger, "flow-2/task").declared() as mine:
         assert mine.leave() == ["flow-1/task"]
+
+
+class LaterObjects(Objects):
+    """S3 some time after the marks were written."""
+
+    later = dt.timedelta()
+
+    def ages(self, prefix):
+        return {name: age + self.later for name, age in super().ages(prefix).items()}
+
+
+@pytest.mark.parametrize(("minutes", "counts"), [(14, True), (16, False)])
+def test_the_mark_of_a_killed_process_lapses(block, ledger, minutes, counts):
+    """Else one crash would keep every later cancel from stopping the job."""
+    objects = LaterObjects(block)
+    objects.put(ledger.place("interest/fit-a-1/flow-1/task"), b"")
+    objects.later = dt.timedelta(minutes=minutes)
+
+    assert interest(objects, ledger, "flow-2/task").waiting() == (["flow-1/task"] if counts else [])
+
+
+def test_a_waiter_writes_its_mark_again(objects, ledger):
+    """Every five minutes, however often it is asked; so that it counts as long as it waits."""
+    now, writes = [0.0], []
+
+    class Counted(Objects):
+        def put(self, place, *rest):
+            writes.append(now[0])
+            super().put(place, *rest)
+
+    counted = Counted(objects._project)
+    with Interest(counted, ledger, "fit-a-1", "flow/task", clock=lambda: now[0]).declared() as mine:
+        for now[0] in (0.0, 10.0, 299.0, 300.0, 301.0, 599.0, 600.0, 2000.0):
+            mine.renew()
+
+    assert writes == [0.0, 300.0, 600.0, 2000.0]

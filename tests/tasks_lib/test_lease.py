@@ -6,23 +6,23 @@ import pytest
 
 from tasks_lib.errors import LedgerDamaged
 from tasks_lib.lease import TAKE_OVER_AFTER, Holder, Lease
+from tasks_lib.objects import Objects
 
 MINE, THEIRS = Holder("fit-a-1", "a" * 64, "training"), Holder("fit-b-1", "b" * 64, "processing")
 
 
-class Clock:
-    """A clock that starts at the real time, since S3's own stamps the lease."""
+class LaterObjects(Objects):
+    """S3 whose clock is ahead of the stamps on its objects."""
 
-    def __init__(self):
-        self.now = dt.datetime.now(dt.timezone.utc)
+    later = dt.timedelta()
 
-    def __call__(self):
-        return self.now
+    def ages(self, prefix):
+        return {name: age + self.later for name, age in super().ages(prefix).items()}
 
 
 @pytest.fixture
-def clock():
-    return Clock()
+def objects(block):
+    return LaterObjects(block)
 
 
 @pytest.fixture
@@ -32,8 +32,8 @@ def jobs():
 
 
 @pytest.fixture
-def lease(objects, ledger, jobs, clock):
-    return Lease(objects, ledger, lambda holder: jobs.get(holder.job), clock)
+def lease(objects, ledger, jobs):
+    return Lease(objects, ledger, lambda holder: jobs.get(holder.job))
 
 
 def test_the_first_one_takes_it(lease):
@@ -50,11 +50,11 @@ def test_taking_ones_own_lease_again_is_fine(lease, jobs):
     assert lease.take(MINE) == MINE
 
 
-def test_a_live_job_keeps_its_state(lease, jobs, clock):
+def test_a_live_job_keeps_its_state(lease, jobs, objects):
     """However long it runs."""
     lease.take(THEIRS)
     jobs[THEIRS.job] = False
-    clock.now += dt.timedelta(days=28)
+    objects.later = dt.timedelta(days=28)
 
     assert lease.take(MINE) == THEIRS == lease.holder()
 
@@ -68,28 +68,28 @@ def test_a_job_that_is_over_holds_nothing(lease, jobs):
 
 
 @pytest.mark.parametrize(("seconds", "taken"), [(0, False), (-600, False), (14 * 60, False), (16 * 60, True)])
-def test_a_holder_that_sagemaker_does_not_know(lease, clock, seconds, taken):
+def test_a_holder_that_sagemaker_does_not_know(lease, objects, seconds, taken):
     """It may be about to be created; after 15 minutes it may be taken over."""
     lease.take(THEIRS)
-    clock.now += dt.timedelta(seconds=seconds)
+    objects.later = dt.timedelta(seconds=seconds)
 
     assert lease.take(MINE) == (MINE if taken else THEIRS)
     assert dt.timedelta(minutes=15) == TAKE_OVER_AFTER
 
 
-def test_of_two_that_see_it_free_one_gets_it(objects, ledger, jobs, clock):
+def test_of_two_that_see_it_free_one_gets_it(objects, ledger, jobs):
     """1. Both see a holder that is over. 2. While one looks, the other takes it. 3. The first is told who has it."""
-    Lease(objects, ledger, jobs.get, clock).take(THEIRS)
+    Lease(objects, ledger, jobs.get).take(THEIRS)
     third = Holder("fit-c-1", "c" * 64, "training")
 
     def over_but_taken_meanwhile(holder):
         if holder == THEIRS:
-            Lease(objects, ledger, lambda _: True, clock).take(third)
+            Lease(objects, ledger, lambda _: True).take(third)
             return True
         return None  # SageMaker does not know the third's job yet
 
-    assert Lease(objects, ledger, over_but_taken_meanwhile, clock).take(MINE) == third
-    assert Lease(objects, ledger, jobs.get, clock).holder() == third
+    assert Lease(objects, ledger, over_but_taken_meanwhile).take(MINE) == third
+    assert Lease(objects, ledger, jobs.get).holder() == third
 
 
 @pytest.mark.parametrize(
@@ -110,15 +110,15 @@ def test_a_damaged_lease_is_told(lease, objects, ledger, body):
         assert ledger.place("lease.json").uri in caught.value.message
 
 
-def test_a_lease_that_was_not_written_is_not_held(objects, ledger, clock):
+def test_a_lease_that_was_not_written_is_not_held(objects, ledger):
     """1. A holder is over. 2. While we look, somebody deletes the lease. 3. Either it is written anew, or not ours."""
     place = ledger.place("lease.json")
-    Lease(objects, ledger, lambda _: True, clock).take(THEIRS)
+    Lease(objects, ledger, lambda _: True).take(THEIRS)
 
     def over_and_deleted(_):
         objects.delete(place)
         return True
 
-    lease = Lease(objects, ledger, over_and_deleted, clock)
+    lease = Lease(objects, ledger, over_and_deleted)
 
     assert lease.take(MINE) == lease.holder()
