@@ -2,7 +2,8 @@
 
 Not a describe per waiter: the listing quota (2 a second by the account of one who asked) is shared with everybody in
 the account. Few jobs are described one by one, many are listed by kind and their end confirmed by one Describe.
-Throttling, lost answers and expired credentials never fail a job; what cannot pass by itself reaches the waiters.
+Throttling, lost answers and expired credentials never fail a job. What cannot pass by itself reaches the waiter of the
+job that was asked about; where listing is not allowed, each job is asked about.
 """
 
 from __future__ import annotations
@@ -85,6 +86,7 @@ class Watcher:
         self._describes = Pace(rate=10, burst=20, clock=clock)
         self._next_listing = 0.0
         self._sweep: Iterator[None] | None = None
+        self._may_list = True
         self._back_off = 0.0
         self._rests_until = 0.0
 
@@ -118,7 +120,7 @@ class Watcher:
             if self._look(live):
                 self._back_off = 0.0
         except PrefectSageMakerError as error:
-            self._bear(error, live)
+            self._bear(error)
         self._pause()
 
     def _live_or_leave(self) -> list[Watched]:
@@ -135,7 +137,7 @@ class Watcher:
             live = [watched for watched in self._watched if not watched.over]
             if not live:
                 return
-            wake = self._next_listing if len(live) > FEW else min(watched.due for watched in live)
+            wake = self._next_listing if self._lists(live) else min(watched.due for watched in live)
             seconds = max(wake, self._rests_until) - self._clock()
             if seconds > 0:
                 self._changed.wait(seconds * random.uniform(1.0, 1.1))  # noqa: S311 - jitter, not a secret
@@ -146,7 +148,7 @@ class Watcher:
         now = self._clock()
         if now < self._rests_until:
             return False
-        if len(live) > FEW:
+        if self._lists(live):
             if now >= self._next_listing:
                 self._list(live)
             return True
@@ -155,11 +157,20 @@ class Watcher:
                 self._describe(watched)
         return True
 
+    def _lists(self, live: list[Watched]) -> bool:
+        return len(live) > FEW and self._may_list
+
     def _describe(self, watched: Watched) -> None:
         if not self._describes.allows():
             watched.due = self._clock() + interval(0.0)
             return
-        job = self._jobs.describe(watched.job.kind, watched.job.name)
+        try:
+            job = self._jobs.describe(watched.job.kind, watched.job.name)
+        except PrefectSageMakerError as error:
+            if _passes(error):
+                raise
+            watched.fail(error)
+            return
         if job is None:
             watched.fail(
                 ServiceFault(
@@ -192,7 +203,13 @@ class Watcher:
                 if later:
                     yield
                 later = True
-                page, token = self._jobs.page(kind, token, CreationTimeAfter=_moment(since - _LISTING_MARGIN))
+                try:
+                    page, token = self._jobs.page(kind, token, CreationTimeAfter=_moment(since - _LISTING_MARGIN))
+                except PrefectSageMakerError as error:
+                    if _passes(error):
+                        raise
+                    self._may_list = False
+                    return
                 self._compare(page, unseen)
                 if not (unseen and token):
                     break
@@ -206,19 +223,24 @@ class Watcher:
             if page[name] != watched.job.status:
                 self._describe(watched)
 
-    def _bear(self, error: PrefectSageMakerError, live: list[Watched]) -> None:
-        """Back off from what passes, renew what expired, and hand on what does neither."""
-        passes = isinstance(error, (Throttled, ServiceFault))
-        if (isinstance(error, AccessDenied) and error.code in _EXPIRED) or (passes and self._project.is_local):
+    def _bear(self, error: PrefectSageMakerError) -> None:
+        """Back off from what passes, and renew what expired."""
+        if _has_expired(error) or self._project.is_local:
             self._project.forget_clients()  # new ones come with fresh credentials, or start the local SageMaker again
-        elif not passes:
-            self._give_up(error, live)
         self._back_off = min(_LONGEST_BACK_OFF, max(_BACK_OFF, self._back_off * 2))
         self._rests_until = self._clock() + self._back_off
 
     def _give_up(self, error: PrefectSageMakerError, live: list[Watched]) -> None:
         for watched in live:
             watched.fail(error)
+
+
+def _passes(error: PrefectSageMakerError) -> bool:
+    return isinstance(error, (Throttled, ServiceFault)) or _has_expired(error)
+
+
+def _has_expired(error: PrefectSageMakerError) -> bool:
+    return isinstance(error, AccessDenied) and error.code in _EXPIRED
 
 
 def _moment(seconds: float) -> datetime:

@@ -219,6 +219,34 @@ def test_a_refusal_reaches_all(count):
                 one.wait(LONG)
 
 
+def test_a_refusal_of_one_job_is_its_waiters_alone():
+    """1. Nobody may describe the first job that is asked about. 2. Who waits for the other sees its end."""
+    sagemaker, project = account(Leaping())
+    jobs = filled(sagemaker, 2)
+    sagemaker.fail("describe", client_error("AccessDeniedException", "not authorized to perform"))
+    stack, (refused, other) = watching(Watcher(project, Leaping()), jobs)
+    with stack:
+        with pytest.raises(AccessDenied):
+            refused.wait(LONG)
+        sagemaker.end(jobs[1].name)
+        assert other.wait(LONG)
+
+
+def test_who_may_not_list_describes():
+    """A policy without the two listings costs more calls, but no waiter its job."""
+    sagemaker, project = account(Leaping())
+    jobs = filled(sagemaker, FEW + 5)
+    sagemaker.fail("list", *[client_error("AccessDeniedException", "not authorized to perform")] * 1000)
+    stack, watched = watching(Watcher(project, Leaping(3)), jobs)
+    with stack:
+        sagemaker.wait_for("list", 1)
+        for one in jobs:
+            sagemaker.end(one.name)
+        assert all(one.wait(LONG) for one in watched)
+
+    assert sagemaker.count("list") == 1
+
+
 def test_a_deleted_job_is_an_error():
     """It is told as such, by name; the other waiters go on."""
     sagemaker, project = account(Leaping())
