@@ -15,12 +15,15 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from tasks_lib.channels import Distribution
-from tasks_lib.errors import InvalidHyperparameter, InvalidTask
+from tasks_lib.errors import InvalidHyperparameter, InvalidRequest, InvalidTask
 from tasks_lib.manifest import Manifest
 from tasks_lib.naming import SOURCE_CHANNEL, STATE_CHANNEL
 from tasks_lib.status import JobKind
 
 StateMode = Literal["task", "none"]
+
+ARGUMENT_LIMIT = 256
+"""Characters of one of `ContainerArguments` in botocore's model. Repeated here, because a command is cut to it."""
 
 STATE_PATH = "/state"
 PROCESSING = "/opt/ml/processing"
@@ -290,13 +293,43 @@ def _launch(spec: JobSpec, place: JobPlace, channel: str) -> dict[str, Any]:
     """Return how the container starts: our starter with the bootstrap's arguments, or the image as it is."""
     if not spec.ships_code:
         return {"ContainerArguments": list(spec.arguments)}
-    run = ["--entry-point", spec.entry_point] if spec.entry_point else ["--command", spec.command]
+    run = ["--entry-point", spec.entry_point] if spec.entry_point else [*_command(spec.command or "")]
     for unpack in (item for item in place.channels if item.extract):
         run += ["--extract", f"{unpack.name}={unpack.subdir}" if unpack.subdir else unpack.name]
     return {
         "ContainerEntrypoint": ["/bin/sh", "-c", _STARTER.format(channel=channel), "ssm"],
         "ContainerArguments": [*run, *(["--", *spec.arguments] if spec.arguments else [])],
     }
+
+
+def _command(command: str) -> Iterable[str]:
+    """Yield a command in as many pieces as it needs, for the bootstrap to join, and without line breaks.
+
+    AWS's pattern of an argument, `.*`, is one of Java: it allows no end of a line, nor what Unicode counts as one.
+    """
+    one_line = command.splitlines() == [command]
+    option, text = ("--command", command) if one_line else ("--command-json", json.dumps(command))
+    for start in range(0, len(text), ARGUMENT_LIMIT):
+        yield from (option, text[start : start + ARGUMENT_LIMIT])
+
+
+def check_arguments(task: str, arguments: tuple[str, ...]) -> tuple[str, ...]:
+    """Return command line arguments that a container can be given.
+
+    Raises:
+        InvalidRequest: One is too long, or has a line break. It is not cut and wrapped as a command is: an image that
+            is complete in itself has nobody who would undo that.
+    """
+    for number, argument in enumerate(arguments, 1):
+        too_long = len(argument) > ARGUMENT_LIMIT
+        if too_long or len(argument.splitlines()) > 1:
+            what = f"{len(argument)} characters, at most {ARGUMENT_LIMIT}" if too_long else "a line break, none"
+            raise InvalidRequest(
+                f"Argument {number} of the task {task!r} has {what} allowed (ContainerArguments): {argument[:60]!r}…",
+                fix="write it to a file and give that in `inputs` or among the code's files; a training job's "
+                "hyperparameter may have 2,500 characters.",
+            )
+    return arguments
 
 
 def _sources(place: JobPlace) -> Iterable[tuple[str, str, Distribution]]:

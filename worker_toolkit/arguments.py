@@ -1,6 +1,10 @@
 """The bootstrap's own command line, as `tasks_lib` writes it into `ContainerArguments`.
 
-    --entry-point fit.py | --command "shell command"   [--extract CHANNEL[=SUBDIR]]…   [-- user's arguments…]
+    --entry-point fit.py | --command "shell command"… | --command-json '"shell command"'…
+    [--extract CHANNEL[=SUBDIR]]…   [-- user's arguments…]
+
+SageMaker carries 256 characters an argument, so a longer command comes in pieces, each behind an option of its own. And
+it carries no line breaks (its pattern is `.*`), so a command of several lines comes as a text of JSON.
 
 Not argparse: a shell command or a value may well start with a dash, everything after the first `--` is the user's
 without exception (argparse has changed its mind about that between Python versions), and it costs time in each job.
@@ -8,12 +12,18 @@ without exception (argparse has changed its mind about that between Python versi
 
 from __future__ import annotations
 
-from typing import NamedTuple, Sequence
+import json
+from typing import Mapping, NamedTuple, Sequence
 
 from .errors import BootstrapError
 from .paths import relative_name
 
-USAGE = "--entry-point FILE | --command COMMAND, then [--extract CHANNEL[=SUBDIR]]... [-- ARGUMENT...]"
+USAGE = (
+    "--entry-point FILE | --command COMMAND... | --command-json JSON..., "
+    "then [--extract CHANNEL[=SUBDIR]]... [-- ARGUMENT...]"
+)
+
+_RUNS = ("--entry-point", "--command", "--command-json")
 
 
 class Request(NamedTuple):
@@ -46,17 +56,27 @@ def parse(argv: Sequence[str]) -> Request:
         if word == "--":
             break
         value = next(words, None)
-        if value is None or word not in ("--entry-point", "--command", "--extract"):
+        if value is None or word not in (*_RUNS, "--extract"):
             raise _misuse(f"{word} is not understood" if value is not None else f"{word} lacks its value")
         if word == "--extract":
             name, _, subdir = value.partition("=")
             extract[name] = _relative(subdir) if subdir else ""
         else:
-            runs[word] = value
+            runs[word] = runs.get(word, "") + value
     if len(runs) != 1:
-        raise _misuse("exactly one of --entry-point and --command is needed")
+        raise _misuse(f"exactly one of {', '.join(_RUNS)} is needed")
     entry_point = runs.get("--entry-point")
-    return Request(_relative(entry_point) if entry_point else None, runs.get("--command"), extract, list(words))
+    return Request(_relative(entry_point) if entry_point else None, _command(runs), extract, list(words))
+
+
+def _command(runs: Mapping[str, str]) -> str | None:
+    written = runs.get("--command-json")
+    if written is None:
+        return runs.get("--command")
+    try:
+        return str(json.loads(written))
+    except ValueError as error:
+        raise _misuse("--command-json is no JSON") from error
 
 
 def _relative(path: str) -> str:

@@ -206,7 +206,7 @@ def test_a_hyperparameter_that_does_not_serialise(value, words, refused):
         ("process", {"environment": {"A": "x" * 257}}, "Environment.'A': 257 characters, at most 256"),
         ("train", {"environment": {f"A{n}": "" for n in range(98)}}, "Environment: 101 entries, at most 100"),
         ("train", {"environment": {"1A": ""}}, "'1A' does not match"),
-        ("train", {"arguments": ["x" * 257]}, "ContainerArguments[3]: 257 characters, at most 256"),
+        ("train", {"arguments": ["x" * 257]}, "257 characters, at most 256 allowed (ContainerArguments)"),
         ("process", {"arguments": ["x"] * 98}, "ContainerArguments: 101 entries, at most 100"),
         ("train", {"metrics": {f"m{n}": "(.)" for n in range(41)}}, "MetricDefinitions: 41 entries, at most 40"),
         ("train", {"instance_type": "ml.m5.gigantic"}, "'ml.m5.gigantic' is not one of"),

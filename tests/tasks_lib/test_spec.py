@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -288,6 +289,22 @@ def test_an_image_that_is_complete_starts_as_it_is(kind):
     assert "ContainerEntrypoint" not in started
     assert started["ContainerArguments"] == ["--verbose", "-x"]
     assert "ssm_source" not in json.dumps(request)
+
+
+@given(st.text(min_size=1, max_size=2000), st.sampled_from(["training", "processing"]))
+def test_a_command_travels_in_arguments_that_aws_takes(command, kind):
+    """Whatever a command holds, each of its arguments fits AWS's length and pattern, and together they are the command.
+
+    The pattern is Java's, whose `.` stands for no end of a line.
+    """
+    spec = SPECS[kind].model_copy(update={"entry_point": None, "command": command, "arguments": ()})
+    place = JobPlace(**{**vars(PLACE), "channels": ()})
+    request = to_request(spec, place)
+    given = request["AlgorithmSpecification" if kind == "training" else "AppSpecification"]["ContainerArguments"]
+    (option,), text = set(given[::2]), "".join(given[1::2])
+
+    assert all(len(argument) <= 256 and not re.search("[\n\r\x85\u2028\u2029]", argument) for argument in given)
+    assert command == (json.loads(text) if option == "--command-json" else text)
 
 
 LEFT = ["model.tar.gz", "output.tar.gz"]

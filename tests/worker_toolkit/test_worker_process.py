@@ -1,5 +1,6 @@
 """How the user's program is run: what runs, its exit code, its output while it runs, and the signals it gets."""
 
+import json
 import os
 import signal
 
@@ -37,6 +38,37 @@ def test_the_exit_code_is_the_programs(container, how, code):
     }
 
     assert container.run(*arguments[how]).returncode == code
+
+
+def test_a_command_in_pieces(container):
+    """Pieces of a long command are joined, whatever they begin with; a command of many lines comes as JSON."""
+    lines = json.dumps("printf '%s' '--'\nprintf '%s' 'x ö'")
+    whole = container.run("--command", "printf '%s' '", "--command", "--command -- x", "--command", "'")
+    wrapped = container.run("--command-json", lines[:20], "--command-json", lines[20:])
+
+    assert whole.stdout.endswith("of 2\n--command -- x")
+    assert wrapped.stdout.endswith("of 2\n--x ö")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--command", "true", "--command-json", '"true"'], ["--entry-point", "a.py", "--command", "true"], []],
+)
+def test_only_one_thing_is_run(container, arguments):
+    """A file, a command and one in JSON exclude each other; without any there is nothing to run."""
+    ended = container.run(*arguments)
+
+    assert ended.returncode == 2
+    assert "exactly one of --entry-point, --command, --command-json" in ended.stderr
+
+
+def test_a_command_that_is_no_json(container):
+    """A piece that was lost is told as such, and the command is not in the message: it may hold a secret."""
+    ended = container.run("--command-json", '"echo s3cret')
+
+    assert ended.returncode == 2
+    assert "--command-json is no JSON" in ended.stderr
+    assert "s3cret" not in ended.stderr
 
 
 def test_a_program_that_a_signal_ended(training):

@@ -1,0 +1,102 @@
+"""The arguments that `train`, `process` and `shell` share: written once, and still a part of each one's signature.
+
+Prefect binds a call by `inspect.signature`, and so do `help()` and the documentation; a bare `**arguments` would take a
+misspelt name, and show nothing. So the fields of a dataclass become parameters (`__signature__`, PEP 362) of a function
+that takes them as `**shared`, and their descriptions a part of its docstring. Imported by `tasks.py` and `job_call.py`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from inspect import Parameter
+from textwrap import indent
+from typing import Any, TypeVar
+
+from tasks_lib.completion import Rerun
+from tasks_lib.spec import StateMode
+from tasks_lib.state_directory import OnBusy
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobArguments:
+    """What every job may be given; `None` stands for the default that was bound, else the project's.
+
+    Args:
+        arguments: Command line arguments, after those of the hyperparameters; at most 256 characters each.
+        inputs: By channel: a local path, an S3 URI, a `Channel`, or `output_of(task)`; the code finds channel `x` at
+            `$SM_CHANNEL_X`.
+        metrics: Regular expression by metric name; the first group is the value.
+        environment: Environment variables.
+        image: Container image; default the project's.
+        instance_type: Instance type; default the project's.
+        instance_count: Number of hosts; default the project's.
+        volume_size_gb: Storage of each host in GB; default the project's.
+        max_runtime_minutes: SageMaker stops the job then; default the project's.
+        state: `task` (default) keeps `$SSM_STATE` between the task's jobs; `none` keeps nothing.
+        tags: Further tags.
+        rerun: `when_changed` (default), `if_incomplete` (by name alone), or `always`.
+        clean_state: Empty the state first, and run again.
+        on_busy: `wait` (default) or `fail` while other work writes the state.
+        overrides: Merged into the request to SageMaker, deep.
+    """
+
+    arguments: Sequence[str] = ()
+    inputs: Mapping[str, Any] | None = None
+    metrics: Mapping[str, str] | None = None
+    environment: Mapping[str, str] | None = None
+    image: str | None = None
+    instance_type: str | None = None
+    instance_count: int | None = None
+    volume_size_gb: int | None = None
+    max_runtime_minutes: int | None = None
+    state: StateMode | None = None
+    tags: Mapping[str, str] | None = None
+    rerun: Rerun | None = None
+    clean_state: bool = False
+    on_busy: OnBusy | None = None
+    overrides: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingArguments(JobArguments):
+    """What a training job may be given beside that.
+
+    Args:
+        hyperparameters: JSON values by name; the code gets them typed, as `--name value` and in `SM_HPS`.
+        spot: Use spot instances; default the project's.
+        max_wait_minutes: Wait for spot and run together; at least the longest run.
+    """
+
+    hyperparameters: Mapping[str, Any] | None = None
+    spot: bool | None = None
+    max_wait_minutes: int | None = None
+
+
+def shares(arguments: type[JobArguments]) -> Callable[[_Function], _Function]:
+    """Give a function that takes `**shared` the fields of a dataclass as keyword parameters of its own."""
+
+    def changed(function: _Function) -> _Function:
+        signature = inspect.signature(function)
+        own = [each for each in signature.parameters.values() if each.kind is not Parameter.VAR_KEYWORD]
+        shared = inspect.signature(arguments).parameters.values()
+        function.__signature__ = signature.replace(parameters=[*own, *shared])  # type: ignore[attr-defined]
+        function.__doc__ = _documented(inspect.getdoc(function) or "", arguments)
+        return function
+
+    return changed
+
+
+def _documented(text: str, arguments: type[JobArguments]) -> str:
+    """Return a docstring with the entries of the arguments in the place of its entry `**shared`."""
+    head, _, tail = text.partition("    **shared: ")
+    described = [each for each in reversed(arguments.__mro__) if issubclass(each, JobArguments)]
+    entries = "\n".join(_entries(each) for each in described)
+    return f"{head}{entries}\n{tail.partition(chr(10))[2]}"
+
+
+def _entries(arguments: type[JobArguments]) -> str:
+    return indent(inspect.cleandoc((inspect.getdoc(arguments) or "").partition("Args:\n")[2]), "    ")

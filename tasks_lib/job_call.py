@@ -1,0 +1,242 @@
+"""One call of a task as its author wrote it, checked and completed with defaults: what `execution.py` works on.
+
+Everything that can be wrong with a call by itself is said here, before S3 or SageMaker is asked for anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+from pydantic import ValidationError
+
+from blocks import SageMakerProject
+from tasks_lib.arguments import JobArguments
+from tasks_lib.bundle import Source
+from tasks_lib.channels import Channel, TaskOutput, as_channels
+from tasks_lib.completion import Rerun
+from tasks_lib.errors import InvalidTask
+from tasks_lib.execution import Execution
+from tasks_lib.metrics import MetricReader
+from tasks_lib.naming import check_task_name
+from tasks_lib.run_context import RunContext
+from tasks_lib.spec import (
+    JobSpec,
+    StateMode,
+    check_arguments,
+    check_overrides,
+    deep_merge,
+    encode_hyperparameters,
+)
+from tasks_lib.state_directory import OnBusy
+from tasks_lib.status import JobKind
+from tasks_lib.wish import Wish
+
+_Execution = TypeVar("_Execution", bound=Execution)
+
+_OF_BLOCK = {"image", "instance_type", "instance_count", "volume_size_gb", "max_runtime_minutes", "spot"}
+_OF_CALL = {"environment", "tags", "overrides", "state", "rerun", "on_busy", "max_wait_minutes"}
+
+
+@dataclass(frozen=True)
+class Code:
+    """What is run, as the author names it.
+
+    Args:
+        entry_point: File to run: relative to `source_dir`, or a path of its own.
+        source_dir: Directory whose content becomes `/opt/ml/code`.
+        command: Shell command to run instead of a file.
+        dependencies: Further files and directories, laid beside the entry point under their own names.
+    """
+
+    entry_point: str | None = None
+    source_dir: str | Path | None = None
+    command: str | None = None
+    dependencies: Sequence[str | Path] = ()
+
+    def collect(self, task: str) -> tuple[Source | None, str | None]:
+        """Return the files, and the entry point's name among them; nothing for an image that is complete in itself.
+
+        Raises:
+            InvalidTask: Both a file and a command are to be run, or there is code and nothing of it to run.
+            MissingPath: One of the paths does not exist.
+        """
+        if self.entry_point and self.command:
+            raise InvalidTask(f"The task {task!r} has both a file and a command to run.", fix="give one of the two.")
+        folder = Path(self.source_dir) if self.source_dir is not None else None
+        if not (self.entry_point or self.command):
+            if folder is not None or self.dependencies:
+                raise InvalidTask(
+                    f"The task {task!r} has code and nothing of it to run.",
+                    fix="name the file to run, or a command; an image that is complete in itself needs no code.",
+                )
+            return None, None
+        return Source.collect(folder, str(self.entry_point) if self.entry_point else None, self.dependencies)
+
+
+class JobCall:
+    """One call of a task.
+
+    Args:
+        project: The project.
+        defaults: What was bound for every task that does not say otherwise (`check_defaults`).
+        kind: `training` or `processing`.
+        name: The task's name.
+        code: What is run.
+        arguments: All else.
+    """
+
+    def __init__(
+        self,
+        project: SageMakerProject,
+        defaults: Mapping[str, Any],
+        *,
+        kind: JobKind,
+        name: str,
+        code: Code,
+        arguments: JobArguments,
+    ) -> None:
+        self._project, self._defaults = project, defaults
+        self._kind, self._name, self._code, self._arguments = kind, name, code, arguments
+
+    def execution(self, run: RunContext, as_: type[_Execution]) -> _Execution:
+        """Return the execution of this call: the real one, or a plan's `Prospect`.
+
+        Raises:
+            InvalidTask: Something in the call cannot be; see the tree in `errors.py`.
+        """
+        (source, _), inputs, spec, wish = self._source, self._inputs, self._spec, self._wish
+        self._project.wake()
+        return as_(self._project, spec, source=source, inputs=inputs, wish=wish, run=run)
+
+    @cached_property
+    def _source(self) -> tuple[Source | None, str | None]:
+        return self._code.collect(self._name)
+
+    @property
+    def _inputs(self) -> dict[str, Channel | TaskOutput]:
+        return as_channels(self._arguments.inputs)
+
+    @property
+    def _wish(self) -> Wish:
+        return Wish(
+            rerun=_one_of(Rerun, "rerun", self._chosen("rerun", "when_changed")),
+            clean_state=self._arguments.clean_state,
+            on_busy=_one_of(OnBusy, "on_busy", self._chosen("on_busy", "wait")),
+        )
+
+    @property
+    def _spec(self) -> JobSpec:
+        overrides = self._merged("overrides")
+        check_overrides(self._kind, overrides)
+        project = self._project
+        return _checked_spec(
+            kind=self._kind,
+            task=check_task_name(self._name),
+            image=self._image,
+            entry_point=self._source[1],
+            command=self._code.command or None,
+            arguments=check_arguments(self._name, _texts("arguments", self._arguments.arguments)),
+            hyperparameters=_checked_hyperparameters(getattr(self._arguments, "hyperparameters", None)),
+            environment=_variables(self._merged("environment")),
+            metrics=dict(MetricReader(self._arguments.metrics or {}).patterns),
+            instance_type=self._chosen("instance_type"),
+            instance_count=self._chosen("instance_count"),
+            volume_size_gb=self._chosen("volume_size_gb"),
+            max_runtime_seconds=_seconds("max_runtime_minutes", self._chosen("max_runtime_minutes")),
+            spot=self._kind == "training" and self._chosen("spot"),
+            max_wait_seconds=_seconds("max_wait_minutes", self._chosen("max_wait_minutes")),
+            state=_one_of(StateMode, "state", self._chosen("state", "task")),
+            subnets=tuple(project.subnets),
+            security_group_ids=tuple(project.security_group_ids),
+            volume_kms_key=project.volume_kms_key,
+            output_kms_key=project.output_kms_key,
+            network_isolation=project.network_isolation,
+            encrypt_between_containers=project.encrypt_between_containers,
+            tags={**project.tags, **self._merged("tags")},
+            overrides=overrides,
+        )
+
+    @property
+    def _image(self) -> str:
+        image = self._chosen("image")
+        if not image:
+            raise InvalidTask(
+                f"The task {self._name!r} names no image, and neither does the project {self._project.project!r}.",
+                fix="set image=… on the task or in the project block: an ECR image such as one of AWS's deep "
+                "learning containers; any image with Python 3.8 or newer will do.",
+            )
+        return str(image)
+
+    def _chosen(self, name: str, otherwise: Any = None) -> Any:
+        """Return what the call says, else what was bound, else what the project says."""
+        for value in (getattr(self._arguments, name, None), self._defaults.get(name)):
+            if value is not None:
+                return value
+        return getattr(self._project, name) if name in _OF_BLOCK else otherwise
+
+    def _merged(self, name: str) -> dict[str, Any]:
+        return deep_merge(self._defaults.get(name) or {}, getattr(self._arguments, name) or {})
+
+
+def check_defaults(defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Return defaults for all tasks of a project.
+
+    Raises:
+        InvalidTask: One that there is not.
+    """
+    unknown = defaults.keys() - _OF_BLOCK - _OF_CALL
+    if unknown:
+        raise InvalidTask(
+            f"sagemaker_tasks has no default for {', '.join(sorted(unknown))}.",
+            fix=f"use any of {', '.join(sorted(_OF_BLOCK | _OF_CALL))}.",
+        )
+    return dict(defaults)
+
+
+def _checked_spec(**values: Any) -> JobSpec:
+    try:
+        return JobSpec(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InvalidTask(
+            f"The task {values['task']!r} has {first['loc'][0]}={first['input']!r}: {first['msg']}.",
+            fix="mend that argument.",
+        ) from error
+
+
+def _seconds(what: str, minutes: Any) -> int | None:
+    if minutes is None:
+        return None
+    if not isinstance(minutes, (int, float)):
+        raise InvalidTask(f"{what} is {minutes!r}, not a number.", fix="give minutes, such as 90.")
+    return round(minutes * 60)
+
+
+def _checked_hyperparameters(values: Mapping[str, Any] | None) -> dict[str, Any]:
+    encode_hyperparameters(values or {})
+    return dict(values or {})
+
+
+def _variables(values: Mapping[str, Any]) -> dict[str, str]:
+    wrong = [name for name, value in values.items() if not isinstance(value, (str, int, float))]
+    if wrong:
+        raise InvalidTask(
+            f"The environment variable {wrong[0]!r} is a {type(values[wrong[0]]).__name__}.", fix="give a text."
+        )
+    return {str(name): str(value) for name, value in values.items()}
+
+
+def _one_of(choices: Any, what: str, value: Any) -> Any:
+    if value not in get_args(choices):
+        raise InvalidTask(f"{what} is {value!r}.", fix=f"use one of {', '.join(get_args(choices))}.")
+    return value
+
+
+def _texts(what: str, values: Sequence[Any]) -> tuple[str, ...]:
+    if isinstance(values, str):
+        raise InvalidTask(f"{what} is one text, {values!r}, not a list.", fix=f"give a list: {values.split()!r}.")
+    return tuple(str(value) for value in values)

@@ -1,0 +1,117 @@
+"""Prefect's `Task` as our jobs need it: a skip called directly gives its result, and a grid is one call.
+
+Everything else is Prefect's own: `.submit`, `.map`, retries, timeouts, tags, hooks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, cast
+
+from prefect import Flow, Task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.context import FlowRunContext
+from prefect.futures import PrefectFuture, PrefectFutureList
+from prefect.states import Completed
+from typing_extensions import Self
+
+from tasks_lib.autonamer import NameStyle, Point, named_points
+from tasks_lib.errors import InvalidTask
+from tasks_lib.results import JobResult
+from tasks_lib.spec import encode_hyperparameters
+
+Futures = PrefectFutureList[JobResult]
+
+
+class JobTask(Task[..., JobResult]):
+    """A Prefect task whose direct call returns the result also where there was nothing to run.
+
+    `.submit()` and `.map()` read the result out of a state that a body returned; a direct call hands out the state.
+    """
+
+    @classmethod
+    def of(cls, name: str, body: Callable[..., Any]) -> Self:
+        """Return the task of a function whose argument `name` is the name of its runs.
+
+        Prefect's own cache is off (`docs/decisions/0003-cached-in-the-body.md`).
+        """
+        return cls(fn=body, name=name, task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the task here and now, and return its result; with `return_state`, its state."""
+        answer = super().__call__(*args, **kwargs)
+        if isinstance(answer, State) and not kwargs.get("return_state"):
+            return answer.result(_sync=True)  # type: ignore[call-overload] # an async flow would get a coroutine
+        return answer
+
+    def with_options(self, **options: Any) -> Self:
+        """Return a copy with other options of Prefect's, of the same class: Prefect makes a plain `Task` of any."""
+        changed = super().with_options(**options)
+        changed.__class__ = type(self)
+        return cast("Self", changed)
+
+
+class SweepTask(JobTask):
+    """A task with hyperparameters, which can be run over a grid of them."""
+
+    def sweep(self, stem: str, *, over: Mapping[str, Any], style: NameStyle = "seed", **arguments: Any) -> Futures:
+        """Submit one task for each point of a grid, named by the point: `fit-C01-E10`.
+
+        In a flow they run side by side as any submitted tasks do. Outside of one, a flow run `sweep` is made for them,
+        and all of them are over when this returns.
+
+        Args:
+            stem: What the tasks' names begin with.
+            over: Values by hyperparameter: a list is an axis, and the last axis varies fastest; any other value, a
+                tuple too, is the same at each point. They are laid over `hyperparameters`.
+            style: How values are spelled in the names (`autonamer.py`).
+            **arguments: As for a single task; futures in them are resolved.
+
+        Returns:
+            A future for each point, in the order of the grid.
+
+        Raises:
+            InvalidTask: Before any task is submitted: an empty axis, a point that is there twice.
+            InvalidHyperparameter: A value is no JSON.
+        """
+        if "name" in arguments or not isinstance(arguments.get("hyperparameters") or {}, Mapping):
+            raise InvalidTask(
+                f"The sweep {stem!r} was given a name, or hyperparameters that are no dict.",
+                fix="the stem and the points give the names; a future may stand for a hyperparameter's value.",
+            )
+        points = named_points(stem, over, style=style)
+        for point in points:
+            encode_hyperparameters(point.values)
+        if FlowRunContext.get():
+            return self._submit_points(points, arguments)
+        return self._submit_in_own_flow(points, arguments)
+
+    def _submit_points(self, points: list[Point], arguments: dict[str, Any]) -> Futures:
+        common = dict(arguments)
+        below = common.pop("hyperparameters", None) or {}
+        return _as_list(
+            self.submit(point.name, hyperparameters={**below, **point.values}, **common) for point in points
+        )
+
+    def _submit_in_own_flow(self, points: list[Point], arguments: dict[str, Any]) -> Futures:
+        """Submit the points in a flow run: Prefect submits in no other place, and an interrupted one stops its jobs."""
+        submitted = _as_list(())
+
+        def sweep() -> Futures:
+            submitted.extend(self._submit_points(points, arguments))
+            return submitted
+
+        state = Flow(sweep, name="sweep", persist_result=False)(return_state=True)
+        if not submitted:
+            state.result(_sync=True)  # type: ignore[call-overload] # raises what kept them from being submitted
+        return submitted
+
+
+def _as_list(futures: Iterable[PrefectFuture[JobResult]]) -> Futures:
+    return PrefectFutureList(futures)  # type: ignore[abstract] # Prefect declares an iterator, and makes a list
+
+
+def as_state(result: JobResult) -> State[JobResult] | JobResult:
+    """Return what a task's body hands to Prefect: a skip shows as `Cached`, with its reason."""
+    return Completed(name="Cached", message=result.reason, data=result) if result.cached else result
