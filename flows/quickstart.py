@@ -3,7 +3,7 @@
 Each step is a SageMaker job, and a step whose result is already there is skipped. On this machine by default; on AWS by
 naming another project block, without a change to this file.
 
-    make quickstart                              or  python -m flows.quickstart [--json] [--Cs 0.1 10]
+    make quickstart                              or  python -m flows.quickstart [--plan] [--json] [--Cs 0.1 10]
     prefect deployment run quickstart/quickstart
 """
 
@@ -12,7 +12,11 @@ from __future__ import annotations
 from flows.own_home import own_directory, use_own_home, use_own_server
 
 if __name__ == "__main__":  # before Prefect is imported: it reads its settings once
-    SERVER = use_own_server(use_own_home())
+    import sys
+
+    HOME = use_own_home()
+    # A plan asks Prefect for nothing but a saved block.
+    SERVER = None if "--plan" in sys.argv and "--project" not in sys.argv else use_own_server(HOME)
 
 from collections.abc import Sequence
 from pathlib import Path

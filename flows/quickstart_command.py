@@ -21,6 +21,7 @@ from flows.console import JobLogHandler, QuickstartConsole
 from flows.own_home import own_directory
 from flows.prefect_server import PrefectServer
 from tasks_lib import JobResult
+from tasks_lib.plan import plan
 
 Flow = Callable[..., list[JobResult]]
 
@@ -38,8 +39,15 @@ def main(flow: Flow, server: PrefectServer | None, arguments: Sequence[str] | No
     _show_only_jobs(console)
     try:
         _start(console, wanted.project, server)
+        parameters = {"project": wanted.project, "Cs": wanted.Cs, "epochs": wanted.epochs, "data": wanted.data}
+        if wanted.plan:
+            planned = plan(flow, **parameters)
+            console.show_plan(str(planned), sys.argv[1:] if arguments is None else arguments)
+            if wanted.json:
+                print(json.dumps(planned.to_dict()), flush=True)
+            return 0
         console.show_steps(wanted.Cs)
-        results = flow(project=wanted.project, Cs=wanted.Cs, epochs=wanted.epochs, data=wanted.data)
+        results = flow(**parameters)
     except PrefectSageMakerError as error:
         console.show_failure(error)
         return 1
@@ -69,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--epochs", type=int, default=12, help="steps of each training; default: 12")
     parser.add_argument("--data", help="directory of CSV files; default: scikit-learn's breast cancer data")
+    parser.add_argument("--plan", action="store_true", help="show what would run and why, and run nothing")
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     return parser
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
+
 from rich.text import Text
 
 from flows.console.results import folded
@@ -26,6 +29,17 @@ def next_commands(report: str, width: int | None) -> list[Text]:
     lines += [_line(label, command.ljust(room), effect) for label, command, effect in _COMMANDS]
     pieces = folded(report, width and width - _LABEL - 4)
     return lines + [_line("" if number else "see the report", piece, "") for number, piece in enumerate(pieces)]
+
+
+def plan_commands(arguments: Sequence[str]) -> list[Text]:
+    """Return the command that does what a plan says.
+
+    Args:
+        arguments: Of the command that made the plan.
+    """
+    kept = [word for word in arguments if word != "--plan"]
+    command = shlex.join(["python", "-m", "flows.quickstart", *kept]) if kept else _COMMANDS[0][1]
+    return [Text("  nothing was run", "bold"), Text("  next", "dim"), _line("run it", command, "")]
 
 
 def _line(label: str, command: str, effect: str) -> Text:

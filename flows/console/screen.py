@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from flows.console.colours import Colours
-from flows.console.commands import next_commands
+from flows.console.commands import next_commands, plan_commands
 from flows.console.results import TaskResult, results_table, summary
 from flows.console.steps import Step, quickstart_steps, steps_drawing
 
@@ -54,6 +54,16 @@ class QuickstartConsole:
         steps = quickstart_steps(Cs)
         self._align(steps)
         self._print([Text(), *steps_drawing(steps, self._colours), Text()])
+
+    def show_plan(self, plan: str, arguments: Sequence[str]) -> None:
+        """Show what would run, and that nothing did; its table goes whole, whatever the width.
+
+        Args:
+            plan: The plan as text.
+            arguments: Of the command that made it.
+        """
+        lines = [Text(f"  {line}".rstrip()) for line in plan.splitlines()]
+        self._print([Text(), *lines, Text(), *plan_commands(arguments)])
 
     def show_line(self, prefix: str, message: Text) -> None:
         """Show a line of a job's log as `fit-C1.0/algo-1 | message`; a long one is folded behind its prefix."""

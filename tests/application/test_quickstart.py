@@ -77,6 +77,28 @@ def test_output_into_a_pipe(first_run):
     assert done.err == ""
 
 
+def test_plan_of_what_the_next_run_does(unserved):
+    """`--plan` tells each step's fate and job without a Prefect server and without a job; the run does just that."""
+    before = unserved.jobs()
+    wanted = ("--json", "--Cs", "0.1", "20")
+    planned = unserved.run("--plan", *wanted)
+
+    assert planned.code == 0, planned.out + planned.err
+    assert planned.err == ""
+    assert "2 to run, 2 skipped" in planned.out
+    assert "Prefect server" not in planned.out
+    assert "nothing was run" in planned.out
+    assert "python -m flows.quickstart --json --Cs 0.1 20\n" in planned.out
+    assert unserved.jobs() == before
+
+    done = unserved.run(*wanted)
+    steps = planned.summary["steps"]
+
+    assert [(step["task"], step["action"], step["job"]) for step in steps] == [
+        (task["task"], "skip" if task["cached"] else "run", task["job"]) for task in done.summary["tasks"]
+    ]
+
+
 def test_second_run_skips_every_step(first_run):
     """Run again, every step is skipped with its first job and metrics, and SageMaker gets no new job."""
     quickstart, first = first_run

@@ -90,12 +90,13 @@ class Screen:
     def lines(self) -> list[str]:
         return self.text.splitlines()
 
-    def line(self, prefix: str, line: str) -> None:
-        """Log a line of a job as `tasks_lib` does."""
-        self.log.info("%s | %s", prefix, line, extra={"sagemaker_prefix": prefix, "sagemaker_line": line})
+    def line(self, prefix: str, *lines: str) -> None:
+        """Log lines of a job as `tasks_lib` does."""
+        message = "\n".join(f"{prefix} | {line}" for line in lines)
+        self.log.info("%s", message, extra={"sagemaker_prefix": prefix, "sagemaker_lines": lines})
 
     def status(self, task: str, status: str) -> None:
-        self.log.info(status, extra={"sagemaker_prefix": task, "sagemaker_status": status})
+        self.log.info("%s: %s", task, status, extra={"sagemaker_prefix": task, "sagemaker_status": status})
 
 
 def plain(lines: list[Text]) -> list[str]:
@@ -180,7 +181,20 @@ def test_a_line_stands_behind_its_job_and_host():
     ]
 
 
-def test_a_record_without_the_raw_line_shows_its_message():
+def test_each_line_of_a_record_is_shown_by_itself():
+    """A record may hold several lines, or none for this console: what is only for readers of Prefect's own log."""
+    screen = Screen()
+    screen.line("prepare/algo-1", "71 rows", "", "written")
+    screen.log.info("the whole log is elsewhere", extra={"sagemaker_prefix": "prepare", "sagemaker_lines": ()})
+
+    assert [line.rstrip() for line in screen.lines] == [
+        "prepare/algo-1 | 71 rows",
+        "prepare/algo-1 |",
+        "prepare/algo-1 | written",
+    ]
+
+
+def test_a_record_without_the_raw_lines_shows_its_message():
     """The prefix alone makes a record one of a job's."""
     screen = Screen()
     screen.log.info("%d rows", 71, extra={"sagemaker_prefix": "prepare/algo-1"})
