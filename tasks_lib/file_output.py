@@ -1,0 +1,95 @@
+"""A file or a directory that a function task returned: a `Path` in the job, a place in S3 for the caller.
+
+Not a `Path` here, since nothing is on this machine: it is passed on as a `Path` argument of another function task, used
+as an input of any task, or downloaded.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from tasks_lib.channels import TaskOutput, output_of
+from tasks_lib.results import JobResult
+
+
+@dataclass(frozen=True)
+class FileOutput:
+    """A file or a directory among a job's outputs.
+
+    A dataclass, because Prefect looks for the futures and results of other tasks inside of those.
+
+    Args:
+        result: The job that left it.
+        part: Its place in the job's output, where it is alone: `paths/0`.
+        name: The name that it had in the job; empty in a plan, where nobody knows it yet.
+        is_directory: Whether it is a directory.
+    """
+
+    result: JobResult
+    part: str
+    name: str
+    is_directory: bool = False
+
+    def __repr__(self) -> str:
+        return f"FileOutput({self.uri!r})"
+
+    @property
+    def uri(self) -> str:
+        """Where it is; after a training job, the tarball that holds it."""
+        whole = self.result.outputs["output"]
+        return whole if self._is_packed else f"{whole}{self._place}{'/' if self.is_directory else ''}"
+
+    @property
+    def _is_packed(self) -> bool:
+        return self.result.kind == "training"
+
+    @property
+    def _place(self) -> str:
+        return f"{self.part}/{self.name}"
+
+    def as_input(self) -> TaskOutput:
+        """Return it as an input: a channel that holds nothing else."""
+        return output_of(self.result, "output", subdir=self.part, extract=self._is_packed)
+
+    def open(self, name: str = "") -> IO[bytes]:
+        """Open it for reading, to be closed by the caller (`with`); of a directory, the file `name` in it.
+
+        Raises:
+            MissingPath: There is no such file in it.
+        """
+        return self.result.output.open(f"{self._place}/{name}" if name else self._place)
+
+    def read_bytes(self, name: str = "") -> bytes:
+        """Return the content, or that of one file of a directory."""
+        with self.open(name) as file:
+            return file.read()
+
+    def read_text(self, name: str = "") -> str:
+        """Return it as UTF-8 text."""
+        return self.read_bytes(name).decode()
+
+    def read_json(self, name: str = "") -> Any:
+        """Return it, read as JSON."""
+        return json.loads(self.read_bytes(name))
+
+    def download(self, target: str | Path = ".") -> Path:
+        """Fetch it into a directory, which is made where it is missing.
+
+        Returns:
+            The file, or the directory, under the name that it had in the job.
+        """
+        place = Path(target) / self.name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if self.is_directory:
+            with tempfile.TemporaryDirectory() as scratch:
+                self.result.output.download(scratch)
+                shutil.copytree(Path(scratch) / self._place, place, dirs_exist_ok=True)
+            return place
+        with self.open() as source, place.open("wb") as file:
+            shutil.copyfileobj(source, file)
+        return place

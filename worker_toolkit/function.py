@@ -1,0 +1,196 @@
+"""Runs a function of the user as the job: arguments from an input channel, the result to the output.
+
+`tasks_lib.function_task` ships a script of two lines that calls `run`. Arguments lie as one file each in the channel
+`arguments`: `C.json`, or `C.pkl` where the caller asked for pickle; a path among them reads `channel/name`. The result
+is `value.json` (or `value.pkl`), and what it names as a path is kept beside it, alone in `paths/<n>/`. Of several hosts
+each runs the function, and the first one's result counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import inspect
+import json
+import os
+import pickle
+import shutil
+import typing
+from pathlib import Path
+from typing import Any, Callable
+
+from .stand_ins import install_stand_ins
+from .typed_values import ValueMismatchError, decode, encode
+
+ARGUMENTS_CHANNEL = "arguments"
+
+
+class FunctionTaskError(Exception):
+    """A function cannot be run as a job, or its result cannot travel; the message says what to do."""
+
+
+def run(module: str, name: str, serializer: str = "json") -> None:
+    """Run a function as this job.
+
+    Args:
+        module: The module that has it, as the code names it.
+        name: The function.
+        serializer: `json`, or `pickle` for arguments and result that the caller trusts.
+
+    Raises:
+        FunctionTaskError: See there. What the function raises passes through.
+    """
+    install_stand_ins(Path.cwd())
+    function = find(module, name)
+    hints = typing.get_type_hints(function)
+    arguments = read_arguments(function, hints, module)
+    try:
+        value = call(function, arguments)
+    except SystemExit as error:
+        raise FunctionTaskError(
+            f"{name}() ended the program (sys.exit) and returned nothing: return instead."
+        ) from error
+    if os.environ.get("SSM_HOST_RANK", "0") == "0":
+        Result(Path(os.environ["SM_OUTPUT_DATA_DIR"])).write(name, value, hints.get("return", Any), serializer)
+
+
+def find(module: str, name: str) -> Callable[..., Any]:
+    """Return a function of the user's code.
+
+    Raises:
+        FunctionTaskError: The module imports something that is not there, or has no such function.
+    """
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        top = str(error.name).partition(".")[0]
+        raise FunctionTaskError(
+            f"{module} imports {error.name!r}, which is not in the job. A file of yours: add it to the task's "
+            f"dependencies=['{top}.py']. A package: add it to requirements=[...], or take an image that has it."
+        ) from error
+    except AttributeError as error:
+        raise FunctionTaskError(f"There is no {name!r} in {module}: define it at the top of its file.") from error
+    function: Callable[..., Any] = getattr(found, "sagemaker_function", found)  # where Prefect was required
+    return function
+
+
+def read_arguments(function: Callable[..., Any], hints: dict[str, Any], module: str) -> inspect.BoundArguments:
+    """Return what the function is called with, each typed by its annotation."""
+    bound = inspect.BoundArguments(inspect.signature(function), {})
+    folder = os.environ.get(f"SM_CHANNEL_{ARGUMENTS_CHANNEL.upper()}")
+    given = {path.stem: path for path in Path(folder).iterdir()} if folder else {}
+    for parameter in bound.signature.parameters.values():
+        if parameter.name in given:
+            hint = variadic(parameter, hints.get(parameter.name, Any))
+            bound.arguments[parameter.name] = _read(given[parameter.name], hint, module)
+    return bound
+
+
+def variadic(parameter: inspect.Parameter, hint: Any) -> Any:
+    """Return the annotation of all that a parameter takes: of `*args: int` it is a tuple of them."""
+    if parameter.kind is parameter.VAR_POSITIONAL:
+        return typing.Tuple[hint, ...]
+    return typing.Dict[str, hint] if parameter.kind is parameter.VAR_KEYWORD else hint
+
+
+def call(function: Callable[..., Any], bound: inspect.BoundArguments) -> Any:
+    """Return what the function returns; one that is `async` is run to its end."""
+    value = function(*bound.args, **bound.kwargs)
+    return asyncio.run(value) if inspect.iscoroutine(value) else value
+
+
+def _read(path: Path, hint: Any, module: str) -> Any:
+    try:
+        if path.suffix == ".pkl":
+            with path.open("rb") as file:
+                return _Unpickler(file, module).load()
+        return decode(hint, json.loads(path.read_text(encoding="utf-8")), input_path)
+    except ValueMismatchError as error:
+        raise FunctionTaskError(f"The argument {path.stem!r} does not fit its annotation: {error}.") from error
+
+
+def input_path(text: str) -> Path:
+    """Return where an input lies: a file by its name, `*` for the only thing there is, or the channel's directory.
+
+    An S3 URI may be an object or a prefix; the caller does not know which, but here one sees it.
+    """
+    channel, _, name = text.partition("/")
+    folder = Path(os.environ[f"SM_CHANNEL_{channel.upper()}"])
+    there = [path.name for path in folder.iterdir()]
+    if name == "*":
+        (name,) = there
+        return folder / name
+    return folder / name if there == [name] and (folder / name).is_file() else folder
+
+
+class Result:
+    """The place of a function's result.
+
+    Args:
+        folder: What becomes the job's output.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._kept: dict[Path, str] = {}
+        self._directories: list[str] = []
+
+    def write(self, function: str, value: Any, hint: Any, serializer: str) -> None:
+        """Leave a value for the caller, with the files that it names.
+
+        Raises:
+            FunctionTaskError: It does not fit the annotation, JSON cannot carry it, or it names no file.
+        """
+        if serializer == "pickle" and not isinstance(value, Path):
+            with (self._folder / "value.pkl").open("wb") as file:
+                pickle.dump(value, file, protocol=4)
+            return
+        if hint is Any and isinstance(value, Path):
+            hint = Path
+        try:
+            plain = encode(value, self._keep)
+            decode(hint, plain)  # so that the caller can read it
+        except ValueMismatchError as error:
+            raise FunctionTaskError(
+                f"The result of {function}() cannot be returned: {error}. Annotate what it returns, "
+                "write bigger things to a file and return its Path, or say serializer='pickle'."
+            ) from error
+        document = {"value": plain, "is_path": hint is Path, "directories": self._directories}
+        (self._folder / "value.json").write_text(json.dumps(document), encoding="utf-8")
+
+    def _keep(self, path: Path) -> str:
+        """Have a file or a directory in the output, and return its name there."""
+        whole = path.resolve()
+        if whole not in self._kept:
+            self._kept[whole] = self._brought_in(whole)
+        return self._kept[whole]
+
+    def _brought_in(self, path: Path) -> str:
+        output = self._folder.resolve()
+        if not path.exists() or path == output or path in output.parents:
+            raise FunctionTaskError(f"The result names {path}, which is no file or directory of its own: write it.")
+        if path.is_dir() and not any(each.is_file() for each in path.rglob("*")):
+            raise FunctionTaskError(f"The result names {path}, which is an empty directory: S3 has no such thing.")
+        name = f"paths/{len(self._kept)}/{path.name}"
+        if path.is_dir():
+            self._directories.append(name)
+        target = self._folder / name
+        target.parent.mkdir(parents=True)
+        if output in path.parents:
+            path.rename(target)  # or it would be kept twice
+        elif path.is_dir():
+            shutil.copytree(path, target)
+        else:
+            shutil.copyfile(path, target)
+        return name
+
+
+class _Unpickler(pickle.Unpickler):
+    """Reads what a script or a flow of Prefect's pickled: what was `__main__` there is the module here."""
+
+    def __init__(self, file: typing.BinaryIO, module: str) -> None:
+        super().__init__(file)
+        self._module = module
+
+    def find_class(self, module: str, name: str) -> Any:
+        return super().find_class(self._module if module.startswith("__") else module, name)
