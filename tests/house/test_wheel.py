@@ -1,24 +1,15 @@
 """The wheel: exactly the library, since a stray top-level package would overwrite somebody else's."""
 
-import subprocess
-import sys
 from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """The wheel as a release would build it."""
-    folder = tmp_path_factory.mktemp("wheel")
-    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
-    done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    [path] = folder.glob("*.whl")
-    with ZipFile(path) as archive:
+def wheel(wheel_file):
+    """What is in the wheel."""
+    with ZipFile(wheel_file) as archive:
         yield archive
 
 
@@ -37,10 +28,21 @@ def test_type_checkers_of_users_see_our_types(wheel):
 
 
 def test_nothing_but_source_travels(wheel):
-    """No byte code, no tests, no editor's leavings."""
-    suffixes = {Path(name).suffix for name in wheel.namelist() if ".dist-info/" not in name}
+    """No byte code, no tests, no editor's leavings; beside source only the files of which `ssm init` makes others."""
+    templates = "tasks_lib/cli/templates/"
+    source = [name for name in wheel.namelist() if ".dist-info/" not in name and not name.startswith(templates)]
 
-    assert suffixes <= {".py", ".typed", ".json", ".sh"}
+    assert {Path(name).suffix for name in source} <= {".py", ".typed", ".json", ".sh"}
+    assert {name.removeprefix(templates) for name in wheel.namelist() if name.startswith(templates)} == {
+        "README.md",
+        "code/prepare.py",
+        "code/train.py",
+        "data/houses.csv",
+        "flow.py",
+        "gitignore",
+        "prefect.yaml",
+        "project.py",
+    }
 
 
 def test_prefect_finds_the_blocks(wheel):
@@ -48,6 +50,13 @@ def test_prefect_finds_the_blocks(wheel):
     points = wheel.read("prefect_sagemaker-0.1.0.dist-info/entry_points.txt").decode()
 
     assert "[prefect.collections]\nprefect_sagemaker = blocks\n" in points
+
+
+def test_the_command_is_installed(wheel):
+    """`ssm`, as the documents have it."""
+    points = wheel.read("prefect_sagemaker-0.1.0.dist-info/entry_points.txt").decode()
+
+    assert "[console_scripts]\nssm = tasks_lib.cli:main\n" in points
 
 
 def test_the_licence_travels(wheel):

@@ -4,20 +4,17 @@ import json
 import uuid
 
 import pytest
-from aws_doubles import BUCKET, client_error, make_block
+from aws_doubles import client_error, make_block
 
 from tasks_lib.errors import AccessDenied, ServiceError
-from tasks_lib.roles import POLICY_NAME, job_policy, role_arn, trust_policy
+from tasks_lib.policies import job_policy, trust_policy
+from tasks_lib.roles import POLICY_NAME, role_arn
 
 
 @pytest.fixture
 def block(aws):
     """A project of its own, whose role nobody has made."""
     return make_block(project=f"p{uuid.uuid4().hex[:12]}", role=None)
-
-
-def actions(policy):
-    return {action for statement in policy["Statement"] for action in statement["Action"]}
 
 
 def test_a_named_role_is_asked_of_nobody(aws):
@@ -61,31 +58,6 @@ def test_the_boundary_is_set(aws):
     assert block.client("iam").get_role(RoleName=name)["Role"]["PermissionsBoundary"]["PermissionsBoundaryArn"] == (
         "arn:aws:iam::123456789012:policy/boundary"
     )
-
-
-def test_the_least_rights(aws):
-    """The project's own prefix in its own bucket; no wildcard of a service, no full access."""
-    policy = job_policy(make_block(prefix="a", project="demo"))
-    objects = [row for row in policy["Statement"] if "s3:GetObject" in row["Action"]]
-
-    assert [row["Resource"] for row in objects] == [[f"arn:aws:s3:::{BUCKET}/a/demo/*"]]
-    assert not {action for action in actions(policy) if action.endswith(":*") or action == "*"}
-    assert all("ListBucket" not in str(row["Action"]) or row["Condition"] for row in policy["Statement"])
-
-
-def test_keys_may_be_used(aws):
-    """Those that are named by their ARN."""
-    key = "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
-    policy = job_policy(make_block(output_kms_key=key, volume_kms_key="alias/x"))
-
-    assert [row["Resource"] for row in policy["Statement"] if "kms:Decrypt" in row["Action"]] == [[key]]
-
-
-def test_a_vpc_needs_network_interfaces(aws):
-    """SageMaker makes them in the name of the role."""
-    policy = job_policy(make_block(subnets=["subnet-0a"], security_group_ids=["sg-0a"]))
-
-    assert {"ec2:CreateNetworkInterface", "ec2:DescribeSubnets"} <= actions(policy)
 
 
 def test_of_two_that_make_the_role_both_have_it(block):

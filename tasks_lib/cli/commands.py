@@ -1,0 +1,112 @@
+"""The commands and their options; runs one of them, prints what it returns, and turns errors into exit codes.
+
+argparse and the standard library: `--help` must answer at once, so a command's module, which takes Prefect along, is
+imported when that command runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+_EXIT_FAILED = 1
+_EXIT_INTERRUPTED = 130
+_EPILOG = "exit codes: 0 done; 1 it failed, the message says why and what to do; 2 wrong usage."
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return the exit code.
+
+    Args:
+        arguments: Of the command line; default `sys.argv`.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        sys.stdout.write(_run(options) + "\n")
+    except KeyboardInterrupt:
+        sys.stderr.write("Interrupted.\n")
+        return _EXIT_INTERRUPTED
+    except Exception as error:
+        if not _is_explained(error):
+            raise
+        sys.stderr.write(f"{error}\n")
+        return _EXIT_FAILED
+    return 0
+
+
+def _run(options: argparse.Namespace) -> str:
+    if options.command == "init":
+        from tasks_lib.cli.init import init  # noqa: PLC0415 - see the module's docstring
+
+        return init(options)
+    from tasks_lib.cli.policy import policy  # noqa: PLC0415 - the same
+
+    return policy(options)
+
+
+def _is_explained(error: Exception) -> bool:
+    from blocks import PrefectSageMakerError  # noqa: PLC0415 - the same
+
+    return isinstance(error, (PrefectSageMakerError, OSError))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ssm",
+        description="Prefect flows whose steps are SageMaker jobs, in a repository of your own.",
+        epilog=_EPILOG,
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    _add_init(commands)
+    _add_policy(commands)
+    return parser
+
+
+def _add_init(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    summary = "Make a repository with a flow of two steps that runs at once on this machine."
+    init = commands.add_parser(
+        "init",
+        help=summary,
+        description=f"{summary} Nothing that is there is overwritten. The block is saved where a Prefect server is "
+        "configured. Without --bucket it stands for this machine.",
+    )
+    init.add_argument("directory", nargs="?", type=Path, default=Path(), help="made where it is missing (default: .)")
+    init.add_argument("--project", metavar="NAME", help="name of the project (default: the directory's)")
+    init.add_argument("--block", metavar="NAME", help="name of its Prefect block (default: the project's)")
+    _add_place(init)
+    init.add_argument("--image", metavar="URI", help="image of the jobs (default: AWS's own for scikit-learn)")
+
+
+def _add_policy(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    summary = "Print the IAM policies with the least rights that a project needs, as JSON."
+    policy = commands.add_parser(
+        "policy",
+        help=summary,
+        description=f"{summary} caller: whoever starts the flow; job: the role of its jobs; trust: who may assume that "
+        "role. Without a name all three, by name.",
+    )
+    policy.add_argument("part", nargs="?", choices=("caller", "job", "trust"), help="print this one alone")
+    which = policy.add_mutually_exclusive_group(required=True)
+    which.add_argument("--block", metavar="NAME", help="the project of a saved Prefect block")
+    which.add_argument("--project", metavar="NAME", help="or of this name, with --bucket")
+    _add_place(policy)
+    policy.add_argument(
+        "--prefix", metavar="PATH", default="", help="path inside the bucket, before the project's name"
+    )
+    policy.add_argument(
+        "--read",
+        metavar="S3URI",
+        action="append",
+        default=[],
+        help="an input outside the project's folder; may be given several times",
+    )
+
+
+def _add_place(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--bucket", metavar="NAME", help="S3 bucket of the project on AWS")
+    command.add_argument("--region", metavar="NAME", help="AWS region (default: that of your AWS configuration)")
+    command.add_argument(
+        "--role", metavar="ROLE", help="IAM role of the jobs, by name or ARN (default: the first job makes one)"
+    )

@@ -1,0 +1,39 @@
+"""A project on AWS from the options of the command line; what is wrong with one is told by its name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import botocore.session
+from pydantic import ValidationError
+
+from blocks import SageMakerProject
+from tasks_lib.errors import ProjectError
+
+
+def project_on_aws(project: str, bucket: str, *, region: str | None, **fields: Any) -> SageMakerProject:
+    """Return the project, in the region that is given or else configured for AWS.
+
+    Raises:
+        ProjectError: No region is known, or a value is none that AWS would take.
+    """
+    found = region or botocore.session.Session().get_config_variable("region")
+    if not found:
+        raise ProjectError(
+            "No region is given, and none is configured for AWS.", fix="name one, such as --region eu-central-1."
+        )
+    return checked(project=project, bucket=bucket, region=found, **fields)
+
+
+def checked(**fields: Any) -> SageMakerProject:
+    """Return a block of these fields.
+
+    Raises:
+        ProjectError: One of them cannot be.
+    """
+    try:
+        return SageMakerProject(**fields)
+    except ValidationError as error:
+        wrong = [(str(row["loc"][0]), row["msg"]) for row in error.errors() if row["loc"]]
+        told = "; ".join(f"--{name} {fields.get(name)!r}: {why}" for name, why in wrong)
+        raise ProjectError(f"Not a project: {told or error}.", fix="mend what is named, and try again.") from error

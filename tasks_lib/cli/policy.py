@@ -1,0 +1,60 @@
+"""`ssm policy`: the least rights of those who start a project's jobs, and of the jobs, as JSON for AWS."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from blocks import SageMakerProject
+from tasks_lib.cli.place import project_on_aws
+from tasks_lib.errors import ProjectError
+from tasks_lib.policies import Policy, caller_policy, job_policy, trust_policy
+
+_LINE = 100
+
+
+def policy(options: argparse.Namespace) -> str:
+    """Return what the command prints: one document, or all three by their names.
+
+    Raises:
+        BlockNotFound: No block is saved under the name.
+        ProjectError: The project is on this machine, or its bucket is not given.
+    """
+    found = documents(_project(options), options.read)
+    return as_json(found[options.part] if options.part else found)
+
+
+def documents(project: SageMakerProject, reads: Sequence[str] = ()) -> dict[str, Policy]:
+    """Return the three documents by name: `caller`, `job`, `trust`."""
+    return {"caller": caller_policy(project, reads), "job": job_policy(project, reads), "trust": trust_policy()}
+
+
+def as_json(value: Any, indent: str = "") -> str:
+    """Return the JSON that IAM takes; what fits in a line is on one, so that a reader sees whole statements."""
+    line = json.dumps(value)
+    if len(indent) + len(line) <= _LINE or not isinstance(value, (dict, list)):
+        return line
+    inner = indent + "  "
+    if isinstance(value, list):
+        rows, (left, right) = [as_json(item, inner) for item in value], "[]"
+    else:
+        rows, (left, right) = [f"{json.dumps(key)}: {as_json(item, inner)}" for key, item in value.items()], "{}"
+    return f"{left}\n{inner}" + f",\n{inner}".join(rows) + f"\n{indent}{right}"
+
+
+def _project(options: argparse.Namespace) -> SageMakerProject:
+    if options.block:
+        found = SageMakerProject.named(options.block)
+        if found.is_local:
+            raise ProjectError(
+                f"The block {options.block!r} is a project on this machine, which needs no rights.",
+                fix="name a block of a project on AWS, or give --project, --bucket and --region.",
+            )
+        return found
+    if not options.bucket:
+        raise ProjectError("--project needs the bucket, too.", fix="give --bucket NAME, or the name of a --block.")
+    return project_on_aws(
+        options.project, options.bucket, region=options.region, role=options.role, prefix=options.prefix
+    )

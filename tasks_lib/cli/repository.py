@@ -1,0 +1,97 @@
+"""What `ssm init` makes: the files of a repository, written all or none.
+
+The templates are real files that run as they stand, so that they are linted and tested like all others; making a
+repository replaces two names in them, and the place of the project where it is on AWS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+
+from blocks import SageMakerProject
+from tasks_lib.errors import PrefectSageMakerError
+from tasks_lib.shadowing import OUR_PACKAGES
+
+_TEMPLATES = {
+    "flow.py": "flow.py",
+    "code/prepare.py": "code/prepare.py",
+    "code/train.py": "code/train.py",
+    "data/houses.csv": "data/houses.csv",
+    "project.py": "project.py",
+    "prefect.yaml": "prefect.yaml",
+    "README.md": "README.md",
+    ".gitignore": "gitignore",  # under its own name it would speak to git where the templates lie
+}
+_PROJECT, _BLOCK = "my-project", "my-block"
+_FIELDS = ("project", "bucket", "region", "image", "role")
+
+
+def contents(project: SageMakerProject, block: str) -> dict[str, str]:
+    """Return the text of each file by its path, relative to the repository.
+
+    Args:
+        project: What `project.py` describes.
+        block: The name under which it is saved.
+    """
+    templates = files("tasks_lib.cli") / "templates"
+    made = {name: (templates / source).read_text(encoding="utf-8") for name, source in _TEMPLATES.items()}
+    made["requirements.txt"] = f"prefect-sagemaker=={version('prefect-sagemaker')}\n"  # the one that was tried
+    if not project.is_local:
+        made["project.py"] = _on_aws(made["project.py"], project)
+    return {name: text.replace(_PROJECT, project.project).replace(_BLOCK, block) for name, text in made.items()}
+
+
+def _on_aws(text: str, project: SageMakerProject) -> str:
+    """Put the place on AWS where the template has this machine."""
+    start, end = text.index("# This machine."), text.index("\nif __name__")
+    fields = [f'    {name}="{value}",\n' for name in _FIELDS if (value := getattr(project, name))]
+    return f"{text[:start]}project = SageMakerProject(\n{''.join(fields)})\n{text[end:]}"
+
+
+def write(directory: Path, texts: Mapping[str, str]) -> None:
+    """Write files, all or none; nothing that is there is touched.
+
+    Raises:
+        PrefectSageMakerError: Some of them are there, or something that would be imported in place of our packages.
+    """
+    _check_free(directory, texts)
+    with ExitStack() as undo:
+        for name, text in texts.items():
+            _make_folder((directory / name).parent, undo)
+            with (directory / name).open("x", encoding="utf-8") as file:
+                undo.callback((directory / name).unlink)
+                file.write(text)
+        undo.pop_all()
+
+
+def _make_folder(folder: Path, undo: ExitStack) -> None:
+    if not folder.is_dir():
+        _make_folder(folder.parent, undo)
+        folder.mkdir()
+        undo.callback(folder.rmdir)
+
+
+def _check_free(directory: Path, texts: Mapping[str, str]) -> None:
+    wanted = {parent for name in texts for parent in Path(name).parents if parent != Path()}
+    taken = [name for name in texts if (directory / name).exists() or (directory / name).is_symlink()]
+    taken += [str(folder) for folder in wanted if (directory / folder).exists() and not (directory / folder).is_dir()]
+    if taken:
+        raise PrefectSageMakerError(
+            f"In {directory.absolute()} there is already: {', '.join(sorted(taken))}. Nothing was written.",
+            fix="name another directory (`ssm init NAME`), or move these away.",
+        )
+    shadows = [name for name in OUR_PACKAGES if _is_importable(directory, name)]
+    if shadows:
+        raise PrefectSageMakerError(
+            f"In {directory.absolute()} Python would import {', '.join(shadows)} in place of prefect-sagemaker's own. "
+            "Nothing was written.",
+            fix="give that another name, or name another directory (`ssm init NAME`).",
+        )
+
+
+def _is_importable(directory: Path, name: str) -> bool:
+    return (directory / name / "__init__.py").exists() or (directory / f"{name}.py").exists()

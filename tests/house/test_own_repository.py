@@ -1,0 +1,253 @@
+"""A repository of one's own, from the built wheel: install, `ssm init`, run, run again, deploy.
+
+The wheel is really installed, in a clean virtual environment that does not see this checkout. Its 200 dependencies are
+not installed again (80 s, 0.8 GB): a `.pth` file lends those of the environment that runs the tests. What stands in
+another `.pth` there, such as the editable install of this checkout, is not followed: Python reads such files only in
+its own site-packages. What this cannot see is a dependency that pyproject.toml fails to name; `bin/setup`, which
+installs by pyproject.toml alone, does.
+"""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+PATIENCE_SECONDS = 180
+FOREIGN = ("AWS_", "PREFECT_", "LOCAL_SAGEMAKER_", "QUICKSTART_", "PYTHONPATH", "VIRTUAL_ENV", "COLUMNS", "COVERAGE_")
+
+
+@pytest.fixture(scope="module")
+def installed(wheel_file, tmp_path_factory):
+    """A clean virtual environment with the wheel: its folder."""
+    venv = tmp_path_factory.mktemp("installed") / "venv"
+    run(sys.executable, "-m", "venv", "--without-pip", str(venv))
+    python = str(venv / "bin" / "python")
+    uv = shutil.which("uv")
+    pip = [uv, "pip", "--offline", "install"] if uv else [sys.executable, "-m", "pip"]
+    where = ["--python", python]
+    run(*([*pip, *where] if uv else [*pip, *where, "install", "--no-index"]), "--no-deps", str(wheel_file))
+    paths = sysconfig.get_paths()
+    [own] = venv.glob("lib/python*/site-packages")
+    (own / "dependencies.pth").write_text("\n".join(dict.fromkeys([paths["purelib"], paths["platlib"]])) + "\n")
+    return venv
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """The API of a Prefect server of our own; ended afterwards."""
+    home = tmp_path_factory.mktemp("server")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    served = ["server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"]
+    with (home / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "prefect", *served],
+            env=environment(PREFECT_HOME=str(home)),
+            cwd=home,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        wait_until_up(f"http://127.0.0.1:{port}/api", process, home / "log")
+        yield f"http://127.0.0.1:{port}/api"
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+class Repository:
+    """A folder in which a stranger works, with commands of the installed wheel."""
+
+    def __init__(self, folder, venv, backend, server):
+        self.folder, self.backend, self._bin = folder, backend, venv / "bin"
+        self._variables = environment(
+            PREFECT_API_URL=server,
+            PREFECT_HOME=str(folder.parent / "prefect"),
+            LOCAL_SAGEMAKER_HOME=str(backend.home),
+            PATH=f"{self._bin}{os.pathsep}{os.environ['PATH']}",
+        )
+
+    def try_out(self, *command):
+        """Run a command here; return how it ended."""
+        return subprocess.run(
+            [str(self._bin / command[0]), *command[1:]],
+            cwd=self.folder,
+            env=self._variables,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE_SECONDS,
+        )
+
+    def run(self, *command):
+        """Run a command here, which must end well; return what it said."""
+        done = self.try_out(*command)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def jobs(self):
+        """The kinds of the jobs that there are on SageMaker, by name."""
+        sagemaker = self.backend.client("sagemaker")
+        training = sagemaker.list_training_jobs()["TrainingJobSummaries"]
+        processing = sagemaker.list_processing_jobs()["ProcessingJobSummaries"]
+        return [job["TrainingJobName"] for job in training] + [job["ProcessingJobName"] for job in processing]
+
+
+@pytest.fixture(scope="module")
+def make_repository(installed, server, make_backend, tmp_path_factory):
+    """A function that makes an empty folder to work in."""
+
+    def make(name):
+        place = tmp_path_factory.mktemp("stranger")
+        (place / name).mkdir()
+        return Repository(place / name, installed, make_backend(place / "sagemaker"), server)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def churn(make_repository):
+    """A repository that `ssm init` has made, and what it said."""
+    repository = make_repository("churn")
+    repository.said = repository.run("ssm", "init")
+    return repository
+
+
+def run(*command):
+    """Run a command to a good end."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment())
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def environment(**variables):
+    """This process's environment, without what would lead the programs elsewhere."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(FOREIGN) and not name.lower().endswith("_proxy")
+    }
+    quiet = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1", "PREFECT_CLI_PROMPT": "false"}
+    return {**kept, **quiet, **variables}
+
+
+def ask(api, path, **body):
+    """Ask a Prefect API: a GET, or a POST where there is something to say."""
+    data = json.dumps(body).encode() if body else None
+    request = urllib.request.Request(f"{api}{path}", data=data, headers={"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.load(answer)
+
+
+def wait_until_up(api, process, log):
+    """Wait until a Prefect server answers."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < end, log.read_text()
+        try:
+            return ask(api, "/health")
+        except OSError:
+            time.sleep(0.1)
+
+
+def test_the_wheel_is_what_runs(churn, installed):
+    """Not this checkout, although the environment of the tests has it as an editable install."""
+    code = "import blocks, local_sagemaker, tasks_lib, worker_toolkit as w; print(tasks_lib.__file__, w.__file__)"
+    found = churn.run("python", "-I", "-c", code).split()
+
+    assert all(Path(path).is_relative_to(installed) for path in found)
+
+
+def test_init_says_what_it_made_and_what_next(churn):
+    """The files, the block, the rights, and the command that runs the flow at once."""
+    files = {path.relative_to(churn.folder).as_posix() for path in churn.folder.rglob("*") if path.is_file()}
+    policies = json.loads(churn.said[churn.said.index("{\n") : churn.said.rindex("}\n") + 1])
+
+    assert {"flow.py", "code/prepare.py", "code/train.py", "project.py", "prefect.yaml"} <= files
+    assert all(f"\n  {path}\n" in churn.said for path in files)
+    assert policies.keys() == {"caller", "job", "trust"}
+    assert churn.said.rstrip().splitlines()[-1] == "Next: python flow.py"
+
+
+def test_init_makes_a_block(churn, server):
+    """It is saved on the server that is configured, and stands for this machine."""
+    [block] = ask(server, "/block_documents/filter", block_documents={"name": {"any_": ["churn"]}})
+
+    assert block["block_type"]["slug"] == "sagemaker-project"
+    assert block["data"]["project"] == "churn"
+    assert block["data"]["local_home"] == str(churn.backend.home)
+
+
+def test_the_flow_runs_at_once_and_then_is_cached(churn):
+    """1. Two jobs run. 2. Again: both are skipped. 3. By the name of the block: the same. 4. More epochs: one job."""
+    first = churn.run("python", "flow.py")
+    jobs = churn.jobs()
+    again = churn.run("python", "flow.py")
+    by_block = churn.run("python", "flow.py", "churn")
+
+    assert len(jobs) == 2
+    assert "metric error" in first
+    assert "skipped" not in first
+    assert again.count("Cached('skipped: nothing changed'") == 2
+    assert by_block.count("Cached('skipped: nothing changed'") == 2
+    assert churn.jobs() == jobs
+
+    more = churn.run("python", "flow.py", "--epochs", "14")
+
+    assert more.count("Cached('skipped: nothing changed'") == 1
+    assert "epoch=12 " in more, "it goes on from its checkpoint"
+    assert "epoch=11 " not in more
+    assert len(churn.jobs()) == 3
+
+
+def test_the_deployment_is_accepted(churn, server):
+    """`prefect deploy --all` takes the `prefect.yaml` that was made."""
+    churn.run("python", "-m", "prefect", "work-pool", "create", "local", "--type", "process", "--overwrite")
+    churn.run("python", "-m", "prefect", "deploy", "--all")
+    found = ask(server, "/deployments/name/churn/nightly")
+
+    assert found["entrypoint"] == "flow.pipeline"
+    assert [row["schedule"]["cron"] for row in found["schedules"]] == ["0 2 * * *"]
+
+
+def test_nothing_is_overwritten(churn):
+    """A second `ssm init` names what is there, and touches nothing."""
+    before = {path: path.read_bytes() for path in churn.folder.rglob("*") if path.is_file()}
+    done = churn.try_out("ssm", "init")
+
+    assert done.returncode == 1
+    assert "flow.py" in done.stderr
+    assert {path: path.read_bytes() for path in churn.folder.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("shadow", "statement"),
+    [
+        ("blocks", "from tasks_lib import sagemaker_tasks"),
+        ("tasks_lib", "from tasks_lib import sagemaker_tasks"),
+    ],
+)
+def test_a_folder_that_shadows_ours_is_named(make_repository, shadow, statement):
+    """A foreign package in the user's directory, which Python finds first, gives an error that says where it is."""
+    repository = make_repository("shadowed")
+    file = repository.folder / shadow / "__init__.py"
+    file.parent.mkdir()
+    file.touch()
+    (repository.folder / "flow.py").write_text(f"{statement}\n")
+    done = repository.try_out("python", "flow.py")
+
+    assert done.returncode == 1
+    assert "ImportError" in done.stderr
+    assert str(file) in done.stderr.partition("ImportError")[2]

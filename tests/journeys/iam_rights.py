@@ -1,0 +1,107 @@
+"""What a request needs on AWS, and whether a policy allows it: a small reading of the Service Authorization Reference.
+
+Only what our own requests and policies use: `Allow`, `*` and `?`, and two operators of conditions. What it does not
+know it refuses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any
+
+ACCOUNT, REGION = "123456789012", "us-east-1"
+
+
+@dataclass(frozen=True)
+class Need:
+    """An action on a resource, with what conditions look at."""
+
+    action: str
+    resource: str
+    context: dict[str, str] = field(default_factory=dict, hash=False)
+
+
+def allows(policy: dict[str, Any], need: Need) -> bool:
+    """Whether one of the statements allows it."""
+    return any(_applies(statement, need) for statement in policy["Statement"])
+
+
+def _applies(statement: dict[str, Any], need: Need) -> bool:
+    return (
+        statement["Effect"] == "Allow"
+        and need.action in statement["Action"]
+        and any(fnmatchcase(need.resource, pattern) for pattern in statement["Resource"])
+        and all(
+            key in need.context and _fits(operator, need.context[key], wanted)
+            for operator, keys in statement.get("Condition", {}).items()
+            for key, wanted in keys.items()
+        )
+    )
+
+
+def _fits(operator: str, value: str, wanted: str | list[str]) -> bool:
+    patterns = [wanted] if isinstance(wanted, str) else wanted
+    if operator == "StringLike":
+        return any(fnmatchcase(value, pattern) for pattern in patterns)
+    assert operator == "StringEquals"
+    return value in patterns
+
+
+def needs(service: str, operation: str, params: dict[str, Any], project: str) -> list[Need]:
+    """What a request needs.
+
+    Args:
+        service: As botocore has it.
+        operation: The same.
+        params: The request.
+        project: The project whose tags the jobs have.
+    """
+    if (service, operation) == ("sts", "GetCallerIdentity"):
+        return []  # "No permissions are required" (STS API reference)
+    return {"s3": _s3, "sagemaker": _sagemaker, "logs": _logs, "iam": _iam}[service](operation, params, project)
+
+
+def _s3(operation: str, params: dict[str, Any], _: str) -> list[Need]:
+    bucket = f"arn:aws:s3:::{params['Bucket']}"
+    if operation == "ListObjectsV2":
+        return [Need("s3:ListBucket", bucket, {"s3:prefix": params["Prefix"]})]
+    if operation == "DeleteObjects":
+        return [Need("s3:DeleteObject", f"{bucket}/{row['Key']}") for row in params["Delete"]["Objects"]]
+    here = f"{bucket}/{params['Key']}"
+    if operation in {"GetObject", "HeadObject"}:
+        # A missing object is "not found" only to those who may list it; S3 takes the key for the prefix.
+        return [Need("s3:GetObject", here), Need("s3:ListBucket", bucket, {"s3:prefix": params["Key"]})]
+    if operation in {"CopyObject", "UploadPartCopy"}:
+        source = params["CopySource"]
+        return [
+            Need("s3:GetObject", f"arn:aws:s3:::{source['Bucket']}/{source['Key']}"),
+            Need("s3:PutObject", here),
+        ]
+    if operation in {"PutObject", "CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"}:
+        return [Need("s3:PutObject", here)]
+    return [Need(f"s3:{operation}", here)]
+
+
+def _sagemaker(operation: str, params: dict[str, Any], project: str) -> list[Need]:
+    if operation.startswith("List"):
+        return [Need(f"sagemaker:{operation}", "*")]
+    kind = "training" if "Training" in operation else "processing"
+    name = params[f"{kind.capitalize()}JobName"]
+    job = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:{kind}-job/{name}"
+    found = [Need(f"sagemaker:{operation}", job, {"aws:ResourceTag/prefect-sagemaker:project": project})]
+    if operation.startswith("Create"):
+        assert {"Key": "prefect-sagemaker:project", "Value": project} in params["Tags"]
+        passed = {"iam:PassedToService": "sagemaker.amazonaws.com"}
+        found += [Need("sagemaker:AddTags", job), Need("iam:PassRole", params["RoleArn"], passed)]
+    return found
+
+
+def _logs(operation: str, params: dict[str, Any], _: str) -> list[Need]:
+    stream = params.get("logStreamName", "")
+    group = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{params['logGroupName']}"
+    return [Need(f"logs:{operation}", f"{group}:log-stream:{stream}")]
+
+
+def _iam(operation: str, params: dict[str, Any], _: str) -> list[Need]:
+    return [Need(f"iam:{operation}", f"arn:aws:iam::{ACCOUNT}:role/{params['RoleName']}")]

@@ -1,0 +1,268 @@
+"""The command line `ssm`: light, careful with what is there, and what it makes is sound. Run whole: tests/house."""
+
+import ast
+import json
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from aws_doubles import make_block
+from hypothesis import given
+from hypothesis import strategies as st
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+import tasks_lib
+from blocks import SageMakerProject
+from tasks_lib.cli import main
+from tasks_lib.cli.policy import as_json, documents
+from tasks_lib.cli.repository import contents, write
+from tasks_lib.policies import caller_policy
+
+HEAVY = {"prefect", "prefect_aws", "boto3", "botocore", "pydantic", "sagemaker"}
+ON_AWS = ("--bucket", "my-bucket", "--region", "eu-central-1")
+NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._\-]{0,62}", fullmatch=True)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=60,
+)
+
+
+@pytest.fixture(autouse=True)
+def no_server(monkeypatch):
+    """Neither a Prefect server nor an AWS configuration of the user's is seen."""
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
+    with temporary_settings({PREFECT_API_URL: None}):
+        yield
+
+
+def below(folder):
+    """All that lies below a folder."""
+    return {path.relative_to(folder).as_posix(): path.is_file() and path.read_bytes() for path in folder.rglob("*")}
+
+
+def imported_by(code):
+    """The modules that a Python has imported after some code."""
+    program = f"import sys\ntry:\n    {code}\nexcept SystemExit:\n    pass\nprint(*sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return {name.partition(".")[0] for name in done.stderr.split()}
+
+
+# -- the package ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["init", "--help"], ["policy", "--help"], []])
+def test_help_is_light(arguments):
+    """It answers without Prefect, AWS's SDKs and pydantic: in 0.03 s instead of 2."""
+    assert not HEAVY & imported_by(f"from tasks_lib.cli import main; main({arguments})")
+
+
+def test_the_public_names():
+    """What users import, literally: taking one away breaks them."""
+    assert tasks_lib.__all__ == [
+        "Channel",
+        "Explanation",
+        "JobResult",
+        "Output",
+        "Plan",
+        "SageMakerTasks",
+        "Table",
+        "TaskOutput",
+        "output_of",
+        "plan",
+        "sagemaker_task",
+        "sagemaker_tasks",
+    ]
+
+
+def test_each_public_name_is_what_type_checkers_see():
+    """The imports for type checkers, the table that is used at run time, and what comes out of it are the same."""
+    tree = ast.parse(Path(tasks_lib.__file__).read_text())
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.col_offset]
+    seen = {alias.name: node.module for node in imports for alias in node.names}
+
+    assert seen.keys() == set(tasks_lib.__all__)
+    assert {name: f"tasks_lib.{module}" for name, module in tasks_lib._MODULES.items()} == seen
+    assert all(getattr(tasks_lib, name).__module__ == module for name, module in seen.items())
+    assert set(tasks_lib.__all__) <= set(dir(tasks_lib))
+
+
+def test_an_unknown_name_is_an_error():
+    """As in any module."""
+    with pytest.raises(AttributeError, match="no attribute 'sagemaker_taks'"):
+        tasks_lib.sagemaker_taks  # noqa: B018 - asking is the test
+
+
+def test_a_module_does_not_hide_the_function_of_its_name():
+    """`from tasks_lib import plan` is the function, also where somebody has imported the module `tasks_lib.plan`."""
+    code = "import tasks_lib.plan; from tasks_lib import plan; print(callable(plan))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "True\n"
+
+
+# -- init ----------------------------------------------------------------------------------------------------------
+
+
+def test_init_on_this_machine(tmp_path, capsys):
+    """Without a bucket the block stands for this machine, and the rights are shown for an example."""
+    assert main(["init", str(tmp_path / "Churn model")]) == 0
+    said = capsys.readouterr().out
+    project = runpy.run_path(str(tmp_path / "Churn model" / "project.py"))["project"]
+
+    assert project.model_dump() == SageMakerProject.local("Churn-model").model_dump()
+    assert "python project.py` saves it as 'churn-model'" in said
+    assert "'your-bucket' and a role 'Churn-model-jobs'" in said
+    assert said.endswith(f"Next: cd '{tmp_path}/Churn model' && python flow.py\n")
+
+
+def test_init_on_aws(tmp_path, capsys):
+    """With a bucket `project.py` describes the project there, with an image of AWS's that any account may pull."""
+    assert main(["init", str(tmp_path / "churn"), *ON_AWS, "--role", "jobs", "--block", "prod"]) == 0
+    said = capsys.readouterr().out
+    project = runpy.run_path(str(tmp_path / "churn" / "project.py"))["project"]
+    printed = json.loads(said[said.index("{\n") : said.rindex("}\n") + 1])
+
+    assert (project.project, project.bucket, project.region, project.role) == (
+        "churn",
+        "my-bucket",
+        "eu-central-1",
+        "jobs",
+    )
+    assert project.image.startswith("492215442770.dkr.ecr.eu-central-1.amazonaws.com/sagemaker-scikit-learn:")
+    assert '.save("prod", overwrite=True)' in (tmp_path / "churn" / "project.py").read_text()
+    assert printed == documents(project)
+
+
+def test_the_deployment_runs_the_flow_that_was_made(tmp_path):
+    """Its entry point is a module path, of a file that no installed package hides."""
+    main(["init", str(tmp_path / "churn")])
+    [deployment] = yaml.safe_load((tmp_path / "churn" / "prefect.yaml").read_text())["deployments"]
+    module, _, function = deployment["entrypoint"].partition(".")
+    flow = runpy.run_path(str(tmp_path / "churn" / f"{module}.py"))[function]
+
+    assert flow.name == "churn"
+    assert deployment["parameters"].keys() <= flow.parameters.properties.keys()
+
+
+@given(project=NAMES)
+def test_any_project_name_makes_sound_files(project):
+    """All Python compiles, all YAML parses, and no name of the templates is left."""
+    texts = contents(make_block(project=project), "some-block")
+
+    assert yaml.safe_load(texts["prefect.yaml"])["name"] == project
+    for name, text in texts.items():
+        assert "my-block" not in text
+        if name.endswith(".py"):
+            compile(text, name, "exec")
+
+
+def test_nothing_is_overwritten(tmp_path, capsys):
+    """What is in the way is named, the way out as well, and nothing is written."""
+    (tmp_path / "flow.py").write_text("mine")
+    (tmp_path / "code").write_text("a file where a folder must be")
+    before = below(tmp_path)
+
+    assert main(["init", str(tmp_path), "--project", "churn"]) == 1
+    assert "there is already: code, flow.py" in capsys.readouterr().err
+    assert below(tmp_path) == before
+
+
+def test_a_link_that_leads_nowhere_is_in_the_way(tmp_path):
+    """Writing would follow it to where nobody meant."""
+    (tmp_path / "flow.py").symlink_to(tmp_path / "elsewhere")
+
+    assert main(["init", str(tmp_path), "--project", "churn"]) == 1
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_all_or_nothing(tmp_path):
+    """1. The second file cannot be written. 2. The first one and its folder are taken back."""
+    with pytest.raises(UnicodeEncodeError):
+        write(tmp_path / "new", {"code/a.py": "1", "b.py": "\ud800"})
+
+    assert below(tmp_path) == {}
+
+
+@pytest.mark.parametrize("shadow", ["blocks/__init__.py", "tasks_lib.py"])
+def test_a_folder_that_would_shadow_ours_is_no_place(shadow, tmp_path, capsys):
+    """A flow beside it could not import ours."""
+    (tmp_path / shadow).parent.mkdir(exist_ok=True)
+    (tmp_path / shadow).touch()
+
+    assert main(["init", str(tmp_path), "--project", "churn"]) == 1
+    assert "in place of prefect-sagemaker's own" in capsys.readouterr().err
+    assert not (tmp_path / "flow.py").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--bucket", "My_Bucket", "--region", "eu-central-1"], "--bucket 'My_Bucket'"),
+        (["--bucket", "my-bucket"], "No region is given"),
+        (["--role", "jobs"], "--role says something about AWS, but no bucket is given"),
+        (["--project", "a b"], "--project 'a b'"),
+        (["--block", "Prod"], "no block named 'Prod'"),
+    ],
+)
+def test_a_wrong_value_is_told_by_its_option(options, told, tmp_path, capsys):
+    """Before anything is written."""
+    assert main(["init", str(tmp_path / "churn"), *options]) == 1
+    assert told in capsys.readouterr().err
+    assert below(tmp_path) == {}
+
+
+def test_a_server_that_does_not_answer_costs_only_the_block(tmp_path, capsys):
+    """The repository is made all the same, and it is said how the block is saved later."""
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+        assert main(["init", str(tmp_path / "churn")]) == 0
+
+    assert "Not saved as a block, since the Prefect server at http://127.0.0.1:9/api" in capsys.readouterr().out
+    assert (tmp_path / "churn" / "flow.py").exists()
+
+
+# -- policy --------------------------------------------------------------------------------------------------------
+
+
+def test_one_policy_alone(capsys):
+    """As `aws iam create-policy --policy-document` takes it; with the inputs of others."""
+    read = ["--read", "s3://other/data", "--read", "s3://third/"]
+
+    assert main(["policy", "caller", "--project", "churn", *ON_AWS, *read]) == 0
+    project = SageMakerProject(project="churn", bucket="my-bucket", region="eu-central-1")
+    assert json.loads(capsys.readouterr().out) == caller_policy(project, ["s3://other/data", "s3://third/"])
+
+
+def test_all_policies_by_name(capsys):
+    """The region is that of the AWS configuration where none is given."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AWS_DEFAULT_REGION", "cn-north-1")
+        assert main(["policy", "--project", "churn", "--bucket", "my-bucket", "--prefix", "team"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+
+    assert printed.keys() == {"caller", "job", "trust"}
+    assert "arn:aws-cn:s3:::my-bucket/team/churn/*" in str(printed["job"])
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--block", "local"], "a project on this machine, which needs no rights"),
+        (["--project", "churn"], "--project needs the bucket"),
+    ],
+)
+def test_a_policy_of_what(options, told, capsys):
+    """A project on AWS, and its bucket."""
+    assert main(["policy", *options]) == 1
+    assert told in capsys.readouterr().err
+
+
+@given(JSON)
+def test_json_stays_what_it_is(value):
+    """However it is laid out on lines."""
+    assert json.loads(as_json(value)) == value
