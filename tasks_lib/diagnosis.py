@@ -9,6 +9,7 @@ from signal import Signals
 from blocks import SageMakerProject
 from tasks_lib.errors import JobError, JobFailed, JobStopped
 from tasks_lib.jobs import Job
+from tasks_lib.links import console_url
 from tasks_lib.logs import LogLine
 from tasks_lib.status import Phase
 
@@ -34,7 +35,7 @@ def job_error(project: SageMakerProject, task: str, job: Job, lines: Iterable[Lo
         exit_code=job.exit_code if code is None else code,
         host=host,
         last_lines=[f"{line.host} | {line.text}" for line in shown],
-        link=console_url(project, job),
+        link=console_url(project, job.kind, job.name),
         fix=fix,
     )
 
@@ -65,12 +66,3 @@ def _verdict(task: str, job: Job, host: str | None, code: int | None) -> tuple[t
         f"The {job.kind} job {job.name} of task {task!r} was stopped before it was done.",
         "run again; what it left in its state directory is there for the next attempt.",
     )
-
-
-def console_url(project: SageMakerProject, job: Job) -> str:
-    """Return where a job can be looked at in the AWS console; nothing for a local one."""
-    if project.is_local:
-        return ""
-    page = "processing-jobs" if job.kind == "processing" else "jobs"
-    region = project.region_name
-    return f"https://{region}.console.aws.amazon.com/sagemaker/home?region={region}#/{page}/{job.name}"

@@ -7,24 +7,28 @@ pure function of `completion.py`; what acts is one call of the part that owns it
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from functools import cached_property
+from typing import Any
 
 from blocks import SageMakerProject
+from tasks_lib.artifacts import Report
 from tasks_lib.attendance import Attendance, metrics_from_log
 from tasks_lib.bundle import Source, bundle_digest, toolkit
 from tasks_lib.channels import Channel, TaskOutput
-from tasks_lib.completion import Action, Decision, Kept, Rerun, from_job, from_ledger
+from tasks_lib.completion import Action, Decision, Kept, from_job, from_ledger
 from tasks_lib.cost import cost_of
-from tasks_lib.diagnosis import console_url, job_error
-from tasks_lib.errors import InputNotReady, InputsChanged, JobError, ServiceError
+from tasks_lib.diagnosis import job_error
+from tasks_lib.errors import InputNotReady, InputsChanged, JobError, ServiceError, ServiceFault
 from tasks_lib.fingerprint import Ingredients, fingerprint, ingredients
 from tasks_lib.flow_calls import check_call, first_cleaning
 from tasks_lib.interest import Interest
 from tasks_lib.jobs import FINGERPRINT_VARIABLE, Job, Jobs
 from tasks_lib.lease import Holder
 from tasks_lib.ledger import Entry, Ledger, Record, SpentBecause
+from tasks_lib.links import console_url
+from tasks_lib.masking import Masking
 from tasks_lib.metrics import MetricReader
 from tasks_lib.naming import job_name
 from tasks_lib.objects import Location, Objects
@@ -37,26 +41,18 @@ from tasks_lib.roles import role_arn
 from tasks_lib.run_context import MEANS_STOP, RunCancelled, RunContext
 from tasks_lib.shipment import Shipment
 from tasks_lib.spec import JobPlace, JobSpec, outputs_of, to_request
-from tasks_lib.state_directory import OnBusy, StateDirectory
+from tasks_lib.state_directory import StateDirectory
 from tasks_lib.status import Phase
+from tasks_lib.wish import Wish
 
 _NO_ROLE = "arn:aws:iam::000000000000:role/not-yet-known"
 """In a request that is only checked: a role is looked up, and perhaps made, for a job that will be."""
 
-
-@dataclass(frozen=True)
-class Wish:
-    """What a caller wants beside the work itself.
-
-    Args:
-        rerun: `when_changed`, `if_incomplete` (by name alone) or `always`.
-        clean_state: Empty `state/` before the job, which does run again.
-        on_busy: Wait for the state directory, or fail at once, while other work writes it.
-    """
-
-    rerun: Rerun = "when_changed"
-    clean_state: bool = False
-    on_busy: OnBusy = "wait"
+BY_NAME = "a completed job of that name is there"
+UNCHANGED = "nothing changed"
+UNRECORDED = "its job had completed without a record"
+ATTACHED = "attached to its running job"
+"""Reasons, as a result and a plan say them."""
 
 
 class Execution:
@@ -90,13 +86,15 @@ class Execution:
         self.folder = Location(project.bucket, f"{project.key_prefix}{spec.task}/")
         self.objects = Objects(project)
         self.jobs = Jobs(project)
+        self.mask = Masking.of(spec.environment, spec.hyperparameters)
+        self.report = Report(run, project, spec.task, self.mask)
         self.ledger = Ledger(self.objects, self.folder)
         self.state = StateDirectory(spec, self.folder, self.objects, self.ledger, self.jobs)
 
     def result(self) -> JobResult:
         """Return the task's result, running a job only if there is none yet."""
-        if self.wish.rerun == "if_incomplete" and not self._revoked and (record := self.ledger.latest()):
-            return self._skipped(record, "a completed job of that name is there")
+        if record := self._record_by_name():
+            return self._skipped(record, BY_NAME)
         check_call(self.run, self.folder.uri, self.ingredients)
         while True:
             result = self._step()
@@ -109,15 +107,19 @@ class Execution:
         revoked = None if entry.forced_by(self.run.flow_run) else self._revoked
         decision, job = self._decide(entry, revoked)
         if decision.action is Action.SKIP and entry.record:
-            return self._skipped(entry.record, "nothing changed")
+            return self._skipped(entry.record, UNCHANGED)
         if decision.because:
             self.ledger.spend(self.fingerprint, entry.attempt, decision.because, self.run.flow_run)
             return None
         if job is None:
             return self._create(entry)
         if decision.action is Action.RECORD:
-            return self._completed(job, entry, "its job had completed without a record", None)
+            return self._completed(job, entry, UNRECORDED, None)
         return self._attach(job, entry)
+
+    def _record_by_name(self) -> Record | None:
+        """Return the record that a caller is content with who asks for a completed job of the task's name."""
+        return self.ledger.latest() if self.wish.rerun == "if_incomplete" and not self._revoked else None
 
     # -- prepare and decide ----------------------------------------------------------------------------------------
 
@@ -168,22 +170,36 @@ class Execution:
         check_home(self.project, self.objects)
         self._check_inputs_are_there()
         reason = f"ran: {self._why(entry)}"
-        self.state.take(place.job, self.fingerprint, self.wish.on_busy, self._wait_for_state)
+        place = replace(place, role=role_arn(self.project))  # refused, if it is, before the lease is ours
+        holder = Holder(place.job, self.fingerprint, self.spec.kind)
+        self.state.take(holder, self.wish.on_busy, self._wait_for_state)
+        self._ship(place)
+        has_state = self.spec.kind == "processing" and self.state.digest() is not None
+        request = to_request(self.spec, replace(place, has_state=has_state))
+        with self._interest(place.job).declared() as interest:
+            job = self._created(request, holder, interest)
+            return self._wait(job, entry, interest, reason) if job else None
+
+    def _ship(self, place: JobPlace) -> None:
         if self.wish.clean_state and first_cleaning(self.run, self.folder.uri):
             self.state.empty()
         Shipment(self.objects, self.ledger).send(self.resolved, self.source, place.bundle_uri)
-        has_state = self.spec.kind == "processing" and self.state.digest() is not None
-        request = to_request(self.spec, replace(place, has_state=has_state, role=role_arn(self.project)))
-        with self._interest(place.job).declared() as interest:
-            try:
-                job = self.jobs.create(self.spec.kind, request)
-                if job.fingerprint != self.fingerprint:
-                    return None  # somebody else's job has the name: the next look spends the attempt
-                self.state.check_kept(job)
-            except MEANS_STOP:
-                self._stop_untold(place.job, interest)
-                raise
-            return self._wait(job, entry, interest, reason)
+
+    def _created(self, request: dict[str, Any], holder: Holder, interest: Interest) -> Job | None:
+        """Create the job, or find it; `None`: somebody else's has the name, and the next look spends the attempt."""
+        try:
+            job = self.jobs.create(self.spec.kind, request)
+            if job.fingerprint != self.fingerprint:
+                return None
+            self.state.check_kept(holder, job)
+        except MEANS_STOP:
+            self._stop_untold(holder.job, interest)
+            raise
+        except ServiceError as refused:
+            if not isinstance(refused, ServiceFault):  # which may have made the job all the same
+                self.state.give_back(holder)
+            raise
+        return job
 
     def _attach(self, job: Job, entry: Entry) -> JobResult | None:
         self.run.tell(self.spec.task, f"attached to the job {job.name}, which is {job.status}")
@@ -191,7 +207,7 @@ class Execution:
             if job.phase is Phase.STOPPING:
                 self._attendance().until_over(job)  # its name is taken until it is over; then the attempt is spent
                 return None
-            return self._wait(job, entry, interest, "attached to its running job")
+            return self._wait(job, entry, interest, ATTACHED)
 
     def _wait_for_state(self, holder: Holder) -> None:
         if holder.job != self._told_of:
@@ -237,7 +253,8 @@ class Execution:
         return Interest(self.objects, self.ledger, job, self.run.waiter)
 
     def _attendance(self) -> Attendance:
-        return Attendance(self.project, self.spec.task, self.run, MetricReader(self.spec.metrics))
+        metrics = MetricReader(self.spec.metrics)
+        return Attendance(self.project, self.spec.task, self.run, metrics, mask=self.mask, report=self.report)
 
     def _wait(self, job: Job, entry: Entry, interest: Interest, reason: str) -> JobResult:
         attendance = self._attendance()
@@ -248,7 +265,9 @@ class Execution:
             raise
         if ended.phase is not Phase.COMPLETED:
             error = job_error(self.project, self.spec.task, ended, attendance.lines)
-            raise self._with_result(error, ended, entry, reason, attendance.metrics)
+            error = self._with_result(error, ended, entry, reason, attendance.metrics)
+            self.report.failed(error)
+            raise error
         return self._completed(ended, entry, reason, attendance.metrics)
 
     def _with_result(self, error: JobError, job: Job, entry: Entry, reason: str, metrics: MetricReader) -> JobError:
@@ -269,9 +288,11 @@ class Execution:
         others = interest.leave()
         if others:
             self.run.tell(self.spec.task, f"leaving job {job.name} to the {len(others)} other run(s) that wait for it")
+            self.report.left(f"Left to other runs: {job.name}")
             return
         self.jobs.stop(job)
         self.run.tell(self.spec.task, f"stopped job {job.name}")
+        self.report.left(f"Stopped: {job.name}")
 
     # -- record ----------------------------------------------------------------------------------------------------
 
@@ -280,7 +301,7 @@ class Execution:
         metrics = metrics or metrics_from_log(self.project, job, self.spec.metrics)
         record = self._record(job, entry, reason, metrics)
         self.ledger.complete(record)
-        return self._result(record, cached=False, reason=reason, job=job)
+        return self.report.finished(self._result(record, cached=False, reason=reason, job=job))
 
     def _record(self, job: Job, entry: Entry, reason: str, metrics: MetricReader) -> Record:
         left = self.objects.listing(self._output_folder(job.name))
@@ -320,9 +341,15 @@ class Execution:
     def _output_folder(self, job: str) -> Location:
         return Location(self.folder.bucket, f"{self.folder.key}{job}/output/")
 
-    def _check_inputs_are_there(self) -> None:
-        """See that what other tasks left is still in S3; what was listed for the fingerprint was seen already."""
+    def _check_inputs_are_there(self, *, to_come: Collection[str] = ()) -> None:
+        """See that what other tasks left is still in S3; what was listed for the fingerprint was seen already.
+
+        Args:
+            to_come: The channels whose jobs have not run.
+        """
         for channel in self.resolved.channels:
+            if channel.name in to_come:
+                continue
             if channel.manifest is None and not len(self.objects.listing(Location.parse(channel.uri))):
                 raise InputNotReady(
                     f"The input {channel.name!r} of task {self.spec.task!r} is gone: nothing is at {channel.uri}.",
@@ -349,7 +376,7 @@ class Execution:
             metrics = metrics_from_log(self.project, done, self.spec.metrics)
             record = record.model_copy(update={"metrics": metrics.last, "metric_history": metrics.history})
         self.run.tell(self.spec.task, f"skipped: {reason}")
-        return self._result(record, cached=True, reason=f"skipped: {reason}")
+        return self.report.finished(self._result(record, cached=True, reason=f"skipped: {reason}"))
 
     def _result(self, record: Record, *, cached: bool, reason: str, job: Job | None = None) -> JobResult:
         job = job or Job(record.kind, record.job, record.arn, "Completed")
@@ -378,6 +405,6 @@ class Execution:
             cost=cost_of(price, record.instance_count, paid),
             inputs=record.inputs,
             failure="\n".join(filter(None, (job.message, job.reason))),
-            link=console_url(self.project, job),
+            link=console_url(self.project, job.kind, job.name),
         )
         return result.bound(self.project, record.ingredients)

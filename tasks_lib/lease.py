@@ -8,7 +8,7 @@ to be: it may be taken over 15 minutes after the lease was written, by S3's own 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from pydantic import TypeAdapter, ValidationError
@@ -23,7 +23,7 @@ TAKE_OVER_AFTER = timedelta(minutes=15)
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds the lease."""
+    """Who holds the lease; one whose job has no name holds nothing."""
 
     job: str
     fingerprint: str
@@ -59,12 +59,21 @@ class Lease:
                 return wanted
             # Somebody else was faster: look again who holds it now.
 
+    def give_back(self, holder: Holder) -> None:
+        """Let go of the lease, if it is still this holder's: its job was never made."""
+        found = self._objects.read(self._place)
+        if found is not None and self._read(found) == holder:
+            self._objects.write(self._place, vars(replace(holder, job="")), etag=found.etag)
+
     def holder(self) -> Holder | None:
         """Return who holds the lease."""
         found = self._objects.read(self._place)
-        return self._read(found) if found else None
+        holder = self._read(found) if found else None
+        return holder if holder and holder.job else None
 
     def _is_free(self, holder: Holder) -> bool:
+        if not holder.job:
+            return True
         over = self._is_over(holder)
         if over is None:
             age = self._objects.ages(self._place).get("")

@@ -107,6 +107,11 @@ class Entry(_Model):
         """Number of the current attempt, from 1."""
         return len(self.spent) + 1
 
+    def spend(self, because: SpentBecause, flow_run: str | None = None) -> Entry:
+        """Return the entry as it is when its current attempt is over."""
+        spent = Spent(attempt=self.attempt, because=because, flow_run=flow_run)
+        return self.model_copy(update={"spent": (*self.spent, spent), "record": None})
+
     def forced_by(self, flow_run: str | None) -> bool:
         """Whether a flow run has already had its forced attempt: its retry must not make another."""
         if flow_run is None:
@@ -143,10 +148,7 @@ class Ledger:
         """
 
         def change(entry: Entry) -> Entry:
-            if entry.attempt != attempt:
-                return entry
-            spent = Spent(attempt=attempt, because=because, flow_run=flow_run)
-            return entry.model_copy(update={"spent": (*entry.spent, spent), "record": None})
+            return entry.spend(because, flow_run) if entry.attempt == attempt else entry
 
         return self._change(fingerprint, change)
 

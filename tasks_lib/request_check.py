@@ -76,7 +76,7 @@ def _compiled(pattern: str) -> re.Pattern[str] | None:
     for theirs, ours in _UNICODE.items():
         pattern = pattern.replace(theirs, ours)
     try:
-        return re.compile(pattern, re.DOTALL)
+        return re.compile(pattern)  # as in Java, `.` is no line break
     except re.error:
         return None  # `AthenaCatalog` counts in halves of UTF-16, which Python's texts have not; AWS looks by itself
 

@@ -12,10 +12,11 @@ import logging
 import sys
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.context import FlowRunContext, TaskRunContext
 from prefect.exceptions import MissingContextError, TerminationSignal
 from prefect.logging import get_logger, get_run_logger
@@ -24,6 +25,9 @@ from prefect.settings import get_current_settings
 MEANS_STOP = (KeyboardInterrupt, TerminationSignal, asyncio.CancelledError, TimeoutError)
 """Exceptions by which somebody ends a run on purpose: the job is stopped. Any other leaves it, to be attached to."""
 
+LONGEST_MESSAGE = 20_000
+"""Prefect Cloud cuts a log record behind 25,000 characters (`PREFECT_CLOUD_MAX_LOG_SIZE`), counted as JSON and with
+the record's ids; a server of one's own behind a million (`PREFECT_LOGGING_TO_API_MAX_LOG_SIZE`)."""
 
 LONGEST_TICK = 0.25
 """Seconds between two looks at a cancellation. Prefect's task timeouts reach a thread only between two waits, and a
@@ -48,6 +52,8 @@ class RunContext:
         refresh: Whether Prefect was told to run the task whatever a cache says (`refresh_cache`).
         logger: Where lines for the reader go.
         cancelled: Tells whether the run was cancelled.
+        api: Prefect's API, by the connection that the task run has open; none outside a task run.
+        longest_message: Characters of the longest log message that goes to the API, as JSON.
     """
 
     flow_run: str | None = None
@@ -56,6 +62,8 @@ class RunContext:
     refresh: bool = False
     logger: Logger = field(default_factory=lambda: get_logger("sagemaker"))
     cancelled: Callable[[], bool] = lambda: False
+    api: SyncPrefectClient | None = None
+    longest_message: int = LONGEST_MESSAGE
 
     @property
     def waiter(self) -> str:
@@ -64,12 +72,20 @@ class RunContext:
 
     def tell(self, task: str, text: str) -> None:
         """Say what happens to a task's job; a console may show it under the task's name."""
-        self.logger.info(text, extra={"sagemaker_prefix": task, "sagemaker_status": text})
+        extra = {"sagemaker_prefix": task, "sagemaker_status": text}
+        self.logger.info("%s: %s", task, text, extra=extra)
 
-    def show(self, task: str, host: str, line: str) -> None:
-        """Show a line of a job's log; a console may show it under `task/host`."""
-        extra = {"sagemaker_prefix": f"{task}/{host}", "sagemaker_line": line}
-        self.logger.info("%s | %s", host, line, extra=extra)
+    def show(self, place: str, said: Sequence[str], lines: Sequence[str], *, to_api: bool = True) -> None:
+        """Show lines of a job's log as one record.
+
+        Args:
+            place: Whose: `task/host`.
+            said: What the record says, line by line.
+            lines: The whole lines that a console shows for it, under the place's name.
+            to_api: Whether the record goes to Prefect's API, and not only to a terminal.
+        """
+        extra = {"sagemaker_prefix": place, "sagemaker_lines": tuple(lines), "send_to_api": to_api}
+        self.logger.info("%s", "\n".join(f"{place} | {text}" for text in said), extra=extra)
 
     def pause(self, seconds: float, what: str) -> None:
         """Wait, but not beyond a cancellation.
@@ -99,7 +115,14 @@ def current_run() -> RunContext:
         refresh=_refresh(task.task.refresh_cache),
         logger=_logger(),
         cancelled=_cancellation(flow, task.task_run.id),
+        api=_api(task),
+        longest_message=min(LONGEST_MESSAGE, get_current_settings().logging.to_api.max_log_size // 2),
     )
+
+
+def _api(task: TaskRunContext) -> SyncPrefectClient:
+    """Return the task run's own client; an asynchronous one, which our tasks never have, would need an event loop."""
+    return task.client if isinstance(task.client, SyncPrefectClient) else get_client(sync_client=True)
 
 
 def _refresh(option: bool | None) -> bool:

@@ -52,34 +52,39 @@ class StateDirectory:
         if self.kept:
             self._objects.empty(self._place)
 
-    def take(self, job: str, fingerprint: str, on_busy: OnBusy, wait: Callable[[Holder], None]) -> None:
+    def take(self, wanted: Holder, on_busy: OnBusy, wait: Callable[[Holder], None]) -> None:
         """Take the lease for a job that is about to be created.
 
         Args:
-            job: The job's name.
-            fingerprint: The work.
+            wanted: The job.
             on_busy: Wait while other work writes, or fail at once.
             wait: Called between two looks while somebody else holds it.
 
         Raises:
             StateBusy: Other work writes it, and waiting was not asked for.
         """
-        wanted = Holder(job, fingerprint, self._spec.kind)
-        while self.kept and (holder := self._lease.take(wanted)).job != job:
+        while self.kept and (holder := self._lease.take(wanted)).job != wanted.job:
             if on_busy == "fail":
                 raise self._busy(holder)
             wait(holder)
 
-    def check_kept(self, job: Job) -> None:
+    def check_kept(self, wanted: Holder, job: Job) -> None:
         """See that the lease is still ours after the create; a job that lost it is stopped, for it must not write.
+
+        Where nobody holds it, it is taken again: another run of this work may have been refused the job.
 
         Raises:
             StateBusy: Somebody else took it in between.
         """
-        holder = self._lease.holder() if self.kept else None
-        if self.kept and (holder is None or holder.job != job.name):
+        holder = self._lease.take(wanted) if self.kept else wanted
+        if holder.job != wanted.job:
             self._jobs.stop(job)
             raise self._busy(holder)
+
+    def give_back(self, wanted: Holder) -> None:
+        """Let go of the lease that was taken for a job which could not be created."""
+        if self.kept:
+            self._lease.give_back(wanted)
 
     def went_to_others(self, job: Job) -> bool:
         """Whether other work took the state since this job, so that what lies there is not its own."""
@@ -90,9 +95,9 @@ class StateDirectory:
         job = self._jobs.describe(holder.kind, holder.job)
         return job.phase.terminal if job else None
 
-    def _busy(self, holder: Holder | None) -> StateBusy:
+    def _busy(self, holder: Holder) -> StateBusy:
         return StateBusy(
-            f"The state of task {self._spec.task!r} is written by other work: {holder.job if holder else 'unknown'}.",
+            f"The state of task {self._spec.task!r} is written by other work: {holder.job}.",
             fix="wait for that job (on_busy='wait'), stop it, give this work a task name of its own, "
             "or declare state='none' if it keeps nothing.",
         )

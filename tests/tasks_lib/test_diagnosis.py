@@ -1,9 +1,9 @@
 """From a job that ended badly to an error that names the host, the code, the lines and the way out."""
 
 import pytest
-from aws_doubles import ProjectDouble, make_block
+from aws_doubles import make_block
 
-from tasks_lib.diagnosis import console_url, job_error
+from tasks_lib.diagnosis import job_error
 from tasks_lib.errors import JobFailed, JobStopped
 from tasks_lib.jobs import Job
 from tasks_lib.logs import LogLine
@@ -85,13 +85,3 @@ def test_every_error_of_a_job_says_all():
         "To resolve this",
     ):
         assert words in str(found)
-
-
-def test_links_to_the_console():
-    """By kind and region; none for a job on this machine."""
-    local = ProjectDouble(make_block())
-    local.is_local = True
-
-    assert console_url(make_block(region="eu-west-1"), job()).endswith("home?region=eu-west-1#/jobs/fit-1")
-    assert "#/processing-jobs/p-1" in console_url(make_block(), Job("processing", "p-1", "arn", "Failed"))
-    assert console_url(local, job()) == ""

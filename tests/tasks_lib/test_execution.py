@@ -19,6 +19,7 @@ from tasks_lib.errors import (
     InvalidTask,
     JobFailed,
     JobStopped,
+    PrefectSageMakerError,
     QuotaExceeded,
     StateBusy,
 )
@@ -184,6 +185,20 @@ def test_a_create_that_failed_is_told(call, sagemaker, code, kind):
     verbs = [verb for verb, _ in sagemaker.calls]
     assert verbs == ["describe", "create"] + ["describe"] * (kind is QuotaExceeded)
     assert call().result().cached is False
+
+
+@pytest.mark.parametrize("refusal", ["by SageMaker", "by IAM"])
+def test_who_is_refused_a_job_holds_no_state(call, sagemaker, project, refusal):
+    """1. The job is refused, or its role. 2. Other work of the task begins at once, and not 15 minutes later."""
+    if refusal == "by IAM":
+        project.role = "a-role-that-is-not-there"
+    sagemaker.fail("create", client_error("ResourceLimitExceeded", "AWS's words"))
+    with pytest.raises(PrefectSageMakerError):
+        call().result()
+    project.role = "arn:aws:iam::123456789012:role/jobs"
+    sagemaker.faults.clear()
+
+    assert call(spec(hyperparameters={"C": 2}), wish=Wish(on_busy="fail")).result().cached is False
 
 
 @pytest.mark.parametrize(("status", "kind", "reason"), [

@@ -122,3 +122,20 @@ def test_a_lease_that_was_not_written_is_not_held(objects, ledger):
     lease = Lease(objects, ledger, over_and_deleted)
 
     assert lease.take(MINE) == lease.holder()
+
+
+def test_a_lease_that_is_given_back_is_free(lease, objects, ledger):
+    """At once, although SageMaker does not know the job; it is nobody's until then."""
+    lease.take(THEIRS)
+    lease.give_back(THEIRS)
+
+    assert lease.holder() is None
+    assert lease.take(MINE) == MINE == lease.holder()
+
+
+def test_only_ones_own_lease_is_given_back(lease, jobs):
+    """Somebody may have taken it over meanwhile."""
+    lease.take(THEIRS)
+    lease.give_back(MINE)
+
+    assert lease.holder() == THEIRS

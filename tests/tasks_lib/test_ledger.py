@@ -207,7 +207,7 @@ class Memory:
 
     def read(self, place):
         found = self.documents.get(place)
-        return Document(found[0], found[1], None) if found else None
+        return Document(*found) if found else None
 
     def write(self, place, value, *, etag=None):
         found = self.documents.get(place)

@@ -1,0 +1,124 @@
+"""What must not be read by everybody who may look at a run: secrets in lines, reasons and artifacts. Pure.
+
+Whoever may see a flow run may not see the job's passwords, and Prefect keeps its logs for long. Known values are
+replaced wherever they stand; beyond them only forms that AWS and HTTP document as credentials, since a guess by entropy
+would eat digests and job names. The job's own log at CloudWatch stays as it was written. Used by `attendance.py`,
+through which all lines come, and by `artifacts.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+MASK = "****"
+
+SHORTEST = 4
+"""Characters of the shortest value that is masked: the mask of `KEY=id` would make any log unreadable."""
+
+_SECRET_WORDS = {"credential", "credentials", "passphrase", "password", "passwd", "pat", "secret", "secrets", "token"}
+_SECRET_ENDS = ("apikey", "password", "passwd", "secret", "token")  # PGPASSWORD, MYTOKEN
+_HARMLESS_KEYS = {"foreign", "group", "object", "partition", "primary", "public", "s3", "sort"}
+_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
+_NO_SECRETS = {"auto", "false", "none", "null", "true"}
+
+_FORMS = re.compile(
+    r"""
+    # Access key ids, by the prefixes of IAM's "Unique identifiers", of which these are credentials
+    (?-i:(?<![A-Za-z0-9])(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}(?![A-Za-z0-9]))
+    # Session tokens of STS: Base64 that begins with the length and the word "origin" or ".../aws"
+    | (?-i:(?<![A-Za-z0-9+/])(?:IQoJb3JpZ2lu|F[wQ]oGZXIvYXdz|AQoDYXdz)[A-Za-z0-9+/=_%-]{16,})
+    # Secret keys and session tokens beside their names: in the environment, credentials files, JSON, signed URLs
+    | (?P<named>(?:aws_?)?(?:secret_?access_?key|session_?token|security-token|x-amz-signature)["']?\s*[=:]\s*["']?)
+      [A-Za-z0-9+/=_%-]{16,}
+    # HTTP: Authorization: Basic dXNlcjpwdw==
+    | (?P<header>\b(?:proxy-)?authorization["']?\s*[=:]\s*["']?)
+      (?:AWS4-HMAC-SHA256\s[^"'\r\n]*|(?:(?:basic|bearer|digest|negotiate|token)\s+)?[^\s"',;]+)
+    # URLs: https://user:password@host
+    | (?P<url>\b[a-z][a-z0-9+.-]{0,30}://[^\s/:@"']*:)[^\s/?\#"']+(?=@)
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+
+
+@dataclass(frozen=True)
+class Masking:
+    """Replaces secrets in texts.
+
+    Args:
+        values: The secrets that are known.
+    """
+
+    values: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, *named: Mapping[str, Any]) -> Masking:
+        """Return the masking of all values whose names look like secrets, such as those of environment variables.
+
+        Args:
+            *named: Values by name; of nested ones every text counts.
+        """
+        texts = (text for each in named for name, value in each.items() if is_secret(name) for text in _texts_of(value))
+        return cls(frozenset(written for text in texts for written in _ways_to_write(text)))
+
+    def __call__(self, text: str) -> str:
+        """Return the text with `****` in place of each secret."""
+        return _FORMS.sub(_masked, self._without_values(text))
+
+    def _without_values(self, text: str) -> str:
+        """Mask the known values; where two overlap, both whole."""
+        spans = sorted(span for value in self.values for span in _occurrences(value, text))
+        parts: list[str] = []
+        done = 0
+        for start, end in spans:
+            if start > done or not parts:
+                parts += [text[done:start], MASK]
+            done = max(done, end)
+        return "".join([*parts, text[done:]])
+
+
+def is_secret(name: str) -> bool:
+    """Tell whether a value of that name is one that nobody else should read: `DB_PASSWORD`, `hfToken`, `API_KEY`.
+
+    Words count, not letters: `tokenizer`, `max_tokens` and `keyword` are no secrets, nor is `sort_key`.
+    """
+    words = [word.lower() for word in _WORDS.findall(name)]
+    if any(word in _SECRET_WORDS or word.endswith(_SECRET_ENDS) for word in words):
+        return True
+    *before, last = words or [""]
+    return (last == "key" and not _HARMLESS_KEYS & {*before[-1:]}) or (last == "pwd" and bool(before))
+
+
+def _texts_of(value: Any) -> Iterable[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _texts_of(inner)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from _texts_of(inner)
+
+
+def _ways_to_write(value: str) -> Iterable[str]:
+    """Yield a secret as it is, as URLs and JSON write it, and its lines one by one, as a log has them."""
+    for text in (value, *value.splitlines()):
+        bare = text.strip()
+        if len(bare) >= SHORTEST and bare.lower() not in _NO_SECRETS and bare.strip("*"):
+            yield from (bare, quote(bare, safe=""), json.dumps(bare)[1:-1], json.dumps(bare, ensure_ascii=False)[1:-1])
+
+
+def _occurrences(value: str, text: str) -> Iterable[tuple[int, int]]:
+    start = text.find(value)
+    while start >= 0:
+        yield start, start + len(value)
+        start = text.find(value, start + 1)
+
+
+def _masked(found: re.Match[str]) -> str:
+    kept = found["named"] or found["header"] or found["url"] or ""
+    return f"{kept}{MASK}"

@@ -1,0 +1,108 @@
+"""The picture of a job's metrics: what is drawn, what is left out, and that nobody else's matplotlib is touched."""
+
+from __future__ import annotations
+
+import base64
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from xml.etree import ElementTree as ET
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks_lib.plot import MOST_PANELS, MOST_POINTS, metrics_plot, metrics_svg, thinned
+
+POINTS = [(1000.0 + second, 1.0 / (second + 1)) for second in range(30)]
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def panels(svg):
+    """How many panels a picture has; that it is well-formed XML is seen in passing."""
+    return len([each for each in ET.fromstring(svg).iter(f"{SVG}g") if each.get("id", "").startswith("axes_")])
+
+
+def words(svg):
+    """The texts of a picture: matplotlib draws them as outlines, and notes each in a comment."""
+    parser = ET.XMLParser(target=ET.TreeBuilder(insert_comments=True))
+    return [each.text.strip() for each in ET.fromstring(svg, parser).iter() if each.tag is ET.Comment]
+
+
+def test_a_panel_for_each_metric_with_its_name_and_last_value():
+    """Both axes are labelled: the metric, and the time since the job's code began."""
+    svg = metrics_svg({"auc": POINTS, "loss": [(1003.0, 12.5)]}, start=990.0, title="fit-C1.0")
+
+    assert panels(svg) == 2
+    assert {"auc", "loss", "fit-C1.0", "0.03333", "12.5", "seconds since start"} <= set(words(svg))
+
+
+@pytest.mark.parametrize(("last", "unit"), [(500, "seconds"), (3600, "minutes"), (20_000, "hours")])
+def test_the_time_has_a_readable_unit(last, unit):
+    """Minutes and hours where seconds would be long numbers; without a known start the first value is it."""
+    assert f"{unit} since first value" in words(metrics_svg({"auc": [(1000.0, 0.5), (1000.0 + last, 0.7)]}))
+
+
+def test_a_start_behind_the_first_value_is_not_believed():
+    """Clocks of hosts differ; no value is drawn before the start."""
+    assert "seconds since first value" in words(metrics_svg({"auc": POINTS}, start=1001.0))
+
+
+def test_names_are_no_formulas():
+    """A dollar sign in a metric's name is a dollar sign."""
+    assert {"$x_", "a$b$"} <= set(words(metrics_svg({"$x_": POINTS, "a$b$": POINTS})))
+
+
+def test_many_metrics_and_many_points_stay_a_small_picture():
+    """The first dozen metrics are drawn, and of each as many points as one can see."""
+    history = {f"m{number}": [(float(at), float(at % 7)) for at in range(10_000)] for number in range(30)}
+    svg = metrics_svg(history)
+
+    assert panels(svg) == MOST_PANELS
+    assert len(svg) < 1_000_000
+
+
+def test_nothing_to_draw_is_an_error():
+    """There is no empty picture."""
+    for history in ({}, {"auc": []}):
+        with pytest.raises(ValueError, match="no points"):
+            metrics_plot(history)
+
+
+def test_the_plot_is_an_address_that_a_browser_shows():
+    """A `data:` URI holds the SVG itself."""
+    head, _, data = metrics_plot({"auc": POINTS}).partition(",")
+
+    assert head == "data:image/svg+xml;base64"
+    assert panels(base64.b64decode(data)) == 1
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=5 * MOST_POINTS))
+def test_thinning_keeps_what_one_sees(values):
+    """Ends, lowest and highest value stay, in the order of time, and there are never too many."""
+    points = [(float(at), value) for at, value in enumerate(values)]
+    kept = thinned(points)
+
+    assert len(kept) <= MOST_POINTS
+    assert kept == sorted(kept)
+    assert set(kept) <= set(points)
+    assert (kept[0], kept[-1]) == (points[0], points[-1])
+    assert {min(values), max(values)} <= {value for _, value in kept}
+
+
+def test_threads_draw_side_by_side():
+    """Tasks that end at the same time each get their own metrics."""
+    with ThreadPoolExecutor(4) as pool:
+        pictures = list(pool.map(lambda number: metrics_svg({f"m{number}": POINTS}), range(8)))
+
+    for number, svg in enumerate(pictures):
+        assert [f"m{other}" for other in range(8) if f"m{other}" in words(svg)] == [f"m{number}"]
+
+
+def test_pyplot_is_left_alone():
+    """Neither pyplot nor matplotlib is imported before there is a plot, and pyplot not even then."""
+    program = (
+        "import sys; from tasks_lib.plot import metrics_svg; assert 'matplotlib' not in sys.modules;"
+        "metrics_svg({'a': [(1.0, 2.0)]}); assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -1,0 +1,171 @@
+"""The pages about a job in Prefect's UI: what they say, where they lead, and that nothing in them becomes markup."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from aws_doubles import ProjectDouble, make_block
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks_lib import JobResult
+from tasks_lib.errors import JobFailed, JobStopped
+from tasks_lib.links import console_url
+from tasks_lib.summary import Pages, began, metrics_line, metrics_table
+
+JOB = "fit-C1-0-5f3a9c1e7b2d4860-1"
+BLOCK = make_block()
+
+
+def local_block():
+    double = ProjectDouble(make_block())
+    double.is_local = True
+    return double
+
+
+def result(**more):
+    """A result as on AWS."""
+    given = {
+        "project": "demo", "task": "fit-C1.0", "job": JOB, "kind": "training", "cached": False,
+        "arn": f"arn:aws:sagemaker:us-east-1:123456789012:training-job/{JOB}", "reason": "ran: first run",
+        "seconds": 200.0, "job_seconds": 190.0, "billable_seconds": 75.0, "fingerprint": "0123456789abcdef" * 4,
+        "metrics": {"auc": 0.75, "loss": 0.5}, "created": 1000.0, "instance_type": "ml.m5.large", "instance_count": 2,
+        "metric_history": {"auc": [(1.0, 0.5), (2.0, 0.875), (3.0, 0.75)], "loss": [(1.0, 0.5)]},
+        "phases": {"starting": 80.0, "downloading": 20.0, "training": 70.5, "uploading": 5.0},
+        "inputs": {"data": "s3://a-bucket/demo/fit/input/data/1f/"}, "link": console_url(make_block(), "training", JOB),
+        "outputs": {"model": f"s3://a-bucket/demo/fit/{JOB}/output/model.tar.gz"},
+    }  # fmt: skip
+    return JobResult(**(given | more))
+
+
+def error(kind=JobFailed, **more):
+    given = {
+        "task": "fit-C1.0", "job": JOB, "reason": "AlgorithmError: ValueError: no rows", "exit_code": 3,
+        "host": "algo-2", "last_lines": ["algo-2 | loading", "algo-2 | ValueError: no rows"], "fix": "mend it.",
+        "link": console_url(make_block(), "training", JOB),
+    }  # fmt: skip
+    return kind(f"The training job {JOB} failed on algo-2.", **(given | more))
+
+
+def test_a_summary_says_all():
+    """Job, status, why, kind, instances, times, bill, cost, fingerprint, metrics, inputs and outputs, with links."""
+    page = Pages(make_block()).summary(result(cost=0.0048))
+
+    for words in (
+        "# fit-C1.0: completed", "| **Why** | ran: first run |", f"[`{JOB}`](https://us-east-1.console.aws.amazon.com/sagemaker/",
+        "Completed", "training", "2 x ml.m5.large", "3 min 10 s", "starting 80.0, downloading 20.0, training 70.5",
+        "75 s of each instance", "0.0048", "`0123456789ab`", "| auc | 0.75 | 0.5 | 0.875 | 3 |",
+        "[CloudWatch](https://us-east-1.console.aws.amazon.com/cloudwatch/",
+        "[`s3://a-bucket/demo/fit/input/data/1f/`](https://us-east-1.console.aws.amazon.com/s3/buckets/a-bucket?",
+        "(https://us-east-1.console.aws.amazon.com/s3/object/a-bucket?",
+    ):  # fmt: skip
+        assert words in page
+    assert "0123456789abc" not in page
+
+
+def test_a_cost_that_nobody_knows_is_unknown():
+    """It is never shown as 0."""
+    page = Pages(make_block()).summary(result(cost=None, billable_seconds=None))
+
+    assert "| **Cost** | unknown |" in page
+    assert "| **Billed** | unknown |" in page
+
+
+def test_a_local_page_has_no_links():
+    """URIs are shown as they are, and the log's way is the result's own."""
+    page = Pages(local_block()).summary(result(link=""))
+
+    assert "https://" not in page
+    assert "| data | `s3://a-bucket/demo/fit/input/data/1f/` |" in page
+    assert "`result.logs()`" in page
+
+
+def test_a_skip_says_what_it_saved():
+    """The seconds and the cost of the job that had not to run again; this time nothing was paid."""
+    page = Pages(make_block()).summary(result(cached=True, reason="skipped: nothing changed", cost=1.5))
+
+    assert page.startswith("# fit-C1.0: skipped")
+    assert "| **Why** | skipped: nothing changed |" in page
+    assert "a job of 3 min 10 s, cost 1.50" in page
+    assert "nothing, now" in page
+
+
+def test_an_old_record_knows_less():
+    """What is not known has no line, and nothing fails."""
+    bare = result(
+        created=None, phases={}, instance_type="", instance_count=None, job_seconds=None, billable_seconds=None,
+        metrics={}, metric_history={}, inputs={}, outputs={}, link="", cached=True,
+    )  # fmt: skip
+    page = Pages(make_block()).summary(bare)
+
+    assert "Instances" not in page
+    assert "## " not in page
+    assert "a job of unknown length" in page
+    assert began(bare) is None
+
+
+def test_metrics_as_a_table_and_a_line():
+    """Last, lowest, highest, how many; a metric without a history has one point."""
+    table = metrics_table(result(metrics={"auc": 0.75, "f1": 0.5}))
+
+    assert table.to_dicts() == [
+        {"metric": "auc", "last": 0.75, "min": 0.5, "max": 0.875, "points": 3},
+        {"metric": "f1", "last": 0.5, "min": 0.5, "max": 0.5, "points": 1},
+    ]
+    assert metrics_line(result()) == "auc 0.75, loss 0.5"
+
+
+def test_when_a_jobs_code_began():
+    """After the phases before it; unknown where spot instances came and went."""
+    assert began(result()) == 1100.0
+    assert began(result(kind="processing", phases={"starting": 3.0, "processing": 9.0})) == 1003.0
+    assert began(result(phases={"starting": 1.0, "interrupted": 5.0, "training": 9.0})) is None
+
+
+@pytest.mark.parametrize(("kind", "title"), [(JobFailed, "# fit-C1.0 failed"), (JobStopped, "# fit-C1.0 was stopped")])
+def test_a_failure_says_all(kind, title):
+    """What happened, of which kind, where, AWS's words, the last lines by host, what to do, and links."""
+    failed = error(kind, last_lines=["algo-2 | two", "algo-1 | one", "algo-2 | three | four"])
+    failed.result = result(status="Failed")
+    page = Pages(make_block()).failure(failed)
+
+    assert page.startswith(title)
+    for words in (
+        kind.__name__, "| **Exit code** | 3 |", "| **Host** | algo-2 |", "AlgorithmError: ValueError: no rows",
+        "**algo-1**\n\n```text\none\n```", "**algo-2**\n\n```text\ntwo\nthree | four\n```", "mend it.",
+        "sagemaker/home?region=us-east-1#/jobs/", "[CloudWatch](",
+    ):  # fmt: skip
+        assert words in page
+
+
+def test_a_failure_of_which_little_is_known():
+    """Without code, host, reason and lines there is still what happened and what to do."""
+    page = Pages(make_block()).failure(error(exit_code=None, host=None, reason="", last_lines=(), link=""))
+
+    assert "Exit code" not in page
+    assert "What to do" in page
+
+
+@given(st.text("`*_[]<>#|~& ab\n", max_size=60))
+def test_what_jobs_say_stays_inside_its_block(said):
+    """No line of a job, however hostile, ends the block that it is shown in, or begins a table's cell."""
+    page = Pages(BLOCK).failure(error(reason=said, last_lines=[f"algo-1 | {said}"]))
+    inside, fence = [], None
+    for line in page.split("\n"):
+        found = re.fullmatch(r"(`{3,})(text)?", line)
+        if fence is None and found and found[2]:
+            fence = found[1]
+        elif found and found[1] == fence:
+            fence = None
+        elif fence:
+            inside.append(line)
+    assert fence is None
+    assert "\n".join(inside).endswith(said)
+
+
+def test_a_reason_is_no_markup():
+    """Names of inputs and hyperparameters are shown as they are."""
+    page = Pages(make_block()).summary(result(reason='ran: input "a_b_c" <script> changed'))
+
+    assert '"a\\_b\\_c" \\<script\\> changed' in page
