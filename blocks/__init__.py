@@ -4,7 +4,14 @@
 May be imported by everybody above (`tasks_lib`, `flows`); imports Prefect and prefect-aws only.
 """
 
-from blocks.errors import BackendNotRunning, BlockNotFound, LoopbackOnly, PrefectSageMakerError
+from blocks.errors import BackendNotRunning, BlockInvalid, BlockNotFound, LoopbackOnly, PrefectSageMakerError
 from blocks.project import SageMakerProject
 
-__all__ = ["BackendNotRunning", "BlockNotFound", "LoopbackOnly", "PrefectSageMakerError", "SageMakerProject"]
+__all__ = [
+    "BackendNotRunning",
+    "BlockInvalid",
+    "BlockNotFound",
+    "LoopbackOnly",
+    "PrefectSageMakerError",
+    "SageMakerProject",
+]

@@ -44,5 +44,9 @@ class BlockNotFound(PrefectSageMakerError):
     """No `SageMakerProject` block is saved under the name that a flow gave."""
 
 
+class BlockInvalid(PrefectSageMakerError):
+    """What is saved under the name that a flow gave is no sound `SageMakerProject`."""
+
+
 class LoopbackOnly(PrefectSageMakerError):
     """A client of a local project was about to call a host that is not this machine."""

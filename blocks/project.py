@@ -13,11 +13,20 @@ from typing import Annotated, Any, ClassVar, cast
 from botocore.config import Config
 from prefect.blocks.core import Block
 from prefect_aws import AwsCredentials
-from pydantic import AfterValidator, Field, PrivateAttr, StringConstraints, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    PrivateAttr,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic.config import JsonDict
 from typing_extensions import Self
 
 from blocks import backend
-from blocks.errors import BlockNotFound
+from blocks.errors import BlockInvalid, BlockNotFound
 
 _ARN = r"arn:aws[a-z\-]*"
 _TAG_KEY, _TAG_VALUE = 128, 256
@@ -38,6 +47,17 @@ AccountId = Annotated[str, StringConstraints(pattern=r"^\d{12}$")]
 SubnetId = Annotated[str, StringConstraints(pattern=r"^subnet-[0-9a-zA-Z]+$")]
 SecurityGroupId = Annotated[str, StringConstraints(pattern=r"^sg-[0-9a-zA-Z]+$")]
 InstanceType = Annotated[str, StringConstraints(pattern=r"^ml\.[a-z0-9\-]+\.[a-z0-9\-]+$")]
+
+
+# The groups of the form. Prefect's form has no headings and keeps the fields' order, and a nested model for each group
+# would take the flat `SageMakerProject(subnets=…)` away; so the order and the titles say it, and `group` for programs.
+_PLACE: JsonDict = {"group": "Place"}
+_ACCESS: JsonDict = {"group": "Access"}
+_JOBS: JsonDict = {"group": "Jobs"}
+_COST: JsonDict = {"group": "Cost"}
+_NETWORK: JsonDict = {"group": "Network"}
+_ENCRYPTION: JsonDict = {"group": "Encryption"}
+_LOCAL: JsonDict = {"group": "This machine"}
 
 
 def _clean_prefix(prefix: str) -> str:
@@ -87,89 +107,148 @@ class SageMakerProject(Block):
     project: ProjectName = Field(
         title="Project",
         description="Name of the project: the folder of its tasks, and part of what makes its jobs its own.",
+        json_schema_extra=_PLACE,
     )
-    bucket: BucketName = Field(title="Bucket", description="S3 bucket that holds the project's data.")
+    bucket: BucketName = Field(
+        title="Bucket",
+        description="S3 bucket that holds the project's data; it must exist and belong to you.",
+        json_schema_extra=_PLACE,
+    )
     prefix: Annotated[str, AfterValidator(_clean_prefix)] = Field(
-        default="", title="Prefix", description="Path inside the bucket, in front of the project's name."
+        default="",
+        title="Prefix",
+        description="Path inside the bucket, in front of the project's name.",
+        json_schema_extra=_PLACE,
     )
     region: str | None = Field(
         default=None,
         title="Region",
         description="AWS region of the jobs; by default that of the credentials.",
         pattern=r"^[a-z]{2,4}(-[a-z]+)+-\d$",
-    )
-    role: RoleName | None = Field(
-        default=None,
-        title="Execution role",
-        description="IAM role (ARN or name) that the jobs assume; by default one with the least rights is made.",
+        json_schema_extra=_PLACE,
     )
     credentials: AwsCredentials = Field(
         default_factory=AwsCredentials,
-        title="AWS credentials",
+        title="Access: AWS credentials",
         description="How to reach AWS: keys, profile, endpoint, and a role to assume with its external id.",
+        json_schema_extra=_ACCESS,
+    )
+    role: RoleName | None = Field(
+        default=None,
+        title="Access: execution role",
+        description="IAM role (ARN or name) that the jobs assume; by default one with the least rights is made.",
+        json_schema_extra=_ACCESS,
+    )
+    permissions_boundary: PolicyArn | None = Field(
+        default=None,
+        title="Access: permissions boundary",
+        description="ARN of the policy that bounds the role which is made where none is given.",
+        json_schema_extra=_ACCESS,
+    )
+    expected_bucket_owner: AccountId | None = Field(
+        default=None,
+        title="Access: bucket owner",
+        description="Account id (12 digits) that must own the bucket; S3 refuses a bucket of somebody else.",
+        json_schema_extra=_ACCESS,
     )
     image: str | None = Field(
-        default=None, title="Image", description="Container image of tasks that name none (registry/name:tag)."
+        default=None,
+        title="Jobs: image",
+        description="Container image of tasks that name none (registry/name:tag).",
+        json_schema_extra=_JOBS,
     )
     instance_type: InstanceType = Field(
-        default="ml.m5.large", title="Instance type", description="Instance type of tasks that name none."
+        default="ml.m5.large",
+        title="Jobs: instance type",
+        description="Instance type of tasks that name none.",
+        json_schema_extra=_JOBS,
     )
     instance_count: int = Field(
-        default=1, ge=1, le=100, title="Instance count", description="Number of hosts of tasks that name none."
+        default=1,
+        ge=1,
+        le=100,
+        title="Jobs: instance count",
+        description="Number of hosts of tasks that name none.",
+        json_schema_extra=_JOBS,
     )
     volume_size_gb: int = Field(
-        default=30, ge=1, le=16384, title="Volume size", description="Storage of each host in GB, for its input."
+        default=30,
+        ge=1,
+        le=16384,
+        title="Jobs: volume size",
+        description="Storage of each host in GB, for its input.",
+        json_schema_extra=_JOBS,
     )
     max_runtime_minutes: int = Field(
-        default=1440, ge=1, le=40320, title="Longest run", description="SageMaker stops a job after so many minutes."
+        default=1440,
+        ge=1,
+        le=40320,
+        title="Jobs: longest run",
+        description="SageMaker stops a job after so many minutes.",
+        json_schema_extra=_JOBS,
     )
     spot: bool = Field(
         default=True,
-        title="Spot instances",
+        title="Jobs: spot instances",
         description="Train on spot instances: cheaper, and resumed from the state directory when interrupted.",
+        json_schema_extra=_JOBS,
+    )
+    tags: dict[str, str] = Field(
+        default_factory=dict,
+        max_length=30,
+        title="Jobs: tags",
+        description="Tags on every job, for bills and policies.",
+        json_schema_extra=_JOBS,
+    )
+    hourly_prices: dict[InstanceType, Annotated[float, Field(gt=0)]] = Field(
+        default_factory=dict,
+        title="Cost: hourly prices",
+        description="Price of one instance per hour, by instance type, in your currency; what is not here is unknown.",
+        json_schema_extra=_COST,
     )
     subnets: list[SubnetId] = Field(
-        default_factory=list, max_length=16, title="Subnets", description="Subnets of your VPC in which the jobs run."
+        default_factory=list,
+        max_length=16,
+        title="Network: subnets",
+        description="Subnets of your VPC in which the jobs run.",
+        json_schema_extra=_NETWORK,
     )
     security_group_ids: list[SecurityGroupId] = Field(
         default_factory=list,
         max_length=5,
-        title="Security groups",
+        title="Network: security groups",
         description="Security groups of the jobs in your VPC.",
+        json_schema_extra=_NETWORK,
+    )
+    network_isolation: bool = Field(
+        default=False,
+        title="Network: isolation",
+        description="Cut the containers off from every network.",
+        json_schema_extra=_NETWORK,
     )
     volume_kms_key: KmsKey | None = Field(
-        default=None, title="KMS key of volumes", description="KMS key (id, ARN or alias) for the hosts' storage."
+        default=None,
+        title="Encryption: KMS key of volumes",
+        description="KMS key (id, ARN or alias) for the hosts' storage.",
+        json_schema_extra=_ENCRYPTION,
     )
     output_kms_key: KmsKey | None = Field(
         default=None,
-        title="KMS key of outputs",
+        title="Encryption: KMS key of outputs",
         description="KMS key (id, ARN or alias) for what the jobs write to S3.",
-    )
-    network_isolation: bool = Field(
-        default=False, title="Network isolation", description="Cut the containers off from every network."
+        json_schema_extra=_ENCRYPTION,
     )
     encrypt_between_containers: bool = Field(
         default=False,
-        title="Encryption between containers",
+        title="Encryption: between containers",
         description="Encrypt the traffic between the hosts of one job.",
-    )
-    tags: dict[str, str] = Field(
-        default_factory=dict, max_length=30, title="Tags", description="Tags on every job, for bills and policies."
-    )
-    expected_bucket_owner: AccountId | None = Field(
-        default=None,
-        title="Bucket owner",
-        description="Account id that must own the bucket; S3 refuses a bucket of somebody else.",
-    )
-    permissions_boundary: PolicyArn | None = Field(
-        default=None,
-        title="Permissions boundary",
-        description="ARN of the policy that bounds the role which is made where none is given.",
+        json_schema_extra=_ENCRYPTION,
     )
     local_home: Path | None = Field(
         default=None,
-        title="Local SageMaker",
+        title="This machine: local SageMaker",
         description="Data directory of a SageMaker on this machine to run on, instead of AWS.",
+        json_schema_extra=_LOCAL,
     )
 
     _clients: _Clients = PrivateAttr(default_factory=_Clients)
@@ -226,6 +305,7 @@ class SageMakerProject(Block):
 
         Raises:
             BlockNotFound: No block is saved under that name.
+            BlockInvalid: What is saved there is no project, such as one that an older or newer version saved.
         """
         if isinstance(project, SageMakerProject):
             return project
@@ -234,6 +314,13 @@ class SageMakerProject(Block):
         try:
             # `_sync`: inside an async flow `load` would answer with a coroutine.
             return cast("SageMakerProject", cls.load(project, _sync=True))  # type: ignore[call-arg]
+        except RuntimeError as error:  # what `Block.load` makes of pydantic's error
+            if not isinstance(error.__cause__, ValidationError):
+                raise
+            raise BlockInvalid(
+                f"The SageMakerProject block {project!r} cannot be used: {_complaints(error.__cause__)}.",
+                fix="mend these fields in Prefect's UI (Blocks), or save the block again.",
+            ) from error
         except ValueError as error:  # what `Block.load` raises for an unknown document
             raise BlockNotFound(
                 f"No SageMakerProject block is saved as {project!r}.",
@@ -312,6 +399,11 @@ class SageMakerProject(Block):
             assert self.local_home is not None
             self._clients.backend = backend.ensure_backend(self.local_home)
         return self._clients.backend
+
+
+def _complaints(error: ValidationError) -> str:
+    found = [(".".join(map(str, each["loc"])), each["msg"]) for each in error.errors()]
+    return "; ".join(f"{place}: {text}" if place else text for place, text in found)
 
 
 def _config(attempts: int) -> Config:

@@ -3,6 +3,7 @@
     PrefectSageMakerError                  (blocks.errors)
     |-- BackendNotRunning                  (blocks.errors) the local SageMaker does not come up
     |-- BlockNotFound                      (blocks.errors)
+    |-- BlockInvalid                       (blocks.errors) a saved block does not validate
     |-- LoopbackOnly                       (blocks.errors) a local project was about to leave this machine
     |-- InvalidTask                        found before any job is made
     |   |-- InvalidName
@@ -39,11 +40,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from blocks import BackendNotRunning, BlockNotFound, LoopbackOnly, PrefectSageMakerError
+from blocks import BackendNotRunning, BlockInvalid, BlockNotFound, LoopbackOnly, PrefectSageMakerError
 
 __all__ = [
     "AccessDenied",
     "BackendNotRunning",
+    "BlockInvalid",
     "BlockNotFound",
     "BucketMissing",
     "CapacityUnavailable",

@@ -1,5 +1,6 @@
 """The block: a good form in the UI, refuses what cannot be, and hands out clients."""
 
+import itertools
 import json
 from importlib.metadata import entry_points
 
@@ -57,6 +58,23 @@ def test_every_field_has_a_title_and_a_description(name):
     assert field.description.endswith(".")
 
 
+def test_the_form_goes_from_group_to_group():
+    """Every field says which group it is of, those of one stand together, and after the first the title says it."""
+    fields = SageMakerProject.model_fields
+    groups = {name: field.json_schema_extra["group"] for name, field in fields.items()}
+    in_order = [group for group, _ in itertools.groupby(groups.values())]
+
+    assert in_order == ["Place", "Access", "Jobs", "Cost", "Network", "Encryption", "This machine"]
+    assert all(fields[name].title.startswith(f"{group}: ") for name, group in groups.items() if group != "Place")
+
+
+def test_only_what_nobody_can_guess_has_no_default():
+    """Everything else may be left as the form shows it."""
+    required = [name for name, field in SageMakerProject.model_fields.items() if field.is_required()]
+
+    assert required == ["project", "bucket"]
+
+
 def test_prefect_finds_the_block_in_a_fresh_process():
     """The entry point names the package; importing it registers the block under its slug."""
     points = {point.name: point.load() for point in entry_points(group="prefect.collections")}
@@ -80,6 +98,8 @@ BAD = [
     *(("instance_count", value) for value in [0, -1, 101, "many"]),
     *(("volume_size_gb", value) for value in [0, 20000]),
     *(("max_runtime_minutes", value) for value in [0, 28 * 24 * 60 + 1]),
+    ("hourly_prices", {"ml.m5.large": 0}),
+    ("hourly_prices", {"m5.large": 0.1}),
     ("subnets", ["vpc-1"]),
     ("security_group_ids", ["subnet-1"]),
     ("volume_kms_key", "a key"),

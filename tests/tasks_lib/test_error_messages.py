@@ -16,6 +16,7 @@ import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from uuid import uuid4
 
 import prefect
 import pytest
@@ -58,16 +59,26 @@ def here(tmp_path, monkeypatch):
     return folder
 
 
+def _broken_block():
+    """A block document as Prefect's API gives it, whose bucket nobody would accept."""
+    of_schema = {"id": str(uuid4()), "checksum": "sha256:0", "fields": {}, "block_type_id": str(uuid4())}
+    schema = {**of_schema, "capabilities": [], "version": "0", "block_type": None}
+    data = {"project": "demo", "bucket": "My_Bucket", "role": "arn:aws:s3:::role"}
+    ids = {"id": str(uuid4()), "block_schema_id": schema["id"], "block_type_id": schema["block_type_id"]}
+    return {"name": "broken", "data": data, "block_schema": schema, "block_document_references": {}, **ids}
+
+
 @contextmanager
-def empty_prefect_server():
-    """Yield the address of something that answers as a Prefect server without any block does; a real one takes 8 s."""
+def small_prefect_server():
+    """Yield the address of something that answers as a Prefect server with one bad block does; a real one takes 8 s."""
 
     class Answers(BaseHTTPRequestHandler):
         def do_GET(self):
-            version = self.path.endswith("/version")
-            self.send_response(200 if version else 404)
+            answers = {"version": prefect.__version__, "broken": _broken_block()}
+            found = answers.get(self.path.partition("?")[0].rpartition("/")[2])
+            self.send_response(200 if found else 404)
             self.end_headers()
-            self.wfile.write(json.dumps(prefect.__version__ if version else {"detail": "not found"}).encode())
+            self.wfile.write(json.dumps(found or {"detail": "not found"}).encode())
 
         def log_message(self, *_):
             pass
@@ -75,7 +86,8 @@ def empty_prefect_server():
     with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
         threading.Thread(target=server.serve_forever).start()
         try:
-            yield f"http://127.0.0.1:{server.server_port}/api"
+            with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{server.server_port}/api"}):
+                yield
         finally:
             server.shutdown()
 
@@ -197,8 +209,12 @@ class Case:
     # -- the project -------------------------------------------------------------------------------------------------
 
     def a_block_that_is_not_saved(self):
-        with empty_prefect_server() as url, temporary_settings({PREFECT_API_URL: url}):
+        with small_prefect_server():
             SageMakerProject.named("prod")
+
+    def a_saved_block_that_does_not_validate(self):
+        with small_prefect_server():
+            SageMakerProject.named("broken")
 
     def no_credentials(self):
         raise translated(NoCredentialsError(), "create the training job fit-1")

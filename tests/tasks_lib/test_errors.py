@@ -62,7 +62,7 @@ def test_all_names_are_public():
 
 def test_blocks_raise_errors_of_the_same_tree():
     """One `except PrefectSageMakerError` catches all."""
-    for name in ("BackendNotRunning", "BlockNotFound", "LoopbackOnly"):
+    for name in ("BackendNotRunning", "BlockInvalid", "BlockNotFound", "LoopbackOnly"):
         assert getattr(blocks, name) is getattr(errors, name)
 
 
