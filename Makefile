@@ -8,7 +8,7 @@ HEADER = "\# Exact versions of all that bin/setup installs: Python 3.10 to 3.13,
 CACHES = build dist htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart ui test lint setup lock clean
+.PHONY: help quickstart ui test lint docs setup lock clean
 # Another project's modules must not get before ours, and packages are installed uncompiled: set-up and first use compile what is used.
 unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE VIRTUAL_ENV
 
@@ -35,6 +35,11 @@ lint: ## check the code: ruff, mypy, import-linter
 	.venv/bin/mypy
 	.venv/bin/mypy bin/setup
 	.venv/bin/lint-imports --no-logo
+
+docs: ## build the documentation into build/docs
+	@$(PYTHON) bin/setup dev
+	.venv/bin/python -m sphinx -W --keep-going -q -b html docs build/docs
+	@echo "built. Next: look at build/docs/index.html."
 
 setup: ## make .venv with all that any command here needs
 	@$(PYTHON) bin/setup dev

@@ -1,0 +1,48 @@
+"""The page on troubleshooting knows every error, by the words that it really has."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from blocks_of_pages import matches
+from markdown_it import MarkdownIt
+
+from tasks_lib import errors
+
+ROOT = Path(__file__).parents[2]
+BASES = {"PrefectSageMakerError", "JobError"}  # nobody raises these themselves
+
+
+def sections(page: Path) -> dict[str, list[str]]:
+    """The fenced blocks below each heading that is the name of an error, or holds it first in backticks."""
+    found: dict[str, list[str]] = {}
+    name = ""
+    tokens = MarkdownIt("commonmark").parse(page.read_text())
+    for before, token in zip([tokens[0], *tokens], tokens, strict=False):
+        named = re.fullmatch(r"`(\w+)`", token.content)
+        if before.type == "heading_open":
+            name = named[1] if named else ""
+        elif named and token.type == "inline":
+            name = named[1]
+        elif token.type == "fence" and name in errors.__all__:
+            found.setdefault(name, []).append(token.content)
+    return found
+
+
+TOLD = sections(ROOT / "docs" / "troubleshooting.md")
+REAL = sections(ROOT / "tests" / "tasks_lib" / "golden_errors.md")
+
+
+def test_every_error_has_its_section():
+    """Whoever meets an error finds it there by its name."""
+    assert set(errors.__all__) - BASES == set(TOLD)
+
+
+@pytest.mark.parametrize("name", sorted(TOLD))
+def test_messages_are_those_that_are_raised(name):
+    """Each message on the page begins one of the golden ones of that error."""
+    golden = [message for real in REAL.values() for message in real] if name == "ServiceError" else REAL[name]
+    for told in TOLD[name]:
+        assert any(matches(f"{told.rstrip()}\n…", message) for message in golden), told
