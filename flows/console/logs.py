@@ -20,8 +20,8 @@ class JobLogHandler(logging.Handler):
     """Shows the records that tell of a job, and anybody's warnings, but not Prefect's echo of a failure; nothing else.
 
     A record tells of a job by its attributes: `sagemaker_prefix` is the task (`fit-C1.0`) and, before a line of a log,
-    its host (`fit-C1.0/algo-1`); `sagemaker_status` what has become of the job; `sagemaker_line` the line as the job
-    wrote it, where the message holds more than that.
+    its host (`fit-C1.0/algo-1`); `sagemaker_status` what has become of the job; `sagemaker_lines` the lines as the job
+    wrote them, where the message holds something else: of a message for Prefect's own log none.
 
     Args:
         console: Where to show them.
@@ -44,7 +44,8 @@ class JobLogHandler(logging.Handler):
         if prefix is not None and status is not None:
             self._console.show_status(prefix, status)
         elif prefix is not None:
-            self._console.show_line(prefix, _as_shown(getattr(record, "sagemaker_line", record.getMessage())))
+            for line in getattr(record, "sagemaker_lines", (record.getMessage(),)):
+                self._console.show_line(prefix, _as_shown(line))
         elif record.levelno >= logging.WARNING and not _is_echo(record):
             self._console.show_warning(f"{record.levelname.lower()}: {record.getMessage()}")
 

@@ -79,7 +79,9 @@ class RunLog(logging.Handler):
     def job_lines(self):
         """What jobs said, as (`task/host`, line)."""
         return [
-            (each.sagemaker_prefix, each.sagemaker_line) for each in self.records if hasattr(each, "sagemaker_line")
+            (each.sagemaker_prefix, line)
+            for each in list(self.records)
+            for line in getattr(each, "sagemaker_lines", ())
         ]
 
     @property

@@ -272,7 +272,7 @@ def test_no_secret_leaves_the_environment(sm, backend, project, run_log, monkeyp
         *(found.model_dump_json() for found in (*task_runs, *logs)),
     ]
 
-    assert {"Completed", "Failed"} <= set(run_log.texts)
+    assert {"fit: Completed", "fit: Failed"} <= set(run_log.texts)
     assert any('"DB_PASSWORD"' in document for document in kept)
     assert [(secret, text[:300]) for secret in secrets for text in everything if secret in text] == []
     assert [text[:300] for text in everything if "DB_PASSWORD=" in text] == []

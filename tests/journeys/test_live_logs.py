@@ -61,6 +61,7 @@ def test_the_log_names_what_happens_to_the_job(sm, run_log):
     ]
 
     assert ("fit", "Completed") in told
+    assert "fit: skipped: nothing changed" in run_log.texts
     assert told[-1] == ("fit", "skipped: nothing changed")
 
 
@@ -104,3 +105,45 @@ def test_whoever_attaches_sees_the_log_from_its_beginning(sm, project, backend, 
     assert [value for _, value in fits[1].metric_history["auc"]] == [0.5, 0.7]
     assert {"ran: first run", "attached to its running job"} == {fit.reason for fit in fits}
     assert len({fit.job for fit in fits}) == 1
+
+
+def test_a_burst_is_a_few_records(sm, run_log):
+    """Lines that come together reach Prefect together, each behind its task's and host's name, and none is cut."""
+    sm.train("burst", command="seq 1000 1999")
+    with_numbers = [text for text in run_log.texts if " | 1" in text]
+
+    assert len(with_numbers) < 20
+    numbers = [line.removeprefix("burst/algo-1 | ") for text in with_numbers for line in text.splitlines()]
+    assert [str(number) for number in range(1000, 2000)] == [number for number in numbers if number.isdigit()]
+
+
+def test_a_job_that_says_too_much_keeps_its_last_lines(sm, run_log):
+    """Of 20,000 lines Prefect's API gets the first ones, the last ones and the way to all; metrics read all of them."""
+    command = 'i=0; while [ $i -lt 20000 ]; do i=$((i+1)); echo "step=$i"; done; echo the end'
+    result = sm.train("loud", command=command, metrics={"step": r"step=(\d+)"})
+    sent = [record for record in run_log.records if getattr(record, "send_to_api", True)]
+    lines = [line for record in sent for line in record.getMessage().splitlines()]
+
+    assert {"loud/algo-1 | step=1", "loud/algo-1 | step=20000", "loud/algo-1 | the end"} <= set(lines)
+    assert len(lines) < 6_000
+    assert sum("result.logs()" in line for line in lines) == 2
+    assert result.metrics == {"step": 20000.0}
+    assert [line for _, line in run_log.job_lines if line.startswith("step=")] == [
+        f"step={number}" for number in range(1, 20001)
+    ]
+    assert len(result.logs()) > 20_000
+
+
+def test_secrets_are_masked_in_the_log(sm, run_log):
+    """What the environment and the hyperparameters hold below a secret's name is not shown; metrics are still read."""
+    result = sm.train(
+        "fit",
+        command='echo "token=$HF_TOKEN auc=0.5"; echo "AWS_SESSION_TOKEN=IQoJb3JpZ2luX2VjEJr0123456789abcdef"',
+        environment={"HF_TOKEN": "hf_hidden"},
+        metrics={"auc": "auc=([0-9.]+)"},
+    )
+
+    assert ("fit/algo-1", "token=**** auc=0.5") in run_log.job_lines
+    assert ("fit/algo-1", "AWS_SESSION_TOKEN=****") in run_log.job_lines
+    assert not [text for text in run_log.texts if "hf_hidden" in text or "IQoJ" in text]
+    assert result.metrics == {"auc": 0.5}
