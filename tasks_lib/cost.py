@@ -9,6 +9,7 @@ instances is contained in those seconds.
 from __future__ import annotations
 
 _SECONDS_AN_HOUR = 3600
+_LEAST = 0.01
 
 
 def cost_of(hourly_price: float | None, instances: int | None, seconds: float | None) -> float | None:
@@ -25,7 +26,9 @@ def cost_of(hourly_price: float | None, instances: int | None, seconds: float | 
 
 
 def shown_cost(cost: float | None) -> str:
-    """Return a cost for a reader: two digits behind the point, more where it is small, or `unknown`."""
+    """Return a cost for a reader: two digits behind the point, or `unknown`."""
     if cost is None:
         return "unknown"
-    return f"{cost:.2f}" if cost >= 1 or cost == 0 else f"{cost:.2g}"
+    if 0 < cost < _LEAST:
+        return f"less than {_LEAST}"
+    return f"{cost:.2f}"

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tasks_lib.manifest import Manifest
+from tasks_lib.masking import is_secret
 from tasks_lib.spec import JobSpec, ResolvedChannel, encode_hyperparameters
 
 Ingredients = dict[str, Any]
@@ -133,7 +134,7 @@ def _entry_difference(part: str, name: str, old: Any, new: Any) -> str:
     what = f'{_WORD[part]} "{name}"'
     if old is None or new is None:
         return f"{what} {'added' if old is None else 'removed'}"
-    if part == "hyperparameters":
+    if part == "hyperparameters" and not is_secret(name):
         return f"{what} changed ({old} -> {new})"
     if part == "inputs" and "job" in new and old.get("job") != new.get("job"):
         return f"{what} comes from another job ({new['job']})"

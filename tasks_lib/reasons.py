@@ -42,5 +42,6 @@ def _with_count(change: str, before: Ingredients, ledger: Ledger, channels: tupl
             earlier = ledger.manifest(digest) if digest else None
             if earlier is not None:
                 objects = channel.manifest.items.keys() | earlier.items.keys()
-                return f"{change} ({len(channel.manifest.changed(earlier))} of {len(objects)} objects)"
+                changed = len(channel.manifest.changed(earlier))
+                return f"{change} ({changed} of {len(objects)} object{'s' * (len(objects) != 1)})"
     return change

@@ -17,7 +17,7 @@ def test_what_is_not_known_is_not_nought(unknown):
     assert shown_cost(None) == "unknown"
 
 
-@pytest.mark.parametrize(("cost", "shown"), [(12.346, "12.35"), (0.01234, "0.012"), (0.0, "0.00")])
-def test_small_costs_keep_their_digits(cost, shown):
-    """A cent's fraction is not rounded to nothing."""
+@pytest.mark.parametrize(("cost", "shown"), [(12.346, "12.35"), (0.0042, "less than 0.01"), (0.0, "0.00")])
+def test_small_costs_are_not_nothing(cost, shown):
+    """A cent's fraction is not rounded away."""
     assert shown_cost(cost) == shown

@@ -402,7 +402,7 @@ def test_local_data_goes_where_its_content_says(call, sagemaker, tmp_path, objec
     second = call(inputs={"data": Channel(tmp_path)}).result()
     folders = {name.split("/")[1] for name, _ in objects.listing(Location(BUCKET, "demo/fit/input/"))}
 
-    assert second.reason == 'ran: input "data" changed (1 of 1 objects)'
+    assert second.reason == 'ran: input "data" changed (1 of 1 object)'
     assert len(folders) == 2
 
 

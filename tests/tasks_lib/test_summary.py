@@ -55,7 +55,7 @@ def test_a_summary_says_all():
     for words in (
         "# fit-C1.0: completed", "| **Why** | ran: first run |", f"[`{JOB}`](https://us-east-1.console.aws.amazon.com/sagemaker/",
         "Completed", "training", "2 x ml.m5.large", "3 min 10 s", "starting 80.0, downloading 20.0, training 70.5",
-        "75 s of each instance", "0.0048", "`0123456789ab`", "| auc | 0.75 | 0.5 | 0.875 | 3 |",
+        "75 s of each instance", "less than 0.01", "`0123456789ab`", "| auc | 0.75 | 0.5 | 0.875 | 3 |",
         "[CloudWatch](https://us-east-1.console.aws.amazon.com/cloudwatch/",
         "[`s3://a-bucket/demo/fit/input/data/1f/`](https://us-east-1.console.aws.amazon.com/s3/buckets/a-bucket?",
         "(https://us-east-1.console.aws.amazon.com/s3/object/a-bucket?",
