@@ -4,9 +4,7 @@ A name is imported when it is first asked for (PEP 562): everything at once take
 needs none of it. May be imported by flows and by users; stands on `blocks`, and takes `worker_toolkit` along as files.
 """
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 from tasks_lib.shadowing import check_blocks_are_ours
@@ -14,9 +12,10 @@ from tasks_lib.shadowing import check_blocks_are_ours
 if TYPE_CHECKING:
     from tasks_lib.channels import Channel, TaskOutput, output_of
     from tasks_lib.explanation import Explanation
-    from tasks_lib.function_task import sagemaker_task
+    from tasks_lib.functions.file_output import FileOutput
+    from tasks_lib.functions.task import sagemaker_task
     from tasks_lib.outputs import Output
-    from tasks_lib.plan import Plan, plan
+    from tasks_lib.planning.plan import Plan, plan
     from tasks_lib.results import JobResult
     from tasks_lib.tables import Table
     from tasks_lib.tasks import SageMakerTasks, sagemaker_tasks
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Channel",
     "Explanation",
+    "FileOutput",
     "JobResult",
     "Output",
     "Plan",
@@ -39,26 +39,19 @@ __all__ = [
 _MODULES = {
     "Channel": "channels",
     "Explanation": "explanation",
+    "FileOutput": "functions.file_output",
     "JobResult": "results",
     "Output": "outputs",
-    "Plan": "plan",
+    "Plan": "planning.plan",
     "SageMakerTasks": "tasks",
     "Table": "tables",
     "TaskOutput": "channels",
     "output_of": "channels",
-    "plan": "plan",
-    "sagemaker_task": "function_task",
+    "plan": "planning.plan",
+    "sagemaker_task": "functions.task",
     "sagemaker_tasks": "tasks",
 }
 """The module of each name; a test holds the three lists against each other."""
-
-
-class _Package(ModuleType):
-    """This package: whoever imports its module `plan` must not put that where its function `plan` is looked for."""
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if not (name in _MODULES and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
 
 
 if not TYPE_CHECKING:  # a type checker that saw it would believe in every name
@@ -75,5 +68,4 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-sys.modules[__name__].__class__ = _Package
 check_blocks_are_ours()

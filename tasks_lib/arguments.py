@@ -15,8 +15,8 @@ from textwrap import indent
 from typing import Any, TypeVar
 
 from tasks_lib.completion import Rerun
+from tasks_lib.ledger.state_directory import OnBusy
 from tasks_lib.spec import StateMode
-from tasks_lib.state_directory import OnBusy
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 

@@ -10,16 +10,16 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from blocks import SageMakerProject
-from tasks_lib.artifacts import Report
-from tasks_lib.jobs import Job
-from tasks_lib.links import log_url
-from tasks_lib.log_relay import LogRelay
-from tasks_lib.logs import LogLine, LogTail, read_all
-from tasks_lib.masking import Masking
+from tasks_lib.aws.jobs import Job
+from tasks_lib.aws.logs import LogLine, LogTail, read_all
+from tasks_lib.aws.watch import watcher_of
 from tasks_lib.metrics import MetricReader
-from tasks_lib.progress import progress_of
+from tasks_lib.reports.artifacts import Report
+from tasks_lib.reports.links import log_url
+from tasks_lib.reports.log_relay import LogRelay
+from tasks_lib.reports.masking import Masking
+from tasks_lib.reports.progress import progress_of
 from tasks_lib.run_context import LONGEST_TICK, RunCancelled, RunContext
-from tasks_lib.watch import watcher_of
 
 _LAST_LINES = 200
 

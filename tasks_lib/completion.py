@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
 
-from tasks_lib.jobs import Job
-from tasks_lib.ledger import Entry, SpentBecause
-from tasks_lib.status import Phase
+from tasks_lib.aws.jobs import Job
+from tasks_lib.aws.status import Phase
+from tasks_lib.ledger.records import Entry, SpentBecause
 
 Rerun = Literal["when_changed", "if_incomplete", "always"]
 

@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from signal import Signals
 
 from blocks import SageMakerProject
+from tasks_lib.aws.jobs import Job
+from tasks_lib.aws.logs import LogLine
+from tasks_lib.aws.status import Phase
 from tasks_lib.errors import JobError, JobFailed, JobStopped
-from tasks_lib.jobs import Job
-from tasks_lib.links import console_url
-from tasks_lib.logs import LogLine
-from tasks_lib.status import Phase
+from tasks_lib.reports.links import console_url
 
 _MOST_LINES = 20
 _FAILED_HERE = re.compile(

@@ -32,7 +32,7 @@
     |-- LedgerDamaged                      a record cannot be read
     `-- UnsafeArchive                      a tarball that would write outside its target
 
-`aws_errors.py` turns botocore's errors into these; nobody else does.
+`aws/errors.py` turns botocore's errors into these; nobody else does.
 """
 
 from __future__ import annotations

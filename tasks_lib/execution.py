@@ -13,9 +13,12 @@ from functools import cached_property
 from typing import Any
 
 from blocks import SageMakerProject
-from tasks_lib.artifacts import Report
 from tasks_lib.attendance import Attendance, metrics_from_log
-from tasks_lib.bundle import Source, bundle_digest, toolkit
+from tasks_lib.aws.jobs import FINGERPRINT_VARIABLE, Job, Jobs
+from tasks_lib.aws.objects import Location, Objects
+from tasks_lib.aws.phases import in_order
+from tasks_lib.aws.roles import role_arn
+from tasks_lib.aws.status import Phase
 from tasks_lib.channels import Channel, TaskOutput
 from tasks_lib.completion import Action, Decision, Kept, from_job, from_ledger
 from tasks_lib.cost import cost_of
@@ -23,26 +26,23 @@ from tasks_lib.diagnosis import job_error
 from tasks_lib.errors import InputNotReady, InputsChanged, JobError, ServiceError, ServiceFault
 from tasks_lib.fingerprint import Ingredients, fingerprint, ingredients
 from tasks_lib.flow_calls import check_call, first_cleaning
-from tasks_lib.interest import Interest
-from tasks_lib.jobs import FINGERPRINT_VARIABLE, Job, Jobs
-from tasks_lib.lease import Holder
-from tasks_lib.ledger import Entry, Ledger, Record, SpentBecause
-from tasks_lib.links import console_url
-from tasks_lib.masking import Masking
+from tasks_lib.ledger.interest import Interest
+from tasks_lib.ledger.lease import Holder
+from tasks_lib.ledger.project_file import check_home
+from tasks_lib.ledger.records import Entry, Ledger, Record, SpentBecause
+from tasks_lib.ledger.state_directory import StateDirectory
 from tasks_lib.metrics import MetricReader
 from tasks_lib.naming import job_name
-from tasks_lib.objects import Location, Objects
-from tasks_lib.phases import in_order
-from tasks_lib.project_file import check_home
 from tasks_lib.reasons import why
-from tasks_lib.resolve import Resolved, Resolver
+from tasks_lib.reports.artifacts import Report
+from tasks_lib.reports.links import console_url
+from tasks_lib.reports.masking import Masking
 from tasks_lib.results import JobResult
-from tasks_lib.roles import role_arn
 from tasks_lib.run_context import MEANS_STOP, RunCancelled, RunContext
-from tasks_lib.shipment import Shipment
+from tasks_lib.shipping.bundle import Source, bundle_digest, toolkit
+from tasks_lib.shipping.resolve import Resolved, Resolver
+from tasks_lib.shipping.shipment import Shipment
 from tasks_lib.spec import JobPlace, JobSpec, outputs_of, to_request
-from tasks_lib.state_directory import StateDirectory
-from tasks_lib.status import Phase
 from tasks_lib.wish import Wish
 
 _NO_ROLE = "arn:aws:iam::000000000000:role/not-yet-known"

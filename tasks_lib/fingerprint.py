@@ -12,8 +12,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tasks_lib.manifest import Manifest
-from tasks_lib.masking import is_secret
+from tasks_lib.reports.masking import is_secret
+from tasks_lib.shipping.manifest import Manifest
 from tasks_lib.spec import JobSpec, ResolvedChannel, encode_hyperparameters
 
 Ingredients = dict[str, Any]

@@ -11,9 +11,9 @@ import tempfile
 from pathlib import Path
 from typing import IO, Any
 
+from tasks_lib.aws.objects import Location, Objects
 from tasks_lib.errors import MissingPath
-from tasks_lib.objects import Location, Objects
-from tasks_lib.sync import download, extract
+from tasks_lib.shipping.sync import download, extract
 
 
 class Output:

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 
 from blocks import SageMakerProject
+from tasks_lib.aws.jobs import Job
+from tasks_lib.aws.logs import LogLine, read_all
+from tasks_lib.aws.objects import Location, Objects
+from tasks_lib.aws.status import JobKind
 from tasks_lib.cost import shown_cost
 from tasks_lib.errors import InvalidInput
 from tasks_lib.explanation import Explanation
 from tasks_lib.fingerprint import Ingredients
-from tasks_lib.jobs import Job
-from tasks_lib.ledger import Ledger
-from tasks_lib.logs import LogLine, read_all
-from tasks_lib.objects import Location, Objects
+from tasks_lib.ledger.records import Ledger
 from tasks_lib.outputs import Output
-from tasks_lib.status import JobKind
 from tasks_lib.tables import Table
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """What a job is, as values, and the request that asks SageMaker for it. Pure.
 
 `JobSpec` is what the author wants; `JobPlace` is where this execution lives. Together they give the request. The
-wire's own limits are not repeated here: `request_check.py` reads them from botocore's model.
+wire's own limits are not repeated here: `aws/request_check.py` reads them from botocore's model.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from tasks_lib.aws.status import JobKind
 from tasks_lib.channels import Distribution
 from tasks_lib.errors import InvalidHyperparameter, InvalidRequest, InvalidTask
-from tasks_lib.manifest import Manifest
 from tasks_lib.naming import SOURCE_CHANNEL, STATE_CHANNEL
-from tasks_lib.status import JobKind
+from tasks_lib.shipping.manifest import Manifest
 
 StateMode = Literal["task", "none"]
 

@@ -72,7 +72,7 @@ class Table:
 def _text(cell: Any) -> str:
     if cell is None:
         return ""
-    return f"{cell:.4g}" if isinstance(cell, float) else str(cell).replace("\n", " ")
+    return f"{cell:.4g}" if isinstance(cell, float) else " ".join(str(cell).splitlines())
 
 
 def _markdown(cell: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tasks_lib.completion import Rerun
-from tasks_lib.state_directory import OnBusy
+from tasks_lib.ledger.state_directory import OnBusy
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Runs a function of the user as the job: arguments from an input channel, the result to the output.
 
-`tasks_lib.function_task` ships a script of two lines that calls `run`. Arguments lie as one file each in the channel
+`tasks_lib.functions.task` ships a script of two lines that calls `run`. Arguments lie as one file each in the channel
 `arguments`: `C.json`, or `C.pkl` where the caller asked for pickle; a path among them reads `channel/name`. The result
 is `value.json` (or `value.pkl`), and what it names as a path is kept beside it, alone in `paths/<n>/`. Of several hosts
 each runs the function, and the first one's result counts.

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from blocks import SageMakerProject
+from tasks_lib.aws.policies import Policy, caller_policy, job_policy, trust_policy
 from tasks_lib.cli.place import project_on_aws
 from tasks_lib.errors import ProjectError
-from tasks_lib.policies import Policy, caller_policy, job_policy, trust_policy
 
 _LINE = 100
 

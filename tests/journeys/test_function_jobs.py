@@ -19,8 +19,8 @@ from prefect.client.schemas.objects import State
 
 from tasks_lib import JobResult, output_of, sagemaker_tasks
 from tasks_lib.errors import DuplicateTask, InvalidTask, JobFailed
-from tasks_lib.file_output import FileOutput
-from tasks_lib.plan import plan
+from tasks_lib.functions.file_output import FileOutput
+from tasks_lib.planning.plan import plan
 
 STEPS = """
 from __future__ import annotations
@@ -33,7 +33,7 @@ import os
 from pathlib import Path
 
 from prefect import flow, get_run_logger, task
-from tasks_lib.function_task import sagemaker_task
+from tasks_lib.functions.task import sagemaker_task
 
 
 class Kind(enum.Enum):
@@ -311,7 +311,7 @@ def test_what_the_job_is_made_of(backend, project, tmp_path):
     module = load(
         tmp_path,
         "import sys\nsys.path.append(__file__.rpartition('/')[0])\nimport helper_of_steps\n"
-        "from tasks_lib.function_task import sagemaker_task\n"
+        "from tasks_lib.functions.task import sagemaker_task\n"
         "@sagemaker_task(requirements=['./no-such-package'], dependencies=['helper_of_steps.py'])\n"
         "def installs(): ...\n"
         "@sagemaker_task(dependencies=['helper_of_steps.py'])\n"
@@ -346,7 +346,7 @@ SINGLE_FILE = """
 from pathlib import Path
 
 from prefect import flow
-from tasks_lib.function_task import sagemaker_task
+from tasks_lib.functions.task import sagemaker_task
 
 
 class Row:

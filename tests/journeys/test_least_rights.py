@@ -8,9 +8,9 @@ from iam_rights import allows, needs
 from journey_tools import Gate, in_background, jobs_of, wait_until
 
 from tasks_lib import output_of, sagemaker_tasks
+from tasks_lib.aws.jobs import Jobs
+from tasks_lib.aws.policies import caller_policy
 from tasks_lib.errors import AccessDenied, InputNotReady, JobStopped
-from tasks_lib.jobs import Jobs
-from tasks_lib.policies import caller_policy
 
 # boto3 sends it when a part of a large file cannot be sent: not without a fault of S3's.
 NOT_SEEN = "TakeBackHalfAnUpload"

@@ -14,7 +14,7 @@ from prefect.futures import wait
 
 from tasks_lib import Channel, output_of, sagemaker_tasks
 from tasks_lib.errors import DuplicateTask, InputNotReady, InvalidRequest, InvalidTask, MissingPath
-from tasks_lib.plan import plan
+from tasks_lib.planning.plan import plan
 
 MODEL = 'echo "loss=0.5"; echo weights > "$SM_MODEL_DIR/weights"'
 OUTPUT = 'echo rows > "$SM_OUTPUT_DATA_DIR/rows"'

@@ -9,8 +9,8 @@ from aws_doubles import BUCKET, LogsDouble, ProjectDouble, SageMakerDouble, make
 from hypothesis import settings
 from moto import mock_aws
 
-from tasks_lib.ledger import Ledger
-from tasks_lib.objects import Location, Objects
+from tasks_lib.aws.objects import Location, Objects
+from tasks_lib.ledger.records import Ledger
 
 settings.register_profile("tasks_lib", deadline=None)
 settings.load_profile("tasks_lib")

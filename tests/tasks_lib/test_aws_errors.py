@@ -14,8 +14,8 @@ from botocore.retries.standard import ThrottledRetryableChecker, TransientRetrya
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks_lib import aws_errors
-from tasks_lib.aws_errors import (
+import tasks_lib
+from tasks_lib.aws.errors import (
     RULES,
     is_authorisation,
     is_conflict,
@@ -95,9 +95,9 @@ def test_every_error_that_aws_lists_is_ours(service):
 
 def test_the_list_of_operations_is_that_of_the_code():
     """Whoever calls something new adds it above, and so has its errors looked at."""
-    folder = Path(aws_errors.__file__).parent
+    folder = Path(tasks_lib.__file__).parent
     called = set()
-    for path in folder.glob("*.py"):
+    for path in folder.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
                 owner = ast.unparse(node.func.value)

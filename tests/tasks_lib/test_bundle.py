@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks_lib.bundle import Source, bundle_digest, hash_file, toolkit
 from tasks_lib.errors import InputsChanged, InvalidTask, MissingPath
+from tasks_lib.shipping.bundle import Source, bundle_digest, hash_file, toolkit
 
 
 def tree(root, **files):

@@ -3,10 +3,10 @@
 import pytest
 from aws_doubles import make_block
 
+from tasks_lib.aws.jobs import Job
+from tasks_lib.aws.logs import LogLine
 from tasks_lib.diagnosis import job_error
 from tasks_lib.errors import JobFailed, JobStopped
-from tasks_lib.jobs import Job
-from tasks_lib.logs import LogLine
 from worker_toolkit.failure import explain
 from worker_toolkit.process import Ended
 

@@ -26,17 +26,17 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from blocks import SageMakerProject, backend
 from tasks_lib import Channel, SageMakerTasks, output_of, sagemaker_tasks
-from tasks_lib.aws_errors import RULES, translated
+from tasks_lib.aws.errors import RULES, translated
+from tasks_lib.aws.objects import Location, Objects
 from tasks_lib.channels import as_channels
 from tasks_lib.errors import JobError, PrefectSageMakerError
 from tasks_lib.execution import Execution, Wish
-from tasks_lib.lease import Holder
-from tasks_lib.ledger import Ledger
-from tasks_lib.objects import Location, Objects
-from tasks_lib.project_file import check_home
+from tasks_lib.ledger.lease import Holder
+from tasks_lib.ledger.project_file import check_home
+from tasks_lib.ledger.records import Ledger
 from tasks_lib.run_context import RunContext
+from tasks_lib.shipping.sync import download, extract
 from tasks_lib.spec import JobSpec
-from tasks_lib.sync import download, extract
 
 GOLDEN = Path(__file__).parent / "golden_errors.md"
 PARENTS = {"PrefectSageMakerError", "JobError"}

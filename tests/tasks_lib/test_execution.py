@@ -8,6 +8,7 @@ from aws_doubles import BUCKET, FIRST, client_error, make_block
 from botocore.exceptions import ConnectionClosedError
 
 from tasks_lib import Channel, SageMakerTasks, output_of
+from tasks_lib.aws.objects import Location
 from tasks_lib.channels import as_channels
 from tasks_lib.completion import Action
 from tasks_lib.errors import (
@@ -24,8 +25,7 @@ from tasks_lib.errors import (
     StateBusy,
 )
 from tasks_lib.execution import Execution, Wish
-from tasks_lib.lease import Holder
-from tasks_lib.objects import Location
+from tasks_lib.ledger.lease import Holder
 from tasks_lib.run_context import RunCancelled, RunContext
 from tasks_lib.spec import JobSpec
 

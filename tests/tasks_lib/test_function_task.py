@@ -17,11 +17,11 @@ from pydantic import BaseModel
 
 from tasks_lib import Channel, JobResult, output_of
 from tasks_lib.errors import InvalidTask, MissingPath
-from tasks_lib.file_output import FileOutput
-from tasks_lib.function_code import FunctionCode
-from tasks_lib.function_names import call_name
-from tasks_lib.function_task import FunctionTask, sagemaker_task
-from tasks_lib.function_values import Arguments, Signature
+from tasks_lib.functions.code import FunctionCode
+from tasks_lib.functions.file_output import FileOutput
+from tasks_lib.functions.names import call_name
+from tasks_lib.functions.task import FunctionTask, sagemaker_task
+from tasks_lib.functions.values import Arguments, Signature
 
 if TYPE_CHECKING:
     from tasks_lib import Table
@@ -467,7 +467,7 @@ NOTEBOOK = """
 import math, sys, linecache
 from pathlib import Path
 from typing import Optional, Any
-from tasks_lib.function_code import typed_in_source
+from tasks_lib.functions.code import typed_in_source
 LIMIT = 3
 def cell(text):
     name = f"<cell {len(linecache.cache)}>"

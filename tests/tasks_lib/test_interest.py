@@ -7,8 +7,8 @@ from itertools import permutations
 import pytest
 from aws_doubles import BUCKET
 
-from tasks_lib.interest import Interest
-from tasks_lib.objects import Location, Objects
+from tasks_lib.aws.objects import Location, Objects
+from tasks_lib.ledger.interest import Interest
 
 
 def interest(objects, ledger, waiter, job="fit-a-1"):

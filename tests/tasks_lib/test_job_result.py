@@ -9,8 +9,8 @@ import cloudpickle
 import pytest
 
 from tasks_lib import JobResult
+from tasks_lib.aws.objects import Location
 from tasks_lib.errors import InvalidInput, MissingPath, UnsafeArchive
-from tasks_lib.objects import Location
 from tasks_lib.outputs import Output
 
 FOLDER = "s3://a-bucket/demo/fit/fit-1/output/"

@@ -4,9 +4,9 @@ import datetime as dt
 
 import pytest
 
+from tasks_lib.aws.objects import Objects
 from tasks_lib.errors import LedgerDamaged
-from tasks_lib.lease import TAKE_OVER_AFTER, Holder, Lease
-from tasks_lib.objects import Objects
+from tasks_lib.ledger.lease import TAKE_OVER_AFTER, Holder, Lease
 
 MINE, THEIRS = Holder("fit-a-1", "a" * 64, "training"), Holder("fit-b-1", "b" * 64, "processing")
 

@@ -6,10 +6,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from tasks_lib.aws.objects import Document, Location, Objects
 from tasks_lib.errors import LedgerConflict, LedgerDamaged
-from tasks_lib.ledger import Entry, Ledger, Record
-from tasks_lib.manifest import Item, Manifest
-from tasks_lib.objects import Document, Location, Objects
+from tasks_lib.ledger.records import Entry, Ledger, Record
+from tasks_lib.shipping.manifest import Item, Manifest
 
 WORK, OTHER = "a" * 64, "b" * 64
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from aws_doubles import ProjectDouble, make_block
 
-from tasks_lib.links import console_url, log_url, s3_url
+from tasks_lib.reports.links import console_url, log_url, s3_url
 
 
 def test_a_job_by_kind_and_region():

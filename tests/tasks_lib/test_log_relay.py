@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks_lib.log_relay import LAST_LINES, LogRelay, batches
-from tasks_lib.logs import LogLine
+from tasks_lib.aws.logs import LogLine
+from tasks_lib.reports.log_relay import LAST_LINES, LogRelay, batches
 from tasks_lib.run_context import RunContext
 
 

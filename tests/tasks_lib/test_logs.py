@@ -6,8 +6,8 @@ from botocore.exceptions import EndpointConnectionError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tasks_lib.jobs import Job
-from tasks_lib.logs import LogTail, read_all
+from tasks_lib.aws.jobs import Job
+from tasks_lib.aws.logs import LogTail, read_all
 
 JOB = Job("training", "fit-1", "arn", "InProgress")
 

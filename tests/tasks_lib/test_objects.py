@@ -6,8 +6,8 @@ import pytest
 from aws_doubles import BUCKET, make_block
 from prefect_aws import AwsCredentials
 
+from tasks_lib.aws.objects import Location, Objects
 from tasks_lib.errors import BucketMissing, LedgerDamaged, NoCredentials, PrefectSageMakerError
-from tasks_lib.objects import Location, Objects
 
 PLACE = Location(BUCKET, "demo/x.json")
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks_lib.pace import Pace, interval
+from tasks_lib.aws.pace import Pace, interval
 
 
 class Clock:

@@ -6,7 +6,7 @@ import boto3
 from botocore import UNSIGNED
 from botocore.config import Config
 
-from tasks_lib.phases import ORDER, PHASE_OF, in_order, seconds_by_phase
+from tasks_lib.aws.phases import ORDER, PHASE_OF, in_order, seconds_by_phase
 
 BEGIN = dt.datetime(2026, 11, 1, tzinfo=dt.timezone.utc)
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks_lib.plot import MOST_PANELS, MOST_POINTS, metrics_plot, metrics_svg, thinned
+from tasks_lib.reports.plot import MOST_PANELS, MOST_POINTS, metrics_plot, metrics_svg, thinned
 
 POINTS = [(1000.0 + second, 1.0 / (second + 1)) for second in range(30)]
 SVG = "{http://www.w3.org/2000/svg}"
@@ -102,7 +102,7 @@ def test_threads_draw_side_by_side():
 def test_pyplot_is_left_alone():
     """Neither pyplot nor matplotlib is imported before there is a plot, and pyplot not even then."""
     program = (
-        "import sys; from tasks_lib.plot import metrics_svg; assert 'matplotlib' not in sys.modules;"
+        "import sys; from tasks_lib.reports.plot import metrics_svg; assert 'matplotlib' not in sys.modules;"
         "metrics_svg({'a': [(1.0, 2.0)]}); assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -3,7 +3,7 @@
 import pytest
 from aws_doubles import make_block
 
-from tasks_lib.policies import caller_policy, job_policy, own_role_name, trust_policy
+from tasks_lib.aws.policies import caller_policy, job_policy, own_role_name, trust_policy
 
 ROLE = "arn:aws:iam::123456789012:role/team/jobs"
 KEY = "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tasks_lib.jobs import Job
-from tasks_lib.progress import progress_of
+from tasks_lib.aws.jobs import Job
+from tasks_lib.reports.progress import progress_of
 
 
 def job(kind="training", status="InProgress", **more):

@@ -10,8 +10,8 @@ from botocore.model import ServiceModel
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks_lib.aws.request_check import check_request
 from tasks_lib.errors import InvalidRequest
-from tasks_lib.request_check import check_request
 
 GOOD = {
     "TrainingJobName": "fit-1",

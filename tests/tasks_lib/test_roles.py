@@ -6,9 +6,9 @@ import uuid
 import pytest
 from aws_doubles import client_error, make_block
 
+from tasks_lib.aws.policies import job_policy, trust_policy
+from tasks_lib.aws.roles import POLICY_NAME, role_arn
 from tasks_lib.errors import AccessDenied, ServiceError
-from tasks_lib.policies import job_policy, trust_policy
-from tasks_lib.roles import POLICY_NAME, role_arn
 
 
 @pytest.fixture

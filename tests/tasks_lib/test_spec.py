@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blocks import SageMakerProject
+from tasks_lib.aws.request_check import check_request
 from tasks_lib.errors import InvalidHyperparameter, InvalidTask
-from tasks_lib.request_check import check_request
 from tasks_lib.spec import (
     JobPlace,
     JobSpec,

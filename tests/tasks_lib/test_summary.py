@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from tasks_lib import JobResult
 from tasks_lib.errors import JobFailed, JobStopped
-from tasks_lib.links import console_url
-from tasks_lib.summary import Pages, began, metrics_line, metrics_table
+from tasks_lib.reports.links import console_url
+from tasks_lib.reports.summary import Pages, began, metrics_line, metrics_table
 
 JOB = "fit-C1-0-5f3a9c1e7b2d4860-1"
 BLOCK = make_block()

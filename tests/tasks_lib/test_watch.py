@@ -10,9 +10,9 @@ import pytest
 from aws_doubles import FIRST, ProjectDouble, SageMakerDouble, client_error, make_block
 from prefect_aws import AwsCredentials
 
+from tasks_lib.aws.jobs import Job
+from tasks_lib.aws.watch import FEW, Watcher, watcher_of
 from tasks_lib.errors import AccessDenied, PrefectSageMakerError, ServiceFault
-from tasks_lib.jobs import Job
-from tasks_lib.watch import FEW, Watcher, watcher_of
 
 LONG = 20  # seconds; no test waits so long unless it fails
 

@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter
 from typing_extensions import TypedDict
 
-from tasks_lib.function_json import plain_value, same
-from tasks_lib.function_types import check_annotation
+from tasks_lib.functions.json_values import plain_value, same
+from tasks_lib.functions.types import check_annotation
 from worker_toolkit.typed_values import ValueMismatchError, decode, encode
 
 RUN = 'from worker_toolkit.function import run\nrun("flow", "fit")\n'

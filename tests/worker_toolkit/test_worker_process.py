@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -226,27 +228,41 @@ nbconvert --to=notebook --execute --ExecutePreprocessor.timeout=-1 --output-dir=
 """
 
 
+@pytest.fixture
+def tools(tmp_path):
+    """The directory of an image's programs that has a Python, and nothing that runs notebooks."""
+    folder = tmp_path / "tools"
+    folder.mkdir()
+    (folder / "python3").symlink_to(sys.executable)
+    return folder
+
+
+def without_notebooks(path):
+    """A search path without the directories in which something that runs notebooks is installed."""
+    runners = ("papermill", "jupyter")
+    return ":".join(each for each in path.split(":") if not any(Path(each, runner).exists() for runner in runners))
+
+
 @pytest.mark.parametrize(("tool", "expected"), [("papermill", PAPERMILL), ("jupyter", JUPYTER)])
-def test_a_notebook_runs_with_what_the_image_has(training, tmp_path, tool, expected):
+def test_a_notebook_runs_with_what_the_image_has(training, tools, tool, expected):
     """A notebook is executed without a time limit into the output; papermill gets the hyperparameters as parameters."""
-    tools = tmp_path / "tools"
-    tools.mkdir()
     program = tools / tool
     program.write_text('#!/bin/sh\necho "$@"\n')
     program.chmod(0o755)
     training.hyperparameters({"C": "0.1"})
     training.source({"sub/nb.ipynb": "{}"})
-    path = f"{tools}:{training.environment['PATH']}"
+    path = f"{tools}:{without_notebooks(training.environment['PATH'])}"
     ended = training.run("--entry-point", "sub/nb.ipynb", "--", "--more", PATH=path)
     expected = expected.replace("{output}", str(training.output)).replace("{code}", str(training.code))
 
     assert ended.stdout.splitlines()[1:] == expected.strip().splitlines()
 
 
-def test_a_notebook_in_an_image_without_either(training):
+def test_a_notebook_in_an_image_without_either(training, tools):
     """What is missing, and how to bring it, is said."""
     training.source({"nb.ipynb": "{}"})
-    ended = training.run("--entry-point", "nb.ipynb")
+    path = f"{tools}:{without_notebooks(training.environment['PATH'])}"
+    ended = training.run("--entry-point", "nb.ipynb", PATH=path)
 
     assert ended.returncode == 1
     assert "needs papermill or jupyter nbconvert" in training.reason.read_text()

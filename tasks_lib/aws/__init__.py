@@ -1,0 +1,1 @@
+"""The edge to AWS: SageMaker, S3, CloudWatch Logs and IAM, each with one caller."""

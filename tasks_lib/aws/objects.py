@@ -1,0 +1,215 @@
+"""The one place that talks to S3 about single objects and listings.
+
+Every write that others could race with is conditional, and a refused one is read back: a retried PUT that meets itself
+is a success, not a conflict. May be imported by the modules that keep something in S3.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from blocks import SageMakerProject
+from tasks_lib.aws.errors import is_conflict, is_missing, translating
+from tasks_lib.errors import LedgerDamaged
+from tasks_lib.shipping.manifest import Item, Manifest
+
+_DELETE_BATCH = 1000  # DeleteObjects takes no more
+
+
+@dataclass(frozen=True)
+class Document:
+    """A JSON object in S3 as it was read: its value, and its ETag for the next conditional write."""
+
+    value: dict[str, Any]
+    etag: str
+
+
+@dataclass(frozen=True)
+class Location:
+    """A bucket and a key or prefix in it."""
+
+    bucket: str
+    key: str
+
+    @classmethod
+    def parse(cls, uri: str) -> Location:
+        """Return the location of an `s3://bucket/key` URI."""
+        bucket, _, key = uri.removeprefix("s3://").partition("/")
+        return cls(bucket, key)
+
+    @property
+    def uri(self) -> str:
+        """The location as a URI."""
+        return f"s3://{self.bucket}/{self.key}"
+
+
+class Objects:
+    """Objects of one account, with the project's encryption and the owner that its bucket must have."""
+
+    def __init__(self, project: SageMakerProject) -> None:
+        with translating(f"reach the bucket {project.bucket}"):
+            self._project = project
+        self._own_bucket = project.bucket
+        self._owner = project.expected_bucket_owner
+        self._encryption = (
+            {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": project.output_kms_key} if project.output_kms_key else {}
+        )
+
+    @property
+    def _s3(self) -> Any:
+        # Asked for at every call: clients are made anew when credentials have expired.
+        return self._project.client("s3")
+
+    def _at(self, place: Location) -> dict[str, str]:
+        return {"Bucket": place.bucket, "Key": place.key, **self._owner_of(place)}
+
+    def _owner_of(self, place: Location) -> dict[str, str]:
+        return {"ExpectedBucketOwner": self._owner} if self._owner and place.bucket == self._own_bucket else {}
+
+    def read(self, place: Location) -> Document | None:
+        """Return a JSON document, or `None` where there is none.
+
+        Raises:
+            LedgerDamaged: It is no JSON object.
+        """
+        with translating(f"read {place.uri}"):
+            try:
+                answer = self._s3.get_object(**self._at(place))
+                body = answer["Body"].read()
+            except ClientError as error:
+                if is_missing(error):
+                    return None
+                raise
+        return Document(_parsed(body, place), answer["ETag"])
+
+    def write(self, place: Location, value: Mapping[str, Any], *, etag: str | None = None) -> str | None:
+        """Write a JSON document if nobody else has in the meantime.
+
+        Args:
+            place: Where.
+            value: What.
+            etag: The ETag that was read, or `None` if there was no document.
+
+        Returns:
+            The new ETag, or `None` if somebody else was faster.
+        """
+        body = json.dumps(value, sort_keys=True, indent=1, allow_nan=False).encode()
+        condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
+        with translating(f"write {place.uri}"):
+            try:
+                return str(self._put(place, body, "application/json", **condition)["ETag"])
+            except ClientError as error:
+                if not (is_conflict(error) or (etag and is_missing(error))):
+                    raise
+        found = self.read(place)  # a PUT that was retried after a lost answer meets its own object
+        return found.etag if found and found.value == json.loads(body) else None
+
+    def put(self, place: Location, body: bytes, content_type: str = "application/octet-stream") -> None:
+        """Write an object, whatever stands there."""
+        with translating(f"write {place.uri}"):
+            self._put(place, body, content_type)
+
+    def _put(self, place: Location, body: bytes, content_type: str, **condition: str) -> dict[str, Any]:
+        answer: dict[str, Any] = self._s3.put_object(
+            Body=body, ContentType=content_type, **self._at(place), **self._encryption, **condition
+        )
+        return answer
+
+    def upload(self, path: Path, place: Location) -> None:
+        """Send a file, in parts where it is large."""
+        extra = {**self._owner_of(place), **self._encryption}
+        with translating(f"upload {path} to {place.uri}"):
+            self._s3.upload_file(str(path), place.bucket, place.key, ExtraArgs=extra)
+
+    def download(self, place: Location, path: Path) -> None:
+        """Fetch an object into a file."""
+        with translating(f"download {place.uri}"):
+            self._s3.download_file(place.bucket, place.key, str(path), ExtraArgs=self._owner_of(place))
+
+    def open(self, place: Location) -> Any:
+        """Return an object's body as a stream to read."""
+        with translating(f"read {place.uri}"):
+            return self._s3.get_object(**self._at(place))["Body"]
+
+    def copy(self, source: Location, target: Location) -> bool:
+        """Copy an object on the server's side, in parts where it is large; tell whether it was there."""
+        origin = {"Bucket": source.bucket, "Key": source.key}
+        extra = {**self._owner_of(target), **self._encryption}
+        with translating(f"copy {source.uri} to {target.uri}"):
+            try:
+                self._s3.copy(origin, target.bucket, target.key, ExtraArgs=extra)
+            except ClientError as error:
+                if is_missing(error):
+                    return False
+                raise
+        return True
+
+    def delete(self, place: Location) -> None:
+        """Delete an object; that it is not there is no error."""
+        with translating(f"delete {place.uri}"):
+            self._s3.delete_object(**self._at(place))
+
+    def empty(self, prefix: Location) -> int:
+        """Delete all objects under a prefix that ends in `/`; return how many."""
+        assert prefix.key.endswith("/"), "a prefix without its slash would take its siblings along"
+        keys = [row["Key"] for row in self._rows(prefix)]
+        for start in range(0, len(keys), _DELETE_BATCH):
+            batch = [{"Key": key} for key in keys[start : start + _DELETE_BATCH]]
+            with translating(f"empty {prefix.uri}"):
+                self._s3.delete_objects(
+                    Bucket=prefix.bucket, Delete={"Objects": batch, "Quiet": True}, **self._owner_of(prefix)
+                )
+        return len(keys)
+
+    def listing(self, prefix: Location) -> Manifest:
+        """Return all objects under a prefix by their names relative to it; one request per 1,000."""
+        start = len(prefix.key)
+        return Manifest({row["Key"][start:]: Item(row["Size"], row["ETag"].strip('"')) for row in self._rows(prefix)})
+
+    def ages(self, prefix: Location) -> dict[str, timedelta]:
+        """Return how long ago each object under a prefix was written, by its name relative to it.
+
+        By S3's clock alone: what it stamped on the object, and what it stamps on its answer. Two machines that
+        compare their own clocks with S3's would not agree on who is dead.
+        """
+        start = len(prefix.key)
+        return {
+            row["Key"][start:]: parsedate_to_datetime(page["ResponseMetadata"]["HTTPHeaders"]["date"])
+            - row["LastModified"]
+            for page in self._pages(prefix)
+            for row in page.get("Contents", ())
+        }
+
+    def _rows(self, prefix: Location) -> Iterator[dict[str, Any]]:
+        for page in self._pages(prefix):
+            yield from page.get("Contents", ())
+
+    def _pages(self, prefix: Location) -> Iterator[dict[str, Any]]:
+        request = {"Bucket": prefix.bucket, "Prefix": prefix.key, **self._owner_of(prefix)}
+        with translating(f"list {prefix.uri}"):
+            yield from self._s3.get_paginator("list_objects_v2").paginate(**request)
+
+
+def _parsed(body: bytes, place: Location) -> dict[str, Any]:
+    try:
+        value = json.loads(body)
+    except ValueError as error:
+        raise _damaged(place, str(error)) from error
+    if not isinstance(value, dict):
+        raise _damaged(place, f"it is a {type(value).__name__}")
+    return value
+
+
+def _damaged(place: Location, why: str) -> LedgerDamaged:
+    return LedgerDamaged(
+        f"The record {place.uri} cannot be read: {why}.",
+        fix="delete it: it is built again from SageMaker and the job's outputs by the next run.",
+    )

@@ -1,0 +1,110 @@
+"""Values as plain JSON values, by what they are: the writing half of a function task's wire on the caller's side. Pure.
+
+`pydantic_core.to_jsonable_python` would not do: it writes a set in another order in every process, and a set's order
+must not make a job run again. May be imported by the modules of function tasks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import decimal
+import enum
+import json
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import PurePath
+from typing import Any
+
+from pydantic import BaseModel
+
+from tasks_lib.functions.file_output import FileOutput
+
+Leaf = Callable[[Any], Any]
+
+
+def rebuilt(value: Any, leaf: Leaf) -> Any:
+    """Return a value with all that it holds in lists, tuples, dicts and dataclasses replaced.
+
+    Args:
+        value: The value.
+        leaf: Gives what stands in a leaf's place.
+    """
+    value = leaf(value)
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(rebuilt(each, leaf) for each in value))
+    if type(value) in (list, tuple):
+        return type(value)(rebuilt(each, leaf) for each in value)
+    if type(value) is dict:
+        return {key: rebuilt(each, leaf) for key, each in value.items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, (type, FileOutput)):
+        fields = {each.name: getattr(value, each.name) for each in dataclasses.fields(value) if each.init}
+        new = {name: rebuilt(each, leaf) for name, each in fields.items()}
+        changed = {name: each for name, each in new.items() if each is not fields[name]}
+        return dataclasses.replace(value, **changed) if changed else value
+    return value
+
+
+def plain_value(value: Any) -> Any:
+    """Return a value as plain JSON values.
+
+    Raises:
+        TypeError: It is nothing that JSON can carry.
+    """
+    if isinstance(value, enum.Enum):
+        return plain_value(value.value)
+    fields = _fields(value)
+    if fields is not None:
+        return {_plain_key(key): plain_value(each) for key, each in fields.items()}
+    if isinstance(value, (set, frozenset)):
+        return sorted(map(plain_value, value), key=json.dumps)  # or each process would have another fingerprint
+    if isinstance(value, (list, tuple)):
+        return [plain_value(each) for each in value]
+    return _plain_leaf(value)
+
+
+def _fields(value: Any) -> Mapping[Any, Any] | None:
+    if isinstance(value, BaseModel):
+        return value.model_dump(by_alias=True)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {each.name: getattr(value, each.name) for each in dataclasses.fields(value) if each.init}
+    return value if isinstance(value, Mapping) else None
+
+
+def _plain_leaf(value: Any) -> Any:
+    value = plain_scalar(value)
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    if isinstance(value, (dt.date, dt.time)):
+        return value.isoformat()
+    if isinstance(value, dt.timedelta):
+        return value.total_seconds()
+    if isinstance(value, (decimal.Decimal, uuid.UUID)):
+        return str(value)
+    if isinstance(value, PurePath):
+        return value.as_posix()
+    raise TypeError(f"JSON cannot carry a {type(value).__name__}")
+
+
+def _plain_key(value: Any) -> str:
+    plain = plain_value(value)
+    return plain if isinstance(plain, str) else json.dumps(plain)
+
+
+def plain_scalar(value: Any) -> Any:
+    """Return the number that a scalar of numpy or torch is."""
+    is_scalar = getattr(value, "shape", None) == () and callable(getattr(value, "item", None))
+    return value.item() if is_scalar else value
+
+
+def same(one: Any, other: Any) -> bool:
+    """Tell whether two values are equal and of the same types, all the way down; NaN is equal to itself."""
+    if type(one) is not type(other):
+        return False
+    if dataclasses.is_dataclass(one):
+        return all(same(getattr(one, each.name), getattr(other, each.name)) for each in dataclasses.fields(one))
+    if isinstance(one, Mapping):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(same, one, other))
+    return bool(one == other) or (one != one and other != other)  # noqa: PLR0124  only NaN differs from itself

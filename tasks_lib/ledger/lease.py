@@ -1,0 +1,90 @@
+"""The lease on a task's state directory: the job itself.
+
+`_ledger/lease.json` names the job that writes `state/`. It is free when that job is terminal, so nothing has to be
+renewed and a dead client holds nothing. A holder that SageMaker does not know was perhaps never created, or is about
+to be: it may be taken over 15 minutes after the lease was written, by S3's own clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from pydantic import TypeAdapter, ValidationError
+
+from tasks_lib.aws.objects import Document, Objects
+from tasks_lib.aws.status import JobKind
+from tasks_lib.errors import LedgerDamaged
+from tasks_lib.ledger.records import Ledger
+
+TAKE_OVER_AFTER = timedelta(minutes=15)
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds the lease; one whose job has no name holds nothing."""
+
+    job: str
+    fingerprint: str
+    kind: JobKind
+
+
+_HOLDER = TypeAdapter(Holder)
+
+
+class Lease:
+    """The lease of one task.
+
+    Args:
+        objects: Access to S3.
+        ledger: The task's ledger.
+        is_over: Tells whether a holder's job is terminal; `None` when SageMaker does not know it.
+    """
+
+    def __init__(self, objects: Objects, ledger: Ledger, is_over: Callable[[Holder], bool | None]) -> None:
+        self._objects = objects
+        self._place = ledger.place("lease.json")
+        self._is_over = is_over
+
+    def take(self, wanted: Holder) -> Holder:
+        """Try to take the lease; return who holds it afterwards."""
+        while True:
+            found = self._objects.read(self._place)
+            if found is not None:
+                holder = self._read(found)
+                if holder.job == wanted.job or not self._is_free(holder):
+                    return holder
+            if self._objects.write(self._place, vars(wanted), etag=found.etag if found else None):
+                return wanted
+            # Somebody else was faster: look again who holds it now.
+
+    def give_back(self, holder: Holder) -> None:
+        """Let go of the lease, if it is still this holder's: its job was never made."""
+        found = self._objects.read(self._place)
+        if found is not None and self._read(found) == holder:
+            self._objects.write(self._place, vars(replace(holder, job="")), etag=found.etag)
+
+    def holder(self) -> Holder | None:
+        """Return who holds the lease."""
+        found = self._objects.read(self._place)
+        holder = self._read(found) if found else None
+        return holder if holder and holder.job else None
+
+    def _is_free(self, holder: Holder) -> bool:
+        if not holder.job:
+            return True
+        over = self._is_over(holder)
+        if over is None:
+            age = self._objects.ages(self._place).get("")
+            return age is not None and age > TAKE_OVER_AFTER
+        return over
+
+    def _read(self, found: Document) -> Holder:
+        try:
+            return _HOLDER.validate_python(found.value)
+        except ValidationError as error:
+            raise LedgerDamaged(
+                f"The lease {self._place.uri} names no job.",
+                fix="see that no job of this task is running, and delete it.",
+            ) from error

@@ -1,0 +1,53 @@
+"""`_project.json`: the account and region that a project's folder belongs to.
+
+Two accounts that share a bucket must not take each other's jobs for their own: a name is unique only within an account
+and a region. Checked before a job is made, once a process; a skip does not pay for it.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from blocks import SageMakerProject
+from blocks.backend import ACCOUNT
+from tasks_lib.aws.errors import translating
+from tasks_lib.aws.objects import Location, Objects
+from tasks_lib.errors import WrongAccount
+
+_checked: set[tuple[str, str, str]] = set()
+_lock = threading.Lock()
+
+
+def check_home(project: SageMakerProject, objects: Objects) -> None:
+    """Claim the project's folder for this account and region, or see that it is ours.
+
+    Raises:
+        WrongAccount: It belongs to another account or region.
+    """
+    here = (project.uri, _account(project), project.region_name)
+    with _lock:
+        if here in _checked:
+            return
+        _claim(project, objects, {"account": here[1], "region": here[2]})
+        _checked.add(here)
+
+
+def _claim(project: SageMakerProject, objects: Objects, wanted: dict[str, str]) -> None:
+    place = Location(project.bucket, f"{project.key_prefix}_project.json")
+    found = objects.read(place)
+    if found is None:
+        objects.write(place, wanted)
+        found = objects.read(place)
+    if found is not None and found.value != wanted:
+        raise WrongAccount(
+            f"{project.uri} belongs to account {found.value.get('account')} in {found.value.get('region')}, "
+            f"and we are account {wanted['account']} in {wanted['region']}.",
+            fix="use the credentials and the region of that account, or another prefix.",
+        )
+
+
+def _account(project: SageMakerProject) -> str:
+    if project.is_local:
+        return ACCOUNT
+    with translating("find out which AWS account this is"):
+        return str(project.client("sts").get_caller_identity()["Account"])

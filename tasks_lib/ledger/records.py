@@ -1,0 +1,237 @@
+"""The ledger: our own records of a task's jobs, in S3 beside its data.
+
+`_ledger/<fingerprint>.json` holds the attempts at one piece of work and the record of the one that was completed;
+`_ledger/latest.json` names the newest completed job, for chaining by name. All writes compare and swap, so any number
+of processes may share a task. No database: the objects are the truth, next to what they are about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from tasks_lib.aws.objects import Location, Objects
+from tasks_lib.aws.status import JobKind
+from tasks_lib.errors import LedgerConflict, LedgerDamaged
+from tasks_lib.fingerprint import Ingredients
+from tasks_lib.shipping.manifest import Manifest
+
+_MOST_TRIES = 20
+
+SpentBecause = Literal[
+    "failed", "stopped", "forced", "clean_state", "outputs gone", "state changed", "inputs changed", "foreign job"
+]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
+
+
+class Record(_Model):
+    """What a completed job did; written once and never changed.
+
+    Args:
+        job: The job's name.
+        arn: Its ARN.
+        created: When SageMaker created it, epoch seconds: a deleted job frees its name for another.
+        kind: Kind of job.
+        fingerprint: The work.
+        attempt: Which attempt it was.
+        ingredients: What the fingerprint was made of.
+        outputs: URI by output.
+        output_listing: Digest of what the job left in its output folder.
+        state_listing: Digest of what the job left in `state/`; none where it left nothing.
+        metrics: Last value by metric.
+        metric_history: All values, as (epoch seconds, value).
+        metric_patterns: The expressions that these were read with.
+        seconds: From creation to end.
+        billable_seconds: As SageMaker counts them, where it does.
+        forced_in: The flow run that had asked for it in any case; none where nobody had.
+        reason: Why the job ran.
+        previous: Fingerprint of the work that the task had completed before, where it had.
+        inputs: URI by channel.
+        instance_type: What it ran on.
+        instance_count: On how many hosts.
+        phases: Seconds by phase.
+    """
+
+    job: str
+    arn: str
+    created: float
+    kind: JobKind
+    fingerprint: str
+    attempt: int
+    ingredients: Ingredients
+    outputs: dict[str, str]
+    output_listing: str
+    state_listing: str | None = None
+    metrics: dict[str, float] = {}
+    metric_history: dict[str, list[tuple[float, float]]] = {}
+    metric_patterns: dict[str, str] = {}
+    seconds: float | None = None
+    billable_seconds: float | None = None
+    forced_in: str | None = None
+    reason: str = ""
+    previous: str | None = None
+    inputs: dict[str, str] = {}
+    instance_type: str = ""
+    instance_count: int | None = None
+    phases: dict[str, float] = {}
+
+
+class Spent(_Model):
+    """An attempt that is over and will not be taken up again."""
+
+    attempt: int
+    because: SpentBecause
+    flow_run: str | None = None
+
+
+class Entry(_Model):
+    """All attempts at one piece of work.
+
+    Args:
+        fingerprint: The work.
+        spent: The attempts that are over.
+        record: The record of the current attempt, once it is completed.
+    """
+
+    fingerprint: str
+    spent: tuple[Spent, ...] = ()
+    record: Record | None = None
+
+    @property
+    def attempt(self) -> int:
+        """Number of the current attempt, from 1."""
+        return len(self.spent) + 1
+
+    def spend(self, because: SpentBecause, flow_run: str | None = None) -> Entry:
+        """Return the entry as it is when its current attempt is over."""
+        spent = Spent(attempt=self.attempt, because=because, flow_run=flow_run)
+        return self.model_copy(update={"spent": (*self.spent, spent), "record": None})
+
+    def forced_by(self, flow_run: str | None) -> bool:
+        """Whether a flow run has already had its forced attempt: its retry must not make another."""
+        if flow_run is None:
+            return False
+        forced = [spent.flow_run for spent in self.spent if spent.because in ("forced", "clean_state")]
+        # A forced run of work that was never done spends nothing: then its own record tells of it.
+        return flow_run in [*forced, self.record and self.record.forced_in]
+
+
+class Ledger:
+    """The records of one task.
+
+    Args:
+        objects: Access to S3.
+        task_folder: The task's folder, ending in `/`.
+    """
+
+    def __init__(self, objects: Objects, task_folder: Location) -> None:
+        self._objects = objects
+        self._folder = Location(task_folder.bucket, f"{task_folder.key}_ledger/")
+
+    def place(self, name: str) -> Location:
+        """Return where a document of this ledger lies."""
+        return Location(self._folder.bucket, self._folder.key + name)
+
+    def entry(self, fingerprint: str) -> Entry:
+        """Return the entry of a piece of work; an empty one where nothing is known of it."""
+        return self._read_entry(fingerprint)[0]
+
+    def spend(self, fingerprint: str, attempt: int, because: SpentBecause, flow_run: str | None = None) -> Entry:
+        """Write down that an attempt is over, so that the next one may begin.
+
+        Doing it twice, or after somebody else did it, changes nothing: the entry as it stands is returned.
+        """
+
+        def change(entry: Entry) -> Entry:
+            return entry.spend(because, flow_run) if entry.attempt == attempt else entry
+
+        return self._change(fingerprint, change)
+
+    def complete(self, record: Record) -> Entry:
+        """Write down that the current attempt is completed, and that it is the task's newest.
+
+        An attempt that was revoked in the meantime stays revoked.
+        """
+
+        def change(entry: Entry) -> Entry:
+            if entry.attempt != record.attempt or entry.record is not None:
+                return entry
+            return entry.model_copy(update={"record": record})
+
+        entry = self._change(record.fingerprint, change)
+        if entry.record and entry.record.job == record.job:
+            self._point_to(record)
+        return entry
+
+    def latest(self) -> Record | None:
+        """Return the record of the task's newest completed job."""
+        found = self._objects.read(self.place("latest.json"))
+        return _validated(Record, found.value, self.place("latest.json")) if found else None
+
+    def save_manifest(self, manifest: Manifest) -> None:
+        """Keep an input's listing under its digest, so that a later run can say what changed."""
+        place = self.place(f"manifests/{manifest.digest}.json")
+        self._objects.write(place, {"items": manifest.to_json()})
+
+    def manifest(self, digest: str) -> Manifest | None:
+        """Return a listing that was kept, where it was."""
+        place = self.place(f"manifests/{digest}.json")
+        found = self._objects.read(place)
+        try:
+            return Manifest.from_json(found.value["items"]) if found else None
+        except (KeyError, TypeError, ValueError) as error:
+            raise _damaged(place, "is no listing") from error
+
+    def _point_to(self, record: Record) -> None:
+        """Make `latest.json` name this record unless it names a younger one."""
+        place = self.place("latest.json")
+        for _ in range(_MOST_TRIES):
+            found = self._objects.read(place)
+            if found and _validated(Record, found.value, place).created > record.created:
+                return
+            if self._objects.write(place, record.model_dump(mode="json"), etag=found.etag if found else None):
+                return
+        raise _conflict(place)
+
+    def _read_entry(self, fingerprint: str) -> tuple[Entry, str | None]:
+        place = self.place(f"{fingerprint}.json")
+        found = self._objects.read(place)
+        if found is None:
+            return Entry(fingerprint=fingerprint), None
+        return _validated(Entry, found.value, place), found.etag
+
+    def _change(self, fingerprint: str, change: Callable[[Entry], Entry]) -> Entry:
+        """Read, change and write an entry until nobody else did so in between."""
+        place = self.place(f"{fingerprint}.json")
+        for _ in range(_MOST_TRIES):
+            entry, etag = self._read_entry(fingerprint)
+            wanted = change(entry)
+            if wanted == entry or self._objects.write(place, wanted.model_dump(mode="json"), etag=etag):
+                return wanted
+        raise _conflict(place)
+
+
+def _validated(model: Any, value: dict[str, Any], place: Location) -> Any:
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        wrong = ", ".join(sorted({str(each["loc"][0]) for each in error.errors() if each["loc"]}))
+        raise _damaged(place, f"is not of the form of one: wrong or missing are {wrong}") from error
+
+
+def _damaged(place: Location, why: str) -> LedgerDamaged:
+    return LedgerDamaged(
+        f"The record {place.uri} {why}.",
+        fix="delete it: it is built again from SageMaker and the job's outputs by the next run.",
+    )
+
+
+def _conflict(place: Location) -> LedgerConflict:
+    return LedgerConflict(
+        f"{place.uri} was changed by somebody else {_MOST_TRIES} times in a row.", fix="run again in a moment."
+    )

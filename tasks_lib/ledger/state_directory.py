@@ -1,0 +1,103 @@
+"""A task's state directory in S3, `state/`: what lies in it, and whose turn it is to write it.
+
+Its content survives from job to job, so only one job may write at a time; the lease (`lease.py`) says which. A task
+with `state="none"` has none of this. Used by `execution.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from tasks_lib.aws.jobs import Job, Jobs
+from tasks_lib.aws.objects import Location, Objects
+from tasks_lib.errors import StateBusy
+from tasks_lib.ledger.lease import Holder, Lease
+from tasks_lib.ledger.records import Ledger
+from tasks_lib.spec import JobSpec
+
+OnBusy = Literal["wait", "fail"]
+
+
+class StateDirectory:
+    """The state directory of one task, as one piece of work needs it.
+
+    Args:
+        spec: The job that wants to write it.
+        folder: The task's folder in S3, ending in `/`.
+        objects: Access to S3.
+        ledger: The task's ledger, which keeps the lease.
+        jobs: Tells whether a holder's job is over.
+    """
+
+    def __init__(self, spec: JobSpec, folder: Location, objects: Objects, ledger: Ledger, jobs: Jobs) -> None:
+        self._spec, self._objects, self._jobs = spec, objects, jobs
+        self._place = Location(folder.bucket, f"{folder.key}state/")
+        self._lease = Lease(objects, ledger, self._is_over)
+
+    @property
+    def kept(self) -> bool:
+        """Whether the task keeps a state at all."""
+        return self._spec.state == "task"
+
+    def digest(self) -> str | None:
+        """Return the digest of what lies there now; `None` where nothing does, or nothing is kept."""
+        if not self.kept:
+            return None
+        listing = self._objects.listing(self._place)
+        return listing.digest if len(listing) else None
+
+    def empty(self) -> None:
+        """Delete everything in it."""
+        if self.kept:
+            self._objects.empty(self._place)
+
+    def take(self, wanted: Holder, on_busy: OnBusy, wait: Callable[[Holder], None]) -> None:
+        """Take the lease for a job that is about to be created.
+
+        Args:
+            wanted: The job.
+            on_busy: Wait while other work writes, or fail at once.
+            wait: Called between two looks while somebody else holds it.
+
+        Raises:
+            StateBusy: Other work writes it, and waiting was not asked for.
+        """
+        while self.kept and (holder := self._lease.take(wanted)).job != wanted.job:
+            if on_busy == "fail":
+                raise self._busy(holder)
+            wait(holder)
+
+    def check_kept(self, wanted: Holder, job: Job) -> None:
+        """See that the lease is still ours after the create; a job that lost it is stopped, for it must not write.
+
+        Where nobody holds it, it is taken again: another run of this work may have been refused the job.
+
+        Raises:
+            StateBusy: Somebody else took it in between.
+        """
+        holder = self._lease.take(wanted) if self.kept else wanted
+        if holder.job != wanted.job:
+            self._jobs.stop(job)
+            raise self._busy(holder)
+
+    def give_back(self, wanted: Holder) -> None:
+        """Let go of the lease that was taken for a job which could not be created."""
+        if self.kept:
+            self._lease.give_back(wanted)
+
+    def went_to_others(self, job: Job) -> bool:
+        """Whether other work took the state since this job, so that what lies there is not its own."""
+        holder = self._lease.holder() if self.kept else None
+        return holder is not None and holder.job != job.name
+
+    def _is_over(self, holder: Holder) -> bool | None:
+        job = self._jobs.describe(holder.kind, holder.job)
+        return job.phase.terminal if job else None
+
+    def _busy(self, holder: Holder) -> StateBusy:
+        return StateBusy(
+            f"The state of task {self._spec.task!r} is written by other work: {holder.job}.",
+            fix="wait for that job (on_busy='wait'), stop it, give this work a task name of its own, "
+            "or declare state='none' if it keeps nothing.",
+        )

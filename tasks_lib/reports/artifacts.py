@@ -1,0 +1,133 @@
+"""What a step leaves in Prefect's UI: summary, metrics, plot, failure, and a progress bar while it runs.
+
+The only module that writes Prefect artifacts. Their keys are the task's name and what they are (`fit-metrics`), the
+same in every run, so that Prefect's page of a key is the history of a step. They are written by the task run's own
+client: Prefect's functions would make a new one for each artifact. Used by `execution.py` and `attendance.py`.
+
+An artifact is a comment on the work and never fails it: what cannot be written is one warning in the run's log.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
+
+from blocks import SageMakerProject
+from tasks_lib.aws.jobs import Job
+from tasks_lib.aws.status import Phase
+from tasks_lib.errors import JobError
+from tasks_lib.naming import slug
+from tasks_lib.reports.links import console_url
+from tasks_lib.reports.masking import Masking
+from tasks_lib.reports.plot import metrics_plot
+from tasks_lib.reports.progress import Progress, progress_of
+from tasks_lib.reports.summary import Pages, began, metrics_line, metrics_table
+from tasks_lib.results import JobResult
+from tasks_lib.run_context import MEANS_STOP, RunContext
+
+
+class Report:
+    """Tells Prefect's UI of one call of a task; outside a task run it tells nobody.
+
+    Args:
+        run: For whom.
+        project: Where.
+        task: The task's name.
+        mask: Takes secrets out of texts.
+    """
+
+    def __init__(self, run: RunContext, project: SageMakerProject, task: str, mask: Masking) -> None:
+        self._run, self._project, self._task, self._mask = run, project, task, mask
+        self._pages = Pages(project)
+        self._shown: Progress | None = None
+        self._bar: UUID | None = None
+        self._warned = False
+
+    def progress(self, job: Job) -> None:
+        """Show how far a job is, in one bar that moves; where a job ended badly it stays where it was."""
+        now, before = progress_of(job), self._shown
+        if job.phase in (Phase.FAILED, Phase.STOPPED):
+            now = now._replace(percent=before.percent if before else 0)
+        if now != before:
+            link = console_url(self._project, job.kind, job.name)
+            self._move(now, f"{now.words}: " + (f"[{job.name}]({link})" if link else job.name))
+
+    def left(self, words: str) -> None:
+        """Show that this run no longer waits for the job."""
+        if self._shown:
+            self._move(self._shown, words)
+
+    def finished(self, result: JobResult) -> JobResult:
+        """Show what came of the call, and return it.
+
+        Of a skip only the summary, which has the metrics: each artifact takes Prefect's server 10 to 20 ms, as long as
+        all else of a skip, and what the run that did the work has left still stands on the pages of its keys.
+        """
+        self._show_result(result, whole=not result.cached)
+        return result
+
+    def failed(self, error: JobError) -> None:
+        """Show why a job ended badly, and what there is of a result."""
+        words = (error.reason or error.message).partition("\n")[0]
+        page = self._write("failure", "markdown", lambda: self._mask(self._pages.failure(error)), words)
+        if page and error.result:
+            self._show_result(error.result, whole=True)
+
+    def _show_result(self, result: JobResult, *, whole: bool) -> None:
+        """Write until something fails: where the API does not answer, its client takes a minute for each try."""
+        page = self._write("summary", "markdown", lambda: self._mask(self._pages.summary(result)), result.reason)
+        if page and whole and result.metrics:
+            self._show_metrics(result)
+
+    def _show_metrics(self, result: JobResult) -> None:
+        values = metrics_line(result)
+        table = self._write("metrics", "table", lambda: json.dumps(metrics_table(result).to_dicts()), values)
+        history = {name: result.metric_history.get(name, []) for name in result.metrics}
+        if table and any(len(points) > 1 for points in history.values()):
+            self._write("plot", "image", lambda: metrics_plot(history, began(result), self._task), values)
+
+    def _move(self, to: Progress, words: str) -> None:
+        first, self._shown = self._shown is None, to
+        if first:
+            self._bar = self._write("progress", "progress", lambda: to.percent, words)
+        elif bar := self._bar:
+            self._bar = self._trying(lambda api: _moved(api, bar, to, words))  # where that fails it is left alone
+
+    def _write(self, what: str, kind: str, content: Callable[[], str | float], description: str) -> UUID | None:
+        """Write an artifact, and return its id, or nothing where it could not be written."""
+
+        def create(api: SyncPrefectClient) -> UUID:
+            artifact = ArtifactCreate(
+                key=f"{slug(self._task).lower()}-{what}",
+                type=kind,
+                description=self._mask(description),
+                data=content(),
+                flow_run_id=self._run.flow_run,
+                task_run_id=self._run.task_run,
+            )
+            return api.create_artifact(artifact).id
+
+        return self._trying(create)
+
+    def _trying(self, act: Callable[[SyncPrefectClient], UUID]) -> UUID | None:
+        if self._run.api is None:
+            return None
+        try:
+            return act(self._run.api)
+        except MEANS_STOP:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever Prefect's API or a plot raises, the job's result counts
+            if not self._warned:
+                text = "The artifacts of task %s are not all in Prefect's UI: %s: %s"
+                self._run.logger.warning(text, self._task, type(error).__name__, error)
+            self._warned = True
+            return None
+
+
+def _moved(api: SyncPrefectClient, bar: UUID, to: Progress, words: str) -> UUID:
+    api.update_artifact(bar, ArtifactUpdate(data=to.percent, description=words))
+    return bar

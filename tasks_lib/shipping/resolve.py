@@ -1,0 +1,174 @@
+"""Turns the channels that a task's author wrote into channels that SageMaker can read.
+
+All reading of local trees, listings and other tasks' records happens here, before any job is made. Nothing is written:
+what must be uploaded is noted, and sent only when a job really runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from blocks import SageMakerProject
+from tasks_lib.aws.jobs import Jobs
+from tasks_lib.aws.objects import Location, Objects
+from tasks_lib.aws.status import JobKind
+from tasks_lib.channels import Channel, TaskOutput, output_place
+from tasks_lib.errors import InputNotReady, InvalidInput, MissingPath
+from tasks_lib.ledger.records import Ledger
+from tasks_lib.naming import check_channel_name, check_task_name
+from tasks_lib.results import JobResult
+from tasks_lib.shipping.manifest import Manifest
+from tasks_lib.shipping.sync import local_files, manifest_of
+from tasks_lib.spec import ResolvedChannel
+
+
+@dataclass(frozen=True)
+class Upload:
+    """Local files that a channel will read from S3."""
+
+    channel: str
+    files: Mapping[str, Path]
+    manifest: Manifest
+    folder: Location
+
+    @property
+    def target(self) -> Location:
+        """Where they go."""
+        return self.place_of(self.manifest.digest)
+
+    def place_of(self, digest: str) -> Location:
+        """Return where this channel's content of a digest lies; 128 bits of it name the place."""
+        return Location(self.folder.bucket, f"{self.folder.key}input/{self.channel}/{digest[:32]}/")
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A task's inputs, ready for a request."""
+
+    channels: tuple[ResolvedChannel, ...]
+    uploads: tuple[Upload, ...]
+
+
+@dataclass(frozen=True)
+class _Producer:
+    """The completed job whose output is wanted."""
+
+    kind: JobKind
+    job: str
+    outputs: Mapping[str, str]
+
+
+class Resolver:
+    """Resolves the inputs of one task.
+
+    Args:
+        project: The task's project.
+        objects: Access to S3.
+        jobs: Access to SageMaker, asked only to say what became of an input task that is not completed.
+        task_folder: The task's folder.
+        ledger_of: Gives the ledger of a task by its name and project.
+    """
+
+    def __init__(
+        self,
+        project: SageMakerProject,
+        objects: Objects,
+        jobs: Jobs,
+        task_folder: Location,
+        ledger_of: Callable[[str, str], Ledger],
+    ) -> None:
+        self._project, self._objects, self._jobs = project, objects, jobs
+        self._folder, self._ledger_of = task_folder, ledger_of
+
+    def resolve(self, inputs: Mapping[str, Channel | TaskOutput]) -> Resolved:
+        """Return all inputs in the order of their names, so that no dict's order is part of the work."""
+        channels: list[ResolvedChannel] = []
+        uploads: list[Upload] = []
+        for name, wanted in sorted(inputs.items()):
+            check_channel_name(name)
+            if isinstance(wanted, TaskOutput):
+                channels.append(self._from_task(name, wanted))
+            elif wanted.is_s3:
+                channels.append(self._from_s3(name, wanted))
+            else:
+                upload = self._from_disk(name, wanted)
+                uploads.append(upload)
+                channels.append(_uploaded(upload, wanted))
+        return Resolved(tuple(channels), tuple(uploads))
+
+    def _from_disk(self, name: str, wanted: Channel) -> Upload:
+        path = Path(wanted.source) / wanted.subdir
+        files = local_files(path)
+        return Upload(name, files, manifest_of(files), self._folder)
+
+    def _from_s3(self, name: str, wanted: Channel) -> ResolvedChannel:
+        uri = str(wanted.source).rstrip("/") + (f"/{wanted.subdir}" if wanted.subdir else "")
+        prefix = Location.parse(f"{uri}/")
+        manifest = self._objects.listing(prefix)
+        if not len(manifest):
+            prefix = Location.parse(uri)
+            manifest = self._single_object(name, prefix)
+        identity = {"uri": prefix.uri, "digest": manifest.digest}
+        return ResolvedChannel(name, prefix.uri, wanted.distribution, identity, manifest=manifest, foreign=True)
+
+    def _single_object(self, name: str, place: Location) -> Manifest:
+        found = self._objects.listing(place)
+        if "" not in found.items:
+            raise MissingPath(
+                f"There is no object under {place.uri}, the input {name!r}.",
+                fix="mend the URI, or put the data there: SageMaker refuses an empty input.",
+            )
+        if len(found) > 1:
+            # SageMaker takes prefixes, so `data.csv` would bring `data.csv.bak` along.
+            sibling = next(key for key, _ in found if key)
+            raise InvalidInput(
+                f"The input {name!r}, {place.uri}, is also the beginning of {place.uri}{sibling}.",
+                fix="put the object into a prefix of its own, or name the prefix.",
+            )
+        return found
+
+    def _from_task(self, name: str, wanted: TaskOutput) -> ResolvedChannel:
+        producer = self._producer(name, wanted)
+        output, uri = output_place(name, wanted, producer.kind, producer.outputs)
+        if output != "state":
+            identity = {"job": producer.job, "output": output, "part": wanted.subdir}
+            return ResolvedChannel(name, uri, wanted.distribution, identity, wanted.extract, wanted.subdir)
+        manifest = self._objects.listing(Location.parse(uri))
+        if not len(manifest):
+            raise InputNotReady(
+                f"The input {name!r} asks for the state of job {producer.job}, and {uri} is empty.",
+                fix="use its model or output, or let it write to $SSM_STATE.",
+            )
+        identity = {"uri": uri, "digest": manifest.digest}
+        return ResolvedChannel(name, uri, wanted.distribution, identity, manifest=manifest, foreign=True)
+
+    def _producer(self, name: str, wanted: TaskOutput) -> _Producer:
+        source: Any = wanted.source
+        if isinstance(source, JobResult):
+            return _Producer(source.kind, source.job, source.outputs)
+        if not isinstance(source, str):
+            raise InvalidInput(
+                f"The input {name!r} is the output of something of type {type(source).__name__}.",
+                fix="give output_of a task's future, its JobResult, or its name.",
+            )
+        project = wanted.project or self._project.project
+        record = self._ledger_of(check_task_name(source), project).latest()
+        if record is None:
+            raise self._not_ready(name, source, project)
+        return _Producer(record.kind, record.job, record.outputs)
+
+    def _not_ready(self, name: str, task: str, project: str) -> InputNotReady:
+        job = self._jobs.newest_of(task, project)
+        state = f"its newest job {job.name} is {job.status}" if job else "it never ran"
+        return InputNotReady(
+            f"The input {name!r} needs the task {task!r} of project {project!r}, which has no completed job: {state}.",
+            fix="run that task first, in the same flow by passing its future to output_of.",
+        )
+
+
+def _uploaded(upload: Upload, wanted: Channel) -> ResolvedChannel:
+    identity = {"digest": upload.manifest.digest}
+    return ResolvedChannel(upload.channel, upload.target.uri, wanted.distribution, identity, manifest=upload.manifest)
