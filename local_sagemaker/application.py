@@ -17,12 +17,18 @@ from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from local_sagemaker.account import ACCOUNT, REGION
+from local_sagemaker.faults.control import FAULTS_PATH, FaultControl
+from local_sagemaker.faults.edge import FaultyEdge, HangUp
+from local_sagemaker.faults.request import Request
+from local_sagemaker.faults.table import FaultTable
 from local_sagemaker.home import Endpoint, Home
-from local_sagemaker.jobs import JobTable, Kind
+from local_sagemaker.job_table import JobTable
+from local_sagemaker.jobs import Job
 from local_sagemaker.lifecycle import STATUS_PATH
 from local_sagemaker.logs.service import logs_service
 from local_sagemaker.moto_services import MotoServices
 from local_sagemaker.routing import credential_scope, refusal
+from local_sagemaker.runtime.simulator import Simulator
 from local_sagemaker.runtime.supervisor import start_supervisor
 from local_sagemaker.s3.application import S3Application
 from local_sagemaker.s3.store import ObjectStore
@@ -41,19 +47,26 @@ class Application:
     Args:
         home: the data directory.
         endpoint: where this server is reached.
+        hang_up: closes the connection of a request, for the faults that want it.
     """
 
-    def __init__(self, home: Home, endpoint: Endpoint) -> None:
+    def __init__(self, home: Home, endpoint: Endpoint, hang_up: HangUp) -> None:
         self._home = home
         self._endpoint = endpoint
         self._requests: Counter[str] = Counter()
-        jobs = JobTable(home.directory)
+        self._sequence = 0
+        jobs, store = JobTable(home.directory), ObjectStore(home.objects)
+        faults = FaultTable(jobs.database)
         self._services: Mapping[str, ASGIApp] = {
-            "s3": S3Application(ObjectStore(home.objects), account=ACCOUNT),
-            "sagemaker": sagemaker_service(jobs, self._start),
+            "s3": S3Application(store, account=ACCOUNT),
+            "sagemaker": sagemaker_service(jobs, faults, self._start),
             "logs": logs_service(home.logs),
         }
         self._others = MotoServices(home.moto_journal)
+        self._faults = FaultyEdge(faults, hang_up)
+        self._control = FaultControl(self._faults)
+        self._simulator = Simulator(home.directory, jobs, store)
+        self._simulator.start()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; the server speaks nothing but HTTP."""
@@ -71,22 +84,32 @@ class Application:
     async def _dispatch(self, headers: Headers, scope: Scope, receive: Receive, send: Send) -> None:
         signed_for = credential_scope(headers, QueryParams(scope["query_string"]))
         scope["service"], scope["region"] = signed_for.service, signed_for.region
+        self._sequence += 1
+        service = self._services.get(signed_for.service, self._others)
         try:
-            await self._services.get(signed_for.service, self._others)(scope, receive, send)
+            if self._faults.rules:
+                await self._faults.serve(Request(self._sequence, service, scope, receive, send))
+            else:
+                await service(scope, receive, send)
         finally:
             self._requests[f"{signed_for.service}:{scope.get('aws.operation', 'Unknown')}"] += 1
 
-    def _start(self, kind: Kind, name: str) -> None:
+    def _start(self, job: Job) -> None:
+        if job.runner == "simulated":
+            self._simulator.add(job)
+            return
         try:
-            start_supervisor(self._home.directory, kind, name)
+            start_supervisor(self._home.directory, job.kind, job.name)
         except OSError:
             # The job is in the table, and a client must not create it again: the server's care for jobs starts it.
-            log.exception("no supervisor could be started for %s; trying again", name)
+            log.exception("no supervisor could be started for %s; trying again", job.name)
 
     def _own(self, path: str) -> ASGIApp:
         if path == STATUS_PATH:
             return JSONResponse(self._status())
-        return PlainTextResponse(f"Here is only {STATUS_PATH}.\n", _NOT_FOUND)
+        if path.startswith(FAULTS_PATH):
+            return self._control
+        return PlainTextResponse(f"Here are only {STATUS_PATH} and {FAULTS_PATH}.\n", _NOT_FOUND)
 
     def _status(self) -> dict[str, Any]:
         return {
@@ -96,4 +119,5 @@ class Application:
             "region": REGION,
             "account": ACCOUNT,
             "requests": dict(sorted(self._requests.items())),
+            "sequence": self._sequence,
         }

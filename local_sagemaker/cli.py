@@ -1,4 +1,4 @@
-"""The command line of the local SageMaker: `up`, `status`, `env`, `down`, `reset`, `serve`.
+"""The command line of the local SageMaker: `up`, `status`, `env`, `faults`, `down`, `reset`, `serve`.
 
 argparse and the standard library, because a warm `up` stands at the beginning of every run of a flow. Each command
 says what it did and what to type next. Run as `python -m local_sagemaker`.
@@ -11,9 +11,11 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
+from local_sagemaker.faults.client import FaultClient, FaultsRefused
 from local_sagemaker.home import HOME_VARIABLE, Home
 from local_sagemaker.lifecycle import LifecycleError, down, reset, status, up
 
@@ -26,6 +28,19 @@ exit codes: 0 done; 1 it failed, the message says why; 2 wrong usage, or `reset`
             3 `status` found no server running.
 
   eval "$({_PROGRAM} env)"                     then boto3, the AWS CLI and the SDKs talk to this machine
+  echo '{{"requests": [{{"kind": "throttle", "probability": 0.3}}]}}' | {_PROGRAM} faults set -
+"""
+_FAULTS_EPILOG = """\
+A document of faults, of which every member but `kind` may be left out:
+
+  {"seed": 7,
+   "requests": [{"kind": "throttle", "service": "sagemaker", "operation": "Describe*", "probability": 0.3},
+                {"kind": "lose", "operation": "Create*Job", "times": 1}],
+   "jobs": [{"kind": "interrupt", "name": "fit-*", "after": 5, "seconds": 10, "times": 1},
+            {"kind": "quota", "instance_type": "ml.p3.*", "limit": 2}]}
+
+requests: lose, drop, throttle, error, slow, expire, hold; jobs: interrupt, capacity, quota, pending.
+What each does and which members it takes is told in local_sagemaker/faults/rules.py.
 """
 _EXIT_FAILED = 1
 _EXIT_USAGE = 2
@@ -43,13 +58,14 @@ def main(arguments: list[str]) -> int:
         "up": _up,
         "status": _status,
         "env": _env,
+        "faults": _faults,
         "down": _down,
         "reset": _reset,
         "serve": _serve,
     }
     try:
         return commands[options.command](home, options)
-    except (LifecycleError, OSError) as error:
+    except (LifecycleError, FaultsRefused, OSError) as error:
         _complain(str(error))
         return _EXIT_FAILED
     except KeyboardInterrupt:
@@ -78,6 +94,13 @@ def _parser() -> argparse.ArgumentParser:
         "--json", action="store_true", help="print it as one line of JSON"
     )
     command("env", "Print shell commands that point AWS clients to the server.")
+    faulting = command("faults", "Let requests and jobs go wrong on purpose, until `clear`.")
+    faulting.epilog, faulting.formatter_class = _FAULTS_EPILOG, argparse.RawDescriptionHelpFormatter
+    faulting.add_argument("action", choices=("set", "show", "clear", "release"), help="release: what is held goes on")
+    faulting.add_argument(
+        "file", nargs="?", help="for `set`: a JSON document of faults; - reads it from standard input"
+    )
+    faulting.add_argument("--json", action="store_true", help="print rules, counts and held requests as JSON")
     ending = command("down", "Stop all jobs as StopTrainingJob does, and end the server. The data stay.")
     ending.add_argument("--keep-jobs", action="store_true", help="end only the server; jobs run on without it")
     erasing = command("reset", "Do what `down` does, then delete all jobs, objects, logs and roles.")
@@ -147,6 +170,44 @@ def client_environment(found: Mapping[str, Any]) -> dict[str, str]:
         "AWS_SECRET_ACCESS_KEY": "local",
         "AWS_DEFAULT_REGION": found["region"],
     }
+
+
+def _faults(home: Home, options: argparse.Namespace) -> int:
+    if (options.file is not None) is not (options.action == "set"):
+        _complain("`faults set` needs a file, or - for standard input; the other actions take none.")
+        return _EXIT_USAGE
+    found = status(home)
+    if not found["running"]:
+        _complain(f"No server runs for {home.directory}. Start it: {_command('up', home, options)}")
+        return _EXIT_FAILED
+    client = FaultClient(found["endpoint"])
+    if options.action == "set":
+        shown = client.set(_read_document(options.file))
+    else:
+        shown = {"show": client.show, "clear": client.clear, "release": client.release}[options.action]()
+    _say(json.dumps(shown) if options.json else "\n".join(_fault_lines(shown)))
+    if not options.json:
+        following = "clear" if shown["requests"] or shown["jobs"] else "set FILE"
+        _say(f"Next: {_command(f'faults {following}', home, options)}")
+    return 0
+
+
+def _read_document(file: str) -> Any:
+    try:
+        return json.loads(sys.stdin.read() if file == "-" else Path(file).read_text())
+    except ValueError as error:
+        raise FaultsRefused(f"{file} is not JSON: {error}") from error
+
+
+def _fault_lines(shown: Mapping[str, Any]) -> Iterator[str]:
+    """A line for each rule, with what it did, and for each request that stands still."""
+    for rule in (*shown["requests"], *shown["jobs"]):
+        told = [f"{name}={value}" for name, value in rule.items() if name not in {"kind", "matched", "fired"}]
+        yield f"  {rule['kind']:<10} fired {rule['fired']} of {rule['matched']}  {' '.join(told)}".rstrip()
+    for held in shown["held"]:
+        yield f"  held       request {held['number']}  {held['service']}:{held['operation']} {held['path']}"
+    if not shown["requests"] and not shown["jobs"]:
+        yield "No faults are on."
 
 
 def _down(home: Home, options: argparse.Namespace) -> int:

@@ -19,10 +19,13 @@ from typing import Any
 
 from local_sagemaker.account import ACCOUNT, REGION
 from local_sagemaker.home import Endpoint, Home, try_lock
-from local_sagemaker.jobs import Job, JobFinished, JobTable
+from local_sagemaker.job_table import JobTable
+from local_sagemaker.jobs import Job, JobFinished
 from local_sagemaker.runtime.settings import read_settings
+from local_sagemaker.runtime.simulator import Simulator
 from local_sagemaker.runtime.supervisor import reconcile
 from local_sagemaker.runtime.workspace import Workspace
+from local_sagemaker.s3.store import ObjectStore
 
 STATUS_PATH = "/_local/status"
 
@@ -55,6 +58,7 @@ def status(home: Home) -> dict[str, Any]:
         "region": REGION,
         "account": ACCOUNT,
         "requests": {},
+        "sequence": 0,
         "running": False,
     }
 
@@ -196,6 +200,9 @@ def _end_jobs(home: Home, say: Say) -> int:
         names = ", ".join(job.name for job in live[:5]) + (", …" if len(live) > 5 else "")  # noqa: PLR2004 -- a line
         say(f"Stopping {len(live)} job(s): {names} (up to {grace:.0f} s; Ctrl-C leaves them to their supervisors) …")
 
+        with ObjectStore(home.objects) as store:
+            Simulator(home.directory, table, store).stop_all()
+
         def ended() -> bool:
             reconcile(home.directory)  # a job whose supervisor was killed needs a new one to end it
             return not table.live() and not any(_is_supervised(home, job) for job in live)
@@ -212,6 +219,8 @@ def _request_stop(table: JobTable, job: Job) -> None:
 
 
 def _is_supervised(home: Home, job: Job) -> bool:
+    if job.runner != "process":
+        return False
     lock = try_lock(Workspace(home.directory, job.kind, job.name).lock)
     if lock is not None:
         lock.close()

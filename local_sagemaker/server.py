@@ -14,6 +14,8 @@ import socket
 import time
 
 import uvicorn
+from starlette.types import Scope
+from uvicorn.server import ServerState
 
 from local_sagemaker.application import Application
 from local_sagemaker.home import Endpoint, Home
@@ -50,13 +52,31 @@ def serve(home: Home, port: int | None, ready_fd: int | None) -> None:
         raise LifecycleError(f"{home.directory} is served already, by process {home.server_pid()}. Ask `status`.")
     with lock, _listen(home, port) as listener:
         endpoint = Endpoint(f"http://{_HOST}:{listener.getsockname()[1]}", os.getpid(), time.time())
-        application = Application(home, endpoint)
+        connections = Connections()
+        application = Application(home, endpoint, connections.hang_up)
         home.announce(endpoint)
         log.info("serving %s at %s", home.directory, endpoint.endpoint)
         if ready_fd is not None:
             os.write(ready_fd, b".")  # connections wait in the listener's backlog from here on
             os.close(ready_fd)
-        asyncio.run(_run(home, application, listener))
+        asyncio.run(_run(home, application, listener, connections))
+
+
+class Connections:
+    """The connections of the server, by their clients' ends. ASGI has no word for closing one without an answer."""
+
+    def __init__(self) -> None:
+        self._state: ServerState | None = None
+
+    def follow(self, state: ServerState) -> None:
+        """Know from now on the connections of a server."""
+        self._state = state
+
+    def hang_up(self, scope: Scope) -> None:
+        """Close the connection of a request."""
+        for protocol in tuple(self._state.connections) if self._state else ():
+            if getattr(protocol, "client", None) == scope["client"]:
+                protocol.transport.close()
 
 
 def _listen(home: Home, port: int | None) -> socket.socket:
@@ -91,7 +111,7 @@ def _bind(port: int) -> socket.socket | None:
     return listener
 
 
-async def _run(home: Home, application: Application, listener: socket.socket) -> None:
+async def _run(home: Home, application: Application, listener: socket.socket, connections: Connections) -> None:
     config = uvicorn.Config(
         application,
         lifespan="off",
@@ -101,9 +121,11 @@ async def _run(home: Home, application: Application, listener: socket.socket) ->
         timeout_keep_alive=75,  # seconds; a client that polls every minute keeps its connection
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
     )
+    server = uvicorn.Server(config)
+    connections.follow(server.server_state)
     caring = asyncio.create_task(_care_for_jobs(home))
     try:
-        await uvicorn.Server(config).serve(sockets=[listener])
+        await server.serve(sockets=[listener])
     finally:
         caring.cancel()
 

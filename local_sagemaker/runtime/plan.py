@@ -10,6 +10,8 @@ import posixpath
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from local_sagemaker.instances import cluster_of, taken
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -164,7 +166,7 @@ def plan(job: Job) -> Plan:
 def _plan_training(job: Job) -> Plan:
     request = job.request
     stopping = request.get("StoppingCondition", {})
-    groups = _groups(request["ResourceConfig"])
+    groups = _groups(cluster_of(job.kind, job.described))
     checkpoint = _checkpoint(request)
     output = request["OutputDataConfig"]
     target = Place.parse(output["S3OutputPath"])
@@ -183,7 +185,7 @@ def _plan_training(job: Job) -> Plan:
 
 def _plan_processing(job: Job) -> Plan:
     request = job.request
-    groups = _groups(request["ProcessingResources"]["ClusterConfig"])
+    groups = _groups(cluster_of(job.kind, job.described))
     outputs = request.get("ProcessingOutputConfig", {}).get("Outputs", [])
     return Plan(
         hosts=tuple(host for _, hosts in groups.values() for host in hosts),
@@ -200,14 +202,10 @@ def _plan_processing(job: Job) -> Plan:
     )
 
 
-def _groups(resources: Mapping[str, Any]) -> dict[str, tuple[str, tuple[str, ...]]]:
-    given = resources.get("InstanceGroups") or [
-        {
-            "InstanceGroupName": GROUP_OF_ALL,
-            "InstanceType": resources.get("InstanceType", ""),
-            "InstanceCount": resources.get("InstanceCount", 1),
-        }
-    ]
+def _groups(cluster: Mapping[str, Any]) -> dict[str, tuple[str, tuple[str, ...]]]:
+    (name, count), *_ = taken(cluster).items()
+    whole = {"InstanceGroupName": GROUP_OF_ALL, "InstanceType": name, "InstanceCount": count}
+    given = cluster.get("InstanceGroups") or [whole]
     groups: dict[str, tuple[str, tuple[str, ...]]] = {}
     first = 1
     for one in given:

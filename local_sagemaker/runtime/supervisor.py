@@ -19,7 +19,9 @@ import threading
 from pathlib import Path
 from typing import get_args
 
-from local_sagemaker.jobs import JobTable, Kind
+from local_sagemaker.faults.table import FaultTable
+from local_sagemaker.job_table import JobTable
+from local_sagemaker.jobs import Kind
 from local_sagemaker.runtime.conductor import Conductor
 from local_sagemaker.runtime.workspace import Workspace
 from local_sagemaker.s3.store import ObjectStore
@@ -55,14 +57,14 @@ def start_supervisor(home: Path, kind: Kind, name: str) -> int:
 
 
 def reconcile(home: Path) -> list[str]:
-    """Start a supervisor for every live job that has none; return the names of those jobs.
+    """Start a supervisor for every live job that should have one and has none; return the names of those jobs.
 
     Cheap enough to be called every second: a query, and a lock for each live job.
     """
     with _children_lock:
         _children[:] = [one for one in _children if one.poll() is None]
     with JobTable(home) as table:
-        lost = [job for job in table.live() if not _is_supervised(Workspace(home, job.kind, job.name))]
+        lost = [job for job in table.live("process") if not _is_supervised(Workspace(home, job.kind, job.name))]
     for job in lost:
         start_supervisor(home, job.kind, job.name)
     return [job.name for job in lost]
@@ -96,7 +98,7 @@ def supervise(home: Path, kind: Kind, name: str) -> None:
     with JobTable(home) as table, ObjectStore(home / "s3") as store:
         job = table.get(kind, name)
         if not job.finished:
-            Conductor(job, table, store, workspace).run()
+            Conductor(job, table, store, FaultTable(table.database), workspace).run()
 
 
 def main(arguments: list[str]) -> int:

@@ -118,7 +118,7 @@ class Tail:
         done = min(self._skip, len(pieces))
         self._skip -= done
         stamp = int(self._clock() * 1000)
-        left = "".join(_event(stamp, piece) for piece in pieces[done:]).encode()
+        left = "".join(log_event(stamp, piece) for piece in pieces[done:]).encode()
         while left:
             left = left[os.write(self._log, left) :]
         self._written = os.fstat(self._log).st_size
@@ -126,7 +126,8 @@ class Tail:
             write_json(self._position, {"read": self._read, "written": self._written})
 
 
-def _event(stamp: int, piece: bytes) -> str:
+def log_event(stamp: int, piece: bytes) -> str:
+    """Return one line of a stream's file: what the host printed, at epoch milliseconds."""
     message = piece.decode("utf-8", "replace").removesuffix("\n").removesuffix("\r")
     # json.dumps of the whole costs five times as much, for every line that any job prints.
     return f'{{"timestamp": {stamp}, "message": {encode_basestring_ascii(message)}}}\n'

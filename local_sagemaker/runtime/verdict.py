@@ -82,16 +82,21 @@ def closing_fields(kind: Kind, progress: Progress, outcome: Outcome) -> dict[str
     """Return what Describe shows of a job's end.
 
     `BillableTimeInSeconds` is wall-clock time, not multiplied by the number of instances (API reference,
-    `DescribeTrainingJob`), and without a discount for spot instances, of which this machine has none.
+    `DescribeTrainingJob`). It leaves out how long an interrupted spot job had none, and knows no further discount.
     """
     reason = {"FailureReason": outcome.reason} if outcome.reason is not None else {}
     if kind == "processing-job":
         message = {"ExitMessage": outcome.exit_message} if outcome.exit_message is not None else {}
         return {"ProcessingEndTime": outcome.ended, **message, **reason}
-    seconds = max(1, math.ceil(outcome.ended - progress.started))
+    ended = {"TrainingEndTime": outcome.ended, **reason}
+    if progress.started is None:  # it never had an instance
+        return ended
     return {
-        "TrainingEndTime": outcome.ended,
-        "TrainingTimeInSeconds": seconds,
-        "BillableTimeInSeconds": seconds,
-        **reason,
+        **ended,
+        "TrainingTimeInSeconds": _whole(outcome.ended - progress.started),
+        "BillableTimeInSeconds": _whole(progress.seconds(outcome.ended)),
     }
+
+
+def _whole(seconds: float) -> int:
+    return max(1, math.ceil(seconds))

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from local_sagemaker.jobs import Kind
 
-Phase = Literal["preparing", "running", "uploading", "ended"]
-Cause = Literal["stop", "max-runtime", "max-wait", "host-failed"]
+Phase = Literal["provisioning", "preparing", "running", "interrupted", "uploading", "ended"]
+Cause = Literal["stop", "max-runtime", "max-wait", "host-failed", "interruption"]
 LOG_GROUPS: dict[Kind, str] = {
     "training-job": "/aws/sagemaker/TrainingJobs",
     "processing-job": "/aws/sagemaker/ProcessingJobs",
@@ -68,9 +68,14 @@ class Progress:
 
     Attributes:
         created: the job's creation: a deleted job's name may be used again.
-        started: when the job began to cost (`TrainingStartTime`).
+        started: when the job had instances and began to cost (`TrainingStartTime`); None before.
         phase: what to do, or do again, after a crash.
         epoch: the number in the names of the log streams; 0 until the hosts start.
+        began: when the hosts were started, or started again after an interruption.
+        resumes: until when it waits for instances; None before it does.
+        pause: seconds to wait for them after the interruption that is under way.
+        ceased: when the hosts ended by an interruption; None while they run, or before they do.
+        idle: seconds without instances after interruptions that are over.
         cause: why the hosts were told to end; None while they were not.
         told: when they were told.
         failed: the first host that failed; empty while none did.
@@ -78,13 +83,22 @@ class Progress:
     """
 
     created: float
-    started: float
-    phase: Phase = "preparing"
+    started: float | None = None
+    phase: Phase = "provisioning"
     epoch: int = 0
+    began: float = 0.0
+    resumes: float | None = None
+    pause: float = 0.0
+    ceased: float | None = None
+    idle: float = 0.0
     cause: Cause | None = None
     told: float = 0.0
     failed: str = ""
     outcome: Outcome | None = None
+
+    def seconds(self, now: float) -> float:
+        """Return for how long the job has had instances."""
+        return 0.0 if self.started is None else (self.ceased or now) - self.started - self.idle
 
 
 class Workspace:

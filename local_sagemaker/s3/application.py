@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from starlette.responses import Response
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import Message, Receive, Scope, Send
 
     from local_sagemaker.s3.service import Handlers
     from local_sagemaker.s3.store import ObjectStore
@@ -69,6 +69,30 @@ _HANDLERS: Handlers = {
 }
 
 
+class _Reading:
+    """`receive` of ASGI, which knows whether anybody has asked for the body.
+
+    Attributes:
+        begun: whether somebody has; until then the client may keep the body back.
+    """
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self.begun = False
+
+    async def __call__(self) -> Message:
+        self.begun = True
+        return await self._receive()
+
+
+def operation_asked(scope: Scope) -> str:
+    """Return the operation that a request to S3 asks for; `Unknown` where there is none."""
+    try:
+        return S3Request.from_scope(scope).operation
+    except S3Error:
+        return UNKNOWN
+
+
 class _Disconnected(Exception):
     """The client went away in the middle of its body."""
 
@@ -90,7 +114,8 @@ class S3Application:
         """Serve one request; other scopes (`lifespan`, `websocket`) are the mounting server's."""
         if scope["type"] != "http":
             raise NotImplementedError(f"S3 has no {scope['type']}.")
-        body = _blocks(receive)
+        reading = _Reading(receive)
+        body = _blocks(reading)
         request_id, host_id = secrets.token_hex(8).upper(), secrets.token_urlsafe(48)
         try:
             response = await self._respond(scope, body)
@@ -99,8 +124,9 @@ class S3Application:
         except S3Error as error:
             resource = (scope.get("raw_path") or b"").decode("latin-1")
             response = error_response(error, resource=resource, request_id=request_id, host_id=host_id)
-            # Otherwise uvicorn reads and forgets what the client still sends, so that it gets to read this answer.
-            if isinstance(error, EntityTooLarge):
+            # A client that expects "100 Continue" and gets this instead sends no body, and the server would take the
+            # next request for it (RFC 9110, 10.1.1). Otherwise uvicorn reads and forgets what is still sent.
+            if isinstance(error, EntityTooLarge) or not reading.begun:
                 response.headers["connection"] = "close"
         response.headers["x-amz-request-id"] = request_id
         response.headers["x-amz-id-2"] = host_id

@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from local_sagemaker.jobs import Job, JobExists, JobFinished, JobInProgress, JobTable, JobUnknown, Kind
+from local_sagemaker.job_table import JobTable
+from local_sagemaker.jobs import Job, JobExists, JobFinished, JobInProgress, JobUnknown, Kind, Runner
 from local_sagemaker.sagemaker.kinds import Document, JobKind
 from local_sagemaker.sagemaker.paging import read_token
+from local_sagemaker.sagemaker.quotas import Quotas
 from local_sagemaker.sagemaker.rules import invalid
+from local_sagemaker.simulation import is_simulated, read_simulation
 from local_sagemaker.wire.errors import ApiError
 from local_sagemaker.wire.json_service import Caller, Handler
 
@@ -26,12 +29,14 @@ class JobOperations:
     Args:
         kind: its words and rules.
         jobs: the table.
-        start: called with kind and name once a new job is in the table.
+        quotas: of the account.
+        start: called with a new job once it is in the table.
     """
 
-    def __init__(self, kind: JobKind, jobs: JobTable, start: Callable[[Kind, str], object]) -> None:
+    def __init__(self, kind: JobKind, jobs: JobTable, quotas: Quotas, start: Callable[[Job], object]) -> None:
         self._kind = kind
         self._jobs = jobs
+        self._quotas = quotas
         self._start = start
 
     def handlers(self) -> Mapping[str, Handler]:
@@ -46,17 +51,22 @@ class JobOperations:
         }
 
     def create(self, request: dict[str, Any], caller: Caller) -> Document:
-        """Put a new job into the table and start it; a taken name is `ResourceInUse`."""
+        """Put a new job into the table and start it; a taken name is `ResourceInUse`.
+
+        The quota answers first: so a client that meets `ResourceLimitExceeded` cannot know whether its job exists.
+        """
         self._kind.check(request)
+        runner = _runner(self._kind.kind, request)
         name = self._name(request)
         arn = caller.arn("sagemaker", f"{self._kind.kind}/{name}")
         tags = {tag["Key"]: tag["Value"] for tag in request.get("Tags", [])}
         try:
-            self._jobs.create(self._kind.kind, name, arn, request, tags)
+            with self._quotas.admitting(self._kind.kind, name, request):
+                job = self._jobs.create(self._kind.kind, name, arn, request, tags, runner=runner)
         except JobExists as error:
             taken_by = self._jobs.get(self._kind.kind, name).arn
             raise ApiError("ResourceInUse", f"{self._kind.taken} ({taken_by})") from error
-        self._start(self._kind.kind, name)
+        self._start(job)
         return {f"{self._kind.word}JobArn": arn}
 
     def describe(self, request: dict[str, Any], caller: Caller) -> Document:  # noqa: ARG002 -- a handler
@@ -120,6 +130,17 @@ class JobOperations:
 
     def _name(self, request: dict[str, Any]) -> str:
         return str(request[f"{self._kind.word}JobName"])
+
+
+def _runner(kind: Kind, request: dict[str, Any]) -> Runner:
+    """Return who carries a new job to its end."""
+    if not is_simulated(kind, request):
+        return "process"
+    try:
+        read_simulation(request)
+    except ValueError as error:
+        raise invalid(str(error)) from error
+    return "simulated"
 
 
 def _wanted(job: Job, request: dict[str, Any]) -> bool:

@@ -37,8 +37,7 @@ class JobKind:
         """Return all that is known of a job, tags included; the answer's shape decides what is shown."""
         return {
             **self.defaults(job.request),
-            **job.request,
-            **job.fields,
+            **job.described,
             f"{self.word}JobName": job.name,
             f"{self.word}JobArn": job.arn,
             f"{self.word}JobStatus": job.status,

@@ -97,11 +97,11 @@ def _check_training_cluster(request: Document) -> None:
 
 
 def _check_processing_cluster(request: Document) -> None:
-    """`InstanceCount` is 1 by default for processing jobs (API reference, ProcessingClusterConfig)."""
+    """Unlike the count of one type, that of preferences must be said (Developer Guide, "Instance preference lists")."""
     cluster = request["ProcessingResources"]["ClusterConfig"]
     form = _check_one_of("ClusterConfig", cluster, ("InstanceType", "InstancePreferences"))
     if form == "InstancePreferences":
-        _check_counts_of_preferences("ClusterConfig", {"InstanceCount": 1, **cluster})
+        _check_counts_of_preferences("ClusterConfig", cluster)
 
 
 def _check_counts_of_preferences(what: str, cluster: Document) -> None:

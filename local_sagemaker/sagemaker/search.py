@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
 from typing import Any
 
-from local_sagemaker.jobs import JobTable
+from local_sagemaker.job_table import JobTable
 from local_sagemaker.sagemaker.kinds import TRAINING, Document
 from local_sagemaker.sagemaker.paging import read_token
 from local_sagemaker.sagemaker.rules import invalid

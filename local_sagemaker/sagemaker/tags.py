@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from local_sagemaker.jobs import KINDS, Job, JobTable, JobUnknown
+from local_sagemaker.job_table import JobTable
+from local_sagemaker.jobs import KINDS, Job, JobUnknown
 from local_sagemaker.sagemaker.kinds import Document
 from local_sagemaker.sagemaker.rules import check_tags, invalid
 from local_sagemaker.wire.json_service import Caller

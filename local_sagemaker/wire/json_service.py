@@ -73,6 +73,19 @@ def conform(value: Any, shape: Shape) -> Any:
     return value
 
 
+def operation_of(target: str) -> str:
+    """Return the operation that an `X-Amz-Target` names."""
+    return target.rpartition(".")[2]
+
+
+def json_answer(status: int, document: Mapping[str, Any]) -> Response:
+    """Put a document on the wire of JSON 1.1; one with a `__type` is an error."""
+    headers = {"x-amzn-requestid": str(uuid.uuid4())}
+    if "__type" in document:
+        headers["x-amzn-errortype"] = document["__type"]
+    return Response(json.dumps(document), status, headers, media_type="application/x-amz-json-1.1")
+
+
 class JsonService:
     """One service behind one target prefix, as an ASGI application.
 
@@ -92,14 +105,10 @@ class JsonService:
         request = Request(scope, receive)
         # Without a target it is another service's under the same name, such as `sagemaker-runtime`'s REST.
         target = request.headers.get("x-amz-target") or f"{request.method} {request.url.path}"
-        scope["aws.operation"] = target.rpartition(".")[2]
+        scope["aws.operation"] = operation_of(target)
         body = await request.body()
         status, answer = await run_in_threadpool(self.answer, target, body, Caller(scope["region"]))
-        headers = {"x-amzn-requestid": str(uuid.uuid4())}
-        if "__type" in answer:
-            headers["x-amzn-errortype"] = answer["__type"]
-        response = Response(json.dumps(answer), status, headers, media_type="application/x-amz-json-1.1")
-        await response(scope, receive, send)
+        await json_answer(status, answer)(scope, receive, send)
 
     def answer(self, target: str, body: bytes, caller: Caller) -> tuple[int, dict[str, Any]]:
         """Return HTTP status and document for one request."""

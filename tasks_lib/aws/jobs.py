@@ -208,8 +208,9 @@ def _job(kind: JobKind, answer: dict[str, Any]) -> Job:
         started=_moment(answer.get(f"{word}StartTime")),
         ended=_moment(answer.get(f"{word}EndTime")),
         billable_seconds=answer.get("BillableTimeInSeconds"),
-        instance_type=cluster.get("InstanceType", ""),
-        instance_count=cluster.get("InstanceCount"),
+        # With `InstancePreferences` it is SageMaker that chooses.
+        instance_type=cluster.get("SelectedInstanceType") or cluster.get("InstanceType", ""),
+        instance_count=cluster.get("SelectedInstanceCount") or cluster.get("InstanceCount"),
         phases=tuple(seconds_by_phase(kind, answer).items()),
     )
 

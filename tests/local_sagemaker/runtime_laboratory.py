@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from local_sagemaker.jobs import JobTable
+from local_sagemaker.job_table import JobTable
 from local_sagemaker.runtime.supervisor import reconcile, start_supervisor
 from local_sagemaker.s3.store import ObjectStore
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 from api_requests import error_of, new_name, training_request
 
-from local_sagemaker.jobs import JobTable
+from local_sagemaker.job_table import JobTable
 
 BEGIN = datetime(2026, 1, 1, tzinfo=timezone.utc)
 JOBS = 250

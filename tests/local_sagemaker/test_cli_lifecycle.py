@@ -49,6 +49,7 @@ def test_status_as_json(own_backend):
         "region": "us-east-1",
         "account": "123456789012",
         "requests": {},
+        "sequence": 0,
         "running": False,
     }
     assert set(documents[0]) == set(documents[1])

@@ -12,7 +12,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from local_sagemaker.jobs import TERMINAL, JobExists, JobFinished, JobInProgress, JobTable, JobUnknown
+from local_sagemaker.job_table import JobTable
+from local_sagemaker.jobs import TERMINAL, JobExists, JobFinished, JobInProgress, JobUnknown
 
 KIND = "training-job"
 
@@ -83,7 +84,7 @@ def test_threads_that_want_one_name_have_one_winner(tmp_path):
 def test_processes_that_make_the_table_and_write_to_it_lose_nothing(tmp_path):
     """Four processes open a home that does not exist yet and create 25 jobs each: 100 jobs, no error."""
     program = (
-        "import pathlib, sys; from local_sagemaker.jobs import JobTable\n"
+        "import pathlib, sys; from local_sagemaker.job_table import JobTable\n"
         "table = JobTable(pathlib.Path(sys.argv[1]))\n"
         "[table.create('training-job', f'{sys.argv[2]}-{i}', 'arn', {}, {}) for i in range(25)]"
     )

@@ -427,3 +427,13 @@ def test_bodies_around_the_size_of_a_block(s3: Any, bucket: str) -> None:
         s3.put_object(Bucket=bucket, Key="k", Body=io.BytesIO(body[:size]))
 
         assert body_of(s3.get_object(Bucket=bucket, Key="k")) == body[:size]
+
+
+def test_a_put_that_is_refused_before_its_body_does_not_harm_the_next_request(s3, bucket):
+    """boto3 keeps the body back until the server says "continue": the same connection must not be read on."""
+    for _ in range(3):
+        with pytest.raises(ClientError) as refused:
+            s3.put_object(Bucket=bucket, Key="k", Body=b"v", ExpectedBucketOwner="000000000000")
+        assert refused.value.response["Error"]["Code"] == "AccessDenied"
+
+    s3.put_object(Bucket=bucket, Key="k", Body=b"v")

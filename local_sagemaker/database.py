@@ -1,0 +1,98 @@
+"""The one SQLite database of a home, `<home>/jobs.sqlite`: its connection, its transactions, its tables.
+
+SQLite in WAL mode: server, supervisors and command line open it side by side, and it stands on the standard library, so
+that a supervisor starts in a moment. The tables of jobs and of faults are in one file, because a supervisor that has
+the one open needs a look at the other. `job_table` and `faults.table` import it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import sqlite3
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+_BUSY_TIMEOUT = 30.0  # seconds that a writer waits for another
+
+# What turns a database of version n into one of version n + 1; a home keeps its data over an upgrade.
+_STEPS = (
+    """
+    CREATE TABLE IF NOT EXISTS jobs (
+        kind TEXT NOT NULL, name TEXT NOT NULL, arn TEXT NOT NULL, request TEXT NOT NULL, created REAL NOT NULL,
+        status TEXT NOT NULL, secondary TEXT, fields TEXT NOT NULL, modified REAL NOT NULL,
+        stop_requested INTEGER NOT NULL, PRIMARY KEY (kind, name));
+    CREATE INDEX IF NOT EXISTS jobs_by_status ON jobs (status);
+    CREATE INDEX IF NOT EXISTS jobs_by_creation ON jobs (kind, created);
+    CREATE TABLE IF NOT EXISTS tags (
+        arn TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (arn, key));
+    """,
+    """
+    ALTER TABLE jobs ADD COLUMN runner TEXT NOT NULL DEFAULT 'process';
+    CREATE TABLE faults (
+        position INTEGER PRIMARY KEY, rule TEXT NOT NULL, matched INTEGER NOT NULL, fired INTEGER NOT NULL);
+    """,
+)
+
+
+class Database:
+    """A connection; safe over threads, and over processes that each have one.
+
+    Args:
+        home: the data directory of this local SageMaker; made when it is missing.
+    """
+
+    def __init__(self, home: Path) -> None:
+        home.mkdir(parents=True, exist_ok=True)
+        # One connection under one lock: statements take microseconds, and a connection per thread would have to be
+        # closed by threads that we do not own.
+        self._lock = threading.RLock()
+        self._connection = sqlite3.connect(
+            home / "jobs.sqlite", timeout=_BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
+        )
+        try:
+            self._prepare(home)
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def _prepare(self, home: Path) -> None:
+        # NORMAL: a commit survives kill -9; only a power cut may lose the last ones (never tear the file).
+        self._connection.execute("PRAGMA synchronous=NORMAL")
+        if self._version() == len(_STEPS):
+            return
+        # The switch to WAL answers "locked" at once when two processes make the table, whatever the timeout.
+        with (home / "jobs.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            for number, step in enumerate(_STEPS[self._version() :], self._version() + 1):
+                self._connection.executescript(f"BEGIN IMMEDIATE;{step}PRAGMA user_version={number};COMMIT;")
+
+    def _version(self) -> int:
+        return int(self._connection.execute("PRAGMA user_version").fetchone()[0])
+
+    def close(self) -> None:
+        """Close the connection; nothing can be asked after it."""
+        with self._lock:
+            self._connection.close()
+
+    def query(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
+        """Return the rows of one statement; inside `writing` it belongs to that transaction."""
+        with self._lock:
+            return self._connection.execute(statement, values).fetchall()
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """One write transaction; IMMEDIATE, since a reader that turns writer late fails instead of waiting."""
+        with self._lock:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")

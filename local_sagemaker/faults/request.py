@@ -1,0 +1,90 @@
+"""A request on its way to a service, as ASGI has it, with what a fault does to it.
+
+The edge and its front import it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from urllib.parse import parse_qs
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from local_sagemaker.s3.application import operation_asked
+from local_sagemaker.wire.json_service import operation_of
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request.
+
+    Attributes:
+        number: the how-manieth of this server it is.
+        service: who would answer it.
+        scope: of ASGI, with `service` and `region` of the signature.
+        receive: of ASGI.
+        send: of ASGI.
+        body: what the client sent, once `whole` has read it.
+    """
+
+    number: int
+    service: ASGIApp
+    scope: Scope
+    receive: Receive
+    send: Send
+    body: bytes = b""
+
+    @property
+    def headers(self) -> Headers:
+        """The headers."""
+        return Headers(scope=self.scope)
+
+    async def serve(self, send: Send | None = None) -> None:
+        """Let the service act; its answer goes to the client, or to `send`."""
+        await self.service(self.scope, self.receive, send or self.send)
+
+    async def act(self) -> None:
+        """Let the service act and keep its answer from everybody."""
+        await self.serve(_swallow)
+
+    async def gone(self) -> None:
+        """Return when the client has closed the connection; what it still sends is dropped."""
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
+
+    async def whole(self) -> Request | None:
+        """Read all that the client sends; return the same request with its body in memory, None if the client left."""
+        messages: list[Message] = []
+        while not messages or messages[-1].get("more_body", False):
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                return None
+            messages.append(message)
+        body = b"".join(message.get("body", b"") for message in messages)
+        return replace(self, receive=_replaying(iter(messages), self.receive), body=body)
+
+    async def named(self) -> Request | None:
+        """Put the operation's name into the scope; return the request to go on with, None if the client left."""
+        if "x-amz-target" in self.headers:
+            self.scope["aws.operation"] = operation_of(self.headers["x-amz-target"])
+            return self
+        if self.scope["service"] == "s3":
+            self.scope["aws.operation"] = operation_asked(self.scope)
+            return self
+        request = await self.whole()  # the query protocol has the name in the body
+        action = parse_qs(request.body.decode("latin-1")).get("Action") if request else None
+        self.scope["aws.operation"] = action[0] if action else f"{self.scope['method']} {self.scope['path']}"
+        return request
+
+
+def _replaying(messages: Iterator[Message], receive: Receive) -> Receive:
+    async def replay() -> Message:
+        return next(messages, None) or await receive()
+
+    return replay
+
+
+async def _swallow(message: Message) -> None:
+    """Take a message of an answer that nobody gets."""

@@ -1,0 +1,88 @@
+"""The rules that are on, and how often each fired: kept in the home's database.
+
+Not in memory only: a test kills the server and starts it again, and a rule that fires once must not fire twice; and
+supervisors, which are processes of their own, ask it, too. Server, supervisors and simulator import it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from local_sagemaker.faults.decision import Count, concerns
+from local_sagemaker.faults.rules import JobRule, RequestRule, read_rule
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from local_sagemaker.database import Database
+    from local_sagemaker.faults.rules import Faults, JobFault
+
+
+@dataclass(frozen=True)
+class KeptRule:
+    """A rule with its number and its count."""
+
+    position: int
+    rule: RequestRule | JobRule
+    count: Count
+
+
+class FaultTable:
+    """The rules of one home.
+
+    Args:
+        database: of the home.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def replace(self, faults: Faults) -> None:
+        """Put new rules in the place of all that are there; they have counted nothing yet."""
+        rows = [(position, json.dumps(asdict(rule))) for position, rule in enumerate(faults.rules)]
+        with self._database.writing() as db:
+            db.execute("DELETE FROM faults")
+            db.executemany("INSERT INTO faults (position, rule, matched, fired) VALUES (?, ?, 0, 0)", rows)
+
+    def all(self) -> list[KeptRule]:
+        """Return all rules in their order."""
+        rows = self._database.query("SELECT position, rule, matched, fired FROM faults ORDER BY position")
+        return [KeptRule(row[0], read_rule(json.loads(row[1])), Count(row[2], row[3])) for row in rows]
+
+    def count(self, changed: Mapping[int, Count]) -> None:
+        """Keep the counts of rules of requests."""
+        with self._database.writing() as db:
+            db.executemany(
+                "UPDATE faults SET matched = ?, fired = ? WHERE position = ?",
+                [(count.matched, count.fired, position) for position, count in changed.items()],
+            )
+
+    def about(self, kind: JobFault, name: str, instance_type: str) -> list[tuple[int, JobRule]]:
+        """Return the rules of a kind about a job on an instance type, with their numbers."""
+        found = [(kept.position, kept.rule) for kept in self.all() if isinstance(kept.rule, JobRule)]
+        return [one for one in found if one[1].kind == kind and concerns(one[1], one[0], name, instance_type)]
+
+    def fire(self, kind: JobFault, name: str, instance_type: str, ran: float = 0.0) -> JobRule | None:
+        """Fire the first rule of a kind about a job that may fire once more, and count it; None if there is none.
+
+        Args:
+            kind: of the rule.
+            name: the job's name.
+            instance_type: one that it is about.
+            ran: seconds that its hosts have been running, for rules with `after`.
+        """
+        for position, rule in self.about(kind, name, instance_type):
+            if ran >= rule.after and self._fire(position, rule):
+                return rule
+        return None
+
+    def _fire(self, position: int, rule: JobRule) -> bool:
+        with self._database.writing() as db:
+            done = db.execute(
+                "UPDATE faults SET matched = matched + 1, fired = fired + 1"
+                " WHERE position = ? AND fired < coalesce(?, fired + 1)",
+                (position, rule.times),
+            )
+            return done.rowcount > 0

@@ -1,0 +1,266 @@
+"""The table of jobs: what Create stored and what Describe answers, shared by the server and every job's supervisor.
+
+A table and not a file per job, because a state change is a compare-and-swap (a stop that races with the end of a job
+has one winner) and because listing sorts and filters thousands of jobs. Inside `local_sagemaker` anybody may import it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from local_sagemaker.database import Database
+from local_sagemaker.jobs import Job, JobExists, JobFinished, JobInProgress, JobUnknown, advance
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
+    from types import TracebackType
+
+    from local_sagemaker.jobs import Kind, Runner
+
+SortBy = Literal["CreationTime", "Name", "Status"]
+
+_COLUMNS = "kind, name, arn, request, created, status, secondary, fields, modified, stop_requested, runner"
+
+_Jobs = list[Job]  # inside JobTable the name `list` is its method
+
+
+class JobTable:
+    """All jobs of one home, in `<home>/jobs.sqlite`; safe over threads and processes.
+
+    Args:
+        home: the data directory of this local SageMaker; made when it is missing.
+        clock: epoch seconds; an argument so that a test can turn it.
+    """
+
+    def __init__(self, home: Path, clock: Callable[[], float] = time.time) -> None:
+        self.database = Database(home)
+        self._clock = clock
+
+    def close(self) -> None:
+        """Close the database; the table cannot be used after it."""
+        self.database.close()
+
+    def __enter__(self) -> JobTable:  # noqa: PYI034 -- `Self` came with Python 3.11
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def create(
+        self,
+        kind: Kind,
+        name: str,
+        arn: str,
+        request: Mapping[str, Any],
+        tags: Mapping[str, str] | None = None,
+        *,
+        runner: Runner = "process",
+    ) -> Job:
+        """Add a job, `InProgress`; a training job begins in the secondary status `Starting`.
+
+        Raises:
+            JobExists: the name is taken, also when another process took it a moment ago.
+        """
+        now = self._clock()
+        new = Job(kind, name, arn, dict(request), now, "InProgress", None, {}, now, False, dict(tags or {}), runner)
+        job = advance(new, now, secondary="Starting", message="Starting the training job")
+        with self.database.writing() as db:
+            if db.execute("SELECT 1 FROM jobs WHERE kind = ? AND name = ?", (kind, name)).fetchone():
+                raise JobExists(f"A {kind} named {name} exists already; choose another name.", kind, name)
+            db.execute(f"INSERT INTO jobs ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", _to_row(job))  # noqa: S608 -- a constant of this module
+            _put_tags(db, arn, job.tags)
+        return job
+
+    def get(self, kind: Kind, name: str) -> Job:
+        """Return one job.
+
+        Raises:
+            JobUnknown: there is none of this kind and name.
+        """
+        found = self._select("WHERE kind = ? AND name = ?", (kind, name))
+        if not found:
+            raise JobUnknown(f"There is no {kind} named {name}.", kind, name)
+        return found[0]
+
+    def update(
+        self,
+        kind: Kind,
+        name: str,
+        *,
+        status: str | None = None,
+        secondary: str | None = None,
+        message: str | None = None,
+        **fields: Any,
+    ) -> Job:
+        """Change one job atomically, by the rules of `advance`.
+
+        Args:
+            kind: the job's kind.
+            name: the job's name.
+            status: the new status; None keeps it.
+            secondary: the new secondary status (training jobs only); None keeps it.
+            message: the `StatusMessage` of the current transition.
+            fields: what Describe shall show besides, merged over what is there.
+
+        Raises:
+            JobUnknown: there is no such job.
+            JobFinished: the job is terminal.
+        """
+        with self.database.writing() as db:
+            job = advance(
+                self.get(kind, name), self._clock(), status=status, secondary=secondary, message=message, fields=fields
+            )
+            _store(db, job)
+        return job
+
+    def request_stop(self, kind: Kind, name: str) -> Job:
+        """Mark a job as to be stopped; its status is `Stopping` until its supervisor has ended it. May be repeated.
+
+        Raises:
+            JobUnknown: there is no such job.
+            JobFinished: the job is terminal.
+        """
+        with self.database.writing() as db:
+            job = self.get(kind, name)
+            if not job.stop_requested:
+                stopping = advance(
+                    job, self._clock(), status="Stopping", secondary="Stopping", message="Stopping the training job"
+                )
+                job = replace(stopping, stop_requested=True)
+                _store(db, job)
+            elif job.finished:
+                raise JobFinished(f"The {kind} {name} is {job.status}; there is nothing to stop.", kind, name)
+        return job
+
+    def list(
+        self,
+        kind: Kind,
+        *,
+        name_contains: str | None = None,
+        created_after: float | None = None,
+        created_before: float | None = None,
+        modified_after: float | None = None,
+        modified_before: float | None = None,
+        status: str | None = None,
+        sort_by: SortBy = "CreationTime",
+        descending: bool = True,
+        offset: int = 0,
+        limit: int | None = None,
+    ) -> _Jobs:
+        """Return the jobs of a kind that pass all filters given, sorted; bounds of time are exclusive."""
+        filters: list[tuple[str, str | float | None]] = [
+            ("instr(name, ?) > 0", name_contains),
+            ("created > ?", created_after),
+            ("created < ?", created_before),
+            ("modified > ?", modified_after),
+            ("modified < ?", modified_before),
+            ("status = ?", status),
+        ]
+        given = [(clause, value) for clause, value in filters if value is not None]
+        column = {"CreationTime": "created", "Name": "name", "Status": "status"}[sort_by]
+        way = "DESC" if descending else "ASC"
+        clauses = " AND ".join(["kind = ?", *(clause for clause, _ in given)])
+        return self._select(
+            f"WHERE {clauses} ORDER BY {column} {way}, rowid {way} LIMIT ? OFFSET ?",
+            (kind, *(value for _, value in given), -1 if limit is None else limit, offset),
+        )
+
+    def live(self, runner: Runner | None = None) -> _Jobs:
+        """Return the jobs of all kinds that are not terminal, oldest first; of one runner, or of all."""
+        return self._select(
+            "WHERE status IN ('InProgress', 'Stopping') AND runner = coalesce(?, runner) ORDER BY created, rowid",
+            (runner,),
+        )
+
+    def stopping(self, runner: Runner) -> _Jobs:
+        """Return the jobs of a runner that were asked to stop and have not ended."""
+        return self._select("WHERE status = 'Stopping' AND runner = ?", (runner,))
+
+    def delete(self, kind: Kind, name: str) -> None:
+        """Remove a finished job and its tags; the name is free again.
+
+        Raises:
+            JobUnknown: there is no such job.
+            JobInProgress: it still runs (`DeleteTrainingJob`: only jobs in a terminal state).
+        """
+        with self.database.writing() as db:
+            job = self.get(kind, name)
+            if not job.finished:
+                raise JobInProgress(f"The {kind} {name} is {job.status}; stop it first.", kind, name)
+            db.execute("DELETE FROM jobs WHERE kind = ? AND name = ?", (kind, name))
+            db.execute("DELETE FROM tags WHERE arn = ?", (job.arn,))
+
+    def tags(self, arn: str) -> dict[str, str]:
+        """Return the tags of a resource, sorted by key."""
+        return dict(self.database.query("SELECT key, value FROM tags WHERE arn = ? ORDER BY key", (arn,)))
+
+    def add_tags(self, arn: str, tags: Mapping[str, str]) -> dict[str, str]:
+        """Add or overwrite tags of a resource; return all that it has now."""
+        with self.database.writing() as db:
+            _put_tags(db, arn, tags)
+            return self.tags(arn)
+
+    def delete_tags(self, arn: str, keys: Iterable[str]) -> None:
+        """Remove tags of a resource by key; unknown keys are no error."""
+        with self.database.writing() as db:
+            db.executemany("DELETE FROM tags WHERE arn = ? AND key = ?", [(arn, key) for key in keys])
+
+    def _select(self, rest: str, values: tuple[Any, ...]) -> _Jobs:
+        rows = self.database.query(f"SELECT {_COLUMNS} FROM jobs {rest}", values)  # noqa: S608 -- clauses of this module, values bound
+        return [_from_row(row, self.tags(row[2])) for row in rows]
+
+
+def _store(db: sqlite3.Connection, job: Job) -> None:
+    db.execute(
+        "UPDATE jobs SET status = ?, secondary = ?, fields = ?, modified = ?, stop_requested = ?"
+        " WHERE kind = ? AND name = ?",
+        (*_to_row(job)[5:10], job.kind, job.name),
+    )
+
+
+def _put_tags(db: sqlite3.Connection, arn: str, tags: Mapping[str, str]) -> None:
+    db.executemany(
+        "INSERT INTO tags (arn, key, value) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
+        [(arn, key, value) for key, value in tags.items()],
+    )
+
+
+def _to_row(job: Job) -> tuple[Any, ...]:
+    return (
+        job.kind,
+        job.name,
+        job.arn,
+        json.dumps(job.request),
+        job.created,
+        job.status,
+        job.secondary_status,
+        json.dumps(job.fields),
+        job.modified,
+        int(job.stop_requested),
+        job.runner,
+    )
+
+
+def _from_row(row: tuple[Any, ...], tags: dict[str, str]) -> Job:
+    kind, name, arn, request, created, status, secondary, fields, modified, stop, runner = row
+    return Job(
+        kind=kind,
+        name=name,
+        arn=arn,
+        request=json.loads(request),
+        created=created,
+        status=status,
+        secondary_status=secondary,
+        fields=json.loads(fields),
+        modified=modified,
+        stop_requested=bool(stop),
+        tags=tags,
+        runner=runner,
+    )

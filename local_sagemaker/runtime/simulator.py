@@ -1,0 +1,232 @@
+"""Carries simulated jobs to their ends: one thread of the server for all of them, woken when the next one is due.
+
+A thread and not a supervisor each, since five hundred processes are what a test of scale cannot afford; and updates
+when they are due, not statuses worked out when somebody asks, because listings sort and filter by what is in the table.
+What a job has done so far is in the table, so that a new server goes on where a killed one stood. The server makes one;
+`down` uses it without its thread.
+"""
+
+from __future__ import annotations
+
+import heapq
+import io
+import logging
+import tarfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from local_sagemaker.faults.table import FaultTable
+from local_sagemaker.instances import selection
+from local_sagemaker.job_table import JobTable
+from local_sagemaker.jobs import Job, JobFinished, JobUnknown, Kind
+from local_sagemaker.runtime import verdict
+from local_sagemaker.runtime.plan import DEFAULT_MAX_RUNTIME, Archives, JobFailure, Place
+from local_sagemaker.runtime.provisioning import LAUNCHING, NO_CAPACITY, Provisioner
+from local_sagemaker.runtime.tail import log_event
+from local_sagemaker.runtime.workspace import Outcome, Progress, Workspace
+from local_sagemaker.s3.errors import S3Error
+from local_sagemaker.s3.store import ObjectStore
+from local_sagemaker.simulation import read_simulation
+
+log = logging.getLogger(__name__)
+
+_STOP_LOOK = 0.2  # seconds between looks for stop requests, which others than this server may make
+_FILE, _CONTENT = "simulated.txt", b"No job has made this; its image was local/simulated.\n"
+_TRAINING = "Training image download completed. Training in progress."
+_STARTED: Mapping[Kind, str] = {"training-job": "TrainingStartTime", "processing-job": "ProcessingStartTime"}
+_RESUMES = "simulated.resumes"  # among a job's fields: until when it is Pending; Describe shows nothing of the sort
+
+
+class Simulator:
+    """All simulated jobs of one home.
+
+    Args:
+        home: the data directory.
+        jobs: the table.
+        store: the objects.
+        clock: epoch seconds.
+    """
+
+    def __init__(self, home: Path, jobs: JobTable, store: ObjectStore, clock: Callable[[], float] = time.time) -> None:
+        self._home = home
+        self._jobs = jobs
+        self._store = store
+        self._faults = FaultTable(jobs.database)
+        self._clock = clock
+        self._due: list[tuple[float, str, Job]] = []
+        self._changed = threading.Condition()
+
+    def start(self) -> None:
+        """Adopt what an earlier server left, and work in a thread until the process ends."""
+        for job in self._jobs.live("simulated"):
+            self._schedule(job, _moment(job))
+        threading.Thread(target=self._work, name="simulator", daemon=True).start()
+
+    def add(self, job: Job) -> None:
+        """Take a new job on."""
+        self._schedule(job, job.created)
+
+    def stop_all(self) -> None:
+        """End the jobs that were asked to stop, without the thread: for when no server runs."""
+        for job in self._jobs.stopping("simulated"):
+            self._step(job)
+
+    def _schedule(self, job: Job, moment: float) -> None:
+        with self._changed:
+            heapq.heappush(self._due, (moment, job.arn, job))
+            self._changed.notify()
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                while not self._due:
+                    self._changed.wait()
+                wait = self._due[0][0] - self._clock()
+                if wait > 0:
+                    self._changed.wait(min(wait, _STOP_LOOK))
+            try:
+                self.tick()
+            except Exception:  # as for the jobs with supervisors: a disk that is full now may have room later
+                log.exception("simulated jobs could not go on; trying again")
+                time.sleep(_STOP_LOOK)
+
+    def tick(self) -> None:
+        """Do all that is due."""
+        self.stop_all()
+        job = self._next()
+        while job is not None:
+            try:
+                self._step(job)
+            except BaseException:
+                self._schedule(job, self._clock() + _STOP_LOOK)
+                raise
+            job = self._next()
+
+    def _next(self) -> Job | None:
+        with self._changed:
+            return heapq.heappop(self._due)[2] if self._due and self._due[0][0] <= self._clock() else None
+
+    def _step(self, waiting: Job) -> None:
+        """Do what is next for a job, and say when it is due again."""
+        try:
+            job = self._jobs.get(waiting.kind, waiting.name)
+            if job.finished:
+                return
+            if job.stop_requested:
+                self._end(job, verdict.stopped("stop", self._clock()))
+            elif _started(job) is None:
+                self._provision(job)
+            else:
+                self._finish(job)
+        except (JobUnknown, JobFinished):
+            return  # ended and perhaps deleted while it waited here
+
+    def _provision(self, job: Job) -> None:
+        provisioner = Provisioner(job, self._faults)
+        if _RESUMES not in job.fields:
+            resumes = self._clock() + provisioner.delay()
+            if resumes > self._clock():
+                job = self._update(job, "Pending", LAUNCHING, {_RESUMES: resumes})
+                self._schedule(job, _moment(job))
+                return
+        chosen = provisioner.choose()
+        if chosen is None:
+            self._end(job, verdict.failed(NO_CAPACITY, self._clock()))
+            return
+        self._begin(job, selection(job.kind, job.request, chosen))
+
+    def _begin(self, job: Job, selected: dict[str, Any]) -> None:
+        now = self._clock()
+        self._print(job, now, now, f"simulated: {job.name} started")
+        job = self._update(job, "Training", _TRAINING, {_STARTED[job.kind]: now, **selected})
+        self._schedule(job, _moment(job))
+
+    def _update(self, job: Job, secondary: str, message: str, fields: dict[str, Any]) -> Job:
+        return self._jobs.update(job.kind, job.name, secondary=secondary, message=message, **fields)
+
+    def _finish(self, job: Job) -> None:
+        simulation, started = read_simulation(job.request), _started(job) or job.created
+        now = self._clock()
+        outcome = verdict.completed(now)
+        if simulation.fails:
+            outcome = verdict.host_failed(job.kind, "algo-1", 1, "the simulated job was to fail", now)
+        elif simulation.seconds > _max_runtime(job):
+            outcome = verdict.stopped("max-runtime", now)
+        else:
+            outcome = self._deliver(job) or outcome
+        self._print(job, started, now, f"simulated: {job.name} ended, {outcome.status}")
+        self._end(job, outcome)
+
+    def _deliver(self, job: Job) -> Outcome | None:
+        """Store what the job leaves behind; return how it ends if that fails."""
+        try:
+            for place, content in _artifacts(job):
+                with self._store.new_upload() as upload:
+                    upload.write(content)
+                    upload.commit(place.bucket, place.key)
+        except (S3Error, JobFailure) as error:
+            return verdict.failed(f"ClientError: Artifact upload failed: {error}", self._clock())
+        return None
+
+    def _print(self, job: Job, started: float, now: float, line: str) -> None:
+        stream = Workspace(self._home, job.kind, job.name).stream("algo-1", int(started))
+        stream.parent.mkdir(parents=True, exist_ok=True)
+        with stream.open("a") as file:
+            file.write(log_event(int(now * 1000), line.encode()))
+
+    def _end(self, job: Job, outcome: Outcome) -> None:
+        progress = Progress(job.created, _started(job))
+        self._jobs.update(
+            job.kind,
+            job.name,
+            status=outcome.status,
+            secondary=outcome.secondary,
+            message=outcome.message,
+            **verdict.closing_fields(job.kind, progress, outcome),
+        )
+
+
+def _started(job: Job) -> float | None:
+    return job.fields.get(_STARTED[job.kind])
+
+
+def _moment(job: Job) -> float:
+    """Return when something is next to be done for a job."""
+    started = _started(job)
+    if started is not None:
+        return started + min(read_simulation(job.request).seconds, _max_runtime(job))
+    return float(job.fields.get(_RESUMES, job.created))
+
+
+def _max_runtime(job: Job) -> float:
+    return float(job.request.get("StoppingCondition", {}).get("MaxRuntimeInSeconds", DEFAULT_MAX_RUNTIME))
+
+
+def _artifacts(job: Job) -> Iterator[tuple[Place, bytes]]:
+    """The small objects that a simulated job leaves where a real one would."""
+    if job.kind == "processing-job":
+        for one in job.request.get("ProcessingOutputConfig", {}).get("Outputs", []):
+            target = Place.parse(one["S3Output"]["S3Uri"])
+            yield Place(target.bucket, target.below(_FILE)), _CONTENT
+        return
+    output = job.request["OutputDataConfig"]
+    target = Place.parse(output["S3OutputPath"])
+    model = Archives(Place(target.bucket, target.below(job.name)), output.get("CompressionType") != "NONE").model
+    if model.key.endswith("/"):
+        yield Place(model.bucket, model.below(_FILE)), _CONTENT
+    else:
+        yield model, _archive()
+
+
+@cache
+def _archive() -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        member = tarfile.TarInfo(_FILE)
+        member.size = len(_CONTENT)
+        archive.addfile(member, io.BytesIO(_CONTENT))
+    return packed.getvalue()

@@ -1,0 +1,86 @@
+"""A local SageMaker whose faults a test turns on, and boto3 clients for it that hide none of them."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+
+import boto3
+import botocore.session
+import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError, HTTPClientError
+
+from local_sagemaker.faults.client import FaultClient
+
+
+class FaultyServer:
+    """A backend of `tests/conftest.py` with the client of its control address.
+
+    Args:
+        backend: a server that runs.
+    """
+
+    def __init__(self, backend) -> None:
+        self.backend = backend
+        self.faults = FaultClient(backend.endpoint)
+
+    def client(self, service: str, attempts: int = 1, **config):
+        """A boto3 client that asks so often at most, with the standard retries."""
+        nothing = dict.fromkeys(("config_file", "credentials_file"), (None, None, os.devnull, None))
+        core = botocore.session.Session(session_vars={**nothing, "profile": (None, None, None, None)})
+        retries = {"total_max_attempts": attempts, "mode": "standard"}
+        return boto3.Session(botocore_session=core).client(
+            service,
+            region_name="us-east-1",
+            endpoint_url=self.backend.endpoint,
+            aws_access_key_id="local",
+            aws_secret_access_key="local",
+            config=Config(retries=retries, ignore_configured_endpoint_urls=True, **config),
+        )
+
+    @contextmanager
+    def requests(self, *rules, **document):
+        """Have these rules for requests on inside."""
+        self.faults.set({"requests": list(rules), **document})
+        try:
+            yield self.faults
+        finally:
+            self.faults.clear()
+
+    @contextmanager
+    def jobs(self, *rules, **document):
+        """Have these rules for jobs on inside."""
+        self.faults.set({"jobs": list(rules), **document})
+        try:
+            yield self.faults
+        finally:
+            self.faults.clear()
+
+
+def outcome_of(call, **arguments) -> str:
+    """What boto3 makes of an answer: `ok`, the error code with its status, or the class of a failed connection."""
+    try:
+        call(**arguments)
+    except ClientError as error:
+        return f"{error.response['Error']['Code']} {error.response['ResponseMetadata']['HTTPStatusCode']}"
+    except HTTPClientError as error:
+        return type(error).__name__
+    return "ok"
+
+
+@pytest.fixture(scope="session")
+def faulty_backend(tmp_path_factory, make_backend):
+    """One server for the tests of faults of this process: its faults must not meet other tests."""
+    backend = make_backend(tmp_path_factory.mktemp("faulty") / "home")
+    backend.up()
+    return backend
+
+
+@pytest.fixture
+def faulty(faulty_backend):
+    """The server of the tests of faults; none is on before and after."""
+    server = FaultyServer(faulty_backend)
+    server.faults.clear()
+    yield server
+    server.faults.clear()
