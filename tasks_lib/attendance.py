@@ -13,6 +13,7 @@ from blocks import SageMakerProject
 from tasks_lib.aws.jobs import Job
 from tasks_lib.aws.logs import LogLine, LogTail, read_all
 from tasks_lib.aws.watch import watcher_of
+from tasks_lib.ledger.interest import Interest
 from tasks_lib.metrics import MetricReader
 from tasks_lib.reports.artifacts import Report
 from tasks_lib.reports.links import log_url
@@ -54,8 +55,12 @@ class Attendance:
         self.metrics = metrics
         self.lines: deque[LogLine] = deque(maxlen=_LAST_LINES)
 
-    def until_over(self, job: Job) -> Job:
+    def until_over(self, job: Job, interest: Interest) -> Job:
         """Wait for the job's end and return its last description, without secrets.
+
+        Args:
+            job: The job.
+            interest: The mark of our waiting, which is kept alive meanwhile.
 
         Raises:
             RunCancelled: The run was cancelled meanwhile.
@@ -64,7 +69,7 @@ class Attendance:
         tail = LogTail(self._project, job)
         relay = LogRelay(self._run, self._task, self._whole_log(job))
         try:
-            ended = self._watch(job, tail, relay)
+            ended = self._watch(job, interest, tail, relay)
         finally:
             relay.close()
         self._show_status(ended, "")
@@ -72,12 +77,13 @@ class Attendance:
             self._run.logger.warning("The log of job %s could not be read: %s", job.name, tail.failure)
         return ended
 
-    def _watch(self, job: Job, tail: LogTail, relay: LogRelay) -> Job:
+    def _watch(self, job: Job, interest: Interest, tail: LogTail, relay: LogRelay) -> Job:
         shown = ""
         with watcher_of(self._project).watching(job) as watched:
             while not watched.wait(LONGEST_TICK):
                 if self._run.cancelled():
                     raise RunCancelled(f"The run was cancelled while job {job.name} was running.")
+                interest.renew()
                 shown = self._show_status(watched.job, shown)
                 self._take_in(tail.poll(), relay)
         self._take_in(tail.drain(), relay)

@@ -16,12 +16,10 @@ from blocks import SageMakerProject
 from tasks_lib.attendance import Attendance, metrics_from_log
 from tasks_lib.aws.jobs import FINGERPRINT_VARIABLE, Job, Jobs
 from tasks_lib.aws.objects import Location, Objects
-from tasks_lib.aws.phases import in_order
 from tasks_lib.aws.roles import role_arn
 from tasks_lib.aws.status import Phase
 from tasks_lib.channels import Channel, TaskOutput
 from tasks_lib.completion import Action, Decision, Kept, from_job, from_ledger
-from tasks_lib.cost import cost_of
 from tasks_lib.diagnosis import job_error
 from tasks_lib.errors import InputNotReady, InputsChanged, JobError, ServiceError, ServiceFault
 from tasks_lib.fingerprint import Ingredients, fingerprint, ingredients
@@ -33,9 +31,9 @@ from tasks_lib.ledger.records import Entry, Ledger, Record, SpentBecause
 from tasks_lib.ledger.state_directory import StateDirectory
 from tasks_lib.metrics import MetricReader
 from tasks_lib.naming import job_name
+from tasks_lib.outcome import result_of
 from tasks_lib.reasons import why
 from tasks_lib.reports.artifacts import Report
-from tasks_lib.reports.links import console_url
 from tasks_lib.reports.masking import Masking
 from tasks_lib.results import JobResult
 from tasks_lib.run_context import MEANS_STOP, RunCancelled, RunContext
@@ -205,7 +203,8 @@ class Execution:
         self.run.tell(self.spec.task, f"attached to the job {job.name}, which is {job.status}")
         with self._interest(job.name).declared() as interest:
             if job.phase is Phase.STOPPING:
-                self._attendance().until_over(job)  # its name is taken until it is over; then the attempt is spent
+                # Its name is taken until it is over; then the attempt is spent.
+                self._attendance().until_over(job, interest)
                 return None
             return self._wait(job, entry, interest, ATTACHED)
 
@@ -259,7 +258,7 @@ class Execution:
     def _wait(self, job: Job, entry: Entry, interest: Interest, reason: str) -> JobResult:
         attendance = self._attendance()
         try:
-            ended = attendance.until_over(job)
+            ended = attendance.until_over(job, interest)
         except (*MEANS_STOP, RunCancelled):
             self._stop_unless_wanted(job, interest)
             raise
@@ -379,32 +378,7 @@ class Execution:
         return self.report.finished(self._result(record, cached=True, reason=f"skipped: {reason}"))
 
     def _result(self, record: Record, *, cached: bool, reason: str, job: Job | None = None) -> JobResult:
-        job = job or Job(record.kind, record.job, record.arn, "Completed")
-        price = self.project.hourly_prices.get(record.instance_type)
-        paid = record.phases.get("processing") if record.kind == "processing" else record.billable_seconds
-        result = JobResult(
-            project=self.project.project,
-            task=self.spec.task,
-            job=record.job,
-            arn=record.arn,
-            kind=record.kind,
-            cached=cached,
-            reason=reason,
-            seconds=self._clock() - self._began,
-            job_seconds=record.seconds,
-            billable_seconds=record.billable_seconds,
-            metrics={name: record.metrics[name] for name in self.spec.metrics if name in record.metrics},
-            metric_history=record.metric_history,
-            outputs=record.outputs,
-            fingerprint=record.fingerprint,
-            status=job.status,
-            created=record.created,
-            instance_type=record.instance_type,
-            instance_count=record.instance_count,
-            phases=in_order(record.phases),
-            cost=cost_of(price, record.instance_count, paid),
-            inputs=record.inputs,
-            failure="\n".join(filter(None, (job.message, job.reason))),
-            link=console_url(self.project, job.kind, job.name),
+        task, metrics, seconds = self.spec.task, self.spec.metrics, self._clock() - self._began
+        return result_of(
+            record, self.project, task, metrics=metrics, cached=cached, reason=reason, seconds=seconds, job=job
         )
-        return result.bound(self.project, record.ingredients)

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 
 from tasks_lib.aws.objects import Location, Objects
+from tasks_lib.errors import ServiceError
 from tasks_lib.ledger.records import Ledger
 
 LAPSES_AFTER = timedelta(minutes=15)
 """A mark that was not written for so long is of nobody."""
 
-_RENEWED_EVERY = 300.0
+_RENEWED_EVERY, _TRIED_AGAIN_AFTER = 300.0, 60.0
 
 
 class Interest:
@@ -57,9 +58,15 @@ class Interest:
             self._objects.delete(self._mine)
 
     def renew(self) -> None:
-        """Write the mark again if it is time to; called by whoever waits, as often as it likes."""
-        if self._clock() - self._written >= _RENEWED_EVERY:
-            self._write()
+        """Write the mark again if it is time to; called by whoever waits, as often as it likes.
+
+        What S3 refuses is tried again a minute later: a mark has three lives, and the wait must not end for it.
+        """
+        now = self._clock()
+        if now - self._written >= _RENEWED_EVERY:
+            self._written = now - _RENEWED_EVERY + _TRIED_AGAIN_AFTER
+            with suppress(ServiceError):
+                self._write()
 
     def leave(self) -> list[str]:
         """Wait no more; return who still does.

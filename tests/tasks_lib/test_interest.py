@@ -8,6 +8,7 @@ import pytest
 from aws_doubles import BUCKET
 
 from tasks_lib.aws.objects import Location, Objects
+from tasks_lib.errors import ServiceFault
 from tasks_lib.ledger.interest import Interest
 
 
@@ -103,3 +104,21 @@ def test_a_waiter_writes_its_mark_again(objects, ledger):
             mine.renew()
 
     assert writes == [0.0, 300.0, 600.0, 2000.0]
+
+
+def test_a_mark_that_cannot_be_written_ends_no_wait(objects, ledger):
+    """S3 refuses for a while: it is asked again after a minute, and nobody who waits hears of it."""
+    now, tries = [0.0], []
+
+    class Refusing(Objects):
+        def put(self, place, *rest):
+            tries.append(now[0])
+            if 300.0 <= now[0] < 400.0:
+                raise ServiceFault("S3 is away.")
+            super().put(place, *rest)
+
+    with Interest(Refusing(objects._project), ledger, "fit-a-1", "flow/task", clock=lambda: now[0]).declared() as mine:
+        for now[0] in (0.0, 300.0, 301.0, 359.0, 360.0, 400.0, 420.0, 500.0):
+            mine.renew()
+
+    assert tries == [0.0, 300.0, 360.0, 420.0]
