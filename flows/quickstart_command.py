@@ -21,7 +21,7 @@ from flows.console import JobLogHandler, QuickstartConsole
 from flows.own_home import own_directory
 from flows.prefect_server import PrefectServer
 from tasks_lib import JobResult
-from tasks_lib.plan import plan
+from tasks_lib.planning.plan import plan
 
 Flow = Callable[..., list[JobResult]]
 

@@ -14,11 +14,11 @@ from tasks_lib.aws.jobs import Job
 from tasks_lib.aws.logs import LogLine, LogTail, read_all
 from tasks_lib.aws.watch import watcher_of
 from tasks_lib.ledger.interest import Interest
+from tasks_lib.masking import Masking
 from tasks_lib.metrics import MetricReader
 from tasks_lib.reports.artifacts import Report
 from tasks_lib.reports.links import log_url
 from tasks_lib.reports.log_relay import LogRelay
-from tasks_lib.reports.masking import Masking
 from tasks_lib.reports.progress import progress_of
 from tasks_lib.run_context import LONGEST_TICK, RunCancelled, RunContext
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from tasks_lib.aws.status import JobKind
 from tasks_lib.errors import InvalidInput
+from tasks_lib.status import JobKind
 
 Distribution = Literal["FullyReplicated", "ShardedByS3Key"]
 OutputName = Literal["model", "output", "state", "source"]

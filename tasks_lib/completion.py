@@ -11,8 +11,8 @@ from enum import Enum
 from typing import Literal
 
 from tasks_lib.aws.jobs import Job
-from tasks_lib.aws.status import Phase
 from tasks_lib.ledger.records import Entry, SpentBecause
+from tasks_lib.status import Phase
 
 Rerun = Literal["when_changed", "if_incomplete", "always"]
 

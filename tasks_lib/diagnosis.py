@@ -9,9 +9,9 @@ from signal import Signals
 from blocks import SageMakerProject
 from tasks_lib.aws.jobs import Job
 from tasks_lib.aws.logs import LogLine
-from tasks_lib.aws.status import Phase
 from tasks_lib.errors import JobError, JobFailed, JobStopped
 from tasks_lib.reports.links import console_url
+from tasks_lib.status import Phase
 
 _MOST_LINES = 20
 _FAILED_HERE = re.compile(

@@ -17,7 +17,6 @@ from tasks_lib.attendance import Attendance, metrics_from_log
 from tasks_lib.aws.jobs import FINGERPRINT_VARIABLE, Job, Jobs
 from tasks_lib.aws.objects import Location, Objects
 from tasks_lib.aws.roles import role_arn
-from tasks_lib.aws.status import Phase
 from tasks_lib.channels import Channel, TaskOutput
 from tasks_lib.completion import Action, Decision, Kept, from_job, from_ledger
 from tasks_lib.diagnosis import job_error
@@ -29,18 +28,19 @@ from tasks_lib.ledger.lease import Holder
 from tasks_lib.ledger.project_file import check_home
 from tasks_lib.ledger.records import Entry, Ledger, Record, SpentBecause
 from tasks_lib.ledger.state_directory import StateDirectory
+from tasks_lib.masking import Masking
 from tasks_lib.metrics import MetricReader
 from tasks_lib.naming import job_name
 from tasks_lib.outcome import result_of
 from tasks_lib.reasons import why
 from tasks_lib.reports.artifacts import Report
-from tasks_lib.reports.masking import Masking
 from tasks_lib.results import JobResult
 from tasks_lib.run_context import MEANS_STOP, RunCancelled, RunContext
 from tasks_lib.shipping.bundle import Source, bundle_digest, toolkit
 from tasks_lib.shipping.resolve import Resolved, Resolver
 from tasks_lib.shipping.shipment import Shipment
 from tasks_lib.spec import JobPlace, JobSpec, outputs_of, to_request
+from tasks_lib.status import Phase
 from tasks_lib.wish import Wish
 
 _NO_ROLE = "arn:aws:iam::000000000000:role/not-yet-known"

@@ -12,9 +12,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tasks_lib.reports.masking import is_secret
-from tasks_lib.shipping.manifest import Manifest
-from tasks_lib.spec import JobSpec, ResolvedChannel, encode_hyperparameters
+from tasks_lib.hyperparameters import encode_hyperparameters
+from tasks_lib.manifest import Manifest
+from tasks_lib.masking import is_secret
+from tasks_lib.spec import JobSpec, ResolvedChannel
 
 Ingredients = dict[str, Any]
 

@@ -15,11 +15,11 @@ from pydantic import ValidationError
 
 from blocks import SageMakerProject
 from tasks_lib.arguments import JobArguments
-from tasks_lib.aws.status import JobKind
 from tasks_lib.channels import Channel, TaskOutput, as_channels
 from tasks_lib.completion import Rerun
 from tasks_lib.errors import InvalidTask
 from tasks_lib.execution import Execution
+from tasks_lib.hyperparameters import encode_hyperparameters
 from tasks_lib.ledger.state_directory import OnBusy
 from tasks_lib.metrics import MetricReader
 from tasks_lib.naming import check_task_name
@@ -31,8 +31,8 @@ from tasks_lib.spec import (
     check_arguments,
     check_overrides,
     deep_merge,
-    encode_hyperparameters,
 )
+from tasks_lib.status import JobKind
 from tasks_lib.wish import Wish
 
 _Execution = TypeVar("_Execution", bound=Execution)

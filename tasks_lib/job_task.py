@@ -18,8 +18,8 @@ from typing_extensions import Self
 
 from tasks_lib.autonamer import NameStyle, Point, named_points
 from tasks_lib.errors import InvalidTask
+from tasks_lib.hyperparameters import encode_hyperparameters
 from tasks_lib.results import JobResult
-from tasks_lib.spec import encode_hyperparameters
 
 Futures = PrefectFutureList[JobResult]
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from tasks_lib.aws.objects import Location, Objects
+from tasks_lib.aws.sync import download, extract
 from tasks_lib.errors import MissingPath
-from tasks_lib.shipping.sync import download, extract
 
 
 class Output:

@@ -16,13 +16,13 @@ from blocks import SageMakerProject
 from tasks_lib.aws.jobs import Job
 from tasks_lib.aws.logs import LogLine, read_all
 from tasks_lib.aws.objects import Location, Objects
-from tasks_lib.aws.status import JobKind
 from tasks_lib.cost import shown_cost
 from tasks_lib.errors import InvalidInput
 from tasks_lib.explanation import Explanation
 from tasks_lib.fingerprint import Ingredients
 from tasks_lib.ledger.records import Ledger
 from tasks_lib.outputs import Output
+from tasks_lib.status import JobKind
 from tasks_lib.tables import Table
 
 if TYPE_CHECKING:

@@ -7,18 +7,18 @@ wire's own limits are not repeated here: `aws/request_check.py` reads them from 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tasks_lib.aws.status import JobKind
 from tasks_lib.channels import Distribution
-from tasks_lib.errors import InvalidHyperparameter, InvalidRequest, InvalidTask
+from tasks_lib.errors import InvalidRequest, InvalidTask
+from tasks_lib.hyperparameters import encode_hyperparameters
+from tasks_lib.manifest import Manifest
 from tasks_lib.naming import SOURCE_CHANNEL, STATE_CHANNEL
-from tasks_lib.shipping.manifest import Manifest
+from tasks_lib.status import JobKind
 
 StateMode = Literal["task", "none"]
 
@@ -169,44 +169,6 @@ def outputs_of(spec: JobSpec, place: JobPlace, left: Collection[str], *, has_sta
     if place.bundle_uri:
         outputs["source"] = f"{place.bundle_uri}source.tar.gz"
     return outputs
-
-
-def encode_hyperparameters(values: Mapping[str, Any]) -> dict[str, str]:
-    """Return hyperparameters as the strings that SageMaker carries.
-
-    Text goes as it is unless it would be read as JSON, so that `"1"` and `1` stay different.
-
-    Raises:
-        InvalidHyperparameter: A value is no JSON, or no finite number; or a name is empty or no text.
-    """
-    for name in values:
-        if not isinstance(name, str) or not name:
-            raise InvalidHyperparameter(f"A hyperparameter is named {name!r}.", fix="name it by a text.")
-    return {name: _encode(name, value) for name, value in values.items()}
-
-
-def _encode(name: str, value: Any) -> str:
-    if isinstance(value, str) and not _reads_as_json(value):
-        return value
-    try:
-        value = value.item() if callable(getattr(value, "item", None)) else value  # numpy's and torch's scalars
-        return json.dumps(value, allow_nan=False, sort_keys=True)
-    except (TypeError, ValueError, RuntimeError) as error:  # numpy's and torch's words for "more than one number"
-        wrong = "is not a finite number" if isinstance(value, float) and not math.isfinite(value) else "is no JSON"
-        raise InvalidHyperparameter(
-            f"Hyperparameter {name!r} {wrong}: {type(value).__name__} ({error}).",
-            fix="give text, numbers, booleans, None, lists or dicts of them; pass bigger things as an input.",
-        ) from error
-
-
-def _reads_as_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except RecursionError:  # how deep is too deep depends on the stack; quoted, it is read back in any case
-        return True
-    except ValueError:
-        return False
-    return True
 
 
 def deep_merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

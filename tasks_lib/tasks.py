@@ -15,7 +15,6 @@ from prefect.states import Cancelled
 
 from blocks import SageMakerProject
 from tasks_lib.arguments import JobArguments, TrainingArguments, shares
-from tasks_lib.aws.status import JobKind
 from tasks_lib.errors import InvalidTask
 from tasks_lib.execution import Execution
 from tasks_lib.job_call import Code, JobCall, check_defaults
@@ -23,6 +22,7 @@ from tasks_lib.job_task import JobTask, SweepTask, as_state
 from tasks_lib.planning.planning import check_thread, current_planning
 from tasks_lib.planning.prospect import Prospect
 from tasks_lib.run_context import RunCancelled, current_run
+from tasks_lib.status import JobKind
 
 
 class SageMakerTasks:

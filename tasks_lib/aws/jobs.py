@@ -18,8 +18,8 @@ from blocks import SageMakerProject
 from tasks_lib.aws.errors import code_of, is_authorisation, translated, translating, words_of
 from tasks_lib.aws.phases import seconds_by_phase
 from tasks_lib.aws.request_check import check_request
-from tasks_lib.aws.status import JobKind, Phase, phase_of
 from tasks_lib.naming import is_job_of, job_stem
+from tasks_lib.status import JobKind, Phase, phase_of
 
 FINGERPRINT_VARIABLE = "SSM_FINGERPRINT"
 """The work of a job, in its environment: Describe returns that, but no tags."""

@@ -18,7 +18,7 @@ from blocks import SageMakerProject
 from tasks_lib.aws.errors import code_of
 from tasks_lib.aws.jobs import Job
 from tasks_lib.aws.pace import Pace, interval
-from tasks_lib.aws.status import JobKind
+from tasks_lib.status import JobKind
 
 LOG_GROUPS: dict[JobKind, str] = {
     "training": "/aws/sagemaker/TrainingJobs",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tasks_lib.aws.status import JobKind
+from tasks_lib.status import JobKind
 
 # `SecondaryStatus` in botocore's model; a test holds the table against it. A status that stands for the job's end takes
 # no time.

@@ -31,13 +31,13 @@ from prefect.utilities.collections import isiterable
 
 from blocks import SageMakerProject
 from tasks_lib.arguments import JobArguments, TrainingArguments
-from tasks_lib.aws.status import JobKind
 from tasks_lib.errors import DuplicateTask, InvalidTask
 from tasks_lib.functions.code import FunctionCode
 from tasks_lib.functions.names import call_name, check_template
 from tasks_lib.functions.values import ARGUMENTS_CHANNEL, Arguments, Signature, read_result
 from tasks_lib.job_task import JobTask
 from tasks_lib.results import JobResult
+from tasks_lib.status import JobKind
 from tasks_lib.tasks import SageMakerTasks, sagemaker_tasks
 
 Serializer = Literal["json", "pickle"]

@@ -14,9 +14,9 @@ from datetime import timedelta
 from pydantic import TypeAdapter, ValidationError
 
 from tasks_lib.aws.objects import Document, Objects
-from tasks_lib.aws.status import JobKind
 from tasks_lib.errors import LedgerDamaged
 from tasks_lib.ledger.records import Ledger
+from tasks_lib.status import JobKind
 
 TAKE_OVER_AFTER = timedelta(minutes=15)
 

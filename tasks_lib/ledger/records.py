@@ -13,10 +13,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tasks_lib.aws.objects import Location, Objects
-from tasks_lib.aws.status import JobKind
 from tasks_lib.errors import LedgerConflict, LedgerDamaged
 from tasks_lib.fingerprint import Ingredients
-from tasks_lib.shipping.manifest import Manifest
+from tasks_lib.manifest import Manifest
+from tasks_lib.status import JobKind
 
 _MOST_TRIES = 20
 

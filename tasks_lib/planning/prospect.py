@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from tasks_lib.attendance import metrics_from_log
-from tasks_lib.aws.status import Phase
 from tasks_lib.channels import Channel, TaskOutput
 from tasks_lib.completion import Action
 from tasks_lib.cost import cost_of
@@ -20,6 +19,7 @@ from tasks_lib.ledger.records import Entry, Record
 from tasks_lib.planning.planned import NotYetKnown, PlannedOutputs, PlannedResult
 from tasks_lib.results import JobResult
 from tasks_lib.spec import outputs_of, to_request
+from tasks_lib.status import Phase
 
 PlanAction = Literal["skip", "attach", "run"]
 

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from blocks import SageMakerProject
 from tasks_lib.aws.logs import LOG_GROUPS
 from tasks_lib.aws.objects import Location
-from tasks_lib.aws.status import JobKind
+from tasks_lib.status import JobKind
 
 _PAGES: dict[JobKind, str] = {"training": "jobs", "processing": "processing-jobs"}
 _DOMAINS = {"cn-": "console.amazonaws.cn", "us-gov-": "console.amazonaws-us-gov.com"}

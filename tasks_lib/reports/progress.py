@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from tasks_lib.aws.jobs import Job
-from tasks_lib.aws.status import Phase
+from tasks_lib.status import Phase
 
 
 class Progress(NamedTuple):

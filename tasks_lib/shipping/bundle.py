@@ -12,7 +12,6 @@ import hashlib
 import importlib.util
 import io
 import os
-import stat
 import tarfile
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -22,8 +21,9 @@ from pathlib import Path
 
 from pathspec import GitIgnoreSpec
 
+from tasks_lib.aws.sync import hash_file
 from tasks_lib.errors import InputsChanged, InvalidTask, MissingPath
-from tasks_lib.shipping.manifest import Item, Manifest
+from tasks_lib.manifest import Item, Manifest
 
 IGNORE_FILE = ".sagemakerignore"
 ALWAYS_IGNORED = (
@@ -106,16 +106,6 @@ class Source:
                 f"{self.files[name].absolute()} was changed while its task was being prepared.", fix="run again."
             )
         return content
-
-
-def hash_file(path: Path) -> Item:
-    """Return size, SHA-256 and executable flag of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as content:
-        facts = os.fstat(content.fileno())
-        while block := content.read(1 << 20):
-            digest.update(block)
-    return Item(facts.st_size, digest.hexdigest(), bool(facts.st_mode & stat.S_IXUSR))
 
 
 @dataclass(frozen=True)

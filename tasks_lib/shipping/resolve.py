@@ -14,15 +14,15 @@ from typing import Any
 from blocks import SageMakerProject
 from tasks_lib.aws.jobs import Jobs
 from tasks_lib.aws.objects import Location, Objects
-from tasks_lib.aws.status import JobKind
+from tasks_lib.aws.sync import local_files, manifest_of
 from tasks_lib.channels import Channel, TaskOutput, output_place
 from tasks_lib.errors import InputNotReady, InvalidInput, MissingPath
 from tasks_lib.ledger.records import Ledger
+from tasks_lib.manifest import Manifest
 from tasks_lib.naming import check_channel_name, check_task_name
 from tasks_lib.results import JobResult
-from tasks_lib.shipping.manifest import Manifest
-from tasks_lib.shipping.sync import local_files, manifest_of
 from tasks_lib.spec import ResolvedChannel
+from tasks_lib.status import JobKind
 
 
 @dataclass(frozen=True)

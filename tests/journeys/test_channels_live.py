@@ -243,7 +243,7 @@ def test_an_impossible_output_is_refused_where_it_is_written(wanted, words):
         (lambda: output_of("clean", extract=True), "asks to unpack"),
         (lambda: output_of("clean", "state"), "'state'"),
         (lambda: Channel("x", distribution="Sharded"), "has the distribution 'Sharded'"),
-        (lambda: 17, "is a int, not something to read"),
+        (lambda: 17, "is of type int, not something to read"),
     ],
     ids=["no model", "packed", "not packed", "no state", "distribution", "type"],
 )

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks_lib.aws.sync import hash_file
 from tasks_lib.errors import InputsChanged, InvalidTask, MissingPath
-from tasks_lib.shipping.bundle import Source, bundle_digest, hash_file, toolkit
+from tasks_lib.shipping.bundle import Source, bundle_digest, toolkit
 
 
 def tree(root, **files):

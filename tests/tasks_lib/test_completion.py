@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 
 from tasks_lib.aws.jobs import Job
-from tasks_lib.aws.status import PHASES, Phase, phase_of
 from tasks_lib.completion import Action, Decision, Kept, from_job, from_ledger
 from tasks_lib.ledger.records import Entry, Record, Spent
+from tasks_lib.status import PHASES, Phase, phase_of
 
 WORK = "f" * 64
 LIVE = [status for status in (*PHASES, "Suspended") if not phase_of(status).terminal]

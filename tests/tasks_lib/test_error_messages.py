@@ -28,6 +28,7 @@ from blocks import SageMakerProject, backend
 from tasks_lib import Channel, SageMakerTasks, output_of, sagemaker_tasks
 from tasks_lib.aws.errors import RULES, translated
 from tasks_lib.aws.objects import Location, Objects
+from tasks_lib.aws.sync import download, extract
 from tasks_lib.channels import as_channels
 from tasks_lib.errors import JobError, PrefectSageMakerError
 from tasks_lib.execution import Execution, Wish
@@ -35,7 +36,6 @@ from tasks_lib.ledger.lease import Holder
 from tasks_lib.ledger.project_file import check_home
 from tasks_lib.ledger.records import Ledger
 from tasks_lib.run_context import RunContext
-from tasks_lib.shipping.sync import download, extract
 from tasks_lib.spec import JobSpec
 
 GOLDEN = Path(__file__).parent / "golden_errors.md"

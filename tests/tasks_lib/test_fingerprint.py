@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks_lib.fingerprint import differences, fingerprint, ingredients
-from tasks_lib.shipping.manifest import Item, Manifest
+from tasks_lib.manifest import Item, Manifest
 from tasks_lib.spec import JobSpec, ResolvedChannel
 
 GOLDEN = json.loads((Path(__file__).parent / "golden_fingerprints.json").read_text())

@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from tasks_lib.aws.objects import Document, Location, Objects
 from tasks_lib.errors import LedgerConflict, LedgerDamaged
 from tasks_lib.ledger.records import Entry, Ledger, Record
-from tasks_lib.shipping.manifest import Item, Manifest
+from tasks_lib.manifest import Item, Manifest
 
 WORK, OTHER = "a" * 64, "b" * 64
 

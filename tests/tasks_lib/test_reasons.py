@@ -6,8 +6,8 @@ import pytest
 
 from tasks_lib.fingerprint import ingredients
 from tasks_lib.ledger.records import Entry, Record, Spent, SpentBecause
+from tasks_lib.manifest import Item, Manifest
 from tasks_lib.reasons import SPENT, why
-from tasks_lib.shipping.manifest import Item, Manifest
 from tasks_lib.spec import JobSpec, ResolvedChannel
 
 NEW = Entry(fingerprint="f")

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from blocks import SageMakerProject
 from tasks_lib.aws.request_check import check_request
 from tasks_lib.errors import InvalidHyperparameter, InvalidTask
+from tasks_lib.hyperparameters import encode_hyperparameters
 from tasks_lib.spec import (
     JobPlace,
     JobSpec,
     ResolvedChannel,
     check_overrides,
     deep_merge,
-    encode_hyperparameters,
     outputs_of,
     to_request,
 )

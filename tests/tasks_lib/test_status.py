@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks_lib.aws.status import PHASES, Phase, phase_of
+from tasks_lib.status import PHASES, Phase, phase_of
 
 
 def test_the_table_equals_the_enums_of_aws(sagemaker_model):

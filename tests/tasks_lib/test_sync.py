@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tasks_lib.aws.objects import Location
+from tasks_lib.aws.sync import download, extract, local_files, manifest_of, upload
 from tasks_lib.errors import InputsChanged, MissingPath, UnsafeArchive
-from tasks_lib.shipping.sync import download, extract, local_files, manifest_of, upload
 
 
 def pack(path, *members):

@@ -7,6 +7,8 @@ sent twice, nothing stale is left, and a later run cannot change what a waiting 
 from __future__ import annotations
 
 import gzip
+import hashlib
+import os
 import stat
 import tarfile
 import zlib
@@ -17,8 +19,7 @@ from pathlib import Path, PurePosixPath
 
 from tasks_lib.aws.objects import Location, Objects
 from tasks_lib.errors import InputsChanged, MissingPath, UnsafeArchive
-from tasks_lib.shipping.bundle import hash_file
-from tasks_lib.shipping.manifest import Manifest
+from tasks_lib.manifest import Item, Manifest
 
 _THREADS = 8
 
@@ -58,6 +59,16 @@ def _files_below(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator
             )
         elif path.resolve() not in here:
             yield from _files_below(path, here)
+
+
+def hash_file(path: Path) -> Item:
+    """Return size, SHA-256 and executable flag of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as content:
+        facts = os.fstat(content.fileno())
+        while block := content.read(1 << 20):
+            digest.update(block)
+    return Item(facts.st_size, digest.hexdigest(), bool(facts.st_mode & stat.S_IXUSR))
 
 
 def manifest_of(files: Mapping[str, Path]) -> Manifest:
