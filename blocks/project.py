@@ -16,6 +16,7 @@ from prefect_aws import AwsCredentials
 from pydantic import (
     AfterValidator,
     Field,
+    GetJsonSchemaHandler,
     PrivateAttr,
     StringConstraints,
     ValidationError,
@@ -23,10 +24,13 @@ from pydantic import (
     model_validator,
 )
 from pydantic.config import JsonDict
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 from typing_extensions import Self
 
 from blocks import backend
 from blocks.errors import BlockInvalid, BlockNotFound
+from blocks.form import plain_inputs
 
 _ARN = r"arn:aws[a-z\-]*"
 _TAG_KEY, _TAG_VALUE = 128, 256
@@ -49,8 +53,9 @@ SecurityGroupId = Annotated[str, StringConstraints(pattern=r"^sg-[0-9a-zA-Z]+$")
 InstanceType = Annotated[str, StringConstraints(pattern=r"^ml\.[a-z0-9\-]+\.[a-z0-9\-]+$")]
 
 
-# The groups of the form. Prefect's form has no headings and keeps the fields' order, and a nested model for each group
-# would take the flat `SageMakerProject(subnets=…)` away; so the order and the titles say it, and `group` for programs.
+# The groups of the form. Prefect's form has no headings, it keeps the fields' order (`position`, which Prefect counts),
+# and a nested model for each group would take the flat `SageMakerProject(subnets=…)` away; so the order and the titles
+# say it, and `group` says it to programs.
 _PLACE: JsonDict = {"group": "Place"}
 _ACCESS: JsonDict = {"group": "Access"}
 _JOBS: JsonDict = {"group": "Jobs"}
@@ -99,68 +104,70 @@ class SageMakerProject(Block):
 
     _block_type_name: ClassVar[str] = "SageMaker Project"
     _block_type_slug: ClassVar[str] = "sagemaker-project"
-    _logo_url: ClassVar[Any] = (
-        "https://cdn.sanity.io/images/3ugk85nk/production/d74b16fe84ce626345adf235a47008fea2869a60-225x225.png"
-    )
     _documentation_url: ClassVar[Any] = "https://docs.aws.amazon.com/sagemaker/latest/dg/whatis.html"
 
     project: ProjectName = Field(
         title="Project",
-        description="Name of the project: the folder of its tasks, and part of what makes its jobs its own.",
+        description="Name of the project: the folder of its tasks, and part of what makes its jobs its own. "
+        "Letters, digits, '.', '_' and '-'.",
         json_schema_extra=_PLACE,
     )
     bucket: BucketName = Field(
         title="Bucket",
-        description="S3 bucket that holds the project's data; it must exist and belong to you.",
+        description="S3 bucket that holds the project's data; it must exist and belong to you. "
+        "Its name alone, without s3://: 3 to 63 of a-z, 0-9, '.' and '-'.",
         json_schema_extra=_PLACE,
     )
     prefix: Annotated[str, AfterValidator(_clean_prefix)] = Field(
         default="",
         title="Prefix",
-        description="Path inside the bucket, in front of the project's name.",
+        description="Path inside the bucket, in front of the project's name; by default none.",
         json_schema_extra=_PLACE,
     )
     region: str | None = Field(
         default=None,
         title="Region",
-        description="AWS region of the jobs; by default that of the credentials.",
+        description="AWS region of the jobs, such as eu-west-1; by default that of the credentials.",
         pattern=r"^[a-z]{2,4}(-[a-z]+)+-\d$",
         json_schema_extra=_PLACE,
     )
     credentials: AwsCredentials = Field(
         default_factory=AwsCredentials,
         title="Access: AWS credentials",
-        description="How to reach AWS: keys, profile, endpoint, and a role to assume with its external id.",
+        description="How to reach AWS: keys, profile, endpoint, and a role to assume with its external id; "
+        "by default what boto3 finds.",
         json_schema_extra=_ACCESS,
     )
     role: RoleName | None = Field(
         default=None,
         title="Access: execution role",
-        description="IAM role (ARN or name) that the jobs assume; by default one with the least rights is made.",
+        description="IAM role that the jobs assume: its ARN, such as arn:aws:iam::123456789012:role/jobs, or its name; "
+        "by default one with the least rights is made.",
         json_schema_extra=_ACCESS,
     )
     permissions_boundary: PolicyArn | None = Field(
         default=None,
         title="Access: permissions boundary",
-        description="ARN of the policy that bounds the role which is made where none is given.",
+        description="ARN of the policy that bounds the role which is made where none is given; by default none.",
         json_schema_extra=_ACCESS,
     )
     expected_bucket_owner: AccountId | None = Field(
         default=None,
         title="Access: bucket owner",
-        description="Account id (12 digits) that must own the bucket; S3 refuses a bucket of somebody else.",
+        description="Account that must own the bucket, 12 digits: S3 then refuses a bucket of somebody else; "
+        "by default not checked.",
         json_schema_extra=_ACCESS,
     )
     image: str | None = Field(
         default=None,
         title="Jobs: image",
-        description="Container image of tasks that name none (registry/name:tag).",
+        description="Container image of tasks that name none, as registry/name:tag; by default tasks name theirs.",
         json_schema_extra=_JOBS,
     )
     instance_type: InstanceType = Field(
         default="ml.m5.large",
         title="Jobs: instance type",
-        description="Instance type of tasks that name none.",
+        description="Instance type of tasks that name none, such as ml.m5.large.",
         json_schema_extra=_JOBS,
     )
     instance_count: int = Field(
@@ -168,7 +175,7 @@ class SageMakerProject(Block):
         ge=1,
         le=100,
         title="Jobs: instance count",
-        description="Number of hosts of tasks that name none.",
+        description="Number of hosts of tasks that name none, 1 to 100.",
         json_schema_extra=_JOBS,
     )
     volume_size_gb: int = Field(
@@ -176,7 +183,7 @@ class SageMakerProject(Block):
         ge=1,
         le=16384,
         title="Jobs: volume size",
-        description="Storage of each host in GB, for its input.",
+        description="Storage of each host in GB, for its input and output.",
         json_schema_extra=_JOBS,
     )
     max_runtime_minutes: int = Field(
@@ -197,27 +204,28 @@ class SageMakerProject(Block):
         default_factory=dict,
         max_length=30,
         title="Jobs: tags",
-        description="Tags on every job, for bills and policies.",
+        description='Tags on every job, for bills and policies, as JSON: {"team": "vision"}.',
         json_schema_extra=_JOBS,
     )
-    hourly_prices: dict[InstanceType, Annotated[float, Field(gt=0)]] = Field(
+    hourly_prices: dict[InstanceType, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(
         default_factory=dict,
         title="Cost: hourly prices",
-        description="Price of one instance per hour, by instance type, in your currency; what is not here is unknown.",
+        description="Price of one instance for one hour in your own currency, by instance type, as JSON: "
+        '{"ml.m5.large": 0.12}. Costs are estimated from them; of a type without a price they are unknown.',
         json_schema_extra=_COST,
     )
     subnets: list[SubnetId] = Field(
         default_factory=list,
         max_length=16,
         title="Network: subnets",
-        description="Subnets of your VPC in which the jobs run.",
+        description="Subnets of your VPC in which the jobs run, such as subnet-0a1b2c3d; by default no VPC of yours.",
         json_schema_extra=_NETWORK,
     )
     security_group_ids: list[SecurityGroupId] = Field(
         default_factory=list,
         max_length=5,
         title="Network: security groups",
-        description="Security groups of the jobs in your VPC.",
+        description="Security groups of the jobs in your VPC, such as sg-0a1b2c3d; needed with subnets.",
         json_schema_extra=_NETWORK,
     )
     network_isolation: bool = Field(
@@ -229,13 +237,13 @@ class SageMakerProject(Block):
     volume_kms_key: KmsKey | None = Field(
         default=None,
         title="Encryption: KMS key of volumes",
-        description="KMS key (id, ARN or alias) for the hosts' storage.",
+        description="KMS key (id, ARN or alias) for the hosts' storage; by default none of yours.",
         json_schema_extra=_ENCRYPTION,
     )
     output_kms_key: KmsKey | None = Field(
         default=None,
         title="Encryption: KMS key of outputs",
-        description="KMS key (id, ARN or alias) for what the jobs write to S3.",
+        description="KMS key (id, ARN or alias) for what the jobs write to S3; by default the bucket's own encryption.",
         json_schema_extra=_ENCRYPTION,
     )
     encrypt_between_containers: bool = Field(
@@ -247,11 +255,18 @@ class SageMakerProject(Block):
     local_home: Path | None = Field(
         default=None,
         title="This machine: local SageMaker",
-        description="Data directory of a SageMaker on this machine to run on, instead of AWS.",
+        description="Data directory of a SageMaker on this machine that runs the jobs instead of AWS; by default AWS.",
         json_schema_extra=_LOCAL,
     )
 
     _clients: _Clients = PrivateAttr(default_factory=_Clients)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Return the schema from which Prefect's UI makes the block's form."""
+        form = super().__get_pydantic_json_schema__(schema, handler)
+        plain_inputs(handler.resolve_ref_schema(form))
+        return form
 
     @model_validator(mode="before")
     @classmethod
@@ -402,8 +417,14 @@ class SageMakerProject(Block):
 
 
 def _complaints(error: ValidationError) -> str:
-    found = [(".".join(map(str, each["loc"])), each["msg"]) for each in error.errors()]
-    return "; ".join(f"{place}: {text}" if place else text for place, text in found)
+    """Return what is wrong with which field, and what it should be: a bare pattern helps nobody."""
+    found = [(".".join(map(str, each["loc"])), each["loc"], each["msg"]) for each in error.errors()]
+    return "; ".join(f"{place}: {text}{_meaning(loc)}" if place else text for place, loc, text in found)
+
+
+def _meaning(loc: tuple[int | str, ...]) -> str:
+    field = SageMakerProject.model_fields.get(str(loc[0]))
+    return f" ({field.description.rstrip('.')})" if field and field.description else ""
 
 
 def _config(attempts: int) -> Config:
