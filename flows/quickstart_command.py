@@ -20,8 +20,7 @@ from blocks import PrefectSageMakerError, SageMakerProject
 from flows.console import JobLogHandler, QuickstartConsole
 from flows.own_home import own_directory
 from flows.prefect_server import PrefectServer
-from tasks_lib import JobResult
-from tasks_lib.planning.plan import plan
+from tasks_lib import JobResult, plan
 
 Flow = Callable[..., list[JobResult]]
 

@@ -112,6 +112,15 @@ def make_backend():
         backend.down()
 
 
+@pytest.fixture(scope="session")
+def prefect_api():
+    """The URL of a Prefect server that is there for all tests of this process."""
+    from own_prefect import served
+
+    with served() as url:
+        yield url
+
+
 @pytest.fixture
 def own_backend(tmp_path: Path):
     """A home of the test's own, not yet served, for tests that kill, stop or fill it; ended afterwards."""

@@ -3,31 +3,18 @@
 The server is a process for all tests of this process; its address is a setting only while a module of this folder
 runs, so that other folders' tests meet Prefect as they left it.
 """
-# ruff: noqa: E402  Prefect reads its settings when it is imported
 
 from __future__ import annotations
 
-import atexit
 import os
-import shutil
-import tempfile
 import uuid
-from pathlib import Path
 
-HOME = Path(tempfile.mkdtemp(prefix="journeys-prefect-"))
-atexit.register(shutil.rmtree, HOME, ignore_errors=True)
-os.environ.update(
-    PREFECT_HOME=str(HOME),
-    PREFECT_SERVER_ANALYTICS_ENABLED="false",
-    PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW="ignore",
-)
+from own_prefect import ISOLATED  # before anybody imports Prefect
 
+# ruff: isort: split
 import prefect.settings as prefect_settings
 import pytest
 from journey_tools import Bucket, RunLog
-from prefect.events.worker import EventsWorker
-from prefect.logging.handlers import APILogWorker
-from prefect.server.api.server import SubprocessASGIServer
 from prefect.settings import temporary_settings
 from prefect_aws import AwsCredentials
 from prefect_aws.client_parameters import AwsClientParameters
@@ -35,40 +22,11 @@ from prefect_aws.client_parameters import AwsClientParameters
 from blocks import SageMakerProject
 from tasks_lib import sagemaker_tasks
 
-_STARTUP_SECONDS = 120
-
-# Said again, because another folder's tests may have imported Prefect before.
-_ISOLATED = {
-    prefect_settings.PREFECT_HOME: HOME,
-    prefect_settings.PREFECT_API_KEY: None,
-    prefect_settings.PREFECT_SERVER_ANALYTICS_ENABLED: False,
-    prefect_settings.PREFECT_SERVER_DATABASE_CONNECTION_URL: f"sqlite+aiosqlite:///{HOME}/prefect.db",
-    prefect_settings.PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW: "ignore",
-    # Prefect waits a second for its heartbeat's thread at the end of each flow run.
-    prefect_settings.PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
-}
-
-
-@pytest.fixture(scope="session")
-def prefect_api():
-    """The URL of a Prefect server that is there for all tests of this process."""
-    server = SubprocessASGIServer()
-    with temporary_settings(_ISOLATED):
-        server.start(timeout=_STARTUP_SECONDS)
-    try:
-        yield server.api_url
-        # What is still to be sent would be tried again for a minute after the server's end.
-        with temporary_settings({**_ISOLATED, prefect_settings.PREFECT_API_URL: server.api_url}):
-            APILogWorker.drain_all()
-            EventsWorker.drain_all()
-    finally:
-        server.stop()
-
 
 @pytest.fixture(scope="module", autouse=True)
 def isolated_prefect(prefect_api):
     """Every flow of a module of this folder runs against that server."""
-    with temporary_settings({**_ISOLATED, prefect_settings.PREFECT_API_URL: prefect_api}):
+    with temporary_settings({**ISOLATED, prefect_settings.PREFECT_API_URL: prefect_api}):
         yield
 
 

@@ -1,0 +1,57 @@
+"""Prefect for tests: a home and a server of our own, so that neither the user's profile nor a cloud is touched.
+
+To be imported before Prefect is, which reads its settings then.
+"""
+# ruff: noqa: E402  see above
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+HOME = Path(tempfile.mkdtemp(prefix="tests-prefect-"))
+atexit.register(shutil.rmtree, HOME, ignore_errors=True)
+os.environ.update(
+    PREFECT_HOME=str(HOME),
+    PREFECT_SERVER_ANALYTICS_ENABLED="false",
+    PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW="ignore",
+)
+
+import prefect.settings as prefect_settings
+from prefect.events.worker import EventsWorker
+from prefect.logging.handlers import APILogWorker
+from prefect.server.api.server import SubprocessASGIServer
+from prefect.settings import temporary_settings
+
+_STARTUP_SECONDS = 120
+
+# Said again, because another folder's tests may have imported Prefect before.
+ISOLATED = {
+    prefect_settings.PREFECT_HOME: HOME,
+    prefect_settings.PREFECT_API_KEY: None,
+    prefect_settings.PREFECT_SERVER_ANALYTICS_ENABLED: False,
+    prefect_settings.PREFECT_SERVER_DATABASE_CONNECTION_URL: f"sqlite+aiosqlite:///{HOME}/prefect.db",
+    prefect_settings.PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW: "ignore",
+    # Prefect waits a second for its heartbeat's thread at the end of each flow run.
+    prefect_settings.PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
+}
+
+
+@contextmanager
+def served():
+    """Serve Prefect inside this block, and yield the URL of its API."""
+    server = SubprocessASGIServer()
+    with temporary_settings(ISOLATED):
+        server.start(timeout=_STARTUP_SECONDS)
+    try:
+        yield server.api_url
+        # What is still to be sent would be tried again for a minute after the server's end.
+        with temporary_settings({**ISOLATED, prefect_settings.PREFECT_API_URL: server.api_url}):
+            APILogWorker.drain_all()
+            EventsWorker.drain_all()
+    finally:
+        server.stop()
