@@ -8,7 +8,7 @@ HEADER = "\# Exact versions of all that bin/setup installs: Python 3.10 to 3.13,
 CACHES = build dist htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart ui test lint docs setup lock clean
+.PHONY: help quickstart ui test lint docs screenshots setup lock clean
 # Another project's modules must not get before ours, and packages are installed uncompiled: set-up and first use compile what is used.
 unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE VIRTUAL_ENV
 
@@ -40,6 +40,10 @@ docs: ## build the documentation into build/docs
 	@$(PYTHON) bin/setup dev
 	.venv/bin/python -m sphinx -W --keep-going -q -b html docs build/docs
 	@echo "built. Next: look at build/docs/index.html."
+
+screenshots: ## take the pictures of the documentation anew, in Chromium, into docs/images
+	@$(PYTHON) bin/setup dev
+	@.venv/bin/python docs/screenshots.py
 
 setup: ## make .venv with all that any command here needs
 	@$(PYTHON) bin/setup dev

@@ -6,6 +6,7 @@ The same database as `flows.quickstart` writes; a quickstart that is started mea
 from __future__ import annotations
 
 import json
+import os
 import signal
 import urllib.request
 from typing import Any
@@ -24,7 +25,9 @@ def main() -> int:
     if running:
         print(f"The UI is already served.\n{_pages(running)}")
         return 0
-    server = PrefectServer(home / "prefect", port=free_port(_USUAL_PORT, 0), ui=True)
+    port = free_port(_USUAL_PORT, 0)
+    os.environ |= _ui_settings(port)
+    server = PrefectServer(home / "prefect", port=port, ui=True)
     try:
         server.wait_until_up()
         served_file(home).write_text(json.dumps({"api": server.api, "pid": server.pid}))
@@ -39,23 +42,49 @@ def main() -> int:
     return 1
 
 
+def _ui_settings(port: int) -> dict[str, str]:
+    """Return what Prefect's UI must be told.
+
+    It does not ask the server that its pages come from, but the usual port: where that is somebody else's, one would
+    look at their runs (seen with 3.8.8).
+    """
+    return {
+        "PREFECT_UI_API_URL": f"http://127.0.0.1:{port}/api",
+        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+    }
+
+
 def _pages(api: str) -> str:
     """Return where to look: the newest run's own page, and the dashboard."""
-    ui = api.removesuffix("/api")
+    ui = _ui(api)
     newest = _newest_runs(api)
     runs = [f"  {run['name']:<24} {ui}/runs/flow-run/{run['id']}   {run['state_name']}" for run in newest]
     none = ["  no run yet: `make quickstart` makes one"]
     return "\n".join(["Prefect UI:", f"  {'dashboard':<24} {ui}/dashboard", *(runs or none)])
 
 
+def _ui(api: str) -> str:
+    """Return the address of the UI that the server prefers.
+
+    Prefect serves an old and a new one. The address of a run without a prefix opens the old one, while the dashboard,
+    and with it whoever clicks on, goes to the preferred one.
+    """
+    root = api.removesuffix("/api")
+    settings = _ask(f"{root}/ui-settings")
+    return root + str(settings[f"{settings['default_ui']}_base_url"]).rstrip("/")
+
+
 def _newest_runs(api: str) -> list[dict[str, Any]]:
-    body = json.dumps({"limit": 3, "sort": "START_TIME_DESC"}).encode()
-    request = urllib.request.Request(  # noqa: S310 - loopback
-        f"{api}/flow_runs/filter", data=body, headers={"Content-Type": "application/json"}
-    )
-    with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - loopback
-        runs: list[dict[str, Any]] = json.load(answer)
+    runs: list[dict[str, Any]] = _ask(f"{api}/flow_runs/filter", limit=3, sort="START_TIME_DESC")
     return runs
+
+
+def _ask(url: str, **body: Any) -> Any:
+    """Ask the server: a GET, or a POST where there is something to say."""
+    data = json.dumps(body).encode() if body else None
+    request = urllib.request.Request(url, data=data, headers={"Content-Type": "application/json"})  # noqa: S310 - loopback
+    with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - loopback
+        return json.load(answer)
 
 
 if __name__ == "__main__":

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import urllib.request
 
 import pytest
-from application_programs import flow_runs, recorded_states
+from application_programs import ask, flow_runs, recorded_states
 
 STEPS = ("prepare", "fit-C0.1", "fit-C1.0", "evaluate")
 
 
 def _pages(said: str) -> list[str]:
     """The addresses of flow runs that were printed."""
-    return re.findall(r"http://127\.0\.0\.1:\d+/runs/flow-run/[0-9a-f-]{36}", said)
+    return re.findall(r"http://127\.0\.0\.1:\d+/v2/runs/flow-run/[0-9a-f-]{36}", said)
 
 
 def _get(url: str) -> tuple[int, str, str]:
@@ -39,6 +40,17 @@ def test_prints_the_address_of_the_runs(quickstart):
         assert "Prefect" in body
 
 
+def test_shows_its_own_runs(quickstart):
+    """The pages ask the server that they came from, though another one has Prefect's usual port."""
+    with urllib.request.urlopen(quickstart.api.removesuffix("/api") + "/ui-settings", timeout=60) as answer:
+        told = json.load(answer)
+    settings = ask(quickstart.api, "/admin/settings")["server"]
+
+    assert told["api_url"] == quickstart.api
+    assert settings["ui"]["show_promotional_content"] is False
+    assert settings["analytics_enabled"] is False
+
+
 def test_runs_read_well(quickstart):
     """Task runs are named as the steps are; on a run that skips, each is Cached with the reason as its message."""
     first = flow_runs(quickstart.api)[-1]["id"]
@@ -56,7 +68,7 @@ def test_run_is_visible_while_it_runs(quickstart, tmp_path):
     (tmp_path / "one.csv").write_text("radius,malignant\n1.5,1\n")
     before = {run["id"] for run in flow_runs(quickstart.api)}
     running = quickstart.start("flows.quickstart", "--data", str(tmp_path))
-    running.wait_for("prepare         > InProgress")
+    running.wait_for("prepare         > ")
     new = [run for run in flow_runs(quickstart.api) if run["id"] not in before]
 
     assert [run["state_name"] for run in new] == ["Running"]
@@ -76,7 +88,7 @@ def test_served_once(quickstart):
     assert second.code == 0
     assert second.out.startswith("The UI is already served.\n")
     assert second.err == ""
-    assert {page.split("/runs/")[0] for page in _pages(second.out)} == {quickstart.api.removesuffix("/api")}
+    assert {page.split("/v2/")[0] for page in _pages(second.out)} == {quickstart.api.removesuffix("/api")}
     assert first.process.poll() is None
 
 

@@ -1,0 +1,257 @@
+"""Prefect's UI in a browser: what a person sees of a run, of its artifacts, and of the block's form.
+
+The UI is the one that opens at the address which `flows.ui` prints, in Debian's Chromium. Where there is none, or no
+`playwright`, these tests are skipped; `.ci/run` installs it. The browser reaches nothing but the server.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from application_programs import CHECKOUT, PATIENCE_SECONDS, Program, ask
+
+from blocks import SageMakerProject
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make setup")
+expect = sync_api.expect
+expect.set_options(timeout=PATIENCE_SECONDS * 1000)
+
+CHROMIUM = Path("/usr/bin/chromium")
+BROWSED_FLOW = Path(__file__).with_name("browsed_flow.py")
+
+pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no browser at {CHROMIUM}: apt-get install chromium")
+
+# Chromium itself shall ask nobody anything, and needs no graphics card.
+SWITCHES = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
+
+
+@dataclass(frozen=True)
+class Site:
+    """A server with runs on it.
+
+    Attributes:
+        landing: The address of the newest run that `flows.ui` prints.
+        runs: What `browsed_flow.py run` printed.
+        environment: Leads a program to the server.
+    """
+
+    landing: str
+    runs: dict[str, Any]
+    environment: dict[str, str]
+
+    @property
+    def base(self) -> str:
+        """The address of the UI, without a page."""
+        return self.landing.partition("/runs/")[0]
+
+    def run(self, name: str, tab: str) -> str:
+        """The address of a run's page."""
+        return f"{self.base}/runs/flow-run/{self.runs[name]}?tab={tab}"
+
+
+@pytest.fixture(scope="module")
+def site(make_quickstart, backend, start) -> Site:
+    """The UI as `flows.ui` serves it, after two runs of a flow and one that failed."""
+    quickstart = make_quickstart(backend)
+    quickstart.serve()
+    environment = {
+        "PREFECT_API_URL": quickstart.api,
+        "PREFECT_HOME": str(quickstart.directory / "prefect"),
+        "LOCAL_SAGEMAKER_HOME": str(backend.home),
+        "PYTHONPATH": str(CHECKOUT),
+    }
+    ran = start(str(BROWSED_FLOW), "run", **environment).done()
+    assert ran.code == 0, ran.out + ran.err
+    said = quickstart.start("flows.ui").done().out
+    landing = re.search(r"http://\S+/runs/flow-run/\S+", said)
+    assert landing, said
+    return Site(landing.group(), json.loads(ran.out.splitlines()[-1]), environment)
+
+
+@pytest.fixture(scope="module")
+def context(site, tmp_path_factory):
+    """A browser that was never used before."""
+    with sync_api.sync_playwright() as playwright:
+        context = playwright.chromium.launch_persistent_context(
+            tmp_path_factory.mktemp("browser"),
+            executable_path=CHROMIUM,
+            args=SWITCHES,
+            viewport={"width": 1280, "height": 900},
+        )
+        try:
+            context.set_default_timeout(PATIENCE_SECONDS * 1000)
+            # Prefect's pages ask for logos, fonts and a place to send statistics to.
+            context.route(re.compile(r"^https?://(?!127\.0\.0\.1[:/])"), lambda route: route.abort())
+            yield context
+        finally:
+            context.close()
+
+
+@pytest.fixture
+def page(context):
+    """A page in that browser."""
+    page = context.new_page()
+    yield page
+    page.close()
+
+
+def _open_artifact(page, site: Site, run: str, key: str):
+    """Open the artifact that a run left under a key; return its content, as it is shown."""
+    wanted = {"flow_run_id": {"any_": [site.runs[run]]}, "key": {"any_": [key]}}
+    (artifact,) = ask(site.environment["PREFECT_API_URL"], "/artifacts/filter", artifacts=wanted)
+    page.goto(f"{site.base}/artifacts/artifact/{artifact['id']}")
+    expect(page.get_by_role("tab", name="Raw")).to_be_visible()
+    return page.get_by_role("tabpanel")
+
+
+def test_lands_on_the_newest_run(page, site):
+    """The address that `flows.ui` prints opens on that run: its name, its state, and what it says, without a detour."""
+    page.goto(site.landing)
+
+    expect(page.get_by_text("Finished in state Failed").first).to_be_visible()
+    expect(page.get_by_text("Failed", exact=True).first).to_be_visible()
+    assert page.url.startswith(site.landing)
+    assert site.landing.endswith(site.runs["failed"])
+
+
+def test_steps_have_their_names_and_cached_has_its_reason(page, site):
+    """On the second run each step stands under its own name as Cached, and its page says why nothing ran."""
+    page.goto(site.run("second", "TaskRuns"))
+
+    for name in ("prepare", "fit-C0.1", "fit-C1.0"):
+        expect(page.get_by_role("link", name=name, exact=True)).to_be_visible()
+    expect(page.get_by_text("3 Cached")).to_be_visible()
+
+    page.get_by_role("link", name="fit-C0.1", exact=True).click()
+
+    expect(page.get_by_text("Cached", exact=True).first).to_be_visible()
+    expect(page.get_by_text("fit-C0.1: skipped: nothing changed")).to_be_visible()
+
+
+def test_summary_names_the_job_and_the_reason(page, site):
+    """The summary of a step that ran, and of one that was skipped, shows the job's name and why."""
+    job = site.runs["results"]["fit-C0.1"]["job"]
+    for run, reason in (("first", "ran: first run"), ("second", "skipped: nothing changed")):
+        summary = _open_artifact(page, site, run, "fit-c0-1-summary")
+
+        expect(summary.get_by_role("row", name=f"Job {job}")).to_be_visible()
+        expect(summary.get_by_role("row", name=f"Why {reason}")).to_be_visible()
+
+
+def test_metrics_are_a_table_and_a_picture(page, site):
+    """The metrics' page has a row of numbers for each, and the plot's page a picture that the browser could draw."""
+    table = _open_artifact(page, site, "first", "fit-c0-1-metrics")
+
+    expect(table.get_by_role("row", name=re.compile(r"auc\s+0\.7\s+0\.5\s+0\.75\s+3"))).to_be_visible()
+
+    picture = _open_artifact(page, site, "first", "fit-c0-1-plot").get_by_role("img")
+
+    expect(picture).to_be_visible()
+    expect(picture).to_have_js_property("complete", value=True)
+    assert picture.evaluate("image => image.naturalWidth") > 0
+
+
+def test_failure_says_what_broke_and_what_to_do(page, site):
+    """The failure's page shows its kind, its exit code, the job's last lines, and what to do now."""
+    failure = _open_artifact(page, site, "failed", "broken-failure")
+
+    expect(failure.get_by_role("row", name=re.compile("Kind of failure JobFailed"))).to_be_visible()
+    expect(failure.get_by_role("row", name="Exit code 3")).to_be_visible()
+    # The page holds the raw text as well, out of sight.
+    expect(failure.get_by_text("reading part-7").filter(visible=True)).to_be_visible()
+    expect(failure.get_by_role("heading", name="What to do")).to_be_visible()
+    expect(failure.get_by_text("run again; finished steps are skipped").filter(visible=True)).to_be_visible()
+
+
+def test_progress_is_a_bar_at_its_end(page, site):
+    """The progress of a step that is done stands at 100 %."""
+    expect(_open_artifact(page, site, "first", "fit-c0-1-progress").get_by_text("100%")).to_be_visible()
+
+
+def test_key_is_the_history_of_a_step(page, site):
+    """From a run's artifact one gets to its key, where both runs' summaries are, the newest first."""
+    page.goto(site.run("second", "Artifacts"))
+    page.get_by_role("link", name="fit-c0-1-summary").click()
+    page.wait_for_url("**/artifacts/key/fit-c0-1-summary")
+
+    reasons = page.get_by_text(re.compile("^(ran: first run|skipped: nothing changed)$"))
+    expect(reasons.filter(visible=True).first).to_have_text("skipped: nothing changed")
+    expect(page.get_by_text("Task run: fit-C0.1")).to_have_count(2)
+
+
+def _title(name: str) -> str:
+    """A field's title as Prefect's form shows it."""
+    schema = SageMakerProject.model_json_schema()
+    return schema["properties"][name]["title"] + ("" if name in schema["required"] else " (Optional)")
+
+
+def _open_form(page, site: Site) -> None:
+    page.goto(f"{site.base}/blocks/catalog/sagemaker-project/create")
+    expect(page.get_by_label(_title("bucket"), exact=True)).to_be_visible()
+
+
+def _fill(page, **values: str) -> None:
+    for name, value in values.items():
+        page.get_by_label(_title(name), exact=True).fill(value)
+
+
+def _save(page, site: Site, name: str, **values: str) -> None:
+    """Save a block by its form, and wait for the page of what was saved."""
+    _open_form(page, site)
+    page.get_by_label("Name", exact=True).fill(name)
+    _fill(page, **values)
+    page.get_by_role("button", name="Save").click()
+    page.wait_for_url("**/blocks/block/*")
+
+
+def test_form_explains_every_field(page, site):
+    """Every field of the block is in the form, in the order of the class, with its title and its description."""
+    _open_form(page, site)
+    titles = page.locator("form label").all_inner_texts()
+    text = " ".join(page.locator("form").inner_text().split())
+
+    assert titles == ["Name", *map(_title, SageMakerProject.model_fields)]
+    at = 0
+    for name, field in SageMakerProject.model_fields.items():
+        described = f"{_title(name)} {field.description}"
+        assert described in text[at:]
+        at = text.index(described, at) + len(described)
+
+
+def test_form_refuses_a_number_out_of_bounds(page, site):
+    """A number that SageMaker would not take is refused on save, with a message at the field."""
+    _open_form(page, site)
+    form = page.url
+    page.get_by_label("Name", exact=True).fill("too-many")
+    _fill(page, project="browsed", bucket="my-bucket", instance_count="1000")
+    page.get_by_role("button", name="Save").click()
+    field = page.get_by_label(_title("instance_count"), exact=True)
+
+    expect(field).to_be_focused()
+    assert "100" in field.evaluate("field => field.validationMessage")
+    assert page.url == form
+
+
+def test_saved_block_is_the_project_or_says_its_bad_fields(page, site, start):
+    """A good form is a project; of a bad bucket and role the first use names each field.
+
+    Prefect's own form checks no pattern (3.8.8: V2 sends the values in place of the schema to be validated).
+    """
+    role = "arn:aws:iam::123456789012:role/jobs"
+    _save(page, site, "good", project="browsed", bucket="my-bucket", role=role)
+    _save(page, site, "bad", project="browsed", bucket="My_Bucket", role="arn:aws:iam::12:role/two words")
+    loading: Program = start(str(BROWSED_FLOW), "load", "good", "bad", **site.environment)
+    said = json.loads(loading.done().out.splitlines()[-1])
+
+    assert said["good"] == {"project": "browsed", "bucket": "my-bucket", "role": role}
+    assert "'bad' cannot be used: bucket: " in said["bad"]["refused"]
+    assert "; role: " in said["bad"]["refused"]
+    assert "To resolve this: " in said["bad"]["refused"]
