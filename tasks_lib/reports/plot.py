@@ -25,6 +25,8 @@ _MARKED = 60  # more points than that are a line
 _LINE, _INK, _FAINT, _GRID = "#2563eb", "#1f2937", "#6b7280", "#e5e7eb"
 _UNITS = ((3 * 3600.0, 3600.0, "hours"), (10 * 60.0, 60.0, "minutes"), (0.0, 1.0, "seconds"))
 
+_MOMENT = 1.0  # seconds
+
 _drawing = threading.Lock()  # matplotlib's fonts and caches are not made for several threads
 
 
@@ -44,15 +46,28 @@ def metrics_plot(history: Mapping[str, Sequence[Point]], start: float | None = N
 
 def metrics_svg(history: Mapping[str, Sequence[Point]], start: float | None = None, title: str = "") -> bytes:
     """Return the picture itself; see `metrics_plot`."""
-    drawn = {name: thinned(points) for name, points in list(history.items())[:MOST_PANELS] if points}
-    if not drawn:
+    chosen = {name: points for name, points in list(history.items())[:MOST_PANELS] if points}
+    if not chosen:
         raise ValueError("there are no points to draw")
-    first = min(time for points in drawn.values() for time, _ in points)
-    last = max(time for points in drawn.values() for time, _ in points)
+    points, label = _placed(chosen, start)
+    with _drawing:
+        return _svg({name: thinned(panel) for name, panel in points.items()}, label, title)
+
+
+def _placed(history: Mapping[str, Sequence[Point]], start: float | None) -> tuple[dict[str, list[Point]], str]:
+    """Return the points as (place on the axis, value), and what the axis says.
+
+    What was printed within a moment stands at its number: its times are those of a buffer, and would draw a wall.
+    """
+    first = min(time for points in history.values() for time, _ in points)
+    last = max(time for points in history.values() for time, _ in points)
+    if last - first < _MOMENT and any(len(points) > 1 for points in history.values()):
+        numbered = {name: [(float(n), value) for n, (_, value) in enumerate(of, 1)] for name, of in history.items()}
+        return numbered, "value, by its number"
     begin, since = (start, "start") if start is not None and start <= first else (first, "first value")
     scale, unit = next((scale, unit) for least, scale, unit in _UNITS if last - begin >= least)
-    with _drawing:
-        return _svg(drawn, lambda time: (time - begin) / scale, f"{unit} since {since}", title)
+    timed = {name: [((time - begin) / scale, value) for time, value in of] for name, of in history.items()}
+    return timed, f"{unit} since {since}"
 
 
 def thinned(points: Sequence[Point]) -> list[Point]:
@@ -71,7 +86,7 @@ def _value(point: Point) -> float:
     return point[1]
 
 
-def _svg(drawn: Mapping[str, Sequence[Point]], moment: Any, label: str, title: str) -> bytes:
+def _svg(drawn: Mapping[str, Sequence[Point]], label: str, title: str) -> bytes:
     from matplotlib.backends.backend_svg import FigureCanvasSVG  # noqa: PLC0415 - half a second, for some runs only
     from matplotlib.figure import Figure  # noqa: PLC0415 - the same
 
@@ -86,7 +101,7 @@ def _svg(drawn: Mapping[str, Sequence[Point]], moment: Any, label: str, title: s
     for number, (name, points) in enumerate(drawn.items()):
         panel = figure.add_subplot(rows, columns, number + 1, sharex=first)
         first = first or panel
-        _draw(panel, name, [(moment(time), value) for time, value in points])
+        _draw(panel, name, points)
         if number >= len(drawn) - columns:
             panel.set_xlabel(label, fontsize=8, color=_FAINT)
     picture = io.BytesIO()

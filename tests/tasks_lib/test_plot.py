@@ -106,3 +106,12 @@ def test_pyplot_is_left_alone():
         "metrics_svg({'a': [(1.0, 2.0)]}); assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_what_was_printed_at_once_stands_at_its_number():
+    """A job of milliseconds prints all its epochs at one moment; a wall would tell nothing."""
+    at_once = {"loss": [(100.0, 0.7), (100.0, 0.5), (100.01, 0.4)]}
+    slowly = {"loss": [(100.0, 0.7), (101.0, 0.5), (103.0, 0.4)]}
+
+    assert "value, by its number" in words(metrics_svg(at_once))
+    assert "seconds since first value" in words(metrics_svg(slowly))
