@@ -112,7 +112,7 @@ def current_run() -> RunContext:
         flow_run=str(task.task_run.flow_run_id) if task.task_run.flow_run_id else None,
         flow_try=flow.flow_run.run_count if flow and flow.flow_run else 0,
         task_run=str(task.task_run.id),
-        refresh=_refresh(task.task.refresh_cache),
+        refresh=refresh_wanted(task.task.refresh_cache),
         logger=_logger(),
         cancelled=_cancellation(flow, task.task_run.id),
         api=_api(task),
@@ -125,7 +125,7 @@ def _api(task: TaskRunContext) -> SyncPrefectClient:
     return task.client if isinstance(task.client, SyncPrefectClient) else get_client(sync_client=True)
 
 
-def _refresh(option: bool | None) -> bool:
+def refresh_wanted(option: bool | None) -> bool:
     """Return what `refresh_cache` means; unset, `PREFECT_TASKS_REFRESH_CACHE` counts, as it does for Prefect itself."""
     return get_current_settings().tasks.refresh_cache if option is None else option
 

@@ -37,7 +37,7 @@ from tasks_lib.errors import InvalidTask
 from tasks_lib.planning.planned import NotYetKnown, PlannedResult
 from tasks_lib.planning.prospect import Prospect, Step
 from tasks_lib.results import JobResult
-from tasks_lib.run_context import RunContext, _refresh
+from tasks_lib.run_context import RunContext, refresh_wanted
 
 _QUIET = logging.getLogger("sagemaker.plan")
 _QUIET.setLevel(logging.ERROR)  # the plan says what there is to say
@@ -63,7 +63,7 @@ class Planning:
         return RunContext(
             flow_run=str(flow.flow_run.id) if flow and flow.flow_run else None,
             task_run=str(task.task_run.id if task else uuid.uuid4()),
-            refresh=_refresh(task.task.refresh_cache if task else None),
+            refresh=refresh_wanted(task.task.refresh_cache if task else None),
             logger=_QUIET,
         )
 
