@@ -52,7 +52,7 @@ class Pages:
             parts += ["## SageMaker says", _block(error.reason)]
         if error.last_lines:
             parts += ["## Last lines", *_by_host(error.last_lines)]
-        parts += ["## What to do", _plain(error.fix)]
+        parts += ["## What to do", _plain(error.fix[:1].upper() + error.fix[1:])]
         return "\n\n".join(parts)
 
     def log(self, result: JobResult) -> str:

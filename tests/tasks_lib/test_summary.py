@@ -133,7 +133,7 @@ def test_a_failure_says_all(kind, title):
     assert page.startswith(title)
     for words in (
         kind.__name__, "| **Exit code** | 3 |", "| **Host** | algo-2 |", "AlgorithmError: ValueError: no rows",
-        "**algo-1**\n\n```text\none\n```", "**algo-2**\n\n```text\ntwo\nthree | four\n```", "mend it.",
+        "**algo-1**\n\n```text\none\n```", "**algo-2**\n\n```text\ntwo\nthree | four\n```", "Mend it.",
         "sagemaker/home?region=us-east-1#/jobs/", "[CloudWatch](",
     ):  # fmt: skip
         assert words in page
