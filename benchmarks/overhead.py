@@ -56,7 +56,7 @@ def _imports() -> None:
         "print(time.perf_counter()-t,resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1024)"
     )
     print("import                     seconds      MB")
-    for module in ("prefect", "prefect_aws", "tasks_lib", "worker_toolkit"):
+    for module in ("prefect", "prefect_aws", "tasks_lib.tasks", "worker_toolkit"):
         rows = []
         for _ in range(_ROUNDS):
             done = subprocess.run(
