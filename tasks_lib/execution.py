@@ -81,7 +81,7 @@ class Execution:
         self.wish, self.run, self._clock = wish, run, clock
         self._began = clock()
         self._told_of = ""
-        self.folder = Location(project.bucket, f"{project.key_prefix}{spec.task}/")
+        self.folder = self._folder_of(spec.task, project.project)
         self.objects = Objects(project)
         self.jobs = Jobs(project)
         self.mask = Masking.of(spec.environment, spec.hyperparameters)
@@ -137,9 +137,13 @@ class Execution:
         """The work."""
         return fingerprint(self.ingredients)
 
-    def _ledger_of(self, task: str, project: str) -> Ledger:
+    def _folder_of(self, task: str, project: str) -> Location:
+        """Return the folder of a task of this or another project beside it."""
         prefix = f"{self.project.prefix}/" if self.project.prefix else ""
-        return Ledger(self.objects, Location(self.project.bucket, f"{prefix}{project}/{task}/"))
+        return Location(self.project.bucket, f"{prefix}{project}/{task}/")
+
+    def _ledger_of(self, task: str, project: str) -> Ledger:
+        return Ledger(self.objects, self._folder_of(task, project))
 
     @property
     def _revoked(self) -> SpentBecause | None:

@@ -14,10 +14,10 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr
 
 from blocks import SageMakerProject
 from tasks_lib.aws.jobs import Job
-from tasks_lib.aws.logs import LogLine, read_all
+from tasks_lib.aws.logs import LogLine, LogTail
 from tasks_lib.aws.objects import Location, Objects
 from tasks_lib.cost import shown_cost
-from tasks_lib.errors import InvalidInput
+from tasks_lib.errors import InvalidInput, ServiceFault
 from tasks_lib.explanation import Explanation
 from tasks_lib.fingerprint import Ingredients
 from tasks_lib.ledger.records import Ledger
@@ -177,9 +177,13 @@ class JobResult(BaseModel):
         """Return the whole log of the job, all hosts, in the order of time.
 
         Raises:
-            ServiceError: CloudWatch Logs does not give it.
+            ServiceFault: CloudWatch Logs does not give it.
         """
-        return read_all(self._project("its log"), Job(self.kind, self.job, self.arn, self.status))
+        tail = LogTail(self._project("its log"), Job(self.kind, self.job, self.arn, self.status))
+        lines = tail.whole()
+        if tail.failure:
+            raise ServiceFault(f"The log of job {self.job} could not be read: {tail.failure}", fix="ask again later.")
+        return lines
 
     def explain(self) -> Explanation:
         """Return why this step ran or was skipped, and what its result is made of.

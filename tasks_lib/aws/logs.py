@@ -92,6 +92,10 @@ class LogTail:
             if not late:
                 return
 
+    def whole(self) -> list[LogLine]:
+        """Return all lines of a job that is over, in the order of their time; `failure` says what kept some away."""
+        return sorted(self.drain(), key=lambda line: line.timestamp)
+
     def _read(self) -> Iterator[LogLine]:
         try:
             self._find_streams()
@@ -135,6 +139,5 @@ class LogTail:
 
 
 def read_all(project: SageMakerProject, job: Job) -> list[LogLine]:
-    """Return all lines of a job's log, in the order of their time."""
-    lines = list(LogTail(project, job).drain())
-    return sorted(lines, key=lambda line: line.timestamp)
+    """Return all lines of a job's log, in the order of their time; what cannot be read is left out."""
+    return LogTail(project, job).whole()

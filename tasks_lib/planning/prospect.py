@@ -137,7 +137,7 @@ class Prospect(Execution):
         """
         for name, wanted in self.inputs.items():
             if isinstance(wanted, TaskOutput) and isinstance(wanted.source, str):
-                result = planned.get(self._ledger_folder(wanted.source, wanted.project or self.project.project))
+                result = planned.get(self._folder_of(wanted.source, wanted.project or self.project.project).uri)
                 if result:
                     self.inputs = {**self.inputs, name: replace(wanted, source=result, project=None)}
             elif isinstance(wanted, Channel) and wanted.is_s3:
@@ -147,10 +147,6 @@ class Prospect(Execution):
             for name, wanted in self.inputs.items()
             if isinstance(wanted, TaskOutput) and isinstance(wanted.source, PlannedResult)
         }
-
-    def _ledger_folder(self, task: str, project: str) -> str:
-        prefix = f"{self.project.prefix}/" if self.project.prefix else ""
-        return f"s3://{self.project.bucket}/{prefix}{project}/{task}/"
 
 
 def _check_is_there(uri: str, planned: Mapping[str, PlannedResult]) -> None:

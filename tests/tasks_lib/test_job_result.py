@@ -7,10 +7,11 @@ import tarfile
 
 import cloudpickle
 import pytest
+from aws_doubles import client_error
 
 from tasks_lib import JobResult
 from tasks_lib.aws.objects import Location
-from tasks_lib.errors import InvalidInput, MissingPath, UnsafeArchive
+from tasks_lib.errors import InvalidInput, MissingPath, ServiceFault, UnsafeArchive
 from tasks_lib.outputs import Output
 
 FOLDER = "s3://a-bucket/demo/fit/fit-1/output/"
@@ -121,3 +122,12 @@ def test_a_result_from_json_must_be_bound():
 def test_an_output_shows_where_it_is(objects):
     """In a notebook's cell."""
     assert repr(Output(FOLDER, objects)) == f"Output('{FOLDER}')"
+
+
+def test_a_log_that_cannot_be_read_is_no_empty_log(project, logs):
+    """Whoever asks for the log is told; only a task's run goes on without it."""
+    project.is_local = True  # its log needs no time to settle
+    logs.faults.append(client_error("AccessDeniedException", "no logs for you"))
+
+    with pytest.raises(ServiceFault, match=r"The log of job fit-1 could not be read: .*no logs for you"):
+        result().bound(project).logs()
