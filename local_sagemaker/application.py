@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from local_sagemaker.account import ACCOUNT, REGION
+from local_sagemaker.events import Announcer
 from local_sagemaker.faults.control import FAULTS_PATH, FaultControl
 from local_sagemaker.faults.edge import FaultyEdge, HangUp
 from local_sagemaker.faults.request import Request
@@ -26,13 +27,16 @@ from local_sagemaker.job_table import JobTable
 from local_sagemaker.jobs import Job
 from local_sagemaker.lifecycle import STATUS_PATH
 from local_sagemaker.logs.service import logs_service
+from local_sagemaker.long_polling import LongPolling
 from local_sagemaker.moto_services import MotoServices
 from local_sagemaker.routing import credential_scope, refusal
+from local_sagemaker.runtime.settings import read_settings
 from local_sagemaker.runtime.simulator import Simulator
 from local_sagemaker.runtime.supervisor import start_supervisor
 from local_sagemaker.s3.application import S3Application
 from local_sagemaker.s3.store import ObjectStore
 from local_sagemaker.sagemaker.service import sagemaker_service
+from local_sagemaker.service_quotas import quotas_service
 
 log = logging.getLogger(__name__)
 
@@ -57,16 +61,19 @@ class Application:
         self._sequence = 0
         jobs, store = JobTable(home.directory), ObjectStore(home.objects)
         faults = FaultTable(jobs.database)
+        self._others = MotoServices(home.moto_journal)
         self._services: Mapping[str, ASGIApp] = {
             "s3": S3Application(store, account=ACCOUNT),
-            "sagemaker": sagemaker_service(jobs, faults, self._start),
+            "sagemaker": sagemaker_service(jobs, faults, self._quotas, self._start),
+            "servicequotas": quotas_service(self._quotas),  # its name in signatures, and not boto3's
             "logs": logs_service(home.logs),
+            "sqs": LongPolling(self._others),
         }
-        self._others = MotoServices(home.moto_journal)
         self._faults = FaultyEdge(faults, hang_up)
         self._control = FaultControl(self._faults)
         self._simulator = Simulator(home.directory, jobs, store)
         self._simulator.start()
+        Announcer(jobs, self._others).start()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; the server speaks nothing but HTTP."""
@@ -93,6 +100,9 @@ class Application:
                 await service(scope, receive, send)
         finally:
             self._requests[f"{signed_for.service}:{scope.get('aws.operation', 'Unknown')}"] += 1
+
+    def _quotas(self) -> Mapping[str, int]:
+        return read_settings(self._home.directory).quotas
 
     def _start(self, job: Job) -> None:
         if job.runner == "simulated":

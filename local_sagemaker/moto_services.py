@@ -1,4 +1,4 @@
-"""IAM, STS, SNS, Parameter Store and whatever else moto answers, inside our server.
+"""IAM, STS, SNS, Parameter Store, Secrets Manager and whatever else moto answers, inside our server.
 
 moto holds everything in memory. So each request that changed something in a service of `_KEPT` is written to a journal
 in the home, and the journal is replayed when a new server first needs moto. moto draws its random identifiers from one
@@ -31,7 +31,7 @@ from local_sagemaker.policy_simulation import simulate
 
 log = logging.getLogger(__name__)
 
-_KEPT = frozenset({"iam", "sns", "ssm", "ecr"})
+_KEPT = frozenset({"iam", "sns", "ssm", "secretsmanager", "ecr"})
 # How the operations begin that change nothing, in the services of `_KEPT`.
 _READING = ("Get", "List", "Describe", "Simulate", "Generate", "Publish", "Batch", "Check")
 _OF_THE_SIGNATURE = frozenset({"x-amz-date", "x-amz-content-sha256", "x-amz-security-token"})
@@ -119,6 +119,15 @@ class MotoServices:
         scope["aws.operation"] = call.operation
         answer = await run_in_threadpool(self._answer, call)
         await Response(answer.body, answer.status, dict(answer.headers))(scope, receive, send)
+
+    @property
+    def awake(self) -> bool:
+        """Whether anybody has needed moto yet."""
+        return self._ready
+
+    def ask(self, call: Call) -> Answer:
+        """Answer a call of this server itself."""
+        return self._answer(call)
 
     def _answer(self, call: Call) -> Answer:
         with self._lock:

@@ -1,16 +1,18 @@
-"""What the user may set for the runtime of one home: `<home>/settings.json`.
+"""What the user may set for one home: `<home>/settings.json`.
 
 A file and not environment variables, because a supervisor may be started again by another server than the first, with
-another environment. Read once by each supervisor when it starts. Inside `local_sagemaker` anybody may import it.
+another environment. Read once by each supervisor when it starts, and by the server whenever it needs the quotas, so
+that they can be changed while it runs. Inside `local_sagemaker` anybody may import it.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Literal, get_args
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 Isolation = Literal["auto", "directory"]
@@ -18,16 +20,19 @@ Isolation = Literal["auto", "directory"]
 
 @dataclass(frozen=True)
 class Settings:
-    """How jobs are run.
+    """How jobs are run, and how many of them.
 
     Attributes:
         stop_grace_seconds: from SIGTERM to SIGKILL; 120 as on AWS (API reference, `StopTrainingJob`).
         isolation: `auto` gives each host namespaces of its own where the machine allows it; `directory` never does, and
             the contract's paths lie under `LOCAL_SAGEMAKER_ROOT`.
+        quotas: instances that may run at a time, by the quota's name at AWS, such as `ml.m5.large for training job
+            usage`; what is not named has no quota.
     """
 
     stop_grace_seconds: float = 120.0
     isolation: Isolation = "auto"
+    quotas: Mapping[str, int] = field(default_factory=dict)
 
 
 def read_settings(home: Path) -> Settings:
@@ -40,10 +45,16 @@ def read_settings(home: Path) -> Settings:
     if not path.exists():
         return Settings()
     given = json.loads(path.read_text())
-    unknown = set(given) - {field.name for field in fields(Settings)}
+    unknown = set(given) - {known.name for known in fields(Settings)}
     if unknown:
         raise ValueError(f"{path} sets {', '.join(sorted(unknown))}, which nothing reads; remove it.")
     settings = Settings(**given)
     if settings.isolation not in get_args(Isolation) or settings.stop_grace_seconds < 0:
         raise ValueError(f"{path}: isolation is one of {get_args(Isolation)}, stop_grace_seconds is not negative.")
+    if not _are_quotas(settings.quotas):
+        raise ValueError(f'{path}: quotas are whole numbers by name: {{"ml.m5.large for training job usage": 2}}.')
     return settings
+
+
+def _are_quotas(given: Any) -> bool:
+    return isinstance(given, dict) and all(type(value) is int and value >= 0 for value in given.values())

@@ -1,14 +1,16 @@
-"""Quotas of the account: how many instances of a type may run at a time. There are none but those of `faults`.
+"""Quotas of the account, enforced: how many instances of a type may run at a time.
 
-Used by `job_operations`.
+A quota stands in the home's `settings.json`, where `service_quotas` reads it, too; or it is a rule of `faults`, which
+comes and goes and is told to nobody. There are none by default. Used by `job_operations`.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from local_sagemaker.faults.table import FaultTable
 from local_sagemaker.instances import Document, choices, cluster_of, taken
@@ -17,16 +19,28 @@ from local_sagemaker.jobs import Job, Kind
 from local_sagemaker.wire.errors import ApiError
 
 
+@dataclass(frozen=True)
+class _Limit:
+    """A quota, and what a job asks of it."""
+
+    instance_type: str
+    usage: str
+    value: int
+    wanted: int
+
+
 class Quotas:
     """The quotas of one account.
 
     Args:
-        faults: where they are set, as rules of the kind `quota`.
+        faults: where some are set, as rules of the kind `quota`.
+        settings: tells those that the user set, by name.
         jobs: whose instances count.
     """
 
-    def __init__(self, faults: FaultTable, jobs: JobTable) -> None:
+    def __init__(self, faults: FaultTable, settings: Callable[[], Mapping[str, int]], jobs: JobTable) -> None:
         self._faults = faults
+        self._settings = settings
         self._jobs = jobs
         self._lock = threading.Lock()
 
@@ -38,24 +52,25 @@ class Quotas:
             ApiError: `ResourceLimitExceeded`. The quota of every type of `InstancePreferences` must suffice (Developer
                 Guide, "Instance preference lists for training jobs").
         """
-        limits = self._limits(kind, name, request)
+        limits = list(self._limits(kind, name, request))
         if not limits:
             yield
             return
         with self._lock:
             running = self._running(_usage(kind, request))
-            for limit, instance_type, count in limits:
-                if running[instance_type] + count > limit:
-                    raise _exceeded(instance_type, _usage(kind, request), limit, running[instance_type], count)
+            for limit in limits:
+                if running[limit.instance_type] + limit.wanted > limit.value:
+                    raise _exceeded(limit, running[limit.instance_type])
             yield
 
-    def _limits(self, kind: Kind, name: str, request: Document) -> list[tuple[int, str, int]]:
+    def _limits(self, kind: Kind, name: str, request: Document) -> Iterator[_Limit]:
+        usage, settings = _usage(kind, request), self._settings()
         asked = [one for choice in choices(cluster_of(kind, request)) for one in choice.items()]
-        return [
-            (rule.limit, instance_type, count)
-            for instance_type, count in asked
-            for _, rule in self._faults.about("quota", name, instance_type)
-        ]
+        for instance_type, count in asked:
+            values = [rule.limit for _, rule in self._faults.about("quota", name, instance_type)]
+            set_by_user = settings.get(f"{instance_type} for {usage}")
+            for value in values if set_by_user is None else [*values, set_by_user]:
+                yield _Limit(instance_type, usage, value, count)
 
     def _running(self, usage: str) -> Counter[str]:
         running: Counter[str] = Counter()
@@ -76,11 +91,12 @@ def _usage(kind: Kind, request: Document) -> str:
     return "spot training job usage" if request.get("EnableManagedSpotTraining") else "training job usage"
 
 
-def _exceeded(instance_type: str, usage: str, limit: int, running: int, count: int) -> ApiError:
-    """The words are AWS's (aws/amazon-sagemaker-examples issue 1543)."""
+def _exceeded(limit: _Limit, running: int) -> ApiError:
+    """The words are AWS's (aws/amazon-sagemaker-examples issue 1543; the newer end as users quote it since 2023)."""
     return ApiError(
         "ResourceLimitExceeded",
-        f"The account-level service limit '{instance_type} for {usage}' is {limit} Instances, with current utilization"
-        f" of {running} Instances and a request delta of {count} Instances. Please contact AWS support to request an"
-        " increase for this limit.",
+        f"The account-level service limit '{limit.instance_type} for {limit.usage}' is {limit.value} Instances, with"
+        f" current utilization of {running} Instances and a request delta of {limit.wanted} Instances. Please use AWS"
+        " Service Quotas to request an increase for this quota. If AWS Service Quotas is not available, contact AWS"
+        " support to request an increase for this quota.",
     )

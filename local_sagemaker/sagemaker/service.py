@@ -5,7 +5,7 @@ What stands in no table here does not exist, and the client is told so by name.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from local_sagemaker.faults.table import FaultTable
 from local_sagemaker.job_table import JobTable
@@ -18,17 +18,20 @@ from local_sagemaker.sagemaker.tags import TagOperations
 from local_sagemaker.wire.json_service import JsonService
 
 
-def sagemaker_service(jobs: JobTable, faults: FaultTable, start: Callable[[Job], object]) -> JsonService:
+def sagemaker_service(
+    jobs: JobTable, faults: FaultTable, quotas: Callable[[], Mapping[str, int]], start: Callable[[Job], object]
+) -> JsonService:
     """Build the service.
 
     Args:
         jobs: the table of jobs.
         faults: the rules, some of which are quotas.
+        quotas: tells the account's quotas, by name.
         start: called after a job is in the table, so that it begins to run.
     """
-    quotas = Quotas(faults, jobs)
-    training = JobOperations(TRAINING, jobs, quotas, start)
-    processing = JobOperations(PROCESSING, jobs, quotas, start)
+    admission = Quotas(faults, quotas, jobs)
+    training = JobOperations(TRAINING, jobs, admission, start)
+    processing = JobOperations(PROCESSING, jobs, admission, start)
     tags = TagOperations(jobs)
     handlers = {
         **training.handlers(),

@@ -270,8 +270,9 @@ def test_a_full_quota_refuses_the_next_job(faulty, bucket):
     assert (code, again, of_preference) == ("ResourceLimitExceeded",) * 3
     assert message == (
         "The account-level service limit 'ml.m5.large for training job usage' is 2 Instances, with current utilization"
-        " of 2 Instances and a request delta of 1 Instances. Please contact AWS support to request an increase for this"
-        " limit."
+        " of 2 Instances and a request delta of 1 Instances. Please use AWS Service Quotas to request an increase for"
+        " this quota. If AWS Service Quotas is not available, contact AWS support to request an increase for this"
+        " quota."
     )
     assert finished(sagemaker, names[2])["TrainingJobStatus"] == "Completed"
 

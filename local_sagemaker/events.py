@@ -1,0 +1,118 @@
+"""What SageMaker tells EventBridge: each change of a job's state, as an event that rules send on to queues.
+
+The server finds the changes in the table of jobs, because most are written there by the jobs' supervisors, which are
+processes of their own. It looks ten times a second, and only once somebody has used a service of moto's: rules and
+queues are there and nowhere else. Changes that follow each other faster are one event; AWS may send several for one.
+`application` is its only user.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from local_sagemaker.account import REGION
+from local_sagemaker.job_table import JobTable
+from local_sagemaker.jobs import Job
+from local_sagemaker.moto_services import Call, MotoServices
+from local_sagemaker.sagemaker.kinds import PROCESSING, TRAINING, JobKind
+
+log = logging.getLogger(__name__)
+
+_EVERY = 0.1  # seconds
+_OVERLAP = 5.0  # seconds; a change has its time before it is in the table
+_AT_ONCE = 10  # entries; as many as PutEvents takes
+_HTTP_ERROR = 400
+_SECRETS = frozenset({"Environment"})
+
+_State = tuple[str, str | None]
+
+
+class Announcer:
+    """Sends the events of one home.
+
+    Args:
+        jobs: the table.
+        services: where EventBridge is.
+        clock: epoch seconds.
+    """
+
+    def __init__(self, jobs: JobTable, services: MotoServices, clock: Callable[[], float] = time.time) -> None:
+        self._jobs, self._services, self._clock = jobs, services, clock
+        self._looked = clock()
+        self._told: dict[str, _State] = {}
+
+    def start(self) -> None:
+        """Work in a thread until the process ends."""
+        threading.Thread(target=self._work, name="events", daemon=True).start()
+
+    def _work(self) -> None:
+        pause = threading.Event()
+        while True:
+            try:
+                self.tick()
+            except Exception:  # as for simulated jobs: what fails now may go on later
+                log.exception("events could not be sent; trying again")
+            pause.wait(_EVERY)
+
+    def tick(self) -> None:
+        """Send what has changed since the last time."""
+        now = self._clock()
+        if self._services.awake:
+            entries = list(self._changes())
+            for start in range(0, len(entries), _AT_ONCE):
+                self._put(entries[start : start + _AT_ONCE])
+        self._looked = now
+
+    def _changes(self) -> Iterator[dict[str, Any]]:
+        told: dict[str, _State] = {}
+        for kind in (TRAINING, PROCESSING):
+            for job in self._jobs.list(kind.kind, modified_after=self._looked - _OVERLAP, descending=False):
+                told[job.arn] = job.status, job.secondary_status
+                if self._told.get(job.arn) != told[job.arn]:
+                    yield state_change(kind, job)
+        self._told = told
+
+    def _put(self, entries: list[dict[str, Any]]) -> None:
+        answer = self._services.ask(
+            Call(
+                service="events",
+                region=REGION,
+                method="POST",
+                path="/",
+                headers={"content-type": "application/x-amz-json-1.1", "x-amz-target": "AWSEvents.PutEvents"},
+                body=json.dumps({"Entries": entries}),
+            )
+        )
+        if answer.status >= _HTTP_ERROR:
+            log.error("EventBridge refuses events: %r", answer.body[:500])
+
+
+def state_change(kind: JobKind, job: Job) -> dict[str, Any]:
+    """Return a job's state as an entry of PutEvents.
+
+    Names, and times in milliseconds, as in SageMaker's developer guide, "Events that Amazon SageMaker AI sends to
+    Amazon EventBridge". The guide shows no environment.
+    """
+    described = {
+        name: value for name, value in kind.describe(job).items() if name not in _SECRETS and value is not None
+    }
+    return {
+        "Source": "aws.sagemaker",
+        "DetailType": f"SageMaker {kind.word} Job State Change",
+        "Time": job.modified,
+        "Resources": [job.arn],
+        "Detail": json.dumps(_in_milliseconds({**described, "Tags": job.tags})),
+    }
+
+
+def _in_milliseconds(value: Any, name: str = "") -> Any:
+    if isinstance(value, dict):
+        return {key: _in_milliseconds(each, key) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_in_milliseconds(each) for each in value]
+    return int(value * 1000) if name.endswith("Time") and isinstance(value, float) else value

@@ -1,0 +1,115 @@
+"""Events of jobs: a change of state reaches the queue of each rule that wants it, for unmodified clients."""
+
+from __future__ import annotations
+
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from api_requests import finished, new_name, processing_request, training_request, wait_until
+
+
+def simulated(name: str, status: str = "Completed") -> dict:
+    """A CreateTrainingJob request for a simulated job."""
+    request = training_request(name)
+    request["AlgorithmSpecification"] = {"TrainingImage": "local/simulated", "TrainingInputMode": "File"}
+    request["Environment"] = {"SIMULATED_SECONDS": "0.1", "SIMULATED_STATUS": status}
+    return request
+
+
+@pytest.fixture
+def queue(backend):
+    """A function that makes a queue to which a rule sends the events of a pattern; rule and queue go afterwards."""
+    sqs, bridge, made = backend.client("sqs"), backend.client("events"), []
+    backend.client("s3").create_bucket(Bucket="api-tests")
+
+    def make(**pattern) -> str:
+        name = new_name("events")
+        url = sqs.create_queue(QueueName=name)["QueueUrl"]
+        arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+        bridge.put_rule(Name=name, EventPattern=json.dumps({"source": ["aws.sagemaker"], **pattern}))
+        bridge.put_targets(Rule=name, Targets=[{"Id": "queue", "Arn": arn}])
+        made.append((name, url))
+        return url
+
+    yield make
+    for name, url in made:
+        bridge.remove_targets(Rule=name, Ids=["queue"])
+        bridge.delete_rule(Name=name)
+        sqs.delete_queue(QueueUrl=url)
+
+
+def until(sqs, url: str, is_last) -> list[dict]:
+    """Receive events until one is the last."""
+    seen = []
+
+    def received():
+        for message in sqs.receive_message(QueueUrl=url, WaitTimeSeconds=5).get("Messages", ()):
+            seen.append(json.loads(message["Body"]))
+            sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+        return any(is_last(event["detail"]) for event in seen)
+
+    wait_until(received, "the last event")
+    return seen
+
+
+def test_a_training_job_tells_its_states(backend, queue):
+    """The last event is the end, with what Describe knows, in the words and units of AWS's events."""
+    sqs, sagemaker, name = backend.client("sqs"), backend.client("sagemaker"), new_name()
+    url = queue(**{"detail-type": ["SageMaker Training Job State Change"], "detail": {"TrainingJobName": [name]}})
+    sagemaker.create_training_job(**simulated(name, "Failed"), Tags=[{"Key": "team", "Value": "vision"}])
+    events = until(sqs, url, lambda detail: detail["TrainingJobStatus"] == "Failed")
+    job = finished(sagemaker, name)
+    last = events[-1]
+
+    assert (last["source"], last["detail-type"]) == ("aws.sagemaker", "SageMaker Training Job State Change")
+    assert last["resources"] == [job["TrainingJobArn"]]
+    assert last["time"].endswith("Z")
+    assert last["detail"]["FailureReason"] == job["FailureReason"]
+    assert last["detail"]["TrainingEndTime"] == pytest.approx(job["TrainingEndTime"].timestamp() * 1000, abs=1)
+    assert last["detail"]["Tags"] == {"team": "vision"}
+    assert "Environment" not in last["detail"]
+
+
+def test_a_job_with_a_process_of_its_own(backend, queue):
+    """Its supervisor writes the change, and the server tells of it."""
+    sqs, sagemaker, name = backend.client("sqs"), backend.client("sagemaker"), new_name()
+    url = queue(detail={"ProcessingJobName": [name]})
+    sagemaker.create_processing_job(**processing_request(name))
+    events = until(sqs, url, lambda detail: detail["ProcessingJobStatus"] == "Completed")
+
+    assert {event["detail-type"] for event in events} == {"SageMaker Processing Job State Change"}
+
+
+def test_a_rule_gets_what_it_asks_for(backend, queue):
+    """Of two jobs that end, the one that failed."""
+    sqs, sagemaker, names = backend.client("sqs"), backend.client("sagemaker"), [new_name(), new_name()]
+    url = queue(detail={"TrainingJobStatus": ["Failed"], "TrainingJobName": names})
+    for name, status in zip(names, ["Completed", "Failed"], strict=True):
+        sagemaker.create_training_job(**simulated(name, status))
+        finished(sagemaker, name)
+    events = until(sqs, url, lambda detail: detail["TrainingJobStatus"] == "Failed")
+
+    assert {event["detail"]["TrainingJobName"] for event in events} == {names[1]}
+
+
+def test_a_long_poll_holds_nobody_up(backend, queue):
+    """1. Somebody polls an empty queue for 20 s. 2. Others use SQS and IAM. 3. A message ends the poll."""
+    sqs, url = backend.client("sqs"), queue(detail={"TrainingJobName": [new_name()]})
+    with ThreadPoolExecutor(1) as pool:
+        poll = pool.submit(sqs.receive_message, QueueUrl=url, WaitTimeSeconds=20)
+        began = time.monotonic()
+        backend.client("iam").list_roles()
+        sqs.send_message(QueueUrl=url, MessageBody="here")
+        assert [message["Body"] for message in poll.result()["Messages"]] == ["here"]
+        assert time.monotonic() - began < 20
+
+
+def test_a_long_poll_ends(backend, queue):
+    """With nothing there, after the time that was asked for; the queue's own name may be wrong, which is said."""
+    sqs, url = backend.client("sqs"), queue(detail={"TrainingJobName": [new_name()]})
+
+    assert not sqs.receive_message(QueueUrl=url, WaitTimeSeconds=1).get("Messages")
+    with pytest.raises(sqs.exceptions.QueueDoesNotExist):
+        sqs.receive_message(QueueUrl=f"{url}-not", WaitTimeSeconds=20)
