@@ -19,9 +19,11 @@ from .failure import explain, write_reason
 from .hardware import count_cpus, count_gpus
 from .job import Job, read_job
 from .launch import plan
+from .masked_output import MaskedOutput
 from .paths import find_layout
 from .process import ProgramRunner
 from .requirements import install_requirements
+from .secrets_of_job import read_secrets
 from .source import extract_channels, install_source
 
 
@@ -37,35 +39,40 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
         and 1 where the program could not be started.
     """
     given = os.environ if environ is None else environ
-    with ProgramRunner() as runner:
+    with ProgramRunner() as runner, MaskedOutput() as output:
         try:
-            return run_job(parse(sys.argv[1:] if argv is None else argv), given, runner)
+            return run_job(parse(sys.argv[1:] if argv is None else argv), given, runner, output)
         except BootstrapError as error:
-            return _give_up(str(error), given, error.exit_code)
+            return _give_up(output.text(str(error)), given, error.exit_code)
         except Exception as error:  # noqa: BLE001  the outermost frame: nobody else would leave a reason for SageMaker
-            return _give_up(f"The job could not be run: {error!r}\n{traceback.format_exc()}", given, 1)
+            told = f"The job could not be run: {error!r}\n{traceback.format_exc()}"
+            return _give_up(output.text(told), given, 1)
 
 
-def run_job(request: Request, environ: Mapping[str, str], runner: ProgramRunner) -> int:
+def run_job(request: Request, environ: Mapping[str, str], runner: ProgramRunner, output: MaskedOutput) -> int:
     """Do everything that the job consists of, in this order; the order is a part of the contract.
 
     Raises:
         BootstrapError: Something is missing or unsound; the user's program was not started.
     """
     job = read_job(environ)
+    secrets = read_secrets(environ, job.arn)
+    output.hide(secrets.texts)
     code = install_source(job.layout)
     job = job._replace(channels=extract_channels(job.channels, request.extract))
     _prepare_directories(job)
-    install_requirements(code, environ, runner)
+    install_requirements(code, {**environ, **secrets.for_pip}, runner)
     launch = plan(request, job)
     machine = environment.Machine(count_cpus(), count_gpus())
     host = f"{job.current_host} of {len(job.hosts)}"
     sys.stdout.write(f"ssm: running {launch.label} on {host}\n")
     sys.stdout.flush()
-    variables = _with_code_first({**environ, **environment.variables(job, launch.program, machine)}, code)
-    ended = runner.run(launch.command, cwd=code, environment=variables)
+    known = {**environ, **secrets.variables, **environment.variables(job, launch.program, machine)}
+    ended = runner.run(launch.command, cwd=code, environment=_with_code_first(known, code))
+    output.clean(Path(job.layout.reason))
     if ended.code != 0:
-        reason = explain(f"{launch.label} on {host}", ended)
+        # Masked before it is shortened: half a secret is none that could be found.
+        reason = explain(f"{launch.label} on {host}", ended._replace(errors=output.text(ended.errors)))
         # Said in the log, too: SageMaker names no host, and the user's code may have left a reason of its own.
         sys.stderr.write(f"ssm: {reason.splitlines()[0]}\n")
         sys.stderr.flush()

@@ -26,6 +26,7 @@ class Job(NamedTuple):
     Args:
         layout: Where things are.
         name: The job's name.
+        arn: The job's ARN; empty where the container is not told.
         current_host: This host's name, such as `algo-1`.
         hosts: All hosts' names, in SageMaker's order.
         hyperparameters: The user's, typed.
@@ -39,6 +40,7 @@ class Job(NamedTuple):
 
     layout: Layout
     name: str
+    arn: str
     current_host: str
     hosts: list[str]
     hyperparameters: dict[str, Any]
@@ -107,6 +109,7 @@ def _training(layout: Layout, resources: dict[str, Any], environ: Mapping[str, s
     return Job(
         layout=layout,
         name=environ.get("TRAINING_JOB_NAME", ""),
+        arn=environ.get("TRAINING_JOB_ARN", ""),
         current_host=resources["current_host"],
         hosts=resources["hosts"],
         hyperparameters={name: value for name, value in values.items() if not name.startswith(_FRAMEWORK_PREFIX)},
@@ -125,6 +128,7 @@ def _processing(layout: Layout, resources: dict[str, Any], environ: Mapping[str,
     return Job(
         layout=layout,
         name=config.get("ProcessingJobName", ""),
+        arn=config.get("ProcessingJobArn", ""),
         current_host=resources["current_host"],
         hosts=resources["hosts"],
         hyperparameters={},

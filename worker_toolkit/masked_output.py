@@ -1,0 +1,189 @@
+"""Secrets masked in all that the container prints and in the reason of its failure.
+
+The job's log goes to CloudWatch and from there to Prefect, and nobody behind this point knows the values. So where a
+job has secrets, standard output and standard error of the whole container are led through a pipe and a thread that
+writes `****` for each. A value is known as it is, and as URLs, JSON and Python write it; not in other encodings, and
+not in files. `bootstrap` imports it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import select
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Iterable, Pattern
+from urllib.parse import quote
+
+MASK = b"****"
+
+SHORTEST = 4
+"""Characters of the shortest value that is masked: without each `x` a log could not be read."""
+
+_BLOCK = 65536
+_NO_SECRETS = {"auto", "false", "none", "null", "true"}
+_OUT, _ERR = 1, 2
+
+
+class Mask:
+    """Replaces secrets in bytes, also when they come in pieces.
+
+    Args:
+        texts: The secrets.
+    """
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        found = {way.encode("utf-8", "surrogateescape") for text in texts for way in _ways_to_write(text)}
+        values = sorted(found, key=len, reverse=True)
+        self._pattern: Pattern[bytes] | None = re.compile(b"|".join(map(re.escape, values))) if values else None
+        self._longest = max(map(len, values), default=0)
+        self._by_first: dict[int, list[bytes]] = {}
+        for value in values:
+            self._by_first.setdefault(value[0], []).append(value)
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to mask."""
+        return self._pattern is not None
+
+    def __call__(self, data: bytes) -> bytes:
+        """Return the whole text with `****` in place of each secret."""
+        return self._pattern.sub(MASK, data) if self._pattern else data
+
+    def text(self, text: str) -> str:
+        """Return the same of a text."""
+        return self(text.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
+
+    def split(self, data: bytes) -> tuple[bytes, bytes]:
+        """Return what can be shown of a beginning, masked, and the rest, which may be the beginning of a secret."""
+        shown, done, start = [], 0, self._unfinished(data)
+        for found in self._pattern.finditer(data) if self._pattern else ():
+            if found.start() >= start:
+                break
+            shown += [data[done : found.start()], MASK]
+            done = found.end()
+        cut = max(start, done)
+        return b"".join([*shown, data[done:cut]]), data[cut:]
+
+    def _unfinished(self, data: bytes) -> int:
+        """Return where a secret may have begun that is not there as a whole; no secret that we know spans lines."""
+        first = max(data.rfind(b"\n") + 1, len(data) - self._longest + 1)
+        for start in range(first, len(data)):
+            rest = data[start:]
+            if any(len(rest) < len(value) and value.startswith(rest) for value in self._by_first.get(data[start], ())):
+                return start
+        return len(data)
+
+
+class MaskedOutput:
+    """This process's standard output and error, and those of all that it starts. A context manager."""
+
+    def __init__(self) -> None:
+        self._mask = Mask(())
+        self._streams: list[_Stream] = []
+
+    def __enter__(self) -> MaskedOutput:  # noqa: PYI034  `Self` came with Python 3.11
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        """Show what is still on its way; a process that the program left behind may hold the pipe open for ever."""
+        _flush()
+        for stream in self._streams:
+            stream.close()
+
+    def hide(self, texts: Iterable[str]) -> None:
+        """Mask these texts from now on; without any nothing stands between the program and its log."""
+        self._mask = Mask(texts)
+        if self._mask:
+            _flush()
+            self._streams = [_Stream(descriptor, self._mask) for descriptor in (_OUT, _ERR)]
+
+    def text(self, text: str) -> str:
+        """Return a text without the secrets."""
+        return self._mask.text(text)
+
+    def clean(self, path: Path) -> None:
+        """Take the secrets out of the reason that the user's code has left of its own; SageMaker reads its beginning.
+
+        Without secrets the file is not touched.
+        """
+        if not self._mask or not path.is_file():
+            return
+        with path.open("rb") as file:
+            content = file.read(_BLOCK)
+        if self._mask(content) != content:
+            path.write_bytes(self._mask(content))
+
+
+class _Stream:
+    """One descriptor, led through a pipe and a thread.
+
+    Args:
+        descriptor: 1 or 2.
+        mask: What is replaced.
+    """
+
+    def __init__(self, descriptor: int, mask: Mask) -> None:
+        self._descriptor, self._mask = descriptor, mask
+        self._original = os.dup(descriptor)
+        self._source, sink = os.pipe()
+        self._over, self._end = os.pipe()
+        os.dup2(sink, descriptor)
+        os.close(sink)
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+        # Signals are for the thread that waits for the program: one that is delivered here would not wake it.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            self._thread.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def close(self) -> None:
+        """Give the descriptor back when all is shown that was written."""
+        os.dup2(self._original, self._descriptor)
+        os.close(self._end)
+        self._thread.join()
+        os.close(self._over)
+        os.close(self._original)
+
+    def _follow(self) -> None:
+        kept = b""
+        try:
+            while block := self._next():
+                shown, kept = self._mask.split(kept + block)
+                _write(self._original, shown)
+            _write(self._original, self._mask(kept))
+        except BrokenPipeError:
+            return  # nobody reads the log any more; closed, the pipe tells the program so, as without us
+        finally:
+            os.close(self._source)
+
+    def _next(self) -> bytes:
+        ready, _, _ = select.select([self._source, self._over], [], [])
+        return os.read(self._source, _BLOCK) if self._source in ready else b""
+
+
+def _flush() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+def _ways_to_write(value: str) -> Iterable[str]:
+    """Yield the lines of a secret, as a log has them, and all of it where it is written as one line."""
+    for text in (value, *value.splitlines()):
+        bare = text.strip()
+        if len(bare) >= SHORTEST and bare.lower() not in _NO_SECRETS and bare.strip("*"):
+            ways = (bare, quote(bare, safe=""), json.dumps(bare)[1:-1], _unescaped(bare), repr(bare)[1:-1])
+            yield from (way for way in ways if "\n" not in way)
+
+
+def _unescaped(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)[1:-1]

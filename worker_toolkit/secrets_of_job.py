@@ -1,0 +1,216 @@
+"""The task's secrets: read inside the job from where they are kept, into the variables of the user's program.
+
+A job's description, its log and our records name only where a secret is kept. The value is asked for here, with the
+rights of the job's role, and is handed to one process. `bootstrap` imports it.
+
+References, as `tasks_lib` writes them into `SSM_SECRETS`, `SSM_SECRETS_2`, … (one text of JSON, in pieces):
+
+    arn:aws:secretsmanager:…        secretsmanager:NAME        each with #KEY for one key of a secret that is JSON
+    arn:aws:ssm:…:parameter/…       ssm:NAME
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Iterable, Mapping, NamedTuple
+
+from .aws_request import Aws, AwsRefusedError
+from .environment import can_be_set
+from .errors import BootstrapError
+
+VARIABLE = "SSM_SECRETS"
+
+_MISSING = ("ResourceNotFoundException", "ParameterNotFound", "ParameterVersionNotFound")
+
+
+class _SecretError(Exception):
+    """One secret cannot be had; the others are still asked for, so that one job tells all that is missing."""
+
+
+class Reference(NamedTuple):
+    """Where a secret is kept.
+
+    Args:
+        text: As the author wrote it.
+        service: `secretsmanager` or `ssm`.
+        name: Name or ARN of the secret or the parameter.
+        key: Key of the JSON object that the secret is; empty for all of it.
+    """
+
+    text: str
+    service: str
+    name: str
+    key: str
+
+    @classmethod
+    def parse(cls, text: str) -> Reference:
+        """Read a reference; what it may be was checked before the job was made."""
+        place, _, key = text.partition("#")
+        if place.startswith("arn:"):
+            return cls(text, place.split(":")[2], place, key)
+        service, _, name = place.partition(":")
+        return cls(text, service, name, key)
+
+    def arn(self, region: str, account: str, partition: str) -> str:
+        """Return the ARN for a policy; the random end of a secret's ARN is not in its name."""
+        if self.name.startswith("arn:"):
+            return self.name
+        if self.service == "ssm":
+            return f"arn:{partition}:ssm:{region}:{account}:parameter/{self.name.lstrip('/')}"
+        return f"arn:{partition}:secretsmanager:{region}:{account}:secret:{self.name}-??????"
+
+
+class Secrets(NamedTuple):
+    """The secrets of a job.
+
+    Args:
+        variables: Value by the name of the variable.
+        texts: All that must not be read in a log: the values, and what stands in those that are JSON.
+    """
+
+    variables: dict[str, str]
+    texts: frozenset[str]
+
+    @property
+    def for_pip(self) -> dict[str, str]:
+        """Those that are options of pip, such as the address of a private index with its password."""
+        return {name: value for name, value in self.variables.items() if name.startswith("PIP_")}
+
+
+def read_secrets(environ: Mapping[str, str], job_arn: str = "", aws: Aws | None = None) -> Secrets:
+    """Return the values of the task's secrets.
+
+    Args:
+        environ: The container's variables.
+        job_arn: ARN of the job, which tells region and account where the environment does not.
+        aws: How AWS is asked; a test gives its own.
+
+    Raises:
+        BootstrapError: One of them is missing or may not be read; the message names references and never a value.
+    """
+    references = read_references(environ)
+    if not references:
+        return Secrets({}, frozenset())
+    _, partition, _, own_region, account = (job_arn.split(":") + [""] * 5)[:5]
+    region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or own_region
+    return _Vault(aws or Aws(environ), region, account or "*", partition or "aws").read(references)
+
+
+def read_references(environ: Mapping[str, str]) -> dict[str, Reference]:
+    """Return the references by the names of the variables.
+
+    Raises:
+        BootstrapError: They do not make sense.
+    """
+    text = "".join(_pieces(environ))
+    try:
+        return {name: Reference.parse(where) for name, where in json.loads(text or "{}").items()}
+    except (ValueError, AttributeError, IndexError) as error:
+        raise BootstrapError(
+            f"{VARIABLE} is no JSON object of references: start the task again, and set nothing of that name."
+        ) from error
+
+
+def _pieces(environ: Mapping[str, str]) -> Iterable[str]:
+    name, number = VARIABLE, 1
+    while name in environ:
+        yield environ[name]
+        number += 1
+        name = f"{VARIABLE}_{number}"
+
+
+class _Vault:
+    """Parameter Store and Secrets Manager, each asked once for each of its secrets."""
+
+    def __init__(self, aws: Aws, region: str, account: str, partition: str) -> None:
+        self._aws, self._region, self._account, self._partition = aws, region, account, partition
+        self._known: dict[tuple[str, str], str] = {}
+
+    def read(self, references: Mapping[str, Reference]) -> Secrets:
+        variables, troubles = {}, []
+        for name, reference in references.items():
+            try:
+                variables[name] = self._checked(name, reference)
+            except _SecretError as trouble:  # noqa: PERF203  all are asked for, see there
+                troubles.append(str(trouble))
+        if troubles:
+            raise BootstrapError("\n".join(troubles))
+        return Secrets(variables, frozenset(text for value in variables.values() for text in _texts(value)))
+
+    def _checked(self, name: str, reference: Reference) -> str:
+        value = self._value(name, reference)
+        if reference.key:
+            value = _member(name, reference, value)
+        if not can_be_set(name, value):
+            raise _SecretError(
+                f"The secret {name} ({reference.text}) cannot be a variable: it holds a NUL, or exceeds 128 KiB."
+            )
+        return value
+
+    def _value(self, name: str, reference: Reference) -> str:
+        place = (reference.service, reference.name)
+        if place not in self._known:
+            self._known[place] = self._asked(name, reference)
+        return self._known[place]
+
+    def _asked(self, name: str, reference: Reference) -> str:
+        region = reference.name.split(":")[3] if reference.name.startswith("arn:") else self._region
+        if not region:
+            raise BootstrapError(f"The region of the secret {name} ({reference.text}) is not known: set AWS_REGION.")
+        try:
+            if reference.service == "ssm":
+                wanted = {"Name": reference.name, "WithDecryption": True}
+                return str(self._aws.ask("ssm", region, "AmazonSSM.GetParameter", wanted)["Parameter"]["Value"])
+            wanted = {"SecretId": reference.name}
+            found = self._aws.ask("secretsmanager", region, "secretsmanager.GetSecretValue", wanted)
+        except AwsRefusedError as refused:
+            raise _SecretError(self._explained(name, reference, region, refused)) from None
+        if "SecretString" not in found:
+            raise _SecretError(f"The secret {name} ({reference.text}) is binary; a variable holds text.")
+        return str(found["SecretString"])
+
+    def _explained(self, name: str, reference: Reference, region: str, refused: AwsRefusedError) -> str:
+        what = f"The secret {name} ({reference.text})"
+        if refused.code in _MISSING:
+            return f"{what} does not exist in {region}: make it there, or mend the task's `secrets`."
+        if not refused.code.startswith("AccessDenied"):
+            return f"{what} could not be read. AWS says: {refused}"
+        action = "ssm:GetParameter" if reference.service == "ssm" else "secretsmanager:GetSecretValue"
+        arn = reference.arn(region, self._account, self._partition)
+        statement = json.dumps({"Effect": "Allow", "Action": action, "Resource": arn})
+        return (
+            f"{what} may not be read by the job's role. Give the role {statement}, and where a KMS key of your own "
+            f"encrypts it kms:Decrypt on that key. AWS says: {refused}"
+        )
+
+
+def _member(name: str, reference: Reference, value: str) -> str:
+    try:
+        members = json.loads(value)
+    except ValueError:
+        members = None
+    if not isinstance(members, dict):
+        raise _SecretError(f"The secret {name} ({reference.text}) is no JSON object and has no keys: leave out `#…`.")
+    if reference.key not in members:
+        raise _SecretError(
+            f"The secret {name} ({reference.text}) has no key {reference.key!r}: mend what is after `#`."
+        )
+    member = members[reference.key]
+    return member if isinstance(member, str) else json.dumps(member)
+
+
+def _texts(value: str) -> Iterable[str]:
+    """Yield a value, and where it is JSON the texts in it: the code will take it apart."""
+    yield value
+    try:
+        yield from _leaves(json.loads(value))
+    except (ValueError, RecursionError):
+        return
+
+
+def _leaves(value: Any) -> Iterable[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (dict, list)):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _leaves(inner)
