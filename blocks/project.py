@@ -38,6 +38,7 @@ _CONNECTIONS = 256
 """A flow may wait for hundreds of jobs in as many threads; connections beyond the pool are made and thrown away."""
 _AWS_ATTEMPTS = 5
 _LOCAL_ATTEMPTS = 2
+_TIMEOUTS = {"logs": Config(connect_timeout=5, read_timeout=15)}  # in a VPC without its endpoint it never answers
 """A local server that does not answer is started again by whoever waits, not waited for."""
 
 BucketName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9]$")]
@@ -51,6 +52,7 @@ AccountId = Annotated[str, StringConstraints(pattern=r"^\d{12}$")]
 SubnetId = Annotated[str, StringConstraints(pattern=r"^subnet-[0-9a-zA-Z]+$")]
 SecurityGroupId = Annotated[str, StringConstraints(pattern=r"^sg-[0-9a-zA-Z]+$")]
 InstanceType = Annotated[str, StringConstraints(pattern=r"^ml\.[a-z0-9\-]+\.[a-z0-9\-]+$")]
+EventsQueueUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+/(\d{12}/)?[A-Za-z0-9_\-]{1,80}$")]
 
 
 # The groups of the form. Prefect's form has no headings, it keeps the fields' order (`position`, which Prefect counts),
@@ -198,6 +200,20 @@ class SageMakerProject(Block):
         default=True,
         title="Jobs: spot instances",
         description="Train on spot instances: cheaper, and resumed from the state directory when interrupted.",
+        json_schema_extra=_JOBS,
+    )
+    use_concurrency_limits: bool = Field(
+        default=False,
+        title="Jobs: concurrency limits",
+        description="Wait for slots of the Prefect concurrency limits that `ssm quotas --apply` makes from the "
+        "account's quotas; by default AWS alone says when a quota is used up.",
+        json_schema_extra=_JOBS,
+    )
+    events_queue_url: EventsQueueUrl | None = Field(
+        default=None,
+        title="Jobs: queue of events",
+        description="URL of an SQS queue to which an EventBridge rule sends the state changes of SageMaker's jobs, so "
+        "that their ends are heard at once; by default SageMaker is asked.",
         json_schema_extra=_JOBS,
     )
     tags: dict[str, str] = Field(
@@ -396,7 +412,8 @@ class SageMakerProject(Block):
         region = self.region or self.credentials.region_name
         # A role to assume is asked for at STS, which has a region too.
         session = self.credentials.model_copy(update={"region_name": region}).get_boto3_session()
-        return session.client(service, region_name=region, config=_config(_AWS_ATTEMPTS).merge(config), **parameters)
+        ours = _config(_AWS_ATTEMPTS).merge(_TIMEOUTS.get(service, Config())).merge(config)
+        return session.client(service, region_name=region, config=ours, **parameters)
 
     def _local_client(self, service: str) -> Any:
         endpoint = self._running_backend().endpoint

@@ -12,11 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import Parameter
 from textwrap import indent
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from tasks_lib.completion import Rerun
 from tasks_lib.ledger.state_directory import OnBusy
 from tasks_lib.spec import StateMode
+from tasks_lib.wish import OnExit
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -30,9 +31,12 @@ class JobArguments:
         inputs: By channel: a local path, an S3 URI, a `Channel`, or `output_of(task)`; the code finds channel `x` at
             `$SM_CHANNEL_X`.
         metrics: Regular expression by metric name; the first group is the value.
-        environment: Environment variables.
+        environment: Environment variables; everybody who may look at the job can read them.
+        secrets: By environment variable, where the job finds its value: `arn:aws:secretsmanager:…`,
+            `secretsmanager:NAME`, either with `#KEY` for one key of a secret that is JSON, or `ssm:NAME`.
         image: Container image; default the project's.
-        instance_type: Instance type; default the project's.
+        instance_type: Instance type, or several in the order in which they are tried where AWS has no capacity; default
+            the project's.
         instance_count: Number of hosts; default the project's.
         volume_size_gb: Storage of each host in GB; default the project's.
         max_runtime_minutes: SageMaker stops the job then; default the project's.
@@ -41,6 +45,9 @@ class JobArguments:
         rerun: `when_changed` (default), `if_incomplete` (by name alone), or `always`.
         clean_state: Empty the state first, and run again.
         on_busy: `wait` (default) or `fail` while other work writes the state.
+        on_exit: Where the run is cancelled, timed out or interrupted, `stop` the job (default) unless others wait for
+            it, or `leave` it to run for a later attach.
+        capacity_minutes: How long to go on asking where AWS has no capacity; default 60.
         overrides: Merged into the request to SageMaker, deep.
     """
 
@@ -48,8 +55,9 @@ class JobArguments:
     inputs: Mapping[str, Any] | None = None
     metrics: Mapping[str, str] | None = None
     environment: Mapping[str, str] | None = None
+    secrets: Mapping[str, str] | None = None
     image: str | None = None
-    instance_type: str | None = None
+    instance_type: str | Sequence[str] | None = None
     instance_count: int | None = None
     volume_size_gb: int | None = None
     max_runtime_minutes: int | None = None
@@ -58,6 +66,8 @@ class JobArguments:
     rerun: Rerun | None = None
     clean_state: bool = False
     on_busy: OnBusy | None = None
+    on_exit: OnExit | None = None
+    capacity_minutes: float | None = None
     overrides: Mapping[str, Any] | None = None
 
 
@@ -67,12 +77,12 @@ class TrainingArguments(JobArguments):
 
     Args:
         hyperparameters: JSON values by name; the code gets them typed, as `--name value` and in `SM_HPS`.
-        spot: Use spot instances; default the project's.
+        spot: Use spot instances; `fallback` goes on-demand where there is no spot capacity; default the project's.
         max_wait_minutes: Wait for spot and run together; at least the longest run.
     """
 
     hyperparameters: Mapping[str, Any] | None = None
-    spot: bool | None = None
+    spot: bool | Literal["fallback"] | None = None
     max_wait_minutes: int | None = None
 
 

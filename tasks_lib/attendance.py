@@ -5,13 +5,15 @@ The one place through which a job's words come to the reader, so that secrets ar
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable
-from dataclasses import replace
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 from blocks import SageMakerProject
 from tasks_lib.aws.jobs import Job
-from tasks_lib.aws.logs import LogLine, LogTail, read_all
+from tasks_lib.aws.log_reader import Following, reader_of
+from tasks_lib.aws.logs import LogLine, LogTail
 from tasks_lib.aws.watch import watcher_of
 from tasks_lib.ledger.interest import Interest
 from tasks_lib.masking import Masking
@@ -22,7 +24,8 @@ from tasks_lib.reports.log_relay import LogRelay
 from tasks_lib.reports.progress import progress_of
 from tasks_lib.run_context import LONGEST_TICK, RunCancelled, RunContext
 
-_LAST_LINES = 200
+_LAST_LINES = 100
+"""Of each host: the one that failed must not lose its words to its peers, who go on to say that they lost it."""
 
 
 class Attendance:
@@ -37,7 +40,8 @@ class Attendance:
         report: Shows how far the job is.
 
     Attributes:
-        lines: The last lines, for an error.
+        metrics: What was read off the log so far.
+        unread: What kept some of the log away from the metrics and the reader; none where all was read.
     """
 
     def __init__(
@@ -53,10 +57,20 @@ class Attendance:
         self._project, self._task, self._run = project, task, run
         self._mask, self._report = mask, report
         self.metrics = metrics
-        self.lines: deque[LogLine] = deque(maxlen=_LAST_LINES)
+        self.unread: str | None = None
+        self._last: dict[str, deque[LogLine]] = defaultdict(lambda: deque(maxlen=_LAST_LINES))
+        self._told = False
+
+    @property
+    def lines(self) -> list[LogLine]:
+        """The last lines of each host, in the order of their time, for an error."""
+        return sorted((line for said in self._last.values() for line in said), key=lambda line: line.timestamp)
 
     def until_over(self, job: Job, interest: Interest) -> Job:
         """Wait for the job's end and return its last description, without secrets.
+
+        Its log is shown from its beginning, whoever has waited for the job before: this task run has a log of its own,
+        and the metrics need all lines.
 
         Args:
             job: The job.
@@ -66,18 +80,28 @@ class Attendance:
             RunCancelled: The run was cancelled meanwhile.
             PrefectSageMakerError: The job cannot be watched any more.
         """
-        tail = LogTail(self._project, job)
-        relay = LogRelay(self._run, self._task, self._whole_log(job))
-        try:
-            ended = self._watch(job, interest, tail, relay)
-        finally:
-            relay.close()
+        with self._log_of(job) as (log, relay):
+            ended = self._watch(job, interest, log, relay)
+            self._read_to_the_end(ended, log, relay)
         self._show_status(ended, "")
-        if tail.failure:
-            self._run.logger.warning("The log of job %s could not be read: %s", job.name, tail.failure)
-        return ended
+        return replace(ended, reason=self._mask(ended.reason), message=self._mask(ended.message))
 
-    def _watch(self, job: Job, interest: Interest, tail: LogTail, relay: LogRelay) -> Job:
+    def catch_up(self, job: Job) -> None:
+        """Show the log of a job that ended when nobody waited for it, and read its metrics."""
+        with self._log_of(job) as (log, relay):
+            self._read_to_the_end(job, log, relay)
+
+    @contextmanager
+    def _log_of(self, job: Job) -> Iterator[tuple[Following, LogRelay]]:
+        relay = LogRelay(self._run, self._task, self._whole_log(job))
+        with reader_of(self._project).following(LogTail(self._project, job)) as log:
+            try:
+                yield log, relay
+            finally:
+                self._take_in(log.take(), relay)
+                relay.close()
+
+    def _watch(self, job: Job, interest: Interest, log: Following, relay: LogRelay) -> Job:
         shown = ""
         with watcher_of(self._project).watching(job) as watched:
             while not watched.wait(LONGEST_TICK):
@@ -85,10 +109,28 @@ class Attendance:
                     raise RunCancelled(f"The run was cancelled while job {job.name} was running.")
                 interest.renew()
                 shown = self._show_status(watched.job, shown)
-                self._take_in(tail.poll(), relay)
-        self._take_in(tail.drain(), relay)
-        ended = watched.job
-        return replace(ended, reason=self._mask(ended.reason), message=self._mask(ended.message))
+                self._take_in(log.take(), relay)
+                if log.failure and not log.passing:
+                    self._warn(job, log.failure)
+        return watched.job
+
+    def _read_to_the_end(self, job: Job, log: Following, relay: LogRelay) -> None:
+        reader_of(self._project).hurry(log, job)
+        for new in log.rest(LONGEST_TICK):
+            self._take_in(new, relay)
+            if not log.over and self._run.cancelled():
+                self.unread = "the run was cancelled before its end was read"
+                return
+        self.unread = log.failure
+        if self.unread:
+            self._warn(job, self.unread)
+
+    def _warn(self, job: Job, why: str) -> None:
+        """Say once that the log cannot be read: the job goes on."""
+        if not self._told:
+            self._told = True
+            text = "The log of job %s could not be read: %s. It does not matter to the job; its log: %s"
+            self._run.logger.warning(text, job.name, why, self._whole_log(job))
 
     def _take_in(self, new: Iterable[LogLine], relay: LogRelay) -> None:
         """Take in new lines. A metric is read off the line as it was written."""
@@ -97,7 +139,7 @@ class Attendance:
     def _masked(self, line: LogLine) -> LogLine:
         self.metrics.read(line.timestamp, line.text)
         line = replace(line, text=self._mask(line.text))
-        self.lines.append(line)
+        self._last[line.host].append(line)
         return line
 
     def _show_status(self, job: Job, shown: str) -> str:
@@ -113,9 +155,20 @@ class Attendance:
         )
 
 
-def metrics_from_log(project: SageMakerProject, job: Job, patterns: dict[str, str]) -> MetricReader:
-    """Read a finished job's metrics off its log."""
-    reader = MetricReader(patterns)
-    for line in read_all(project, job) if patterns else ():
+@dataclass
+class LogMetrics(MetricReader):
+    """Metrics read off the log of a finished job.
+
+    Args:
+        unread: What kept some of the log away; none where all was read.
+    """
+
+    unread: str | None = None
+
+
+def metrics_from_log(project: SageMakerProject, job: Job, patterns: dict[str, str]) -> LogMetrics:
+    """Read a finished job's metrics off its log; what kept some away is in `unread`."""
+    reader, tail = LogMetrics(patterns), LogTail(project, job)
+    for line in tail.whole() if patterns else ():
         reader.read(line.timestamp, line.text)
-    return reader
+    return replace(reader, unread=tail.failure)

@@ -12,9 +12,12 @@ from typing import Literal
 
 from tasks_lib.aws.jobs import Job
 from tasks_lib.ledger.records import Entry, SpentBecause
+from tasks_lib.meaning import Meaning
 from tasks_lib.status import Phase
 
 Rerun = Literal["when_changed", "if_incomplete", "always"]
+
+_FAILED: dict[Meaning, SpentBecause] = {Meaning.CAPACITY: "capacity", Meaning.SERVICE_FAULT: "service fault"}
 
 
 class Action(Enum):
@@ -68,7 +71,14 @@ def from_ledger(entry: Entry, kept: Kept | None, revoked: SpentBecause | None) -
     return Decision(Action.SKIP)
 
 
-def from_job(job: Job | None, fingerprint: str, revoked: SpentBecause | None, *, state_lost: bool = False) -> Decision:
+def from_job(
+    job: Job | None,
+    fingerprint: str,
+    revoked: SpentBecause | None,
+    *,
+    state_lost: bool = False,
+    superseded: bool = False,
+) -> Decision:
     """Decide by what SageMaker knows of the current attempt's name.
 
     A live attempt is attached to even when a run is forced: it is as fresh as one could be, and two live jobs of one
@@ -79,16 +89,17 @@ def from_job(job: Job | None, fingerprint: str, revoked: SpentBecause | None, *,
         fingerprint: The work that is wanted.
         revoked: As in `from_ledger`.
         state_lost: Whether other work took the state since a job that had completed without a record.
+        superseded: Whether a later attempt is there, of which a lost ledger knows nothing.
     """
     if job is None:
         return Decision(Action.CREATE)
     if job.fingerprint != fingerprint:
         return Decision(Action.SPEND, "foreign job")
     if job.phase is Phase.COMPLETED:
-        because = revoked or ("state changed" if state_lost else None)
+        because = "superseded" if superseded else revoked or ("state changed" if state_lost else None)
         return Decision(Action.SPEND, because) if because else Decision(Action.RECORD)
     if job.phase is Phase.FAILED:
-        return Decision(Action.SPEND, "failed")
+        return Decision(Action.SPEND, _FAILED.get(job.meaning, "failed"))
     if job.phase is Phase.STOPPED:
         return Decision(Action.SPEND, "stopped")
     return Decision(Action.ATTACH)

@@ -19,6 +19,7 @@
     |   `-- WrongAccount
     |-- ServiceError                       AWS refused or failed a call
     |   |-- AccessDenied
+    |   |   `-- CredentialsExpired
     |   |-- QuotaExceeded
     |   |-- CapacityUnavailable
     |   |-- Throttled
@@ -32,7 +33,8 @@
     |-- LedgerDamaged                      a record cannot be read
     `-- UnsafeArchive                      a tarball that would write outside its target
 
-`aws/errors.py` turns botocore's errors into these; nobody else does.
+`aws/errors.py` turns botocore's errors into these; nobody else does. What an error means for one who might try again is
+its `meaning` (`meaning.py`).
 """
 
 from __future__ import annotations
@@ -41,6 +43,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from blocks import BackendNotRunning, BlockInvalid, BlockNotFound, LoopbackOnly, PrefectSageMakerError
+from tasks_lib.meaning import Meaning
 
 __all__ = [
     "AccessDenied",
@@ -49,6 +52,7 @@ __all__ = [
     "BlockNotFound",
     "BucketMissing",
     "CapacityUnavailable",
+    "CredentialsExpired",
     "DuplicateTask",
     "InputNotReady",
     "InputsChanged",
@@ -79,6 +83,8 @@ __all__ = [
 
 class InvalidTask(PrefectSageMakerError):
     """A task that cannot run as it was written; no job was made and nothing is paid."""
+
+    meaning = Meaning.USER_ERROR
 
 
 class InvalidName(InvalidTask):
@@ -112,6 +118,8 @@ class DuplicateTask(InvalidTask):
 class ProjectError(PrefectSageMakerError):
     """The project cannot be used as it is configured."""
 
+    meaning = Meaning.USER_ERROR
+
 
 class NoCredentials(ProjectError):
     """No AWS credentials were found, or they are incomplete."""
@@ -132,33 +140,55 @@ class ServiceError(PrefectSageMakerError):
         message: What happened.
         operation: AWS's name of the call, such as `CreateTrainingJob`.
         code: AWS's error code.
+        meaning: What it means for one who might try again; that of the class where none is given.
         fix: What to do.
     """
 
-    def __init__(self, message: str, *, operation: str = "", code: str = "", fix: str = "") -> None:
+    meaning = Meaning.UNKNOWN
+
+    def __init__(
+        self, message: str, *, operation: str = "", code: str = "", meaning: Meaning | None = None, fix: str = ""
+    ) -> None:
         super().__init__(message, fix=fix)
         self.operation = operation
         self.code = code
+        self.meaning = meaning or self.meaning
 
 
 class AccessDenied(ServiceError):
     """The caller may not do this."""
 
+    meaning = Meaning.ACCESS_DENIED
+
+
+class CredentialsExpired(AccessDenied):
+    """The credentials are too old, and could not be renewed."""
+
+    meaning = Meaning.EXPIRED
+
 
 class QuotaExceeded(ServiceError):
-    """The account's quota is used up."""
+    """The account's quota is used up, or smaller than what one job asks for."""
+
+    meaning = Meaning.QUOTA
 
 
 class CapacityUnavailable(ServiceError):
     """AWS has no such instance free at the moment."""
 
+    meaning = Meaning.CAPACITY
+
 
 class Throttled(ServiceError):
     """Too many requests, even after the client's own retries."""
 
+    meaning = Meaning.THROTTLED
+
 
 class ServiceFault(ServiceError):
     """AWS failed on its side, or could not be reached."""
+
+    meaning = Meaning.SERVICE_FAULT
 
 
 class JobError(PrefectSageMakerError):
@@ -174,6 +204,7 @@ class JobError(PrefectSageMakerError):
         host: The host that failed, such as `algo-2`, where one is known.
         last_lines: The last lines of the job's log.
         link: Where the job and its logs can be looked at.
+        meaning: What it means for one who might try again.
         fix: What to do.
 
     Attributes:
@@ -194,9 +225,11 @@ class JobError(PrefectSageMakerError):
         host: str | None = None,
         last_lines: Sequence[str] = (),
         link: str = "",
+        meaning: Meaning = Meaning.UNKNOWN,
         fix: str = "",
     ) -> None:
         super().__init__(message, fix=fix)
+        self.meaning = meaning
         self.task, self.job, self.arn = task, job, arn
         self.reason, self.exit_code, self.host = reason, exit_code, host
         self.last_lines, self.link = tuple(last_lines), link
@@ -235,7 +268,17 @@ class LedgerConflict(PrefectSageMakerError):
 
 
 class LedgerDamaged(PrefectSageMakerError):
-    """A record in S3 cannot be read."""
+    """A record in S3 cannot be read.
+
+    Args:
+        message: What is wrong with which object.
+        etag: The object's ETag, by which it may be replaced.
+        fix: What to do.
+    """
+
+    def __init__(self, message: str, *, etag: str | None = None, fix: str = "") -> None:
+        super().__init__(message, fix=fix)
+        self.etag = etag
 
 
 class UnsafeArchive(PrefectSageMakerError):

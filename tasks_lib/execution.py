@@ -7,41 +7,55 @@ pure function of `completion.py`; what acts is one call of the part that owns it
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 from blocks import SageMakerProject
 from tasks_lib.attendance import Attendance, metrics_from_log
-from tasks_lib.aws.jobs import FINGERPRINT_VARIABLE, Job, Jobs
+from tasks_lib.audit import audit_tags
+from tasks_lib.aws.jobs import FINGERPRINT_VARIABLE, FORCED_IN_VARIABLE, STARTED_BY_VARIABLE, Job, Jobs
 from tasks_lib.aws.objects import Location, Objects
 from tasks_lib.aws.roles import role_arn
+from tasks_lib.capacity import Rung, attempts_without_capacity, rung_after
 from tasks_lib.channels import Channel, TaskOutput
 from tasks_lib.completion import Action, Decision, Kept, from_job, from_ledger
+from tasks_lib.departure import Departure
 from tasks_lib.diagnosis import job_error
-from tasks_lib.errors import InputNotReady, InputsChanged, JobError, ServiceError, ServiceFault
+from tasks_lib.errors import JobError, ServiceError, ServiceFault
 from tasks_lib.fingerprint import Ingredients, fingerprint, ingredients
-from tasks_lib.flow_calls import check_call, first_cleaning
+from tasks_lib.flow_calls import check_call
 from tasks_lib.ledger.interest import Interest
 from tasks_lib.ledger.lease import Holder
 from tasks_lib.ledger.project_file import check_home
 from tasks_lib.ledger.records import Entry, Ledger, Record, SpentBecause
 from tasks_lib.ledger.state_directory import StateDirectory
 from tasks_lib.masking import Masking
+from tasks_lib.meaning import Meaning
 from tasks_lib.metrics import MetricReader
 from tasks_lib.naming import job_name
 from tasks_lib.outcome import result_of
+from tasks_lib.patience import ON_THIS_MACHINE, Patience
+from tasks_lib.preflight import check_quotas
 from tasks_lib.reasons import why
 from tasks_lib.reports.artifacts import Report
 from tasks_lib.results import JobResult
-from tasks_lib.run_context import MEANS_STOP, RunCancelled, RunContext
+from tasks_lib.run_context import MEANS_STOP, RunCancelled, RunContext, unbroken
 from tasks_lib.shipping.bundle import Source, bundle_digest, toolkit
+from tasks_lib.shipping.inputs import changes_meanwhile, check_are_there
 from tasks_lib.shipping.resolve import Resolved, Resolver
 from tasks_lib.shipping.shipment import Shipment
+from tasks_lib.slots import Slots
 from tasks_lib.spec import JobPlace, JobSpec, outputs_of, to_request
 from tasks_lib.status import Phase
 from tasks_lib.wish import Wish
+
+_LONG_FOR_SPOT = 3600.0
+"""Seconds of a run without checkpoints on spot that are worth a warning."""
+
+_OF_OTHERS = "written by other work"
+"""In the place of a state's digest, which it never equals: other work took the state before this could be recorded."""
 
 _NO_ROLE = "arn:aws:iam::000000000000:role/not-yet-known"
 """In a request that is only checked: a role is looked up, and perhaps made, for a job that will be."""
@@ -64,6 +78,7 @@ class Execution:
         wish: How.
         run: For whom.
         clock: Monotonic seconds.
+        sleep: Waits so many seconds, for what a cancelled run still has to do.
     """
 
     def __init__(
@@ -76,11 +91,16 @@ class Execution:
         wish: Wish,
         run: RunContext,
         clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.project, self.spec, self.source, self.inputs = project, spec, source, inputs
         self.wish, self.run, self._clock = wish, run, clock
         self._began = clock()
         self._told_of = ""
+        self._cleaned = False
+        self._untold = False
+        self._attended: tuple[str, Attendance] | None = None
+        self._interest: Interest | None = None
         self.folder = self._folder_of(spec.task, project.project)
         self.objects = Objects(project)
         self.jobs = Jobs(project)
@@ -88,22 +108,55 @@ class Execution:
         self.report = Report(run, project, spec.task, self.mask)
         self.ledger = Ledger(self.objects, self.folder)
         self.state = StateDirectory(spec, self.folder, self.objects, self.ledger, self.jobs)
+        speed = ON_THIS_MACHINE if project.is_local else 1.0
+        self.slots = Slots(project, run, spec.task)
+        renew = self._renew_clients
+        self._departure = Departure(self.jobs, run, spec.task, report=self.report, renew=renew, sleep=sleep)
+        self.patience = Patience(run, spec.task, capacity_seconds=wish.capacity_seconds, speed=speed, clock=clock)
 
     def result(self) -> JobResult:
         """Return the task's result, running a job only if there is none yet."""
-        if record := self._record_by_name():
-            return self._skipped(record, BY_NAME)
-        check_call(self.run, self.folder.uri, self.ingredients)
+        try:
+            return self._until_done()
+        except (*MEANS_STOP, RunCancelled):
+            unbroken(self._leave_job)  # a second Ctrl-C must not break that off
+            raise
+        except JobError as error:
+            self.report.failed(error)
+            raise
+        finally:
+            self.slots.give_back()
+            if self._interest:
+                self._interest.withdraw()
+
+    def _until_done(self) -> JobResult:
+        """Take one step after the other; what passes by itself is borne, and the step taken anew."""
         while True:
-            result = self._step()
+            try:
+                result = self._step()
+            except (ServiceError, JobError) as error:
+                self.slots.give_back()
+                self.patience.bear(error)
+                self._renew_clients(error)
+                if self._interest:
+                    self._interest.renew()
+                continue
             if result is not None:
                 return result
+            self.patience.calm()
+
+    def _renew_clients(self, error: ServiceError | JobError) -> None:
+        """Ask by new clients from now on: with fresh credentials, or of a local SageMaker that is started again."""
+        if error.meaning is Meaning.EXPIRED or (self.project.is_local and error.meaning is Meaning.SERVICE_FAULT):
+            self.project.forget_clients()
 
     def _step(self) -> JobResult | None:
         """Look, decide, act; `None` means: look again."""
+        if record := self._record_by_name():
+            return self._skipped(record, BY_NAME)
+        check_call(self.run, self.folder.uri, self.ingredients)
         entry = self.ledger.entry(self.fingerprint)
-        revoked = None if entry.forced_by(self.run.flow_run) else self._revoked
-        decision, job = self._decide(entry, revoked)
+        decision, job = self._decide(entry)
         if decision.action is Action.SKIP and entry.record:
             return self._skipped(entry.record, UNCHANGED)
         if decision.because:
@@ -112,7 +165,7 @@ class Execution:
         if job is None:
             return self._create(entry)
         if decision.action is Action.RECORD:
-            return self._completed(job, entry, UNRECORDED, None)
+            return self._completed(job, entry, self._reason(job, entry, UNRECORDED), self._caught_up(job))
         return self._attach(job, entry)
 
     def _record_by_name(self) -> Record | None:
@@ -151,14 +204,23 @@ class Execution:
             return "clean_state"
         return "forced" if self.wish.rerun == "always" or self.run.refresh else None
 
-    def _decide(self, entry: Entry, revoked: SpentBecause | None) -> tuple[Decision, Job | None]:
+    def _decide(self, entry: Entry) -> tuple[Decision, Job | None]:
         kept = self._kept(entry.record) if entry.record else None
+        revoked = None if entry.forced_by(self.run.flow_run) else self._revoked
         decision = from_ledger(entry, kept, revoked)
         if decision.action is not Action.ASK:
             return decision, None
         job = self.jobs.describe(self.spec.kind, self._job_name(entry.attempt))
-        lost = job is not None and job.phase is Phase.COMPLETED and self.state.went_to_others(job)
-        return from_job(job, self.fingerprint, revoked, state_lost=lost), job
+        if job is None or job.phase is not Phase.COMPLETED:
+            return from_job(job, self.fingerprint, revoked), job
+        if job.forced_in and job.forced_in == self.run.flow_run:
+            revoked = None  # it is the forced job of this very flow run, which died before it could write that down
+        lost, later = self.state.went_to_others(job), self._has_later_attempt(entry)
+        return from_job(job, self.fingerprint, revoked, state_lost=lost, superseded=later), job
+
+    def _has_later_attempt(self, entry: Entry) -> bool:
+        """Whether SageMaker knows of an attempt after the current one: then the ledger has forgotten something."""
+        return self.jobs.describe(self.spec.kind, self._job_name(entry.attempt + 1)) is not None
 
     def _kept(self, record: Record) -> Kept:
         outputs = self.objects.listing(self._output_folder(record.job)).digest == record.output_listing
@@ -167,50 +229,90 @@ class Execution:
     # -- create or attach ------------------------------------------------------------------------------------------
 
     def _create(self, entry: Entry) -> JobResult | None:
-        place = self._place(self._job_name(entry.attempt))
-        self.jobs.check(self.spec.kind, to_request(self.spec, place))
+        place = self._place(self._job_name(entry.attempt), self._rung(entry))
+        asked = to_request(self.spec, place)
+        self.jobs.check(self.spec.kind, asked)
+        check_quotas(self.project, self.run, self.spec.task, self.spec.kind, asked)
         check_home(self.project, self.objects)
-        self._check_inputs_are_there()
-        reason = f"ran: {self._why(entry)}"
+        check_are_there(self.spec.task, self.resolved.channels, self.objects)
         place = replace(place, role=role_arn(self.project))  # refused, if it is, before the lease is ours
+        if self.slots.take(self.spec.kind, asked):
+            self._forget_inputs()  # we stood in a queue, perhaps for hours: look again
+            return None
         holder = Holder(place.job, self.fingerprint, self.spec.kind)
         self.state.take(holder, self.wish.on_busy, self._wait_for_state)
-        self._ship(place)
-        has_state = self.spec.kind == "processing" and self.state.digest() is not None
-        request = to_request(self.spec, replace(place, has_state=has_state))
-        with self._interest(place.job).declared() as interest:
-            job = self._created(request, holder, interest)
-            return self._wait(job, entry, interest, reason) if job else None
+        try:
+            if self._is_to_clean(entry):
+                if self.jobs.describe(self.spec.kind, place.job):
+                    return None  # made by another run while we came to the lease, which is the job's and so ours, too
+                self.state.empty()
+                self._cleaned = True
+            Shipment(self.objects, self.ledger).send(self.resolved, self.source, place.bundle_uri)
+            has_state = self.spec.kind == "processing" and self.state.digest() is not None
+            self._interest_in(place.job).declare()
+            self.run.check(f"task {self.spec.task!r} was being prepared")
+        except (*MEANS_STOP, RunCancelled):
+            unbroken(lambda: self._give_back(holder))
+            raise
+        job = self._created(to_request(self.spec, replace(place, has_state=has_state)), holder)
+        return self._wait(job, entry, self._reason(job, entry, ATTACHED)) if job else None
 
-    def _ship(self, place: JobPlace) -> None:
-        if self.wish.clean_state and first_cleaning(self.run, self.folder.uri):
-            self.state.empty()
-        Shipment(self.objects, self.ledger).send(self.resolved, self.source, place.bundle_uri)
+    def _forget_inputs(self) -> None:
+        for name in ("resolved", "ingredients", "fingerprint"):
+            vars(self).pop(name, None)
 
-    def _created(self, request: dict[str, Any], holder: Holder, interest: Interest) -> Job | None:
-        """Create the job, or find it; `None`: somebody else's has the name, and the next look spends the attempt."""
+    def _give_back(self, holder: Holder) -> None:
+        """Free the lease, since no job is made whose end would; unless another run makes the same job, or has."""
+        others = self._interest_in(holder.job).leave()
+        if not others and self.jobs.describe(self.spec.kind, holder.job) is None:
+            self.state.give_back(holder)
+
+    def _is_to_clean(self, entry: Entry) -> bool:
+        """Whether the state is to be emptied: before a run's first attempt; a later one goes on from what was left."""
+        return self.wish.clean_state and not (self._cleaned or entry.cleaned_by(self.run.flow_run))
+
+    def _created(self, request: dict[str, Any], holder: Holder) -> Job | None:
+        """Create the job, or find it; `None`: it is not to be waited for, and the next look says what it is."""
+        self._untold = True
         try:
             job = self.jobs.create(self.spec.kind, request)
-            if job.fingerprint != self.fingerprint:
-                return None
-            self.state.check_kept(holder, job)
-        except MEANS_STOP:
-            self._stop_untold(holder.job, interest)
-            raise
         except ServiceError as refused:
             if not isinstance(refused, ServiceFault):  # which may have made the job all the same
                 self.state.give_back(holder)
             raise
+        self._untold = False
+        if job.fingerprint != self.fingerprint:
+            return None
+        if not self.state.is_kept(holder):
+            self._departure.stop(job, self._interest_in(job.name))
+            return None
         return job
 
     def _attach(self, job: Job, entry: Entry) -> JobResult | None:
         self.run.tell(self.spec.task, f"attached to the job {job.name}, which is {job.status}")
-        with self._interest(job.name).declared() as interest:
-            if job.phase is Phase.STOPPING:
-                # Its name is taken until it is over; then the attempt is spent.
-                self._attendance().until_over(job, interest)
-                return None
-            return self._wait(job, entry, interest, ATTACHED)
+        self._interest_in(job.name).adopt()
+        if job.started_by != self.run.waiter:
+            self.slots.give_back()  # the job has its own
+        if job.phase is Phase.STOPPING:
+            # Its name is taken until it is over; then the attempt is spent.
+            self._attendance().until_over(job, self._interest_in(job.name))
+            return None
+        return self._wait(job, entry, self._reason(job, entry, ATTACHED))
+
+    def _reason(self, job: Job, entry: Entry, otherwise: str) -> str:
+        """Return why there is a result: we had the job made, or something else where it was somebody else's."""
+        return f"ran: {self._why(entry)}" if job.started_by == self.run.waiter else otherwise
+
+    def _rung(self, entry: Entry) -> Rung:
+        spent = [(each.because, each.flow_run) for each in entry.spent]
+        rung = rung_after(self.spec.rungs, attempts_without_capacity(spent, self.run.flow_run))
+        if rung.spot and self.spec.state == "none" and self.spec.max_runtime_seconds > _LONG_FOR_SPOT:
+            self.run.logger.warning(
+                "%s: a spot instance may be taken back at any moment, and with state='none' there are no checkpoints: "
+                "up to %.0f h of work begin anew then. Keep checkpoints in $SSM_STATE, or do without spot.",
+                *(self.spec.task, self.spec.max_runtime_seconds / 3600),
+            )
+        return rung
 
     def _wait_for_state(self, holder: Holder) -> None:
         if holder.job != self._told_of:
@@ -224,7 +326,7 @@ class Execution:
     def _job_name(self, attempt: int) -> str:
         return job_name(self.spec.task, self.folder.uri, self.fingerprint, attempt)
 
-    def _place(self, job: str) -> JobPlace:
+    def _place(self, job: str, rung: Rung | None = None) -> JobPlace:
         bundles = f"s3://{self.project.bucket}/{self.project.key_prefix}_bundles/"
         return JobPlace(
             job=job,
@@ -235,80 +337,79 @@ class Execution:
             has_state=False,
             environment={
                 FINGERPRINT_VARIABLE: self.fingerprint,
+                STARTED_BY_VARIABLE: self.run.waiter,
                 "SSM_PROJECT": self.project.project,
                 "SSM_TASK": self.spec.task,
+                **({FORCED_IN_VARIABLE: self.run.flow_run} if self._revoked and self.run.flow_run else {}),
             },
-            tags=self._tags(),
+            tags=audit_tags(self.project, self.spec, self.fingerprint, self.run, self.source),
+            rung=rung,
         )
-
-    def _tags(self) -> dict[str, str]:
-        flow_run = {"prefect-sagemaker:flow-run": self.run.flow_run} if self.run.flow_run else {}
-        return {
-            "prefect-sagemaker:project": self.project.project,
-            "prefect-sagemaker:task": self.spec.task,
-            "prefect-sagemaker:fingerprint": self.fingerprint,
-            **flow_run,
-        }
 
     # -- wait ------------------------------------------------------------------------------------------------------
 
-    def _interest(self, job: str) -> Interest:
-        return Interest(self.objects, self.ledger, job, self.run.waiter)
+    def _interest_in(self, job: str) -> Interest:
+        """Return our interest in a job, which is one at a time."""
+        if self._interest is None or self._interest.job != job:
+            if self._interest:
+                self._interest.withdraw()
+            self._interest = Interest(self.objects, self.ledger, job, self.run.waiter)
+        return self._interest
 
     def _attendance(self) -> Attendance:
         metrics = MetricReader(self.spec.metrics)
         return Attendance(self.project, self.spec.task, self.run, metrics, mask=self.mask, report=self.report)
 
-    def _wait(self, job: Job, entry: Entry, interest: Interest, reason: str) -> JobResult:
+    def _wait(self, job: Job, entry: Entry, reason: str) -> JobResult | None:
         attendance = self._attendance()
-        try:
-            ended = attendance.until_over(job, interest)
-        except (*MEANS_STOP, RunCancelled):
-            self._stop_unless_wanted(job, interest)
-            raise
-        if ended.phase is not Phase.COMPLETED:
-            error = job_error(self.project, self.spec.task, ended, attendance.lines)
-            error = self._with_result(error, ended, entry, reason, attendance.metrics)
-            self.report.failed(error)
-            raise error
-        return self._completed(ended, entry, reason, attendance.metrics)
+        interest = self._interest_in(job.name)
+        ended = attendance.until_over(job, interest)
+        if ended.phase is Phase.COMPLETED:
+            self._attended = (job.name, attendance)
+            return self._completed(ended, entry, reason, attendance)
+        if ended.phase is Phase.STOPPED and interest.stop_was_announced():
+            return None  # by a run that saw nobody wait, at the moment when we came; the next attempt is ours
+        error = job_error(self.project, self.spec.task, ended, attendance.lines)
+        raise self._with_result(error, ended, entry, reason, attendance)
 
-    def _with_result(self, error: JobError, job: Job, entry: Entry, reason: str, metrics: MetricReader) -> JobError:
+    def _caught_up(self, job: Job) -> Attendance:
+        """Return what its log says of a job that is over; it is shown once, also where this step is taken anew."""
+        name, attendance = self._attended or ("", self._attendance())
+        if name != job.name:
+            attendance.catch_up(job)
+            self._attended = (job.name, attendance)
+        return attendance
+
+    def _with_result(self, error: JobError, job: Job, entry: Entry, reason: str, attendance: Attendance) -> JobError:
         """Give an error what there is of a result, where S3 tells what the job left."""
         try:
-            error.result = self._result(self._record(job, entry, reason, metrics), cached=False, reason=reason, job=job)
+            record = self._record(job, entry, reason, attendance.metrics, attendance.unread)
+            error.result = self._result(record, cached=False, reason=reason, job=job)
         except ServiceError as unread:
             self.run.logger.warning("What job %s left could not be listed: %s", job.name, unread)
         return error
 
-    def _stop_untold(self, name: str, interest: Interest) -> None:
-        """Stop the job of a create whose answer a signal took away, if there is one."""
-        job = self.jobs.describe(self.spec.kind, name)
-        if job and job.fingerprint == self.fingerprint and not job.phase.terminal:
-            self._stop_unless_wanted(job, interest)
-
-    def _stop_unless_wanted(self, job: Job, interest: Interest) -> None:
-        others = interest.leave()
-        if others:
-            self.run.tell(self.spec.task, f"leaving job {job.name} to the {len(others)} other run(s) that wait for it")
-            self.report.left(f"Left to other runs: {job.name}")
-            return
-        self.jobs.stop(job)
-        self.run.tell(self.spec.task, f"stopped job {job.name}")
-        self.report.left(f"Stopped: {job.name}")
+    def _leave_job(self) -> None:
+        """See to the job of a run that is ended on purpose; of a create that was cut off, only its name is known."""
+        if self._interest:
+            kind, work, how = self.spec.kind, self.fingerprint, self.wish.on_exit
+            self._departure.leave(kind, self._interest, work, how, untold=self._untold)
 
     # -- record ----------------------------------------------------------------------------------------------------
 
-    def _completed(self, job: Job, entry: Entry, reason: str, metrics: MetricReader | None) -> JobResult:
-        self._check_inputs_stood_still(job, entry.attempt)
-        metrics = metrics or metrics_from_log(self.project, job, self.spec.metrics)
-        record = self._record(job, entry, reason, metrics)
+    def _completed(self, job: Job, entry: Entry, reason: str, attendance: Attendance) -> JobResult:
+        for changed in changes_meanwhile(self.spec.task, job.name, self.resolved.channels, self.objects):
+            self.ledger.spend(self.fingerprint, entry.attempt, "inputs changed", self.run.flow_run)
+            raise changed
+        record = self._record(job, entry, reason, attendance.metrics, attendance.unread)
         self.ledger.complete(record)
         return self.report.finished(self._result(record, cached=False, reason=reason, job=job))
 
-    def _record(self, job: Job, entry: Entry, reason: str, metrics: MetricReader) -> Record:
+    def _record(self, job: Job, entry: Entry, reason: str, metrics: MetricReader, unread: str | None) -> Record:
+        """Return the record of a job; without metrics where some of its log is unread, so that a skip reads them."""
         left = self.objects.listing(self._output_folder(job.name))
-        state = self.state.digest()
+        state, latest = self.state.digest(), self.ledger.latest()
+        own_state = _OF_OTHERS if self.state.went_to_others(job) else state
         return Record(
             job=job.name,
             arn=job.arn,
@@ -319,24 +420,29 @@ class Execution:
             ingredients=self.ingredients,
             outputs=outputs_of(self.spec, self._place(job.name), left.items.keys(), has_state=state is not None),
             output_listing=left.digest,
-            state_listing=state,
-            metrics=metrics.last,
-            metric_history=metrics.history,
-            metric_patterns=self.spec.metrics,
+            state_listing=own_state,
+            metrics={} if unread else metrics.last,
+            metric_history={} if unread else metrics.history,
+            metric_patterns={} if unread else self.spec.metrics,
             seconds=job.ended - job.created if job.ended else None,
             billable_seconds=job.billable_seconds,
-            forced_in=self.run.flow_run if self._revoked else None,
-            reason=reason if reason.startswith("ran: ") else f"ran: {self._why(entry)}",
-            previous=self._previous(),
+            forced_in=job.forced_in or None,
+            reason=self._why_it_ran(job, entry, reason, latest),
+            previous=self._previous(latest),
             inputs={channel.name: channel.uri for channel in self.resolved.channels},
             instance_type=job.instance_type,
             instance_count=job.instance_count,
             phases=dict(job.phases),
         )
 
-    def _previous(self) -> str | None:
+    def _why_it_ran(self, job: Job, entry: Entry, reason: str, latest: Record | None) -> str:
+        """Return a record's reason; `latest.json` has it already where a run died between the two writes."""
+        if latest and latest.job == job.name:
+            return latest.reason
+        return reason if reason.startswith("ran: ") else f"ran: {self._why(entry)}"
+
+    def _previous(self, latest: Record | None) -> str | None:
         """Return the fingerprint of the work that the task had completed before this one."""
-        latest = self.ledger.latest()
         if latest is None:
             return None
         return latest.previous if latest.fingerprint == self.fingerprint else latest.fingerprint
@@ -344,40 +450,14 @@ class Execution:
     def _output_folder(self, job: str) -> Location:
         return Location(self.folder.bucket, f"{self.folder.key}{job}/output/")
 
-    def _check_inputs_are_there(self, *, to_come: Collection[str] = ()) -> None:
-        """See that what other tasks left is still in S3; what was listed for the fingerprint was seen already.
-
-        Args:
-            to_come: The channels whose jobs have not run.
-        """
-        for channel in self.resolved.channels:
-            if channel.name in to_come:
-                continue
-            if channel.manifest is None and not len(self.objects.listing(Location.parse(channel.uri))):
-                raise InputNotReady(
-                    f"The input {channel.name!r} of task {self.spec.task!r} is gone: nothing is at {channel.uri}.",
-                    fix="run the task that makes it: it sees that its output is gone, and runs again.",
-                )
-
-    def _check_inputs_stood_still(self, job: Job, attempt: int) -> None:
-        for channel in self.resolved.channels:
-            if not channel.foreign or channel.manifest is None:
-                continue
-            changed = self.objects.listing(Location.parse(channel.uri)).changed(channel.manifest)
-            if changed:
-                self.ledger.spend(self.fingerprint, attempt, "inputs changed", self.run.flow_run)
-                raise InputsChanged(
-                    f"The input {channel.name!r} of task {self.spec.task!r} changed while job {job.name} was reading "
-                    f"it: {len(changed)} object(s), such as {channel.uri}{changed[0]}. Its result is not recorded.",
-                    fix="run again when nobody writes there any more.",
-                )
-
     def _skipped(self, record: Record, reason: str) -> JobResult:
         if record.metric_patterns != self.spec.metrics:
             # Metrics are read off the log, so asking for others is no reason to run the job again.
             done = Job(record.kind, record.job, record.arn, "Completed")
             metrics = metrics_from_log(self.project, done, self.spec.metrics)
             record = record.model_copy(update={"metrics": metrics.last, "metric_history": metrics.history})
+            if metrics.unread:
+                self.run.logger.warning("The metrics of job %s could not be read: %s", record.job, metrics.unread)
         self.run.tell(self.spec.task, f"skipped: {reason}")
         return self.report.finished(self._result(record, cached=True, reason=f"skipped: {reason}"))
 

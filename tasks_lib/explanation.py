@@ -15,8 +15,8 @@ from tasks_lib.fingerprint import Ingredients
 from tasks_lib.tables import Table
 
 _DIGITS = 12
-_NAMED = ("inputs", "hyperparameters", "environment")
-_WORD = {"inputs": "input", "hyperparameters": "hyperparameter", "environment": "variable"}
+_NAMED = ("inputs", "hyperparameters", "environment", "secrets")
+_WORD = {"inputs": "input", "hyperparameters": "hyperparameter", "environment": "variable", "secrets": "secret"}
 _COLUMNS = ("ingredient", "value", "before")
 
 

@@ -1,8 +1,8 @@
 """The fingerprint: SHA-256 of all that determines a job's result, and what differs between two. Pure.
 
-In: kind, image, source, entry point, arguments, launch, hyperparameters, environment, instance count (it decides the
-sharding), input mode, network isolation, state mode, each input's identity and how it is laid before the code, and
-overrides. Out: instance type, spot, timeouts, tags, VPC, keys, and everything that we inject.
+In: kind, image, source, entry point, arguments, launch, hyperparameters, environment, where secrets are kept, instance
+count (it decides the sharding), input mode, network isolation, state mode, each input's identity and how it is laid
+before the code, and overrides. Out: instance type, spot, timeouts, tags, VPC, keys, and everything that we inject.
 """
 
 from __future__ import annotations
@@ -76,6 +76,8 @@ def ingredients(
         "inputs": {channel.name: _channel_row(channel) for channel in channels},
         # As the ledger will give it back: tuples are lists in JSON.
         "overrides": json.loads(json.dumps(_with_effect(spec.overrides), default=str)),
+        # Only where there are some: work without any keeps the fingerprint that it had before there were secrets.
+        **({"secrets": dict(spec.secrets)} if spec.secrets else {}),
     }
 
 
@@ -88,9 +90,9 @@ def fingerprint(parts: Ingredients) -> str:
 def differences(old: Ingredients, new: Ingredients) -> list[str]:
     """Return what changed between two sets of ingredients, in words, the most telling first."""
     found = []
-    for part in ("inputs", "code", "hyperparameters", "environment"):
+    for part in _WORD:
         found += _mapping_difference(part, old.get(part) or {}, new.get(part) or {})
-    for part in sorted((old.keys() | new.keys()) - {"inputs", "code", "hyperparameters", "environment"}):
+    for part in sorted((old.keys() | new.keys()) - _WORD.keys()):
         if old.get(part) != new.get(part):
             found.append(_plain_difference(part, old.get(part), new.get(part)))
     return found
@@ -121,7 +123,14 @@ def _with_effect(overrides: Mapping[str, Any], path: str = "") -> dict[str, Any]
     return kept
 
 
-_WORD = {"inputs": "input", "code": "code", "hyperparameters": "hyperparameter", "environment": "environment variable"}
+_WORD = {
+    "inputs": "input",
+    "code": "code",
+    "hyperparameters": "hyperparameter",
+    "environment": "environment variable",
+    "secrets": "secret",
+}
+"""What has members, the most telling first."""
 
 
 def _mapping_difference(part: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -135,6 +144,8 @@ def _entry_difference(part: str, name: str, old: Any, new: Any) -> str:
     what = f'{_WORD[part]} "{name}"'
     if old is None or new is None:
         return f"{what} {'added' if old is None else 'removed'}"
+    if part == "secrets":
+        return f"{what} is kept elsewhere ({old} -> {new})"
     if part == "hyperparameters" and not is_secret(name):
         return f"{what} changed ({old} -> {new})"
     if part == "inputs" and "job" in new and old.get("job") != new.get("job"):

@@ -24,7 +24,6 @@ class _Call:
 
 
 _calls: OrderedDict[tuple[str, int, str], _Call] = OrderedDict()
-_cleaned: OrderedDict[tuple[str, str], None] = OrderedDict()
 _lock = threading.Lock()
 
 
@@ -51,19 +50,3 @@ def check_call(run: RunContext, task_uri: str, work: Ingredients) -> None:
             f"task run {run.task_run} differ in: {'; '.join(differences(first.ingredients, work))}.",
             fix="give each piece of work a name of its own, such as fit-C0.1 and fit-C1.0.",
         )
-
-
-def first_cleaning(run: RunContext, task_uri: str) -> bool:
-    """Whether a task's state is to be cleaned for the first time in this flow run.
-
-    A retry goes on from what the failed attempt left, and does not empty it again.
-    """
-    if run.flow_run is None:
-        return True
-    with _lock:
-        if (run.flow_run, task_uri) in _cleaned:
-            return False
-        _cleaned[run.flow_run, task_uri] = None
-        while len(_cleaned) > _MOST_REMEMBERED:
-            _cleaned.popitem(last=False)
-        return True

@@ -9,12 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import ValidationError
 
 from blocks import SageMakerProject
 from tasks_lib.arguments import JobArguments
+from tasks_lib.capacity import CAPACITY_MINUTES
 from tasks_lib.channels import Channel, TaskOutput, as_channels
 from tasks_lib.completion import Rerun
 from tasks_lib.errors import InvalidTask
@@ -24,6 +25,7 @@ from tasks_lib.ledger.state_directory import OnBusy
 from tasks_lib.metrics import MetricReader
 from tasks_lib.naming import check_task_name
 from tasks_lib.run_context import RunContext
+from tasks_lib.secret_references import check_secrets
 from tasks_lib.shipping.bundle import Source
 from tasks_lib.spec import (
     JobSpec,
@@ -33,12 +35,15 @@ from tasks_lib.spec import (
     deep_merge,
 )
 from tasks_lib.status import JobKind
-from tasks_lib.wish import Wish
+from tasks_lib.wish import OnExit, Wish
 
 _Execution = TypeVar("_Execution", bound=Execution)
 
 _OF_BLOCK = {"image", "instance_type", "instance_count", "volume_size_gb", "max_runtime_minutes", "spot"}
-_OF_CALL = {"environment", "tags", "overrides", "state", "rerun", "on_busy", "max_wait_minutes"}
+_OF_CALL = {
+    *("environment", "secrets", "tags", "overrides", "state", "rerun", "on_busy", "on_exit", "capacity_minutes"),
+    "max_wait_minutes",
+}
 
 
 @dataclass(frozen=True)
@@ -126,6 +131,8 @@ class JobCall:
             rerun=_one_of(Rerun, "rerun", self._chosen("rerun", "when_changed")),
             clean_state=self._arguments.clean_state,
             on_busy=_one_of(OnBusy, "on_busy", self._chosen("on_busy", "wait")),
+            on_exit=_one_of(OnExit, "on_exit", self._chosen("on_exit", "stop")),
+            capacity_seconds=_seconds("capacity_minutes", self._chosen("capacity_minutes", CAPACITY_MINUTES)) or 0,
         )
 
     @property
@@ -142,12 +149,14 @@ class JobCall:
             arguments=check_arguments(self._name, _texts("arguments", self._arguments.arguments)),
             hyperparameters=_checked_hyperparameters(getattr(self._arguments, "hyperparameters", None)),
             environment=_variables(self._merged("environment")),
+            secrets=self._secrets(overrides),
             metrics=dict(MetricReader(self._arguments.metrics or {}).patterns),
-            instance_type=self._chosen("instance_type"),
+            instance_types=_types(self._chosen("instance_type")),
             instance_count=self._chosen("instance_count"),
             volume_size_gb=self._chosen("volume_size_gb"),
             max_runtime_seconds=_seconds("max_runtime_minutes", self._chosen("max_runtime_minutes")),
-            spot=self._kind == "training" and self._chosen("spot"),
+            spot=self._kind == "training" and bool(self._spot),
+            on_demand_after_spot=self._spot == "fallback",
             max_wait_seconds=_seconds("max_wait_minutes", self._chosen("max_wait_minutes")),
             state=_one_of(StateMode, "state", self._chosen("state", "task")),
             subnets=tuple(project.subnets),
@@ -157,6 +166,23 @@ class JobCall:
             network_isolation=project.network_isolation,
             encrypt_between_containers=project.encrypt_between_containers,
             tags={**project.tags, **self._merged("tags")},
+            overrides=overrides,
+        )
+
+    @property
+    def _spot(self) -> bool | Literal["fallback"]:
+        spot = self._chosen("spot")
+        if not isinstance(spot, bool) and spot != "fallback":
+            raise InvalidTask(f"spot is {spot!r}.", fix="use True, False or 'fallback'.")
+        return "fallback" if spot == "fallback" else bool(spot)
+
+    def _secrets(self, overrides: dict[str, Any]) -> dict[str, str]:
+        return check_secrets(
+            self._name,
+            self._merged("secrets"),
+            environment=self._merged("environment"),
+            ships_code=self._source[0] is not None,
+            network_isolation=self._project.network_isolation,
             overrides=overrides,
         )
 
@@ -206,6 +232,11 @@ def _checked_spec(**values: Any) -> JobSpec:
             f"The task {values['task']!r} has {first['loc'][0]}={first['input']!r}: {first['msg']}.",
             fix="mend that argument.",
         ) from error
+
+
+def _types(chosen: Any) -> tuple[Any, ...]:
+    """Return instance types in their order, each once."""
+    return tuple(dict.fromkeys([chosen] if isinstance(chosen, str) or not isinstance(chosen, Sequence) else chosen))
 
 
 def _seconds(what: str, minutes: Any) -> int | None:

@@ -5,21 +5,27 @@ Everything else is Prefect's own: `.submit`, `.map`, retries, timeouts, tags, ho
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable, Iterable, Mapping
+from copy import copy
 from typing import Any, cast
 
 from prefect import Flow, Task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
+from prefect.exceptions import TerminationSignal
 from prefect.futures import PrefectFuture, PrefectFutureList
-from prefect.states import Completed
+from prefect.states import Cancelled, Completed
 from typing_extensions import Self
 
 from tasks_lib.autonamer import NameStyle, Point, named_points
-from tasks_lib.errors import InvalidTask
+from tasks_lib.errors import InvalidTask, JobError
 from tasks_lib.hyperparameters import encode_hyperparameters
+from tasks_lib.meaning import Meaning
 from tasks_lib.results import JobResult
+from tasks_lib.run_context import check_event_loop
 
 Futures = PrefectFutureList[JobResult]
 
@@ -28,6 +34,7 @@ class JobTask(Task[..., JobResult]):
     """A Prefect task whose direct call returns the result also where there was nothing to run.
 
     `.submit()` and `.map()` read the result out of a state that a body returned; a direct call hands out the state.
+    A signal that ends it leaves its task run cancelled, and not crashed.
     """
 
     @classmethod
@@ -36,12 +43,25 @@ class JobTask(Task[..., JobResult]):
 
         Prefect's own cache is off (`docs/decisions/0003-cached-in-the-body.md`).
         """
-        return cls(fn=body, name=name, task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
+        return cls(
+            fn=body,
+            name=name,
+            task_run_name="{name}",
+            cache_policy=NO_CACHE,
+            persist_result=False,
+            retry_condition_fn=worth_retrying,
+        )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the task here and now, and return its result; with `return_state`, its state."""
-        answer = super().__call__(*args, **kwargs)
+        signals: list[BaseException] = []
+        direct = copy(self)
+        direct.fn = _noting(self.fn, signals)
+        answer = super(JobTask, direct).__call__(*args, **kwargs)
+        if signals:
+            raise signals[0]
         if isinstance(answer, State) and not kwargs.get("return_state"):
+            check_event_loop()
             return answer.result(_sync=True)  # type: ignore[call-overload] # an async flow would get a coroutine
         return answer
 
@@ -50,6 +70,34 @@ class JobTask(Task[..., JobResult]):
         changed = super().with_options(**options)
         changed.__class__ = type(self)
         return cast("Self", changed)
+
+
+def worth_retrying(_task: Any, _task_run: Any, state: State[Any]) -> bool:
+    """Whether Prefect's `retries` apply: not to what can only fail again, such as a misspelt argument.
+
+    What the job's own code did is tried again, where the author asked for retries: it may fail by chance.
+    """
+    error = state.data
+    hopeless = getattr(error, "meaning", None) in (Meaning.USER_ERROR, Meaning.ACCESS_DENIED)
+    return isinstance(error, JobError) or not hopeless
+
+
+def _noting(body: Callable[..., Any], signals: list[BaseException]) -> Callable[..., Any]:
+    """Return a task's body as it is called directly: a signal ends the task run as cancelled, and then the flow.
+
+    Prefect calls a task run crashed through which a signal goes, also where somebody cancelled its flow run.
+    """
+
+    @functools.wraps(body)
+    def noting(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return body(*args, **kwargs)
+        except (KeyboardInterrupt, TerminationSignal) as signal:
+            signals.append(signal)
+            return Cancelled(message="The run was ended by a signal.")
+
+    noting.__signature__ = inspect.signature(body)  # type: ignore[attr-defined] # a bound method's own has `self`
+    return noting
 
 
 class SweepTask(JobTask):

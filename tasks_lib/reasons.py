@@ -11,12 +11,15 @@ _MOST = 3
 SPENT: dict[SpentBecause, str] = {
     "failed": "the previous attempt failed",
     "stopped": "the previous attempt was stopped",
+    "capacity": "AWS had no capacity for the previous attempt",
+    "service fault": "the previous attempt failed by a fault of SageMaker's",
     "forced": "it was asked to run in any case",
     "clean_state": "its state was cleaned",
     "outputs gone": "its outputs were changed or deleted",
     "state changed": "its state was changed by other work",
     "inputs changed": "an input had changed while it ran",
     "foreign job": "another job had taken its name",
+    "superseded": "a later attempt was there",
 }
 
 

@@ -1,29 +1,37 @@
-"""What Prefect tells us of the run we are in: who waits, whether it was forced, and whether it was cancelled.
+"""What Prefect tells us of the run we are in: who waits, whether it was forced, and whether it is being ended.
 
-The one module that leans on Prefect's private parts (measured on 3.8.8). A submitted task runs in a thread and sees no
-signal; what it can see is the event that its task runner sets when it goes down. That event is also set when the flow
-returns or raises, so the exception that the flow's own thread is handling tells the two apart.
+The one module that leans on Prefect's private parts (measured on 3.8.8; `docs/decisions/0007-stop-on-cancel.md`). Only
+the thread that Prefect calls a flow or a task in hears of a signal or a timeout, as an exception. A submitted task, and
+whatever that calls, can see the event that its task runner sets when it goes down. That event is also set when a flow
+returns or raises, so the exception that the closing thread is handling tells the two apart.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import sys
 import threading
+import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from types import FrameType
+from typing import Any, TypeVar
 
+import anyio
+from prefect._internal.control_listener import get_intent
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.context import FlowRunContext, TaskRunContext
 from prefect.exceptions import MissingContextError, TerminationSignal
 from prefect.logging import get_logger, get_run_logger
 from prefect.settings import get_current_settings
+from prefect.task_runners import ThreadPoolTaskRunner
 
-MEANS_STOP = (KeyboardInterrupt, TerminationSignal, asyncio.CancelledError, TimeoutError)
-"""Exceptions by which somebody ends a run on purpose: the job is stopped. Any other leaves it, to be attached to."""
+MEANS_STOP = (KeyboardInterrupt, TerminationSignal, asyncio.CancelledError)
+"""Exceptions by which somebody ends a call on purpose; Prefect's timeouts come as a `CancelledError` too. The job is
+stopped. Any other leaves it, to be attached to: a `TimeoutError` is that of some other call."""
 
 LONGEST_MESSAGE = 20_000
 """Prefect Cloud cuts a log record behind 25,000 characters (`PREFECT_CLOUD_MAX_LOG_SIZE`), counted as JSON and with
@@ -34,8 +42,17 @@ LONGEST_TICK = 0.25
 wait of 8 s was seen to sleep through one of 2 s."""
 
 
+PATIENCE_SECONDS = 10.0
+"""How long a second signal waits for what the first one began. A worker's SIGKILL comes 30 s after its SIGTERM."""
+
+_HANDED_ON = frozenset({"reschedule", "relinquish"})
+"""Intents of `prefect flow-run execute` by which a run goes on elsewhere: its jobs are left to it."""
+
+_Result = TypeVar("_Result")
+
+
 class RunCancelled(Exception):
-    """The flow run was cancelled while a job was being waited for."""
+    """The flow run is being ended while a job was waited for, or before there was one."""
 
 
 Logger = logging.Logger | logging.LoggerAdapter[Any]
@@ -51,7 +68,8 @@ class RunContext:
         task_run: Id of the task run, or something as unique.
         refresh: Whether Prefect was told to run the task whatever a cache says (`refresh_cache`).
         logger: Where lines for the reader go.
-        cancelled: Tells whether the run was cancelled.
+        cancelled: Tells whether the run is being ended from outside.
+        handed_on: Tells whether it is only to go on elsewhere: its job is left to it.
         api: Prefect's API, by the connection that the task run has open; none outside a task run.
         longest_message: Characters of the longest log message that goes to the API, as JSON.
     """
@@ -62,13 +80,14 @@ class RunContext:
     refresh: bool = False
     logger: Logger = field(default_factory=lambda: get_logger("sagemaker"))
     cancelled: Callable[[], bool] = lambda: False
+    handed_on: Callable[[], bool] = lambda: get_intent() in _HANDED_ON
     api: SyncPrefectClient | None = None
     longest_message: int = LONGEST_MESSAGE
 
     @property
     def waiter(self) -> str:
-        """The name under which this run waits for a job."""
-        return f"{self.flow_run or 'no-flow'}/{self.task_run}"
+        """The name under which this run waits for a job: `<flow run>/<which try of it>-<task run>`."""
+        return f"{self.flow_run or 'no-flow'}/{self.flow_try}-{self.task_run}"
 
     def tell(self, task: str, text: str) -> None:
         """Say what happens to a task's job; a console may show it under the task's name."""
@@ -87,18 +106,26 @@ class RunContext:
         extra = {"sagemaker_prefix": place, "sagemaker_lines": tuple(lines), "send_to_api": to_api}
         self.logger.info("%s", "\n".join(f"{place} | {text}" for text in said), extra=extra)
 
-    def pause(self, seconds: float, what: str) -> None:
-        """Wait, but not beyond a cancellation.
-
-        Args:
-            seconds: How long.
-            what: What is being waited for, for the message.
+    def check(self, what: str) -> None:
+        """See that the run goes on, before something is begun that could not be left half done.
 
         Raises:
             RunCancelled: The run was cancelled.
         """
         if self.cancelled():
             raise RunCancelled(f"The run was cancelled while {what}.")
+
+    def pause(self, seconds: float, what: str) -> None:
+        """Wait, but not beyond a cancellation.
+
+        Args:
+            seconds: How long, at most: it returns after a tick.
+            what: What is being waited for, for the message.
+
+        Raises:
+            RunCancelled: The run was cancelled.
+        """
+        self.check(what)
         threading.Event().wait(min(seconds, LONGEST_TICK))
 
 
@@ -137,21 +164,127 @@ def _logger() -> Logger:
         return get_logger("sagemaker")
 
 
+def unbroken(act: Callable[[], _Result]) -> _Result:
+    """Do what a signal must not break off, such as stopping a job, and return its result.
+
+    In a thread of its own, which no signal reaches. A second Ctrl-C waits for it, and is raised then; what hangs makes
+    it wait for no more than `PATIENCE_SECONDS`, and goes on until the process ends.
+    """
+    done: list[_Result] = []
+    failed: list[BaseException] = []
+    context = contextvars.copy_context()
+
+    def run() -> None:
+        try:
+            done.append(context.run(act))
+        except BaseException as error:  # noqa: BLE001 - raised below, in the thread that asked for it
+            failed.append(error)
+
+    thread = threading.Thread(target=run, name="sagemaker-unbroken")
+    thread.start()
+    _join(thread)
+    if failed:
+        raise failed[0]
+    return done[0]
+
+
+def _join(thread: threading.Thread) -> None:
+    """Wait for a thread's end; a signal that comes meanwhile is raised afterwards."""
+    try:
+        thread.join()
+    except MEANS_STOP:
+        until = time.monotonic() + PATIENCE_SECONDS
+        while thread.is_alive() and (left := until - time.monotonic()) > 0:
+            try:
+                thread.join(left)
+            except MEANS_STOP:  # noqa: PERF203 - the one that is raised stands for all of them
+                continue
+        raise
+
+
+def check_event_loop() -> None:
+    """Raise what the event loop would tell a coroutine at its next `await`, if we are called inside of one.
+
+    A task that an asynchronous flow calls directly blocks the loop, so neither a Ctrl-C (which asyncio turns into a
+    cancellation since Python 3.11) nor a flow's timeout comes through to it.
+
+    Raises:
+        asyncio.CancelledError: The coroutine is being cancelled.
+        TimeoutError: Its time is over.
+    """
+    try:
+        caller = asyncio.current_task()
+    except RuntimeError:
+        return
+    if caller is None:
+        return
+    if hasattr(caller, "cancelling") and caller.cancelling():
+        raise asyncio.CancelledError
+    if anyio.current_effective_deadline() <= anyio.current_time():
+        raise TimeoutError("The flow's time is over.")
+
+
 def _cancellation(flow: FlowRunContext | None, task_run: uuid.UUID) -> Callable[[], bool]:
-    events = getattr(getattr(flow, "task_runner", None), "_cancel_events", {})
-    event = events.get(task_run)
-    main = threading.main_thread().ident
-    if event is None:
-        return lambda: False  # called directly: signals arrive as exceptions in this very thread
-    return lambda: event.is_set() and _is_going_down(main)
+    """Return what tells a call that the flow around it, or one around that, is being ended."""
+    runners = [(runner, event) for runner in _runners(flow) if (event := _event(runner, task_run))]
+    return lambda: _loop_ends() or any(event.is_set() and _is_ended(runner) for runner, event in runners)
 
 
-def _is_going_down(thread: int | None) -> bool:
+def _loop_ends() -> bool:
+    try:
+        check_event_loop()
+    except (asyncio.CancelledError, TimeoutError):
+        return True
+    return False
+
+
+def _runners(flow: FlowRunContext | None) -> Iterator[ThreadPoolTaskRunner[Any]]:
+    """Yield the task runners of a flow and of those around it: a flow may be called by a submitted task."""
+    while isinstance(flow, FlowRunContext):
+        if isinstance(flow.task_runner, ThreadPoolTaskRunner):
+            yield flow.task_runner
+        token = flow._token  # noqa: SLF001 - Prefect has no other way from a flow to the one around it
+        flow = token.old_value if token else None
+
+
+def _event(runner: ThreadPoolTaskRunner[Any], task_run: uuid.UUID) -> threading.Event | None:
+    """Return the event that is set when a runner goes down: all are set together.
+
+    What a submitted task calls in turn has none of its own; that of the task was there before.
+    """
+    events = runner._cancel_events  # noqa: SLF001 - Prefect tells of it in no other way
+    return events.get(task_run) or next(iter(events.copy().values()), None)
+
+
+def _is_ended(runner: ThreadPoolTaskRunner[Any]) -> bool:
+    """Tell whether a runner that goes down is ended by force, rather than by its flow's return or failure.
+
+    Prefect waits for its tasks then. Where nobody does, the waiting was broken off, by a second Ctrl-C for example.
+    """
+    closing = _closing_thread(runner)
     # The function is CPython's documented debugging aid; its values are exceptions since 3.12, triples before.
-    handled: Any = sys._current_exceptions().get(thread or 0)  # noqa: SLF001
-    error = handled[1] if isinstance(handled, tuple) else handled
+    handled: Any = sys._current_exceptions().get(closing) if closing else None  # noqa: SLF001
+    return closing is None or ends_run(handled[1] if isinstance(handled, tuple) else handled)
+
+
+def _closing_thread(runner: ThreadPoolTaskRunner[Any]) -> int | None:
+    """Return the thread that closes a runner: the flow's, which is not always the main thread."""
+    closes = ThreadPoolTaskRunner.cancel_all.__code__
+    for thread, innermost in sys._current_frames().items():  # noqa: SLF001 - CPython's documented debugging aid
+        frame: FrameType | None = innermost
+        while frame is not None:
+            if frame.f_code is closes and frame.f_locals.get("self") is runner:
+                return thread
+            frame = frame.f_back
+    return None
+
+
+def ends_run(error: BaseException | None) -> bool:
+    """Tell whether a flow that goes down with an exception is being ended from outside; `None` is a return."""
     while error is not None:
         if isinstance(error, MEANS_STOP):
             return True
+        if isinstance(error, TimeoutError):
+            return False  # of a task or a flow that was called: a failure as any other
         error = error.__context__
     return False

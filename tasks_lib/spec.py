@@ -13,11 +13,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from tasks_lib.capacity import Rung, ladder
 from tasks_lib.channels import Distribution
 from tasks_lib.errors import InvalidRequest, InvalidTask
 from tasks_lib.hyperparameters import encode_hyperparameters
 from tasks_lib.manifest import Manifest
 from tasks_lib.naming import SOURCE_CHANNEL, STATE_CHANNEL
+from tasks_lib.secret_references import secret_variables
 from tasks_lib.status import JobKind
 
 StateMode = Literal["task", "none"]
@@ -44,12 +46,14 @@ class JobSpec(BaseModel):
         arguments: Command line arguments of the entry point.
         hyperparameters: JSON values by name (training only).
         environment: Environment variables of the job.
+        secrets: References to secrets by the variables of the user's program; the job reads the values.
         metrics: Regular expression by metric name; the first group is the value.
-        instance_type: SageMaker's instance type.
+        instance_types: SageMaker's instance types, in the order in which they are tried; mostly one.
         instance_count: Number of hosts.
         volume_size_gb: Storage of each host.
         max_runtime_seconds: SageMaker stops the job then.
         spot: Use spot instances (training only).
+        on_demand_after_spot: Go on-demand where there is no spot capacity.
         max_wait_seconds: Longest run and wait for spot together; at least `max_runtime_seconds`.
         state: `task` keeps `state/` between the task's jobs; `none` has neither checkpoint nor lease.
         subnets: Subnets of the VPC.
@@ -72,12 +76,14 @@ class JobSpec(BaseModel):
     arguments: tuple[str, ...] = ()
     hyperparameters: dict[str, Any] = {}
     environment: dict[str, str] = {}
+    secrets: dict[str, str] = {}
     metrics: dict[str, str] = {}
-    instance_type: str
+    instance_types: tuple[str, ...] = Field(min_length=1)
     instance_count: int = Field(ge=1)
     volume_size_gb: int
     max_runtime_seconds: int
     spot: bool = False
+    on_demand_after_spot: bool = False
     max_wait_seconds: int | None = None
     state: StateMode = "task"
     subnets: tuple[str, ...] = ()
@@ -88,6 +94,11 @@ class JobSpec(BaseModel):
     encrypt_between_containers: bool = False
     tags: dict[str, str] = {}
     overrides: dict[str, Any] = {}
+
+    @property
+    def rungs(self) -> tuple[Rung, ...]:
+        """What its attempts may run on, in their order."""
+        return ladder(self.kind, self.instance_types, spot=self.spot, on_demand_after_spot=self.on_demand_after_spot)
 
     @property
     def ships_code(self) -> bool:
@@ -133,6 +144,7 @@ class JobPlace:
         has_state: Whether `state/` holds anything yet; a processing input must not be empty.
         environment: Variables that we inject; never part of the fingerprint.
         tags: Tags that we add.
+        rung: What it runs on; the spec's first where nothing else is known.
     """
 
     job: str
@@ -143,6 +155,7 @@ class JobPlace:
     has_state: bool
     environment: Mapping[str, str]
     tags: Mapping[str, str]
+    rung: Rung | None = None
 
 
 def to_request(spec: JobSpec, place: JobPlace) -> dict[str, Any]:
@@ -203,7 +216,8 @@ def _has_path(values: Any, path: list[str]) -> bool:
 
 def _training_request(spec: JobSpec, place: JobPlace) -> dict[str, Any]:
     code = f"/opt/ml/input/data/{SOURCE_CHANNEL}"
-    wait = max(spec.max_wait_seconds or 0, spec.max_runtime_seconds) if spec.spot else None
+    rung = place.rung or spec.rungs[0]
+    wait = max(spec.max_wait_seconds or 0, spec.max_runtime_seconds) if rung.spot else None
     return {
         "TrainingJobName": place.job,
         "AlgorithmSpecification": {
@@ -216,12 +230,12 @@ def _training_request(spec: JobSpec, place: JobPlace) -> dict[str, Any]:
         "RoleArn": place.role,
         "InputDataConfig": [_training_channel(name, uri, how) for name, uri, how in _sources(place)],
         "OutputDataConfig": {"S3OutputPath": place.task_uri, "KmsKeyId": spec.output_kms_key},
-        "ResourceConfig": _cluster(spec),
+        "ResourceConfig": _cluster(spec, rung),
         "StoppingCondition": {"MaxRuntimeInSeconds": spec.max_runtime_seconds, "MaxWaitTimeInSeconds": wait},
         "HyperParameters": encode_hyperparameters(spec.hyperparameters),
-        "Environment": {**spec.environment, **place.environment},
+        "Environment": _environment(spec, place),
         "CheckpointConfig": _checkpoints(spec, place),
-        "EnableManagedSpotTraining": spec.spot or None,
+        "EnableManagedSpotTraining": rung.spot or None,
         "EnableNetworkIsolation": spec.network_isolation or None,
         "EnableInterContainerTrafficEncryption": spec.encrypt_between_containers or None,
         "VpcConfig": _vpc(spec),
@@ -239,9 +253,9 @@ def _processing_request(spec: JobSpec, place: JobPlace) -> dict[str, Any]:
         "RoleArn": place.role,
         "ProcessingInputs": [*_processing_inputs(spec, place)],
         "ProcessingOutputConfig": {"Outputs": [*_processing_outputs(spec, place)], "KmsKeyId": spec.output_kms_key},
-        "ProcessingResources": {"ClusterConfig": _cluster(spec)},
+        "ProcessingResources": {"ClusterConfig": _cluster(spec, place.rung or spec.rungs[0])},
         "StoppingCondition": {"MaxRuntimeInSeconds": spec.max_runtime_seconds},
-        "Environment": {**spec.environment, **place.environment},
+        "Environment": _environment(spec, place),
         "NetworkConfig": {
             "EnableNetworkIsolation": spec.network_isolation or None,
             "EnableInterContainerTrafficEncryption": spec.encrypt_between_containers or None,
@@ -336,13 +350,10 @@ def _processing_outputs(spec: JobSpec, place: JobPlace) -> Iterable[dict[str, An
         yield {"OutputName": name, "S3Output": target}
 
 
-def _cluster(spec: JobSpec) -> dict[str, Any]:
-    return {
-        "InstanceType": spec.instance_type,
-        "InstanceCount": spec.instance_count,
-        "VolumeSizeInGB": spec.volume_size_gb,
-        "VolumeKmsKeyId": spec.volume_kms_key,
-    }
+def _cluster(spec: JobSpec, rung: Rung) -> dict[str, Any]:
+    choices = [{"InstanceType": one, "InstanceCount": spec.instance_count} for one in rung.types]
+    hosts = choices[0] if len(choices) == 1 else {"InstancePreferences": choices}
+    return {**hosts, "VolumeSizeInGB": spec.volume_size_gb, "VolumeKmsKeyId": spec.volume_kms_key}
 
 
 def _checkpoints(spec: JobSpec, place: JobPlace) -> dict[str, Any] | None:
@@ -354,6 +365,10 @@ def _vpc(spec: JobSpec) -> dict[str, Any] | None:
     if not spec.subnets:
         return None
     return {"Subnets": list(spec.subnets), "SecurityGroupIds": list(spec.security_group_ids)}
+
+
+def _environment(spec: JobSpec, place: JobPlace) -> dict[str, str]:
+    return {**spec.environment, **secret_variables(spec.secrets), **place.environment}
 
 
 def _tags(spec: JobSpec, place: JobPlace) -> list[dict[str, str]]:

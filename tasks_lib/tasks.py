@@ -149,7 +149,7 @@ def sagemaker_tasks(project: str | SageMakerProject = "local", **defaults: Any) 
         project: A `SageMakerProject`, the name of a saved one, or `local` for this machine.
         **defaults: For every task that does not say otherwise: `image`, `instance_type`, `instance_count`,
             `volume_size_gb`, `max_runtime_minutes`, `max_wait_minutes`, `spot`, `state`, `rerun`, `on_busy`; and
-            `environment`, `tags` and `overrides`, which are merged with the task's own.
+            `environment`, `secrets`, `tags` and `overrides`, which are merged with the task's own.
 
     Raises:
         BlockNotFound: No block is saved under that name.

@@ -1,14 +1,12 @@
-"""One table from AWS's errors to ours: (operation, code, beginning of the message) -> what it means for the caller.
+"""From botocore's errors to ours, by the one table of what they mean (`meaning.py`).
 
-botocore has one exception class per client and code; matching on the code and the words is what AWS documents. The
-first row that fits counts, and the last fits all.
+botocore has one exception class per client and code; matching on the code and the words is what AWS documents.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from boto3.exceptions import Boto3Error
@@ -33,6 +31,7 @@ from tasks_lib.errors import (
     AccessDenied,
     BucketMissing,
     CapacityUnavailable,
+    CredentialsExpired,
     NoCredentials,
     PrefectSageMakerError,
     ProjectError,
@@ -41,6 +40,7 @@ from tasks_lib.errors import (
     ServiceFault,
     Throttled,
 )
+from tasks_lib.meaning import Meaning, Row, Sign, row_of
 
 _WITHOUT_CREDENTIALS = (
     NoCredentialsError,
@@ -60,58 +60,15 @@ _MISCONFIGURED = (
 )
 
 
-@dataclass(frozen=True)
-class Rule:
-    """One row: which errors it is about, what they are, and what to do."""
-
-    kind: type[ServiceError]
-    codes: frozenset[str]
-    fix: str
-    words: str = ""
-
-
-def _rule(kind: type[ServiceError], codes: str, fix: str, words: str = "") -> Rule:
-    return Rule(kind, frozenset(codes.split()), fix, words)
-
-
-RULES = (
-    _rule(
-        AccessDenied,
-        "AccessDenied AccessDeniedException UnauthorizedOperation Forbidden 403 SignatureDoesNotMatch "
-        "InvalidAccessKeyId InvalidClientTokenId UnrecognizedClientException AuthorizationError NotAuthorized "
-        "InvalidSignatureException IncompleteSignature MissingAuthenticationToken MissingAuthenticationTokenException",
-        "give the caller the permission that AWS names, or use other credentials in the project block.",
-    ),
-    _rule(
-        AccessDenied,
-        "ExpiredToken ExpiredTokenException RequestExpired",
-        "renew the credentials (`aws sso login`, a new session token) and run again: finished steps are skipped.",
-    ),
-    _rule(
-        Throttled,
-        "ThrottlingException Throttling ThrottledException TooManyRequestsException RequestLimitExceeded SlowDown "
-        "ProvisionedThroughputExceededException RequestThrottled RequestThrottledException 429 503",
-        "run again: what is finished is skipped and what runs is attached to.",
-    ),
-    _rule(
-        QuotaExceeded,
-        "ResourceLimitExceeded ResourceLimitExceededException LimitExceededException LimitExceeded "
-        "ServiceQuotaExceededException",
-        "ask for a higher quota in the Service Quotas console, use another instance type, or run fewer jobs at once.",
-    ),
-    _rule(
-        CapacityUnavailable,
-        "CapacityError InsufficientCapacityError InsufficientInstanceCapacity",
-        "try again later, or name another instance type.",
-    ),
-    _rule(
-        ServiceFault,
-        "InternalServerError InternalServerException InternalFailure InternalError ServiceUnavailable "
-        "ServiceUnavailableException 500 502 504 RequestTimeout RequestTimeoutException RequestAbortedException",
-        "run again: what is finished is skipped and what runs is attached to.",
-    ),
-    _rule(ServiceError, "", "read what AWS says above; the request is the task's arguments and `overrides`."),
-)
+_KINDS: dict[Meaning, type[ServiceError]] = {
+    Meaning.ACCESS_DENIED: AccessDenied,
+    Meaning.EXPIRED: CredentialsExpired,
+    Meaning.THROTTLED: Throttled,
+    Meaning.QUOTA: QuotaExceeded,
+    Meaning.CAPACITY: CapacityUnavailable,
+    Meaning.SERVICE_FAULT: ServiceFault,
+}
+"""Whoever catches one means the meaning; any other is a plain `ServiceError`, which keeps it as an attribute."""
 
 
 def code_of(error: ClientError) -> str:
@@ -126,7 +83,7 @@ def words_of(error: ClientError) -> str:
 
 def is_authorisation(error: ClientError) -> bool:
     """Tell whether the caller was refused before anything could have been done."""
-    return _matching(error).kind is AccessDenied
+    return _row_of(error).meaning in (Meaning.ACCESS_DENIED, Meaning.EXPIRED)
 
 
 def translated(error: Exception, what: str) -> PrefectSageMakerError:
@@ -170,17 +127,18 @@ def _from_client_error(error: ClientError, what: str) -> PrefectSageMakerError:
             f"Cannot {what}: the bucket does not exist ({words_of(error)}).",
             fix="create it, or name another one in the project block.",
         )
-    rule = _matching(error)
-    return rule.kind(
+    row = _row_of(error)
+    return _KINDS.get(row.meaning, ServiceError)(
         f"Cannot {what}. AWS says {code_of(error)}: {words_of(error)}",
         operation=error.operation_name,
         code=code_of(error),
-        fix=rule.fix,
+        meaning=row.meaning,
+        fix=row.fix,
     )
 
 
-def _matching(error: ClientError) -> Rule:
-    return next(rule for rule in RULES if not rule.codes or code_of(error) in rule.codes)
+def _row_of(error: ClientError) -> Row:
+    return row_of(Sign(operation=error.operation_name, code=code_of(error), message=words_of(error)))
 
 
 @contextmanager

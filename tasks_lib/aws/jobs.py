@@ -18,11 +18,15 @@ from blocks import SageMakerProject
 from tasks_lib.aws.errors import code_of, is_authorisation, translated, translating, words_of
 from tasks_lib.aws.phases import seconds_by_phase
 from tasks_lib.aws.request_check import check_request
+from tasks_lib.meaning import Meaning, Sign, row_of
 from tasks_lib.naming import is_job_of, job_stem
 from tasks_lib.status import JobKind, Phase, phase_of
 
 FINGERPRINT_VARIABLE = "SSM_FINGERPRINT"
 """The work of a job, in its environment: Describe returns that, but no tags."""
+
+STARTED_BY_VARIABLE, FORCED_IN_VARIABLE = "SSM_STARTED_BY", "SSM_FORCED_IN"
+"""The waiter who had the job made, and the flow run that wanted it whatever was there."""
 
 _UNKNOWN = re.compile(r"not found|could not find|does not exist", re.IGNORECASE)
 _EXIT_CODE = re.compile(r"exit code:? *(\d+)", re.IGNORECASE)
@@ -42,6 +46,8 @@ class Job:
         reason: `FailureReason`.
         message: `ExitMessage` (processing only).
         fingerprint: The work, as its environment says it.
+        started_by: The waiter who had it made, as its environment says it.
+        forced_in: The flow run that wanted it whatever was there; empty where none did.
         created: When it was created.
         started: When its code began.
         ended: When it ended.
@@ -59,6 +65,8 @@ class Job:
     reason: str = ""
     message: str = ""
     fingerprint: str = ""
+    started_by: str = ""
+    forced_in: str = ""
     created: float = 0.0
     started: float | None = None
     ended: float | None = None
@@ -71,6 +79,16 @@ class Job:
     def phase(self) -> Phase:
         """What the status means."""
         return phase_of(self.status)
+
+    @property
+    def meaning(self) -> Meaning:
+        """What its end means, where it did not complete."""
+        return row_of(self.sign).meaning
+
+    @property
+    def sign(self) -> Sign:
+        """What SageMaker says of its end, as the table of meanings reads it."""
+        return Sign(status=f"{self.status} {self.secondary}", message=self.reason)
 
     @property
     def exit_code(self) -> int | None:
@@ -114,10 +132,15 @@ class Jobs:
             if found is None:
                 raise translated(error, what) from error
             return found
-        return Job(kind, name, answer[f"{_WORD[kind]}JobArn"], "InProgress", fingerprint=_wanted_work(request))
+        return Job(kind, name, answer[f"{_WORD[kind]}JobArn"], "InProgress", **_told(request))
 
     def describe(self, kind: JobKind, name: str) -> Job | None:
         """Return a job, or `None` if SageMaker does not know the name."""
+        found = self.with_environment(kind, name)
+        return found[0] if found else None
+
+    def with_environment(self, kind: JobKind, name: str) -> tuple[Job, dict[str, str]] | None:
+        """Return a job and its environment, which says whose it is; `None` if SageMaker does not know the name."""
         with translating(f"describe the {kind} job {name}"):
             try:
                 answer = self._call("describe", kind)(**{f"{_WORD[kind]}JobName": name})
@@ -125,7 +148,7 @@ class Jobs:
                 if _is_unknown(error):
                     return None
                 raise
-        return _job(kind, answer)
+        return _job(kind, answer), answer.get("Environment", {})
 
     def stop(self, job: Job) -> None:
         """Ask SageMaker to stop a job; that it is already over is no error."""
@@ -182,8 +205,14 @@ class Jobs:
         return getattr(self._api, f"{verb}_{kind}_job{plural}")
 
 
-def _wanted_work(request: dict[str, Any]) -> str:
-    return str(request.get("Environment", {}).get(FINGERPRINT_VARIABLE, ""))
+def _told(document: dict[str, Any]) -> dict[str, Any]:
+    """Return what we told a job in its environment: by a request, or by what Describe shows of it."""
+    environment = document.get("Environment", {})
+    return {
+        "fingerprint": environment.get(FINGERPRINT_VARIABLE, ""),
+        "started_by": environment.get(STARTED_BY_VARIABLE, ""),
+        "forced_in": environment.get(FORCED_IN_VARIABLE, ""),
+    }
 
 
 def _is_unknown(error: ClientError) -> bool:
@@ -203,7 +232,7 @@ def _job(kind: JobKind, answer: dict[str, Any]) -> Job:
         secondary=answer.get("SecondaryStatus", ""),
         reason=answer.get("FailureReason", ""),
         message=answer.get("ExitMessage", ""),
-        fingerprint=answer.get("Environment", {}).get(FINGERPRINT_VARIABLE, ""),
+        **_told(answer),
         created=answer["CreationTime"].timestamp(),
         started=_moment(answer.get(f"{word}StartTime")),
         ended=_moment(answer.get(f"{word}EndTime")),

@@ -1,35 +1,59 @@
 """A job's log lines from all its hosts, each once, in order per host, while it runs and after it has ended.
 
-Read from CloudWatch Logs by the forward token of each host's stream. Reading logs never fails a task: the job is the
-truth, its log a commentary.
+Read from CloudWatch Logs, stream by stream. Reading logs never fails a task: the job is the truth, its log a
+commentary. What this stands on (API reference of GetLogEvents, DescribeLogStreams and PutLogEvents):
+
+- A page may be partly full or empty, and that is not the end. The end is where the same token comes back.
+- Events come in the order of their time, those of one millisecond in the order in which they were taken in. They have
+  no id here, so two equal lines of one millisecond differ by their number alone.
+- A token expires after 24 hours, and what was taken in late, with an earlier time, lies before it.
+
+So a stream is followed by its token, and can be read again from a little before its newest line, passing over as many
+of each line as were seen. That is done when a token is refused, and once after the job's end.
+
+Not FilterLogEvents, which gives all hosts in one call and ids besides: it has five requests a second for the whole
+account (Knowledge Center, "throttling in CloudWatch logs"). `log_reader.py` reads for those who wait for a job.
 """
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from blocks import SageMakerProject
-from tasks_lib.aws.errors import code_of
+from tasks_lib.aws.errors import code_of, translated
 from tasks_lib.aws.jobs import Job
-from tasks_lib.aws.pace import Pace, interval
+from tasks_lib.aws.log_pace import LogPace, pace_of
+from tasks_lib.aws.log_stream import LogStream
+from tasks_lib.aws.pace import interval
+from tasks_lib.errors import CredentialsExpired, ServiceFault, Throttled
 from tasks_lib.status import JobKind
 
 LOG_GROUPS: dict[JobKind, str] = {
     "training": "/aws/sagemaker/TrainingJobs",
     "processing": "/aws/sagemaker/ProcessingJobs",
 }
-_HOST = re.compile(r"/(algo-\d+)")
-_SETTLE_SECONDS = 2.0  # CloudWatch takes in a job's last lines a moment after its end
-_SETTLE_ROUNDS = 3
 
-_pace = Pace(rate=10, burst=40)
-"""GetLogEvents has a quota of 25 a second, shared with everybody in the account."""
+_PAGES_A_LOOK = 10  # a job that writes faster than we read must not keep us from the others
+_SLOWEST_LOOK = 30.0  # at a job that has been silent for ten minutes or more
+_SHARE_OF_SILENCE = 0.05
+
+_SETTLED_AFTER = 5.0
+"""Seconds after a job's end in which its last lines may still come: CloudWatch's agent keeps lines for up to 5 s
+(`force_flush_interval`), and SageMaker uploads the job's model in between."""
+
+_LOOK_AGAIN = 2.0
+_FRESH = 900.0  # seconds; our clock may differ from AWS's by as much as AWS accepts a signature for
+_SURELY_SETTLED_AFTER = 10.0  # a reading that begins later is the last, also where it brought something
+
+_BETWEEN_TURNS = 0.05
+_RETRY, _LONGEST_RETRY = 1.0, 60.0
+PATIENCE = 10.0
+"""Seconds after its end for which a job waits for a log that gives nothing."""
 
 
 @dataclass(frozen=True)
@@ -42,102 +66,240 @@ class LogLine:
 
 
 @dataclass
-class _Stream:
-    name: str
-    token: str | None = None
+class _Pass:
+    """One reading of all streams to their ends; it may take several looks.
 
-    @property
-    def host(self) -> str:
-        found = _HOST.search(self.name)
-        return found.group(1) if found else self.name.rpartition("/")[2]
+    Args:
+        settled: Whether CloudWatch should have had all lines when it began.
+        last: Whether it surely had.
+        spoke_at: When the job had last said something.
+        sought: Whether new streams were looked for.
+    """
+
+    settled: bool
+    last: bool
+    spoke_at: float
+    sought: bool = False
 
 
-@dataclass
 class LogTail:
-    """Follows the log of one job.
+    """Follows the log of one job, look by look. Not for several threads at once.
 
     Args:
         project: Whose account.
         job: The job.
         clock: Monotonic seconds.
-        sleep: How to wait for CloudWatch to settle.
+        wall: Epoch seconds.
+        sleep: How to wait for the account's pace, and in `drain` for CloudWatch to settle.
+        pace: How often CloudWatch Logs may be asked; default that of all who read logs of this account here.
+
+    Attributes:
+        failure: Why the last look failed, which is said once by whoever shows the lines; none where it did not.
+        passing: Whether that may pass by itself.
+        throttled: Whether the account was asked too often.
+        due: When to look next, by `clock`.
+        done: Whether all was read that there will be, or reading was given up.
     """
 
-    project: SageMakerProject
-    job: Job
-    clock: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], None] = time.sleep
-    failure: str | None = None
-    _streams: dict[str, _Stream] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self._since = self.clock()
-        self._due = self._since
+    def __init__(
+        self,
+        project: SageMakerProject,
+        job: Job,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+        pace: LogPace | None = None,
+    ) -> None:
+        self.project, self.job = project, job
+        self._pace = pace or pace_of(project)
+        self._clock, self._wall, self._sleep = clock, wall, sleep
+        self.failure: str | None = None
+        self.passing = self.throttled = self.done = False
+        self._since = self.due = clock()
+        self._streams: dict[str, LogStream] = {}
+        self._found_at = self._spoke_at = self._moved_at = self._answered_at = self._since
+        self._seek_at = self._since
+        self._retry = 0.0
+        self._ended_at: float | None = None
+        self._noticed_at = self._settled_at = 0.0
+        self._fresh = self._sought_after_end = False
+        self._pass: _Pass | None = None
 
     def poll(self) -> Iterator[LogLine]:
-        """Yield the new lines, unless it is too early to ask again."""
-        if self.clock() >= self._due and _pace.allows():
-            yield from self._read()
-            self._due = self.clock() + interval(self.clock() - self._since)
+        """Yield the new lines, unless it is too early to look again."""
+        if self._clock() >= self.due:
+            yield from self.look()
+
+    def end(self, job: Job, noticed: float | None = None) -> None:
+        """Take in that the job is over, and how: what is left is read at once.
+
+        Args:
+            job: The job as it ended. One whose end is not known ended long ago.
+            noticed: When that was noticed, by `clock`; default now. A job may have waited for its turn since.
+        """
+        now, since = self._clock(), self._wall() - job.ended if job.ended else _FRESH
+        self.job, self._ended_at, self.due, self._pass = job, now, now, None
+        self._fresh = abs(since) < _FRESH and not self.project.is_local  # here all lines are in before a job is over
+        self._noticed_at = now if noticed is None else noticed
+        settling = max(_LOOK_AGAIN, min(_SETTLED_AFTER, _SETTLED_AFTER - since)) if self._fresh else 0.0
+        self._settled_at = self._noticed_at + settling
 
     def drain(self) -> Iterator[LogLine]:
-        """Yield all that is left after the job's end."""
-        yield from self._read()
-        if self.project.is_local:
-            return  # the local SageMaker has all lines before it says that a job is over
-        for _ in range(_SETTLE_ROUNDS):
-            self.sleep(_SETTLE_SECONDS)
-            late = list(self._read())
-            yield from late
-            if not late:
-                return
+        """Yield all that is left of a job that is over; `failure` says what kept some away."""
+        if self._ended_at is None:
+            self.end(self.job)
+        while not self.done:
+            self._sleep(max(0.0, self.due - self._clock()))
+            yield from self.look()
 
     def whole(self) -> list[LogLine]:
         """Return all lines of a job that is over, in the order of their time; `failure` says what kept some away."""
         return sorted(self.drain(), key=lambda line: line.timestamp)
 
-    def _read(self) -> Iterator[LogLine]:
+    def look(self) -> Iterator[LogLine]:
+        """Yield what is new; then `due` says when to look next, or `done` that there will be no more.
+
+        After an error the next look goes on where this one stopped: where every second request fails, a look that
+        began anew would never come to an end.
+        """
         try:
-            self._find_streams()
+            self._pass = self._pass or self._begin()
+            if not self._pass.sought:
+                self._find_streams()
+                self._pass.sought = True
             for stream in self._streams.values():
-                yield from self._read_stream(stream)
-            self.failure = None
-        except (ClientError, BotoCoreError) as error:
-            # Told once by whoever shows the lines; the job goes on, and the next poll begins where this one stopped.
-            self.failure = str(error)
+                if not (stream.read or stream.gone):
+                    yield from self._read(stream)
+        except Exception as error:  # noqa: BLE001 - whatever becomes of a log, its job goes on; `failure` is told
+            self._went_wrong(error)
+        else:
+            self._went_well(self._pass)
+
+    def _begin(self) -> _Pass:
+        """Begin a pass over all streams; once CloudWatch has settled, a little before their newest lines."""
+        now = self._clock()
+        settled = self._ended_at is not None and now >= self._settled_at
+        for stream in self._streams.values():
+            stream.read = False
+            if settled and self._fresh:
+                stream.go_back()
+        last = settled and (not self._fresh or now >= self._noticed_at + _SURELY_SETTLED_AFTER)
+        return _Pass(settled, last, self._spoke_at)
+
+    # -- what a look asks ------------------------------------------------------------------------------------------
 
     def _find_streams(self) -> None:
-        arguments: dict[str, Any] = {
-            "logGroupName": LOG_GROUPS[self.job.kind],
-            "logStreamNamePrefix": f"{self.job.name}/",
-        }
+        """Find the streams of new hosts: often while hosts may be starting, rarely later, and after the end."""
+        hosts = {stream.host for stream in self._streams.values()}
+        complete = self._sought_after_end and self.job.instance_count and len(hosts) >= self.job.instance_count
+        if complete or (self._clock() < self._seek_at and self._ended_at is None):
+            return
+        self._sought_after_end = self._ended_at is not None
+        for name in self._stream_names():
+            if name not in self._streams:
+                self._streams[name] = LogStream(name)
+                self._found_at = self._clock()
+        if self._streams:
+            quiet = self._clock() - self._found_at
+            self._seek_at = self._clock() + min(_SLOWEST_LOOK, max(interval(quiet), quiet * _SHARE_OF_SILENCE))
+
+    def _stream_names(self) -> Iterator[str]:
+        group, prefix = LOG_GROUPS[self.job.kind], f"{self.job.name}/"
+        pages = self._api.get_paginator("describe_log_streams")
+        self._wait_for_turn()
         try:
-            for page in self._api.get_paginator("describe_log_streams").paginate(**arguments):
-                for row in page["logStreams"]:
-                    self._streams.setdefault(row["logStreamName"], _Stream(row["logStreamName"]))
+            for page in pages.paginate(logGroupName=group, logStreamNamePrefix=prefix):
+                yield from (row["logStreamName"] for row in page["logStreams"])
         except ClientError as error:
             if code_of(error) != "ResourceNotFoundException":
-                raise  # the group is made with the first job's first line
+                raise  # the group is made with the account's first line
 
-    def _read_stream(self, stream: _Stream) -> Iterator[LogLine]:
-        while True:
-            token = {"nextToken": stream.token} if stream.token else {}
-            answer = self._api.get_log_events(
-                logGroupName=LOG_GROUPS[self.job.kind], logStreamName=stream.name, startFromHead=True, **token
-            )
+    def _read(self, stream: LogStream) -> Iterator[LogLine]:
+        """Yield what is new in a stream, to its end or for some pages."""
+        for _ in range(_PAGES_A_LOOK):
+            answer = self._page(stream)
+            if answer is None:
+                return
+            self._answered_at = self._clock()
+            self._moved_at = self._answered_at if answer["events"] else self._moved_at
             for event in answer["events"]:
-                yield LogLine(event["timestamp"] / 1000, stream.host, event["message"].rstrip("\n"))
-            if answer["nextForwardToken"] == stream.token:  # AWS's sign for "nothing beyond"
+                if stream.takes(event["timestamp"], event["message"]):
+                    self._spoke_at = self._clock()
+                    yield LogLine(event["timestamp"] / 1000, stream.host, event["message"].rstrip("\n"))
+            ended, stream.token = answer["nextForwardToken"] == stream.token, answer["nextForwardToken"]
+            if ended:
+                stream.read = True
+                stream.forget()
                 return
-            stream.token = answer["nextForwardToken"]
-            if not answer["events"]:
-                return
+
+    def _page(self, stream: LogStream) -> dict[str, Any] | None:
+        """Ask for a page; none of a stream that was deleted."""
+        self._wait_for_turn()
+        group = LOG_GROUPS[self.job.kind]
+        try:
+            return self._ask(stream, group)
+        except ClientError as error:
+            if code_of(error) == "ResourceNotFoundException":
+                stream.gone = True
+                return None
+            if code_of(error) != "InvalidParameterException" or not stream.token:
+                raise
+        stream.go_back()  # the token has expired
+        self._wait_for_turn()
+        return self._ask(stream, group)
+
+    def _ask(self, stream: LogStream, group: str) -> dict[str, Any]:
+        answer: dict[str, Any] = self._api.get_log_events(
+            logGroupName=group, logStreamName=stream.name, startFromHead=True, **stream.place
+        )
+        return answer
+
+    def _wait_for_turn(self) -> None:
+        while not self._pace.allows(urgent=self._ended_at is not None):
+            self._sleep(_BETWEEN_TURNS)
 
     @property
     def _api(self) -> Any:
+        # Asked for at every call: clients are made anew when credentials have expired.
         return self.project.client("logs")
 
+    # -- what comes of a look --------------------------------------------------------------------------------------
 
-def read_all(project: SageMakerProject, job: Job) -> list[LogLine]:
-    """Return all lines of a job's log, in the order of their time; what cannot be read is left out."""
-    return LogTail(project, job).whole()
+    def _went_well(self, over: _Pass) -> None:
+        now = self._answered_at = self._clock()
+        self._retry, self.throttled = 0.0, False
+        gone = [stream.name for stream in self._streams.values() if stream.gone]
+        self.failure = f"its log stream {gone[0]} was deleted" if gone else None
+        if not all(stream.read or stream.gone for stream in self._streams.values()):
+            self.due = now
+            self._give_up_on_empty_pages(now)
+            return
+        self._pass = None
+        if self._ended_at is None:
+            self.due = now + self._pause(now)
+        elif over.last or (over.settled and self._spoke_at == over.spoke_at):
+            self.done = True
+        else:
+            self.due = self._settled_at if now < self._settled_at else now + _LOOK_AGAIN
+
+    def _pause(self, now: float) -> float:
+        silence = min(_SLOWEST_LOOK, (now - self._spoke_at) * _SHARE_OF_SILENCE)
+        return max(interval(now - self._since), silence)
+
+    def _give_up_on_empty_pages(self, now: float) -> None:
+        """Leave a log that turns page after page without a line: one that has outlived its retention was seen to."""
+        if self._ended_at is not None and now - max(self._ended_at, self._moved_at) > PATIENCE:
+            self.failure, self.done = "CloudWatch Logs turned empty pages without end", True
+
+    def _went_wrong(self, error: Exception) -> None:
+        """Note a failure; the next look goes on where this one stopped."""
+        now, meaning = self._clock(), translated(error, f"read the log of job {self.job.name}")
+        self.failure, self.throttled = str(error), isinstance(meaning, Throttled)
+        self.passing = isinstance(meaning, (Throttled, ServiceFault, CredentialsExpired))
+        if isinstance(meaning, CredentialsExpired) or (self.project.is_local and isinstance(error, BotoCoreError)):
+            self.project.forget_clients()  # new ones come with fresh credentials, or find the local SageMaker again
+        self._retry = min(_LONGEST_RETRY, max(_RETRY, self._retry * 2))
+        self.due = now + (self._retry if self._ended_at is None else _RETRY)
+        if self._ended_at is not None:
+            self.done = not self.passing or now - max(self._ended_at, self._answered_at) > PATIENCE

@@ -88,7 +88,7 @@ class Objects:
                 if is_missing(error):
                     return None
                 raise
-        return Document(_parsed(body, place), answer["ETag"])
+        return Document(_parsed(body, place, answer["ETag"]), answer["ETag"])
 
     def write(self, place: Location, value: Mapping[str, Any], *, etag: str | None = None) -> str | None:
         """Write a JSON document if nobody else has in the meantime.
@@ -198,18 +198,19 @@ class Objects:
             yield from self._s3.get_paginator("list_objects_v2").paginate(**request)
 
 
-def _parsed(body: bytes, place: Location) -> dict[str, Any]:
+def _parsed(body: bytes, place: Location, etag: str) -> dict[str, Any]:
     try:
         value = json.loads(body)
     except ValueError as error:
-        raise _damaged(place, str(error)) from error
+        raise _damaged(place, str(error), etag) from error
     if not isinstance(value, dict):
-        raise _damaged(place, f"it is a {type(value).__name__}")
+        raise _damaged(place, f"it is a {type(value).__name__}", etag)
     return value
 
 
-def _damaged(place: Location, why: str) -> LedgerDamaged:
+def _damaged(place: Location, why: str, etag: str) -> LedgerDamaged:
     return LedgerDamaged(
         f"The record {place.uri} cannot be read: {why}.",
+        etag=etag,
         fix="delete it: it is built again from SageMaker and the job's outputs by the next run.",
     )

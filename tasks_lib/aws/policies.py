@@ -19,6 +19,7 @@ import botocore.session
 from blocks import SageMakerProject
 from tasks_lib.aws.objects import Location
 from tasks_lib.naming import slug
+from tasks_lib.secret_references import SecretReference
 
 Policy = dict[str, Any]
 Statement = dict[str, Any]
@@ -81,18 +82,23 @@ def caller_policy(project: SageMakerProject, reads: Iterable[str] = ()) -> Polic
     )
 
 
-def job_policy(project: SageMakerProject, reads: Iterable[str] = ()) -> Policy:
+def job_policy(project: SageMakerProject, reads: Iterable[str] = (), secrets: Iterable[str] = ()) -> Policy:
     """Return the rights of the role that the project's jobs assume.
 
     Args:
         project: On AWS.
         reads: S3 URIs outside the project's folder that its steps take as inputs.
+        secrets: References to the secrets of its steps, as they have them.
+
+    Raises:
+        InvalidTask: One of these is no reference.
     """
     arns = _Arns(project)
     namespaces = {"StringLike": {"cloudwatch:namespace": ["/aws/sagemaker/*", "aws/sagemaker/*"]}}
     return _policy(
         *_project_data(arns, project),
         *_foreign_data(arns, reads),
+        *_secrets(arns, secrets),
         _allow("WriteLogs", _WRITE_LOGS, [arns.of("logs", "log-group:/aws/sagemaker/*")]),
         _allow("WriteMetrics", ["cloudwatch:PutMetricData"], ["*"], namespaces),
         _allow("PullImages", _PULL_IMAGES, ["*"]),
@@ -154,6 +160,7 @@ def _jobs(arns: _Arns, project: SageMakerProject) -> list[Statement]:
         _allow("LookAtJobs", _on_jobs("Describe"), jobs),
         _allow("StopOwnJobs", _on_jobs("Stop"), jobs, ours),
         _allow("ListJobs", _on_jobs("List", "s"), ["*"]),  # AWS has no narrower resource for a list
+        _allow("ReadQuotas", ["servicequotas:ListServiceQuotas"], ["*"]),  # nor for quotas
     ]
 
 
@@ -180,6 +187,25 @@ def _foreign_data(arns: _Arns, uris: Iterable[str]) -> list[Statement]:
     objects = [arn for uri in found for arn in arns.objects(uri)]
     reading = [_allow("ReadInputs", ["s3:GetObject"], objects)] if found else []
     return reading + [_list(f"ListInputs{number}", arns, uri) for number, uri in enumerate(found, 1)]
+
+
+def _secrets(arns: _Arns, references: Iterable[str]) -> list[Statement]:
+    """Return the rights to read secrets.
+
+    With a KMS key of one's own they need `kms:Decrypt` on that, too; no reference tells whether there is one.
+    """
+    resources: dict[str, list[str]] = {}
+    for number, reference in enumerate(references, 1):
+        found = SecretReference.checked(reference, f"Secret {number} of the policy")
+        resources.setdefault(found.service, []).append(found.whole or arns.of(found.service, found.resource))
+    return [
+        _allow(sid, [action], resources[service])
+        for service, sid, action in (
+            ("secretsmanager", "ReadSecrets", "secretsmanager:GetSecretValue"),
+            ("ssm", "ReadParameters", "ssm:GetParameter"),
+        )
+        if service in resources
+    ]
 
 
 def _list(sid: str, arns: _Arns, uri: str) -> Statement:

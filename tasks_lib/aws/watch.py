@@ -1,8 +1,12 @@
 """One watcher per process and account: it asks SageMaker about all jobs that somebody here waits for.
 
-Not a describe per waiter: the listing quota (2 a second by the account of one who asked) is shared with everybody in
-the account. Few jobs are described one by one, many are listed by kind and their end confirmed by one Describe.
-Throttling, lost answers and expired credentials never fail a job. What cannot pass by itself reaches the waiter of the
+Not a describe per waiter: the listing quota (2 a second, which AWS does not raise, as users report) is shared with
+everybody in the account. Few jobs are described one by one, many are listed by kind and their end confirmed by one
+Describe. AWS publishes no rate for Describe, so `Pace` looks for it; and a Describe takes a tenth of a second, so a few
+threads ask side by side for as long as there is a line.
+Where the project names a queue of SageMaker's events (`events.py`), a job is asked about when an event names it, and
+beside that only once a minute.
+Throttling, lost answers and expired credentials never fail a job. What cannot pass by itself reaches the waiters of the
 job that was asked about; where listing is not allowed, each job is asked about.
 """
 
@@ -11,36 +15,53 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
 
 from blocks import SageMakerProject
+from tasks_lib.aws.events import EventQueue, StateChange
 from tasks_lib.aws.jobs import Job, Jobs
 from tasks_lib.aws.pace import Pace, interval
-from tasks_lib.errors import AccessDenied, PrefectSageMakerError, ServiceFault, Throttled
+from tasks_lib.errors import CredentialsExpired, PrefectSageMakerError, ServiceFault, Throttled
+from tasks_lib.status import JobKind
 
 FEW = 10
 """Up to so many jobs are described one by one."""
 
 _LISTING_EVERY = 2.0
 _LISTING_MARGIN = 60.0
+_WITH_EVENTS_EVERY = 60.0  # an event may be lost, or may have been taken by another process that waits for the job
 _JOBS_A_PAGE = 20  # as many as can be described while one listing waits for its turn
+_DESCRIBES, _DESCRIBES_AT_ONCE, _MOST_DESCRIBES = 10.0, 20, 50.0
+_ASKERS = 8
 _BACK_OFF, _LONGEST_BACK_OFF = 1.0, 30.0
 _SWEPT = object()
-_EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired"}
+
+_Key = tuple[JobKind, str]
 
 
 class Watched:
-    """A job that somebody waits for: its latest description, and the news of it."""
+    """A job that somebody waits for: its latest description, and the news of it. All who wait for it share one."""
 
-    def __init__(self, job: Job, clock: Callable[[], float]) -> None:
+    def __init__(self, job: Job, clock: Callable[[], float], created: float) -> None:
         self.job = job
         self.error: PrefectSageMakerError | None = None
         self.known = False
+        self.waiters = 0
         self._news = threading.Condition()
-        self._since, self._clock = clock(), clock
+        self._since, self._clock, self._created = clock(), clock, created
         self.due = self._since
+
+    @property
+    def key(self) -> _Key:
+        """Which job it is."""
+        return self.job.kind, self.job.name
+
+    @property
+    def created(self) -> float:
+        """When the job was created, in epoch seconds; a guess until SageMaker has told."""
+        return self.job.created or self._created
 
     @property
     def over(self) -> bool:
@@ -62,6 +83,16 @@ class Watched:
             self.due = self._clock() + interval(self._clock() - self._since)
             self._news.notify_all()
 
+    def rest(self, seconds: float) -> None:
+        """Be due again at least so much later."""
+        with self._news:
+            self.due = max(self.due, self._clock() + seconds)
+
+    def hurry(self) -> None:
+        """Be due now."""
+        with self._news:
+            self.due = self._clock()
+
     def fail(self, error: PrefectSageMakerError) -> None:
         """Take in that the job cannot be watched."""
         with self._news:
@@ -70,116 +101,129 @@ class Watched:
 
 
 class Watcher:
-    """Watches the jobs of one project's account in a thread of its own, which lives as long as there are any.
+    """Watches the jobs of one project's account in threads of its own, which live as long as there are any.
 
     Args:
         project: Whose account.
         clock: Monotonic seconds.
+        wall_clock: Epoch seconds.
     """
 
-    def __init__(self, project: SageMakerProject, clock: Callable[[], float] = time.monotonic) -> None:
-        self._project, self._clock = project, clock
+    def __init__(
+        self,
+        project: SageMakerProject,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._project, self._clock, self._wall_clock = project, clock, wall_clock
         self._jobs = Jobs(project)
-        self._watched: list[Watched] = []
         self._changed = threading.Condition()
+        self._watched: dict[_Key, Watched] = {}
         self._thread: threading.Thread | None = None
-        self._describes = Pace(rate=10, burst=20, clock=clock)
+        self._line: dict[_Key, Watched] = {}
+        self._asking: set[_Key] = set()
+        self._askers = 0
+        self._describes = Pace(_DESCRIBES, _DESCRIBES_AT_ONCE, clock, ceiling=_MOST_DESCRIBES)
         self._next_listing = 0.0
         self._sweep: Iterator[None] | None = None
         self._may_list = True
         self._back_off = 0.0
         self._rests_until = 0.0
+        self._events = self._queue(project.events_queue_url) if project.events_queue_url else None
+
+    def _queue(self, url: str) -> EventQueue:
+        return EventQueue(
+            self._project, url, hear=self._hear, is_wanted=lambda: bool(self._watched), changed=self._look_anew
+        )
 
     @contextmanager
     def watching(self, job: Job) -> Iterator[Watched]:
         """Watch a job inside this block."""
-        watched = Watched(job, self._clock)
+        watched = self._come(job)
+        try:
+            yield watched
+        finally:
+            self._go(watched)
+
+    def _come(self, job: Job) -> Watched:
         with self._changed:
-            self._watched.append(watched)
+            new = Watched(job, self._clock, self._wall_clock())
+            watched = self._watched.setdefault(new.key, new)
+            watched.waiters += 1
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="sagemaker-watcher", daemon=True)
                 self._thread.start()
             self._changed.notify_all()
-        try:
-            yield watched
-        finally:
-            with self._changed:
-                self._watched.remove(watched)
-                self._changed.notify_all()
+        if self._events:
+            self._events.listen()
+        return watched
+
+    def _go(self, watched: Watched) -> None:
+        with self._changed:
+            watched.waiters -= 1
+            if not watched.waiters:
+                del self._watched[watched.key]
+                self._line.pop(watched.key, None)
+            self._changed.notify_all()
+
+    # -- the watcher's own thread: who is to be asked about ---------------------------------------------------------
 
     def _run(self) -> None:
         while live := self._live_or_leave():
             try:
                 self._round(live)
             except Exception as error:  # noqa: BLE001, PERF203 - a thread that died would leave its waiters for ever
-                fault = f"The watcher failed: {type(error).__name__}: {error}."
-                self._give_up(ServiceFault(fault, fix="run again: what runs is attached to."), live)
+                for watched in live:
+                    watched.fail(_bug(error))
 
     def _round(self, live: list[Watched]) -> None:
         try:
-            if self._look(live):
-                self._back_off = 0.0
+            self._look(live)
         except PrefectSageMakerError as error:
             self._bear(error)
         self._pause()
 
+    def _live(self) -> list[Watched]:
+        return [watched for watched in self._watched.values() if not watched.over]
+
     def _live_or_leave(self) -> list[Watched]:
         """Return the jobs to look at; with none left, end the thread in the same breath."""
         with self._changed:
-            while self._watched and not any(not watched.over for watched in self._watched):
+            while self._watched and not self._live():
                 self._changed.wait()
             if not self._watched:
                 self._thread = None
-            return [watched for watched in self._watched if not watched.over]
+            return self._live()
 
     def _pause(self) -> None:
         with self._changed:
-            live = [watched for watched in self._watched if not watched.over]
+            live = self._live()
             if not live:
                 return
-            wake = self._next_listing if self._lists(live) else min(watched.due for watched in live)
-            seconds = max(wake, self._rests_until) - self._clock()
+            now = self._clock()
+            seconds = max(self._wake(live, now), self._rests_until) - now
             if seconds > 0:
                 self._changed.wait(seconds * random.uniform(1.0, 1.1))  # noqa: S311 - jitter, not a secret
 
-    def _look(self, live: list[Watched]) -> bool:
-        """Ask what may be asked by now; tell whether we are through with an earlier trouble."""
+    def _wake(self, live: list[Watched], now: float) -> float:
+        """Return when to look again; whoever has asked about a job wakes us, too."""
+        if self._lists(live):
+            return self._next_listing
+        return min((watched.due for watched in live if not self._is_asked_about(watched)), default=now + _LISTING_EVERY)
+
+    def _look(self, live: list[Watched]) -> None:
+        """Ask what may be asked by now."""
         # Whoever comes or goes wakes us; that is no reason to ask more often than we may.
         now = self._clock()
         if now < self._rests_until:
-            return False
-        if self._lists(live):
-            if now >= self._next_listing:
-                self._list(live)
-            return True
-        for watched in live:
-            if watched.due <= now:
-                self._describe(watched)
-        return True
+            return
+        if not self._lists(live):
+            self._ask_about(watched for watched in live if watched.due <= now)
+        elif now >= self._next_listing:
+            self._list(live)
 
     def _lists(self, live: list[Watched]) -> bool:
         return len(live) > FEW and self._may_list
-
-    def _describe(self, watched: Watched) -> None:
-        if not self._describes.allows():
-            watched.due = self._clock() + interval(0.0)
-            return
-        try:
-            job = self._jobs.describe(watched.job.kind, watched.job.name)
-        except PrefectSageMakerError as error:
-            if _passes(error):
-                raise
-            watched.fail(error)
-            return
-        if job is None:
-            watched.fail(
-                ServiceFault(
-                    f"SageMaker no longer knows the job {watched.job.name}: it was deleted while we waited.",
-                    fix="run again: the work is done anew.",
-                )
-            )
-            return
-        watched.tell(job)
 
     def _list(self, live: list[Watched]) -> None:
         """Ask for the next page of a sweep, or begin a new one; a sweep that fails is given up."""
@@ -187,60 +231,154 @@ class Watcher:
         sweep, self._sweep = self._sweep or self._listings(live), None
         if next(sweep, _SWEPT) is not _SWEPT:
             self._sweep = sweep
+        elif self._hears:
+            self._next_listing = self._clock() + _WITH_EVENTS_EVERY
+        self._back_off = 0.0
 
     def _listings(self, live: list[Watched]) -> Iterator[None]:
-        """List all kinds page by page, each page in its turn, and describe what has changed or is in no listing."""
-        for watched in live:
-            if not watched.job.created:
-                self._describe(watched)
+        """List all kinds page by page, each page in its turn; ask about what has changed or is in no listing."""
         later = False
         for kind in sorted({watched.job.kind for watched in live}):
             unseen = {watched.job.name: watched for watched in live if watched.job.kind == kind}
-            since = min((watched.job.created for watched in unseen.values() if watched.job.created), default=0.0)
+            since = min(watched.created for watched in unseen.values()) - _LISTING_MARGIN
             token = ""
             # Where somebody else fills the account, asking for each is quicker than turning pages.
-            for _ in range(1 + len(unseen) // _JOBS_A_PAGE if since else 0):
+            for _ in range(1 + len(unseen) // _JOBS_A_PAGE):
                 if later:
                     yield
                 later = True
                 try:
-                    page, token = self._jobs.page(kind, token, CreationTimeAfter=_moment(since - _LISTING_MARGIN))
+                    page, token = self._jobs.page(kind, token, CreationTimeAfter=_moment(since))
                 except PrefectSageMakerError as error:
                     if _passes(error):
                         raise
                     self._may_list = False
                     return
-                self._compare(page, unseen)
+                self._compare(kind, page)
+                for name in page:
+                    unseen.pop(name, None)
                 if not (unseen and token):
                     break
-            for watched in unseen.values():
-                self._describe(watched)
+            self._ask_about(unseen.values())
 
-    def _compare(self, page: dict[str, str], unseen: dict[str, Watched]) -> None:
-        """Take the jobs of a page off the list, and describe those that are not what they were."""
-        for name in page.keys() & unseen.keys():
-            watched = unseen.pop(name)
-            if page[name] != watched.job.status:
+    def _compare(self, kind: JobKind, page: dict[str, str]) -> None:
+        """Ask about the jobs of a page that are not what they were, those that came since the sweep began, too."""
+        with self._changed:
+            ours = [(self._watched.get((kind, name)), status) for name, status in page.items()]
+        self._ask_about(watched for watched, status in ours if watched and status != watched.job.status)
+
+    # -- events -----------------------------------------------------------------------------------------------------
+
+    @property
+    def _hears(self) -> bool:
+        return self._events is not None and self._events.answers
+
+    def _hear(self, change: StateChange) -> bool:
+        """Take in an event; tell whether it is about one of our jobs."""
+        watched = self._watched.get((change.kind, change.name))
+        if watched and change.is_end:
+            self._ask_about([watched])
+        return watched is not None
+
+    def _look_anew(self) -> None:
+        """Look at all jobs at once: the queue has ceased to answer, or has just begun to."""
+        with self._changed:
+            self._next_listing = min(self._next_listing, self._clock() + _LISTING_EVERY)
+            for watched in self._watched.values():
+                watched.hurry()
+            self._changed.notify_all()
+
+    # -- the threads that ask ---------------------------------------------------------------------------------------
+
+    def _ask_about(self, some: Iterable[Watched]) -> None:
+        """Put jobs in the line of those to be described, and see that there is somebody to do it."""
+        with self._changed:
+            for watched in some:
+                if not (watched.over or self._is_asked_about(watched)) and watched.key in self._watched:
+                    self._line[watched.key] = watched
+            while self._askers < min(_ASKERS, len(self._line)):
+                self._askers += 1
+                threading.Thread(target=self._ask, name="sagemaker-describe", daemon=True).start()
+
+    def _is_asked_about(self, watched: Watched) -> bool:
+        return watched.key in self._line or watched.key in self._asking
+
+    def _ask(self) -> None:
+        while watched := self._first_in_line():
+            try:
                 self._describe(watched)
+            except PrefectSageMakerError as error:
+                self._postpone(watched, error)
+            except Exception as error:  # noqa: BLE001 - its waiters would wait for ever
+                watched.fail(_bug(error))
+            with self._changed:
+                self._asking.discard(watched.key)
+                self._changed.notify_all()
+
+    def _first_in_line(self) -> Watched | None:
+        """Wait until a Describe may be sent, and return whom it is about; with nobody left in line, end the thread."""
+        with self._changed:
+            while self._line:
+                rest = self._rests_until - self._clock()
+                if rest <= 0 and self._describes.allows():
+                    key = next(iter(self._line))
+                    self._asking.add(key)
+                    return self._line.pop(key)
+                self._changed.wait(max(rest, self._describes.seconds()))
+            self._askers -= 1
+            return None
+
+    def _describe(self, watched: Watched) -> None:
+        """Describe a job; raises what passes by itself."""
+        try:
+            job = self._jobs.describe(watched.job.kind, watched.job.name)
+        except PrefectSageMakerError as error:
+            if _passes(error):
+                raise
+            watched.fail(error)
+            return
+        self._back_off = 0.0
+        if job is None:
+            watched.fail(_deleted(watched.job.name))
+        else:
+            watched.tell(job)
+            if self._hears:
+                watched.rest(_WITH_EVENTS_EVERY)
+
+    def _postpone(self, watched: Watched, error: PrefectSageMakerError) -> None:
+        if isinstance(error, Throttled):
+            self._describes.throttled()
+        else:
+            self._bear(error)
+        with self._changed:
+            self._asking.discard(watched.key)
+            self._ask_about([watched])
 
     def _bear(self, error: PrefectSageMakerError) -> None:
         """Back off from what passes, and renew what expired."""
-        if _has_expired(error) or self._project.is_local:
+        with self._changed:
+            if self._clock() < self._rests_until:
+                return  # one fault, which several of us met
+            self._back_off = min(_LONGEST_BACK_OFF, max(_BACK_OFF, self._back_off * 2))
+            self._rests_until = self._clock() + self._back_off
+        if isinstance(error, CredentialsExpired) or self._project.is_local:
             self._project.forget_clients()  # new ones come with fresh credentials, or start the local SageMaker again
-        self._back_off = min(_LONGEST_BACK_OFF, max(_BACK_OFF, self._back_off * 2))
-        self._rests_until = self._clock() + self._back_off
-
-    def _give_up(self, error: PrefectSageMakerError, live: list[Watched]) -> None:
-        for watched in live:
-            watched.fail(error)
 
 
 def _passes(error: PrefectSageMakerError) -> bool:
-    return isinstance(error, (Throttled, ServiceFault)) or _has_expired(error)
+    return isinstance(error, (Throttled, ServiceFault, CredentialsExpired))
 
 
-def _has_expired(error: PrefectSageMakerError) -> bool:
-    return isinstance(error, AccessDenied) and error.code in _EXPIRED
+def _bug(error: Exception) -> ServiceFault:
+    what = f"The watcher failed: {type(error).__name__}: {error}."
+    return ServiceFault(what, fix="run again: what runs is attached to.")
+
+
+def _deleted(name: str) -> ServiceFault:
+    return ServiceFault(
+        f"SageMaker no longer knows the job {name}: it was deleted while we waited.",
+        fix="run again: the work is done anew.",
+    )
 
 
 def _moment(seconds: float) -> datetime:
@@ -254,7 +392,7 @@ _watchers_lock = threading.Lock()
 def watcher_of(project: SageMakerProject) -> Watcher:
     """Return the watcher of a project's account; the same for all who reach it in the same way."""
     with _watchers_lock:
-        account = (project.local_home, project.region, project.credentials)
+        account = (project.local_home, project.region, project.credentials, project.events_queue_url)
         if account not in _watchers:
             _watchers[account] = Watcher(project)
         return _watchers[account]

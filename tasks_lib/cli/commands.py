@@ -41,6 +41,10 @@ def _run(options: argparse.Namespace) -> str:
         from tasks_lib.cli.init import init  # noqa: PLC0415 - see the module's docstring
 
         return init(options)
+    if options.command == "quotas":
+        from tasks_lib.cli.quotas import quotas  # noqa: PLC0415 - the same
+
+        return quotas(options)
     from tasks_lib.cli.policy import policy  # noqa: PLC0415 - the same
 
     return policy(options)
@@ -61,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _add_init(commands)
     _add_policy(commands)
+    _add_quotas(commands)
     return parser
 
 
@@ -102,6 +107,33 @@ def _add_policy(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         default=[],
         help="an input outside the project's folder; may be given several times",
     )
+    policy.add_argument(
+        "--secret",
+        metavar="REFERENCE",
+        action="append",
+        default=[],
+        help="a secret that a task refers to, as it does; may be given several times",
+    )
+
+
+def _add_quotas(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    summary = "Print how many instances the account may run at a time, beside Prefect's limits for them."
+    quotas = commands.add_parser(
+        "quotas",
+        help=summary,
+        description=f"{summary} With --apply the limits are made from the quotas; jobs of a block with "
+        "use_concurrency_limits then wait for their slots in Prefect and not at AWS.",
+    )
+    quotas.add_argument(
+        "--block", metavar="NAME", default="local", help="the project of a saved Prefect block (default: this machine)"
+    )
+    quotas.add_argument(
+        "--instance-type",
+        metavar="TYPE",
+        action="append",
+        help="of this type; may be given several times (default: the block's)",
+    )
+    quotas.add_argument("--apply", action="store_true", help="make or change Prefect's limits for quotas above 0")
 
 
 def _add_place(command: argparse.ArgumentParser) -> None:

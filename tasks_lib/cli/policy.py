@@ -21,14 +21,16 @@ def policy(options: argparse.Namespace) -> str:
     Raises:
         BlockNotFound: No block is saved under the name.
         ProjectError: The project is on this machine, or its bucket is not given.
+        InvalidTask: A secret's reference is none.
     """
-    found = documents(_project(options), options.read)
+    found = documents(_project(options), options.read, options.secret)
     return as_json(found[options.part] if options.part else found)
 
 
-def documents(project: SageMakerProject, reads: Sequence[str] = ()) -> dict[str, Policy]:
+def documents(project: SageMakerProject, reads: Sequence[str] = (), secrets: Sequence[str] = ()) -> dict[str, Policy]:
     """Return the three documents by name: `caller`, `job`, `trust`."""
-    return {"caller": caller_policy(project, reads), "job": job_policy(project, reads), "trust": trust_policy()}
+    job = job_policy(project, reads, secrets)
+    return {"caller": caller_policy(project, reads), "job": job, "trust": trust_policy()}
 
 
 def as_json(value: Any, indent: str = "") -> str:

@@ -13,7 +13,7 @@ from datetime import timedelta
 
 from pydantic import TypeAdapter, ValidationError
 
-from tasks_lib.aws.objects import Document, Objects
+from tasks_lib.aws.objects import Objects
 from tasks_lib.errors import LedgerDamaged
 from tasks_lib.ledger.records import Ledger
 from tasks_lib.status import JobKind
@@ -40,35 +40,39 @@ class Lease:
         objects: Access to S3.
         ledger: The task's ledger.
         is_over: Tells whether a holder's job is terminal; `None` when SageMaker does not know it.
+        live: Finds the live job of the task, if there is one: the holder of a lease that cannot be read.
     """
 
-    def __init__(self, objects: Objects, ledger: Ledger, is_over: Callable[[Holder], bool | None]) -> None:
+    def __init__(
+        self,
+        objects: Objects,
+        ledger: Ledger,
+        is_over: Callable[[Holder], bool | None],
+        live: Callable[[], Holder | None],
+    ) -> None:
         self._objects = objects
         self._place = ledger.place("lease.json")
-        self._is_over = is_over
+        self._is_over, self._live = is_over, live
 
     def take(self, wanted: Holder) -> Holder:
         """Try to take the lease; return who holds it afterwards."""
         while True:
-            found = self._objects.read(self._place)
-            if found is not None:
-                holder = self._read(found)
-                if holder.job == wanted.job or not self._is_free(holder):
-                    return holder
-            if self._objects.write(self._place, vars(wanted), etag=found.etag if found else None):
+            holder, etag = self._read()
+            if holder and (holder.job == wanted.job or not self._is_free(holder)):
+                return holder
+            if self._objects.write(self._place, vars(wanted), etag=etag):
                 return wanted
             # Somebody else was faster: look again who holds it now.
 
     def give_back(self, holder: Holder) -> None:
         """Let go of the lease, if it is still this holder's: its job was never made."""
-        found = self._objects.read(self._place)
-        if found is not None and self._read(found) == holder:
-            self._objects.write(self._place, vars(replace(holder, job="")), etag=found.etag)
+        found, etag = self._read()
+        if found == holder:
+            self._objects.write(self._place, vars(replace(holder, job="")), etag=etag)
 
     def holder(self) -> Holder | None:
         """Return who holds the lease."""
-        found = self._objects.read(self._place)
-        holder = self._read(found) if found else None
+        holder, _ = self._read()
         return holder if holder and holder.job else None
 
     def _is_free(self, holder: Holder) -> bool:
@@ -80,11 +84,12 @@ class Lease:
             return age is not None and age > TAKE_OVER_AFTER
         return over
 
-    def _read(self, found: Document) -> Holder:
+    def _read(self) -> tuple[Holder | None, str | None]:
+        """Return what the lease says, and its ETag. One that cannot be read is held by the task's live job, if any."""
         try:
-            return _HOLDER.validate_python(found.value)
-        except ValidationError as error:
-            raise LedgerDamaged(
-                f"The lease {self._place.uri} names no job.",
-                fix="see that no job of this task is running, and delete it.",
-            ) from error
+            found = self._objects.read(self._place)
+            return (_HOLDER.validate_python(found.value), found.etag) if found else (None, None)
+        except LedgerDamaged as error:
+            return self._live(), error.etag
+        except ValidationError:
+            return self._live(), found.etag if found else None

@@ -24,7 +24,7 @@ def check_home(project: SageMakerProject, objects: Objects) -> None:
     Raises:
         WrongAccount: It belongs to another account or region.
     """
-    here = (project.uri, _account(project), project.region_name)
+    here = (project.uri, account_of(project), project.region_name)
     with _lock:
         if here in _checked:
             return
@@ -46,7 +46,8 @@ def _claim(project: SageMakerProject, objects: Objects, wanted: dict[str, str]) 
         )
 
 
-def _account(project: SageMakerProject) -> str:
+def account_of(project: SageMakerProject) -> str:
+    """Return the account in which the project's jobs run."""
     if project.is_local:
         return ACCOUNT
     with translating("find out which AWS account this is"):

@@ -7,26 +7,47 @@ of processes may share a task. No database: the objects are the truth, next to w
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal
+import logging
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tasks_lib.aws.objects import Location, Objects
+from tasks_lib.aws.objects import Document, Location, Objects
 from tasks_lib.errors import LedgerConflict, LedgerDamaged
 from tasks_lib.fingerprint import Ingredients
 from tasks_lib.manifest import Manifest
 from tasks_lib.status import JobKind
 
 _MOST_TRIES = 20
+_ENTRY = re.compile(r"[0-9a-f]{64}\.json")
+_logger = logging.getLogger("prefect.sagemaker")
 
 SpentBecause = Literal[
-    "failed", "stopped", "forced", "clean_state", "outputs gone", "state changed", "inputs changed", "foreign job"
+    "failed",
+    "stopped",
+    "capacity",
+    "service fault",
+    "forced",
+    "clean_state",
+    "outputs gone",
+    "state changed",
+    "inputs changed",
+    "foreign job",
+    "superseded",
 ]
 
 
 class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
+
+
+class _Listing(_Model):
+    items: list[Any]
+
+
+_Kept = TypeVar("_Kept", bound=_Model)
 
 
 class Record(_Model):
@@ -120,6 +141,16 @@ class Entry(_Model):
         # A forced run of work that was never done spends nothing: then its own record tells of it.
         return flow_run in [*forced, self.record and self.record.forced_in]
 
+    def cleaned_by(self, flow_run: str | None) -> bool:
+        """Whether a flow run has emptied the state for this work already: its next attempt goes on from what was left.
+
+        After the emptying comes a job, and after that, if there is to be another, its attempt is spent.
+        """
+        if flow_run is None or not self.spent:
+            return False
+        last = self.spent[-1]
+        return last.flow_run == flow_run and last.because not in ("forced", "clean_state")
+
 
 class Ledger:
     """The records of one task.
@@ -161,17 +192,23 @@ class Ledger:
         def change(entry: Entry) -> Entry:
             if entry.attempt != record.attempt or entry.record is not None:
                 return entry
+            # First of all: whoever dies in between leaves an attempt without a record, which the next run makes good.
+            self._point_to(record)
             return entry.model_copy(update={"record": record})
 
-        entry = self._change(record.fingerprint, change)
-        if entry.record and entry.record.job == record.job:
-            self._point_to(record)
-        return entry
+        return self._change(record.fingerprint, change)
 
     def latest(self) -> Record | None:
-        """Return the record of the task's newest completed job."""
-        found = self._objects.read(self.place("latest.json"))
-        return _validated(Record, found.value, self.place("latest.json")) if found else None
+        """Return the record of the task's newest completed job; where `latest.json` is lost, by all that there are."""
+        record, _ = self._read(Record, self.place("latest.json"))
+        return record or max(self._records(), key=lambda each: each.created, default=None)
+
+    def _records(self) -> Iterator[Record]:
+        for name, _ in self._objects.listing(self._folder):
+            if _ENTRY.fullmatch(name):
+                entry, _ = self._read(Entry, self.place(name))
+                if entry and entry.record:
+                    yield entry.record
 
     def save_manifest(self, manifest: Manifest) -> None:
         """Keep an input's listing under its digest, so that a later run can say what changed."""
@@ -179,31 +216,39 @@ class Ledger:
         self._objects.write(place, {"items": manifest.to_json()})
 
     def manifest(self, digest: str) -> Manifest | None:
-        """Return a listing that was kept, where it was."""
-        place = self.place(f"manifests/{digest}.json")
-        found = self._objects.read(place)
+        """Return a listing that was kept, where it was; a damaged one only costs a reason its count."""
+        kept, _ = self._read(_Listing, self.place(f"manifests/{digest}.json"))
         try:
-            return Manifest.from_json(found.value["items"]) if found else None
-        except (KeyError, TypeError, ValueError) as error:
-            raise _damaged(place, "is no listing") from error
+            return Manifest.from_json(kept.items) if kept else None
+        except (KeyError, TypeError, ValueError):
+            return None
 
     def _point_to(self, record: Record) -> None:
         """Make `latest.json` name this record unless it names a younger one."""
         place = self.place("latest.json")
         for _ in range(_MOST_TRIES):
-            found = self._objects.read(place)
-            if found and _validated(Record, found.value, place).created > record.created:
+            found, etag = self._read(Record, place)
+            if found and (found.created > record.created or found == record):
                 return
-            if self._objects.write(place, record.model_dump(mode="json"), etag=found.etag if found else None):
+            if self._objects.write(place, record.model_dump(mode="json"), etag=etag):
                 return
         raise _conflict(place)
 
     def _read_entry(self, fingerprint: str) -> tuple[Entry, str | None]:
-        place = self.place(f"{fingerprint}.json")
-        found = self._objects.read(place)
-        if found is None:
-            return Entry(fingerprint=fingerprint), None
-        return _validated(Entry, found.value, place), found.etag
+        entry, etag = self._read(Entry, self.place(f"{fingerprint}.json"))
+        return entry or Entry(fingerprint=fingerprint), etag
+
+    def _read(self, model: type[_Kept], place: Location) -> tuple[_Kept | None, str | None]:
+        """Return a document and its ETag; a damaged one counts as lost, but its ETag lets it be replaced.
+
+        What it said is built again: from SageMaker, which knows the jobs by their names, and from the objects.
+        """
+        try:
+            found = self._objects.read(place)
+            return (_validated(model, found, place), found.etag) if found else (None, None)
+        except LedgerDamaged as error:
+            _logger.warning("%s It is built again from SageMaker and the job's outputs.", error.message)
+            return None, error.etag
 
     def _change(self, fingerprint: str, change: Callable[[Entry], Entry]) -> Entry:
         """Read, change and write an entry until nobody else did so in between."""
@@ -216,17 +261,18 @@ class Ledger:
         raise _conflict(place)
 
 
-def _validated(model: Any, value: dict[str, Any], place: Location) -> Any:
+def _validated(model: type[_Kept], found: Document, place: Location) -> _Kept:
     try:
-        return model.model_validate(value)
+        return model.model_validate(found.value)
     except ValidationError as error:
         wrong = ", ".join(sorted({str(each["loc"][0]) for each in error.errors() if each["loc"]}))
-        raise _damaged(place, f"is not of the form of one: wrong or missing are {wrong}") from error
+        raise _damaged(place, f"is not of the form of one: wrong or missing are {wrong}", found.etag) from error
 
 
-def _damaged(place: Location, why: str) -> LedgerDamaged:
+def _damaged(place: Location, why: str, etag: str | None = None) -> LedgerDamaged:
     return LedgerDamaged(
         f"The record {place.uri} {why}.",
+        etag=etag,
         fix="delete it: it is built again from SageMaker and the job's outputs by the next run.",
     )
 

@@ -32,8 +32,9 @@ class StateDirectory:
 
     def __init__(self, spec: JobSpec, folder: Location, objects: Objects, ledger: Ledger, jobs: Jobs) -> None:
         self._spec, self._objects, self._jobs = spec, objects, jobs
+        self._project = folder.key.split("/")[-3]
         self._place = Location(folder.bucket, f"{folder.key}state/")
-        self._lease = Lease(objects, ledger, self._is_over)
+        self._lease = Lease(objects, ledger, self._is_over, self._live_holder)
 
     @property
     def kept(self) -> bool:
@@ -68,18 +69,12 @@ class StateDirectory:
                 raise self._busy(holder)
             wait(holder)
 
-    def check_kept(self, wanted: Holder, job: Job) -> None:
-        """See that the lease is still ours after the create; a job that lost it is stopped, for it must not write.
+    def is_kept(self, wanted: Holder) -> bool:
+        """Whether the lease is still ours after the create; a job that lost it must not write, and is to be stopped.
 
         Where nobody holds it, it is taken again: another run of this work may have been refused the job.
-
-        Raises:
-            StateBusy: Somebody else took it in between.
         """
-        holder = self._lease.take(wanted) if self.kept else wanted
-        if holder.job != wanted.job:
-            self._jobs.stop(job)
-            raise self._busy(holder)
+        return not self.kept or self._lease.take(wanted).job == wanted.job
 
     def give_back(self, wanted: Holder) -> None:
         """Let go of the lease that was taken for a job which could not be created."""
@@ -94,6 +89,10 @@ class StateDirectory:
     def _is_over(self, holder: Holder) -> bool | None:
         job = self._jobs.describe(holder.kind, holder.job)
         return job.phase.terminal if job else None
+
+    def _live_holder(self) -> Holder | None:
+        job = self._jobs.newest_of(self._spec.task, self._project)
+        return Holder(job.name, job.fingerprint, job.kind) if job and not job.phase.terminal else None
 
     def _busy(self, holder: Holder) -> StateBusy:
         return StateBusy(

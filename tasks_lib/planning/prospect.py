@@ -18,6 +18,7 @@ from tasks_lib.flow_calls import check_call
 from tasks_lib.ledger.records import Entry, Record
 from tasks_lib.planning.planned import NotYetKnown, PlannedOutputs, PlannedResult
 from tasks_lib.results import JobResult
+from tasks_lib.shipping.inputs import check_are_there
 from tasks_lib.spec import outputs_of, to_request
 from tasks_lib.status import Phase
 
@@ -73,17 +74,17 @@ class Prospect(Execution):
 
     def _foresee(self, to_come: set[str]) -> tuple[Step, JobResult]:
         entry = self.ledger.entry(self.fingerprint)
-        decision, job = self._decide(entry, self._revoked)
+        decision, job = self._decide(entry)
         if decision.action is Action.SKIP and entry.record:
             return self._skip(entry.record, UNCHANGED)
         while decision.because or (job and job.phase is Phase.STOPPING):
             entry = entry.spend(decision.because or "stopped")
-            decision, job = self._decide(entry, self._revoked)
+            decision, job = self._decide(entry)
         if job is None:
             return self._run(entry, to_come)
         if decision.action is Action.RECORD:
             metrics = metrics_from_log(self.project, job, self.spec.metrics)
-            return self._skip(self._record(job, entry, UNRECORDED, metrics), UNRECORDED)
+            return self._skip(self._record(job, entry, UNRECORDED, metrics, metrics.unread), UNRECORDED)
         return self._step_of(job.name, "attach", ATTACHED), self._planned(job.name, job.arn, ATTACHED)
 
     def _skip(self, record: Record, why: str) -> tuple[Step, JobResult]:
@@ -95,7 +96,7 @@ class Prospect(Execution):
         job = self._job_name(entry.attempt)
         request = to_request(self.spec, self._place(job))
         self.jobs.check(self.spec.kind, request)
-        self._check_inputs_are_there(to_come=to_come)
+        check_are_there(self.spec.task, self.resolved.channels, self.objects, to_come=to_come)
         why = self._why(entry)
         return self._step_of(job, "run", why), self._planned(job, "", f"would run: {why}")
 
@@ -103,10 +104,19 @@ class Prospect(Execution):
         request = to_request(self.spec, self._place(job))  # with `overrides`: what counts is what SageMaker is told
         place = request["ResourceConfig"] if self.spec.kind == "training" else request["ProcessingResources"]
         cluster: dict[str, Any] = place.get("ClusterConfig", place)
-        type_, count = cluster.get("InstanceType", ""), cluster.get("InstanceCount", 0)
-        longest = request["StoppingCondition"]["MaxRuntimeInSeconds"]
-        at_most = cost_of(self.project.hourly_prices.get(type_), count, longest) if action == "run" else 0.0
+        hosts = cluster.get("InstancePreferences", [cluster])
+        type_, count = hosts[0].get("InstanceType", ""), hosts[0].get("InstanceCount", 0)
+        at_most = self._at_most(hosts, request["StoppingCondition"]["MaxRuntimeInSeconds"]) if action == "run" else 0.0
         return Step(self.spec.task, action, why, job, type_, count, at_most)
+
+    def _at_most(self, hosts: list[dict[str, Any]], seconds: float) -> float | None:
+        """Return the highest cost among what the job may run on; none where the price of one is unknown."""
+        prices = self.project.hourly_prices
+        costs = [
+            cost_of(prices.get(one.get("InstanceType", "")), one.get("InstanceCount", 0), seconds) for one in hosts
+        ]
+        known = [cost for cost in costs if cost is not None]
+        return max(known) if len(known) == len(costs) else None
 
     def _planned(self, job: str, arn: str, reason: str) -> PlannedResult:
         place = self._place(job)
@@ -121,7 +131,7 @@ class Prospect(Execution):
             reason=reason,
             seconds=0.0,
             fingerprint=self.fingerprint,
-            instance_type=self.spec.instance_type,
+            instance_type=self.spec.instance_types[0],
             instance_count=self.spec.instance_count,
             inputs={channel.name: channel.uri for channel in self.resolved.channels},
         )

@@ -1,4 +1,4 @@
-"""Where a person looks at a job, its log and its data in AWS's console. Pure.
+"""Where a person looks at a job, its log, its data and a quota in AWS's console. Pure.
 
 One module, because the console's addresses are nobody's contract: they differ by partition, and CloudWatch's escape
 their own slashes twice. A local project has no console, so its links are empty.
@@ -37,6 +37,11 @@ def s3_url(project: SageMakerProject, uri: str) -> str:
     place = Location.parse(uri)
     kind = "buckets" if not place.key or place.key.endswith("/") else "object"
     return _page(project, f"s3/{kind}/{place.bucket}", f"&prefix={quote(place.key)}")
+
+
+def quota_url(project: SageMakerProject, code: str) -> str:
+    """Return where a higher quota can be asked for; nothing for a local project."""
+    return _page(project, f"servicequotas/home/services/sagemaker/quotas/{code}", "")
 
 
 def _page(project: SageMakerProject, page: str, rest: str) -> str:

@@ -59,6 +59,8 @@ def needs(service: str, operation: str, params: dict[str, Any], project: str) ->
     """
     if (service, operation) == ("sts", "GetCallerIdentity"):
         return []  # "No permissions are required" (STS API reference)
+    if service == "service-quotas":
+        return [Need(f"servicequotas:{operation}", "*")]
     return {"s3": _s3, "sagemaker": _sagemaker, "logs": _logs, "iam": _iam}[service](operation, params, project)
 
 

@@ -341,3 +341,13 @@ def test_an_unknown_block():
     """A project by a name under which no block is saved says how to save one."""
     with pytest.raises(BlockNotFound, match=r"'no-such-block'.*\n.*\.save\('no-such-block'\)"):
         sagemaker_tasks("no-such-block")
+
+
+@pytest.mark.parametrize(("arguments", "tries"), [({"entry_point": "fti.py"}, 1), ({"command": "exit 3"}, 2)])
+def test_what_can_only_fail_again_is_not_retried(sm, caplog, arguments, tries):
+    """`retries` are for what passes: a path that is not there is told at once, code that fails is tried again."""
+    patient = sm.train.with_options(retries=1)
+
+    flow(lambda: patient("fit", return_state=True, **arguments), name="hopeless")(return_state=True)
+
+    assert 1 + sum("Retry 1/1 will start" in record.message for record in caplog.records) == tries

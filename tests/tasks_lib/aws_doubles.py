@@ -195,11 +195,18 @@ class LogsDouble:
         }
 
 
+class UnreadableQuotas:
+    """Service Quotas for one who may not read them; moto serves none."""
+
+    def get_paginator(self, _):
+        raise client_error("AccessDeniedException", "not authorized", "ListServiceQuotas")
+
+
 class ProjectDouble:
     """A real block whose clients of some services are doubles."""
 
     def __init__(self, block, **clients):
-        self._block, self._doubles = block, clients
+        self._block, self._doubles = block, {"service-quotas": UnreadableQuotas(), **clients}
         self.forgotten = 0
 
     def __getattr__(self, name):

@@ -26,7 +26,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from blocks import SageMakerProject, backend
 from tasks_lib import Channel, SageMakerTasks, output_of, sagemaker_tasks
-from tasks_lib.aws.errors import RULES, translated
+from tasks_lib.aws.errors import translated
 from tasks_lib.aws.objects import Location, Objects
 from tasks_lib.aws.sync import download, extract
 from tasks_lib.channels import as_channels
@@ -35,6 +35,7 @@ from tasks_lib.execution import Execution, Wish
 from tasks_lib.ledger.lease import Holder
 from tasks_lib.ledger.project_file import check_home
 from tasks_lib.ledger.records import Ledger
+from tasks_lib.meaning import TABLE
 from tasks_lib.run_context import RunContext
 from tasks_lib.spec import JobSpec
 
@@ -296,16 +297,8 @@ class Case:
         extract(self.here / "fit.py", self.here / "target")
 
     def a_record_that_is_no_json(self):
-        self.objects.put(Location(BUCKET, "demo/fit/_ledger/latest.json"), b"{")
-        Ledger(self.objects, Location(BUCKET, "demo/fit/")).latest()
-
-    def a_record_of_another_form(self):
-        self.objects.put(Location(BUCKET, "demo/fit/_ledger/latest.json"), b'{"job": 1}')
-        Ledger(self.objects, Location(BUCKET, "demo/fit/")).latest()
-
-    def a_lease_that_names_no_job(self):
-        self.objects.put(Location(BUCKET, "demo/fit/_ledger/lease.json"), b"{}")
-        self.sm.train.fn("fit", command="true")
+        self.objects.put(Location(BUCKET, "demo/_project.json"), b"{")
+        self.objects.read(Location(BUCKET, "demo/_project.json"))
 
     def a_record_that_keeps_changing(self):
         class Busy(type(self.objects)):
@@ -328,7 +321,7 @@ class Case:
 
     def _call(self, *, inputs=None, hyperparameters=None, **run):
         spec = JobSpec(
-            kind="training", task="fit", image="image:1", instance_type="ml.m5.large", instance_count=1,
+            kind="training", task="fit", image="image:1", instance_types=("ml.m5.large",), instance_count=1,
             volume_size_gb=30, max_runtime_seconds=60, hyperparameters=hyperparameters or {},
         )  # fmt: skip
         if self.sagemaker.at_create is None:
@@ -363,7 +356,7 @@ class Case:
 
 
 _PROPER = {"aws": "AWS", "s3": "S3", "json": "JSON", "sagemaker": "SageMaker"}
-AWS = [rule for rule in RULES if rule.codes]
+AWS = [row for row in TABLE if row.codes]
 TITLES = [name for name in vars(Case) if not name.startswith("_")]
 
 

@@ -22,10 +22,13 @@ from tasks_lib.errors import (
     JobStopped,
     PrefectSageMakerError,
     QuotaExceeded,
+    ServiceError,
     StateBusy,
 )
 from tasks_lib.execution import Execution, Wish
+from tasks_lib.ledger.interest import Interest
 from tasks_lib.ledger.lease import Holder
+from tasks_lib.meaning import Meaning
 from tasks_lib.run_context import RunCancelled, RunContext
 from tasks_lib.spec import JobSpec
 
@@ -34,7 +37,7 @@ LONG = 20
 
 def spec(**changed):
     given = {
-        "kind": "training", "task": "fit", "image": "image:1", "instance_type": "ml.m5.large", "instance_count": 1,
+        "kind": "training", "task": "fit", "image": "image:1", "instance_types": ("ml.m5.large",), "instance_count": 1,
         "volume_size_gb": 30, "max_runtime_seconds": 60,
     }  # fmt: skip
     return JobSpec(**(given | changed))
@@ -172,14 +175,20 @@ def test_a_lost_answer_is_no_failure(call, sagemaker):
     assert created(sagemaker) == 1
 
 
+NEVER_ENOUGH = (
+    "The account-level service limit 'ml.p3.2xlarge for training job usage' is 0 Instances, with current utilization "
+    "of 0 Instances and a request delta of 1 Instances."
+)
+
+
 @pytest.mark.parametrize(
     ("code", "kind"), [("ResourceLimitExceeded", QuotaExceeded), ("AccessDeniedException", AccessDenied)]
 )
 def test_a_create_that_failed_is_told(call, sagemaker, code, kind):
     """Nobody's job has the name: AWS's error is the answer. After a refusal the name is not even looked at."""
-    sagemaker.fail("create", client_error(code, "AWS's words"))
+    sagemaker.fail("create", client_error(code, NEVER_ENOUGH))
 
-    with pytest.raises(kind, match="AWS's words"):
+    with pytest.raises(kind, match="service limit"):
         call().result()
 
     verbs = [verb for verb, _ in sagemaker.calls]
@@ -192,7 +201,7 @@ def test_who_is_refused_a_job_holds_no_state(call, sagemaker, project, refusal):
     """1. The job is refused, or its role. 2. Other work of the task begins at once, and not 15 minutes later."""
     if refusal == "by IAM":
         project.role = "a-role-that-is-not-there"
-    sagemaker.fail("create", client_error("ResourceLimitExceeded", "AWS's words"))
+    sagemaker.fail("create", client_error("ResourceLimitExceeded", NEVER_ENOUGH))
     with pytest.raises(PrefectSageMakerError):
         call().result()
     project.role = "arn:aws:iam::123456789012:role/jobs"
@@ -218,6 +227,178 @@ def test_a_job_that_did_not_complete(call, sagemaker, status, kind, reason):
     assert again.reason == reason
     assert again.job != caught.value.job
     assert created(sagemaker) == 2
+
+
+# -- retry by meaning ----------------------------------------------------------------------------------------------
+
+
+PASSING = {
+    "throttled": client_error("ThrottlingException", "Rate exceeded"),
+    "a fault": client_error("InternalServerException", "Please try again"),
+    "a lost connection": ConnectionClosedError(endpoint_url="https://x"),
+    "expired": client_error("ExpiredTokenException", "The security token is expired"),
+    "quota used up": client_error("ResourceLimitExceeded", NEVER_ENOUGH.replace("is 0 In", "is 2 In")),
+    "no capacity": client_error("CapacityError", "no capacity"),
+}
+
+
+@pytest.mark.parametrize("verb", ["describe", "create"])
+@pytest.mark.parametrize("passing", PASSING)
+def test_what_passes_is_borne(call, sagemaker, project, passing, verb):
+    """The call is tried again, costs no attempt, and the one job is told as the run's own; new clients where due."""
+    sagemaker.fail(verb, *(2 * [PASSING[passing]]))
+    wanted = call(task_run="me")
+    result = wanted.result()
+
+    assert result.reason == "ran: first run"
+    assert result.job == wanted._job_name(1)
+    assert len(sagemaker.jobs) == 1
+    assert (project.forgotten > 0) == (passing in ("a fault", "a lost connection", "expired"))
+
+
+@pytest.mark.parametrize(("passing", "tries"), [("a fault", 9), ("expired", 4)])
+def test_what_does_not_pass_is_told(call, sagemaker, passing, tries):
+    """After a bounded number of tries; the waits between them grow."""
+    sagemaker.fail("describe", *(50 * [PASSING[passing]]))
+
+    with pytest.raises(ServiceError):
+        call().result()
+    assert sagemaker.count("describe") == tries
+
+
+def test_a_queue_for_a_quota_holds_no_state(call, sagemaker, project, ledger):
+    """While the account's quota is used up the lease is free, so that work which fits may go first."""
+    sagemaker.fail("create", *(3 * [PASSING["quota used up"]]))
+    seen = []
+    wanted = call()
+    wanted.patience.wait = lambda *_: seen.append(wanted.state._lease.holder())
+    wanted.result()
+
+    assert seen == [None, None, None]
+
+
+def ends_of(sagemaker, *ends):
+    """Let the next jobs end like this: (status, reason), and those after them well."""
+    completes, waiting = sagemaker.at_create, list(ends)
+
+    def end(sagemaker, kind, job):
+        if not waiting:
+            return completes(sagemaker, kind, job)
+        status, reason = waiting.pop(0)
+        return sagemaker.end(job[f"{kind}JobName"], status, kind=kind, FailureReason=reason)
+
+    sagemaker.at_create = end
+
+
+NO_CAPACITY = ("Failed", "CapacityError: Unable to provision requested ML compute capacity.")
+
+
+def test_the_capacity_ladder(call, sagemaker, ledger):
+    """Spot by each type, then on-demand by preference; all rungs are attempts at one piece of work."""
+    ends_of(sagemaker, NO_CAPACITY, NO_CAPACITY, NO_CAPACITY)
+    types = ("ml.g5.xlarge", "ml.g4dn.xlarge")
+    wanted = call(spec(instance_types=types, spot=True, on_demand_after_spot=True))
+    result = wanted.result()
+    requests = [job["request"] for job in sagemaker.jobs.values()]
+    asked = [
+        (
+            request.get("EnableManagedSpotTraining", False),
+            request["ResourceConfig"].get("InstanceType")
+            or [one["InstanceType"] for one in request["ResourceConfig"]["InstancePreferences"]],
+        )
+        for request in requests
+    ]
+
+    assert asked == [(True, types[0]), (True, types[1]), (False, list(types)), (True, types[0])]
+    assert [spent.because for spent in ledger.entry(result.fingerprint).spent] == 3 * ["capacity"]
+    assert result.job == wanted._job_name(4)
+
+
+def test_capacity_is_asked_for_in_time(call, sagemaker):
+    """Bounded by the caller; the error says what it was, and what else could be asked for."""
+    ends_of(sagemaker, *(9 * [NO_CAPACITY]))
+    with pytest.raises(JobFailed) as caught:
+        call(wish=Wish(capacity_seconds=0)).result()
+
+    assert caught.value.meaning is Meaning.CAPACITY
+    assert "instance_type=[" in caught.value.fix
+    assert created(sagemaker) == 1
+
+
+def test_a_fault_of_sagemakers_costs_two_more_jobs_at_most(call, sagemaker, ledger):
+    """A job is paid for, so it is made again twice and no more."""
+    ends_of(sagemaker, *(9 * [("Failed", "InternalServerError: We encountered an internal error.")]))
+    with pytest.raises(JobFailed, match="the fault is SageMaker's"):
+        call().result()
+
+    assert created(sagemaker) == 3
+
+
+def test_a_users_error_is_never_tried_again(call, sagemaker):
+    """One job, one bill."""
+    ends_of(sagemaker, ("Failed", "AlgorithmError: , exit code: 1"))
+    with pytest.raises(JobFailed) as caught:
+        call().result()
+
+    assert caught.value.meaning is Meaning.USER_ERROR
+    assert created(sagemaker) == 1
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_a_job_that_others_stopped(call, sagemaker, objects, announced):
+    """By a run that saw nobody wait, just before we came: we go on. By somebody in the console: we say so."""
+    holding = sagemaker.at_create
+    sagemaker.at_create = None
+    wanted = call()
+    waiting = in_thread(wanted.result)
+    sagemaker.wait_for("describe", 2)
+    name = wanted._job_name(1)
+    if announced:
+        Interest(objects, wanted.ledger, name, "another/0-run").announce_stop()
+    sagemaker.at_create = holding
+    sagemaker.end(name, "Stopped")
+
+    if announced:
+        assert waiting().job == wanted._job_name(2)
+    else:
+        with pytest.raises(JobStopped):
+            waiting()
+
+
+def test_a_lost_ledger_is_built_again(call, sagemaker, objects, ledger):
+    """1. A forced run made a second attempt. 2. The ledger is lost. 3. The later attempt counts, and none is made."""
+    call().result()
+    forced = call(wish=Wish(rerun="always"), flow_run="flow-1").result()
+    objects.empty(Location(BUCKET, "demo/fit/_ledger/"))
+    again = call().result()
+
+    assert again.job == forced.job
+    assert created(sagemaker) == 2
+    assert ledger.latest().job == forced.job
+    assert call().result().cached
+
+
+def test_a_clean_state_is_cleaned_once_in_a_flow_run(call, sagemaker, project):
+    """1. Its job fails and leaves a state. 2. The retry, in another process, goes on from that."""
+    ends_of(sagemaker, ("Failed", "AlgorithmError: , exit code: 1"))
+    with pytest.raises(JobFailed):
+        call(wish=Wish(clean_state=True), flow_run="flow-1").result()
+    put(project, "demo/fit/state/checkpoint")
+    call(wish=Wish(clean_state=True), flow_run="flow-1").result()
+
+    listed = project.client("s3").list_objects_v2(Bucket=BUCKET, Prefix="demo/fit/state/")
+    assert [row["Key"] for row in listed["Contents"]] == ["demo/fit/state/checkpoint"]
+
+
+def test_a_long_spot_run_without_checkpoints_is_warned_of(call, caplog):
+    """An interruption would begin it anew."""
+    call(spec(spot=True, state="none", max_runtime_seconds=7200)).result()
+    call(spec(task="short", spot=True, state="none", max_runtime_seconds=600)).result()
+
+    warnings = [record.message for record in caplog.records if "no checkpoints" in record.message]
+    assert len(warnings) == 1
+    assert warnings[0].startswith("fit: ")
+    assert "up to 2 h of work" in warnings[0]
 
 
 def test_a_foreign_job_with_our_name(call, sagemaker):
@@ -487,13 +668,19 @@ def test_without_state_there_is_no_lease(call, sagemaker, project, ledger):
 
 
 def test_a_lease_that_was_lost_stops_the_job(call, sagemaker, project, ledger):
-    """1. We take the lease. 2. Somebody takes it over before our create. 3. Our job must not write: it is stopped."""
+    """1. We take the lease. 2. Somebody takes it over before our create. 3. Our job must not write: it is stopped.
+
+    4. When it is over, we stand in the queue for the state like everybody.
+    """
     sagemaker.at_create = lambda sagemaker, kind, job: holds(project, ledger, OTHERS)
+    wanted = call(wish=Wish(on_busy="fail"))
+    running = in_thread(wanted.result)
+    sagemaker.wait_for("stop", 1)
+    sagemaker.end(wanted._job_name(1), "Stopped")
 
     with pytest.raises(StateBusy, match=OTHERS.job):
-        call().result()
-
-    assert sagemaker.count("stop") == 1
+        running()
+    assert created(sagemaker) == 1
 
 
 def test_a_clean_state_is_empty_before_the_job(call, sagemaker, project):

@@ -30,7 +30,7 @@ def spec(**changed):
         "arguments": ("-v",),
         "hyperparameters": {"C": 0.1, "name": "svm"},
         "environment": {"MODE": "fast"},
-        "instance_type": "ml.m5.large",
+        "instance_types": ("ml.m5.large",),
         "instance_count": 1,
         "volume_size_gb": 30,
         "max_runtime_seconds": 3600,
@@ -171,7 +171,7 @@ def test_all_these_changes_differ_from_each_other():
 
 MAKES_NO_DIFFERENCE = {
     "task": {"task": "other"},  # it is in the job's name, with the task's URI
-    "instance type": {"instance_type": "ml.p5.48xlarge"},
+    "instance type": {"instance_types": ("ml.p5.48xlarge",)},
     "spot": {"spot": True, "max_wait_seconds": 9999},
     "longest run": {"max_runtime_seconds": 60},
     "volume": {"volume_size_gb": 500},

@@ -1,7 +1,7 @@
 """Who waits for a job: whoever leaves knows whether somebody else still does."""
 
 import datetime as dt
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from itertools import permutations
 
 import pytest
@@ -16,13 +16,23 @@ def interest(objects, ledger, waiter, job="fit-a-1"):
     return Interest(objects, ledger, job, waiter)
 
 
+@contextmanager
+def declared(mine):
+    """Wait inside the block, as an execution does around all that it does."""
+    mine.declare()
+    try:
+        yield mine
+    finally:
+        mine.withdraw()
+
+
 def marks(objects):
     return [name for name, _ in objects.listing(Location(BUCKET, "demo/fit/_ledger/interest/"))]
 
 
 def test_nobody_else_waits(objects, ledger):
     """Our own mark does not count, and it is gone."""
-    with interest(objects, ledger, "flow/task").declared() as mine:
+    with declared(interest(objects, ledger, "flow/task")) as mine:
         assert marks(objects) == ["fit-a-1/flow/task"]
         assert mine.leave() == []
         assert marks(objects) == []
@@ -32,9 +42,9 @@ def test_others_are_seen(objects, ledger):
     """Other flow runs, and other task runs of ours; not those who wait for another job."""
     with ExitStack() as stack:
         for waiter in ("flow-2/task-1", "flow-1/task-2"):
-            stack.enter_context(interest(objects, ledger, waiter).declared())
-        stack.enter_context(interest(objects, ledger, "flow-3/task", job="fit-a-11").declared())
-        mine = stack.enter_context(interest(objects, ledger, "flow-1/task-1").declared())
+            stack.enter_context(declared(interest(objects, ledger, waiter)))
+        stack.enter_context(declared(interest(objects, ledger, "flow-3/task", job="fit-a-11")))
+        mine = stack.enter_context(declared(interest(objects, ledger, "flow-1/task-1")))
 
         assert mine.leave() == ["flow-1/task-2", "flow-2/task-1"]
 
@@ -43,7 +53,7 @@ def test_others_are_seen(objects, ledger):
 def test_the_last_one_to_leave_knows_it(objects, ledger, order):
     """In whichever order: everybody else is told who still waits, so exactly one turns off the light."""
     with ExitStack() as stack:
-        waiting = [stack.enter_context(interest(objects, ledger, f"flow/{number}").declared()) for number in range(3)]
+        waiting = [stack.enter_context(declared(interest(objects, ledger, f"flow/0-{number}"))) for number in range(3)]
         told = [len(waiting[number].leave()) for number in order]
 
     assert told == [2, 1, 0]
@@ -53,7 +63,7 @@ def test_the_last_one_to_leave_knows_it(objects, ledger, order):
 def test_whoever_leaves_waits_no_more(objects, ledger, error):
     """However it leaves."""
     try:
-        with interest(objects, ledger, "flow/task").declared():
+        with declared(interest(objects, ledger, "flow/task")):
             if error:
                 raise error
     except (ValueError, KeyboardInterrupt):
@@ -66,8 +76,40 @@ def test_a_killed_process_leaves_its_mark(objects, ledger):
     """The job is left for a later run to attach to; the reaper tells which marks are dead."""
     objects.put(ledger.place("interest/fit-a-1/flow-1/task"), b"")
 
-    with interest(objects, ledger, "flow-2/task").declared() as mine:
+    with declared(interest(objects, ledger, "flow-2/task")) as mine:
         assert mine.leave() == ["flow-1/task"]
+
+
+def test_an_earlier_try_of_the_same_flow_run_waits_no_more(objects, ledger):
+    """1. A flow run is killed. 2. It is tried again and cancelled: its own dead mark does not keep the job running."""
+    objects.put(ledger.place("interest/fit-a-1/flow-1/1-task"), b"")
+    objects.put(ledger.place("interest/fit-a-1/flow-1/2-another"), b"")
+
+    with declared(interest(objects, ledger, "flow-1/2-task")) as mine:
+        assert mine.leave() == ["flow-1/2-another"]
+
+
+def test_a_job_that_was_left_is_kept_until_somebody_takes_it_over(objects, ledger):
+    """`on_exit="leave"`: whoever is cancelled meanwhile does not stop it; who attaches to it may."""
+    interest(objects, ledger, "flow-1/1-task").leave_running()
+    with declared(interest(objects, ledger, "flow-2/1-task")) as other:
+        assert other.leave() == ["left/flow-1"]
+    adopter = interest(objects, ledger, "flow-3/1-task")
+    adopter.adopt()
+
+    assert adopter.leave() == []
+
+
+def test_an_announced_stop_is_seen_and_can_be_taken_back(objects, ledger):
+    """Each by its author: one who keeps his hands off after all does not take back another's."""
+    one, other = interest(objects, ledger, "flow-1/1-task"), interest(objects, ledger, "reaper/1")
+    one.announce_stop()
+    other.announce_stop()
+    other.take_back_stop()
+
+    assert other.stop_was_announced()
+    one.take_back_stop()
+    assert not other.stop_was_announced()
 
 
 class LaterObjects(Objects):
@@ -99,7 +141,7 @@ def test_a_waiter_writes_its_mark_again(objects, ledger):
             super().put(place, *rest)
 
     counted = Counted(objects._project)
-    with Interest(counted, ledger, "fit-a-1", "flow/task", clock=lambda: now[0]).declared() as mine:
+    with declared(Interest(counted, ledger, "fit-a-1", "flow/task", clock=lambda: now[0])) as mine:
         for now[0] in (0.0, 10.0, 299.0, 300.0, 301.0, 599.0, 600.0, 2000.0):
             mine.renew()
 
@@ -117,7 +159,7 @@ def test_a_mark_that_cannot_be_written_ends_no_wait(objects, ledger):
                 raise ServiceFault("S3 is away.")
             super().put(place, *rest)
 
-    with Interest(Refusing(objects._project), ledger, "fit-a-1", "flow/task", clock=lambda: now[0]).declared() as mine:
+    with declared(Interest(Refusing(objects._project), ledger, "fit-a-1", "flow/task", clock=lambda: now[0])) as mine:
         for now[0] in (0.0, 300.0, 301.0, 359.0, 360.0, 400.0, 420.0, 500.0):
             mine.renew()
 

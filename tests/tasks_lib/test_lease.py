@@ -5,7 +5,6 @@ import datetime as dt
 import pytest
 
 from tasks_lib.aws.objects import Objects
-from tasks_lib.errors import LedgerDamaged
 from tasks_lib.ledger.lease import TAKE_OVER_AFTER, Holder, Lease
 
 MINE, THEIRS = Holder("fit-a-1", "a" * 64, "training"), Holder("fit-b-1", "b" * 64, "processing")
@@ -18,6 +17,10 @@ class LaterObjects(Objects):
 
     def ages(self, prefix):
         return {name: age + self.later for name, age in super().ages(prefix).items()}
+
+
+def nobody():
+    """No job of the task is live."""
 
 
 @pytest.fixture
@@ -33,7 +36,7 @@ def jobs():
 
 @pytest.fixture
 def lease(objects, ledger, jobs):
-    return Lease(objects, ledger, lambda holder: jobs.get(holder.job))
+    return Lease(objects, ledger, lambda holder: jobs.get(holder.job), nobody)
 
 
 def test_the_first_one_takes_it(lease):
@@ -79,17 +82,17 @@ def test_a_holder_that_sagemaker_does_not_know(lease, objects, seconds, taken):
 
 def test_of_two_that_see_it_free_one_gets_it(objects, ledger, jobs):
     """1. Both see a holder that is over. 2. While one looks, the other takes it. 3. The first is told who has it."""
-    Lease(objects, ledger, jobs.get).take(THEIRS)
+    Lease(objects, ledger, jobs.get, nobody).take(THEIRS)
     third = Holder("fit-c-1", "c" * 64, "training")
 
     def over_but_taken_meanwhile(holder):
         if holder == THEIRS:
-            Lease(objects, ledger, lambda _: True).take(third)
+            Lease(objects, ledger, lambda _: True, nobody).take(third)
             return True
         return None  # SageMaker does not know the third's job yet
 
-    assert Lease(objects, ledger, over_but_taken_meanwhile).take(MINE) == third
-    assert Lease(objects, ledger, jobs.get).holder() == third
+    assert Lease(objects, ledger, over_but_taken_meanwhile, nobody).take(MINE) == third
+    assert Lease(objects, ledger, jobs.get, nobody).holder() == third
 
 
 @pytest.mark.parametrize(
@@ -100,26 +103,27 @@ def test_of_two_that_see_it_free_one_gets_it(objects, ledger, jobs):
         b'{"job": "fit-1", "fingerprint": "a", "kind": "baking"}',
     ],
 )
-def test_a_damaged_lease_is_told(lease, objects, ledger, body):
-    """Never taken for a free one, and never asked of SageMaker as a job without a name."""
+def test_a_damaged_lease_is_held_by_the_live_job(objects, ledger, body):
+    """Never taken for a free one: SageMaker is asked which job of the task is live, and if none is, it is taken."""
     objects.put(ledger.place("lease.json"), body)
+    live = [THEIRS]
+    lease = Lease(objects, ledger, lambda holder: False, lambda: live[0] if live else None)
 
-    for call in (lease.holder, lambda: lease.take(MINE)):
-        with pytest.raises(LedgerDamaged) as caught:
-            call()
-        assert ledger.place("lease.json").uri in caught.value.message
+    assert lease.take(MINE) == THEIRS == lease.holder()
+    live.clear()
+    assert lease.take(MINE) == MINE == lease.holder()
 
 
 def test_a_lease_that_was_not_written_is_not_held(objects, ledger):
     """1. A holder is over. 2. While we look, somebody deletes the lease. 3. Either it is written anew, or not ours."""
     place = ledger.place("lease.json")
-    Lease(objects, ledger, lambda _: True).take(THEIRS)
+    Lease(objects, ledger, lambda _: True, nobody).take(THEIRS)
 
     def over_and_deleted(_):
         objects.delete(place)
         return True
 
-    lease = Lease(objects, ledger, over_and_deleted)
+    lease = Lease(objects, ledger, over_and_deleted, nobody)
 
     assert lease.take(MINE) == lease.holder()
 

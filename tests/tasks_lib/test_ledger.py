@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from tasks_lib.aws.objects import Document, Location, Objects
-from tasks_lib.errors import LedgerConflict, LedgerDamaged
+from tasks_lib.errors import LedgerConflict
 from tasks_lib.ledger.records import Entry, Ledger, Record
 from tasks_lib.manifest import Item, Manifest
 
@@ -139,34 +139,38 @@ def test_a_record_comes_back_as_it_was(ledger, objects, history):
         b'{"fingerprint": "a", "record": {"job": "fit-1"}}',
     ],
 )
-def test_a_damaged_entry_is_told(ledger, objects, body):
-    """With its place and the way out; never taken for an empty one, which would pay again."""
+def test_a_damaged_entry_is_built_again(ledger, objects, body, caplog):
+    """It counts as lost, is said aloud with its place, and the next thing that is known of the work replaces it."""
     place = ledger.place(f"{WORK}.json")
     objects.put(place, body)
 
-    for call in (
-        lambda: ledger.entry(WORK),
-        lambda: ledger.spend(WORK, 1, "failed"),
-        lambda: ledger.complete(record(1)),
-    ):
-        with pytest.raises(LedgerDamaged) as caught:
-            call()
-        assert place.uri in caught.value.message
-        assert "delete it" in caught.value.fix
+    assert ledger.entry(WORK) == Entry(fingerprint=WORK)
+    assert place.uri in caplog.text
+    assert ledger.complete(record(1)).record == record(1)
+    assert ledger.entry(WORK).record == record(1)
 
 
 @pytest.mark.parametrize(
     "body", [b"{}", b'{"items": 3}', b'{"items": [["a"]]}', b'{"items": [["a", "x", "y", 1]]}', b"["]
 )
-def test_other_damaged_documents_are_told(ledger, objects, body):
-    """`latest.json` and the kept listings."""
+def test_other_damaged_documents_are_made_good(ledger, objects, body):
+    """`latest.json` is what the newest record says, and a listing that cannot be read is none."""
+    ledger.complete(record(1))
     objects.put(ledger.place("latest.json"), body)
     objects.put(ledger.place("manifests/d.json"), body)
 
-    with pytest.raises(LedgerDamaged):
-        ledger.latest()
-    with pytest.raises(LedgerDamaged):
-        ledger.manifest("d")
+    assert ledger.latest() == record(1)
+    assert ledger.manifest("d") is None
+
+
+def test_a_lost_latest_is_the_newest_of_all_records(ledger, objects):
+    """Chaining by name outlives the loss of `latest.json`; what lies beside the entries is no entry."""
+    for work, created in (("a" * 64, 3.0), ("b" * 64, 5.0), ("c" * 64, 4.0)):
+        ledger.complete(record(1).model_copy(update={"fingerprint": work, "created": created}))
+    objects.put(ledger.place("lease.json"), b"[")
+    objects.delete(ledger.place("latest.json"))
+
+    assert ledger.latest().fingerprint == "b" * 64
 
 
 def test_what_a_newer_version_added_is_borne(ledger, objects):
@@ -217,6 +221,9 @@ class Memory:
         self.documents[place] = (value, str(self.writes))
         return str(self.writes)
 
+    def listing(self, prefix):
+        return Manifest({place.key[len(prefix.key) :]: Item(1, etag) for place, (_, etag) in self.documents.items()})
+
 
 class Racing(RuleBasedStateMachine):
     """Any order of failures, forced runs and completions, by whoever believes in whichever attempt."""
@@ -244,7 +251,6 @@ class Racing(RuleBasedStateMachine):
         self.ledger.complete(done)
         if believed == self.attempts[work] and self.recorded[work] is None:
             self.recorded[work] = done
-        if self.recorded[work] and self.recorded[work].job == done.job:
             self.youngest = max(self.youngest or 0, created)
 
     @invariant()

@@ -56,6 +56,91 @@ def test_a_pause_fills_the_bucket_and_no_more():
     assert [pace.allows() for _ in range(4)] == [True, True, True, False]
 
 
+def test_five_hundred_at_once():
+    """Where AWS refuses nothing, a rush of five hundred takes less than twenty seconds, and not fifty."""
+    clock = Clock()
+    pace, passed = Pace(10, 20, clock, ceiling=50), 0
+    while passed < 500:
+        passed += pace.allows()
+        clock.now += 0.005
+
+    assert clock.now < 20
+
+
+QUOTAS = st.floats(2, 60)
+
+
+@given(QUOTAS)
+def test_a_quota_that_nobody_knows_is_found(quota):
+    """A minute of need gets more than half of what AWS allows, and at most a tenth of the calls is refused."""
+    clock = Clock()
+    pace, bucket = Pace(10, 20, clock, ceiling=50), Pace(quota, quota, clock)
+    answers = []
+    for _ in range(6000):
+        clock.now += 0.01
+        if pace.allows():
+            answers.append(bucket.allows())
+            if not answers[-1]:
+                pace.throttled()
+
+    assert answers.count(True) >= 60 * min(quota, 50) / 2
+    assert answers.count(False) <= len(answers) / 10 + 5
+
+
+@given(RATES, st.integers(1, 20), STEPS, st.data())
+def test_never_more_than_the_ceiling(rate, burst, steps, data):
+    """However long the need lasts, and whatever was refused."""
+    clock = Clock()
+    pace, passed = Pace(rate, burst, clock, ceiling=2 * rate), []
+    for step in steps:
+        clock.now += step
+        while pace.allows():
+            passed.append(clock.now)
+        if data.draw(st.booleans()):
+            pace.throttled()
+
+    for first, began in enumerate(passed):
+        for last, ended in enumerate(passed[first:], first):
+            assert last - first + 1 <= burst + 2 * rate * (ended - began) + 1e-6
+
+
+def test_a_refusal_stops_all_at_once():
+    """1. AWS refuses five calls of one moment. 2. Nobody asks now. 3. The rate is half of what it was, not a 32nd."""
+    clock = Clock()
+    pace = Pace(rate=10, burst=20, clock=clock)
+    for _ in range(5):
+        pace.throttled()
+
+    assert not pace.allows()
+    assert pace.seconds() == pytest.approx(1 / 5)
+
+
+def test_a_refusal_is_forgotten_after_a_pause():
+    """What AWS said in the rush of an hour ago does not slow down who comes alone."""
+    clock = Clock()
+    pace = Pace(rate=10, burst=20, clock=clock)
+    for _ in range(10):
+        pace.throttled()
+        clock.now += 1
+    clock.now += 3600
+
+    assert [pace.allows() for _ in range(21)] == [True] * 20 + [False]
+    assert pace.seconds() == pytest.approx(1 / 10)
+
+
+def test_who_waits_so_long_gets_a_token():
+    """`seconds` is how long, and nothing less is enough."""
+    clock = Clock()
+    pace = Pace(rate=4, burst=1, clock=clock)
+    assert pace.seconds() == 0
+    assert pace.allows()
+
+    clock.now += pace.seconds() * 0.9
+    assert not pace.allows()
+    clock.now += pace.seconds() * 1.001
+    assert pace.allows()
+
+
 def test_threads_share_one_bucket():
     """Many at once get as much as one would."""
     pace, passed = Pace(rate=1, burst=50, clock=Clock()), []

@@ -28,7 +28,7 @@ def test_no_service_as_a_whole(document):
     everywhere = {name for name, statement in statements(policy).items() if "*" in statement["Resource"]}
 
     assert not {action for action in actions(policy) if action == "*" or action.endswith(":*")}
-    assert everywhere <= {"ListJobs", "WriteMetrics", "PullImages", "JoinTheNetwork"}
+    assert everywhere <= {"ListJobs", "ReadQuotas", "WriteMetrics", "PullImages", "JoinTheNetwork"}
 
 
 @pytest.mark.parametrize("document", [caller_policy, job_policy])

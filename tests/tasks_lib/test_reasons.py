@@ -17,7 +17,7 @@ DATA = Manifest({f"{number}.csv": Item(1, "x") for number in range(40)})
 def work(*, data=DATA, **changed):
     """A spec's ingredients, and its one channel."""
     given = {
-        "kind": "training", "task": "fit", "image": "i:1", "entry_point": "fit.py", "instance_type": "ml.m5.large",
+        "kind": "training", "task": "fit", "image": "i:1", "entry_point": "fit.py", "instance_types": ("ml.m5.large",),
         "instance_count": 1, "volume_size_gb": 30, "max_runtime_seconds": 60,
     }  # fmt: skip
     channel = ResolvedChannel("data", "s3://b/d/", "FullyReplicated", {"digest": data.digest}, manifest=data)

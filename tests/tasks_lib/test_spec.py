@@ -29,7 +29,7 @@ COMMON = {
     "image": "123456789012.dkr.ecr.us-east-1.amazonaws.com/image:1",
     "arguments": ("--verbose", "-x"),
     "environment": {"MODE": "fast"},
-    "instance_type": "ml.m5.large",
+    "instance_types": ("ml.m5.large",),
     "instance_count": 2,
     "volume_size_gb": 31,
     "max_runtime_seconds": 3600,
@@ -188,7 +188,7 @@ def test_full_requests_are_what_aws_takes(kind, sagemaker_model):
 def test_the_smallest_request_is_what_aws_takes(kind, sagemaker_model):
     """A task that wants nothing special says nothing special: no empty lists, no nulls."""
     spec = JobSpec(
-        kind=kind, task="t", image="i", entry_point="a.py", instance_type="ml.m5.large", instance_count=1,
+        kind=kind, task="t", image="i", entry_point="a.py", instance_types=("ml.m5.large",), instance_count=1,
         volume_size_gb=30, max_runtime_seconds=60, state="none",
     )  # fmt: skip
     place = JobPlace("t-1", "s3://b/p/t/", PLACE.role, (), "s3://b/p/_bundles/0/", False, {}, {})

@@ -3,6 +3,7 @@
 import itertools
 import threading
 from contextlib import ExitStack
+from dataclasses import replace
 from types import SimpleNamespace
 
 import botocore.exceptions
@@ -44,7 +45,7 @@ def job(name, *, kind="training", created=FIRST, status="InProgress"):
 def account(clock):
     """A SageMaker and a project whose account it is."""
     sagemaker = SageMakerDouble(clock=clock)
-    return sagemaker, ProjectDouble(SimpleNamespace(is_local=False), sagemaker=sagemaker)
+    return sagemaker, ProjectDouble(SimpleNamespace(is_local=False, events_queue_url=None), sagemaker=sagemaker)
 
 
 def filled(sagemaker, count, **more):
@@ -76,20 +77,30 @@ def test_few_jobs_are_described():
     assert sagemaker.count("list") == 0
 
 
+def pass_time(watcher, clock, seconds, *, steps):
+    """Let a standing clock go on, and wake the watcher as whoever comes does."""
+    for _ in range(steps):
+        clock.now += seconds / steps
+        with watcher.watching(job("job-0")) as guest:
+            guest.wait(0.01)
+
+
 def test_many_jobs_are_listed_and_their_end_confirmed():
     """One Describe for the job that ended, none for those that go on."""
-    sagemaker, project = account(Leaping())
-    stack, watched = watching(Watcher(project, Leaping(3)), filled(sagemaker, FEW + 5))
+    clock = Standing()
+    sagemaker, project = account(clock)
+    watcher = Watcher(project, clock)
+    stack, watched = watching(watcher, filled(sagemaker, FEW + 5))
     with stack:
         sagemaker.wait_for("list", 1)
-        before = sagemaker.count("describe")  # of those that came while there were few
         sagemaker.end("job-3", "Failed", FailureReason="AlgorithmError")
-        assert watched[3].wait(LONG)
-        sagemaker.wait_for("list", sagemaker.count("list") + 2)
+        while not watched[3].wait(0):
+            pass_time(watcher, clock, 0.5, steps=1)
+        pass_time(watcher, clock, 10, steps=5)
 
         assert (watched[3].job.status, watched[3].job.reason) == ("Failed", "AlgorithmError")
         assert not watched[4].wait(0)
-        assert sagemaker.count("describe") <= before + 2
+        assert sagemaker.count("describe") <= FEW + 1  # of the time when there were few, and that one
 
 
 @pytest.mark.parametrize("kind", ["Training", "Processing"])
@@ -108,6 +119,63 @@ def test_five_hundred_jobs(kind):
         assert all(one.wait(LONG) for one in watched)
 
     assert sagemaker.count("describe") - before <= 500
+
+
+@pytest.mark.parametrize("count", [20, 120, 500])
+def test_requests_do_not_grow_with_time(count):
+    """1. Jobs come, ten are described. 2. A minute passes: 30 listings at most. 3. Each end costs one Describe."""
+    clock = Standing()
+    sagemaker, project = account(clock)
+    # The newest first: who is the only one to wait for an old job finds it on no early page, and has it described.
+    fresh = [replace(one, created=0.0) for one in reversed(filled(sagemaker, count))]
+    watcher = Watcher(project, clock, wall_clock=lambda: FIRST)
+    stack, watched = watching(watcher, fresh)
+    with stack:
+        pass_time(watcher, clock, 60, steps=120)
+        before = sagemaker.count("describe")
+        assert before <= FEW  # of the time when there were few
+        assert 1 <= sagemaker.count("list") <= 31
+        for one in fresh:
+            sagemaker.end(one.name)
+        while not all(one.wait(0) for one in watched):
+            pass_time(watcher, clock, 0.5, steps=1)
+
+    assert sagemaker.count("describe") - before == count
+    assert sagemaker.count("list") <= 2 + (clock.now - 100) / 2
+
+
+def test_a_describe_that_hangs_delays_nobody_else():
+    """1. SageMaker does not answer about one job. 2. The others' ends are seen. 3. It answers: this one's, too."""
+    sagemaker, project = account(Leaping())
+    jobs = filled(sagemaker, 3, status="Completed")
+    answers, describe = threading.Event(), sagemaker.describe_training_job
+
+    def hanging(**request):
+        if request["TrainingJobName"] == "job-0":
+            answers.wait(LONG)
+        return describe(**request)
+
+    sagemaker.describe_training_job = hanging
+    stack, (silent, *others) = watching(Watcher(project, Leaping()), jobs)
+    with stack:
+        try:
+            assert all(one.wait(LONG) for one in others)
+            assert not silent.wait(0)
+        finally:
+            answers.set()
+        assert silent.wait(LONG)
+
+
+def test_all_that_wait_for_one_job_cost_one_describe():
+    """Twenty runs attach to it: it is asked about as if there were one."""
+    clock = Standing()
+    sagemaker, project = account(clock)
+    sagemaker.add("job-0", status="Completed")
+    stack, watched = watching(Watcher(project, clock), [job("job-0")] * 20)
+    with stack:
+        assert all(one.wait(LONG) for one in watched)
+
+    assert sagemaker.count("describe") == 1
 
 
 def test_listings_are_two_seconds_apart():
@@ -338,13 +406,8 @@ def test_a_crowded_account_delays_nobody():
         sagemaker.wait_for("list", 1)
         for one in jobs:
             sagemaker.end(one.name)
-        began = clock.now
-        while not all(one.wait(0) for one in watched):
-            clock.now += 0.5
-            with watcher.watching(job("job-0")) as guest:  # whoever comes wakes it
-                guest.wait(0.01)
-
-    assert clock.now - began <= 10
+        pass_time(watcher, clock, 10, steps=20)
+        assert all(one.wait(LONG) for one in watched)  # though the clock stands still from now on
 
 
 @pytest.mark.parametrize("others", [0, FEW + 1])
@@ -370,11 +433,13 @@ def test_a_wait_ends_in_time():
 
 
 def test_one_watcher_for_one_account():
-    """All who reach it in the same way share one; another region or other credentials have another."""
+    """All who reach it in the same way share one; another region, queue or other credentials have another."""
+    queue = "https://sqs.us-east-1.amazonaws.com/123456789012/jobs"
     other = AwsCredentials(aws_access_key_id="other", aws_secret_access_key="secret")
 
     assert watcher_of(make_block()) is watcher_of(make_block(project="another"))
     assert watcher_of(make_block()) is not watcher_of(make_block(region="eu-west-1"))
+    assert watcher_of(make_block()) is not watcher_of(make_block(events_queue_url=queue))
     assert watcher_of(make_block()) is not watcher_of(make_block(credentials=other))
 
 

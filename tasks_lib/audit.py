@@ -1,0 +1,154 @@
+"""Audit tags: who started which work, from which code, in which run. On every job, so that AWS itself can be asked.
+
+SageMaker keeps tags as long as it knows the job, CloudTrail logs them with the create, and bills and policies go by
+them. They say nothing to the fingerprint. Whatever cannot be found out is left out: an audit tag never fails a task.
+Used by `execution.py`.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from prefect.context import FlowRunContext
+
+from blocks import SageMakerProject
+from tasks_lib.run_context import RunContext
+from tasks_lib.shipping.bundle import Source
+from tasks_lib.spec import JobSpec
+
+PREFIX = "prefect-sagemaker:"
+USER_VARIABLE = "PREFECT_SAGEMAKER_USER"
+"""Names who starts jobs where the user of the operating system does not, such as `root` of a worker's container."""
+
+LONGEST_VALUE = 256
+"""Characters of a tag's value (API reference of `Tag`)."""
+
+_NOT_IN_A_TAG = re.compile(r"[^\w\s.:/=+\-@]")  # the pattern of a tag's value, whose \p{L}, \p{N}, \p{Z} are these
+_PERSONS = {None, "USER", "SERVICE_ACCOUNT", "AUTOMATION"}
+"""Kinds of creators of a flow run that name who started it; of a schedule Prefect tells only its name."""
+
+_MOST_FOLDERS = 3
+_GIT_SECONDS = 5.0
+
+Run = Callable[[Sequence[str]], str]
+
+
+def audit_tags(
+    project: SageMakerProject, spec: JobSpec, fingerprint: str, run: RunContext, source: Source | None
+) -> dict[str, str]:
+    """Return our tags of a job, all of which begin with `prefect-sagemaker:`.
+
+    Args:
+        project: Where.
+        spec: What.
+        fingerprint: The work.
+        run: For whom.
+        source: The code; none where the image runs as it is.
+    """
+    found = {
+        "project": project.project,
+        "task": spec.task,
+        "fingerprint": fingerprint,
+        "flow-run": run.flow_run,
+        **_deployment(),
+        "git-commit": _commit_of(spec, source, asked_in=run.flow_run or run.task_run),
+        "user": started_by(),
+    }
+    return {f"{PREFIX}{name}": as_tag(value) for name, value in found.items() if value}
+
+
+def as_tag(text: str) -> str:
+    """Return a text as a tag may hold it: what AWS refuses becomes `_`, and what is too long is cut."""
+    return _NOT_IN_A_TAG.sub("_", text)[:LONGEST_VALUE]
+
+
+def started_by(environ: Mapping[str, str] = os.environ) -> str | None:
+    """Return who started the work: `PREFECT_SAGEMAKER_USER`, whom Prefect knows, or the user of this process."""
+    return environ.get(USER_VARIABLE) or _creator() or _user_of_process()
+
+
+def commit_of(folder: Path, run: Run | None = None) -> str | None:
+    """Return the commit of a folder's repository, with `-dirty` where the folder holds something else.
+
+    Args:
+        folder: A folder, of which files that Git ignores do not count.
+        run: How `git` is called; it returns what it prints.
+
+    Returns:
+        The commit's full id; `None` without Git, without a repository, and before its first commit.
+    """
+    # Its status alone: no lock that could get into the user's way, and no program that the repository names.
+    options = ("--no-optional-locks", "-c", "core.fsmonitor=false", "-C", str(folder))
+    try:
+        said = (run or _run)(["git", *options, "status", "--porcelain=v2", "--branch", "--", "."])
+    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
+        return None
+    lines = said.splitlines()
+    commit = next((line.split()[-1] for line in lines if line.startswith("# branch.oid ")), "(initial)")
+    if commit == "(initial)":
+        return None
+    return f"{commit}-dirty" if any(not line.startswith("#") for line in lines) else commit
+
+
+def _deployment() -> dict[str, str | None]:
+    """Return the deployment's id, and its name where the worker has left it; asking would cost a request a job."""
+    context = FlowRunContext.get()
+    deployment = context.flow_run.deployment_id if context and context.flow_run else None
+    if deployment is None:
+        return {}
+    return {"deployment": str(deployment), "deployment-name": os.environ.get("PREFECT__DEPLOYMENT_NAME")}
+
+
+def _creator() -> str | None:
+    context = FlowRunContext.get()
+    creator = context.flow_run.created_by if context and context.flow_run else None
+    return creator.display_value if creator and creator.type in _PERSONS else None
+
+
+def _user_of_process() -> str | None:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):  # a container may run as a number that has no name
+        return str(os.getuid()) if hasattr(os, "getuid") else None
+
+
+def _commit_of(spec: JobSpec, source: Source | None, asked_in: str) -> str | None:
+    """Return the commit of the first of the code's folders that is in a repository."""
+    found = (_commit_asked_once(folder, asked_in) for folder in _folders(spec, source))
+    return next(filter(None, found), None)
+
+
+def _folders(spec: JobSpec, source: Source | None) -> list[Path]:
+    """Return where the code really lies, that of the entry point first; a bare command stands in the flow's code."""
+    files = dict(source.files) if source else {}
+    entry_point = files.get(spec.entry_point or "")
+    ordered = [*([entry_point] if entry_point else []), *files.values()]
+    folders = dict.fromkeys(path.resolve().parent for path in ordered)
+    return list(folders)[:_MOST_FOLDERS] or [Path.cwd()]
+
+
+@lru_cache(maxsize=256)
+def _commit_asked_once(folder: Path, asked_in: str) -> str | None:  # noqa: ARG001  the run is a part of the key
+    """Ask Git once for each folder and run: a process that lives long, such as a notebook, sees later commits."""
+    return commit_of(folder)
+
+
+def _run(command: Sequence[str]) -> str:
+    # Without the variables of a hook, which would name another repository than the folder's.
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=_GIT_SECONDS,
+        stdin=subprocess.DEVNULL,
+        env={**environ, "LC_ALL": "C.UTF-8"},
+    )
+    return done.stdout

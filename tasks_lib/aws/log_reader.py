@@ -1,0 +1,199 @@
+"""One reader per process and account: it reads the logs of all jobs that somebody here waits for.
+
+Not by whoever waits: a request to CloudWatch Logs that hangs (a VPC without an endpoint for it) must not keep a task
+from its cancellation, its mark of interest or its job's end. And not in a thread per job: the account's quota is small
+and shared, so jobs take turns, those that have ended first, then whoever has waited longest. Used by `attendance.py`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+
+from blocks import SageMakerProject
+from tasks_lib.aws.jobs import Job
+from tasks_lib.aws.log_pace import account_of
+from tasks_lib.aws.logs import PATIENCE, LogLine, LogTail
+
+_THREADS = 4
+"""One that waits for an answer does not hold up the others; more would only wait for the quota."""
+
+_BACK_OFF, _LONGEST_BACK_OFF = 1.0, 30.0
+_LONGEST_QUEUE = 120.0
+"""Seconds for which a job that has ended waits for its turn: five hundred may end at once."""
+
+
+class Following:
+    """The log of one job as it is being read.
+
+    Args:
+        tail: What reads it, in the reader's threads alone.
+        clock: Monotonic seconds.
+
+    Attributes:
+        ended: The job as it ended, once it has.
+        busy: Whether one of the reader's threads is looking at it.
+        over: Whether all was read, or reading was given up.
+    """
+
+    def __init__(self, tail: LogTail, clock: Callable[[], float]) -> None:
+        self._tail, self._clock = tail, clock
+        self.ended: Job | None = None
+        self._ended_at = 0.0
+        self.busy = self.over = False
+        self._told = self._hangs = False
+        self._moved_at = clock()
+        self._new: list[LogLine] = []
+        self._news = threading.Condition()
+
+    @property
+    def failure(self) -> str | None:
+        """Why the log cannot be read, or could not be read to its end; none where it can."""
+        if self._hangs and not self._tail.failure:
+            return f"CloudWatch Logs did not answer within {PATIENCE:.0f} s"
+        return self._tail.failure
+
+    @property
+    def passing(self) -> bool:
+        """Whether a failure may pass by itself."""
+        return self._tail.passing
+
+    @property
+    def throttled(self) -> bool:
+        """Whether the account was asked too often."""
+        return self._tail.throttled
+
+    @property
+    def due(self) -> float:
+        """When to look next; at once where the job's end is news."""
+        return self._tail.due if self._told or not self.ended else 0.0
+
+    def end(self, job: Job) -> None:
+        """Take in that the job is over."""
+        self.ended, self._ended_at = job, self._clock()
+
+    def take(self) -> list[LogLine]:
+        """Return the lines that came since the last time; never waits."""
+        with self._news:
+            new, self._new = self._new, []
+            return new
+
+    def rest(self, tick: float) -> Iterator[list[LogLine]]:
+        """Yield what is left after the job's end, and give up on a log that gives nothing.
+
+        Args:
+            tick: Seconds between two yields, at most, so that the caller's run can be ended meanwhile.
+        """
+        since = self._clock()
+        while not (self.over or self._hangs):
+            with self._news:
+                self._news.wait_for(lambda: self.over, timeout=tick)
+            yield self.take()
+            patience = PATIENCE if self.busy else _LONGEST_QUEUE
+            self._hangs = not self.over and self._clock() > max(since, self._moved_at) + patience
+        yield self.take()
+
+    def look(self) -> None:
+        """Look once, in a thread of the reader's."""
+        if self.ended and not self._told:
+            self._told = True
+            self._tail.end(self.ended, self._ended_at)
+        self._moved_at = self._clock()
+        for line in self._tail.look():
+            with self._news:
+                self._new.append(line)
+            self._moved_at = self._clock()
+        with self._news:
+            self.over = self._tail.done
+            self._news.notify_all()
+
+
+class LogReader:
+    """Reads the logs of one account in a few threads, which live as long as there is something to read.
+
+    Args:
+        clock: Monotonic seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._followed: list[Following] = []
+        self._changed = threading.Condition()
+        self._threads = 0
+        self._back_off = self._rests_until = 0.0
+
+    @contextmanager
+    def following(self, tail: LogTail) -> Iterator[Following]:
+        """Read a job's log inside this block."""
+        followed = Following(tail, self._clock)
+        with self._changed:
+            self._followed.append(followed)
+            if self._threads < min(_THREADS, len(self._followed)):
+                self._threads += 1
+                threading.Thread(target=self._run, name="sagemaker-logs", daemon=True).start()
+            self._changed.notify_all()
+        try:
+            yield followed
+        finally:
+            with self._changed:
+                self._followed.remove(followed)
+                self._changed.notify_all()
+
+    def hurry(self, followed: Following, job: Job) -> None:
+        """Read a log to its end before all others go on: its job is over.
+
+        Args:
+            followed: The log.
+            job: The job as it ended.
+        """
+        with self._changed:
+            followed.end(job)
+            self._changed.notify_all()
+
+    def _run(self) -> None:
+        while followed := self._next_or_leave():
+            try:
+                followed.look()
+            finally:
+                with self._changed:
+                    followed.busy = False
+                    self._mind(followed)
+
+    def _next_or_leave(self) -> Following | None:
+        """Return whose turn it is, as soon as it is somebody's; with nobody left, end the thread in the same breath."""
+        with self._changed:
+            while self._followed:
+                idle = [each for each in self._followed if not (each.busy or each.over)]
+                now = self._clock()
+                ready = [each for each in idle if self._due(each) <= now]
+                if ready:
+                    turn = min(ready, key=lambda each: (each.ended is None, self._due(each)))
+                    turn.busy = True
+                    return turn
+                soonest = min(map(self._due, idle), default=None)
+                self._changed.wait(None if soonest is None else soonest - now)
+            self._threads -= 1
+            return None
+
+    def _due(self, followed: Following) -> float:
+        return followed.due if followed.ended else max(followed.due, self._rests_until)
+
+    def _mind(self, followed: Following) -> None:
+        """Let the jobs that run rest while CloudWatch Logs says that it is asked too often."""
+        if not followed.throttled:
+            self._back_off = 0.0
+            return
+        self._back_off = min(_LONGEST_BACK_OFF, max(_BACK_OFF, self._back_off * 2))
+        self._rests_until = self._clock() + self._back_off
+
+
+_readers: dict[Hashable, LogReader] = {}
+_readers_lock = threading.Lock()
+
+
+def reader_of(project: SageMakerProject) -> LogReader:
+    """Return the reader of a project's account; the same for all who reach it in the same way."""
+    with _readers_lock:
+        return _readers.setdefault(account_of(project), LogReader())

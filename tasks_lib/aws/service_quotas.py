@@ -1,0 +1,96 @@
+"""The account's quotas for SageMaker as Service Quotas lists them: one listing a process, of some fifteen pages.
+
+Not a `GetServiceQuota` for each job: it wants a code, such as `L-D9090DE7`, that only the listing has. A listing is
+kept, but no bad news of its own age: before a job is refused, an older one is read again. Imported by `preflight` and
+the command `ssm quotas`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from blocks import SageMakerProject
+from tasks_lib.aws.errors import translating
+from tasks_lib.errors import PrefectSageMakerError
+
+_FRESH_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class AccountQuota:
+    """A quota of the account.
+
+    Args:
+        name: Such as `ml.m5.large for training job usage`.
+        value: Hosts that may run at a time.
+        code: What the console and the API know it by, such as `L-D9090DE7`.
+    """
+
+    name: str
+    value: int
+    code: str
+
+
+class ServiceQuotas:
+    """The quotas of one account in one region, listed when first asked for.
+
+    Args:
+        client: boto3's client of Service Quotas.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(self, client: Any, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._client, self._clock = client, clock
+        self._lock = threading.Lock()
+        self._read: float | None = None
+        self._quotas: Mapping[str, AccountQuota] = {}
+        self._refusal: PrefectSageMakerError | None = None
+
+    def by_name(self, *, fresh: bool = False) -> Mapping[str, AccountQuota]:
+        """Return all of them.
+
+        Args:
+            fresh: Not those of a listing that is older than a minute.
+
+        Raises:
+            PrefectSageMakerError: They cannot be read; said again, without asking, to whoever does not want them fresh.
+        """
+        with self._lock:  # of hundreds of jobs that are made at once, one asks
+            if self._read is None or (fresh and self._clock() - self._read > _FRESH_SECONDS):
+                self._read_all()
+            if self._refusal:
+                raise self._refusal.with_traceback(None)  # each raise would add to it, for as long as we live
+            return self._quotas
+
+    def _read_all(self) -> None:
+        try:
+            self._quotas, self._refusal = self._list(), None
+        except PrefectSageMakerError as refusal:
+            self._refusal = refusal
+        self._read = self._clock()
+
+    def _list(self) -> dict[str, AccountQuota]:
+        with translating("list the account's quotas for SageMaker"):
+            pages = self._client.get_paginator("list_service_quotas").paginate(ServiceCode="sagemaker")
+            rows = [row for page in pages for row in page["Quotas"]]
+        known = [row for row in rows if "Value" in row]  # else it has an ErrorReason
+        return {row["QuotaName"]: AccountQuota(row["QuotaName"], int(row["Value"]), row["QuotaCode"]) for row in known}
+
+
+_lock = threading.Lock()
+
+
+def service_quotas(project: SageMakerProject) -> ServiceQuotas:
+    """Return the quotas of a project's account and region: one object for all who share the project's clients."""
+    with _lock:
+        return _of_client(project.client("service-quotas"))
+
+
+@lru_cache(maxsize=16)
+def _of_client(client: Any) -> ServiceQuotas:
+    return ServiceQuotas(client)

@@ -1,0 +1,116 @@
+"""What becomes of a job when the run that waits for it is ended on purpose: stopped, left to others, or left to run.
+
+A run is ended by a cancel, a signal or a timeout; what is still to be done then has to be done within seconds, and is
+tried again for that long. A crash comes by none of these ways, and leaves the job. Called by `execution.py`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from tasks_lib.aws.jobs import Job, Jobs
+from tasks_lib.errors import ServiceError
+from tasks_lib.ledger.interest import Interest
+from tasks_lib.patience import OF_CALLS
+from tasks_lib.reports.artifacts import Report
+from tasks_lib.run_context import RunContext
+from tasks_lib.status import JobKind, Phase
+from tasks_lib.wish import OnExit
+
+_T = TypeVar("_T")
+
+PAUSES = (0.2, 0.4, 0.8, 1.6)
+"""Seconds between the tries: Prefect kills a cancelled flow run 30 s after its SIGTERM."""
+
+
+class Departure:
+    """The end of one call's interest in its job.
+
+    Args:
+        jobs: Stops the job.
+        run: The run that is ended.
+        task: The task's name.
+        report: Shows what became of the job.
+        renew: Called with an error before the next try, for fresh credentials.
+        sleep: Waits so many seconds.
+    """
+
+    def __init__(
+        self,
+        jobs: Jobs,
+        run: RunContext,
+        task: str,
+        *,
+        report: Report,
+        renew: Callable[[ServiceError], None],
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._jobs, self._run, self._task, self._report = jobs, run, task, report
+        self._renew, self._sleep = renew, sleep
+
+    def leave(self, kind: JobKind, interest: Interest, fingerprint: str, how: OnExit, *, untold: bool) -> None:
+        """See to the job: stop it unless others wait for it, or leave it as was wished.
+
+        Never fails: the run is ending anyway, and what could not be done is said.
+
+        Args:
+            kind: Kind of job.
+            interest: Our interest in it, which ends here.
+            fingerprint: The work; a job of that name with other work is not ours.
+            how: What was wished.
+            untold: Whether its create was cut off, so that SageMaker may not know of it yet.
+        """
+        try:
+            job = self._trying(lambda: self._made(kind, interest.job, untold=untold))
+            if job and job.fingerprint == fingerprint and not (job.phase.terminal or job.phase is Phase.STOPPING):
+                self._leave_live(job, interest, how)
+        except ServiceError as error:
+            self._run.tell(
+                self._task,
+                f"the job {interest.job} could not be stopped, and may be running: {error}\n"
+                "Stop it in SageMaker's console.",
+            )
+
+    def stop(self, job: Job, interest: Interest) -> None:
+        """Stop a job that nobody waits for, and say so before to those who come at this moment."""
+        interest.announce_stop()
+        self._jobs.stop(job)
+
+    def _leave_live(self, job: Job, interest: Interest, how: OnExit) -> None:
+        if how == "leave" or self._run.handed_on():
+            self._trying(interest.leave_running)
+            why = "its flow run goes on elsewhere" if self._run.handed_on() else "on_exit='leave'"
+            words = f"left job {job.name} running ({why}); the next run attaches to it"
+            how_to_stop = f"aws sagemaker stop-{job.kind}-job --{job.kind}-job-name {job.name}"
+            self._tell(f"{words}. To stop it: {how_to_stop}", f"Left to run: {job.name}")
+        elif others := self._trying(interest.leave):
+            words = f"leaving job {job.name} to the {len(others)} other run(s) that wait for it"
+            self._tell(words, f"Left to other runs: {job.name}")
+        else:
+            self._trying(lambda: self.stop(job, interest))
+            self._tell(f"stopped job {job.name}", f"Stopped: {job.name}")
+
+    def _tell(self, words: str, shown: str) -> None:
+        self._run.tell(self._task, words)
+        self._report.left(shown)
+
+    def _made(self, kind: JobKind, name: str, *, untold: bool) -> Job | None:
+        """Return the job, where there is one; of a create that was cut off, SageMaker may not know for a moment."""
+        for pause in PAUSES if untold else ():
+            if job := self._jobs.describe(kind, name):
+                return job
+            self._sleep(pause)
+        return self._jobs.describe(kind, name)
+
+    def _trying(self, act: Callable[[], _T]) -> _T:
+        for pause in PAUSES:
+            try:
+                return act()
+            except ServiceError as error:
+                if error.meaning not in OF_CALLS:
+                    raise
+                self._renew(error)
+            self._sleep(pause)
+        return act()

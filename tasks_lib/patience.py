@@ -1,0 +1,129 @@
+"""How long one call of a task bears with what passes by itself, and how it waits meanwhile.
+
+By meaning alone (`meaning.py`): what a user must mend is raised at once; a throttled call waits and costs no attempt;
+a used-up quota is a queue. Not botocore's retries: those sleep in a thread that no cancel can wake, know neither quota
+nor capacity, and end after seconds. Since a step of `execution.py` looks before it acts, trying again is taking that
+step anew, just as after a crash. Imported by `execution.py`.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tasks_lib.capacity import CAPACITY_MINUTES
+from tasks_lib.errors import JobError, PrefectSageMakerError
+from tasks_lib.meaning import Meaning
+from tasks_lib.quotas import quota_of
+from tasks_lib.run_context import RunContext
+
+ON_THIS_MACHINE = 0.02
+"""How much quicker we try again on a local SageMaker: nobody shares it, so nothing gets better by waiting long."""
+
+
+@dataclass(frozen=True)
+class Bound:
+    """How often and how long something is tried again.
+
+    Args:
+        first: Seconds before the second try; doubled from try to try.
+        longest: Most seconds between two tries.
+        tries: Most tries again in a row; without it, no bound.
+        seconds: Most seconds in all; without it, no bound.
+    """
+
+    first: float
+    longest: float
+    tries: int | None = None
+    seconds: float | None = None
+
+
+OF_CALLS: dict[Meaning, Bound] = {
+    Meaning.THROTTLED: Bound(1, 30),
+    Meaning.QUOTA: Bound(15, 300),
+    Meaning.CAPACITY: Bound(30, 300, seconds=CAPACITY_MINUTES * 60),
+    Meaning.SERVICE_FAULT: Bound(1, 30, tries=8),
+    Meaning.EXPIRED: Bound(1, 5, tries=3),
+}
+"""By what a refused call means; any other meaning is raised at once."""
+
+OF_JOBS: dict[Meaning, Bound] = {
+    Meaning.CAPACITY: Bound(30, 300, seconds=CAPACITY_MINUTES * 60),
+    Meaning.SERVICE_FAULT: Bound(10, 60, tries=2),
+}
+"""By why a job ended: the next attempt is a new job, which is paid for."""
+
+
+class Patience:
+    """The patience of one call of a task.
+
+    Args:
+        run: Whose run; a cancelled one waits no more.
+        task: The task's name.
+        capacity_seconds: How long capacity is asked for.
+        speed: Factor of all waits.
+        clock: Monotonic seconds.
+        chance: Draws the jitter, from 0 to 1.
+    """
+
+    def __init__(
+        self,
+        run: RunContext,
+        task: str,
+        *,
+        capacity_seconds: float = CAPACITY_MINUTES * 60,
+        speed: float = 1.0,
+        clock: Callable[[], float] = time.monotonic,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._run, self._task = run, task
+        self._capacity_seconds, self._speed = capacity_seconds, speed
+        self._clock, self._chance = clock, chance
+        self._calls: dict[Meaning, tuple[int, float]] = {}
+        self._jobs: dict[Meaning, tuple[int, float]] = {}
+
+    def bear(self, error: PrefectSageMakerError) -> None:
+        """Wait before the next try; raise the error where none is worth it, or there were enough.
+
+        Raises:
+            RunCancelled: The run was cancelled meanwhile.
+        """
+        meaning: Meaning = getattr(error, "meaning", Meaning.UNKNOWN)
+        of_job = isinstance(error, JobError)
+        bound = (OF_JOBS if of_job else OF_CALLS).get(meaning)
+        if bound is None or (meaning is Meaning.QUOTA and is_never_enough(error.message)):
+            raise error
+        seen = self._jobs if of_job else self._calls
+        tries, since = seen.get(meaning, (0, self._clock()))
+        seconds = self._seconds(bound, tries)
+        if self._is_over(meaning, bound, tries, self._clock() + seconds - since):
+            raise error
+        seen[meaning] = (tries + 1, since)
+        self._run.tell(self._task, f"{meaning.value}, trying again in {seconds:.0f} s: {error.message}")
+        self.wait(seconds, f"task {self._task!r} waited to try again ({meaning.value})")
+
+    def calm(self) -> None:
+        """Forget the calls that were borne with: something went well in between."""
+        self._calls.clear()
+
+    def wait(self, seconds: float, what: str) -> None:
+        """Wait, but not beyond a cancellation; raises `RunCancelled`."""
+        until = self._clock() + seconds
+        while (left := until - self._clock()) > 0:
+            self._run.pause(left, what)
+
+    def _seconds(self, bound: Bound, tries: int) -> float:
+        """Return how long to wait: doubled from try to try, and not the same for all who wait."""
+        return float(min(bound.longest, bound.first * 2 ** min(tries, 20)) * self._speed * (0.5 + self._chance() / 2))
+
+    def _is_over(self, meaning: Meaning, bound: Bound, tries: int, seconds: float) -> bool:
+        longest = self._capacity_seconds if meaning is Meaning.CAPACITY else bound.seconds
+        return (bound.tries is not None and tries >= bound.tries) or (longest is not None and seconds > longest)
+
+
+def is_never_enough(message: str) -> bool:
+    """Whether AWS's words on a quota say that it is smaller than what one job asks for: no waiting helps."""
+    quota = quota_of(message)
+    return quota is not None and not quota.can_suffice

@@ -1,0 +1,73 @@
+"""Whether the account's quotas have room for a job at all: found before anything is created or uploaded.
+
+What is merely used up at the moment is no matter of this module: the create itself tells that, and waits. Where the
+quotas cannot be read, or AWS knows none of that name, nothing is checked: the create will tell. Called by `execution`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from blocks import SageMakerProject
+from tasks_lib.aws.service_quotas import AccountQuota, ServiceQuotas, service_quotas
+from tasks_lib.errors import PrefectSageMakerError, QuotaExceeded
+from tasks_lib.meaning import Meaning
+from tasks_lib.quotas import hosts_by_quota
+from tasks_lib.reports.links import quota_url
+from tasks_lib.run_context import RunContext
+from tasks_lib.status import JobKind
+
+
+def check_quotas(
+    project: SageMakerProject, run: RunContext, task: str, kind: JobKind, request: Mapping[str, Any]
+) -> None:
+    """Refuse a job that can never run.
+
+    Args:
+        project: Whose account.
+        run: Told, at debug level, why nothing was checked.
+        task: The task's name.
+        kind: Kind of job.
+        request: Its create request.
+
+    Raises:
+        QuotaExceeded: It asks for more hosts than a quota allows; `meaning` is a user's error, as no waiting helps.
+    """
+    quotas, hosts = service_quotas(project), hosts_by_quota(kind, request)
+    try:
+        short = _short(quotas, hosts)
+    except PrefectSageMakerError as unread:
+        run.logger.debug("The quotas for task %r were not checked: %s", task, unread)
+        return
+    if short is not None:
+        raise _refusal(project, task, short, hosts[short.name])
+
+
+def _short(quotas: ServiceQuotas, hosts: Mapping[str, int]) -> AccountQuota | None:
+    """Return a quota that is too small; it may have been raised since it was read, so that is done again."""
+    known = quotas.by_name()
+    if _too_small(known, hosts) is None:
+        return None
+    return _too_small(quotas.by_name(fresh=True), hosts)
+
+
+def _too_small(quotas: Mapping[str, AccountQuota], hosts: Mapping[str, int]) -> AccountQuota | None:
+    found = (quotas[name] for name, count in hosts.items() if name in quotas and quotas[name].value < count)
+    return next(found, None)
+
+
+def _refusal(project: SageMakerProject, task: str, quota: AccountQuota, hosts: int) -> QuotaExceeded:
+    if project.is_local:
+        where = f"raise it in {project.local_home}/settings.json"
+    else:
+        where = f"ask for more at {quota_url(project, quota.code)}"
+    fewer = f"set instance_count to {quota.value} or less, " if quota.value else ""
+    return QuotaExceeded(
+        f"Task {task!r} asks for {hosts} instance(s), and the account's quota {quota.name!r} is {quota.value}: "
+        "such a job can never run.",
+        operation="ListServiceQuotas",
+        code="ResourceLimitExceeded",
+        meaning=Meaning.USER_ERROR,
+        fix=f"{where}, {fewer}or use another instance type.",
+    )

@@ -1,0 +1,102 @@
+"""What a job asks of the account's quotas, and what AWS says when one is used up. Pure.
+
+A quota counts hosts, not jobs; each use of an instance type has one of its own. Read off the request and not off the
+spec, so that `overrides`, a list of instance types and the step from spot to on-demand count as they are sent.
+`aws/service_quotas.py` reads the account's, `preflight.py` compares, `slots.py` queues by them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tasks_lib.status import JobKind
+
+USES = ("training", "spot training", "processing")
+"""Uses of an instance type that have a quota each (Service Quotas, Amazon SageMaker)."""
+
+_EXCEEDED = re.compile(
+    r"service limit '(?P<name>[^']+)' is (?P<limit>\d+) .*?"
+    r"current utilization of (?P<used>\d+) .*?request delta of (?P<wanted>\d+) ",
+    re.DOTALL,
+)
+
+
+@dataclass(frozen=True)
+class Quota:
+    """A quota that refused a job, as AWS's message tells it.
+
+    Args:
+        name: Its name in Service Quotas, such as `ml.m5.large for training job usage`.
+        limit: How many hosts may run.
+        used: How many did.
+        wanted: How many more the job asked for.
+    """
+
+    name: str
+    limit: int
+    used: int
+    wanted: int
+
+    @property
+    def can_suffice(self) -> bool:
+        """Whether it has room for the job once others have ended; if not, no waiting helps."""
+        return self.wanted <= self.limit
+
+
+def quota_of(message: str) -> Quota | None:
+    """Return the quota that a `ResourceLimitExceeded` tells of; nothing where it has other words.
+
+    The words: aws/amazon-sagemaker-examples issue 1543, and data-science-on-aws issue 200 for a quota over all types.
+    """
+    found = _EXCEEDED.search(message)
+    if found is None:
+        return None
+    return Quota(found["name"], *(int(found[part]) for part in ("limit", "used", "wanted")))
+
+
+def quota_name(use: str, instance_type: str) -> str:
+    """Return the name that Service Quotas has for a use of an instance type.
+
+    Args:
+        use: One of `USES`.
+        instance_type: Such as `ml.m5.large`.
+    """
+    return f"{instance_type} for {use} job usage"
+
+
+def use_of(kind: JobKind, request: Mapping[str, Any]) -> str:
+    """Return what a job uses its instances for, as its quota calls it."""
+    if kind == "processing":
+        return "processing"
+    return "spot training" if request.get("EnableManagedSpotTraining") else "training"
+
+
+def hosts_by_quota(kind: JobKind, request: Mapping[str, Any]) -> dict[str, int]:
+    """Return how many hosts a job asks for, by the name of the quota that must have room for them.
+
+    More than one quota with groups of instances, and with a list of instance types, where each must suffice (Developer
+    Guide, "Instance preference lists for training jobs").
+
+    Args:
+        kind: Kind of job.
+        request: Its create request.
+    """
+    use, hosts = use_of(kind, request), Counter[str]()
+    cluster = request["ResourceConfig"] if kind == "training" else request["ProcessingResources"]["ClusterConfig"]
+    for group in cluster.get("InstanceGroups", ()):
+        hosts[group["InstanceType"]] += group["InstanceCount"]
+    for choice in () if hosts else cluster.get("InstancePreferences") or (cluster,):
+        hosts[choice["InstanceType"]] = choice.get("InstanceCount") or cluster.get("InstanceCount", 1)
+    return {quota_name(use, instance_type): count for instance_type, count in sorted(hosts.items())}
+
+
+def limit_name(account: str, region: str, quota: str) -> str:
+    """Return the name of Prefect's concurrency limit for a quota, ending in `:us-east-1:ml.m5.large spot training`.
+
+    Account and region are in it, because one Prefect server may serve several.
+    """
+    return f"sagemaker:{account}:{region}:{quota.replace(' for ', ' ').removesuffix(' job usage')}"

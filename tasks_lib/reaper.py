@@ -1,0 +1,272 @@
+"""The reaper: finds a project's live jobs, tells which are orphans, and stops those.
+
+What an orphan is stands in `orphans.py`; this is the shell around it. A job is ours if its name is the one that this
+project would have given to the work which its environment names: the project's folder is part of that name
+(`naming.py`), so that projects of one name in other buckets or prefixes, and everybody else's jobs, are never touched.
+
+A run that attaches to a job writes its mark and then waits; the reaper announces its stop and then looks at the marks,
+once more, before it stops. S3 is consistent, so that at least one of the two sees the other: the reaper keeps its hands
+off, or the run finds its job stopped as announced and goes on with the next attempt. Used by `flows/reap_orphans.py`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, timezone
+from typing import Literal
+from uuid import UUID, uuid4
+
+import httpx
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.exceptions import ObjectNotFound
+
+from blocks import SageMakerProject
+from tasks_lib.aws.jobs import Job, Jobs
+from tasks_lib.aws.objects import Location, Objects
+from tasks_lib.aws.pace import Pace
+from tasks_lib.cost import cost_of, shown_cost
+from tasks_lib.errors import PrefectSageMakerError
+from tasks_lib.ledger.interest import LEFT, Interest
+from tasks_lib.ledger.records import Ledger
+from tasks_lib.naming import is_job_of, job_name
+from tasks_lib.orphans import NO_FLOW, Judgement, Rules, RunState, Sighting, judge, needs_runs, run_of, span
+from tasks_lib.status import JobKind, Phase
+from tasks_lib.tables import Table
+
+RunStates = Callable[[str], RunState]
+"""Says what became of a flow run."""
+
+Deed = Literal["kept", "would stop", "stopped", "had ended", "not judged"]
+
+_KINDS: tuple[JobKind, ...] = ("training", "processing")
+_OLDEST = timedelta(days=60)
+"""No job lives longer: it may run for 28 days, after it was pending for as many (`StoppingCondition`)."""
+
+_LOOK_FOR_A_TURN = 0.25
+_COLUMNS = ("task", "job", "age", "instances", "cost so far", "last waiter", "verdict", "why")
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the reaper found of one live job, and did.
+
+    Args:
+        job: The job's name.
+        deed: What was done.
+        why: Why.
+        seen: The job as it was found; none where it could not be looked at.
+        cost: What it has cost so far, by the project's `hourly_prices`; none where that is unknown.
+    """
+
+    job: str
+    deed: Deed
+    why: str
+    seen: Sighting | None = None
+    cost: float | None = None
+
+    @property
+    def cells(self) -> tuple[str | None, ...]:
+        """The row as a reader gets it."""
+        if self.seen is None:
+            return (None, self.job, None, None, None, None, self.deed, self.why)
+        job, last = self.seen.job, self.seen.last
+        return (
+            self.seen.task,
+            self.job,
+            span(self.seen.age),
+            f"{job.instance_count} x {job.instance_type}" if job.instance_type else None,
+            shown_cost(self.cost),
+            f"{run_of(last[0])}, {span(last[1])} ago" if last else "nobody",
+            self.deed,
+            self.why,
+        )
+
+
+@dataclass(frozen=True)
+class Harvest:
+    """What one round of the reaper found in one project.
+
+    Args:
+        project: The project's name.
+        rows: A row for each live job.
+        errors: What kept jobs from being looked at or stopped.
+    """
+
+    project: str
+    rows: tuple[Row, ...]
+    errors: tuple[PrefectSageMakerError, ...] = ()
+
+    def count(self, deed: Deed) -> int:
+        """Return how many jobs it happened to."""
+        return sum(row.deed == deed for row in self.rows)
+
+    @property
+    def table(self) -> Table:
+        """All jobs, as a reader gets them."""
+        deeds = {row.deed: self.count(row.deed) for row in self.rows}
+        counted = ", ".join(f"{number} {deed}" for deed, number in sorted(deeds.items())) or "none"
+        return Table(_COLUMNS, tuple(row.cells for row in self.rows), title=f"Live jobs of {self.project}: {counted}")
+
+
+class Reaper:
+    """Looks for the orphans of one project.
+
+    Args:
+        project: Where.
+        runs: Says what became of a flow run.
+        rules: When a job is an orphan.
+        objects: Access to S3; by default the project's.
+        listings: Says when the next page may be listed; by default one every 2 s, as `watch.py` does, since the quota
+            is the whole account's.
+        clock: Epoch seconds.
+        pause: Waits so many seconds.
+    """
+
+    def __init__(
+        self,
+        project: SageMakerProject,
+        runs: RunStates,
+        rules: Rules | None = None,
+        *,
+        objects: Objects | None = None,
+        listings: Pace | None = None,
+        clock: Callable[[], float] = time.time,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._waiter = f"reaper/{uuid4().hex}"  # two may be at it at the same time
+        self._project, self._runs, self._rules = project, runs, rules or Rules()
+        self._objects, self._jobs = objects or Objects(project), Jobs(project)
+        self._listings = listings or Pace(rate=0.5, burst=1)
+        self._clock, self._pause = clock, pause
+
+    def reap(self, *, dry_run: bool = True) -> Harvest:
+        """Look at each live job of the project, and stop the orphans.
+
+        What goes wrong with one job is told in its row, and keeps no other from being looked at.
+
+        Args:
+            dry_run: Stop nothing, and say what would be stopped.
+
+        Raises:
+            PrefectSageMakerError: The jobs could not be listed.
+        """
+        rows, errors = [], []
+        for kind, name in self._live():
+            try:
+                row = self._dealt_with(kind, name, dry_run)
+            except PrefectSageMakerError as error:
+                row = Row(name, "not judged", error.message)
+                errors.append(error)
+            if row:
+                rows.append(row)
+        return Harvest(self._project.project, tuple(rows), tuple(errors))
+
+    # -- look ----------------------------------------------------------------------------------------------------------
+
+    def _live(self) -> Iterator[tuple[JobKind, str]]:
+        """Yield kind and name of each live job whose name looks like one of ours."""
+        since = datetime.fromtimestamp(self._clock(), timezone.utc) - _OLDEST
+        for kind in _KINDS:
+            token, first = "", True
+            while token or first:
+                while not self._listings.allows():
+                    self._pause(_LOOK_FOR_A_TURN)
+                # `StatusEquals` filters a page after it was cut, so that an empty one may have a token.
+                found, token = self._jobs.page(kind, token, StatusEquals="InProgress", CreationTimeAfter=since)
+                first = False
+                yield from ((kind, name) for name in found if is_job_of(name, _stem(name)))
+
+    def _seen(self, kind: JobKind, name: str) -> Sighting | None:
+        """Return what is known of a job; `None` if it is not of this project, or no longer live."""
+        found = self._jobs.with_environment(kind, name)
+        if found is None or found[0].phase is not Phase.LIVE:
+            return None
+        job, environment = found
+        task = environment.get("SSM_TASK", "")
+        if environment.get("SSM_PROJECT") != self._project.project or not self._is_own(job, task):
+            return None
+        marks = self._interest(task, name).marks()
+        seen = Sighting(
+            job,
+            task,
+            timedelta(seconds=self._clock() - job.created),
+            {name: age for name, age in marks.items() if not name.startswith(LEFT)},
+            tuple(name.removeprefix(LEFT) for name in marks if name.startswith(LEFT)),
+        )
+        return replace(seen, runs=self._runs_of(seen)) if needs_runs(seen, self._rules) else seen
+
+    def _is_own(self, job: Job, task: str) -> bool:
+        attempt = int(job.name.rpartition("-")[2])
+        return bool(task) and job.name == job_name(task, f"{self._project.uri}{task}/", job.fingerprint, attempt)
+
+    def _runs_of(self, seen: Sighting) -> dict[str, RunState]:
+        waited = {run_of(waiter) for waiter in (*seen.waiters, seen.job.started_by)}
+        return {run: self._runs(run) for run in sorted(waited - {NO_FLOW, ""})}
+
+    def _interest(self, task: str, job: str) -> Interest:
+        folder = Location(self._project.bucket, f"{self._project.key_prefix}{task}/")
+        return Interest(self._objects, Ledger(self._objects, folder), job, self._waiter)
+
+    # -- act -----------------------------------------------------------------------------------------------------------
+
+    def _dealt_with(self, kind: JobKind, name: str, dry_run: bool) -> Row | None:
+        seen = self._seen(kind, name)
+        if seen is None:
+            return None
+        judged = judge(seen, self._rules)
+        if not judged.orphan:
+            return self._row(seen, "kept", judged.why)
+        return self._row(seen, "would stop", judged.why) if dry_run else self._stop(seen)
+
+    def _stop(self, seen: Sighting) -> Row:
+        """Stop an orphan, unless somebody began to wait for it."""
+        interest = self._interest(seen.task, seen.job.name)
+        interest.announce_stop()
+        again = self._seen(seen.job.kind, seen.job.name)
+        if again is None:
+            return self._row(seen, "had ended", "it ended by itself meanwhile")
+        judged = judge(again, self._rules)
+        if not judged.orphan:
+            interest.take_back_stop()
+            return self._row(again, "kept", judged.why)
+        self._jobs.stop(again.job)
+        return self._stopped(again, judged, interest)
+
+    def _stopped(self, seen: Sighting, judged: Judgement, interest: Interest) -> Row:
+        """Tell what became of a job that was told to stop."""
+        now = self._jobs.describe(seen.job.kind, seen.job.name)
+        if now and now.phase in (Phase.COMPLETED, Phase.FAILED):
+            return self._row(seen, "had ended", "it ended by itself meanwhile")
+        late = [waiter for waiter in interest.waiting() if not waiter.startswith(LEFT)]
+        and_so = f"; {', '.join(late)} came at that moment, and goes on with the next attempt" if late else ""
+        return self._row(seen, "stopped", judged.why + and_so)
+
+    def _row(self, seen: Sighting, deed: Deed, why: str) -> Row:
+        job, price = seen.job, self._project.hourly_prices.get(seen.job.instance_type)
+        # AWS bills from `TrainingStartTime` on (API reference of DescribeTrainingJob).
+        seconds = max(0.0, self._clock() - job.started) if job.started else 0.0
+        return Row(job.name, deed, why, seen, cost_of(price, job.instance_count, seconds))
+
+
+def _stem(name: str) -> str:
+    return name.rsplit("-", 2)[0]
+
+
+def asking(api: SyncPrefectClient) -> RunStates:
+    """Return what asks a Prefect server what became of a flow run.
+
+    Whatever has not come to an end counts as live: a run that awaits its retry, or is paused, will come back.
+    """
+
+    def state(flow_run: str) -> RunState:
+        try:
+            run = api.read_flow_run(UUID(flow_run))
+        except (ValueError, ObjectNotFound):
+            return "unknown"
+        except httpx.HTTPError:
+            return "unreachable"
+        return "over" if run.state and run.state.is_final() else "live"
+
+    return state

@@ -1,0 +1,224 @@
+"""Slots of Prefect's global concurrency limits, held while a job lives: a queue in front of the account's quotas.
+
+The limits are those that `ssm quotas --apply` makes. They save the refusals that many runs on many machines would meet
+at AWS, and show in Prefect's UI who waits; they prove nothing, since others use the account, too, so a refusal by AWS
+is still borne with (`patience.py`), and a Prefect server that does not answer stops no job.
+
+Not `prefect.concurrency.sync.concurrency`: it waits in a call that no cancel of a submitted task can end, each of its
+leases has an HTTP client and two threads of its own, and its warning about a missing limit does not say what to do.
+Here those who wait in one process stand in line, and only the first asks. Called by `execution`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID
+
+import httpx
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import ConcurrencyLeaseHolder
+
+from blocks import SageMakerProject
+from tasks_lib.errors import QuotaExceeded
+from tasks_lib.ledger.project_file import account_of
+from tasks_lib.meaning import Meaning
+from tasks_lib.quotas import hosts_by_quota, limit_name
+from tasks_lib.run_context import RunContext
+from tasks_lib.status import JobKind
+
+_LEASE_SECONDS = 300.0
+"""How long slots stay taken when our process dies: Prefect's own default, at least 60."""
+
+_RENEW_SECONDS = 60.0
+_LONGEST_ASK_SECONDS = 5.0
+"""Prefect's server asks for up to 30 s between two tries, which would leave an instance idle for as long."""
+
+_TOO_MANY, _FULL, _GONE = 422, 423, 410
+
+
+class _Line:
+    """Those in this process who wait for one limit, in the order in which they came."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[object] = deque()
+        self._lock = threading.Lock()
+        self._rested_at = 0.0
+
+    @contextmanager
+    def joined(self) -> Iterator[Callable[[], bool]]:
+        """Stand in line inside; yields what tells whether it is our turn to ask."""
+        ticket = object()
+        with self._lock:
+            self._waiting.append(ticket)
+        try:
+            yield lambda: self._waiting[0] is ticket and time.monotonic() >= self._rested_at
+        finally:
+            with self._lock:
+                self._waiting.remove(ticket)
+
+    def rest(self, seconds: float) -> None:
+        """Let nobody ask for so long."""
+        self._rested_at = time.monotonic() + seconds
+
+
+_lines: dict[str, _Line] = {}
+
+
+def _line_of(limit: str) -> _Line:
+    return _lines.setdefault(limit, _Line())  # of two threads at once, both get the same
+
+
+class Slots:
+    """The slots of one call of a task, of whatever job it makes.
+
+    Args:
+        project: Where; its `use_concurrency_limits` says whether there are any.
+        run: Whose run waits; a cancelled one waits no more.
+        task: The task's name.
+    """
+
+    def __init__(self, project: SageMakerProject, run: RunContext, task: str) -> None:
+        self._project, self._run, self._task = project, run, task
+        self._asker = _Asker(run, task)
+        self._taken: dict[tuple[str, int], _Lease | None] = {}
+
+    def take(self, kind: JobKind, request: Mapping[str, Any]) -> bool:
+        """Take a slot for each host of a job, and keep them until they are given back; those that we have are kept.
+
+        A limit after the other, always in the order of their names, so that two jobs never wait for each other.
+
+        Args:
+            kind: Kind of job.
+            request: Its create request.
+
+        Returns:
+            Whether we had to wait, so that what was seen before may have changed.
+
+        Raises:
+            QuotaExceeded: A limit has fewer slots than the job has hosts.
+            RunCancelled: The run was cancelled while it waited.
+        """
+        api = self._run.api
+        if api is None or not self._project.use_concurrency_limits:
+            return False
+        account, region = account_of(self._project), self._project.region_name
+        wanted = [(limit_name(account, region, quota), hosts) for quota, hosts in hosts_by_quota(kind, request).items()]
+        if any(each not in wanted for each in self._taken):
+            self.give_back()
+        waited = False
+        for limit, hosts in sorted(set(wanted) - set(self._taken)):
+            lease, had_to_wait = self._asker.wait(api, limit, hosts)
+            self._taken[limit, hosts] = lease
+            waited |= had_to_wait
+            if lease:
+                lease.keep()
+        return waited
+
+    def give_back(self) -> None:
+        """Free what was taken; more than once does no harm."""
+        while self._taken:
+            _, lease = self._taken.popitem()
+            if lease:
+                lease.end()
+
+
+class _Asker:
+    """How the slots of a limit are asked for, on behalf of one task."""
+
+    def __init__(self, run: RunContext, task: str) -> None:
+        self._run, self._task = run, task
+
+    def wait(self, api: SyncPrefectClient, limit: str, hosts: int) -> tuple[_Lease | None, bool]:
+        """Return a lease of slots, and whether it had to be waited for; none where there is no such limit."""
+        waited, line = False, _line_of(limit)
+        with line.joined() as is_our_turn:
+            while True:
+                if is_our_turn():
+                    answer = self._ask(api, limit, hosts)
+                    if answer is None or answer.status_code != _FULL:
+                        return self._granted(api, answer, limit, hosts), waited
+                    line.rest(_pause_of(answer))
+                if not waited:
+                    self._run.tell(self._task, f"waiting for {hosts} slot(s) of Prefect's concurrency limit {limit!r}")
+                    waited = True
+                self._run.pause(_LONGEST_ASK_SECONDS, f"task {self._task!r} waited for slots of {limit!r}")
+
+    def _ask(self, api: SyncPrefectClient, limit: str, hosts: int) -> httpx.Response | None:
+        """Ask for the slots; nothing where Prefect's server does not answer."""
+        holder = ConcurrencyLeaseHolder(type="task_run", id=UUID(self._run.task_run))
+        try:
+            return api.increment_concurrency_slots_with_lease([limit], hosts, "concurrency", _LEASE_SECONDS, holder)
+        except httpx.HTTPStatusError as error:
+            return error.response
+        except httpx.HTTPError as error:
+            self._run.logger.warning("The concurrency limit %r cannot be asked, so it is left out: %s", limit, error)
+            return None
+
+    def _granted(self, api: SyncPrefectClient, answer: httpx.Response | None, limit: str, hosts: int) -> _Lease | None:
+        if answer is None:
+            return None
+        if answer.status_code == _TOO_MANY:
+            raise QuotaExceeded(
+                f"Task {self._task!r} asks for {hosts} instance(s), and Prefect's concurrency limit {limit!r} has "
+                "fewer slots: such a job can never run.",
+                meaning=Meaning.USER_ERROR,
+                fix="set instance_count to less; or, where the account's quota was raised, `ssm quotas --apply`.",
+            )
+        if answer.is_error:
+            self._run.logger.warning("The concurrency limit %r is left out: %s", limit, answer.text)
+            return None
+        granted = answer.json()
+        if not granted["limits"]:
+            self._run.logger.info("There is no concurrency limit %r; `ssm quotas --apply` makes it.", limit)
+            return None
+        return _Lease(api, limit, UUID(granted["lease_id"]), self._run)
+
+
+class _Lease:
+    """Slots of one limit, kept by a thread of their own: as many threads as hosts, at most, and no connection more.
+
+    The thread begins only when somebody knows of the lease who will end it: what a signal cuts off before that lapses.
+    """
+
+    def __init__(self, api: SyncPrefectClient, limit: str, lease: UUID, run: RunContext) -> None:
+        self._api, self._limit, self._lease, self._run = api, limit, lease, run
+        self._over = threading.Event()
+
+    def keep(self) -> None:
+        """Renew the lease from now on."""
+        threading.Thread(target=self._renew, name=f"slots-{self._lease}", daemon=True).start()
+
+    def end(self) -> None:
+        """Free the slots, and let the next one in line ask for them at once."""
+        self._over.set()
+        try:
+            self._api.release_concurrency_slots_with_lease(self._lease)
+        except httpx.HTTPError as error:
+            minutes = _LEASE_SECONDS / 60
+            self._run.logger.warning("Slots of %r are free only in %.0f minutes: %s", self._limit, minutes, error)
+        _line_of(self._limit).rest(0.0)
+
+    def _renew(self) -> None:
+        kept = True
+        while kept and not self._over.wait(_RENEW_SECONDS):
+            kept = self._renewed()
+
+    def _renewed(self) -> bool:
+        """Renew the lease; tell whether there is still one, as far as one knows."""
+        try:
+            self._api.renew_concurrency_lease(self._lease, _LEASE_SECONDS)
+        except httpx.HTTPError as error:
+            if not self._over.is_set():
+                self._run.logger.warning("The slots of %r could not be kept: %s", self._limit, error)
+            return not (isinstance(error, httpx.HTTPStatusError) and error.response.status_code == _GONE)
+        return True
+
+
+def _pause_of(answer: httpx.Response) -> float:
+    """Return how long to wait before the next try: what the server says, within bounds; it is not the same for all."""
+    return min(max(float(answer.headers.get("Retry-After", _LONGEST_ASK_SECONDS)), 1.0), _LONGEST_ASK_SECONDS)

@@ -1,0 +1,363 @@
+"""Quotas of the account from the user's side: found before the job, queued for at AWS, queued for in Prefect."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter
+
+import pytest
+from journey_tools import DEADLINE_SECONDS, counting, in_background, wait_until
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from blocks import SageMakerProject
+from local_sagemaker.faults.client import FaultClient
+from tasks_lib import sagemaker_tasks
+from tasks_lib.cli import main
+from tasks_lib.errors import QuotaExceeded
+from tasks_lib.quotas import limit_name
+from tasks_lib.run_context import RunCancelled, RunContext
+from tasks_lib.slots import Slots
+
+TYPE = "ml.m5.large"
+ON_DEMAND, SPOT, PROCESSING = (f"{TYPE} for {use} job usage" for use in ("training", "spot training", "processing"))
+QUICK = {"state": "none", "environment": {"SIMULATED_SECONDS": "0"}}
+LIMIT = limit_name("123456789012", "us-east-1", ON_DEMAND)
+
+
+@pytest.fixture(scope="module")
+def backend(tmp_path_factory, make_backend):
+    """A server of this module's own: its quotas must not meet other tests."""
+    backend = make_backend(tmp_path_factory.mktemp("quotas") / "home")
+    backend.up()
+    return backend
+
+
+@pytest.fixture(scope="module")
+def shared_clients(backend):
+    """A project whose clients all projects of this module share, since they are slow to make."""
+    return SageMakerProject.local("quotas", home=backend.home, image="local/simulated", spot=False)
+
+
+@pytest.fixture
+def make_project(shared_clients, request):
+    """A function that gives a project with a folder of the test's own."""
+    name = f"p-{abs(hash(request.node.nodeid)):x}"
+
+    def make(**fields):
+        return shared_clients.model_copy(update={"project": name, **fields})
+
+    return make
+
+
+@pytest.fixture
+def set_quotas(backend, shared_clients):
+    """A function that writes the account's quotas into `settings.json`; there are none afterwards.
+
+    New clients read them anew.
+    """
+    path = backend.home / "settings.json"
+    before = path.read_text()
+
+    def write(quotas):
+        path.write_text(json.dumps({**json.loads(before), "quotas": quotas}))
+        shared_clients.forget_clients()
+
+    yield write
+    path.write_text(before)
+    shared_clients.forget_clients()
+
+
+@pytest.fixture
+def api():
+    """A client of the Prefect server; no limit is left on it."""
+    with get_client(sync_client=True) as client:
+        yield client
+        for limit in client.read_global_concurrency_limits(limit=100):
+            client.delete_global_concurrency_limit_by_name(limit.name)
+
+
+def ssm(capsys, *arguments):
+    """Run a command; return its exit code and all that it says."""
+    code = main(arguments)
+    said = capsys.readouterr()
+    return code, said.out + said.err
+
+
+@pytest.fixture
+def block(make_project):
+    """A function that saves a project as a block and returns the block's name; it is gone afterwards."""
+    saved = set()
+
+    def save(**fields):
+        project = make_project(**fields)
+        project.save(project.project, overwrite=True)
+        saved.add(project.project)
+        return project.project
+
+    yield save
+    for name in saved:
+        SageMakerProject.delete(name)
+
+
+@flow
+def six(project, seconds):
+    """Six jobs at once."""
+    sm = sagemaker_tasks(project, state="none", environment={"SIMULATED_SECONDS": str(seconds)})
+    fits = [sm.train.submit(f"fit-{number}") for number in range(6)]
+    return [fit.result() for fit in fits]
+
+
+def most_at_once(backend, results):
+    """How many of the jobs of these results lived at one moment, by SageMaker's own times."""
+    sagemaker = backend.client("sagemaker")
+    jobs = [sagemaker.describe_training_job(TrainingJobName=result.job) for result in results]
+    births = [(job["CreationTime"], 1) for job in jobs]
+    deaths = [(job["TrainingEndTime"], -1) for job in jobs]
+    live = most = 0
+    for _, change in sorted([*births, *deaths]):
+        live += change
+        most = max(most, live)
+    return most
+
+
+# -- six jobs, and a quota of two ----------------------------------------------------------------------------------
+
+
+def test_a_used_up_quota_is_a_queue(backend, make_project, set_quotas):
+    """Without limits in Prefect AWS refuses, which is borne: all complete, and never more than two live at once."""
+    set_quotas({ON_DEMAND: 2})
+    with counting(backend) as made:
+        results = six(make_project(), 1)
+
+    assert len({result.job for result in results}) == 6
+    assert most_at_once(backend, results) == 2
+    assert made["sagemaker:CreateTrainingJob"] > 6
+
+
+def test_with_limits_in_prefect_no_create_is_refused(backend, make_project, set_quotas, api):
+    """The same six wait for their slots: as many creates as jobs, and no slot is left taken."""
+    set_quotas({ON_DEMAND: 2})
+    api.upsert_global_concurrency_limit_by_name(LIMIT, 2)
+    with counting(backend) as made:
+        results = six(make_project(use_concurrency_limits=True), 1)
+
+    assert most_at_once(backend, results) == 2
+    assert made["sagemaker:CreateTrainingJob"] == 6
+    assert api.read_global_concurrency_limit_by_name(LIMIT).active_slots == 0
+
+
+def test_without_the_limit_the_jobs_run(make_project, api, run_log):
+    """A block may ask for slots of a limit that nobody made; the log says how to make it."""
+    result = sagemaker_tasks(make_project(use_concurrency_limits=True)).train("fit", **QUICK)
+
+    assert result.job
+    assert any(LIMIT in text and "ssm quotas --apply" in text for text in run_log.texts)
+
+
+# -- before the job ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("value", "hosts"), [(0, 1), (2, 3)])
+def test_a_job_that_can_never_run_is_refused_before_anything_is_made(backend, make_project, set_quotas, value, hosts):
+    """The error names task, quota and figures, and where to get more; no job, no role, no object."""
+    set_quotas({ON_DEMAND: value})
+    project = make_project()
+    with counting(backend) as made, pytest.raises(QuotaExceeded) as caught:
+        sagemaker_tasks(project).train("fit", instance_count=hosts)
+    said = str(caught.value)
+
+    assert f"Task 'fit' asks for {hosts} instance(s), and the account's quota '{ON_DEMAND}' is {value}" in said
+    assert f"To resolve this: raise it in {backend.home}/settings.json" in said
+    assert not {name for name in made if name.startswith(("sagemaker:Create", "iam:Create"))}
+
+
+@pytest.mark.parametrize(
+    "quotas", [{}, {SPOT: 0, PROCESSING: 0, "ml.c5.large for training job usage": 0}], ids=["none", "of others"]
+)
+def test_what_no_quota_is_about_runs(make_project, set_quotas, quotas):
+    """Quotas of other uses and other types do not matter, and no quota is no obstacle."""
+    set_quotas(quotas)
+
+    assert sagemaker_tasks(make_project()).train("fit", instance_count=50, **QUICK).job
+
+
+def test_who_may_not_read_the_quotas_can_still_run_jobs(backend, make_project, set_quotas):
+    """The right to list them is a help and no need; it is asked for once a process and not before each job."""
+    set_quotas({ON_DEMAND: 1})
+    faults, sm = FaultClient(backend.endpoint), sagemaker_tasks(make_project(), **QUICK)
+    denied = {"kind": "error", "service": "servicequotas", "code": "AccessDeniedException"}
+    faults.set({"requests": [denied]})
+    try:
+        with counting(backend) as made:
+            jobs = [sm.train(f"fit-{number}").job for number in range(2)]
+    finally:
+        faults.clear()
+
+    assert len(set(jobs)) == 2
+    assert made["servicequotas:ListServiceQuotas"] == 1
+
+
+# -- slots ---------------------------------------------------------------------------------------------------------
+
+
+def request_for(hosts, *types):
+    """What of a create request tells its quotas."""
+    if len(types) > 1:
+        choices = [{"InstanceType": each, "InstanceCount": hosts} for each in types]
+        return {"ResourceConfig": {"InstancePreferences": choices}}
+    return {"ResourceConfig": {"InstanceType": types[0] if types else TYPE, "InstanceCount": hosts}}
+
+
+def taken(api, limit=LIMIT):
+    """How many slots of a limit are taken."""
+    return api.read_global_concurrency_limit_by_name(limit).active_slots
+
+
+def test_slots_are_hosts(make_project, api):
+    """Taken once however often they are asked for, changed with the request, and given back, once."""
+    api.upsert_global_concurrency_limit_by_name(LIMIT, 4)
+    slots = Slots(make_project(use_concurrency_limits=True), RunContext(api=api), "fit")
+    seen = []
+    for hosts in (3, 3, 2):
+        waited = slots.take("training", request_for(hosts))
+        seen.append((waited, taken(api)))
+    for _ in range(2):
+        slots.give_back()
+        seen.append(taken(api))
+
+    assert seen == [(False, 3), (False, 3), (False, 2), 0, 0]
+
+
+def test_each_of_several_instance_types_has_its_slots(make_project, api):
+    """AWS wants room in the quota of each."""
+    other = limit_name("123456789012", "us-east-1", "ml.c5.xlarge for training job usage")
+    for limit in (LIMIT, other):
+        api.upsert_global_concurrency_limit_by_name(limit, 4)
+    slots = Slots(make_project(use_concurrency_limits=True), RunContext(api=api), "fit")
+    slots.take("training", request_for(2, TYPE, "ml.c5.xlarge"))
+    both = [taken(api), taken(api, other)]
+    slots.give_back()
+
+    assert both == [2, 2]
+    assert [taken(api), taken(api, other)] == [0, 0]
+
+
+def test_nobody_asks_prefect_who_did_not_choose_to(make_project, api):
+    """The default of the block: no call, even where there is a limit."""
+    api.upsert_global_concurrency_limit_by_name(LIMIT, 1)
+
+    assert Slots(make_project(), RunContext(api=api), "fit").take("training", request_for(5)) is False
+    assert taken(api) == 0
+
+
+def test_more_hosts_than_slots_is_an_error(make_project, api):
+    """Such a job would wait for ever."""
+    api.upsert_global_concurrency_limit_by_name(LIMIT, 2)
+    slots = Slots(make_project(use_concurrency_limits=True), RunContext(api=api), "fit")
+    with pytest.raises(QuotaExceeded, match=r"asks for 3 instance\(s\).*\n.*ssm quotas --apply"):
+        slots.take("training", request_for(3))
+
+    assert taken(api) == 0
+
+
+def test_a_prefect_server_that_does_not_answer_stops_no_job(make_project):
+    """AWS is still there to say when a quota is used up."""
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}), get_client(sync_client=True) as nobody:
+        slots = Slots(make_project(use_concurrency_limits=True), RunContext(api=nobody), "fit")
+        waited = slots.take("training", request_for(1))
+        slots.give_back()
+
+    assert waited is False
+
+
+def test_a_cancelled_run_waits_no_more_and_the_next_in_line_goes_on(make_project, api):
+    """Three want the only slot: the first has it, the second is cancelled, and the third gets it when it is free."""
+    api.upsert_global_concurrency_limit_by_name(LIMIT, 1)
+    project, cancelled = make_project(use_concurrency_limits=True), threading.Event()
+    told = Counter()
+
+    class Run(RunContext):
+        def tell(self, task, text):
+            told[task] += 1
+
+    first, second, third = (
+        Slots(project, Run(api=api, cancelled=cancelled.is_set if name == "second" else lambda: False), name)
+        for name in ("first", "second", "third")
+    )
+    first.take("training", request_for(1))
+    with in_background(lambda: second.take("training", request_for(1))) as second_waits:
+        wait_until(lambda: told["second"], "the second to wait")
+        with in_background(lambda: third.take("training", request_for(1))) as third_waits:
+            wait_until(lambda: told["third"], "the third to wait")
+            cancelled.set()
+            with pytest.raises(RunCancelled, match=f"'second' waited for slots of '{LIMIT}'"):
+                second_waits.result(DEADLINE_SECONDS)
+            still_waits = not third_waits.done()
+            first.give_back()
+            had_to_wait = third_waits.result(DEADLINE_SECONDS)
+    third.give_back()
+
+    assert (still_waits, had_to_wait) == (True, True)
+    assert taken(api) == 0
+
+
+# -- the command ---------------------------------------------------------------------------------------------------
+
+
+def test_the_command_shows_quotas_beside_limits(capsys, block, set_quotas, api):
+    """A row for each use of the block's instance type, with what is there and what is not."""
+    set_quotas({ON_DEMAND: 2, SPOT: 0})
+    api.upsert_global_concurrency_limit_by_name(LIMIT, 5)
+    name = block()
+    code, said = ssm(capsys, "quotas", "--block", name)
+    rows = [line.split() for line in said.splitlines() if " for " in line and "job usage" in line]
+
+    assert code == 0, said
+    assert [row[-1] for row in rows] == ["5", "training", "processing"]
+    assert [row[row.index("usage") + 1] for row in rows] == ["2", "0", TYPE]
+    assert said.endswith(f"Next: ssm quotas --block {name} --apply\n")
+
+
+def test_apply_makes_limits_of_quotas_above_zero(capsys, block, set_quotas, api):
+    """Made, kept, changed as the account's quota is; of the types that are named, and of no others."""
+    set_quotas({ON_DEMAND: 2, SPOT: 0, PROCESSING: 3, "ml.c5.xlarge for training job usage": 7})
+    apply = ("quotas", "--block", block(), "--apply")
+    first, second = ssm(capsys, *apply), ssm(capsys, *apply)
+    set_quotas({ON_DEMAND: 4, PROCESSING: 3})
+    third = ssm(capsys, *apply, "--instance-type", TYPE)
+    limits = {limit.name: limit.limit for limit in api.read_global_concurrency_limits(limit=100)}
+
+    assert [code for code, _ in (first, second, third)] == [0, 0, 0]
+    assert f"Made '{LIMIT}' with 2 slots." in first[1]
+    assert "Kept 2 limit(s)" in second[1]
+    assert f"Changed '{LIMIT}' from 2 to 4 slots." in third[1]
+    assert limits == {LIMIT: 4, limit_name("123456789012", "us-east-1", PROCESSING): 3}
+
+
+def test_limits_need_a_prefect_server(capsys, make_project, monkeypatch, backend, set_quotas):
+    """Without one the quotas are shown all the same."""
+    monkeypatch.setenv("LOCAL_SAGEMAKER_HOME", str(backend.home))
+    set_quotas({ON_DEMAND: 2})
+    with temporary_settings({PREFECT_API_URL: None}):
+        shown = ssm(capsys, "quotas")
+        refused = ssm(capsys, "quotas", "--apply")
+
+    assert (shown[0], refused[0]) == (0, 1)
+    assert ON_DEMAND in shown[1]
+    assert "prefect config set PREFECT_API_URL" in refused[1]
+
+
+def test_quotas_that_cannot_be_read_are_an_error_of_the_command(capsys, block, backend):
+    """Who asks for them is told why not."""
+    faults, name = FaultClient(backend.endpoint), block()
+    faults.set({"requests": [{"kind": "error", "service": "servicequotas", "code": "AccessDeniedException"}]})
+    try:
+        code, said = ssm(capsys, "quotas", "--block", name)
+    finally:
+        faults.clear()
+
+    assert code == 1
+    assert "AccessDeniedException" in said

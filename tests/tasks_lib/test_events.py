@@ -1,0 +1,332 @@
+"""SageMaker's events by way of a queue: heard at once, nobody's lost, and never needed."""
+
+import json
+import logging
+import threading
+import uuid
+from contextlib import ExitStack
+
+import botocore.exceptions
+import pytest
+from aws_doubles import FIRST, ProjectDouble, client_error, make_block
+
+from blocks import SageMakerProject
+from tasks_lib.aws.events import EventQueue, StateChange, read_event
+from tasks_lib.aws.jobs import Job, Jobs
+from tasks_lib.aws.watch import FEW, Watcher
+
+LONG = 20  # seconds; no test waits so long unless it fails
+URL = "https://sqs.us-east-1.amazonaws.com/123456789012/jobs"
+WORDS = {"training": "Training", "processing": "Processing"}
+
+
+def event(name, status="Completed", kind="training"):
+    """A message as EventBridge writes it (SageMaker's developer guide); the detail is as Describe's answer."""
+    word = WORDS[kind]
+    return json.dumps(
+        {
+            "version": "0",
+            "id": "844e2571-85d4-695f-b930-0153b71dcb42",
+            "detail-type": f"SageMaker {word} Job State Change",
+            "source": "aws.sagemaker",
+            "account": "123456789012",
+            "time": "2026-10-06T12:26:13Z",
+            "region": "us-east-1",
+            "resources": [f"arn:aws:sagemaker:us-east-1:123456789012:{kind}-job/{name}"],
+            "detail": {f"{word}JobName": name, f"{word}JobStatus": status, "CreationTime": "1583831889050"},
+        }
+    )
+
+
+class QueueDouble:
+    """SQS with one queue: a message is hidden when it is received, until a test shows it again."""
+
+    def __init__(self):
+        self.visible, self.hidden, self.faults = [], [], []
+        self.received = 0
+        self._news = threading.Condition()
+
+    def send(self, *bodies):
+        with self._news:
+            self.visible.extend({"Body": body, "count": 0} for body in bodies)
+            self._news.notify_all()
+
+    def show_again(self):
+        with self._news:
+            self.visible, self.hidden = self.visible + self.hidden, []
+            self._news.notify_all()
+
+    def left(self):
+        with self._news:
+            return [read_event(message["Body"]) for message in self.visible + self.hidden]
+
+    def wait_until(self, condition):
+        with self._news:
+            assert self._news.wait_for(condition, timeout=LONG)
+
+    def receive_message(self, *, QueueUrl, MaxNumberOfMessages, **_):  # noqa: N803 - AWS's names
+        assert QueueUrl == URL
+        with self._news:
+            self.received += 1
+            self._news.notify_all()
+            if self.faults:
+                raise self.faults.pop(0)
+            self._news.wait_for(lambda: self.visible, timeout=0.05)  # SQS would wait for 20 s
+            given, self.visible = self.visible[:MaxNumberOfMessages], self.visible[MaxNumberOfMessages:]
+            for message in given:
+                message["count"] += 1
+            self.hidden.extend(given)
+            return {
+                "Messages": [
+                    {
+                        "Body": message["Body"],
+                        "ReceiptHandle": str(id(message)),
+                        "Attributes": {"ApproximateReceiveCount": str(message["count"])},
+                    }
+                    for message in given
+                ]
+            }
+
+    def delete_message_batch(self, *, QueueUrl, Entries):  # noqa: N803 - AWS's names
+        assert QueueUrl == URL
+        gone = {entry["ReceiptHandle"] for entry in Entries}
+        with self._news:
+            self.hidden = [message for message in self.hidden if str(id(message)) not in gone]
+            self._news.notify_all()
+
+
+class Standing:
+    """A clock that stands still until a test moves it."""
+
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def queue():
+    """The queue of a project."""
+    return QueueDouble()
+
+
+@pytest.fixture
+def project(sagemaker, queue):
+    """A project whose queue it is."""
+    return ProjectDouble(make_block(events_queue_url=URL), sagemaker=sagemaker, sqs=queue)
+
+
+def listeners():
+    """The threads that listen to a queue."""
+    return {thread for thread in threading.enumerate() if thread.name == "sagemaker-events"}
+
+
+def watched_jobs(stack, watcher, sagemaker, count, kind="training"):
+    """Live jobs, and somebody who waits for each."""
+    jobs = []
+    for number in range(count):
+        sagemaker.add(f"job-{number}", kind=WORDS[kind])
+        jobs.append(Job(kind, f"job-{number}", f"arn:{number}", "InProgress", created=FIRST))
+    return [stack.enter_context(watcher.watching(job)) for job in jobs]
+
+
+@pytest.mark.parametrize("kind", ["training", "processing"])
+@pytest.mark.parametrize("count", [FEW, 20])
+def test_an_end_is_heard_without_asking(sagemaker, queue, project, count, kind):
+    """1. All have been looked at once. 2. The clock stands, so nothing is polled. 3. Each event: one Describe."""
+    clock = Standing()
+    watcher = Watcher(project, clock)
+    with ExitStack() as stack:
+        watched = watched_jobs(stack, watcher, sagemaker, count, kind)
+        sagemaker.wait_for("describe" if count == FEW else "list", FEW if count == FEW else 1)
+        clock.now += 30  # half of the minute between two looks
+        queue.send(event("job-0", "InProgress", kind))
+        queue.wait_until(lambda: not queue.visible and not queue.hidden)
+        before = sagemaker.count("list"), sagemaker.count("describe")
+        for number in range(count):
+            sagemaker.end(f"job-{number}", kind=WORDS[kind])
+        queue.send(*(event(f"job-{number}", kind=kind) for number in range(count)))
+        assert all(one.wait(LONG) for one in watched)
+        queue.wait_until(lambda: not queue.visible and not queue.hidden)
+
+    assert (sagemaker.count("list"), sagemaker.count("describe")) == (before[0], before[1] + count)
+
+
+def test_a_lost_event_costs_a_minute(sagemaker, project):
+    """The watcher looks by itself, too; only more rarely."""
+    clock = Standing()
+    watcher = Watcher(project, clock)
+    with ExitStack() as stack:
+        (watched,) = watched_jobs(stack, watcher, sagemaker, 1)
+        sagemaker.wait_for("describe", 1)
+        sagemaker.end("job-0")
+        while not watched.wait(0):
+            clock.now += 5
+            with watcher.watching(Job("training", "job-0", "", "InProgress", created=FIRST)) as guest:
+                guest.wait(0.05)
+
+    assert sagemaker.count("describe") == 2
+    assert clock.now >= 160
+
+
+def test_the_events_of_others_are_left_to_them(sagemaker, queue, project):
+    """1. An event of somebody else's job is hidden, and seen again. 2. After two minutes of that it is deleted."""
+    with ExitStack() as stack:
+        watched_jobs(stack, Watcher(project, Standing()), sagemaker, 1)
+        queue.send(event("another"), "no event")
+        for _ in range(23):
+            queue.wait_until(lambda: len(queue.hidden) == 2)
+            assert queue.left() == [StateChange("training", "another", "Completed"), None]
+            queue.show_again()
+        queue.wait_until(lambda: not queue.visible and not queue.hidden)
+
+
+TROUBLES = {
+    "gone": client_error("AWS.SimpleQueueService.NonExistentQueue", "The specified queue does not exist."),
+    "forbidden": client_error("AccessDenied"),
+    "throttled": client_error("ThrottlingException"),
+    "unreachable": botocore.exceptions.EndpointConnectionError(endpoint_url="https://x"),
+    "a bug": ZeroDivisionError("a bug"),
+}
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_a_queue_that_fails_is_said_once(sagemaker, queue, caplog, trouble):
+    """1. It fails three times: SageMaker is to be asked. 2. It answers again: events count again. 3. One warning."""
+    seen, slept, ended = [], [], threading.Event()
+    queue.faults = [TROUBLES[trouble]] * 3
+    events = EventQueue(
+        ProjectDouble(make_block(), sqs=queue),
+        URL,
+        hear=lambda change: bool(seen.append(change)) or True,
+        is_wanted=lambda: not seen or ended.set(),
+        changed=lambda: slept.append("changed"),
+        sleep=slept.append,
+    )
+    with caplog.at_level(logging.WARNING, "prefect.sagemaker"):
+        logging.getLogger("prefect.sagemaker").addHandler(caplog.handler)
+        events.listen()
+        queue.wait_until(lambda: queue.received >= 4)
+        queue.send(event("job"))
+        assert ended.wait(LONG)
+        logging.getLogger("prefect.sagemaker").removeHandler(caplog.handler)
+
+    assert seen == [StateChange("training", "job", "Completed")]
+    assert slept == ["changed", 1.0, 2.0, 4.0, "changed"]
+    assert events.answers
+    assert len({record.getMessage() for record in caplog.records}) == 1
+
+
+def test_a_queue_that_is_gone_fails_no_job(sagemaker, queue, project):
+    """Its end is seen as if there were no queue."""
+    clock = Standing()
+    queue.faults = [TROUBLES["gone"]] * 1000
+    watcher = Watcher(project, clock)
+    with ExitStack() as stack:
+        (watched,) = watched_jobs(stack, watcher, sagemaker, 1)
+        queue.wait_until(lambda: queue.received)
+        sagemaker.end("job-0")
+        for _ in range(20):
+            clock.now += 0.5
+            with watcher.watching(Job("training", "job-0", "", "InProgress", created=FIRST)) as guest:
+                guest.wait(0.02)
+        assert watched.wait(LONG)
+
+
+def test_nobody_listens_when_nobody_waits(sagemaker, queue, project):
+    """The thread ends with the last waiter, and begins anew with the next."""
+    before, watcher = listeners(), Watcher(project, Standing())
+    for _ in range(2):
+        with ExitStack() as stack:
+            watched_jobs(stack, watcher, sagemaker, 1)
+            asked = queue.received
+            queue.wait_until(lambda asked=asked: queue.received > asked)
+            (mine,) = listeners() - before
+        mine.join(LONG)
+        assert not mine.is_alive()
+
+
+@pytest.mark.parametrize("body", ["", "[]", "{}", "null", '{"detail-type": 1}', '{"detail-type": []}', event("x")[:-1]])
+def test_what_is_no_event_is_none(body):
+    """Whatever somebody sends to the queue."""
+    assert read_event(body) is None
+
+
+def test_an_event_of_aws(block):
+    """A real SQS, as moto has it, hands out what EventBridge sent, and forgets what was ours."""
+    api = block.client("sqs")
+    url = api.create_queue(QueueName="jobs")["QueueUrl"]
+    api.send_message(QueueUrl=url, MessageBody=event("ours", "Failed", "processing"))
+    api.send_message(QueueUrl=url, MessageBody=event("theirs"))
+    heard, both = [], threading.Event()
+
+    def hear(change):
+        heard.append(change)
+        if len(heard) == 2:
+            both.set()
+        return change.name == "ours"
+
+    before = set(threading.enumerate())
+    EventQueue(block, url, hear=hear, is_wanted=lambda: not both.is_set(), changed=lambda: None).listen()
+    assert both.wait(LONG)
+    for thread in listeners() - before:
+        thread.join(LONG)
+    counts = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+    left = api.get_queue_attributes(QueueUrl=url, AttributeNames=counts)["Attributes"]
+
+    assert sorted(change.name for change in heard) == ["ours", "theirs"]
+    assert sum(int(count) for count in left.values()) == 1
+
+
+def test_who_names_no_queue_needs_none(sagemaker):
+    """No thread, no client of SQS."""
+    before = listeners()
+    with ExitStack() as stack:
+        watched_jobs(stack, Watcher(ProjectDouble(make_block(), sagemaker=sagemaker), Standing()), sagemaker, 1)
+        assert listeners() <= before
+
+
+@pytest.fixture
+def with_events(backend):
+    """A project on this machine whose queue a rule fills."""
+    sqs, bridge = backend.client("sqs"), backend.client("events")
+    url = sqs.create_queue(QueueName="watcher")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    bridge.put_rule(Name="watcher", EventPattern=json.dumps({"source": ["aws.sagemaker"]}))
+    bridge.put_targets(Rule="watcher", Targets=[{"Id": "queue", "Arn": arn}])
+    yield SageMakerProject.local("events", home=backend.home, events_queue_url=url)
+    bridge.remove_targets(Rule="watcher", Ids=["queue"])
+    bridge.delete_rule(Name="watcher")
+    sqs.delete_queue(QueueUrl=url)
+
+
+def test_twenty_jobs_of_a_local_sagemaker(backend, with_events):
+    """Each costs one Describe at its end; nobody lists or asks in between, but for the first look."""
+    with_events.client("s3")
+    watcher, jobs, asked = Watcher(with_events), Jobs(with_events), backend.status()["requests"]
+    with ExitStack() as stack:
+        watched = [stack.enter_context(watcher.watching(jobs.create("training", simulated()))) for _ in range(20)]
+        assert all(one.wait(LONG * 3) for one in watched)
+    now = backend.status()["requests"]
+    describes, lists = (
+        now.get(name, 0) - asked.get(name, 0)
+        for name in ("sagemaker:DescribeTrainingJob", "sagemaker:ListTrainingJobs")
+    )
+
+    assert {one.job.status for one in watched} == {"Completed"}
+    assert 20 <= describes <= 20 + FEW
+    assert lists <= 1
+
+
+def simulated():
+    """A request for a job of three seconds."""
+    return {
+        "TrainingJobName": f"events-{uuid.uuid4().hex[:12]}",
+        "RoleArn": "arn:aws:iam::123456789012:role/jobs",
+        "AlgorithmSpecification": {"TrainingImage": "local/simulated", "TrainingInputMode": "File"},
+        "OutputDataConfig": {"S3OutputPath": "s3://local-sagemaker/events"},
+        "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1},
+        "StoppingCondition": {"MaxRuntimeInSeconds": 300},
+        "Environment": {"SIMULATED_SECONDS": "3"},
+    }

@@ -1,0 +1,168 @@
+"""One reader for all jobs: in turns, the ended first, and nobody who waits for a job waits for a log that hangs."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import ExitStack
+
+import pytest
+from aws_doubles import LogsDouble, ProjectDouble, client_error, make_block
+
+from tasks_lib.aws.jobs import Job
+from tasks_lib.aws.log_pace import LogPace
+from tasks_lib.aws.log_reader import LogReader, reader_of
+from tasks_lib.aws.logs import LogTail
+
+TICK = 0.01
+
+
+class Gated(LogsDouble):
+    """A log service whose answers wait for a word of the test; it notes who asked."""
+
+    def __init__(self):
+        super().__init__()
+        self.open = threading.Event()
+        self.open.set()
+        self.asked = []
+        self._asked = threading.Condition()
+
+    def paginate(self, *, logGroupName, logStreamNamePrefix):  # noqa: N803 - AWS's names
+        with self._asked:
+            self.asked.append(logStreamNamePrefix.rstrip("/"))
+            self._asked.notify_all()
+        assert self.open.wait(60)
+        yield from super().paginate(logGroupName=logGroupName, logStreamNamePrefix=logStreamNamePrefix)
+
+    def wait_for(self, number):
+        """Wait until so many have asked."""
+        with self._asked:
+            assert self._asked.wait_for(lambda: len(self.asked) >= number, timeout=20)
+
+
+class Leaping:
+    """A clock that leaps a second whenever it is looked at: what waits by it waits briefly."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        self.now += 1.0
+        return self.now
+
+
+@pytest.fixture
+def logs():
+    gated = Gated()
+    yield gated
+    gated.open.set()
+
+
+@pytest.fixture
+def project(logs):
+    project = ProjectDouble(make_block(), logs=logs)
+    project.is_local = True  # nothing is late
+    return project
+
+
+@pytest.fixture
+def reader():
+    return LogReader()
+
+
+def job(number, status="InProgress"):
+    return Job("training", f"fit-{number}", "arn", status)
+
+
+def tail(project, number, **more):
+    return LogTail(project, job(number), pace=LogPace(10_000, 10_000), **more)
+
+
+def rest(reader, log, number):
+    reader.hurry(log, job(number, "Completed"))
+    return [line.text for lines in log.rest(TICK) for line in lines]
+
+
+def test_all_jobs_are_read(reader, project, logs):
+    """Fifty at once, each its own lines, once, and nothing more is asked when they have gone."""
+    for number in range(50):
+        logs.write(f"fit-{number}/algo-1-1", f"one of {number}")
+    before = threading.enumerate()
+    with ExitStack() as stack:
+        followed = [stack.enter_context(reader.following(tail(project, number))) for number in range(50)]
+        found = [rest(reader, log, number) for number, log in enumerate(followed)]
+    threads = [thread for thread in threading.enumerate() if thread not in before]
+    for thread in threads:
+        thread.join(20)
+
+    assert found == [[f"one of {number}"] for number in range(50)]
+    assert all(log.failure is None for log in followed)
+    assert not any(thread.is_alive() for thread in threads)
+
+
+def test_who_has_ended_is_first(reader, project, logs):
+    """All threads are busy, thirty jobs wait for their turn: the one that ended is read before them."""
+    logs.open.clear()
+    with ExitStack() as stack:
+        busy = [stack.enter_context(reader.following(tail(project, f"busy-{number}"))) for number in range(4)]
+        logs.wait_for(4)
+        others = [stack.enter_context(reader.following(tail(project, number))) for number in range(30)]
+        last = stack.enter_context(reader.following(tail(project, "last")))
+        reader.hurry(last, job("last", "Completed"))
+        logs.open.set()
+        logs.wait_for(5)
+
+    assert len(busy + others) == 34
+    assert logs.asked[4] == "fit-last"
+
+
+def test_everybody_has_a_turn(reader, project, logs):
+    """However many there are, the one that has waited longest is next."""
+    with ExitStack() as stack:
+        for number in range(30):
+            stack.enter_context(reader.following(tail(project, number)))
+        logs.wait_for(300)
+    first = logs.asked[:150]
+
+    assert len(set(first)) == 30
+
+
+def test_a_log_that_hangs_holds_up_nobody(project, logs):
+    """1. Lines can be asked for meanwhile. 2. The end is not waited for beyond the patience. 3. It is said why."""
+    logs.open.clear()
+    clock = Leaping()
+    reader = LogReader(clock)
+    with reader.following(tail(project, 1, clock=clock)) as log:
+        logs.wait_for(1)
+        assert log.take() == []
+        assert rest(reader, log, 1) == []
+
+    assert "did not answer" in log.failure
+
+
+def test_jobs_that_run_rest_when_there_is_throttling(project, logs):
+    """And those that ended do not: their lines are wanted now."""
+
+    def stands():
+        return 100.0
+
+    reader = LogReader(stands)
+    logs.faults.append(client_error("ThrottlingException"))
+    with ExitStack() as stack:
+        throttled = stack.enter_context(reader.following(tail(project, "throttled", clock=stands)))
+        while not throttled.throttled or throttled.busy:
+            time.sleep(TICK)
+        stack.enter_context(reader.following(tail(project, "running", clock=stands)))
+        ended = stack.enter_context(reader.following(tail(project, "ended", clock=stands)))
+        logs.write("fit-ended/algo-1-1", "the end")
+        assert rest(reader, ended, "ended") == ["the end"]
+
+    assert logs.asked == ["fit-throttled", "fit-ended"]
+
+
+def test_an_account_has_one_reader():
+    """Projects of one account share it; another region has its own."""
+    one = make_block()
+
+    assert reader_of(one) is reader_of(one.model_copy(update={"project": "other"}))
+    assert reader_of(one) is not reader_of(one.model_copy(update={"region": "eu-west-1"}))

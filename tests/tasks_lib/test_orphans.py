@@ -1,0 +1,144 @@
+"""What an orphan is: of all that may be known of a live job, only what speaks of nobody at all makes it one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks_lib.aws.jobs import Job
+from tasks_lib.ledger.interest import LAPSES_AFTER
+from tasks_lib.orphans import Rules, Sighting, Verdict, judge, needs_runs, run_of, span
+
+JOB = Job("training", "fit-0123456789abcdef-1", "arn", "InProgress")
+MINUTE = timedelta(minutes=1)
+
+ages = st.one_of(
+    st.timedeltas(min_value=-MINUTE, max_value=20 * MINUTE),
+    st.timedeltas(min_value=MINUTE, max_value=timedelta(days=30)),
+)
+run_ids = st.sampled_from(["a", "b", "c"])
+waiters = st.builds("{}/{}".format, run_ids, st.integers(0, 2))
+sightings = st.builds(
+    Sighting,
+    st.just(JOB),
+    st.just("fit"),
+    ages,
+    st.dictionaries(waiters, ages, max_size=4),
+    st.lists(run_ids, max_size=2, unique=True).map(tuple),
+    st.dictionaries(run_ids, st.sampled_from(["live", "over", "unknown", "unreachable"]), max_size=3),
+)
+rules = st.builds(
+    Rules,
+    st.timedeltas(min_value=timedelta(), max_value=timedelta(hours=2)),
+    st.timedeltas(min_value=timedelta(), max_value=timedelta(days=2)),
+    st.booleans(),
+)
+DAY_OLD = Sighting(JOB, "fit", timedelta(days=1))
+
+
+@given(sightings, rules)
+def test_an_orphan_is_what_nobody_wants(seen, rules):
+    """An orphan has no fresh mark, is past the grace, and no flow run that Prefect may still believe in wants it."""
+    if not judge(seen, rules).orphan:
+        return
+
+    assert all(age > LAPSES_AFTER for age in seen.waiters.values())
+    assert seen.age >= rules.grace
+    assert rules.include_left or not seen.left
+    for run, state in seen.runs.items():
+        silence = [age for waiter, age in seen.waiters.items() if run_of(waiter) == run]
+        assert state in ("over", "unknown") or (silence and min(silence) > rules.silence)
+
+
+@given(sightings, rules)
+def test_what_is_kept_has_a_reason(seen, rules):
+    """A job that is no orphan has somebody or something that speaks for it, and the reason says what."""
+    judged = judge(seen, rules)
+    speaks = {
+        Verdict.WAITED_FOR: any(age <= LAPSES_AFTER for age in seen.waiters.values()),
+        Verdict.YOUNG: seen.age < rules.grace,
+        Verdict.RUN_IS_LIVE: "live" in seen.runs.values(),
+        Verdict.RUN_NOT_KNOWN_NOW: "unreachable" in seen.runs.values(),
+        Verdict.LEFT: bool(seen.left) and not rules.include_left,
+        Verdict.ORPHAN: True,
+    }
+
+    assert speaks[judged.verdict]
+    assert judged.why
+
+
+@given(sightings, rules, waiters, st.timedeltas(min_value=-MINUTE, max_value=LAPSES_AFTER))
+def test_a_fresh_mark_keeps_any_job(seen, rules, waiter, age):
+    """Whatever else is known: a mark that has not lapsed keeps the job."""
+    waited_for = replace(seen, waiters={**seen.waiters, waiter: age})
+
+    assert judge(waited_for, rules).verdict is Verdict.WAITED_FOR
+
+
+@given(sightings, rules, st.timedeltas(min_value=timedelta(), max_value=timedelta(days=9)))
+def test_time_alone_makes_no_orphan_a_wanted_job(seen, rules, later):
+    """An orphan that nobody comes for is one later, too: marks and job grow old together."""
+    marks = {waiter: age + later for waiter, age in seen.waiters.items()}
+
+    assert judge(seen, rules).orphan <= judge(replace(seen, age=seen.age + later, waiters=marks), rules).orphan
+
+
+@given(sightings, rules)
+def test_prefect_is_asked_where_its_word_counts(seen, rules):
+    """Where Prefect need not be asked, no answer of its would change the verdict."""
+    assert needs_runs(seen, rules) or judge(seen, rules) == judge(replace(seen, runs={}), rules)
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({}, "nobody waits for it or has left a mark; the marks alone decide"),
+        ({"runs": {"a": "over"}}, "nobody waits for it or has left a mark; flow run a is over"),
+        (
+            {"runs": {"a": "unknown"}, "waiters": {"a/1": timedelta(hours=2)}},
+            "nobody waits for it; flow run a is not known to this Prefect server; the marks alone decide",
+        ),
+        (
+            {"runs": {"a": "live"}, "waiters": {"a/1": timedelta(hours=13)}},
+            "nobody waits for it; flow run a was not heard of for 13 h",
+        ),
+    ],
+)
+def test_the_reason_names_its_witness(changed, why):
+    """Prefect's word, its silence, or the marks alone: a reader sees what the verdict stands on."""
+    judged = judge(replace(DAY_OLD, **changed), Rules())
+
+    assert judged.orphan
+    assert judged.why == why
+
+
+@pytest.mark.parametrize(("hours", "verdict"), [(11, Verdict.RUN_IS_LIVE), (13, Verdict.ORPHAN)])
+def test_a_run_that_prefect_calls_live_is_believed_for_a_while(hours, verdict):
+    """A laptop may sleep for a night; a process that was killed stays `Running` in Prefect for ever."""
+    seen = replace(DAY_OLD, waiters={"a/1": timedelta(hours=hours)}, runs={"a": "live"})
+
+    assert judge(seen, Rules()).verdict is verdict
+
+
+def test_a_live_run_without_a_mark_is_believed():
+    """1. A run awaits its retry, or the ledger was deleted. 2. It has no mark whose age could be known. 3. Kept."""
+    assert judge(replace(DAY_OLD, runs={"a": "live"}), Rules()).verdict is Verdict.RUN_IS_LIVE
+
+
+@pytest.mark.parametrize(
+    ("time", "text"),
+    [
+        (timedelta(seconds=-5), "0 min"),
+        (timedelta(seconds=29), "0 min"),
+        (timedelta(minutes=59), "59 min"),
+        (timedelta(hours=2), "2 h"),
+        (timedelta(days=3, hours=4, minutes=5), "3 d 4 h"),
+    ],
+)
+def test_spans(time, text):
+    """A length of time has its two largest units."""
+    assert span(time) == text
