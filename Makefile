@@ -8,13 +8,13 @@ HEADER = "\# Exact versions of all that bin/setup installs: Python 3.10 to 3.13,
 CACHES = build dist htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart ui test lint docs screenshots setup lock clean
+.PHONY: help quickstart ui test lint docs screenshots crash-all fault-soak setup lock clean
 # Another project's modules must not get before ours, and packages are installed uncompiled: set-up and first use compile what is used.
 unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE VIRTUAL_ENV
 
 help: ## list these commands
 	@echo "prefect-sagemaker: each command first sets up what it needs in .venv"
-	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | while IFS='|' read -r name text; do \
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | while IFS='|' read -r name text; do \
 		printf '%-18s %s\n' "$$name" "$$text"; done
 
 quickstart: ## run the example flow on this machine, without AWS (ARGS=--json, ARGS=--help)
@@ -44,6 +44,16 @@ docs: ## build the documentation into build/docs
 screenshots: ## take the pictures of the documentation anew, in Chromium, into docs/images
 	@$(PYTHON) bin/setup dev
 	@.venv/bin/python docs/screenshots.py
+
+crash-all: ## kill a chain of three tasks at each of its AWS calls (ARGS=--quick, ARGS=--help)
+	@$(PYTHON) bin/setup dev
+	@mkdir -p build
+	@.venv/bin/python tests/exactly_once/crash_all.py --json build/crash.json --markdown build/crash.md $(ARGS)
+
+fault-soak: ## run flows under a thousand random mixtures of faults (ARGS=--help)
+	@$(PYTHON) bin/setup dev
+	@mkdir -p build
+	@.venv/bin/python tests/exactly_once/fault_soak.py --markdown build/faults.md $(ARGS)
 
 setup: ## make .venv with all that any command here needs
 	@$(PYTHON) bin/setup dev

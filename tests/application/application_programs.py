@@ -13,8 +13,10 @@ import urllib.request
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.error import HTTPError
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 WAITING_FLOW = Path(__file__).with_name("waiting_flow.py")
@@ -143,11 +145,20 @@ class Program:
 
 
 def ask(api: str, path: str, **body: Any) -> Any:
-    """Ask a Prefect API: a GET, or a POST where there is something to say."""
+    """Ask a Prefect API: a GET, or a POST where there is something to say; again where its database is busy (503)."""
     data = json.dumps(body).encode() if body else None
     request = urllib.request.Request(f"{api}{path}", data=data, headers={"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        return json.load(answer)
+
+    def answer() -> tuple[Any] | None:
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return (json.load(answer),)
+        except HTTPError as refused:
+            if refused.code != HTTPStatus.SERVICE_UNAVAILABLE:
+                raise
+            return None
+
+    return wait_until(answer, f"an answer to {path}")[0]
 
 
 def wait_until_served(api: str, server: Program) -> None:

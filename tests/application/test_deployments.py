@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import uuid
+
 import pytest
-from application_programs import CHECKOUT, ask, flow_runs, recorded_states, wait_until
+from application_programs import CHECKOUT, WAITING_FLOW, ask, flow_runs, recorded_states, wait_until
 
 STEPS = ("prepare", "fit-C0.1", "fit-C1.0", "evaluate")
 
@@ -46,26 +49,92 @@ def test_nightly_as_the_server_has_it(deployed, prefect_api):
     assert found["global_concurrency_limit"]["limit"] == 1
 
 
-def test_quickstart_by_a_worker(deployed, prefect_api, make_quickstart):
-    """`prefect deployment run` makes a worker run the flow: Completed; and again: Completed with all steps Cached."""
-    quickstart = make_quickstart()
+@pytest.fixture(scope="module")
+def worked(make_quickstart):
+    """A quickstart whose deployments a worker runs."""
+    return make_quickstart()
+
+
+@pytest.fixture(scope="module")
+def run_deployment(deployed, worked, prefect_api):
+    """A function that runs a deployment by a worker, as `prefect deployment run` does, and returns its flow run."""
     worker = deployed(
         *("worker", "start", "--pool", "local", "--name", "tests"),
-        LOCAL_SAGEMAKER_HOME=str(quickstart.backend.home),
-        QUICKSTART_HOME=str(quickstart.directory),
+        LOCAL_SAGEMAKER_HOME=str(worked.backend.home),
+        QUICKSTART_HOME=str(worked.directory),
     )
     wait_until(lambda: "started!" in worker.said, "the worker to start")
+
+    def run(name: str, *arguments: str):
+        done = deployed("deployment", "run", name, "--watch", *arguments).done()
+        assert done.code == 0, done.out + done.err + worker.said
+        deployment = ask(prefect_api, f"/deployments/name/{name}")["id"]
+        return next(
+            run
+            for run in flow_runs(prefect_api)
+            if run["deployment_id"] == deployment and run["state_type"] != "SCHEDULED"
+        )
+
+    yield run
+    worker.end()
+
+
+def test_quickstart_by_a_worker(run_deployment, prefect_api, worked):
+    """`prefect deployment run` makes a worker run the flow: Completed; and again: Completed with all steps Cached."""
     states, jobs = [], []
     for _ in range(2):
-        done = deployed("deployment", "run", "quickstart/quickstart", "--watch").done()
-        assert done.code == 0, done.out + done.err + worker.said
-        run = next(run for run in flow_runs(prefect_api) if run["deployment_id"] and run["start_time"])
+        run = run_deployment("quickstart/quickstart")
         assert run["state_name"] == "Completed"
         expected = dict.fromkeys(STEPS, "Cached" if jobs else "Completed")
         states.append(recorded_states(prefect_api, run["id"], expected))
-        jobs.append(quickstart.jobs())
-    worker.end()
+        jobs.append(worked.jobs())
 
     assert states == [dict.fromkeys(STEPS, "Completed"), dict.fromkeys(STEPS, "Cached")]
     assert len(jobs[0]) == 4
     assert jobs[1] == jobs[0]
+
+
+def test_reap_orphans_as_the_server_has_it(deployed, prefect_api):
+    """The server has the reaper, every hour, as a dry run, and never two at once."""
+    found = ask(prefect_api, "/deployments/name/reap-orphans/reap-orphans")
+
+    assert [(row["schedule"]["cron"], row["active"]) for row in found["schedules"]] == [("17 * * * *", True)]
+    expected = {"project": "local", "dry_run": True, "grace_minutes": 15, "include_left": False}
+    assert found["parameters"] == expected
+    assert found["concurrency_options"]["collision_strategy"] == "CANCEL_NEW"
+    assert found["global_concurrency_limit"]["limit"] == 1
+
+
+def test_reap_orphans_by_a_worker(run_deployment, start, worked, prefect_api, tmp_path):
+    """1. A flow is killed. 2. Its run is over, its mark has lapsed. 3. A dry run shows its job. 4. It is stopped."""
+    work = tmp_path / f"fit-{uuid.uuid4().hex[:8]}"
+    work.mkdir()
+    home = str(worked.backend.home)
+    killed = start(str(WAITING_FLOW), "one", str(work), PREFECT_API_URL=prefect_api, LOCAL_SAGEMAKER_HOME=home)
+    killed.wait_for("algo-1 | started")
+    killed.kill()
+    run = next(run for run in flow_runs(prefect_api) if run["parameters"].get("work") == str(work))
+    ask(prefect_api, f"/flow_runs/{run['id']}/set_state", state={"type": "CRASHED"}, force=True)
+    _delete_marks(worked.backend.client("s3"), f"local/{work.name}/_ledger/interest/")
+    seen = []
+    for arguments in ((), ("-p", "dry_run=false")):
+        reaper = run_deployment("reap-orphans/reap-orphans", "-p", "grace_minutes=0", *arguments)
+        seen.append(_verdicts(prefect_api, reaper["id"]))
+    (work / "gate").touch()
+    listed = worked.backend.client("sagemaker").list_training_jobs(NameContains=f"{work.name}-")["TrainingJobSummaries"]
+
+    assert seen == [["would stop"], ["stopped"]]
+    assert [job["TrainingJobStatus"] for job in listed] in (["Stopping"], ["Stopped"])
+
+
+def _delete_marks(s3, prefix):
+    """Do what 15 minutes do to marks that nobody writes again."""
+    marks = s3.list_objects_v2(Bucket="local-sagemaker", Prefix=prefix).get("Contents", [])
+    for mark in marks:
+        s3.delete_object(Bucket="local-sagemaker", Key=mark["Key"])
+
+
+def _verdicts(api, flow_run):
+    """What the table of a reaper's run says of each job."""
+    [artifact] = ask(api, "/artifacts/filter", artifacts={"flow_run_id": {"any_": [flow_run]}})
+    return [row["verdict"] for row in json.loads(artifact["data"])]

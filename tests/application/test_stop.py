@@ -1,0 +1,337 @@
+"""What becomes of a job when its flow run is cancelled, out of time, interrupted, tried again or killed.
+
+By a real Prefect server and a real worker, or by a process of one's own. The jobs would run for an hour, so one that
+has stopped was told to.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import uuid
+from contextlib import suppress
+
+import pytest
+from application_programs import Program, ask, flow_runs, recorded_states, wait_until
+from worker_runs import FLOWS, WorkerRuns
+
+from local_sagemaker.faults.client import FaultClient
+
+BUCKET = "local-sagemaker"
+OVER = {"Stopping", "Stopped"}
+
+
+class Stage:
+    """A local SageMaker, and flows of `stopped_flow.py` on it, whose tasks' names begin with the stem.
+
+    Args:
+        backend: Where the jobs run.
+        start: Starts a program.
+        variables: The flows' environment.
+    """
+
+    def __init__(self, backend, start, variables: dict[str, str]) -> None:
+        self.stem = f"stop-{uuid.uuid4().hex[:8]}"
+        self._backend, self._start, self._variables = backend, start, variables
+        self.faults = FaultClient(backend.endpoint)
+
+    def flow(self, name: str, *, level: str = "INFO", **arguments) -> Program:
+        """Start a process of one's own with a flow, which logs from this level on."""
+        given = [f"{key}={json.dumps(value)}" for key, value in arguments.items()]
+        variables = {**self._variables, "PREFECT_LOGGING_LEVEL": level}
+        return self._start(str(FLOWS), name, self.stem, *given, cwd=FLOWS.parent, **variables)
+
+    def jobs(self) -> dict[str, str]:
+        """The status of each job by its task and attempt: a name without the hash."""
+        client = self._backend.client("sagemaker")
+        trained = client.list_training_jobs(NameContains=self.stem, MaxResults=100)["TrainingJobSummaries"]
+        processed = client.list_processing_jobs(NameContains=self.stem, MaxResults=100)["ProcessingJobSummaries"]
+        return {
+            **{_short(row["TrainingJobName"], self.stem): row["TrainingJobStatus"] for row in trained},
+            **{_short(row["ProcessingJobName"], self.stem): row["ProcessingJobStatus"] for row in processed},
+        }
+
+    def wait_for_jobs(self, *names: str) -> None:
+        """Wait until these jobs run."""
+        wait_until(lambda: all(self.jobs().get(name) == "InProgress" for name in names), f"{names} to run")
+
+    def waiters(self) -> list[str]:
+        """The marks of those who wait for a job of these tasks."""
+        listed = self._backend.client("s3").list_objects_v2(Bucket=BUCKET, Prefix=f"local/{self.stem}")
+        keys = [row["Key"] for row in listed.get("Contents", []) if "/_ledger/interest/" in row["Key"]]
+        return [key for key in keys if "/left/" not in key]
+
+
+def _short(name: str, stem: str) -> str:
+    task, _, attempt = name.removeprefix(stem).rpartition("-")
+    return f"{task.rpartition('-')[0].removeprefix('-')}-{attempt}".removeprefix("-")
+
+
+@pytest.fixture(scope="module")
+def stopped_backend(tmp_path_factory, make_backend):
+    """One local SageMaker for the tests here: its faults must not meet others."""
+    backend = make_backend(tmp_path_factory.mktemp("stopped") / "home")
+    backend.up()
+    backend.client("s3").create_bucket(Bucket=BUCKET)
+    return backend
+
+
+@pytest.fixture(scope="module")
+def variables(stopped_backend, prefect_api, tmp_path_factory):
+    """The environment of all flows here."""
+    return {
+        "PREFECT_API_URL": prefect_api,
+        "PREFECT_HOME": str(tmp_path_factory.mktemp("stopped_prefect")),
+        "PREFECT_WORKER_QUERY_SECONDS": "1",
+        "LOCAL_SAGEMAKER_HOME": str(stopped_backend.home),
+    }
+
+
+@pytest.fixture(scope="module")
+def runs(start, prefect_api, variables):
+    """A worker and its runs."""
+    return WorkerRuns(prefect_api, start, variables)
+
+
+@pytest.fixture
+def stage(stopped_backend, start, variables):
+    """A stage of the test's own; faults are over with the test."""
+    stage = Stage(stopped_backend, start, variables)
+    yield stage
+    stage.faults.clear()
+
+
+@pytest.fixture
+def gate(tmp_path):
+    """A directory where a job says `started`, and ends when `gate` is there; in the end it is."""
+    yield tmp_path
+    (tmp_path / "gate").touch()
+
+
+EVERYTHING = ("submitted", "process", "map-0", "map-1", "map-2", "inside", "thread-submitted", "thread-direct")
+BELOW = ("below-submitted", "below-direct")
+
+
+def test_cancel_in_the_ui_stops_every_job(runs, stage):
+    """Cancelled in the UI, a worker's run ends Cancelled; each job was stopped before, however its task was called.
+
+    Submitted, mapped, called from another task or from a flow in one, called and submitted by a flow below; a task that
+    waits to be tried again starts no second job.
+    """
+    run = runs.run("everything", stem=stage.stem)
+    names = [f"{name}-1" for name in (*EVERYTHING, *BELOW)]
+    stage.wait_for_jobs(*names)
+    wait_until(lambda: stage.jobs().get("retried-1") == "Failed", "a task to wait for its next try")
+    run.cancel()
+    state = run.wait_for("Cancelled", "Crashed", "Failed", "Completed")
+    jobs = stage.jobs()
+
+    assert state == "Cancelled"
+    assert {name: jobs[name] for name in names} == dict.fromkeys(names, "Stopped")
+    assert stage.waiters() == []
+    assert run.process() is None
+    states = {row["name"]: row["state_name"] for row in _task_runs(runs.api, run.number)}
+    of_flow = [f"{stage.stem}-{name}" for name in EVERYTHING[:5]]
+    assert {name: states[name] for name in of_flow} == dict.fromkeys(of_flow, "Cancelled")
+
+
+def _task_runs(api: str, run: str) -> list[dict]:
+    return ask(api, "/task_runs/filter", task_runs={"flow_run_id": {"any_": [run]}})
+
+
+def test_cancel_by_the_command_line(runs, stage):
+    """`prefect flow-run cancel` stops the job that an asynchronous flow called, which blocks its event loop."""
+    run = runs.run("asynchronous", stem=stage.stem, call="direct")
+    stage.wait_for_jobs("1")
+    done = runs.prefect("flow-run", "cancel", run.number).done()
+    state = run.wait_for("Cancelled", "Crashed", "Failed", "Completed")
+
+    assert done.code == 0, done.out + done.err
+    assert state == "Cancelled"
+    assert stage.jobs() == {"1": "Stopped"}
+    assert recorded_states(runs.api, run.number, {stage.stem: "Cancelled"})
+
+
+def test_left_killed_and_tried_again(runs, stage, gate):
+    """With `on_exit='leave'` a cancel leaves the job, a SIGKILL does too, and each retry of the run attaches to it."""
+    run = runs.run("one", stem=stage.stem, on_exit="leave", gate=str(gate))
+    run.wait_for_log("algo-1 | started")
+    run.cancel()
+    first = run.wait_for("Cancelled", "Crashed", "Failed", "Completed")
+    left = stage.jobs()
+    run.retry()
+    run.wait_for_log("attached to the job")
+    run.kill()
+    second = run.wait_for("Cancelled", "Crashed", "Failed", "Completed")
+    killed = stage.jobs()
+    run.retry()
+    run.wait_for_log("attached to the job", times=2)
+    (gate / "gate").touch()
+    last = run.wait_for("Cancelled", "Crashed", "Failed", "Completed")
+
+    assert (first, second, last) == ("Cancelled", "Crashed", "Completed")
+    assert left == killed == {"1": "InProgress"}
+    assert stage.jobs() == {"1": "Completed"}
+    assert "stop-training-job" in run.log()
+
+
+def test_worker_and_flow_killed(runs, stage):
+    """After `kill -9` of worker and flow the job goes on; another worker's retry attaches, and its cancel stops it."""
+    run = runs.run("one", stem=stage.stem)
+    stage.wait_for_jobs("1")
+    runs.worker.kill()
+    run.kill()
+    left = stage.jobs()
+    runs.work_again()
+    run.retry()
+    run.wait_for_log("attached to the job")
+    run.cancel()
+    state = run.wait_for("Cancelled", "Crashed", "Failed", "Completed")
+
+    assert left == {"1": "InProgress"}
+    assert state == "Cancelled"
+    assert stage.jobs() == {"1": "Stopped"}
+
+
+def test_rescheduled_run_leaves_its_job(runs, stage):
+    """`prefect flow-run execute` that reschedules its run on SIGTERM leaves the job to the run that comes."""
+    run = runs.run("one", pool=None, stem=stage.stem)
+    behaviour = {"PREFECT_FLOW_RUN_EXECUTE_SIGTERM_BEHAVIOR": "reschedule"}
+    flow = runs.prefect("flow-run", "execute", run.number, **behaviour)
+    run.wait_for_log("algo-1 | simulated")
+    flow.signal(signal.SIGTERM)
+    flow.done()
+
+    assert run.state == "AwaitingRetry"
+    assert stage.jobs() == {"1": "InProgress"}
+
+
+def test_tasks_out_of_time(stage):
+    """A task's timeout stops its job, called, submitted or mapped; a task beside it goes on to its end."""
+    done = stage.flow("tasks_out_of_time").done()
+    names = ("direct-1", "submitted-1", "map-0-1", "map-1-1")
+    wait_until(lambda: not {stage.jobs()[name] for name in names} - {"Stopped"}, "the jobs to have stopped")
+
+    assert done.code == 0, done.err
+    assert json.loads(done.out) == {"timed": "TimedOut", "patient": "ran: first run"}
+    assert stage.jobs()["patient-1"] == "Completed"
+    assert stage.waiters() == []
+
+
+def test_tasks_out_of_time_leave_their_jobs(stage):
+    """With `on_exit='leave'` a task's timeout leaves its job, and the log says how to stop it."""
+    done = stage.flow("tasks_out_of_time", on_exit="leave").done()
+
+    assert json.loads(done.out)["timed"] == "TimedOut"
+    assert {stage.jobs()[name] for name in ("direct-1", "submitted-1", "map-0-1")} == {"InProgress"}
+    assert done.err.count("aws sagemaker stop-training-job") == 4
+
+
+@pytest.mark.parametrize(
+    ("flow", "call"),
+    [(flow, call) for flow in ("out_of_time", "asynchronous_in_time") for call in ("direct", "awaited")],
+)
+def test_flow_out_of_time(stage, prefect_api, flow, call):
+    """A flow's timeout stops its jobs, called and submitted, and the run ends TimedOut."""
+    done = stage.flow(flow, call=call).done()
+    run = next(run for run in flow_runs(prefect_api) if run["parameters"].get("stem") == stage.stem)
+
+    assert done.code != 0
+    assert run["state_name"] == "TimedOut", done.err
+    assert set(stage.jobs().values()) <= OVER
+    assert stage.jobs()
+    assert stage.waiters() == []
+
+
+@pytest.mark.parametrize("call", ["direct", "awaited", "submitted"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_to_an_asynchronous_flow(stage, call, number):
+    """SIGTERM and SIGINT to an asynchronous flow stop its job, also where the task blocks the event loop.
+
+    Only where `future.result()` blocks it a first Ctrl-C is not seen: Python leaves it to the loop, which is blocked.
+    """
+    flow = stage.flow("asynchronous", call=call)
+    stage.wait_for_jobs("1")
+    flow.wait_for("started")
+    flow.signal(number)
+    if (call, number) == ("submitted", signal.SIGINT):
+        with suppress(subprocess.TimeoutExpired):  # two at once would be one
+            flow.process.wait(timeout=3)
+        flow.signal(number)
+    done = flow.done()
+
+    assert done.code != 0
+    assert set(stage.jobs().values()) <= OVER
+    assert stage.waiters() == []
+    assert flow.group() == []
+
+
+@pytest.mark.parametrize("call", ["direct", "submitted"])
+def test_two_ctrl_c_in_a_row(stage, call):
+    """A second Ctrl-C, while the first one's word to SageMaker is on its way, does not keep it from arriving.
+
+    To the whole process group, as a terminal does it; the jobs have a session of their own.
+    """
+    flow = stage.flow("one", call=call)
+    stage.wait_for_jobs("1")
+    flow.wait_for("started")
+    stage.faults.set({"requests": [{"kind": "hold", "operation": "StopTrainingJob"}]})
+    os.killpg(flow.process.pid, signal.SIGINT)
+    held = stage.faults.wait_for_held(60)
+    os.killpg(flow.process.pid, signal.SIGINT)
+    stage.faults.clear()
+    done = flow.done()
+    wait_until(lambda: stage.jobs() == {"1": "Stopped"}, "the job to have stopped")
+
+    assert held
+    assert done.code != 0
+    assert stage.waiters() == []
+    assert flow.group() == []
+
+
+@pytest.mark.parametrize("call", ["direct", "submitted"])
+def test_signal_before_a_job_is_asked_for(stage, gate, call):
+    """A run that is ended before it has asked for a job asks for none, and keeps other work from nothing."""
+    stage.faults.set({"requests": [{"kind": "hold", "operation": "PutObject", "path": "*/_ledger/interest/*"}]})
+    flow = stage.flow("one", level="DEBUG", call=call, gate=str(gate))
+    assert stage.faults.wait_for_held(60)
+    flow.signal(signal.SIGTERM)
+    flow.wait_for("Crash detected" if call == "direct" else "Set cancel event")
+    stage.faults.clear()
+    done = flow.done()
+    none = stage.jobs()
+    (gate / "gate").touch()
+    other = stage.flow("one", gate=str(gate), value=1).done()
+
+    assert done.code != 0
+    assert none == {}
+    assert other.code == 0, other.err
+    assert stage.jobs() == {"1": "Completed"}
+
+
+@pytest.mark.parametrize("call", ["direct", "submitted"])
+def test_signal_while_other_work_has_the_state(stage, call):
+    """A run that is ended while it waits for the state of its task ends at once, and the job that has it goes on."""
+    first = stage.flow("one")
+    stage.wait_for_jobs("1")
+    second = stage.flow("one", call=call, value=1)
+    second.wait_for("waiting for job")
+    second.signal(signal.SIGTERM)
+    waiting = second.done()
+    jobs = stage.jobs()
+    first.signal(signal.SIGTERM)
+    first.done()
+
+    assert waiting.code != 0
+    assert jobs == {"1": "InProgress"}
+    assert set(stage.jobs().values()) <= OVER
+
+
+def test_retries_of_a_flow(stage, tmp_path):
+    """A flow that failed after its task and is tried again by Prefect skips the task: one job."""
+    done = stage.flow("fails_once", marker=str(tmp_path / "marker")).done()
+
+    assert json.loads(done.out) == "skipped: nothing changed"
+    assert stage.jobs() == {"1": "Completed"}

@@ -1,0 +1,70 @@
+"""A flow is killed before and after each of its AWS calls and run again: nothing is done twice, and nothing is lost.
+
+How it is done is in `crash_harness.py`, what is compared in `crash_picture.py`. `crash_all.py` does the same with a
+chain of three tasks.
+"""
+
+from __future__ import annotations
+
+import pytest
+from crash_harness import Harness, told
+from crash_scenarios import SCENARIOS
+
+# A kill, a run and a look each wait for others most of the time: more than there are cores is not too many.
+BENCHES = 3
+
+
+@pytest.fixture(scope="module")
+def crash_harness(tmp_path_factory, make_backend, prefect_api):
+    """A harness with local SageMakers of its own: what it holds must hold up nobody else."""
+    directory = tmp_path_factory.mktemp("crash")
+    backends = [make_backend(directory / f"home-{number}") for number in range(BENCHES)]
+    for backend in backends:
+        backend.up()
+    with Harness(backends, prefect_api, directory) as harness:
+        yield harness
+
+
+@pytest.fixture(scope="module")
+def killed_everywhere(crash_harness):
+    """One training task with state, killed at every point: its calls, and what came of each kill."""
+    return crash_harness.crash_everywhere(SCENARIOS["one"])
+
+
+def test_every_crash_ends_as_an_undisturbed_run(killed_everywhere):
+    """Wherever the flow is killed, the next run ends with one job, and with all else as in an undisturbed run."""
+    _, outcomes = killed_everywhere
+
+    assert [line for outcome in outcomes for line in told(outcome)] == []
+
+
+def test_every_call_was_a_crash_point(killed_everywhere):
+    """Each call of the undisturbed run was reached, before and after it acts; of each that polls, at least one."""
+    trace, outcomes = killed_everywhere
+    reached = {(outcome.point.call, outcome.point.when) for outcome in outcomes if outcome.reached}
+    polled = {call.operation for call, _ in reached if call.service == "logs"}
+
+    assert [str(outcome.point) for outcome in outcomes if not (outcome.reached or outcome.point.polls)] == []
+    assert {(call, when) for call in trace.calls for when in ("before", "after")} <= reached
+    assert polled == trace.logs.keys()
+
+
+def test_a_live_job_is_met_running_and_over(killed_everywhere):
+    """Among the points are some at which the next run finds the job alive, and some at which it has ended unseen."""
+    _, outcomes = killed_everywhere
+    created = [outcome for outcome in outcomes if outcome.point.call.operation == "CreateTrainingJob"]
+
+    assert {(outcome.point.when, outcome.point.meanwhile) for outcome in created} == {
+        ("before", "goes on"),
+        ("after", "goes on"),
+        ("after", "ends"),
+    }
+
+
+@pytest.mark.parametrize("name", ["one, retried", "forced", "forced at first", "clean state"])
+def test_a_retry_of_the_flow_run_goes_on(crash_harness, name):
+    """A flow run that is killed behind a write, and retried in Prefect, goes on: what was forced is forced once."""
+    _, outcomes = crash_harness.crash_everywhere(SCENARIOS[name], only=lambda point: point.leaves_another_world)
+
+    assert [str(outcome.point) for outcome in outcomes if not outcome.reached] == []
+    assert [line for outcome in outcomes for line in told(outcome)] == []

@@ -1,0 +1,216 @@
+"""What a reader sees of a job's log when CloudWatch Logs fails, is slow, dies, or has no reader for a while.
+
+Against the real service of the local SageMaker with faults on, through tasks, into the log of a Prefect task run.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import copy_context
+
+from own_prefect import HOME, ISOLATED  # before anybody imports Prefect
+
+# ruff: isort: split
+import prefect.settings as prefect_settings
+import pytest
+from prefect.settings import temporary_settings
+
+from blocks import SageMakerProject
+from local_sagemaker.faults.client import FaultClient
+from tasks_lib import sagemaker_tasks
+
+DEADLINE_SECONDS = 120
+LINES = 1000  # of each of two hosts
+HALF, MOST = 500, 750
+SEED = 2
+HOSTS = ("algo-1", "algo-2")
+
+
+class RunLog(logging.Handler):
+    """What Prefect's task runs are told, from all threads: this is what goes to its log API and to a terminal."""
+
+    def __init__(self):
+        super().__init__()
+        self.all = []
+
+    def emit(self, record):
+        self.all.append(record)
+
+    def lines(self, host):
+        """The lines of a host that are numbers."""
+        said = [line for each in list(self.all) if _host(each) == host for line in each.sagemaker_lines]
+        return [int(line) for line in said if line.isdigit()]
+
+    @property
+    def warnings(self):
+        """What was said of a log that cannot be read."""
+        texts = [each.getMessage() for each in list(self.all) if each.levelno >= logging.WARNING]
+        return [text for text in texts if "log of job" in text]
+
+
+def _host(record):
+    return getattr(record, "sagemaker_prefix", "").partition("/")[2] if hasattr(record, "sagemaker_lines") else None
+
+
+@pytest.fixture(scope="module", autouse=True)
+def isolated_prefect(prefect_api):
+    """A Prefect of the tests' own."""
+    with temporary_settings({**ISOLATED, prefect_settings.PREFECT_API_URL: prefect_api}):
+        yield prefect_api
+
+
+@pytest.fixture(scope="module")
+def faulty_home(tmp_path_factory, make_backend):
+    """A local SageMaker of these tests' own: its faults, and its death, must not meet others."""
+    backend = make_backend(tmp_path_factory.mktemp("logs") / "home")
+    backend.up()
+    return backend
+
+
+@pytest.fixture
+def faults(faulty_home):
+    """Turns faults on; none is on before and after."""
+    client = FaultClient(faulty_home.endpoint)
+    client.clear()
+    yield client
+    FaultClient(faulty_home.endpoint).clear()
+
+
+@pytest.fixture
+def sm(faulty_home, faults):
+    """Tasks of a fresh project there."""
+    project = SageMakerProject.local(f"p-{uuid.uuid4().hex[:12]}", home=faulty_home.home)
+    return sagemaker_tasks(project, state="none")
+
+
+@pytest.fixture
+def run_log():
+    """All that task runs are told during a test."""
+    log = RunLog()
+    logging.getLogger("prefect.task_runs").addHandler(log)
+    yield log
+    logging.getLogger("prefect.task_runs").removeHandler(log)
+
+
+def counting(**waits):
+    """A shell command that counts, and behind so many lines waits for a file: `half=path`, `most=path`."""
+    wait = "; ".join(
+        f"[ $i -ne {number} ] || while [ ! -e {waits[name]} ]; do sleep 0.05; done"
+        for name, number in (("half", HALF), ("most", MOST))
+        if name in waits
+    )
+    return f"i=0; while [ $i -lt {LINES} ]; do echo $i; i=$((i+1)); {wait or ':'}; done"
+
+
+@contextmanager
+def in_background(work):
+    """Run something in a thread of its own, in this thread's context: Prefect's settings are in that."""
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(copy_context().run, work)
+
+
+def wait_until(condition, what):
+    end = time.monotonic() + DEADLINE_SECONDS
+    while not condition():
+        assert time.monotonic() < end, f"in vain for {what}"
+        time.sleep(0.05)
+
+
+def test_every_line_comes_once_and_in_order(sm, faults, run_log, tmp_path):
+    """Of two thousand lines of two hosts, while logs are throttled, lost, dropped, refused, late and unauthorised."""
+    kinds = [("throttle", 0.3), ("lose", 0.1), ("drop", 0.1), ("error", 0.1), ("expire", 0.05)]
+    rules = [{"kind": kind, "service": "logs", "probability": share} for kind, share in kinds]
+    faults.set({"seed": SEED, "requests": [*rules, {"kind": "slow", "service": "logs", "seconds": 0.05}]})
+    with in_background(lambda: sm.train("count", command=counting(half=tmp_path / "half"), instance_count=2)):
+        wait_until(lambda: all(run_log.lines(host) for host in HOSTS), "the first half")
+        (tmp_path / "half").touch()
+
+    assert [run_log.lines(host) for host in HOSTS] == [list(range(LINES))] * 2
+    assert run_log.warnings == []
+
+
+def test_the_log_goes_on_when_its_server_was_killed(sm, faulty_home, run_log, tmp_path):
+    """The local SageMaker dies in the middle of a job, and comes back: no line is lost, none comes twice."""
+    half = tmp_path / "half"
+    with in_background(lambda: sm.train("count", command=counting(half=half), instance_count=2)) as running:
+        wait_until(lambda: all(len(run_log.lines(host)) == HALF for host in HOSTS), "the first half")
+        faulty_home.kill()
+        faulty_home.up()
+        half.touch()
+
+    assert running.result().job
+    assert [run_log.lines(host) for host in HOSTS] == [list(range(LINES))] * 2
+
+
+FLOW = """
+import sys
+from blocks import SageMakerProject
+from tasks_lib import sagemaker_tasks
+from prefect import flow
+
+@flow
+def count():
+    project = SageMakerProject.local(sys.argv[1], home=sys.argv[2])
+    sagemaker_tasks(project, state="none").train("count", command=sys.argv[3], instance_count=2)
+
+count()
+"""
+
+
+def written(home):
+    """How many lines of the youngest job are at the log service: the files that its hosts' lines are in."""
+    logs = max(home.home.glob("logs/*/count-*"), key=lambda path: path.stat().st_ctime)
+    return min((file.read_text().count("\n") for file in logs.glob("*.jsonl")), default=0)
+
+
+def test_whoever_attaches_after_a_crash_sees_all_of_it(sm, faulty_home, run_log, tmp_path, isolated_prefect):
+    """A flow is killed in mid-job, and the job writes on; the next run has each line in its own log, once."""
+    half, most, out = tmp_path / "half", tmp_path / "most", tmp_path / "out"
+    command = counting(half=half, most=most)
+    variables = {**os.environ, "PREFECT_API_URL": isolated_prefect, "PREFECT_HOME": str(HOME)}
+    arguments = [sys.executable, "-c", FLOW, sm.project.project, str(faulty_home.home), command]
+    with out.open("w") as said:
+        flow = subprocess.Popen(arguments, env=variables, stdout=said, stderr=said, start_new_session=True)
+    try:
+        wait_until(lambda: f"algo-2 | {HALF - 1}" in out.read_text(), "the first half")
+    finally:
+        os.killpg(flow.pid, signal.SIGKILL)
+        flow.wait()
+    half.touch()
+    wait_until(lambda: written(faulty_home) >= MOST, "lines that nobody reads")
+    with in_background(lambda: sm.train("count", command=command, instance_count=2)) as running:
+        wait_until(lambda: all(len(run_log.lines(host)) == MOST for host in HOSTS), "what was written before")
+        most.touch()
+
+    assert running.result().reason == "attached to its running job"
+    assert [run_log.lines(host) for host in HOSTS] == [list(range(LINES))] * 2
+
+
+@pytest.mark.parametrize(
+    ("rule", "why"),
+    [
+        ({"kind": "error", "code": "AccessDeniedException", "status": 400}, "AccessDeniedException"),
+        ({"kind": "throttle"}, "ThrottlingException"),
+        ({"kind": "hold"}, "did not answer"),
+    ],
+    ids=["refused", "throttled", "hangs"],
+)
+def test_a_log_that_cannot_be_read_fails_nobody(sm, faults, run_log, rule, why):
+    """The task ends well whatever becomes of the log; one warning says why, and how to read it otherwise."""
+    faults.set({"requests": [{**rule, "service": "logs"}]})
+    result = sm.train("count", command="echo 1")
+    faults.clear()
+
+    assert result.status == "Completed"
+    assert len(run_log.warnings) == 1
+    assert why in run_log.warnings[0]
+    assert "result.logs()" in run_log.warnings[0]
+    assert "1" in [line.text for line in result.logs()]
