@@ -73,6 +73,7 @@ def caller_policy(project: SageMakerProject, reads: Iterable[str] = ()) -> Polic
     return _policy(
         *_jobs(arns, project),
         *_job_logs(arns),
+        *_events(arns, project),
         *_project_data(arns, project),
         # boto3 sends large files in parts, and takes them back when one fails: what lies there unfinished is paid for.
         _allow("TakeBackHalfAnUpload", ["s3:AbortMultipartUpload"], arns.objects(project.uri)),
@@ -162,6 +163,14 @@ def _jobs(arns: _Arns, project: SageMakerProject) -> list[Statement]:
         _allow("ListJobs", _on_jobs("List", "s"), ["*"]),  # AWS has no narrower resource for a list
         _allow("ReadQuotas", ["servicequotas:ListServiceQuotas"], ["*"]),  # nor for quotas
     ]
+
+
+def _events(arns: _Arns, project: SageMakerProject) -> list[Statement]:
+    """Return the rights on the queue of events, whose URL ends in account and name."""
+    if not project.events_queue_url:
+        return []
+    queue = arns.of("sqs", project.events_queue_url.rstrip("/").rpartition("/")[2])
+    return [_allow("HearOfJobs", ["sqs:ReceiveMessage", "sqs:DeleteMessage"], [queue])]
 
 
 def _on_jobs(verb: str, plural: str = "") -> list[str]:

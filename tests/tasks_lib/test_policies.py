@@ -147,3 +147,13 @@ def test_only_sagemaker_assumes_the_role():
 
     assert statement["Principal"] == {"Service": "sagemaker.amazonaws.com"}
     assert statement["Action"] == "sts:AssumeRole"
+
+
+def test_the_queue_of_events_alone():
+    """Its messages may be received and deleted, where a project has such a queue."""
+    url = "https://sqs.us-east-1.amazonaws.com/123456789012/sagemaker-jobs"
+
+    assert "HearOfJobs" not in statements(caller_policy(make_block()))
+    found = statements(caller_policy(make_block(events_queue_url=url)))["HearOfJobs"]
+    assert found["Resource"] == ["arn:aws:sqs:us-east-1:*:sagemaker-jobs"]
+    assert set(found["Action"]) == {"sqs:ReceiveMessage", "sqs:DeleteMessage"}
