@@ -9,56 +9,43 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cached_property
 from typing import Any
 
 from blocks import SageMakerProject
 from tasks_lib.attendance import Attendance, metrics_from_log
-from tasks_lib.audit import audit_tags
-from tasks_lib.aws.jobs import FINGERPRINT_VARIABLE, FORCED_IN_VARIABLE, STARTED_BY_VARIABLE, Job, Jobs
-from tasks_lib.aws.objects import Location, Objects
+from tasks_lib.aws.jobs import Job
 from tasks_lib.aws.roles import role_arn
 from tasks_lib.capacity import Rung, attempts_without_capacity, rung_after
 from tasks_lib.channels import Channel, TaskOutput
-from tasks_lib.completion import Action, Decision, Kept, from_job, from_ledger
+from tasks_lib.completion import Action, Decision, from_job, from_ledger
 from tasks_lib.departure import Departure
 from tasks_lib.diagnosis import job_error
 from tasks_lib.errors import JobError, ServiceError, ServiceFault
-from tasks_lib.fingerprint import Ingredients, fingerprint, ingredients
 from tasks_lib.flow_calls import check_call
 from tasks_lib.ledger.interest import Interest
 from tasks_lib.ledger.lease import Holder
 from tasks_lib.ledger.project_file import check_home
-from tasks_lib.ledger.records import Entry, Ledger, Record, SpentBecause
-from tasks_lib.ledger.state_directory import StateDirectory
+from tasks_lib.ledger.records import Entry, Record
 from tasks_lib.masking import Masking
 from tasks_lib.meaning import Meaning
 from tasks_lib.metrics import MetricReader
-from tasks_lib.naming import job_name
 from tasks_lib.outcome import result_of
 from tasks_lib.patience import ON_THIS_MACHINE, Patience
 from tasks_lib.preflight import check_quotas
-from tasks_lib.reasons import why
 from tasks_lib.reports.artifacts import Report
 from tasks_lib.results import JobResult
 from tasks_lib.run_context import MEANS_STOP, RunCancelled, RunContext, unbroken
-from tasks_lib.shipping.bundle import Source, bundle_digest, toolkit
+from tasks_lib.shipping.bundle import Source
 from tasks_lib.shipping.inputs import changes_meanwhile, check_are_there
-from tasks_lib.shipping.resolve import Resolved, Resolver
 from tasks_lib.shipping.shipment import Shipment
 from tasks_lib.slots import Slots
-from tasks_lib.spec import JobPlace, JobSpec, outputs_of, to_request
+from tasks_lib.spec import JobSpec, to_request
 from tasks_lib.status import Phase
 from tasks_lib.wish import Wish
+from tasks_lib.work import Work
 
 _LONG_FOR_SPOT = 3600.0
 """Seconds of a run without checkpoints on spot that are worth a warning."""
-
-_OF_OTHERS = "written by other work"
-"""In the place of a state's digest, which it never equals: other work took the state before this could be recorded."""
-
-_NO_ROLE = "arn:aws:iam::000000000000:role/not-yet-known"
-"""In a request that is only checked: a role is looked up, and perhaps made, for a job that will be."""
 
 BY_NAME = "a completed job of that name is there"
 UNCHANGED = "nothing changed"
@@ -67,8 +54,8 @@ ATTACHED = "attached to its running job"
 """Reasons, as a result and a plan say them."""
 
 
-class Execution:
-    """One call of a task.
+class Execution(Work):
+    """One call of a task: the work, and what is done about it.
 
     Args:
         project: Where.
@@ -93,21 +80,15 @@ class Execution:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self.project, self.spec, self.source, self.inputs = project, spec, source, inputs
-        self.wish, self.run, self._clock = wish, run, clock
-        self._began = clock()
+        super().__init__(project, spec, source=source, inputs=inputs, wish=wish, run=run)
+        self._clock, self._began = clock, clock()
         self._told_of = ""
         self._cleaned = False
         self._untold = False
         self._attended: tuple[str, Attendance] | None = None
         self._interest: Interest | None = None
-        self.folder = self._folder_of(spec.task, project.project)
-        self.objects = Objects(project)
-        self.jobs = Jobs(project)
         self.mask = Masking.of(spec.environment, spec.hyperparameters)
         self.report = Report(run, project, spec.task, self.mask)
-        self.ledger = Ledger(self.objects, self.folder)
-        self.state = StateDirectory(spec, self.folder, self.objects, self.ledger, self.jobs)
         speed = ON_THIS_MACHINE if project.is_local else 1.0
         self.slots = Slots(project, run, spec.task)
         renew = self._renew_clients
@@ -172,37 +153,7 @@ class Execution:
         """Return the record that a caller is content with who asks for a completed job of the task's name."""
         return self.ledger.latest() if self.wish.rerun == "if_incomplete" and not self._revoked else None
 
-    # -- prepare and decide ----------------------------------------------------------------------------------------
-
-    @cached_property
-    def resolved(self) -> Resolved:
-        """The inputs, found and listed."""
-        return Resolver(self.project, self.objects, self.jobs, self.folder, self._ledger_of).resolve(self.inputs)
-
-    @cached_property
-    def ingredients(self) -> Ingredients:
-        """What the fingerprint is made of."""
-        manifest = self.source.manifest if self.source else None
-        return ingredients(self.spec, manifest, self.resolved.channels, toolkit().contract)
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """The work."""
-        return fingerprint(self.ingredients)
-
-    def _folder_of(self, task: str, project: str) -> Location:
-        """Return the folder of a task of this or another project beside it."""
-        prefix = f"{self.project.prefix}/" if self.project.prefix else ""
-        return Location(self.project.bucket, f"{prefix}{project}/{task}/")
-
-    def _ledger_of(self, task: str, project: str) -> Ledger:
-        return Ledger(self.objects, self._folder_of(task, project))
-
-    @property
-    def _revoked(self) -> SpentBecause | None:
-        if self.wish.clean_state:
-            return "clean_state"
-        return "forced" if self.wish.rerun == "always" or self.run.refresh else None
+    # -- decide ----------------------------------------------------------------------------------------------------
 
     def _decide(self, entry: Entry) -> tuple[Decision, Job | None]:
         kept = self._kept(entry.record) if entry.record else None
@@ -221,10 +172,6 @@ class Execution:
     def _has_later_attempt(self, entry: Entry) -> bool:
         """Whether SageMaker knows of an attempt after the current one: then the ledger has forgotten something."""
         return self.jobs.describe(self.spec.kind, self._job_name(entry.attempt + 1)) is not None
-
-    def _kept(self, record: Record) -> Kept:
-        outputs = self.objects.listing(self._output_folder(record.job)).digest == record.output_listing
-        return Kept(outputs, record.state_listing is None or self.state.digest() == record.state_listing)
 
     # -- create or attach ------------------------------------------------------------------------------------------
 
@@ -256,10 +203,6 @@ class Execution:
             raise
         job = self._created(to_request(self.spec, replace(place, has_state=has_state)), holder)
         return self._wait(job, entry, self._reason(job, entry, ATTACHED)) if job else None
-
-    def _forget_inputs(self) -> None:
-        for name in ("resolved", "ingredients", "fingerprint"):
-            vars(self).pop(name, None)
 
     def _give_back(self, holder: Holder) -> None:
         """Free the lease, since no job is made whose end would; unless another run makes the same job, or has."""
@@ -320,32 +263,6 @@ class Execution:
             self._told_of = holder.job
         self.run.pause(1.0, f"task {self.spec.task!r} waited for job {holder.job}")
 
-    def _why(self, entry: Entry) -> str:
-        return why(entry, self.ledger, self.ingredients, self.resolved.channels)
-
-    def _job_name(self, attempt: int) -> str:
-        return job_name(self.spec.task, self.folder.uri, self.fingerprint, attempt)
-
-    def _place(self, job: str, rung: Rung | None = None) -> JobPlace:
-        bundles = f"s3://{self.project.bucket}/{self.project.key_prefix}_bundles/"
-        return JobPlace(
-            job=job,
-            task_uri=self.folder.uri,
-            role=_NO_ROLE,
-            channels=self.resolved.channels,
-            bundle_uri=f"{bundles}{bundle_digest(self.source)}/" if self.source else None,
-            has_state=False,
-            environment={
-                FINGERPRINT_VARIABLE: self.fingerprint,
-                STARTED_BY_VARIABLE: self.run.waiter,
-                "SSM_PROJECT": self.project.project,
-                "SSM_TASK": self.spec.task,
-                **({FORCED_IN_VARIABLE: self.run.flow_run} if self._revoked and self.run.flow_run else {}),
-            },
-            tags=audit_tags(self.project, self.spec, self.fingerprint, self.run, self.source),
-            rung=rung,
-        )
-
     # -- wait ------------------------------------------------------------------------------------------------------
 
     def _interest_in(self, job: str) -> Interest:
@@ -404,51 +321,6 @@ class Execution:
         record = self._record(job, entry, reason, attendance.metrics, attendance.unread)
         self.ledger.complete(record)
         return self.report.finished(self._result(record, cached=False, reason=reason, job=job))
-
-    def _record(self, job: Job, entry: Entry, reason: str, metrics: MetricReader, unread: str | None) -> Record:
-        """Return the record of a job; without metrics where some of its log is unread, so that a skip reads them."""
-        left = self.objects.listing(self._output_folder(job.name))
-        state, latest = self.state.digest(), self.ledger.latest()
-        own_state = _OF_OTHERS if self.state.went_to_others(job) else state
-        return Record(
-            job=job.name,
-            arn=job.arn,
-            created=job.created,
-            kind=job.kind,
-            fingerprint=self.fingerprint,
-            attempt=entry.attempt,
-            ingredients=self.ingredients,
-            outputs=outputs_of(self.spec, self._place(job.name), left.items.keys(), has_state=state is not None),
-            output_listing=left.digest,
-            state_listing=own_state,
-            metrics={} if unread else metrics.last,
-            metric_history={} if unread else metrics.history,
-            metric_patterns={} if unread else self.spec.metrics,
-            seconds=job.ended - job.created if job.ended else None,
-            billable_seconds=job.billable_seconds,
-            forced_in=job.forced_in or None,
-            reason=self._why_it_ran(job, entry, reason, latest),
-            previous=self._previous(latest),
-            inputs={channel.name: channel.uri for channel in self.resolved.channels},
-            instance_type=job.instance_type,
-            instance_count=job.instance_count,
-            phases=dict(job.phases),
-        )
-
-    def _why_it_ran(self, job: Job, entry: Entry, reason: str, latest: Record | None) -> str:
-        """Return a record's reason; `latest.json` has it already where a run died between the two writes."""
-        if latest and latest.job == job.name:
-            return latest.reason
-        return reason if reason.startswith("ran: ") else f"ran: {self._why(entry)}"
-
-    def _previous(self, latest: Record | None) -> str | None:
-        """Return the fingerprint of the work that the task had completed before this one."""
-        if latest is None:
-            return None
-        return latest.previous if latest.fingerprint == self.fingerprint else latest.fingerprint
-
-    def _output_folder(self, job: str) -> Location:
-        return Location(self.folder.bucket, f"{self.folder.key}{job}/output/")
 
     def _skipped(self, record: Record, reason: str) -> JobResult:
         if record.metric_patterns != self.spec.metrics:
