@@ -128,8 +128,10 @@ class Execution(Work):
 
     def _renew_clients(self, error: ServiceError | JobError) -> None:
         """Ask by new clients from now on: with fresh credentials, or of a local SageMaker that is started again."""
-        if error.meaning is Meaning.EXPIRED or (self.project.is_local and error.meaning is Meaning.SERVICE_FAULT):
+        if error.meaning is Meaning.EXPIRED:
             self.project.forget_clients()
+        elif error.meaning is Meaning.SERVICE_FAULT:
+            self.project.wake()
 
     def _step(self) -> JobResult | None:
         """Look, decide, act; `None` means: look again."""

@@ -361,8 +361,10 @@ class Watcher:
                 return  # one fault, which several of us met
             self._back_off = min(_LONGEST_BACK_OFF, max(_BACK_OFF, self._back_off * 2))
             self._rests_until = self._clock() + self._back_off
-        if isinstance(error, CredentialsExpired) or self._project.is_local:
-            self._project.forget_clients()  # new ones come with fresh credentials, or start the local SageMaker again
+        if isinstance(error, CredentialsExpired):
+            self._project.forget_clients()  # new ones come with fresh credentials
+        else:
+            self._project.wake()  # a local SageMaker that is gone is started again
 
 
 def _passes(error: PrefectSageMakerError) -> bool:

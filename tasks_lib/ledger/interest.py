@@ -23,6 +23,7 @@ LAPSES_AFTER = timedelta(minutes=15)
 LEFT = "left/"
 """What the names of marks begin with whose flow run left the job on purpose."""
 
+_TRIES_TO_WITHDRAW = 3
 _RENEWED_EVERY, _TRIED_AGAIN_AFTER = 300.0, 60.0
 
 
@@ -70,7 +71,9 @@ class Interest:
 
     def withdraw(self) -> None:
         """Wait no more. A mark that S3 does not let go of lapses by itself: the result must not wait for it."""
-        if self._written is not None:
+        for _ in range(_TRIES_TO_WITHDRAW):
+            if self._written is None:
+                return
             with suppress(ServiceError):
                 self._objects.delete(self._mine)
                 self._written = None

@@ -51,7 +51,7 @@ class Lease:
         live: Callable[[], Holder | None],
     ) -> None:
         self._objects = objects
-        self._place = ledger.place("lease.json")
+        self._ledger, self._place = ledger.place(""), ledger.place("lease.json")
         self._is_over, self._live = is_over, live
 
     def take(self, wanted: Holder) -> Holder:
@@ -85,10 +85,15 @@ class Lease:
         return over
 
     def _read(self) -> tuple[Holder | None, str | None]:
-        """Return what the lease says, and its ETag. One that cannot be read is held by the task's live job, if any."""
+        """Return what the lease says, and its ETag. One that is lost or damaged is held by the task's live job, if any.
+
+        A task without any record has lost none, which spares its first job a search among those of the account.
+        """
         try:
             found = self._objects.read(self._place)
-            return (_HOLDER.validate_python(found.value), found.etag) if found else (None, None)
+            if found is None:
+                return (self._live() if len(self._objects.listing(self._ledger)) else None), None
+            return _HOLDER.validate_python(found.value), found.etag
         except LedgerDamaged as error:
             return self._live(), error.etag
         except ValidationError:

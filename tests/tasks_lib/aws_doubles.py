@@ -207,7 +207,7 @@ class ProjectDouble:
 
     def __init__(self, block, **clients):
         self._block, self._doubles = block, {"service-quotas": UnreadableQuotas(), **clients}
-        self.forgotten = 0
+        self.forgotten, self.woken = 0, 0
 
     def __getattr__(self, name):
         return getattr(self._block, name)
@@ -217,6 +217,9 @@ class ProjectDouble:
 
     def forget_clients(self):
         self.forgotten += 1
+
+    def wake(self):
+        self.woken += 1
 
 
 def _moment(seconds):

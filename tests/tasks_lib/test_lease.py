@@ -143,3 +143,15 @@ def test_only_ones_own_lease_is_given_back(lease, jobs):
     lease.give_back(MINE)
 
     assert lease.holder() == THEIRS
+
+
+def test_a_lost_lease_is_held_by_the_live_job(objects, ledger):
+    """1. A job writes the state. 2. The lease is deleted. 3. Other work waits for that job; a new task asks nobody."""
+    asked = []
+    lease = Lease(objects, ledger, lambda holder: False, lambda: asked.append(1) or THEIRS)
+    assert lease.holder() is None
+    assert not asked
+
+    objects.put(ledger.place(f"{'b' * 64}.json"), b"{}")
+
+    assert lease.take(MINE) == THEIRS

@@ -444,7 +444,7 @@ def test_one_watcher_for_one_account():
 
 
 def test_a_local_sagemaker_is_started_again():
-    """Where the one on this machine was killed, clients are made anew, which brings it up: nobody waits for ever."""
+    """Where the one on this machine was killed, the project is woken, which brings it up: nobody waits for ever."""
     sagemaker, project = account(Leaping())
     project.is_local = True
     sagemaker.add("job", status="Completed")
@@ -452,4 +452,4 @@ def test_a_local_sagemaker_is_started_again():
     with Watcher(project, Leaping(3)).watching(job("job")) as watched:
         assert watched.wait(LONG)
 
-    assert project.forgotten == 1
+    assert project.woken == 1

@@ -1,0 +1,215 @@
+"""Stories: whatever befalls one task, in any order, and what must hold after each thing. Hypothesis tells them.
+
+The client is a process, so that it can be killed and interrupted at any of its calls; after that a quarter of an hour
+passes where it matters, by S3's clock. One task with a state; its jobs are simulated. Imported by
+`test_fault_mixtures.py`.
+"""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+import uuid
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from contestants import Contestant, Machine, Order, Outcome
+from fault_mixtures import BUCKET, Lane
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from race_invariants import TaskSeen, assert_one_writer, wait_until
+
+_LIVE = {"InProgress", "Stopping"}
+_A_WHILE = 16 * 60.0
+"""Seconds after which marks, and leases of jobs that were never made, are of nobody."""
+
+_CODES = st.sampled_from(["a", "b"])
+_HOW = st.sampled_from(["", "", "", "forced", "clean"])
+_CALLS = st.integers(1, 25)
+_DAMAGE = st.sampled_from([None, b"", b"{", b"[]", b'{"job": 7}'])
+_ARGUMENTS: dict[str, dict[str, Any]] = {"": {}, "forced": {"rerun": "always"}, "clean": {"clean_state": True}}
+
+
+class Stage:
+    """A local SageMaker, and a process that runs flows there and is replaced when it was killed.
+
+    Args:
+        lane: The local SageMaker.
+        prefect_api: Where flows report.
+        directory: For the processes' homes.
+    """
+
+    def __init__(self, lane: Lane, prefect_api: str, directory: Path) -> None:
+        self.lane = lane
+        self._api, self._directory = prefect_api, directory
+        self._client: Contestant | None = None
+
+    @property
+    def client(self) -> Contestant:
+        """An idle process."""
+        if self._client is None or not self._client.alive:
+            self.close()
+            self._client = Contestant(
+                Machine(self.lane.backend.home, self._api, self._directory / uuid.uuid4().hex[:8])
+            )
+            self._client.until_ready()
+        return self._client
+
+    def close(self) -> None:
+        """End the process."""
+        if self._client is not None:
+            self._client.close()
+        self._client = None
+
+    def let_pass(self, folder: str, seconds: float) -> None:
+        """Set back S3's stamp on all objects of a folder, as if they had been written so much earlier."""
+        with closing(sqlite3.connect(self.lane.backend.home / "s3" / "index.sqlite", timeout=60)) as index, index:
+            index.execute("UPDATE objects SET modified = modified - ? WHERE key GLOB ?", (seconds, f"{folder}*"))
+
+
+class Story(RuleBasedStateMachine):
+    """What befalls one task.
+
+    Args:
+        stage: Where.
+        tell: Is told of each step, so that a failure can be read.
+    """
+
+    def __init__(self, stage: Stage, tell: Callable[[str], None]) -> None:
+        super().__init__()
+        self._stage, self._tell = stage, tell
+        self._project = f"story-{uuid.uuid4().hex[:8]}"
+        self._task = f"t{uuid.uuid4().hex[:8]}"
+        self._seen = TaskSeen(stage.lane.backend, BUCKET, self._project, self._task)
+        self._recorded: dict[str, str] = {}
+        self._last = ""
+        tell(f"-- {self._project} {self._task}")
+
+    # -- what befalls it -----------------------------------------------------------------------------------------------
+
+    @rule(code=_CODES, how=_HOW)
+    def run(self, code: str, how: str) -> None:
+        """The flow runs, and ends well with at most one new job; what is recorded is skipped."""
+        self._tell(f"run {code} {how}")
+        before = {job.name for job in self._seen.jobs()}
+        client = self._stage.client
+        client.begin(self._order(code, how))
+        self._ended_well(code, how, before, client.outcome())
+
+    @rule(code=_CODES, how=_HOW, number=_CALLS, when=st.sampled_from(["before", "after"]))
+    def crash(self, code: str, how: str, number: int, when: str) -> None:
+        """The client is killed at one of its calls."""
+        self._tell(f"crash {code} {how} at call {number}, {when}")
+        if self._held(code, how, number, when):
+            self._stage.client.signal(signal.SIGKILL)
+            self._stage.client.until_dead()
+            self._stage.lane.faults.clear()
+            self._broken_off(code, how)
+            self._stage.let_pass(f"{self._project}/{self._task}/_ledger/", _A_WHILE)
+
+    @rule(code=_CODES, how=_HOW, number=_CALLS, when=st.sampled_from(["before", "after"]))
+    def cancel(self, code: str, how: str, number: int, when: str) -> None:
+        """The client is interrupted at one of its calls: no job is left, and nobody waits for anything of it."""
+        self._tell(f"cancel {code} {how} at call {number}, {when}")
+        if operation := self._held(code, how, number, when):
+            client = self._stage.client
+            client.signal(signal.SIGINT)
+            client.has_ended(0.2)
+            self._stage.lane.faults.clear()
+            client.outcome()
+            self._broken_off(code, how)
+            wait_until(lambda: not self._live(), "the job of a cancelled flow to end")
+            assert self._seen.keys("_ledger/interest/") == []
+            if operation.startswith("Create"):  # of which nobody knows whether SageMaker still gets it: the lease waits
+                self._stage.let_pass(f"{self._project}/{self._task}/_ledger/lease.json", _A_WHILE)
+
+    @rule()
+    def restart(self) -> None:
+        """The server is killed, and started again by whoever needs it next."""
+        self._tell("restart")
+        self._stage.lane.backend.kill()
+        self._stage.lane.backend.up()
+
+    @precondition(lambda self: self._documents())
+    @rule(data=st.data(), damage=_DAMAGE)
+    def lose(self, data: st.DataObject, damage: bytes | None) -> None:
+        """A document of the ledger is deleted or damaged, when no job runs."""
+        wait_until(lambda: not self._live(), "jobs to end")
+        name = data.draw(st.sampled_from(self._documents()))
+        self._tell(f"lose {name[:14]} {damage!r}")
+        if damage is None:
+            s3 = self._stage.lane.backend.client("s3")
+            s3.delete_object(Bucket=BUCKET, Key=self._seen.prefix + name)
+        else:
+            self._seen.write(name, damage)
+        lost = [code for code, job in self._recorded.items() if self._work_of(job) in name]
+        for code in lost:
+            if code != self._last:  # the state went to others since, so nobody can tell what this job left of it
+                del self._recorded[code]
+
+    # -- what must hold ------------------------------------------------------------------------------------------------
+
+    @invariant()
+    def one_writes(self) -> None:
+        """No two jobs ever lived at once."""
+        assert_one_writer(self._seen)
+
+    def _ended_well(self, code: str, how: str, before: set[str], outcome: Outcome) -> None:
+        jobs = self._seen.jobs()
+        new = [job.name for job in jobs if job.name not in before]
+        assert outcome.error == "", outcome
+        assert len(new) <= 1, new
+        assert not self._live()
+        (own,) = (job for job in jobs if job.name == outcome.job)
+        assert own.status == "Completed"
+        entry = self._seen.document(f"_ledger/{own.fingerprint}.json")
+        assert (entry["record"]["job"], entry["record"]["attempt"]) == (own.name, len(entry["spent"]) + 1)
+        if how:
+            assert not outcome.cached, outcome
+        elif code in self._recorded:
+            assert (outcome.job, new) == (self._recorded[code], []), outcome
+        self._recorded[code] = outcome.job
+        self._last = code if new else self._last
+
+    def _broken_off(self, code: str, how: str) -> None:
+        """Forget what is not known any more: a run that was broken off may have revoked, or completed, its work."""
+        if how or code not in self._recorded:
+            self._recorded.pop(code, None)
+            self._last = ""
+
+    # -- small parts ---------------------------------------------------------------------------------------------------
+
+    def _order(self, code: str, how: str) -> Order:
+        # Nobody else wants the state but a job that a killed client left.
+        busy = "wait" if self._live() else "fail"
+        simulated = {"environment": {"SIMULATED_SECONDS": "0.3"}, "command": f"echo {code}", "on_busy": busy}
+        return Order(self._project, self._task, simulated | _ARGUMENTS[how], how="flow")
+
+    def _held(self, code: str, how: str, number: int, when: str) -> str:
+        """Begin a run, and tell the call that stands still; a run that makes fewer calls is one as any other."""
+        before, client = {job.name for job in self._seen.jobs()}, self._stage.client
+        order = self._order(code, how)
+        hold = {"kind": "hold", "nth": number, "when": when}
+        self._stage.lane.faults.set({"requests": [hold | {"service": "s3"}, hold | {"service": "sagemaker"}]})
+        client.begin(order)
+        while not client.has_ended():
+            if held := self._stage.lane.faults.wait_for_held(0.1):
+                return str(held[0]["operation"])
+        self._stage.lane.faults.clear()
+        self._ended_well(code, how, before, client.outcome())
+        return ""
+
+    def _live(self) -> list[str]:
+        return [job.name for job in self._seen.jobs() if job.status in _LIVE]
+
+    def _work_of(self, job: str) -> str:
+        return next(each.fingerprint for each in self._seen.jobs() if each.name == job)
+
+    def _documents(self) -> list[str]:
+        return sorted(name for name in self._seen.keys("_ledger/") if name.endswith(".json"))
+
+    def teardown(self) -> None:
+        """Leave no fault on."""
+        self._stage.lane.clear()
