@@ -204,7 +204,7 @@ def test_a_hyperparameter_that_does_not_serialise(value, words, refused):
         ("train", {"hyperparameters": {f"h{n}": n for n in range(101)}}, "HyperParameters: 101 entries, at most 100"),
         ("train", {"environment": {"A": "x" * 513}}, "Environment.'A': 513 characters, at most 512"),
         ("process", {"environment": {"A": "x" * 257}}, "Environment.'A': 257 characters, at most 256"),
-        ("train", {"environment": {f"A{n}": "" for n in range(98)}}, "Environment: 101 entries, at most 100"),
+        ("train", {"environment": {f"A{n}": "" for n in range(97)}}, "Environment: 101 entries, at most 100"),
         ("train", {"environment": {"1A": ""}}, "'1A' does not match"),
         ("train", {"arguments": ["x" * 257]}, "257 characters, at most 256 allowed (ContainerArguments)"),
         ("process", {"arguments": ["x"] * 98}, "ContainerArguments: 101 entries, at most 100"),

@@ -41,7 +41,7 @@ def test_a_failing_host_is_told_with_its_exit_code_and_last_lines(kind, sm):
     assert (error.task, error.host, error.exit_code) == ("fit", "algo-2", 3)
     assert error.job in error.arn
     lines = [f"algo-2 | algo-2 line {number}" for number in (1, 2, 3)]
-    assert lines == [line for line in error.last_lines if " line " in line]
+    assert lines == [line for line in error.last_lines if line.startswith("algo-2 | algo-2 line")]
     hosts = [line.partition(" | ")[0] for line in error.last_lines]
     assert hosts == sorted(hosts, reverse=True)  # a few lines of its peer come after
     text = str(error)

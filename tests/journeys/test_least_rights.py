@@ -25,7 +25,7 @@ def note_needs(project):
     def note(params, model, **_):
         found.extend(needs(model.service_model.service_name, model.name, params, project.project))
 
-    for service in ("s3", "sagemaker", "logs", "iam", "sts"):
+    for service in ("s3", "sagemaker", "logs", "iam", "sts", "service-quotas"):
         project.client(service).meta.events.register("provide-client-params", note)
     return found
 

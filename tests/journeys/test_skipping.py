@@ -385,7 +385,7 @@ def test_if_incomplete_looks_at_the_name_alone(sm):
 
 @pytest.mark.parametrize("kind", ["train", "process"])
 def test_a_job_says_whose_work_it_is(kind, sm, project, backend):
-    """Name, environment and tags of a job say project, task, fingerprint and flow run."""
+    """Name, environment and tags of a job say project, task, fingerprint, and the run that had it made."""
 
     @flow
     def naming():
@@ -402,13 +402,18 @@ def test_a_job_says_whose_work_it_is(kind, sm, project, backend):
     assert re.fullmatch(r"fit-C1-0-[0-9a-f]{16}-1", result.job)
     assert (said[f"{word.title()}JobArn"], word) == (result.arn, result.kind)
     variables = {"SSM_FINGERPRINT": result.fingerprint, "SSM_PROJECT": project.project, "SSM_TASK": "fit-C1.0"}
+    started_by = said["Environment"].pop("SSM_STARTED_BY")
     assert variables == said["Environment"]
-    assert tags == {
-        "prefect-sagemaker:project": project.project,
-        "prefect-sagemaker:task": "fit-C1.0",
-        "prefect-sagemaker:fingerprint": result.fingerprint,
-        "prefect-sagemaker:flow-run": flow_run,
-    }
+    assert started_by.startswith(f"{flow_run}/1-")
+    assert (
+        tags.items()
+        >= {
+            "prefect-sagemaker:project": project.project,
+            "prefect-sagemaker:task": "fit-C1.0",
+            "prefect-sagemaker:fingerprint": result.fingerprint,
+            "prefect-sagemaker:flow-run": flow_run,
+        }.items()
+    )
 
 
 def test_projects_and_prefixes_never_skip_each_other(make_project):
