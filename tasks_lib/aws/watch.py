@@ -122,6 +122,7 @@ class Watcher:
         self._thread: threading.Thread | None = None
         self._line: dict[_Key, Watched] = {}
         self._asking: set[_Key] = set()
+        self._heard: set[_Key] = set()
         self._askers = 0
         self._describes = Pace(_DESCRIBES, _DESCRIBES_AT_ONCE, clock, ceiling=_MOST_DESCRIBES)
         self._next_listing = 0.0
@@ -277,6 +278,9 @@ class Watcher:
         """Take in an event; tell whether it is about one of our jobs."""
         watched = self._watched.get((change.kind, change.name))
         if watched and change.is_end:
+            with self._changed:
+                if watched.key in self._asking:
+                    self._heard.add(watched.key)  # what is just being answered may be older than the event
             self._ask_about([watched])
         return watched is not None
 
@@ -313,7 +317,11 @@ class Watcher:
                 watched.fail(_bug(error))
             with self._changed:
                 self._asking.discard(watched.key)
+                heard = watched.key in self._heard
+                self._heard.discard(watched.key)
                 self._changed.notify_all()
+            if heard:
+                self._ask_about([watched])
 
     def _first_in_line(self) -> Watched | None:
         """Wait until a Describe may be sent, and return whom it is about; with nobody left in line, end the thread."""
