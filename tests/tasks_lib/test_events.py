@@ -65,7 +65,7 @@ class QueueDouble:
             assert self._news.wait_for(condition, timeout=LONG)
 
     def receive_message(self, *, QueueUrl, MaxNumberOfMessages, **_):  # noqa: N803 - AWS's names
-        assert QueueUrl == URL
+        assert QueueUrl.startswith(URL)
         with self._news:
             self.received += 1
             self._news.notify_all()
@@ -88,7 +88,7 @@ class QueueDouble:
             }
 
     def delete_message_batch(self, *, QueueUrl, Entries):  # noqa: N803 - AWS's names
-        assert QueueUrl == URL
+        assert QueueUrl.startswith(URL)
         gone = {entry["ReceiptHandle"] for entry in Entries}
         with self._news:
             self.hidden = [message for message in self.hidden if str(id(message)) not in gone]
