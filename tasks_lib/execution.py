@@ -39,7 +39,7 @@ from tasks_lib.shipping.bundle import Source
 from tasks_lib.shipping.inputs import changes_meanwhile, check_are_there
 from tasks_lib.shipping.shipment import Shipment
 from tasks_lib.slots import Slots
-from tasks_lib.spec import JobSpec, to_request
+from tasks_lib.spec import JobPlace, JobSpec, to_request
 from tasks_lib.status import Phase
 from tasks_lib.wish import Wish
 from tasks_lib.work import Work
@@ -190,6 +190,12 @@ class Execution(Work):
             return None
         holder = Holder(place.job, self.fingerprint, self.spec.kind)
         self.state.take(holder, self.wish.on_busy, self._wait_for_state)
+        ready = self._prepared(entry, place, holder)
+        job = self._created(to_request(self.spec, ready), holder) if ready else None
+        return self._wait(job, entry, self._reason(job, entry, ATTACHED)) if job else None
+
+    def _prepared(self, entry: Entry, place: JobPlace, holder: Holder) -> JobPlace | None:
+        """Lay out what the job will read, and say that we wait for it; `None`: another run has made it meanwhile."""
         try:
             if self._is_to_clean(entry):
                 if self.jobs.describe(self.spec.kind, place.job):
@@ -200,11 +206,10 @@ class Execution(Work):
             has_state = self.spec.kind == "processing" and self.state.digest() is not None
             self._interest_in(place.job).declare()
             self.run.check(f"task {self.spec.task!r} was being prepared")
+            return replace(place, has_state=has_state)
         except (*MEANS_STOP, RunCancelled):
             unbroken(lambda: self._give_back(holder))
             raise
-        job = self._created(to_request(self.spec, replace(place, has_state=has_state)), holder)
-        return self._wait(job, entry, self._reason(job, entry, ATTACHED)) if job else None
 
     def _give_back(self, holder: Holder) -> None:
         """Free the lease, since no job is made whose end would; unless another run makes the same job, or has."""

@@ -20,9 +20,6 @@ from tasks_lib.ledger.interest import LAPSES_AFTER
 RunState = Literal["live", "over", "unknown", "unreachable"]
 """What Prefect says of a flow run; `unknown`: this server has none of that id, `unreachable`: it did not say."""
 
-NO_FLOW = "no-flow"
-"""What stands for the flow run in the mark of a task that is called outside a flow."""
-
 
 @dataclass(frozen=True)
 class Rules:

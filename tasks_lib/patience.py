@@ -30,27 +30,25 @@ class Bound:
     Args:
         first: Seconds before the second try; doubled from try to try.
         longest: Most seconds between two tries.
-        tries: Most tries again in a row; without it, no bound.
-        seconds: Most seconds in all; without it, no bound.
+        tries: Most tries again in a row; without it, no bound. Capacity is bounded in time, by the caller.
     """
 
     first: float
     longest: float
     tries: int | None = None
-    seconds: float | None = None
 
 
 OF_CALLS: dict[Meaning, Bound] = {
     Meaning.THROTTLED: Bound(1, 30),
     Meaning.QUOTA: Bound(15, 300),
-    Meaning.CAPACITY: Bound(30, 300, seconds=CAPACITY_MINUTES * 60),
+    Meaning.CAPACITY: Bound(30, 300),
     Meaning.SERVICE_FAULT: Bound(1, 30, tries=8),
     Meaning.EXPIRED: Bound(1, 5, tries=3),
 }
 """By what a refused call means; any other meaning is raised at once."""
 
 OF_JOBS: dict[Meaning, Bound] = {
-    Meaning.CAPACITY: Bound(30, 300, seconds=CAPACITY_MINUTES * 60),
+    Meaning.CAPACITY: Bound(30, 300),
     Meaning.SERVICE_FAULT: Bound(10, 60, tries=2),
 }
 """By why a job ended: the next attempt is a new job, which is paid for."""
@@ -119,8 +117,9 @@ class Patience:
         return float(min(bound.longest, bound.first * 2 ** min(tries, 20)) * self._speed * (0.5 + self._chance() / 2))
 
     def _is_over(self, meaning: Meaning, bound: Bound, tries: int, seconds: float) -> bool:
-        longest = self._capacity_seconds if meaning is Meaning.CAPACITY else bound.seconds
-        return (bound.tries is not None and tries >= bound.tries) or (longest is not None and seconds > longest)
+        if meaning is Meaning.CAPACITY:
+            return seconds > self._capacity_seconds
+        return bound.tries is not None and tries >= bound.tries
 
 
 def is_never_enough(message: str) -> bool:

@@ -31,7 +31,8 @@ from tasks_lib.errors import PrefectSageMakerError
 from tasks_lib.ledger.interest import LEFT, Interest
 from tasks_lib.ledger.records import Ledger
 from tasks_lib.naming import is_job_of, job_name
-from tasks_lib.orphans import NO_FLOW, Judgement, Rules, RunState, Sighting, judge, needs_runs, run_of, span
+from tasks_lib.orphans import Judgement, Rules, RunState, Sighting, judge, needs_runs, run_of, span
+from tasks_lib.run_context import NO_FLOW
 from tasks_lib.status import JobKind, Phase
 from tasks_lib.tables import Table
 

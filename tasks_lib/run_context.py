@@ -33,6 +33,9 @@ MEANS_STOP = (KeyboardInterrupt, TerminationSignal, asyncio.CancelledError)
 """Exceptions by which somebody ends a call on purpose; Prefect's timeouts come as a `CancelledError` too. The job is
 stopped. Any other leaves it, to be attached to: a `TimeoutError` is that of some other call."""
 
+NO_FLOW = "no-flow"
+"""What stands for the flow run in the mark of a task that is called outside a flow."""
+
 LONGEST_MESSAGE = 20_000
 """Prefect Cloud cuts a log record behind 25,000 characters (`PREFECT_CLOUD_MAX_LOG_SIZE`), counted as JSON and with
 the record's ids; a server of one's own behind a million (`PREFECT_LOGGING_TO_API_MAX_LOG_SIZE`)."""
@@ -87,7 +90,7 @@ class RunContext:
     @property
     def waiter(self) -> str:
         """The name under which this run waits for a job: `<flow run>/<which try of it>-<task run>`."""
-        return f"{self.flow_run or 'no-flow'}/{self.flow_try}-{self.task_run}"
+        return f"{self.flow_run or NO_FLOW}/{self.flow_try}-{self.task_run}"
 
     def tell(self, task: str, text: str) -> None:
         """Say what happens to a task's job; a console may show it under the task's name."""

@@ -35,7 +35,7 @@ class LogPace:
         return (urgent or self._running.allows()) and self._in_all.allows()
 
 
-def account_of(project: SageMakerProject) -> Hashable:
+def access_of(project: SageMakerProject) -> Hashable:
     """Return what is the same for all projects that share an account's quotas."""
     return (project.local_home, project.region, project.credentials)
 
@@ -48,4 +48,4 @@ def pace_of(project: SageMakerProject) -> LogPace:
     """Return the pace of a project's account; the same for all who share its quota."""
     running, in_all = (_HERE_WHILE_THEY_RUN, _HERE_IN_ALL) if project.is_local else (_WHILE_THEY_RUN, _IN_ALL)
     with _paces_lock:
-        return _paces.setdefault(account_of(project), LogPace(running, in_all))
+        return _paces.setdefault(access_of(project), LogPace(running, in_all))

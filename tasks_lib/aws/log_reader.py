@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 from blocks import SageMakerProject
 from tasks_lib.aws.jobs import Job
-from tasks_lib.aws.log_pace import account_of
+from tasks_lib.aws.log_pace import access_of
 from tasks_lib.aws.logs import PATIENCE, LogLine, LogTail
 
 _THREADS = 4
@@ -196,4 +196,4 @@ _readers_lock = threading.Lock()
 def reader_of(project: SageMakerProject) -> LogReader:
     """Return the reader of a project's account; the same for all who reach it in the same way."""
     with _readers_lock:
-        return _readers.setdefault(account_of(project), LogReader())
+        return _readers.setdefault(access_of(project), LogReader())

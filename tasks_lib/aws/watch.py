@@ -22,6 +22,7 @@ from datetime import datetime, timezone
 from blocks import SageMakerProject
 from tasks_lib.aws.events import EventQueue, StateChange
 from tasks_lib.aws.jobs import Job, Jobs
+from tasks_lib.aws.log_pace import access_of
 from tasks_lib.aws.pace import Pace, interval
 from tasks_lib.errors import CredentialsExpired, PrefectSageMakerError, ServiceFault, Throttled
 from tasks_lib.status import JobKind
@@ -402,7 +403,7 @@ _watchers_lock = threading.Lock()
 def watcher_of(project: SageMakerProject) -> Watcher:
     """Return the watcher of a project's account; the same for all who reach it in the same way."""
     with _watchers_lock:
-        account = (project.local_home, project.region, project.credentials, project.events_queue_url)
+        account = (access_of(project), project.events_queue_url)
         if account not in _watchers:
             _watchers[account] = Watcher(project)
         return _watchers[account]

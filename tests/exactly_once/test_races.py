@@ -103,8 +103,8 @@ def test_busy_state_fails_at_once(arena):
     assert_exactly_once(work.seen)
 
 
-def test_holder_that_was_killed(arena):
-    """Killed with the lease and without a job: its own work goes on at once, other work after 15 minutes of S3's."""
+def killed_before_its_create(arena):
+    """Return work whose first client died with the lease and without a job, and another client."""
     first, second = arena.contestants(2)
     work = arena.work()
     arena.hold("CreateTrainingJob")
@@ -113,6 +113,12 @@ def test_holder_that_was_killed(arena):
     first.signal(signal.SIGKILL)
     first.until_dead()
     arena.faults.clear()
+    return work, second
+
+
+def test_holder_that_was_killed(arena):
+    """Killed with the lease and without a job: its own work goes on at once, other work after 15 minutes of S3's."""
+    work, second = killed_before_its_create(arena)
     (early,) = race([second], [work.other_order(on_busy="fail")])
     arena.age(f"{work.project}/fit/_ledger/lease.json", 16 * 60)
     (late,) = race([second], [work.other_order(on_busy="fail")])
@@ -126,14 +132,7 @@ def test_holder_that_was_killed(arena):
 
 def test_own_work_of_a_killed_holder(arena):
     """Killed with the lease and without a job: the next run of the same work does not wait for anything."""
-    first, second = arena.contestants(2)
-    work = arena.work()
-    arena.hold("CreateTrainingJob")
-    first.begin(work.order())
-    arena.until_held()
-    first.signal(signal.SIGKILL)
-    first.until_dead()
-    arena.faults.clear()
+    work, second = killed_before_its_create(arena)
     (again,) = race([second], [work.order(on_busy="fail")])
 
     assert again.error == ""
