@@ -106,9 +106,7 @@ class Execution(Work):
             self.report.failed(error)
             raise
         finally:
-            self.slots.give_back()
-            if self._interest:
-                self._interest.withdraw()
+            unbroken(self._let_go)
 
     def _until_done(self) -> JobResult:
         """Take one step after the other; what passes by itself is borne, and the step taken anew."""
@@ -312,6 +310,11 @@ class Execution(Work):
         except ServiceError as unread:
             self.run.logger.warning("What job %s left could not be listed: %s", job.name, unread)
         return error
+
+    def _let_go(self) -> None:
+        self.slots.give_back()
+        if self._interest:
+            self._interest.withdraw()
 
     def _leave_job(self) -> None:
         """See to the job of a run that is ended on purpose; of a create that was cut off, only its name is known."""

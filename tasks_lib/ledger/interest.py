@@ -54,6 +54,7 @@ class Interest:
         self._stops = ledger.place(f"stops/{job}/")
         self._our_stop = Location(self._stops.bucket, self._stops.key + waiter.replace("/", "-"))
         self._written: float | None = None
+        self._may_be_there = False
 
     def declare(self) -> None:
         """Wait for the job from now on, until `withdraw` or `leave`.
@@ -72,11 +73,10 @@ class Interest:
     def withdraw(self) -> None:
         """Wait no more. A mark that S3 does not let go of lapses by itself: the result must not wait for it."""
         for _ in range(_TRIES_TO_WITHDRAW):
-            if self._written is None:
+            if not self._may_be_there:
                 return
             with suppress(ServiceError):
-                self._objects.delete(self._mine)
-                self._written = None
+                self._delete()
 
     def renew(self) -> None:
         """Write the mark again if it is time to; called by whoever waits, as often as it likes.
@@ -95,8 +95,7 @@ class Interest:
         In this order: of two that leave together, the one who looks last sees nobody. The other way round each would
         see the other, and both would leave the job to nobody.
         """
-        self._objects.delete(self._mine)
-        self._written = None
+        self._delete()
         return self.waiting()
 
     def leave_running(self) -> None:
@@ -135,5 +134,10 @@ class Interest:
         return bool(self._objects.ages(self._stops))
 
     def _write(self) -> None:
+        self._may_be_there = True  # from now on, since a signal may cut us off before we hear that it is
         self._objects.put(self._mine, b"", "text/plain")
         self._written = self._clock()
+
+    def _delete(self) -> None:
+        self._objects.delete(self._mine)
+        self._written, self._may_be_there = None, False

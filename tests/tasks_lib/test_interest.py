@@ -72,6 +72,24 @@ def test_whoever_leaves_waits_no_more(objects, ledger, error):
     assert marks(objects) == []
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ServiceFault("lost")])
+def test_a_mark_whose_writing_was_cut_off_is_taken_away(objects, ledger, monkeypatch, error):
+    """A signal, or a lost response: S3 has written it all the same."""
+    put = objects.put
+
+    def cut_off(*arguments):
+        put(*arguments)
+        raise error
+
+    monkeypatch.setattr(objects, "put", cut_off)
+    mine = interest(objects, ledger, "flow/task")
+    with pytest.raises((KeyboardInterrupt, ServiceFault)):
+        mine.declare()
+    mine.withdraw()
+
+    assert marks(objects) == []
+
+
 def test_a_killed_process_leaves_its_mark(objects, ledger):
     """The job is left for a later run to attach to; the reaper tells which marks are dead."""
     objects.put(ledger.place("interest/fit-a-1/flow-1/task"), b"")
