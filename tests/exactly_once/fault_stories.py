@@ -111,7 +111,7 @@ class Story(RuleBasedStateMachine):
 
     @rule(code=_CODES, how=_HOW, number=_CALLS, when=st.sampled_from(["before", "after"]))
     def cancel(self, code: str, how: str, number: int, when: str) -> None:
-        """The client is interrupted at one of its calls: no job is left, and no mark of it; those of killed ones are."""
+        """The client is interrupted at one of its calls: no job is left, and no mark but those of killed ones."""
         self._tell(f"cancel {code} {how} at call {number}, {when}")
         of_killed = self._marks()
         if operation := self._held(code, how, number, when):
