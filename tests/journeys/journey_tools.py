@@ -141,6 +141,6 @@ def jobs_of(backend, project, stem):
         for row in (row for page in pages for row in page[f"{word}JobSummaries"]):
             name = row[f"{word}JobName"]
             said = getattr(client, f"describe_{word.lower()}_job")(**{f"{word}JobName": name})
-            if said["Environment"]["SSM_PROJECT"] == project.project and name.startswith(f"{stem}-"):
+            if said["Environment"].get("SSM_PROJECT") == project.project and name.startswith(f"{stem}-"):
                 found.append((said["CreationTime"], name))
     return [name for _, name in sorted(found)]

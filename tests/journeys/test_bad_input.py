@@ -29,6 +29,8 @@ from tasks_lib.errors import (
     ProjectError,
     ServiceFault,
 )
+from tasks_lib.meaning import Meaning
+from tasks_lib.patience import OF_CALLS, Bound
 
 READING = {"s3:GetObject", "s3:ListObjectsV2", "sagemaker:ListTrainingJobs", "sagemaker:ListProcessingJobs"} | {
     f"sagemaker:Describe{kind}Job" for kind in ("Training", "Processing")
@@ -309,8 +311,9 @@ def test_no_bucket(make_aws_project, backend):
     assert {"s3:GetObject"} == made.keys()
 
 
-def test_an_endpoint_where_nobody_answers(make_aws_project):
-    """A closed port is told as such, with the address, and not as a failed job."""
+def test_an_endpoint_where_nobody_answers(make_aws_project, monkeypatch):
+    """A closed port is told as such, with the address, and not as a failed job; after two tries of nine."""
+    monkeypatch.setitem(OF_CALLS, Meaning.SERVICE_FAULT, Bound(0.1, 0.1, tries=1))
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         endpoint = f"http://127.0.0.1:{taken.getsockname()[1]}"
