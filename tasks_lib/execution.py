@@ -22,6 +22,7 @@ from tasks_lib.departure import Departure
 from tasks_lib.diagnosis import job_error
 from tasks_lib.errors import JobError, ServiceError, ServiceFault
 from tasks_lib.flow_calls import check_call
+from tasks_lib.interruption import MEANS_STOP
 from tasks_lib.ledger.interest import Interest
 from tasks_lib.ledger.lease import Holder
 from tasks_lib.ledger.project_file import check_home
@@ -34,7 +35,7 @@ from tasks_lib.patience import ON_THIS_MACHINE, Patience
 from tasks_lib.preflight import check_quotas
 from tasks_lib.reports.artifacts import Report
 from tasks_lib.results import JobResult
-from tasks_lib.run_context import MEANS_STOP, RunCancelled, RunContext, unbroken
+from tasks_lib.run_context import RunCancelled, RunContext, unbroken
 from tasks_lib.shipping.bundle import Source
 from tasks_lib.shipping.inputs import changes_meanwhile, check_are_there
 from tasks_lib.shipping.shipment import Shipment
@@ -321,6 +322,8 @@ class Execution(Work):
         if self._interest:
             kind, work, how = self.spec.kind, self.fingerprint, self.wish.on_exit
             self._departure.leave(kind, self._interest, work, how, untold=self._untold)
+        if self.wish.on_exit == "stop" and not self.run.handed_on():
+            self.run.stopped()
 
     # -- record ----------------------------------------------------------------------------------------------------
 

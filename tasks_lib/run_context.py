@@ -24,14 +24,12 @@ import anyio
 from prefect._internal.control_listener import get_intent
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.context import FlowRunContext, TaskRunContext
-from prefect.exceptions import MissingContextError, TerminationSignal
+from prefect.exceptions import MissingContextError
 from prefect.logging import get_logger, get_run_logger
 from prefect.settings import get_current_settings
 from prefect.task_runners import ThreadPoolTaskRunner
 
-MEANS_STOP = (KeyboardInterrupt, TerminationSignal, asyncio.CancelledError)
-"""Exceptions by which somebody ends a call on purpose; Prefect's timeouts come as a `CancelledError` too. The job is
-stopped. Any other leaves it, to be attached to: a `TimeoutError` is that of some other call."""
+from tasks_lib.interruption import MEANS_STOP, end_cancelled
 
 NO_FLOW = "no-flow"
 """What stands for the flow run in the mark of a task that is called outside a flow."""
@@ -73,6 +71,7 @@ class RunContext:
         logger: Where lines for the reader go.
         cancelled: Tells whether the run is being ended from outside.
         handed_on: Tells whether it is only to go on elsewhere: its job is left to it.
+        stopped: Is told that the job was stopped, so that a flow run that a signal ends is no crash.
         api: Prefect's API, by the connection that the task run has open; none outside a task run.
         longest_message: Characters of the longest log message that goes to the API, as JSON.
     """
@@ -84,6 +83,7 @@ class RunContext:
     logger: Logger = field(default_factory=lambda: get_logger("sagemaker"))
     cancelled: Callable[[], bool] = lambda: False
     handed_on: Callable[[], bool] = lambda: get_intent() in _HANDED_ON
+    stopped: Callable[[], None] = lambda: None
     api: SyncPrefectClient | None = None
     longest_message: int = LONGEST_MESSAGE
 
@@ -145,6 +145,7 @@ def current_run() -> RunContext:
         refresh=refresh_wanted(task.task.refresh_cache),
         logger=_logger(),
         cancelled=_cancellation(flow, task.task_run.id),
+        stopped=lambda: end_cancelled(_flows(flow), by_prefect=get_intent() is not None),
         api=_api(task),
         longest_message=min(LONGEST_MESSAGE, get_current_settings().logging.to_api.max_log_size // 2),
     )
@@ -243,9 +244,15 @@ def _loop_ends() -> bool:
 
 def _runners(flow: FlowRunContext | None) -> Iterator[ThreadPoolTaskRunner[Any]]:
     """Yield the task runners of a flow and of those around it: a flow may be called by a submitted task."""
+    for each in _flows(flow):
+        if isinstance(each.task_runner, ThreadPoolTaskRunner):
+            yield each.task_runner
+
+
+def _flows(flow: FlowRunContext | None) -> Iterator[FlowRunContext]:
+    """Yield a flow's context and those of the flows around it."""
     while isinstance(flow, FlowRunContext):
-        if isinstance(flow.task_runner, ThreadPoolTaskRunner):
-            yield flow.task_runner
+        yield flow
         token = flow._token  # noqa: SLF001 - Prefect has no other way from a flow to the one around it
         flow = token.old_value if token else None
 

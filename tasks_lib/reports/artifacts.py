@@ -19,6 +19,7 @@ from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from blocks import SageMakerProject
 from tasks_lib.aws.jobs import Job
 from tasks_lib.errors import JobError
+from tasks_lib.interruption import MEANS_STOP
 from tasks_lib.masking import Masking
 from tasks_lib.naming import slug
 from tasks_lib.reports.links import console_url
@@ -26,7 +27,7 @@ from tasks_lib.reports.plot import metrics_plot
 from tasks_lib.reports.progress import Progress, progress_of
 from tasks_lib.reports.summary import Pages, began, metrics_line, metrics_table
 from tasks_lib.results import JobResult
-from tasks_lib.run_context import MEANS_STOP, RunContext
+from tasks_lib.run_context import RunContext
 from tasks_lib.status import Phase
 
 

@@ -64,6 +64,11 @@ class Stage:
         return [key for key in keys if "/left/" not in key]
 
 
+def _states(prefect_api: str, stage: Stage) -> list[str]:
+    """How the flow runs of a stage ended, also those below others."""
+    return [run["state_name"] for run in flow_runs(prefect_api) if stage.stem in str(run["parameters"])]
+
+
 def _short(name: str, stem: str) -> str:
     task, _, attempt = name.removeprefix(stem).rpartition("-")
     return f"{task.rpartition('-')[0].removeprefix('-')}-{attempt}".removeprefix("-")
@@ -236,19 +241,44 @@ def test_tasks_out_of_time_leave_their_jobs(stage):
 def test_flow_out_of_time(stage, prefect_api, flow, call):
     """A flow's timeout stops its jobs, called and submitted, and the run ends TimedOut."""
     done = stage.flow(flow, call=call).done()
-    run = next(run for run in flow_runs(prefect_api) if run["parameters"].get("stem") == stage.stem)
 
     assert done.code != 0
-    assert run["state_name"] == "TimedOut", done.err
+    assert _states(prefect_api, stage) == ["TimedOut"], done.err
     assert set(stage.jobs().values()) <= OVER
     assert stage.jobs()
     assert stage.waiters() == []
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_ends_every_flow_run_cancelled(stage, prefect_api, number):
+    """SIGTERM and SIGINT stop all jobs, and the flow run and those below it end Cancelled, not Crashed."""
+    flow = stage.flow("everything")
+    stage.wait_for_jobs(*(f"{name}-1" for name in (*EVERYTHING, *BELOW)))
+    flow.signal(number)
+    done = flow.done()
+
+    assert done.code in (-number, 128 + number), done.err
+    assert _states(prefect_api, stage) == ["Cancelled"] * 3
+    assert {stage.jobs()[f"{name}-1"] for name in (*EVERYTHING, *BELOW)} <= OVER
+    assert stage.waiters() == []
+
+
+def test_signal_to_a_flow_that_leaves_its_job(stage, prefect_api):
+    """With `on_exit="leave"` it is a crash, as Prefect says: whatever starts crashed runs again finds the job."""
+    flow = stage.flow("one", on_exit="leave")
+    stage.wait_for_jobs("1")
+    flow.wait_for("started")
+    flow.signal(signal.SIGTERM)
+    flow.done()
+
+    assert _states(prefect_api, stage) == ["Crashed"]
+    assert stage.jobs() == {"1": "InProgress"}
+
+
 @pytest.mark.parametrize("call", ["direct", "awaited", "submitted"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signal_to_an_asynchronous_flow(stage, call, number):
-    """SIGTERM and SIGINT to an asynchronous flow stop its job, also where the task blocks the event loop.
+def test_signal_to_an_asynchronous_flow(stage, prefect_api, call, number):
+    """SIGTERM and SIGINT to an asynchronous flow stop its job, also where the task blocks the event loop: Cancelled.
 
     Only where `future.result()` blocks it a first Ctrl-C is not seen: Python leaves it to the loop, which is blocked.
     """
@@ -266,6 +296,7 @@ def test_signal_to_an_asynchronous_flow(stage, call, number):
     assert set(stage.jobs().values()) <= OVER
     assert stage.waiters() == []
     assert flow.group() == []
+    assert _states(prefect_api, stage) == ["Cancelled"]
 
 
 @pytest.mark.parametrize("call", ["direct", "submitted"])
