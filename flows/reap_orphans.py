@@ -29,8 +29,8 @@ from prefect.client.orchestration import get_client
 from blocks import SageMakerProject
 from tasks_lib.errors import PrefectSageMakerError
 from tasks_lib.naming import slug
-from tasks_lib.orphans import Rules
-from tasks_lib.reaper import Harvest, Reaper, asking
+from tasks_lib.orphans.judgement import Rules
+from tasks_lib.orphans.reaper import Harvest, Reaper, asking
 from tasks_lib.tables import Table
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from blocks import SageMakerProject
@@ -32,14 +33,14 @@ from tasks_lib.meaning import Meaning
 from tasks_lib.metrics import MetricReader
 from tasks_lib.outcome import result_of
 from tasks_lib.patience import ON_THIS_MACHINE, Patience
-from tasks_lib.preflight import check_quotas
+from tasks_lib.quotas.preflight import check_quotas
+from tasks_lib.quotas.slots import Slots
 from tasks_lib.reports.artifacts import Report
 from tasks_lib.results import JobResult
 from tasks_lib.run_context import RunCancelled, RunContext, unbroken
 from tasks_lib.shipping.bundle import Source
 from tasks_lib.shipping.inputs import changes_meanwhile, check_are_there
 from tasks_lib.shipping.shipment import Shipment
-from tasks_lib.slots import Slots
 from tasks_lib.spec import JobPlace, JobSpec, to_request
 from tasks_lib.status import Phase
 from tasks_lib.wish import Wish
@@ -100,8 +101,8 @@ class Execution(Work):
         """Return the task's result, running a job only if there is none yet."""
         try:
             return self._until_done()
-        except (*MEANS_STOP, RunCancelled):
-            unbroken(self._leave_job)  # a second Ctrl-C must not break that off
+        except (*MEANS_STOP, RunCancelled) as ended:
+            unbroken(partial(self._leave_job, ended))  # a second Ctrl-C must not break that off
             raise
         except JobError as error:
             self.report.failed(error)
@@ -317,13 +318,13 @@ class Execution(Work):
         if self._interest:
             self._interest.withdraw()
 
-    def _leave_job(self) -> None:
+    def _leave_job(self, ended: BaseException) -> None:
         """See to the job of a run that is ended on purpose; of a create that was cut off, only its name is known."""
         if self._interest:
             kind, work, how = self.spec.kind, self.fingerprint, self.wish.on_exit
             self._departure.leave(kind, self._interest, work, how, untold=self._untold)
         if self.wish.on_exit == "stop" and not self.run.handed_on():
-            self.run.stopped()
+            self.run.stopped(ended)
 
     # -- record ----------------------------------------------------------------------------------------------------
 

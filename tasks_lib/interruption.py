@@ -30,13 +30,16 @@ _TELLS = "Its jobs were stopped, or left to others that wait for them."
 _stopped: set[uuid.UUID] = set()
 
 
-def end_cancelled(flows: Iterable[FlowRunContext], *, by_prefect: bool) -> None:
+def end_cancelled(ended: BaseException, flows: Iterable[FlowRunContext], *, by_prefect: bool) -> None:
     """Have these flow runs end `Cancelled` if a signal is what ends them: what they waited for was stopped.
 
     Args:
-        flows: The flow that is being ended, and those around it.
+        ended: What ended the call of a task.
+        flows: The flow around that call, and those around it.
         by_prefect: Whether it was Prefect that sent the signal, to cancel the run: it writes that itself.
     """
+    if isinstance(ended, asyncio.CancelledError):
+        return  # the time of a task or a flow is over, of which Prefect makes what it is
     around = [(context.flow, context.flow_run, _is_out_of_time(context)) for context in flows]
     for flow, flow_run, _ in around:
         if flow and flow_run:

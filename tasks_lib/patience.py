@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from tasks_lib.capacity import CAPACITY_MINUTES
 from tasks_lib.errors import JobError, PrefectSageMakerError
 from tasks_lib.meaning import Meaning
-from tasks_lib.quotas import quota_of
+from tasks_lib.quotas.quota import quota_of
 from tasks_lib.run_context import RunContext
 
 ON_THIS_MACHINE = 0.02

@@ -71,7 +71,7 @@ class RunContext:
         logger: Where lines for the reader go.
         cancelled: Tells whether the run is being ended from outside.
         handed_on: Tells whether it is only to go on elsewhere: its job is left to it.
-        stopped: Is told that the job was stopped, so that a flow run that a signal ends is no crash.
+        stopped: Is told what ended the call, once its job is stopped: a signal is no crash of the flow run then.
         api: Prefect's API, by the connection that the task run has open; none outside a task run.
         longest_message: Characters of the longest log message that goes to the API, as JSON.
     """
@@ -83,7 +83,7 @@ class RunContext:
     logger: Logger = field(default_factory=lambda: get_logger("sagemaker"))
     cancelled: Callable[[], bool] = lambda: False
     handed_on: Callable[[], bool] = lambda: get_intent() in _HANDED_ON
-    stopped: Callable[[], None] = lambda: None
+    stopped: Callable[[BaseException], None] = lambda _: None
     api: SyncPrefectClient | None = None
     longest_message: int = LONGEST_MESSAGE
 
@@ -145,7 +145,7 @@ def current_run() -> RunContext:
         refresh=refresh_wanted(task.task.refresh_cache),
         logger=_logger(),
         cancelled=_cancellation(flow, task.task_run.id),
-        stopped=lambda: end_cancelled(_flows(flow), by_prefect=get_intent() is not None),
+        stopped=lambda ended: end_cancelled(ended, _flows(flow), by_prefect=get_intent() is not None),
         api=_api(task),
         longest_message=min(LONGEST_MESSAGE, get_current_settings().logging.to_api.max_log_size // 2),
     )

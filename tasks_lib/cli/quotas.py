@@ -19,7 +19,7 @@ from blocks import SageMakerProject
 from tasks_lib.aws.service_quotas import AccountQuota, service_quotas
 from tasks_lib.errors import ProjectError
 from tasks_lib.ledger.project_file import account_of
-from tasks_lib.quotas import USES, limit_name, quota_name
+from tasks_lib.quotas.quota import USES, limit_name, quota_name
 from tasks_lib.tables import Table
 
 

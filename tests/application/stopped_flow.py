@@ -82,6 +82,14 @@ async def asynchronous(stem: str, *, call: str = "submitted") -> None:
         train.submit(stem, **LONG).result()
 
 
+@flow
+async def asynchronous_task_out_of_time(stem: str) -> str:
+    """An asynchronous flow that goes on after a task whose time is over; returns how that ended."""
+    timed = _tasks().train.with_options(timeout_seconds=2)
+    state: State = timed(stem, return_state=True, **LONG)
+    return state.name or ""
+
+
 asynchronous_in_time = asynchronous.with_options(name="asynchronous_in_time", timeout_seconds=5)
 
 
@@ -123,7 +131,10 @@ def fails_once(stem: str, marker: str) -> str:
 
 FLOWS = {
     each.name.replace("-", "_"): each
-    for each in (everything, one, asynchronous, asynchronous_in_time, out_of_time, tasks_out_of_time, fails_once)
+    for each in (
+        *(everything, one, asynchronous, asynchronous_in_time, asynchronous_task_out_of_time),
+        *(out_of_time, tasks_out_of_time, fails_once),
+    )
 }
 
 

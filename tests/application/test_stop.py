@@ -225,6 +225,15 @@ def test_tasks_out_of_time(stage):
     assert stage.waiters() == []
 
 
+def test_task_out_of_time_in_an_asynchronous_flow(stage, prefect_api):
+    """It ends its task alone, and not the flow run."""
+    done = stage.flow("asynchronous_task_out_of_time").done()
+
+    assert json.loads(done.out) == "TimedOut"
+    assert _states(prefect_api, stage) == ["Completed"]
+    assert set(stage.jobs().values()) <= OVER
+
+
 def test_tasks_out_of_time_leave_their_jobs(stage):
     """With `on_exit='leave'` a task's timeout leaves its job, and the log says how to stop it."""
     done = stage.flow("tasks_out_of_time", on_exit="leave").done()

@@ -23,8 +23,8 @@ from race_invariants import TaskSeen, wait_until
 
 from blocks import SageMakerProject
 from local_sagemaker.faults.client import FaultClient
-from tasks_lib.orphans import Rules
-from tasks_lib.reaper import Harvest, Reaper
+from tasks_lib.orphans.judgement import Rules
+from tasks_lib.orphans.reaper import Harvest, Reaper
 
 BUCKET = "local-sagemaker"
 SEED = int(os.environ.get("RACE_SEED", random.SystemRandom().randrange(10**6)))

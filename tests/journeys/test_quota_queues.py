@@ -17,9 +17,9 @@ from local_sagemaker.faults.client import FaultClient
 from tasks_lib import sagemaker_tasks
 from tasks_lib.cli import main
 from tasks_lib.errors import QuotaExceeded
-from tasks_lib.quotas import limit_name
+from tasks_lib.quotas.quota import limit_name
+from tasks_lib.quotas.slots import Slots
 from tasks_lib.run_context import RunCancelled, RunContext
-from tasks_lib.slots import Slots
 
 TYPE = "ml.m5.large"
 ON_DEMAND, SPOT, PROCESSING = (f"{TYPE} for {use} job usage" for use in ("training", "spot training", "processing"))

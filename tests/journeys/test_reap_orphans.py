@@ -24,8 +24,8 @@ from tasks_lib.errors import ServiceFault
 from tasks_lib.ledger.interest import Interest
 from tasks_lib.ledger.records import Ledger
 from tasks_lib.naming import job_name
-from tasks_lib.orphans import Rules
-from tasks_lib.reaper import Reaper, asking
+from tasks_lib.orphans.judgement import Rules
+from tasks_lib.orphans.reaper import Reaper, asking
 
 KINDS = pytest.mark.parametrize("kind", ["training", "processing"])
 HALF_AN_HOUR = timedelta(minutes=30)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tasks_lib.aws.jobs import Job
 from tasks_lib.ledger.interest import LAPSES_AFTER
-from tasks_lib.orphans import Rules, Sighting, Verdict, judge, needs_runs, run_of, span
+from tasks_lib.orphans.judgement import Rules, Sighting, Verdict, judge, needs_runs, run_of, span
 
 JOB = Job("training", "fit-0123456789abcdef-1", "arn", "InProgress")
 MINUTE = timedelta(minutes=1)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tasks_lib.aws.service_quotas import AccountQuota, ServiceQuotas
 from tasks_lib.errors import AccessDenied
-from tasks_lib.quotas import USES, Quota, hosts_by_quota, limit_name, quota_name, quota_of
+from tasks_lib.quotas.quota import USES, Quota, hosts_by_quota, limit_name, quota_name, quota_of
 from tasks_lib.reports.links import quota_url
 
 SINCE_2023 = (

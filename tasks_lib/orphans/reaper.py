@@ -1,6 +1,6 @@
 """The reaper: finds a project's live jobs, tells which are orphans, and stops those.
 
-What an orphan is stands in `orphans.py`; this is the shell around it. A job is ours if its name is the one that this
+What an orphan is stands in `judgement.py`; this is the shell around it. A job is ours if its name is the one that this
 project would have given to the work which its environment names: the project's folder is part of that name
 (`naming.py`), so that projects of one name in other buckets or prefixes, and everybody else's jobs, are never touched.
 
@@ -31,7 +31,7 @@ from tasks_lib.errors import PrefectSageMakerError
 from tasks_lib.ledger.interest import LEFT, Interest
 from tasks_lib.ledger.records import Ledger
 from tasks_lib.naming import is_job_of, job_name
-from tasks_lib.orphans import Judgement, Rules, RunState, Sighting, judge, needs_runs, run_of, span
+from tasks_lib.orphans.judgement import Judgement, Rules, RunState, Sighting, judge, needs_runs, run_of, span
 from tasks_lib.run_context import NO_FLOW
 from tasks_lib.status import JobKind, Phase
 from tasks_lib.tables import Table

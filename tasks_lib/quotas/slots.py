@@ -27,7 +27,7 @@ from blocks import SageMakerProject
 from tasks_lib.errors import QuotaExceeded
 from tasks_lib.ledger.project_file import account_of
 from tasks_lib.meaning import Meaning
-from tasks_lib.quotas import hosts_by_quota, limit_name
+from tasks_lib.quotas.quota import hosts_by_quota, limit_name
 from tasks_lib.run_context import RunContext
 from tasks_lib.status import JobKind
 

@@ -2,7 +2,7 @@
 
 A quota counts hosts, not jobs; each use of an instance type has one of its own. Read off the request and not off the
 spec, so that `overrides`, a list of instance types and the step from spot to on-demand count as they are sent.
-`aws/service_quotas.py` reads the account's, `preflight.py` compares, `slots.py` queues by them.
+`../aws/service_quotas.py` reads the account's, `preflight.py` compares, `slots.py` queues by them.
 """
 
 from __future__ import annotations
