@@ -14,11 +14,13 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+import httpx
 from prefect import Flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.context import FlowRunContext
-from prefect.exceptions import CancelledRun, TerminationSignal
+from prefect.exceptions import CancelledRun, PrefectException, TerminationSignal
+from prefect.logging import get_logger
 from prefect.states import Cancelled
 
 MEANS_STOP = (KeyboardInterrupt, TerminationSignal, asyncio.CancelledError)
@@ -52,7 +54,7 @@ def end_cancelled(ended: BaseException, flows: Iterable[FlowRunContext], *, by_p
     for flow, flow_run, _ in around:
         # The loop of an asynchronous flow breaks off the engine's own writing after a Ctrl-C that it has not seen.
         if flow and flow_run and flow.isasync:
-            _write(flow_run, f"The run was ended by a signal. {_TELLS}")
+            _write_if_possible(flow_run, f"The run was ended by a signal. {_TELLS}")
 
 
 def cancelled_by_signal(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
@@ -62,6 +64,13 @@ def cancelled_by_signal(flow: Flow[..., Any], flow_run: FlowRun, state: State[An
     if flow_run.id in _stopped and isinstance(sys.exc_info()[1], (*MEANS_STOP, CancelledRun)):
         written = _write(flow_run, f"{state.message} {_TELLS}")
         flow_run.state, flow_run.state_name, flow_run.state_type = written, written.name, written.type
+
+
+def _write_if_possible(flow_run: FlowRun, message: str) -> None:
+    try:
+        _write(flow_run, message)
+    except (httpx.HTTPError, PrefectException) as error:  # the signal must go its way all the same
+        get_logger("sagemaker").warning("That flow run %s is cancelled could not be written: %s", flow_run.name, error)
 
 
 def _write(flow_run: FlowRun, message: str) -> State[Any]:
