@@ -42,7 +42,8 @@ class JobArguments:
         max_runtime_minutes: SageMaker stops the job then; default the project's.
         state: `task` (default) keeps `$SSM_STATE` between the task's jobs; `none` keeps nothing.
         tags: Further tags.
-        rerun: `when_changed` (default), `if_incomplete` (by name alone), or `always`.
+        rerun: `when_changed` (default), `if_incomplete` (by name alone, while what the job left is there), or
+            `always`.
         clean_state: Empty the state first, and run again.
         on_busy: `wait` (default) or `fail` while other work writes the state.
         on_exit: Where the run is cancelled, timed out or interrupted, `stop` the job (default) unless others wait for

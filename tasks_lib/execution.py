@@ -152,8 +152,14 @@ class Execution(Work):
         return self._attach(job, entry)
 
     def _record_by_name(self) -> Record | None:
-        """Return the record that a caller is content with who asks for a completed job of the task's name."""
-        return self.ledger.latest() if self.wish.rerun == "if_incomplete" and not self._revoked else None
+        """Return the record that a caller is content with who asks for a completed job of the task's name.
+
+        Only while its outputs are there: whoever reads them next would not know why they are not.
+        """
+        if self.wish.rerun != "if_incomplete" or self._revoked:
+            return None
+        record = self.ledger.latest()
+        return record if record and self._has_outputs(record) else None
 
     # -- decide ----------------------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ class Wish:
     """What a caller wants beside the work itself.
 
     Args:
-        rerun: `when_changed`, `if_incomplete` (by name alone) or `always`.
+        rerun: `when_changed`, `if_incomplete` (by name) or `always`.
         clean_state: Empty `state/` before the job, which does run again.
         on_busy: Wait for the state directory, or fail at once, while other work writes it.
         on_exit: What becomes of the job where the run is cancelled, timed out or interrupted: it is stopped unless

@@ -99,8 +99,12 @@ class Work:
             vars(self).pop(name, None)
 
     def _kept(self, record: Record) -> Kept:
-        outputs = self.objects.listing(self._output_folder(record.job)).digest == record.output_listing
-        return Kept(outputs, record.state_listing is None or self.state.digest() == record.state_listing)
+        state = record.state_listing is None or self.state.digest() == record.state_listing
+        return Kept(self._has_outputs(record), state)
+
+    def _has_outputs(self, record: Record) -> bool:
+        """Whether the outputs of a job are as it left them."""
+        return self.objects.listing(self._output_folder(record.job)).digest == record.output_listing
 
     def _why(self, entry: Entry) -> str:
         return why(entry, self.ledger, self.ingredients, self.resolved.channels)

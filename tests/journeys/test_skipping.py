@@ -380,6 +380,16 @@ def test_if_incomplete_looks_at_the_name_alone(sm):
     assert fit(sm, rerun="if_incomplete", clean_state=True).job != first.job
 
 
+def test_if_incomplete_runs_what_has_lost_its_outputs(sm, bucket):
+    """A completed job of that name is not enough where somebody deleted what it left: the next step would read it."""
+    first = fit(sm)
+    bucket.delete(f"fit/{first.job}/output/model.tar.gz")
+    again = fit(sm, rerun="if_incomplete")
+
+    assert not again.cached
+    assert again.job != first.job
+
+
 # -- whose job it is -----------------------------------------------------------------------------------------------
 
 
