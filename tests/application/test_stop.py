@@ -200,6 +200,19 @@ def test_worker_and_flow_killed(runs, stage):
     assert stage.jobs() == {"1": "Stopped"}
 
 
+def test_signal_to_a_run_of_a_worker(runs, stage):
+    """A SIGTERM that is no cancel of the worker's stops the job, too, and the worker does not call it a crash."""
+    run = runs.run("one", stem=stage.stem)
+    run.wait_for_log("algo-1 | simulated")
+    os.kill(run.process(), signal.SIGTERM)
+    wait_until(lambda: not run.process(), "the run's process to end")
+
+    assert run.state == "Cancelled"
+    assert "as crashed" not in runs.worker.said
+    assert set(stage.jobs().values()) <= OVER
+    assert stage.waiters() == []
+
+
 def test_rescheduled_run_leaves_its_job(runs, stage):
     """`prefect flow-run execute` that reschedules its run on SIGTERM leaves the job to the run that comes."""
     run = runs.run("one", pool=None, stem=stage.stem)
