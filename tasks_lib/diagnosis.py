@@ -20,9 +20,12 @@ _IN_WORDS = {
     Meaning.SERVICE_FAULT: ": the fault is SageMaker's",
 }
 _FAILED_HERE = re.compile(
-    r"\bon (?P<host>algo-\d+) of \d+ (?:ended with exit code (?P<code>\d+)|was ended by (?P<signal>SIG\w+))"
+    r"\bon (?P<host>algo-\d+) of \d+ (?:ended with exit code (?P<code>\d+)|was ended by (?P<signal>"
+    + "|".join(sorted(Signals.__members__, key=len, reverse=True))
+    + "))"
 )
-"""What the worker toolkit leaves for `FailureReason` and `ExitMessage`; SageMaker itself names no host."""
+"""What the worker toolkit leaves for `FailureReason` and `ExitMessage`; SageMaker itself names no host. What several
+hosts leave stands side by side, with nothing in between."""
 
 
 def job_error(project: SageMakerProject, task: str, job: Job, lines: Iterable[LogLine]) -> JobError:
@@ -48,10 +51,12 @@ def job_error(project: SageMakerProject, task: str, job: Job, lines: Iterable[Lo
 
 
 def _culprit(texts: Iterable[str]) -> tuple[str | None, int | None]:
-    for text in texts:
-        if found := _FAILED_HERE.search(text):
-            return found["host"], int(found["code"] or 128 + Signals[found["signal"]])
-    return None, None
+    """Return the host that failed first, and its exit code: not one that was told to end because another had failed."""
+    failed = [found for text in texts for found in _FAILED_HERE.finditer(text)]
+    if not failed:
+        return None, None
+    first = min(failed, key=lambda found: found["signal"] == Signals.SIGTERM.name)
+    return first["host"], int(first["code"] or 128 + Signals[first["signal"]])
 
 
 def _shown(said: list[LogLine], culprit: str | None) -> list[LogLine]:

@@ -97,6 +97,10 @@ class Repository:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout + done.stderr
 
+    def files(self):
+        """The paths of all files, relative to the folder."""
+        return {path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if path.is_file()}
+
     def jobs(self):
         """The kinds of the jobs that there are on SageMaker, by name."""
         sagemaker = self.backend.client("sagemaker")
@@ -122,6 +126,7 @@ def churn(make_repository):
     """A repository that `ssm init` has made, and what it said."""
     repository = make_repository("churn")
     repository.said = repository.run("ssm", "init")
+    repository.made = repository.files()  # before anything runs there
     return repository
 
 
@@ -172,11 +177,10 @@ def test_the_wheel_is_what_runs(churn, installed):
 
 def test_init_says_what_it_made_and_what_next(churn):
     """The files, the block, the rights, and the command that runs the flow at once."""
-    files = {path.relative_to(churn.folder).as_posix() for path in churn.folder.rglob("*") if path.is_file()}
     policies = json.loads(churn.said[churn.said.index("{\n") : churn.said.rindex("}\n") + 1])
 
-    assert {"flow.py", "code/prepare.py", "code/train.py", "project.py", "prefect.yaml"} <= files
-    assert all(f"\n  {path}\n" in churn.said for path in files)
+    assert {"flow.py", "code/prepare.py", "code/train.py", "project.py", "prefect.yaml"} <= churn.made
+    assert all(f"\n  {path}\n" in churn.said for path in churn.made)
     assert policies.keys() == {"caller", "job", "trust"}
     assert churn.said.rstrip().splitlines()[-1] == "Next: python flow.py"
 

@@ -33,6 +33,23 @@ def test_the_toolkits_own_words_are_understood(where, code, host):
     assert "ValueError: no such column" in str(found)
 
 
+@pytest.mark.parametrize("killed", [137, 3, 134])
+def test_two_hosts_words_without_anything_in_between(killed):
+    """A host that was told to end when another had failed is not the one to look at, wherever it stands."""
+    told, failed = (explain(f"fit.sh on algo-{n} of 2", Ended(code, "")) for n, code in ((1, 143), (2, killed)))
+
+    for said in (f"{told}{failed}", f"{failed}{told}"):
+        found = error(job(message=said))
+        assert (found.host, found.exit_code) == ("algo-2", killed)
+
+
+def test_all_hosts_were_told_to_end():
+    """Then the first one is as good as any."""
+    said = "".join(explain(f"the shell command on algo-{number} of 2", Ended(143, "")) for number in (1, 2))
+
+    assert (error(job(message=said)).host, error(job(message=said)).exit_code) == ("algo-1", 143)
+
+
 def test_the_lines_of_the_host_that_failed():
     """The last twenty of them come first, then a few of its peers', who perhaps only lost a connection."""
     lines = [LogLine(float(number), f"algo-{number % 2 + 1}", f"line {number}") for number in range(100)]
