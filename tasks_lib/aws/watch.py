@@ -23,7 +23,8 @@ from blocks import SageMakerProject
 from tasks_lib.aws.events import EventQueue, StateChange
 from tasks_lib.aws.jobs import Job, Jobs
 from tasks_lib.aws.log_pace import access_of
-from tasks_lib.aws.pace import Pace, interval
+from tasks_lib.aws.pace import Pace
+from tasks_lib.aws.watched import JobKey, Watched
 from tasks_lib.errors import CredentialsExpired, PrefectSageMakerError, ServiceFault, Throttled
 from tasks_lib.status import JobKind
 
@@ -38,67 +39,6 @@ _DESCRIBES, _DESCRIBES_AT_ONCE, _MOST_DESCRIBES = 10.0, 20, 50.0
 _ASKERS = 8
 _BACK_OFF, _LONGEST_BACK_OFF = 1.0, 30.0
 _SWEPT = object()
-
-_Key = tuple[JobKind, str]
-
-
-class Watched:
-    """A job that somebody waits for: its latest description, and the news of it. All who wait for it share one."""
-
-    def __init__(self, job: Job, clock: Callable[[], float], created: float) -> None:
-        self.job = job
-        self.error: PrefectSageMakerError | None = None
-        self.known = False
-        self.waiters = 0
-        self._news = threading.Condition()
-        self._since, self._clock, self._created = clock(), clock, created
-        self.due = self._since
-
-    @property
-    def key(self) -> _Key:
-        """Which job it is."""
-        return self.job.kind, self.job.name
-
-    @property
-    def created(self) -> float:
-        """When the job was created, in epoch seconds; a guess until SageMaker has told."""
-        return self.job.created or self._created
-
-    @property
-    def over(self) -> bool:
-        """Whether there is nothing left to wait for."""
-        return self.error is not None or (self.known and self.job.phase.terminal)
-
-    def wait(self, seconds: float) -> bool:
-        """Wait until the job is over, at most so long; raise what made watching impossible."""
-        with self._news:
-            self._news.wait_for(lambda: self.over, timeout=seconds)
-        if self.error is not None:
-            raise self.error
-        return self.over
-
-    def tell(self, job: Job) -> None:
-        """Take in a description."""
-        with self._news:
-            self.job, self.known = job, True
-            self.due = self._clock() + interval(self._clock() - self._since)
-            self._news.notify_all()
-
-    def rest(self, seconds: float) -> None:
-        """Be due again at least so much later."""
-        with self._news:
-            self.due = max(self.due, self._clock() + seconds)
-
-    def hurry(self) -> None:
-        """Be due now."""
-        with self._news:
-            self.due = self._clock()
-
-    def fail(self, error: PrefectSageMakerError) -> None:
-        """Take in that the job cannot be watched."""
-        with self._news:
-            self.error = error
-            self._news.notify_all()
 
 
 class Watcher:
@@ -119,11 +59,11 @@ class Watcher:
         self._project, self._clock, self._wall_clock = project, clock, wall_clock
         self._jobs = Jobs(project)
         self._changed = threading.Condition()
-        self._watched: dict[_Key, Watched] = {}
+        self._watched: dict[JobKey, Watched] = {}
         self._thread: threading.Thread | None = None
-        self._line: dict[_Key, Watched] = {}
-        self._asking: set[_Key] = set()
-        self._heard: set[_Key] = set()
+        self._line: dict[JobKey, Watched] = {}
+        self._asking: set[JobKey] = set()
+        self._heard: set[JobKey] = set()
         self._askers = 0
         self._describes = Pace(_DESCRIBES, _DESCRIBES_AT_ONCE, clock, ceiling=_MOST_DESCRIBES)
         self._next_listing = 0.0

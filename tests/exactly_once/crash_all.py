@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -28,6 +27,7 @@ from own_prefect import served  # noqa: E402 - before anybody imports Prefect
 from conftest import Backend  # noqa: E402  # isort: skip - of tests/
 from crash_harness import Harness, Outcome, told  # noqa: E402
 from crash_scenarios import SCENARIOS  # noqa: E402
+from own_commit import own_commit  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def _keep_logs(directory: Path, wanted: bool) -> None:
 
 
 def _write(wanted: argparse.Namespace, rows: list[Row], lines: list[str]) -> None:
-    result = {"commit": _commit(), "rows": [vars(row) for row in rows], "wrong": lines}
+    result = {"commit": own_commit(), "rows": [vars(row) for row in rows], "wrong": lines}
     table = _table(result)
     if wanted.json:
         wanted.json.write_text(json.dumps(result, indent=1) + "\n")
@@ -136,13 +136,6 @@ def _table(result: dict[str, Any]) -> str:
     points, wrong = (sum(row[name] for row in result["rows"]) for name in ("points", "wrong"))
     said = f"Commit {result['commit']}: {points} crash points, {wrong} wrong."
     return "\n".join([said, "", head, "| --- |" + " ---: |" * 7, *rows, "", *(f"- {line}" for line in result["wrong"])])
-
-
-def _commit() -> str:
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=HERE, capture_output=True, text=True, check=False).stdout.strip()
-
-    return (git("rev-parse", "--short=12", "HEAD") or "unknown") + (" with changes" if git("status", "-s") else "")
 
 
 if __name__ == "__main__":

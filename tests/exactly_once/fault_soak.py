@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -31,6 +30,7 @@ from own_prefect import ISOLATED, served  # noqa: E402 - before anybody imports 
 import prefect.settings as prefect_settings  # noqa: E402
 from conftest import Backend  # noqa: E402 - of tests/
 from fault_mixtures import SEED, Lane, Mixture, Outcome, drawn, run_mixtures  # noqa: E402
+from own_commit import own_commit  # noqa: E402
 from prefect.settings import temporary_settings  # noqa: E402
 
 _WIDTH = 50
@@ -93,7 +93,7 @@ def _result(wanted: argparse.Namespace, outcomes: list[Outcome], seconds: float)
     fired: Counter[str] = sum((outcome.fired for outcome in outcomes), Counter[str]())
     under: Counter[str] = Counter(kind for outcome in outcomes for kind in +outcome.fired)
     return {
-        "commit": _commit(),
+        "commit": own_commit(),
         "seed": wanted.seed,
         "mixtures": len(outcomes),
         "failures": sum(bool(outcome.wrong) for outcome in outcomes),
@@ -121,13 +121,6 @@ def _table(result: dict[str, Any]) -> str:
     rows = [f"| `{kind}` | {fired} | {under} |" for kind, (fired, under) in result["fired"].items()]
     head = ["| fault | happened | in so many mixtures |", "| --- | ---: | ---: |"]
     return "\n".join([said, "", *head, *rows, "", *(f"- {line}" for line in result["wrong"]), ""])
-
-
-def _commit() -> str:
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=HERE, capture_output=True, text=True, check=False).stdout.strip()
-
-    return (git("rev-parse", "--short=12", "HEAD") or "unknown") + (" with changes" if git("status", "-s") else "")
 
 
 if __name__ == "__main__":
