@@ -14,7 +14,14 @@ from journey_tools import Gate, counting, in_background, jobs_of, wait_until
 from own_prefect import HOME
 from prefect import flow
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, LogFilter, LogFilterFlowRunId
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    FlowRunFilter,
+    FlowRunFilterId,
+    LogFilter,
+    LogFilterFlowRunId,
+)
 from prefect.context import FlowRunContext
 from prefect.flow_engine import run_flow
 from prefect.logging.handlers import APILogWorker
@@ -122,10 +129,12 @@ def told_by_prefect(flow_run):
         artifacts = client.read_artifacts(
             artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run]))
         )
-        runs = [client.read_flow_run(flow_run), *client.read_task_runs()]
+        of_the_run = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run]))
+        runs = [client.read_flow_run(flow_run), *client.read_task_runs(flow_run_filter=of_the_run)]
         states = client.read_flow_run_states(flow_run)
     assert logs
     assert artifacts
+    assert len(runs) > 1
     return "\n".join(each.model_dump_json() for each in (*logs, *artifacts, *runs, *states))
 
 

@@ -9,7 +9,7 @@ import pytest
 from journey_tools import Bucket, Gate, in_background, jobs_of, wait_until
 from prefect import flow
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, LogFilter, LogFilterFlowRunId
 
 from tasks_lib import output_of, sagemaker_tasks
 from tasks_lib.errors import JobFailed, JobStopped, UnsafeArchive
@@ -265,7 +265,8 @@ def test_no_secret_leaves_the_environment(sm, backend, project, run_log, monkeyp
     with get_client(sync_client=True) as client:
         these_runs = LogFilter(flow_run_id=LogFilterFlowRunId(any_=run_ids))
         logs = wait_until(lambda: client.read_logs(these_runs), "the logs at the server")
-        task_runs = client.read_task_runs()
+        task_runs = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=run_ids)))
+    assert len(task_runs) == len(run_ids)
     everything = [
         *kept,
         *run_log.texts,
