@@ -208,7 +208,7 @@ def test_signal_to_a_run_of_a_worker(runs, stage):
     wait_until(lambda: not run.process(), "the run's process to end")
 
     assert run.state == "Cancelled"
-    assert "as crashed" not in runs.worker.said
+    assert f"'{run.number}' as crashed" not in runs.worker.said
     assert set(stage.jobs().values()) <= OVER
     assert stage.waiters() == []
 
