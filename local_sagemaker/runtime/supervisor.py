@@ -5,8 +5,9 @@ server. It keeps how far it came in the job's workspace; `reconcile` starts a su
 supervisor, which does the present phase again or adopts the running hosts. It stands on the standard library, the table
 of jobs and the object store, and never talks to the server.
 
-The server imports `start_supervisor` and `reconcile`; `python -m local_sagemaker.runtime.supervisor HOME KIND NAME` is
-the process.
+A job's lock says that it has one. Whoever starts a supervisor takes the lock and hands it down, so that one that is
+still starting is never taken for lost. The server imports `start_supervisor` and `reconcile`; the process is
+`python -m local_sagemaker.runtime.supervisor HOME KIND NAME LOCK`.
 """
 
 from __future__ import annotations
@@ -27,21 +28,34 @@ from local_sagemaker.runtime.workspace import Workspace
 from local_sagemaker.s3.store import ObjectStore
 
 _PACKAGE_ROOT = Path(__file__).parents[2]
-_ARGUMENTS = 4  # the program, HOME, KIND, NAME
+_ARGUMENTS = 5  # the program, HOME, KIND, NAME, and the number of the descriptor that holds the lock
 
 # Supervisors that this process started: kept to be reaped, since an exited child stays a zombie until somebody asks.
 _children: list[subprocess.Popen[bytes]] = []
 _children_lock = threading.Lock()
 
 
-def start_supervisor(home: Path, kind: Kind, name: str) -> int:
-    """Start the supervisor of a job, detached; return its pid. A second one for the same job ends at once."""
+def start_supervisor(home: Path, kind: Kind, name: str) -> int | None:
+    """Start the supervisor of a job, detached; return its pid, or None where the job has one."""
     workspace = Workspace(home, kind, name)
-    workspace.directory.mkdir(parents=True, exist_ok=True)
+    lock = _lock(workspace)
+    if lock is None:
+        return None
+    try:
+        child = _start(workspace, kind, name, lock)
+    finally:
+        os.close(lock)  # the child has it
+    with _children_lock:
+        _children[:] = [one for one in _children if one.poll() is None]
+        _children.append(child)
+    return child.pid
+
+
+def _start(workspace: Workspace, kind: Kind, name: str, lock: int) -> subprocess.Popen[bytes]:
     with workspace.output.open("ab") as output:
-        child = subprocess.Popen(
+        return subprocess.Popen(
             # -S: what it needs is the standard library and this package; site-packages cost more than all of it.
-            [sys.executable, "-S", "-m", __spec__.name, str(workspace.home), kind, name],
+            [sys.executable, "-S", "-m", __spec__.name, str(workspace.home), kind, name, str(lock)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -49,11 +63,8 @@ def start_supervisor(home: Path, kind: Kind, name: str) -> int:
             # Nothing of the caller's: the job's processes could read it.
             env={"PATH": os.defpath, "LANG": "C.UTF-8", "PYTHONPATH": str(_PACKAGE_ROOT)},
             start_new_session=True,
+            pass_fds=(lock,),
         )
-    with _children_lock:
-        _children[:] = [one for one in _children if one.poll() is None]
-        _children.append(child)
-    return child.pid
 
 
 def reconcile(home: Path) -> list[str]:
@@ -64,18 +75,8 @@ def reconcile(home: Path) -> list[str]:
     with _children_lock:
         _children[:] = [one for one in _children if one.poll() is None]
     with JobTable(home) as table:
-        lost = [job for job in table.live("process") if not _is_supervised(Workspace(home, job.kind, job.name))]
-    for job in lost:
-        start_supervisor(home, job.kind, job.name)
-    return [job.name for job in lost]
-
-
-def _is_supervised(workspace: Workspace) -> bool:
-    lock = _lock(workspace)
-    if lock is None:
-        return True
-    os.close(lock)
-    return False
+        live = table.live("process")
+    return [job.name for job in live if start_supervisor(home, job.kind, job.name)]
 
 
 def _lock(workspace: Workspace) -> int | None:
@@ -91,10 +92,8 @@ def _lock(workspace: Workspace) -> int | None:
 
 
 def supervise(home: Path, kind: Kind, name: str) -> None:
-    """Carry a job to its end, unless another process does so already or it has ended."""
+    """Carry a job to its end, unless it has ended; this process holds its lock."""
     workspace = Workspace(home, kind, name)
-    if _lock(workspace) is None:  # else held until this process ends
-        return
     with JobTable(home) as table, ObjectStore(home / "s3") as store:
         job = table.get(kind, name)
         if not job.finished:
@@ -104,9 +103,10 @@ def supervise(home: Path, kind: Kind, name: str) -> None:
 def main(arguments: list[str]) -> int:
     """Run one supervisor; return the exit code."""
     if len(arguments) != _ARGUMENTS or arguments[2] not in get_args(Kind):
-        sys.stderr.write(f"usage: {__spec__.name} HOME {{{'|'.join(get_args(Kind))}}} NAME\n")
+        sys.stderr.write(f"usage: {__spec__.name} HOME {{{'|'.join(get_args(Kind))}}} NAME LOCK\n")
         return 2
     kind: Kind = "training-job" if arguments[2] == "training-job" else "processing-job"
+    os.set_inheritable(int(arguments[4]), False)  # held until this process ends, and not by what it starts
     supervise(Path(arguments[1]), kind, arguments[3])
     return 0
 

@@ -19,7 +19,7 @@ REGION = "eu-central-1"
 GRACE = 0.4  # seconds from SIGTERM to SIGKILL in these tests
 
 
-def until(condition, what, seconds=40.0):
+def until(condition, what, seconds=120.0):
     """Wait for a condition, and return what it gave."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

@@ -115,15 +115,15 @@ def test_an_interrupted_spot_job_resumes_from_its_checkpoint(faulty, bucket):
 def test_an_interruption_waits_its_time_and_repeats(faulty, bucket):
     """`after` seconds of running each time; with `times` two, the third life runs to its end, without a checkpoint."""
     sagemaker, name = faulty.client("sagemaker"), new_name("spot")
-    request = spot_request(name, "echo life; sleep 1.5", bucket)
+    request = spot_request(name, "echo life; sleep 4", bucket)
     del request["CheckpointConfig"]
     with faulty.jobs({"kind": "interrupt", "name": name, "after": 0.3, "times": 2}):
         sagemaker.create_training_job(**request)
         job = finished(sagemaker, name)
 
     assert job["TrainingJobStatus"] == "Completed"
-    assert messages(faulty, name) == ["life"] * 3
-    assert secondaries(job).count("Interrupted") == 2
+    assert messages(faulty, name)[-1] == "life"  # an earlier one may have had no time to say anything
+    assert (secondaries(job).count("Training"), secondaries(job).count("Interrupted")) == (3, 2)
 
 
 def test_only_spot_jobs_are_interrupted(faulty, bucket):
@@ -155,6 +155,7 @@ def test_an_interruption_outlives_the_supervisor(faulty, bucket):
     sagemaker, name = faulty.client("sagemaker"), begin_resuming(faulty, bucket)
     with faulty.jobs({"kind": "interrupt", "name": name, "seconds": 2, "times": 1}):
         in_secondary(sagemaker, name, "Interrupted")
+        wait_until(lambda: "told to end" in messages(faulty, name), "the job's own last word")
         supervisor = wait_until(lambda: supervisors(faulty, name), "the supervisor")[0]
         os.kill(supervisor, signal.SIGKILL)
         job = finished(sagemaker, name)
@@ -167,8 +168,8 @@ def supervisors(faulty, name: str) -> list[int]:
     """The pids of a job's supervisors."""
     listed = subprocess.run(["ps", "-ww", "-eo", "pid=,args="], capture_output=True, text=True, check=True).stdout
     lines = [line.split() for line in listed.splitlines()]
-    home = str(faulty.backend.home)
-    return [int(line[0]) for line in lines if line[-1] == name and line[-3] == home]
+    wanted = {"local_sagemaker.runtime.supervisor", str(faulty.backend.home), name}
+    return [int(line[0]) for line in lines if wanted <= set(line)]
 
 
 def test_max_wait_ends_a_job_that_waits_for_instances(faulty, bucket):
@@ -266,6 +267,7 @@ def test_a_full_quota_refuses_the_next_job(faulty, bucket):
             sagemaker.stop_training_job(TrainingJobName=name)
             finished(sagemaker, name)
         sagemaker.create_training_job(**training_request(names[2]))
+        finished(sagemaker, other["TrainingJobName"])
 
     assert (code, again, of_preference) == ("ResourceLimitExceeded",) * 3
     assert message == (
@@ -289,7 +291,7 @@ server = FaultyServer(types.SimpleNamespace(endpoint=sys.argv[2]))
 client = server.client("sagemaker", max_pool_connections=10)
 ask = lambda _: outcome_of(client.create_training_job, **training_request(
     new_name(), AlgorithmSpecification={"TrainingImage": "local/simulated", "TrainingInputMode": "File"},
-    Environment={"SIMULATED_SECONDS": "20"}))
+    Environment={"SIMULATED_SECONDS": "600"}))
 with ThreadPoolExecutor(10) as pool:
     print(sorted(pool.map(ask, range(10))).count("ok"))
 """
@@ -313,7 +315,7 @@ def test_instances_that_come_late(faulty, bucket):
     """`Pending` for so long, then as ever; the time is not billed; a stop in the meantime ends the job."""
     sagemaker, name, stopped = faulty.client("sagemaker"), new_name("late"), new_name("late")
     with faulty.jobs(
-        {"kind": "pending", "name": "late-*", "seconds": 1.5, "times": 1}, {"kind": "pending", "seconds": 600}
+        {"kind": "pending", "name": "late-*", "seconds": 4, "times": 1}, {"kind": "pending", "seconds": 600}
     ):
         sagemaker.create_training_job(**training_request(name))
         in_secondary(sagemaker, name, "Pending")
@@ -324,7 +326,7 @@ def test_instances_that_come_late(faulty, bucket):
 
     assert job["TrainingJobStatus"] == "Completed"
     assert secondaries(job)[:3] == ["Starting", "Pending", "Downloading"]
-    assert (job["TrainingStartTime"] - job["CreationTime"]).total_seconds() >= 1.5
+    assert (job["TrainingStartTime"] - job["CreationTime"]).total_seconds() >= 4
     assert (other["TrainingJobStatus"], "TrainingStartTime" in other) == ("Stopped", False)
 
 

@@ -16,7 +16,8 @@ def test_a_killed_supervisor_is_replaced_and_each_line_comes_once(laboratory):
     """Killed three times while the job prints: it completes, with checkpoints, and 1,500 lines once and in order."""
     laboratory.train(
         "i=0; while [ $i -lt 1500 ]; do i=$((i+1)); echo line $i; [ $((i % 10)) = 0 ] && sleep 0.01;"
-        " [ $i = 700 ] && echo middle > $R/state/c; done; echo end > $R/opt/ml/model/m",
+        " [ $i = 700 ] && echo middle > $R/state/c;"
+        " [ $i = 1000 ] && while [ ! -e $R/opt/ml/go ]; do sleep 0.02; done; done; echo end > $R/opt/ml/model/m",
         wait=False,
         CheckpointConfig={"S3Uri": f"s3://{BUCKET}/ck/", "LocalPath": "/state"},
     )
@@ -25,6 +26,7 @@ def test_a_killed_supervisor_is_replaced_and_each_line_comes_once(laboratory):
         laboratory.kill_supervisor()
         assert not laboratory.table.get("training-job", "job").finished
         laboratory.recover()
+    (laboratory.directory() / "hosts/algo-1/files/opt/ml/go").touch()
     job = laboratory.end_of()
 
     assert job.status == "Completed"
@@ -114,13 +116,13 @@ def test_a_stop_is_carried_out_by_the_successor(laboratory):
     assert laboratory.end_of().status == "Stopped"
 
 
-def test_a_second_supervisor_ends_at_once(one_laboratory):
-    """The lock has one holder; the job runs once."""
+def test_a_job_has_one_supervisor(one_laboratory):
+    """From the moment in which it is started, and until it ends; the job runs once."""
     one_laboratory.train("echo up; while [ ! -e $R/opt/ml/go ]; do sleep 0.02; done", wait=False)
+    while_it_starts = reconcile(one_laboratory.home)
     until(lambda: one_laboratory.has_lines("up"), "the first line")
-    second = start_supervisor(one_laboratory.home, "training-job", "job")
-    until(lambda: is_gone(second), "the second supervisor's end")
-    assert reconcile(one_laboratory.home) == []
+    assert while_it_starts == reconcile(one_laboratory.home) == []
+    assert start_supervisor(one_laboratory.home, "training-job", "job") is None
     assert not is_gone(one_laboratory.supervisors[0])
     (one_laboratory.directory() / "hosts/algo-1/files/opt/ml/go").touch()
 
