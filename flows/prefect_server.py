@@ -22,6 +22,7 @@ from pathlib import Path
 
 _START_SECONDS = 120  # the first start makes the database, and the machine may be busy
 _STOP_SECONDS = 20
+_ANSWER_SECONDS = 10  # of a busy one; where none is, the refusal comes at once
 
 
 class PrefectServer:
@@ -97,7 +98,7 @@ def free_port(*wanted: int) -> int:
 def answers(api: str) -> bool:
     """Tell whether a Prefect API is there."""
     try:
-        with urllib.request.urlopen(f"{api}/health", timeout=1):  # noqa: S310 - loopback
+        with urllib.request.urlopen(f"{api}/health", timeout=_ANSWER_SECONDS):  # noqa: S310 - loopback
             return True
     except OSError:
         return False
