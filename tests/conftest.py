@@ -14,6 +14,11 @@ import boto3
 import botocore.session
 import pytest
 from botocore.config import Config
+from hypothesis import HealthCheck, settings
+
+# A machine that runs other tests beside is slow, and no example is wrong for that. Before any test module is imported.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 # A job that ignores SIGTERM is killed after this, and not after AWS's 120 s.
 STOP_GRACE_SECONDS = 5

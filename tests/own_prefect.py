@@ -29,6 +29,11 @@ from prefect.settings import temporary_settings
 
 _STARTUP_SECONDS = 120
 
+# Prefect draws a port and looks whether it is free; of two processes that draw the same one at once, one would take the
+# other's server for its own.
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+SubprocessASGIServer._port_range = range(8000 + _WORKER % 10 * 100, 8100 + _WORKER % 10 * 100)
+
 # Said again, because another folder's tests may have imported Prefect before.
 ISOLATED = {
     prefect_settings.PREFECT_HOME: HOME,

@@ -22,7 +22,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 WAITING_FLOW = Path(__file__).with_name("waiting_flow.py")
 
 # Generous, since nothing here is about speed: a machine that runs other tests beside is slow.
-PATIENCE_SECONDS = 120
+PATIENCE_SECONDS = 300
 
 T = TypeVar("T")
 
@@ -90,11 +90,11 @@ class Program:
 
     def __init__(self, arguments: list[str], variables: dict[str, str], logs: Path, cwd: Path) -> None:
         logs.mkdir(parents=True)
-        self._out, self._err = logs / "out", logs / "err"
+        self._out, self._err, self._mark = logs / "out", logs / "err", f"TEST_PROGRAM={logs}"
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self.process = subprocess.Popen(
                 [sys.executable, *arguments],
-                env=variables,
+                env={**variables, "TEST_PROGRAM": str(logs)},
                 cwd=cwd,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
@@ -138,10 +138,17 @@ class Program:
         return [int(pid) for pid, group, state in found if int(group) == self.process.pid and state[0] != "Z"]
 
     def end(self) -> None:
-        """Kill the program and whatever it left in its group."""
-        with suppress(ProcessLookupError):
+        """Kill the program and whatever it left in its group.
+
+        One by one where the program itself is gone: its number may be another program's by then.
+        """
+        if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+            self.process.wait()
+        for number in self.group():
+            with suppress(OSError):  # it has ended meanwhile, or is somebody else's
+                if self._mark.encode() in Path(f"/proc/{number}/environ").read_bytes().split(b"\0"):
+                    os.kill(number, signal.SIGKILL)
 
 
 def ask(api: str, path: str, **body: Any) -> Any:

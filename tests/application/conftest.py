@@ -7,7 +7,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from application_programs import CHECKOUT, Done, Program, environment, free_port, wait_until_served
+from application_programs import CHECKOUT, Done, Program, environment, free_port, wait_until, wait_until_served
 
 
 @pytest.fixture(scope="session")
@@ -60,6 +60,7 @@ class Quickstart:
     def serve(self) -> Program:
         """Start `flows.ui`, unless it is served already."""
         if self._ui is None or self._ui.process.poll() is not None:
+            wait_until(lambda: self.servers() == [], "the server of an earlier run to end")
             self._ui = self.start("flows.ui")
             self._ui.wait_for("Stop it with Ctrl-C.")
         return self._ui
@@ -140,12 +141,13 @@ def unserved(first_run, make_quickstart) -> Quickstart:
 
 @pytest.fixture(scope="session")
 def prefect_api(tmp_path_factory: pytest.TempPathFactory, start) -> str:
-    """The API of a Prefect server of the tests' own."""
+    """The API of a Prefect server of the tests' own; it starts nothing on a schedule, whatever the time is."""
     port = str(free_port())
     server = start(
         *("-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", port, "--no-ui"),
         cwd=tmp_path_factory.mktemp("prefect"),
         PREFECT_HOME=str(tmp_path_factory.mktemp("prefect_home")),
+        PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED="false",
     )
     api = f"http://127.0.0.1:{port}/api"
     wait_until_served(api, server)

@@ -85,15 +85,15 @@ async def asynchronous(stem: str, *, call: str = "submitted") -> None:
 @flow
 async def asynchronous_task_out_of_time(stem: str) -> str:
     """An asynchronous flow that goes on after a task whose time is over; returns how that ended."""
-    timed = _tasks().train.with_options(timeout_seconds=2)
+    timed = _tasks().train.with_options(timeout_seconds=8)
     state: State = timed(stem, return_state=True, **LONG)
     return state.name or ""
 
 
-asynchronous_in_time = asynchronous.with_options(name="asynchronous_in_time", timeout_seconds=5)
+asynchronous_in_time = asynchronous.with_options(name="asynchronous_in_time", timeout_seconds=12)
 
 
-@flow(timeout_seconds=5)
+@flow(timeout_seconds=12)
 def out_of_time(stem: str, *, call: str) -> None:
     """A flow whose time is over while its tasks wait."""
     train = _tasks().train
@@ -107,8 +107,9 @@ def out_of_time(stem: str, *, call: str) -> None:
 def tasks_out_of_time(stem: str, *, on_exit: str = "stop") -> dict[str, str]:
     """Tasks whose time is over, beside one that has time; how each of the former ended."""
     sm = _tasks(on_exit=on_exit)
-    timed = sm.train.with_options(timeout_seconds=4)
-    patient = sm.train.submit(f"{stem}-patient", environment={"SIMULATED_SECONDS": "10"})
+    sm.train(f"{stem}-first", environment={"SIMULATED_SECONDS": "0"})  # the others' time does not go by with imports
+    timed = sm.train.with_options(timeout_seconds=10)
+    patient = sm.train.submit(f"{stem}-patient", environment={"SIMULATED_SECONDS": "16"})
     futures = timed.map([f"{stem}-map-{i}" for i in range(2)], environment=unmapped(LONG["environment"]))
     futures.append(timed.submit(f"{stem}-submitted", **LONG))
     states: list[State] = [timed(f"{stem}-direct", return_state=True, **LONG)]

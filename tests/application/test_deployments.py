@@ -51,8 +51,10 @@ def test_nightly_as_the_server_has_it(deployed, prefect_api):
 
 @pytest.fixture(scope="module")
 def worked(make_quickstart):
-    """A quickstart whose deployments a worker runs."""
-    return make_quickstart()
+    """A quickstart whose deployments a worker runs, its local SageMaker served: tests ask it before any run does."""
+    quickstart = make_quickstart()
+    quickstart.backend.up()
+    return quickstart
 
 
 @pytest.fixture(scope="module")
@@ -66,14 +68,10 @@ def run_deployment(deployed, worked, prefect_api):
     wait_until(lambda: "started!" in worker.said, "the worker to start")
 
     def run(name: str, *arguments: str):
-        done = deployed("deployment", "run", name, "--watch", *arguments).done()
+        mine = f"run-{uuid.uuid4().hex[:8]}"
+        done = deployed("deployment", "run", name, "--watch", "--flow-run-name", mine, *arguments).done()
         assert done.code == 0, done.out + done.err + worker.said
-        deployment = ask(prefect_api, f"/deployments/name/{name}")["id"]
-        return next(
-            run
-            for run in flow_runs(prefect_api)
-            if run["deployment_id"] == deployment and run["state_type"] != "SCHEDULED"
-        )
+        return next(run for run in flow_runs(prefect_api) if run["name"] == mine)
 
     yield run
     worker.end()
@@ -110,8 +108,8 @@ def test_reap_orphans_by_a_worker(run_deployment, start, worked, prefect_api, tm
     """1. A flow is killed. 2. Its run is over, its mark has lapsed. 3. A dry run shows its job. 4. It is stopped."""
     work = tmp_path / f"fit-{uuid.uuid4().hex[:8]}"
     work.mkdir()
-    home = str(worked.backend.home)
-    killed = start(str(WAITING_FLOW), "one", str(work), PREFECT_API_URL=prefect_api, LOCAL_SAGEMAKER_HOME=home)
+    variables = {"PREFECT_HOME": str(tmp_path / "prefect"), "LOCAL_SAGEMAKER_HOME": str(worked.backend.home)}
+    killed = start(str(WAITING_FLOW), "one", str(work), PREFECT_API_URL=prefect_api, **variables)
     killed.wait_for("algo-1 | started")
     killed.kill()
     run = next(run for run in flow_runs(prefect_api) if run["parameters"].get("work") == str(work))

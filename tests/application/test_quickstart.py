@@ -148,7 +148,7 @@ def test_killed_in_mid_job(unserved):
     And the Prefect server that the first had started does not outlive it.
     """
     before = unserved.jobs()
-    wanted = ("--Cs", "0.2", "2", "--epochs", "300")  # names of their own, since the state goes with the name
+    wanted = ("--Cs", "0.2", "2", "--epochs", "1000")  # names of their own, since the state goes with the name
     first = unserved.start("flows.quickstart", *wanted)
     first.wait_for("fit-C0.2/algo-1 | epoch=")
     first.wait_for("fit-C2.0/algo-1 | epoch=")

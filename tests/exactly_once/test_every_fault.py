@@ -354,9 +354,11 @@ def test_killed_in_mid_create(lane, when):
         lane.backend.up()
         lane.clear()
 
-    threading.Thread(target=kill, daemon=True).start()
+    killing = threading.Thread(target=kill, daemon=True)
+    killing.start()
     rule = {"kind": "hold", "operation": "CreateTrainingJob", "when": when, "nth": 1}
     outcome = lane.under(Mixture("one", {"requests": [rule]}), lambda: [sm.train("fit")])
+    killing.join()  # its last step would take away the next test's fault
 
     assert outcome.error is None
     (job,) = assert_exactly_once(seen(lane, sm, "fit"))

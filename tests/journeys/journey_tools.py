@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from contextvars import copy_context
 from typing import ClassVar
 
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, TaskRunFilter, TaskRunFilterId
+
 DEADLINE_SECONDS = 120
 
 
@@ -33,6 +35,28 @@ def wait_until(condition, what):
         assert time.monotonic() < end, f"in vain for {what}"
         time.sleep(0.05)
     return found
+
+
+def last_task_runs(client, *, of_flows=(), ids=(), count=None):
+    """Task runs with their last states; Prefect's server hears of them a moment after they are over.
+
+    Args:
+        client: Of Prefect.
+        of_flows: The flow runs whose task runs are meant. Prefect counts what is called later, without a flow, as some
+            earlier flow's, so there may be more.
+        ids: Or the task runs themselves.
+        count: How many there are to be at least; default as many as there are ids.
+    """
+    flows = FlowRunFilter(id=FlowRunFilterId(any_=list(of_flows))) if of_flows else None
+    these = TaskRunFilter(id=TaskRunFilterId(any_=list(ids))) if ids else None
+
+    def ended():
+        found = client.read_task_runs(flow_run_filter=flows, task_run_filter=these)
+        over = all(run.state and run.state.is_final() for run in found)
+        return found if over and len(found) >= (count or len(ids)) else None
+
+    found = {run.id: run for run in wait_until(ended, "the last states of task runs")}
+    return [found[each] for each in ids] or list(found.values())
 
 
 @contextmanager
@@ -140,7 +164,9 @@ def jobs_of(backend, project, stem):
         pages = client.get_paginator(f"list_{word.lower()}_jobs").paginate(NameContains=stem)
         for row in (row for page in pages for row in page[f"{word}JobSummaries"]):
             name = row[f"{word}JobName"]
+            if not name.startswith(f"{stem}-"):
+                continue
             said = getattr(client, f"describe_{word.lower()}_job")(**{f"{word}JobName": name})
-            if said["Environment"].get("SSM_PROJECT") == project.project and name.startswith(f"{stem}-"):
+            if said.get("Environment", {}).get("SSM_PROJECT") == project.project:
                 found.append((said["CreationTime"], name))
     return [name for _, name in sorted(found)]

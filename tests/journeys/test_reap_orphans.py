@@ -307,7 +307,7 @@ class AtLook:
 @pytest.mark.parametrize("look", [1, 2])
 def test_a_job_that_ends_meanwhile(place, look):
     """Before or after the reaper's last look: no error, and not called stopped."""
-    job = place.job("fit", seconds=1, started_by="run/1/task")
+    job = place.job("fit", seconds=5, started_by="run/1/task")
     over = AtLook(look, lambda: wait_until(lambda: place.status(job) == "Completed", "the job to end"))
 
     assert place.reap(over) == {job.name: "had ended"}

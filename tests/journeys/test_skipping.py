@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import prefect.settings as prefect_settings
 import pytest
-from journey_tools import Bucket, Gate, counting, in_background, jobs_of, wait_until
+from journey_tools import Bucket, Gate, counting, in_background, jobs_of, last_task_runs, wait_until
 from prefect import flow
 from prefect.client.orchestration import get_client
 
@@ -153,10 +153,7 @@ def test_the_server_shows_names_and_the_cached_state(sm):
 
     run_id = skipping()
     with get_client(sync_client=True) as client:
-        run = wait_until(
-            lambda: (found := client.read_task_run(run_id)).state and found.state.is_final() and found,
-            "the task run's last state",
-        )
+        (run,) = last_task_runs(client, ids=[run_id])
 
     assert (run.name, run.state.name, run.state.message) == ("fit", "Cached", "skipped: nothing changed")
 

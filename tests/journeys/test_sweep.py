@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from journey_tools import counting, jobs_of
+from journey_tools import counting, jobs_of, last_task_runs
 from prefect import flow, task
 from prefect.client.orchestration import get_client
 from prefect.futures import PrefectFutureList
@@ -74,7 +74,7 @@ def test_futures_in_the_arguments_are_resolved_and_drawn(sm):
 
     points, base, results = sweeping()
     with get_client(sync_client=True) as client:
-        drawn = [client.read_task_run(point).task_inputs for point in points]
+        drawn = [run.task_inputs for run in last_task_runs(client, ids=points)]
 
     assert [result.model.read_json("hps") for result in results] == [{"C": 1, "n": 7}, {"C": 2, "n": 7}]
     assert [[each.id for each in inputs["inputs"]] for inputs in drawn] == [[base], [base]]
@@ -93,7 +93,7 @@ def test_options_stay_with_the_points(sm):
         return futures
 
     with get_client(sync_client=True) as client:
-        run = client.read_task_run(sweeping())
+        (run,) = last_task_runs(client, ids=[sweeping()])
 
     assert (run.name, run.tags, run.empirical_policy.retries) == ("fit-C1", ["grid"], 1)
 

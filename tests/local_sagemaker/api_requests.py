@@ -44,7 +44,7 @@ def processing_request(name: str, script: str = "true", **more) -> dict:
     }
 
 
-def wait_until(condition, what: str, seconds: float = 60.0):
+def wait_until(condition, what: str, seconds: float = 180.0):
     """Return the first truth of `condition`; fail, naming what was waited for, when it does not come."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):

@@ -105,7 +105,7 @@ def test_server_outlives_its_caller(own_backend):
         own_backend.command("up", "--json"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
     )
     # `communicate` returns only when nobody holds the other ends of the pipes.
-    out, _ = caller.communicate(timeout=60)
+    out, _ = caller.communicate(timeout=180)
     with pytest.raises(ProcessLookupError):
         os.killpg(caller.pid, signal.SIGKILL)
     pid = json.loads(out)["pid"]

@@ -147,8 +147,8 @@ def test_modelled_errors_have_their_classes(faulty):
 
 def test_a_slow_answer_loses_an_impatient_client(faulty, bucket):
     """`slow` keeps back the answer, not the act: who waits gets it, who does not finds the object all the same."""
-    patient, impatient = faulty.client("s3"), faulty.client("s3", read_timeout=0.2)
-    with faulty.requests({"kind": "slow", "seconds": 0.8, "operation": "PutObject"}):
+    patient, impatient = faulty.client("s3"), faulty.client("s3", read_timeout=1)
+    with faulty.requests({"kind": "slow", "seconds": 2.5, "operation": "PutObject"}):
         assert put(impatient, bucket, "impatient") == "ReadTimeoutError"
         assert put(patient, bucket, "patient") == "ok"
 

@@ -249,7 +249,7 @@ def test_where_namespaces_are_forbidden_the_job_runs_without_them(tmp_path):
         env={"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path)},
         stdout=subprocess.PIPE,
         check=True,
-        timeout=60,
+        timeout=300,
     )
     (stream,) = tmp_path.glob("home/logs/*/*/*.jsonl")
 

@@ -149,7 +149,8 @@ def test_a_job_that_ignores_the_stop_is_killed(laboratory):
 
 def test_a_job_that_prints_faster_than_its_log_is_held_back_and_can_be_stopped(laboratory):
     """It is stopped for a while instead of filling the disk, goes on, and ends when it is told to."""
-    laboratory.train("exec yes $(head -c 200 /dev/zero | tr '\\0' x)", wait=False)
+    burst = "yes $(head -c 200 /dev/zero | tr '\\0' x) | head -c 64000000"  # more than is let run ahead of the log
+    laboratory.train(f"while true; do {burst}; sleep 1; done", wait=False)
     held = laboratory.directory() / "hosts/algo-1/held"
     until(held.exists, "the host to be held back")
     until(lambda: not held.exists(), "the host to go on")
@@ -187,9 +188,11 @@ def test_a_job_stopped_before_it_began_never_runs(one_laboratory):
 
 def test_a_job_that_takes_too_long_is_stopped(laboratory):
     """`MaxRuntimeInSeconds`: Stopped, with its own secondary status, and its model saved."""
-    job = laboratory.train(f"echo m > $R/opt/ml/model/m; {FOREVER}", StoppingCondition={"MaxRuntimeInSeconds": 1})
+    script = f"echo m > $R/opt/ml/model/m; echo up; {FOREVER}"
+    job = laboratory.train(script, StoppingCondition={"MaxRuntimeInSeconds": 2})
 
     assert (job.status, job.secondary_status) == ("Stopped", "MaxRuntimeExceeded")
+    assert laboratory.has_lines("up")
     assert laboratory.keys() == ["out/job/output/model.tar.gz"]
 
 

@@ -29,7 +29,7 @@ def server(make_s3_server: Callable[..., S3Server]) -> Iterator[S3Server]:
 
 def until(condition: Callable[[], bool]) -> None:
     """Wait for a condition that another process brings about."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.005)

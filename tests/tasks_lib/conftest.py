@@ -6,14 +6,10 @@ import os
 
 import pytest
 from aws_doubles import BUCKET, LogsDouble, ProjectDouble, SageMakerDouble, make_block
-from hypothesis import settings
 from moto import mock_aws
 
 from tasks_lib.aws.objects import Location, Objects
 from tasks_lib.ledger.records import Ledger
-
-settings.register_profile("tasks_lib", deadline=None)
-settings.load_profile("tasks_lib")
 
 
 @pytest.fixture(scope="session")

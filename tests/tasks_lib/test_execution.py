@@ -32,7 +32,7 @@ from tasks_lib.meaning import Meaning
 from tasks_lib.run_context import RunCancelled, RunContext
 from tasks_lib.spec import JobSpec
 
-LONG = 20
+LONG = 60
 
 
 def spec(**changed):
@@ -490,14 +490,30 @@ def test_a_cancelled_run_stops_its_job(call, sagemaker):
     assert sagemaker.count("stop") == 1
 
 
+def mark_left_by(execution):
+    """An event that is set once this call has left its mark of interest in a job."""
+    marked, put = threading.Event(), execution.objects.put
+
+    def noting(place, *more):
+        done = put(place, *more)
+        if "/interest/" in place.key:
+            marked.set()
+        return done
+
+    execution.objects.put = noting
+    return marked
+
+
 def test_a_cancelled_run_leaves_the_job_to_others(call, sagemaker):
     """1. Two flow runs wait for one job. 2. One is cancelled: it goes on. 3. The other gets the result."""
     ends, sagemaker.at_create = sagemaker.at_create, None
     cancelled = threading.Event()
     first = in_thread(call(flow_run="flow-1", cancelled=cancelled.is_set).result)
     sagemaker.wait_for("create", 1)
-    second = in_thread(call(flow_run="flow-2").result)
-    sagemaker.wait_for("describe", 6)
+    other = call(flow_run="flow-2")
+    marked = mark_left_by(other)
+    second = in_thread(other.result)
+    assert marked.wait(LONG)
     cancelled.set()
     with pytest.raises(RunCancelled):
         first()
@@ -516,22 +532,22 @@ def test_the_last_of_two_cancelled_runs_stops_the_job(call, sagemaker):
     for task_run in ("one", "two"):
         execution = call(flow_run="flow-1", task_run=task_run, cancelled=threading.Event().is_set)
         runs.append(execution)
-    listing = runs[0].objects.listing
+    ages, marked = runs[0].objects.ages, mark_left_by(runs[1])
 
     def slow(prefix):
-        found = listing(prefix)
-        if "/interest/" in prefix.key:
+        found = ages(prefix)
+        if "/interest/" in prefix.key and not prefix.key.endswith("/left/"):
             both_looked.wait(LONG)
         return found
 
     cancelled = threading.Event()
     for execution in runs:
-        execution.objects.listing = slow
+        execution.objects.ages = slow
         execution.run = RunContext(flow_run="flow-1", task_run=execution.run.task_run, cancelled=cancelled.is_set)
     first = in_thread(runs[0].result)
     sagemaker.wait_for("create", 1)
     second = in_thread(runs[1].result)
-    sagemaker.wait_for("describe", 6)
+    assert marked.wait(LONG)
     cancelled.set()
     for waiting in (first, second):
         with pytest.raises(RunCancelled):
