@@ -73,7 +73,8 @@ class Preloaded:
         directory.mkdir()
         self.directory, self._numbers = directory, itertools.count()
         self.log = directory / "log"
-        foreign = ("AWS_", "PREFECT_", "LOCAL_SAGEMAKER_", "PYTHON")
+        # Coverage too: what is killed leaves none, other tests see the same lines, and each fork would pay for it.
+        foreign = ("AWS_", "PREFECT_", "LOCAL_SAGEMAKER_", "PYTHON", "COVERAGE_")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
         variables = {
             "PREFECT_API_URL": prefect_api,
