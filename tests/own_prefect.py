@@ -18,6 +18,7 @@ atexit.register(shutil.rmtree, HOME, ignore_errors=True)
 os.environ.update(
     PREFECT_HOME=str(HOME),
     PREFECT_SERVER_ANALYTICS_ENABLED="false",
+    PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED="false",  # no cron of a page's deployment may meet the page's own run
     PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW="ignore",
 )
 
