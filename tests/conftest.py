@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 
@@ -106,15 +107,14 @@ def backend(tmp_path_factory: pytest.TempPathFactory):
 @pytest.fixture(scope="session")
 def make_backend():
     """A function that makes a `Backend`, not yet served, which is ended when all tests are done."""
-    made = []
+    with ExitStack() as made:
 
-    def make(home: Path) -> Backend:
-        made.append(Backend(home))
-        return made[-1]
+        def make(home: Path) -> Backend:
+            backend = Backend(home)
+            made.callback(backend.down)
+            return backend
 
-    yield make
-    for backend in made:
-        backend.down()
+        yield make
 
 
 @pytest.fixture(scope="session")

@@ -92,7 +92,7 @@ def test_a_supervisor_killed_in_the_download_begins_it_again(one_laboratory):
         one_laboratory.put(f"data/{number:03}", os.urandom(100_000))
     given = {"S3DataType": "S3Prefix", "S3Uri": f"s3://{BUCKET}/data/"}
     one_laboratory.train(
-        "ls $R/opt/ml/input/data/train | wc -l",
+        f"while [ ! -e {one_laboratory.home}/go ]; do sleep 0.02; done; ls $R/opt/ml/input/data/train | wc -l",
         wait=False,
         InputDataConfig=[{"ChannelName": "train", "DataSource": {"S3DataSource": given}}],
     )
@@ -100,6 +100,7 @@ def test_a_supervisor_killed_in_the_download_begins_it_again(one_laboratory):
     until(first.exists, "the first object")
     one_laboratory.kill_supervisor()
     one_laboratory.recover()
+    (one_laboratory.home / "go").touch()
 
     assert one_laboratory.end_of().status == "Completed"
     assert one_laboratory.lines() == ["300"]
