@@ -17,12 +17,7 @@ from journey_tools import Gate, counting, in_background, jobs_of, last_task_runs
 from own_prefect import HOME
 from prefect import flow
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import (
-    ArtifactFilter,
-    ArtifactFilterFlowRunId,
-    LogFilter,
-    LogFilterFlowRunId,
-)
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, LogFilter, LogFilterFlowRunId
 from prefect.context import FlowRunContext
 from prefect.flow_engine import run_flow
 from prefect.logging.handlers import APILogWorker
@@ -117,9 +112,9 @@ def found_in(root, texts):
     found = []
     for path in (Path(folder, name) for folder, _, names in os.walk(root) for name in names):
         with suppress(FileNotFoundError):  # a live server's: what vanishes keeps nothing
-            if path.is_file() and not path.is_symlink():
-                content = path.read_bytes()
-                found += [path.relative_to(root).as_posix()] if any(text.encode() in content for text in texts) else []
+            content = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
+            if any(text.encode() in content for text in texts):
+                found.append(path.relative_to(root).as_posix())
     return found
 
 
