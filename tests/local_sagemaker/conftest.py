@@ -40,6 +40,7 @@ descriptor, directory, *tls = sys.argv[1:]
 application = Counting(S3Application(ObjectStore(Path(directory))))
 config = uvicorn.Config(
     application, lifespan="off", access_log=False, log_level="warning", timeout_graceful_shutdown=1,
+    timeout_keep_alive=3600,  # no client retries: an idle connection must not be closed just as it is used again
     **(dict(ssl_certfile=tls[0], ssl_keyfile=tls[0]) if tls else {}))
 uvicorn.Server(config).run(sockets=[socket.socket(fileno=int(descriptor))])
 """
