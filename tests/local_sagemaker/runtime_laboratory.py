@@ -127,8 +127,12 @@ class Laboratory:
         return self.end_of(kind, name) if wait else self.table.get(kind, name)
 
     def resume(self, kind, name):
-        """Start a supervisor for a job that is in the table."""
-        self.supervisors.append(start_supervisor(self.home, kind, name))
+        """Start a supervisor for a job that is in the table.
+
+        A job of that name may have ended a moment ago: its supervisor keeps the lock longer than it can be seen.
+        """
+        supervisor = until(lambda: start_supervisor(self.home, kind, name), f"the lock of {name}")
+        self.supervisors.append(supervisor)
 
     def recover(self, name="job"):
         """Let the runtime find the job without supervisor, as the server does again and again.
@@ -176,12 +180,15 @@ class Laboratory:
         os.kill(pid, signal.SIGKILL)
         until(lambda: is_gone(pid), "the supervisor's death")
 
+    def _nothing_runs(self):
+        reconcile(self.home)  # a test may have killed the supervisor that would end the job
+        return not self.table.live()
+
     def close(self):
         """Stop what runs."""
         for job in self.table.live():
             self.table.request_stop(job.kind, job.name)
-            self.resume(job.kind, job.name)
-            until(lambda job=job: self.table.get(job.kind, job.name).finished, f"the end of {job.name}")
+        until(self._nothing_runs, "the end of all jobs")
         until(lambda: not self.supervisor_pids(), "the end of the supervisors")
         self.table.close()
         self.store.close()

@@ -134,8 +134,8 @@ def test_a_job_has_one_supervisor(one_laboratory):
 def test_a_supervisor_of_a_finished_job_does_nothing(one_laboratory):
     """And reconcile finds nobody to help."""
     before = one_laboratory.train("echo once")
-    again = start_supervisor(one_laboratory.home, "training-job", "job")
-    until(lambda: is_gone(again), "its end")
+    one_laboratory.resume("training-job", "job")
+    until(lambda: is_gone(one_laboratory.supervisors[-1]), "its end")
 
     assert before == one_laboratory.table.get("training-job", "job")
     assert reconcile(one_laboratory.home) == []
