@@ -22,6 +22,7 @@ from typing import Any
 
 from tasks_lib.errors import InvalidTask
 from tasks_lib.shipping.bundle import Source
+from tasks_lib.shipping.syntax import syntax_tree
 
 REQUIREMENTS = "requirements.txt"
 _SERVED_IN_JOB = ("blocks", "prefect", "prefect_aws", "tasks_lib")  # by `worker_toolkit.stand_ins`
@@ -159,7 +160,7 @@ def typed_in_source(function: Callable[..., Any]) -> str:
         source = textwrap.dedent(inspect.getsource(function))
     except (OSError, TypeError) as error:
         raise _cannot_leave(function, "its text is not known: it was typed in at a prompt") from error
-    node = ast.parse(source).body[0]
+    node = syntax_tree(source).body[0]
     if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or len(node.decorator_list) > 1:
         raise _cannot_leave(function, "it has other decorators")
     text = "\n".join(source.splitlines()[node.lineno - 1 :])
@@ -245,7 +246,7 @@ def _together(first: Mapping[str, Path], second: Mapping[str, Path]) -> dict[str
 def _check_helpers(file: Path, files: Mapping[str, Path]) -> None:
     """Refuse a module that imports, at its top, a neighbour which does not travel."""
     shipped = {name.partition("/")[0] for name in files}
-    for name in sorted(set(_imported(ast.parse(file.read_bytes())))):
+    for name in sorted(set(_imported(syntax_tree(file.read_bytes())))):
         helper = next((each for each in (f"{name}.py", name) if _is_module(file.parent / each)), None)
         if helper and helper not in shipped and name not in _SERVED_IN_JOB:
             raise InvalidTask(

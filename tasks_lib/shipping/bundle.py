@@ -24,6 +24,7 @@ from pathspec import GitIgnoreSpec
 from tasks_lib.aws.sync import hash_file
 from tasks_lib.errors import InputsChanged, InvalidTask, MissingPath
 from tasks_lib.manifest import Item, Manifest
+from tasks_lib.shipping.syntax import syntax_tree
 
 IGNORE_FILE = ".sagemakerignore"
 ALWAYS_IGNORED = (
@@ -155,7 +156,7 @@ def _toolkit_folder() -> Path:
 
 
 def _contract_version(text: str) -> int:
-    for node in ast.parse(text).body:
+    for node in syntax_tree(text).body:
         target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
         if isinstance(target, ast.Name) and target.id == "CONTRACT_VERSION":
             return int(ast.literal_eval(node.value))  # type: ignore[attr-defined]
