@@ -137,18 +137,26 @@ class Home:
 
     def server_pid(self) -> int | None:
         """Return the pid of the process that serves this home now; None if nobody does."""
-        if not self._server_lock.exists():
+        try:
+            with self._server_lock.open() as lock:
+                # Shared: of two that look at once, neither takes the other for a server.
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
             return None
-        lock = try_lock(self._server_lock)
-        if lock is not None:
-            lock.close()
-            return None
-        pid = self._server_lock.read_text()
-        return int(pid) if pid else None
+        except BlockingIOError:
+            pid = self._server_lock.read_text()
+            return int(pid) if pid else None
+        return None
 
     @property
     def _server_lock(self) -> Path:
         return self.directory / "server.lock"
+
+    def workspaces(self) -> Iterator[Workspace]:
+        """Yield the directory of each job that there has been."""
+        for kind in KINDS:
+            for directory in (self.directory / "jobs" / kind).glob("*"):
+                yield Workspace(self.directory, kind, directory.name)
 
     def contents(self) -> list[Path]:
         """Return what `erase` would delete."""
@@ -157,8 +165,8 @@ class Home:
 
     def erase(self) -> None:
         """Delete all jobs, objects, logs and roles; nothing may run in this home."""
-        for kind in KINDS:
-            for directory in (self.directory / "jobs" / kind).glob("*"):
-                Workspace(self.directory, kind, directory.name).clear()  # a job may have closed its directories
+        for workspace in self.workspaces():
+            workspace.clear()  # a job may have closed its directories
         for path in self.contents():
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            # SQLite itself deletes its journal when the last one closes it.
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)

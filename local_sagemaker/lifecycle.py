@@ -15,6 +15,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from local_sagemaker.account import ACCOUNT, REGION
@@ -24,7 +26,6 @@ from local_sagemaker.jobs import Job, JobFinished
 from local_sagemaker.runtime.settings import read_settings
 from local_sagemaker.runtime.simulator import Simulator
 from local_sagemaker.runtime.supervisor import reconcile
-from local_sagemaker.runtime.workspace import Workspace
 from local_sagemaker.s3.store import ObjectStore
 
 STATUS_PATH = "/_local/status"
@@ -178,14 +179,19 @@ def _end_server(home: Home) -> bool:
     pid = home.server_pid()
     if pid is None:
         return False
-    # The lock is held, so its holder lives and the pid in it is no other process's.
-    os.kill(pid, signal.SIGTERM)
     try:
+        _signal(pid, signal.SIGTERM)
         _wait_until(lambda: home.server_pid() is None, _EXIT_TIMEOUT, "The server does not end", home)
     except LifecycleError:
-        os.kill(pid, signal.SIGKILL)
+        _signal(pid, signal.SIGKILL)
         _wait_until(lambda: home.server_pid() is None, _EXIT_TIMEOUT, "The server does not end", home)
     return True
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    """Signal a server that held its lock a moment ago, so that the pid is no other process's."""
+    with suppress(ProcessLookupError):  # it ended meanwhile: what we want
+        os.kill(pid, number)
 
 
 def _end_jobs(home: Home, say: Say) -> int:
@@ -194,18 +200,17 @@ def _end_jobs(home: Home, say: Say) -> int:
         live = table.live()
         for job in live:
             _request_stop(table, job)
-        if not live:
-            return 0
         grace = read_settings(home.directory).stop_grace_seconds
-        names = ", ".join(job.name for job in live[:5]) + (", …" if len(live) > 5 else "")  # noqa: PLR2004 -- a line
-        say(f"Stopping {len(live)} job(s): {names} (up to {grace:.0f} s; Ctrl-C leaves them to their supervisors) …")
-
-        with ObjectStore(home.objects) as store:
-            Simulator(home.directory, table, store).stop_all()
+        if live:
+            names = ", ".join(job.name for job in live[:5]) + (", …" if len(live) > 5 else "")  # noqa: PLR2004 -- a line
+            leaves = "Ctrl-C leaves them to their supervisors"
+            say(f"Stopping {len(live)} job(s): {names} (up to {grace:.0f} s; {leaves}) …")
+            with ObjectStore(home.objects) as store:
+                Simulator(home.directory, table, store).stop_all()
 
         def ended() -> bool:
             reconcile(home.directory)  # a job whose supervisor was killed needs a new one to end it
-            return not table.live() and not any(_is_supervised(home, job) for job in live)
+            return not table.live() and not _has_supervisors(home)
 
         _wait_until(ended, grace + 60, "Some jobs do not end", home)
     return len(live)
@@ -218,10 +223,13 @@ def _request_stop(table: JobTable, job: Job) -> None:
         return  # between our look and now: what we want
 
 
-def _is_supervised(home: Home, job: Job) -> bool:
-    if job.runner != "process":
-        return False
-    lock = try_lock(Workspace(home.directory, job.kind, job.name).lock)
+def _has_supervisors(home: Home) -> bool:
+    """Say whether a job has a supervisor; one that has just ended has it for some 100 ms longer."""
+    return any(_is_held(workspace.lock) for workspace in home.workspaces() if workspace.lock.exists())
+
+
+def _is_held(path: Path) -> bool:
+    lock = try_lock(path)
     if lock is not None:
         lock.close()
     return lock is None

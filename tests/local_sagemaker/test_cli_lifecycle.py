@@ -8,10 +8,13 @@ import signal
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from api_requests import finished, new_name, training_request, wait_until
+
+from local_sagemaker.home import Home
 
 
 def _put(backend, key: str) -> None:
@@ -124,7 +127,7 @@ def test_down_ends_server_and_jobs(own_backend):
     assert done.returncode == 0
     assert "Ended the server" in done.stdout
     assert "stopped 1 job(s)" in done.stdout
-    assert own_backend.processes() == []
+    wait_until(lambda: not own_backend.processes(), "the end of what was just ending")
     own_backend.up()
     job = own_backend.client("sagemaker").describe_training_job(TrainingJobName=name)
     assert job["TrainingJobStatus"] == "Stopped"
@@ -147,6 +150,19 @@ def test_down_can_leave_jobs(own_backend):
     assert alive
     job = own_backend.client("sagemaker").describe_training_job(TrainingJobName=name)
     assert job["TrainingJobStatus"] == "Completed"
+
+
+def test_lookers_do_not_take_each_other_for_a_server(tmp_path):
+    """The pid that a killed server left may be another program's by now, which `down` would end."""
+    home = Home(tmp_path)
+    server = home.claim()
+    seen_alive = home.server_pid()
+    server.close()  # as the kernel does when it is killed
+    with ThreadPoolExecutor(4) as lookers:
+        seen_dead = set(lookers.map(lambda _: home.server_pid(), range(4000)))
+
+    assert seen_alive == os.getpid()
+    assert seen_dead == {None}
 
 
 def test_down_when_nothing_runs(own_backend):
@@ -176,7 +192,7 @@ def test_reset_asks_first_and_spares_what_is_not_ours(own_backend):
     assert (asked.returncode, done.returncode) == (2, 0)
     assert "jobs.sqlite" in asked.stderr
     assert still
-    assert own_backend.processes() == []
+    wait_until(lambda: not own_backend.processes(), "the end of what was just ending")
     kept = {path.name for path in own_backend.home.iterdir()}
     assert kept - {"server.lock", "start.lock"} == {"notes.txt", "settings.json", "endpoint.json"}
     own_backend.up()
