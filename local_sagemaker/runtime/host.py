@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _INIT = Path(__file__).with_name("init.py")
 _MOST_BACKLOG, _LEAST_BACKLOG = 32 << 20, 4 << 20  # bytes
+_EXECUTING = 0.05  # seconds that an `exec` takes on a busy machine
 _STARTING = 0.002  # seconds between looks while a host makes its namespaces (some tens of milliseconds)
 
 
@@ -215,9 +216,16 @@ class Host:
         record = read_json(self.directory / "host.json")
         if record is None or record["isolation"] == "namespaces":
             return
-        while self._processes():
-            self._signal_all(signal.SIGKILL)
+        # Looked for twice: a process that is just being executed shows no environment.
+        while self._kill_processes() or self._kill_processes(after=_EXECUTING):
             time.sleep(_STARTING)
+
+    def _kill_processes(self, after: float = 0.0) -> bool:
+        time.sleep(after)
+        found = self._processes()
+        for pid in found:
+            _kill(pid, signal.SIGKILL)
+        return bool(found)
 
     def _record(self) -> dict[str, Any]:
         record: dict[str, Any] = read_json(self.directory / "host.json")
@@ -247,7 +255,7 @@ def _of_namespace(first: int) -> list[int]:
     """Return the pids of the processes in the pid namespace of `first`."""
     try:
         namespace, ours = (os.readlink(f"/proc/{pid}/ns/pid") for pid in (first, "self"))  # noqa: PTH115 -- no path
-    except FileNotFoundError:  # it ended, and all with it
+    except (FileNotFoundError, PermissionError, ProcessLookupError):  # it ended, or is about to, and all with it
         return []
     if namespace == ours:  # it ended, and another process has its pid: the whole machine would be meant
         return []
