@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
@@ -61,10 +62,13 @@ class Backend:
         os.kill(self.status()["pid"], signal.SIGKILL)
 
     def down(self) -> None:
-        """End the server and its jobs; nothing of them is left."""
+        """End the server and its jobs; nothing of them is left, but for what is just exiting."""
         done = self.run("down")
         assert done.returncode == 0, done.stderr
-        assert not self.processes()
+        deadline = time.monotonic() + 30
+        while (left := self.processes()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not left
 
     def processes(self) -> list[str]:
         """The command lines of all processes that serve this home or carry its jobs."""

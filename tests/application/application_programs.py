@@ -106,7 +106,7 @@ class Program:
     @property
     def said(self) -> str:
         """All output so far."""
-        return self._out.read_text() + self._err.read_text()
+        return self._out.read_text(errors="replace") + self._err.read_text(errors="replace")  # half a letter, it may be
 
     def wait_for(self, text: str) -> None:
         """Wait until the program has said something."""

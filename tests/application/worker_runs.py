@@ -105,9 +105,7 @@ class Run:
 
     def kill(self) -> None:
         """Kill its process, as `kill -9` does."""
-        process = self.process()
-        assert process, "the run has no process"
-        os.kill(process, signal.SIGKILL)
+        os.kill(wait_until(self.process, "the run to have a process"), signal.SIGKILL)
 
     def process(self) -> int | None:
         """The process that executes it."""

@@ -6,11 +6,13 @@ import os
 import signal
 import tarfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from local_sagemaker.job_table import JobTable
+from local_sagemaker.jobs import JobFinished
 from local_sagemaker.runtime.supervisor import reconcile, start_supervisor
 from local_sagemaker.s3.store import ObjectStore
 
@@ -175,8 +177,11 @@ class Laboratory:
         return [pid for pid in processes("local_sagemaker.runtime.supervisor\0" + str(self.home)) if not is_gone(pid)]
 
     def kill_supervisor(self):
-        """`kill -9` the supervisor of the only job, and wait until it is gone."""
-        (pid,) = self.supervisor_pids()
+        """`kill -9` the supervisor of the only job, and wait until it is gone.
+
+        One that was just started has no command line yet, and a child that it forks has the same for a moment.
+        """
+        (pid,) = until(lambda: len(pids := self.supervisor_pids()) == 1 and pids, "the one supervisor")
         os.kill(pid, signal.SIGKILL)
         until(lambda: is_gone(pid), "the supervisor's death")
 
@@ -187,7 +192,8 @@ class Laboratory:
     def close(self):
         """Stop what runs."""
         for job in self.table.live():
-            self.table.request_stop(job.kind, job.name)
+            with suppress(JobFinished):  # meanwhile, by itself
+                self.table.request_stop(job.kind, job.name)
         until(self._nothing_runs, "the end of all jobs")
         until(lambda: not self.supervisor_pids(), "the end of the supervisors")
         self.table.close()

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -130,11 +131,19 @@ class Container:
 
     def kill(self) -> None:
         """End every process of this container; where a job does as it should, there is none left."""
-        mark = f"LOCAL_SAGEMAKER_ROOT={self.root}\0".encode()
+        # Looked for twice: a process that is just being executed shows no environment, for up to 50 ms.
+        while self._kill_processes() or self._kill_processes(after=0.05):
+            time.sleep(0.01)
+
+    def _kill_processes(self, after: float = 0.0) -> bool:
+        time.sleep(after)
+        mark, found = f"LOCAL_SAGEMAKER_ROOT={self.root}\0".encode(), False
         for environment in Path("/proc").glob("[0-9]*/environ"):
             with contextlib.suppress(OSError):  # it has just ended, or is not ours
                 if mark in environment.read_bytes():
                     os.kill(int(environment.parent.name), signal.SIGKILL)
+                    found = True
+        return found
 
     def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run the container to its end."""
