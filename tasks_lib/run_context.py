@@ -176,31 +176,44 @@ def unbroken(act: Callable[[], _Result]) -> _Result:
     """
     done: list[_Result] = []
     failed: list[BaseException] = []
-    context = contextvars.copy_context()
+    context, over, asked = contextvars.copy_context(), threading.Event(), [act]
 
     def run() -> None:
         try:
-            done.append(context.run(act))
+            what = asked.pop()
+        except IndexError:  # a signal came while we were begun, and we were begun again
+            return
+        try:
+            done.append(context.run(what))
         except BaseException as error:  # noqa: BLE001 - raised below, in the thread that asked for it
             failed.append(error)
+        finally:
+            over.set()
 
-    thread = threading.Thread(target=run, name="sagemaker-unbroken")
-    thread.start()
-    _join(thread)
+    def begin() -> None:
+        if asked:
+            threading.Thread(target=run, name="sagemaker-unbroken").start()
+
+    _see_through(begin, over)
     if failed:
         raise failed[0]
     return done[0]
 
 
-def _join(thread: threading.Thread) -> None:
-    """Wait for a thread's end; a signal that comes meanwhile is raised afterwards."""
+def _see_through(begin: Callable[[], None], over: threading.Event) -> None:
+    """Begin something and wait for its end; a signal that comes meanwhile is raised afterwards.
+
+    By an event, since before Python 3.13 `Thread.join` that a signal interrupts takes the thread for ended.
+    """
     try:
-        thread.join()
+        begin()
+        over.wait()
     except MEANS_STOP:
         until = time.monotonic() + PATIENCE_SECONDS
-        while thread.is_alive() and (left := until - time.monotonic()) > 0:
+        while not over.is_set() and (left := until - time.monotonic()) > 0:
             try:
-                thread.join(left)
+                begin()
+                over.wait(left)
             except MEANS_STOP:  # noqa: PERF203 - the one that is raised stands for all of them
                 continue
         raise

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import subprocess
 import sys
 
 import httpx
@@ -12,6 +13,31 @@ from prefect.context import FlowRunContext
 
 from tasks_lib import interruption
 from tasks_lib.interruption import cancelled_by_signal, end_cancelled
+
+_SECOND_CTRL_C = """
+import os, signal, threading
+from tasks_lib.run_context import unbroken
+
+raised = threading.Event()
+
+def act():
+    os.kill(os.getpid(), signal.SIGINT)
+    print("ended before it was done" if raised.wait(1) else "done")
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+try:
+    unbroken(act)
+except KeyboardInterrupt:
+    raised.set()
+    print("raised")
+"""
+
+
+def test_a_second_signal_waits_for_what_the_first_one_began():
+    """And is raised then: whoever ends the process on it would end the stop of the job as well."""
+    ended = subprocess.run([sys.executable, "-c", _SECOND_CTRL_C], capture_output=True, text=True, check=True)
+
+    assert ended.stdout == "done\nraised\n"
 
 
 @pytest.fixture
