@@ -195,14 +195,17 @@ class Execution(Work):
             self._forget_inputs()  # we stood in a queue, perhaps for hours: look again
             return None
         holder = Holder(place.job, self.fingerprint, self.spec.kind)
-        self.state.take(holder, self.wish.on_busy, self._wait_for_state)
         ready = self._prepared(entry, place, holder)
         job = self._created(to_request(self.spec, ready), holder) if ready else None
         return self._wait(job, entry, self._reason(job, entry, ATTACHED)) if job else None
 
     def _prepared(self, entry: Entry, place: JobPlace, holder: Holder) -> JobPlace | None:
-        """Lay out what the job will read, and say that we wait for it; `None`: another run has made it meanwhile."""
+        """Take the state, lay out what the job will read, and say that we wait for it.
+
+        `None`: another run has made it meanwhile.
+        """
         try:
+            self.state.take(holder, self.wish.on_busy, self._wait_for_state)
             if self._is_to_clean(entry):
                 if self.jobs.describe(self.spec.kind, place.job):
                     return None  # made by another run while we came to the lease, which is the job's and so ours, too

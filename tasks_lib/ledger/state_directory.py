@@ -14,6 +14,7 @@ from tasks_lib.aws.objects import Location, Objects
 from tasks_lib.errors import StateBusy
 from tasks_lib.ledger.lease import Holder, Lease
 from tasks_lib.ledger.records import Ledger
+from tasks_lib.run_context import unbroken
 from tasks_lib.spec import JobSpec
 
 OnBusy = Literal["wait", "fail"]
@@ -64,7 +65,8 @@ class StateDirectory:
         Raises:
             StateBusy: Other work writes it, and waiting was not asked for.
         """
-        while self.kept and (holder := self._lease.take(wanted)).job != wanted.job:
+        # Unbroken, so that whoever gives it back after a signal finds it, and nothing is still on its way.
+        while self.kept and (holder := unbroken(lambda: self._lease.take(wanted))).job != wanted.job:
             if on_busy == "fail":
                 raise self._busy(holder)
             wait(holder)

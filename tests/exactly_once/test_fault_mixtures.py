@@ -71,6 +71,19 @@ def test_every_mixture_ends_right(make_lane):
     assert MIXTURES < 100 or fired >= {"lose", "drop", "error", "expire", "throttle", "slow", "capacity", "pending"}
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_cancel_at_any_call_leaves_the_state_free(make_lane, quiet_prefect, tmp_path, when):
+    """Up to the create: other work on the same state, which would not wait, runs at once."""
+    stage = Stage(make_lane(), quiet_prefect, tmp_path)
+    try:
+        for number in range(1, 14):
+            story = Story(stage, lambda text, number=number: sys.stdout.write(f"{number}: {text}\n"))
+            story.cancel("a", "", number, when)
+            story.run("b", "")
+    finally:
+        stage.close()
+
+
 def test_every_story_ends_right(make_lane, quiet_prefect, tmp_path):
     """Runs, crashes, cancels, restarts, lost ledgers, force, clean state, other code: in any order all holds."""
     sys.stdout.write(f"FAULT_SEED={SEED}\n")
