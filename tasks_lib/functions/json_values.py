@@ -107,4 +107,7 @@ def same(one: Any, other: Any) -> bool:
         return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
     if isinstance(one, (list, tuple)):
         return len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, (set, frozenset)):
+        mine, theirs = one - other, other - one  # NaN is in both: it is found in no other set
+        return len(mine) == len(theirs) and all(any(same(each, its) for its in theirs) for each in mine)
     return bool(one == other) or (one != one and other != other)  # noqa: PLR0124  only NaN differs from itself

@@ -106,6 +106,21 @@ def containers(inner):
 typed = st.recursive(st.sampled_from(leaves), containers, max_leaves=4)
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "equal"),
+    [
+        ({math.nan, 1.0}, {float("nan"), 1.0}, True),  # no set has the other's NaN
+        (frozenset({float("nan")}), frozenset({math.nan}), True),
+        ({math.nan, 1.0}, {float("nan"), 2.0}, False),
+        ({1}, {1.0}, True),  # as Python has it, for what lies in a set
+        ([math.nan], [float("nan")], True),
+    ],
+)
+def test_nan_is_the_same_as_itself(one, other, equal):
+    """Also in a set: an argument that has it is no other after its journey."""
+    assert same(one, other) is equal
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_arguments_arrive_as_they_were_given(data):
