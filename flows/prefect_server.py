@@ -11,6 +11,7 @@ Standard library only: it is started before Prefect is imported. Used by `flows.
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -20,6 +21,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+_OTHER_PORTS = range(10_000, 15_000)
 _START_SECONDS = 120  # the first start makes the database, and the machine may be busy
 _STOP_SECONDS = 20
 _ANSWER_SECONDS = 10  # of a busy one; where none is, the refusal comes at once
@@ -36,7 +38,7 @@ class PrefectServer:
     """
 
     def __init__(self, home: Path, *, port: int | None = None, ui: bool = False) -> None:
-        port = port or free_port(0)
+        port = port or free_port()
         self.api = f"http://127.0.0.1:{port}/api"
         self._log = home / "server.log"
         with self._log.open("wb") as output:
@@ -79,20 +81,23 @@ class PrefectServer:
 
 
 def free_port(*wanted: int) -> int:
-    """Return the first of some ports that is free; 0 stands for any.
+    """Return the first of some ports that is free, or else another one that is.
+
+    Of those that the system does not give out itself: until the server has it, many seconds later, somebody else would.
 
     Raises:
         OSError: None is free.
     """
-    for port in wanted:
+    # The system's randomness: programs that seed Python's would all draw the same.
+    for port in (*wanted, *random.SystemRandom().sample(_OTHER_PORTS, 100)):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
-            return int(probe.getsockname()[1])
-    raise OSError(f"no free port on 127.0.0.1 among {wanted}")
+            return port
+    raise OSError(f"no free port on 127.0.0.1 from {_OTHER_PORTS.start} to {_OTHER_PORTS.stop - 1}")
 
 
 def answers(api: str) -> bool:

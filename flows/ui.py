@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 from flows.own_home import served_api, served_file, use_own_home
@@ -25,12 +26,12 @@ def main() -> int:
     if running:
         print(f"The UI is already served.\n{_pages(running)}")
         return 0
-    port = free_port(_USUAL_PORT, 0)
+    port = free_port(_USUAL_PORT)
     os.environ |= _ui_settings(port)
     server = PrefectServer(home / "prefect", port=port, ui=True)
     try:
         server.wait_until_up()
-        served_file(home).write_text(json.dumps({"api": server.api, "pid": server.pid}))
+        _announce(server, served_file(home))
         print(_pages(server.api), flush=True)
         print("Stop it with Ctrl-C.", flush=True)
         server.wait()
@@ -40,6 +41,13 @@ def main() -> int:
         served_file(home).unlink(missing_ok=True)
         server.stop()
     return 1
+
+
+def _announce(server: PrefectServer, place: Path) -> None:
+    """Say where it serves; by rename, so that nobody reads half of it and starts a second server."""
+    part = place.with_suffix(".part")
+    part.write_text(json.dumps({"api": server.api, "pid": server.pid}))
+    part.replace(place)
 
 
 def _ui_settings(port: int) -> dict[str, str]:

@@ -7,7 +7,9 @@ import socket
 from pathlib import Path
 
 import pytest
-from application_programs import CHECKOUT, Done, Program, environment, free_port, wait_until, wait_until_served
+from application_programs import CHECKOUT, Done, Program, environment, wait_until, wait_until_served
+
+from flows.prefect_server import free_port
 
 
 @pytest.fixture(scope="session")
@@ -55,7 +57,7 @@ class Quickstart:
     def servers(self) -> list[int]:
         """The processes of Prefect servers on this directory: they work in it."""
         place = self.directory / "prefect"
-        return [int(link.parent.name) for link in Path("/proc").glob("[0-9]*/cwd") if _target(link) == place]
+        return [int(one.name) for one in Path("/proc").glob("[0-9]*") if _target(one / "cwd") == place]
 
     def serve(self) -> Program:
         """Start `flows.ui`, unless it is served already."""

@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import sysconfig
@@ -20,6 +19,8 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+
+from flows.prefect_server import free_port
 
 PATIENCE_SECONDS = 180
 FOREIGN = ("AWS_", "PREFECT_", "LOCAL_SAGEMAKER_", "QUICKSTART_", "PYTHONPATH", "VIRTUAL_ENV", "COLUMNS", "COVERAGE_")
@@ -45,9 +46,7 @@ def installed(wheel_file, tmp_path_factory):
 def server(tmp_path_factory):
     """The API of a Prefect server of our own; ended afterwards."""
     home = tmp_path_factory.mktemp("server")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     served = ["server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"]
     with (home / "log").open("wb") as log:
         process = subprocess.Popen(
