@@ -167,7 +167,8 @@ def test_left_killed_and_tried_again(runs, stage, gate):
     told = runs.worker.said.count(TOLD_OF_A_KILL)
     run.kill()
     second = run.wait_for("Cancelled", "Crashed", "Failed", "Completed")
-    wait_until(lambda: runs.worker.said.count(TOLD_OF_A_KILL) > told, "the worker to have told of it, too")
+    # Twice: before it writes `Crashed`, and seconds later, when it has proposed that once more, now to the retried run.
+    wait_until(lambda: runs.worker.said.count(TOLD_OF_A_KILL) >= told + 2, "the worker's last word on it")
     killed = stage.jobs()
     run.retry()
     run.wait_for_log("attached to the job", times=2)

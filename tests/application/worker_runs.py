@@ -110,10 +110,10 @@ class Run:
     def process(self) -> int | None:
         """The process that executes it."""
         mark = f"PREFECT__FLOW_RUN_ID={self.number}".encode()
-        for variables in Path("/proc").glob("[0-9]*/environ"):
+        for process in Path("/proc").glob("[0-9]*"):
             try:
-                if mark in variables.read_bytes():
-                    return int(variables.parent.name)
+                if mark in (process / "environ").read_bytes():
+                    return int(process.name)
             except OSError:  # noqa: PERF203 - a process may end at any moment
                 continue  # it has ended meanwhile, or is somebody else's
         return None

@@ -35,10 +35,10 @@ def until(condition, what, seconds=120.0):
 def processes(mark):
     """Return the pids of the processes, zombies excepted, that have `mark` in their command line."""
     found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
+    for process in Path("/proc").glob("[0-9]*"):  # "[0-9]*/cmdline" fails where a process ends under it
         try:
-            if mark.encode() in path.read_bytes() and int(path.parent.name) != os.getpid():
-                found.append(int(path.parent.name))
+            if mark.encode() in (process / "cmdline").read_bytes() and int(process.name) != os.getpid():
+                found.append(int(process.name))
         except (FileNotFoundError, ProcessLookupError):  # noqa: PERF203 -- each may end while we look
             continue
     return found

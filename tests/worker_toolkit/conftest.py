@@ -138,10 +138,10 @@ class Container:
     def _kill_processes(self, after: float = 0.0) -> bool:
         time.sleep(after)
         mark, found = f"LOCAL_SAGEMAKER_ROOT={self.root}\0".encode(), False
-        for environment in Path("/proc").glob("[0-9]*/environ"):
+        for process in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):  # it has just ended, or is not ours
-                if mark in environment.read_bytes():
-                    os.kill(int(environment.parent.name), signal.SIGKILL)
+                if mark in (process / "environ").read_bytes():
+                    os.kill(int(process.name), signal.SIGKILL)
                     found = True
         return found
 
