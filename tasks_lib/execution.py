@@ -196,8 +196,13 @@ class Execution(Work):
             return None
         holder = Holder(place.job, self.fingerprint, self.spec.kind)
         ready = self._prepared(entry, place, holder)
-        job = self._created(to_request(self.spec, ready), holder) if ready else None
-        return self._wait(job, entry, self._reason(job, entry, ATTACHED)) if job else None
+        if ready is None:
+            return None
+        why = f"ran: {self._why(entry)}"  # asked before there is a job, whose record another run may write
+        job = self._created(to_request(self.spec, ready), holder)
+        if job is None:
+            return None
+        return self._wait(job, entry, why if job.started_by == self.run.waiter else ATTACHED)
 
     def _prepared(self, entry: Entry, place: JobPlace, holder: Holder) -> JobPlace | None:
         """Take the state, lay out what the job will read, and say that we wait for it.

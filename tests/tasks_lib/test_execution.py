@@ -229,6 +229,23 @@ def test_a_job_that_did_not_complete(call, sagemaker, status, kind, reason):
     assert created(sagemaker) == 2
 
 
+def test_why_it_ran_where_another_run_is_the_first_to_record_it(call, sagemaker):
+    """1. A job is made; its answer is late. 2. Another run attaches, and records it. 3. We say why it was made."""
+    completes, others = sagemaker.at_create, []
+
+    def meanwhile(sagemaker, kind, job):
+        sagemaker.at_create = None
+        completes(sagemaker, kind, job)
+        others.append(call().result())
+
+    sagemaker.at_create = meanwhile
+    ours = call().result()
+
+    assert ours.reason == "ran: first run"
+    assert others[0].job == ours.job
+    assert created(sagemaker) == 1
+
+
 # -- retry by meaning ----------------------------------------------------------------------------------------------
 
 
