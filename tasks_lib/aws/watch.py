@@ -250,18 +250,20 @@ class Watcher:
 
     def _ask(self) -> None:
         while watched := self._first_in_line():
+            again = False
             try:
                 self._describe(watched)
             except PrefectSageMakerError as error:
-                self._postpone(watched, error)
+                self._slow_down(error)
+                again = True
             except Exception as error:  # noqa: BLE001 - its waiters would wait for ever
                 watched.fail(_bug(error))
             with self._changed:
                 self._asking.discard(watched.key)
-                heard = watched.key in self._heard
+                again = again or watched.key in self._heard
                 self._heard.discard(watched.key)
                 self._changed.notify_all()
-            if heard:
+            if again:
                 self._ask_about([watched])
 
     def _first_in_line(self) -> Watched | None:
@@ -294,14 +296,11 @@ class Watcher:
             if self._hears:
                 watched.rest(_WITH_EVENTS_EVERY)
 
-    def _postpone(self, watched: Watched, error: PrefectSageMakerError) -> None:
+    def _slow_down(self, error: PrefectSageMakerError) -> None:
         if isinstance(error, Throttled):
             self._describes.throttled()
         else:
             self._bear(error)
-        with self._changed:
-            self._asking.discard(watched.key)
-            self._ask_about([watched])
 
     def _bear(self, error: PrefectSageMakerError) -> None:
         """Back off from what passes, and renew what expired."""

@@ -50,8 +50,10 @@ class Watched:
         return self.over
 
     def tell(self, job: Job) -> None:
-        """Take in a description."""
+        """Take in a description; one that was made before the last, and came after it, is none."""
         with self._news:
+            if self.known and self.job.phase.terminal:
+                return
             self.job, self.known = job, True
             self.due = self._clock() + interval(self._clock() - self._since)
             self._news.notify_all()
