@@ -22,6 +22,7 @@ os.environ.update(
     PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW="ignore",
 )
 
+import httpx
 import prefect.settings as prefect_settings
 from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogWorker
@@ -47,12 +48,23 @@ ISOLATED = {
 }
 
 
+def _start(server, tries=3):
+    """Start a server; again if it listens, and does not answer within the 5 s that Prefect gives it."""
+    try:
+        server.start(timeout=_STARTUP_SECONDS)
+    except httpx.TransportError:
+        server.stop()
+        if tries == 1:
+            raise
+        _start(server, tries - 1)
+
+
 @contextmanager
 def served():
     """Serve Prefect inside this block, and yield the URL of its API."""
     server = SubprocessASGIServer()
     with temporary_settings(ISOLATED):
-        server.start(timeout=_STARTUP_SECONDS)
+        _start(server)
     try:
         yield server.api_url
         # What is still to be sent would be tried again for a minute after the server's end.

@@ -285,6 +285,8 @@ def _prefect(machine: Machine) -> Iterator[None]:
 def _own_server() -> Iterator[str]:
     from prefect.server.api.server import SubprocessASGIServer
 
+    # Not where the servers of the tests' own processes are: of two that draw one port, one would take the other's.
+    SubprocessASGIServer._port_range = range(9000, 9900)
     server = SubprocessASGIServer()
     server.start(timeout=PATIENCE_SECONDS)
     try:

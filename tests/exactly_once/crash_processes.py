@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,8 @@ class Run:
     def kill(self) -> None:
         """Kill it, as `kill -9` does, and take in its end."""
         if not self.over():
-            os.kill(self.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it ended meanwhile
+                os.kill(self.pid, signal.SIGKILL)
             assert self.over(PATIENCE_SECONDS)
 
     @property

@@ -105,6 +105,7 @@ class Story(RuleBasedStateMachine):
         if self._held(code, how, number, when):
             self._stage.client.signal(signal.SIGKILL)
             self._stage.client.until_dead()
+            wait_until(lambda: not self._stage.lane.faults.show()["held"], "the server to see its death")
             self._stage.lane.faults.clear()
             self._broken_off(code, how)
             self._stage.let_pass(f"{self._project}/{self._task}/_ledger/", _A_WHILE)

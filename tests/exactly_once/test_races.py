@@ -112,6 +112,7 @@ def killed_before_its_create(arena):
     arena.until_held()
     first.signal(signal.SIGKILL)
     first.until_dead()
+    wait_until(lambda: not arena.faults.show()["held"], "the server to see its death")
     arena.faults.clear()
     return work, second
 

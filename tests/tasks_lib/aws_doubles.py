@@ -127,15 +127,17 @@ class SageMakerDouble:
         with self._called:
             self.calls.append((verb, self._clock()))
             self._called.notify_all()
-        if self.faults.get(verb):
-            raise self.faults[verb].pop(0)
+            fault = self.faults[verb].pop(0) if self.faults.get(verb) else None
+        if fault:
+            raise fault
 
     def _create(self, kind, request):
-        self._enter("create")
-        name = request[f"{kind}JobName"]
-        if (kind, name) in self.jobs:
-            raise client_error("ResourceInUse", "Job name must be unique.", f"Create{kind}Job")
-        job = self.add(name, kind=kind, Environment=request.get("Environment", {}), request=request)
+        with self._called:  # who hears of the call finds the job
+            self._enter("create")
+            name = request[f"{kind}JobName"]
+            if (kind, name) in self.jobs:
+                raise client_error("ResourceInUse", "Job name must be unique.", f"Create{kind}Job")
+            job = self.add(name, kind=kind, Environment=request.get("Environment", {}), request=request)
         if self.at_create:
             self.at_create(self, kind, job)
         return {f"{kind}JobArn": job[f"{kind}JobArn"]}
@@ -148,11 +150,12 @@ class SageMakerDouble:
         return job
 
     def _stop(self, kind, name):
-        self._enter("stop")
-        job = self.jobs[kind, name]
-        if job[f"{kind}JobStatus"] != "InProgress":
-            raise client_error("ValidationException", "The request was rejected.", f"Stop{kind}Job")
-        job[f"{kind}JobStatus"] = "Stopping"
+        with self._called:
+            self._enter("stop")
+            job = self.jobs[kind, name]
+            if job[f"{kind}JobStatus"] != "InProgress":
+                raise client_error("ValidationException", "The request was rejected.", f"Stop{kind}Job")
+            job[f"{kind}JobStatus"] = "Stopping"
         return {}
 
     def _list(self, kind, request):

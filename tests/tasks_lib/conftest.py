@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import threading
+from contextlib import nullcontext
 
 import pytest
 from aws_doubles import BUCKET, LogsDouble, ProjectDouble, SageMakerDouble, make_block
 from moto import mock_aws
+from moto.core.botocore_stubber import BotocoreStubber
 
 from tasks_lib.aws.objects import Location, Objects
 from tasks_lib.ledger.records import Ledger
@@ -24,6 +27,14 @@ def _aws_of_module():
     with pytest.MonkeyPatch.context() as environment:
         for name in [name for name in os.environ if name.startswith("AWS_")]:
             environment.delenv(name)
+        # Moto's S3 is not made for threads: a listing that meets a delete raises KeyError.
+        lock, answer = threading.Lock(), BotocoreStubber.__call__
+
+        def one_at_a_time(self, event_name, request, **more):
+            with lock if ".s3." in event_name else nullcontext():
+                return answer(self, event_name, request, **more)
+
+        environment.setattr(BotocoreStubber, "__call__", one_at_a_time)
         with mock_aws():
             block = make_block()
             block.client("s3").create_bucket(Bucket=BUCKET)

@@ -3,6 +3,7 @@
 import json
 import logging
 import threading
+import time
 import uuid
 from contextlib import ExitStack
 
@@ -339,6 +340,7 @@ def test_twenty_jobs_of_a_local_sagemaker(backend, with_events):
     """Each costs one Describe at its end; in between there are but the first look, and one when the queue answers."""
     with_events.client("s3")
     watcher, jobs, asked = Watcher(with_events), Jobs(with_events), backend.status()["requests"]
+    began = time.monotonic()
     with ExitStack() as stack:
         watched = [stack.enter_context(watcher.watching(jobs.create("training", simulated()))) for _ in range(20)]
         assert all(one.wait(LONG * 3) for one in watched)
@@ -348,9 +350,10 @@ def test_twenty_jobs_of_a_local_sagemaker(backend, with_events):
         for name in ("sagemaker:DescribeTrainingJob", "sagemaker:ListTrainingJobs")
     )
 
+    minutes = int(time.monotonic() - began) // 60  # of a busy machine: all are looked at once a minute
     assert {one.job.status for one in watched} == {"Completed"}
-    assert 20 <= describes <= 20 + 2 * FEW
-    assert lists <= 1
+    assert 20 <= describes <= 20 + (2 + minutes) * FEW
+    assert lists <= 1 + minutes
 
 
 def simulated():
