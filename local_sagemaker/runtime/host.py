@@ -200,9 +200,13 @@ class Host:
             self._signal_all(signal.SIGCONT)
             self._held.unlink()
 
-    def _signal_all(self, number: signal.Signals) -> None:
-        for pid in self._processes():
+    def _signal_all(self, number: signal.Signals, after: float = 0.0) -> bool:
+        """Signal what the host runs, so many seconds later; return whether there was anything."""
+        time.sleep(after)
+        found = self._processes()
+        for pid in found:
             _kill(pid, number)
+        return bool(found)
 
     def _processes(self) -> list[int]:
         """Return the pids of what the host runs, its first process excepted."""
@@ -217,15 +221,8 @@ class Host:
         if record is None or record["isolation"] == "namespaces":
             return
         # Looked for twice: a process that is just being executed shows no environment.
-        while self._kill_processes() or self._kill_processes(after=_EXECUTING):
+        while self._signal_all(signal.SIGKILL) or self._signal_all(signal.SIGKILL, after=_EXECUTING):
             time.sleep(_STARTING)
-
-    def _kill_processes(self, after: float = 0.0) -> bool:
-        time.sleep(after)
-        found = self._processes()
-        for pid in found:
-            _kill(pid, signal.SIGKILL)
-        return bool(found)
 
     def _record(self) -> dict[str, Any]:
         record: dict[str, Any] = read_json(self.directory / "host.json")
