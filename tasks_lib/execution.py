@@ -198,14 +198,14 @@ class Execution(Work):
         ready = self._prepared(entry, place, holder)
         if ready is None:
             return None
-        why = f"ran: {self._why(entry)}"  # asked before there is a job, whose record another run may write
-        job = self._created(to_request(self.spec, ready), holder)
+        place, why = ready
+        job = self._created(to_request(self.spec, place), holder)
         if job is None:
             return None
         return self._wait(job, entry, why if job.started_by == self.run.waiter else ATTACHED)
 
-    def _prepared(self, entry: Entry, place: JobPlace, holder: Holder) -> JobPlace | None:
-        """Take the state, lay out what the job will read, and say that we wait for it.
+    def _prepared(self, entry: Entry, place: JobPlace, holder: Holder) -> tuple[JobPlace, str] | None:
+        """Take the state, lay out what the job will read, and say that we wait for it; return where, and why it runs.
 
         `None`: another run has made it meanwhile.
         """
@@ -220,7 +220,8 @@ class Execution(Work):
             has_state = self.spec.kind == "processing" and self.state.digest() is not None
             self._interest_in(place.job).declare()
             self.run.check(f"task {self.spec.task!r} was being prepared")
-            return replace(place, has_state=has_state)
+            # Why is asked before there is a job, whose record another run may write.
+            return replace(place, has_state=has_state), f"ran: {self._why(entry)}"
         except (*MEANS_STOP, RunCancelled):
             unbroken(lambda: self._give_back(holder))
             raise
