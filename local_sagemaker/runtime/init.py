@@ -74,20 +74,23 @@ class Root:
         self._place = place
         self._binds = binds
 
-    def enter(self, hosts_file: str, python: str, layer: str) -> None:
+    def enter(self, hosts_file: str, python: str, layer: str) -> str:
         """Build the root in the caller's mount namespace and make it `/`.
 
         Args:
             hosts_file: becomes `/etc/hosts`.
             python: the prefix of the Python that stands for the image.
             layer: a directory for what the job changes in it.
+
+        Returns:
+            Why the Python is not overlaid, or an empty string.
         """
         mount("", "/", flags=MS_REC | MS_PRIVATE)
         mount("tmpfs", self._place, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755")
         # Unbindable: the recursive bind of the directory in which we stand must not copy the new root into itself.
         mount("", self._place, flags=MS_UNBINDABLE)
         self._fill("/")
-        self._protect(python, layer)
+        without_overlay = self._overlay(python, layer)
         self._mount_proc()
         names = f"{self._place}/etc/hosts"
         if os.path.isfile(names) and not os.path.islink(names):
@@ -96,6 +99,7 @@ class Root:
         libc_call("pivot_root", b".", b".")
         libc_call("umount2", b".", MNT_DETACH)
         os.chdir("/")
+        return without_overlay
 
     def _fill(self, path: str) -> None:
         """Give the new root the children of `path`; directories that hold a place of the job's are built again."""
@@ -128,19 +132,22 @@ class Root:
             os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o644))
         mount(child, target, flags=MS_BIND | MS_REC)
 
-    def _protect(self, python: str, layer: str) -> None:
-        """Let the job install packages into the server's Python for itself only, as into a container's image."""
+    def _overlay(self, python: str, layer: str) -> str:
+        """Overlay the Python, so that a job changes it as it changes an image; return why that is impossible, or ""."""
         if self._has_mounts_below(python):
-            say(f"packages that this job installs stay installed: {python} holds other mounts")
-            return
+            return f"{python} holds other mounts"
         upper, work = f"{layer}/upper", f"{layer}/work"
         try:
             os.makedirs(upper)
             os.mkdir(work)
-            mount("overlay", self._place + python, "overlay", 0, f"lowerdir={python},upperdir={upper},workdir={work}")
+            # Without `userxattr` an overlay in a user namespace cannot mark a directory as removed: `rmdir` fails with
+            # EIO, and pip cannot replace a package that has folders (overlayfs documentation, "User xattr").
+            options = f"lowerdir={python},upperdir={upper},workdir={work},userxattr"
+            mount("overlay", self._place + python, "overlay", 0, options)
         except OSError as error:
-            # Kernels before 5.11 and some file systems have no overlay for us; the job itself runs as well without.
-            say(f"packages that this job installs stay installed: {python} cannot be overlaid ({error})")
+            # Kernels before 5.11 and some file systems refuse it.
+            return f"{python} cannot be overlaid ({error})"
+        return ""
 
     def _has_mounts_below(self, path: str) -> bool:
         """Say whether an overlay on `path` would hide something: a driver's libraries, a place of the job's."""
@@ -155,6 +162,40 @@ class Root:
         except OSError:
             # Containers that mask parts of /proc forbid a fresh one; the outer one shows our processes too.
             mount("/proc", target, flags=MS_BIND | MS_REC)
+
+
+def make_environment(layer: str, environment: dict[str, str]) -> dict[str, str]:
+    """Make a virtual environment over the Python that stands for the image, and return the variables to use it.
+
+    It is the layer for packages where no overlay can be had. pip installs into it. pip finds the image's packages
+    outside of it, so it neither changes nor removes them.
+
+    Args:
+        layer: a directory for the environment.
+        environment: the variables of the job's command.
+    """
+    import subprocess  # noqa: PLC0415 -- it takes longer to import than the rest of a start with an overlay
+
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    binaries, packages = f"{layer}/environment/bin", f"{layer}/environment/lib/{version}/site-packages"
+    for folder in (binaries, packages):
+        os.makedirs(folder)
+    # Another process, because we run without `site`, which knows where a Python has its packages.
+    ask = "import json, os, site; print(json.dumps([path for path in site.getsitepackages() if os.path.isdir(path)]))"
+    answer = subprocess.run([sys.executable, "-I", "-c", ask], stdout=subprocess.PIPE, check=True)
+    with open(f"{packages}/image.pth", "w") as file:  # `addsitedir`, because the image may have .pth files of its own
+        file.writelines(f"import site; site.addsitedir({folder!r})\n" for folder in json.loads(answer.stdout))
+    base = os.path.realpath(sys.executable)
+    with open(f"{layer}/environment/pyvenv.cfg", "w") as file:
+        file.write(f"home = {os.path.dirname(base)}\ninclude-system-site-packages = false\n")
+    for name in ("python", "python3", version):
+        os.symlink(base, f"{binaries}/{name}")
+    for name in ("pip", "pip3"):  # the image's own would install into the image
+        with open(f"{binaries}/{name}", "w") as file:
+            file.write(f'#!/bin/sh\nexec "{binaries}/python" -m pip "$@"\n')
+        os.chmod(f"{binaries}/{name}", 0o700)
+    path = environment.get("PATH", os.defpath)
+    return {**environment, "VIRTUAL_ENV": f"{layer}/environment", "PATH": f"{binaries}:{path}"}
 
 
 class Record:
@@ -248,7 +289,12 @@ def _as_first_process(spec: dict[str, Any], record: Record, parent: socket.socke
         outer = int(os.readlink("/proc/self"))
         name = spec["host"].encode()
         libc_call("sethostname", name, len(name))
-        Root(spec["mountpoint"], spec["binds"]).enter(spec["hosts_file"], spec["python"], spec["layer"])
+        environment = spec["environment"]
+        root = Root(spec["mountpoint"], spec["binds"])
+        without_overlay = root.enter(spec["hosts_file"], spec["python"], spec["layer"])
+        if without_overlay:
+            say(f"packages that this job installs go into an environment of its own: {without_overlay}")
+            environment = make_environment(spec["layer"], environment)
         record.write("host.json", {"pid": outer, "isolation": "namespaces"})
         parent.sendall(f"ready {outer}\n".encode())
         parent.close()
@@ -256,7 +302,7 @@ def _as_first_process(spec: dict[str, Any], record: Record, parent: socket.socke
         parent.sendall(f"{error}\n".encode())
         os._exit(1)
     try:
-        code = run(spec["command"], spec["environment"], "/")
+        code = run(spec["command"], environment, "/")
         finish(record, spec["host"], code)
     except BaseException:  # noqa: BLE001 -- shown; a forked child must not run into its parent's frames
         sys.excepthook(*sys.exc_info())
@@ -322,7 +368,8 @@ def run_in_directory(spec: dict[str, Any], record: Record, why: str) -> NoReturn
     root = spec["root"]
     say(f"{why}; the paths of this job lie under LOCAL_SAGEMAKER_ROOT={root}")
     record.write("host.json", {"pid": os.getpid(), "isolation": "directory"})
-    code = run(spec["command"], {**spec["environment"], "LOCAL_SAGEMAKER_ROOT": root}, root)
+    environment = make_environment(spec["layer"], spec["environment"])
+    code = run(spec["command"], {**environment, "LOCAL_SAGEMAKER_ROOT": root}, root)
     finish(record, spec["host"], code)
     end_descendants()
     os.killpg(0, signal.SIGKILL)  # we lead the group, so this is our own end too
