@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 from flows.prefect_server import PrefectServer, answers
+from tasks_lib.sqlalchemy_bound import sqlalchemy_warning
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
@@ -50,9 +52,22 @@ def use_own_server(directory: Path) -> PrefectServer | None:
     directory.
     """
     served = served_api(directory)
-    server = None if served else PrefectServer(directory / "prefect")
+    server = None if served else start_server(directory)
     os.environ["PREFECT_API_URL"] = server.api if server else str(served)
     return server
+
+
+def start_server(directory: Path, *, port: int | None = None, ui: bool = False) -> PrefectServer:
+    """Start a Prefect server on the own directory; say on standard error if it will fire no schedule.
+
+    Args:
+        directory: The own directory.
+        port: Where it listens; by default any free one.
+        ui: Whether it serves Prefect's UI.
+    """
+    if warning := sqlalchemy_warning():
+        print(warning, file=sys.stderr)
+    return PrefectServer(directory / "prefect", port=port, ui=ui)
 
 
 def _reach_loopback_directly() -> None:

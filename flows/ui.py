@@ -12,7 +12,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from flows.own_home import served_api, served_file, use_own_home
+from flows.own_home import served_api, served_file, start_server, use_own_home
 from flows.prefect_server import PrefectServer, free_port
 
 _USUAL_PORT = 4200
@@ -28,7 +28,7 @@ def main() -> int:
         return 0
     port = free_port(_USUAL_PORT)
     os.environ |= _ui_settings(port)
-    server = PrefectServer(home / "prefect", port=port, ui=True)
+    server = start_server(home, port=port, ui=True)
     try:
         server.wait_until_up()
         _announce(server, served_file(home))

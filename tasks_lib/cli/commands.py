@@ -45,6 +45,10 @@ def _run(options: argparse.Namespace) -> str:
         from tasks_lib.cli.quotas import quotas  # noqa: PLC0415 - the same
 
         return quotas(options)
+    if options.command == "schedules":
+        from tasks_lib.cli.schedules import schedules  # noqa: PLC0415 - the same
+
+        return schedules(options)
     from tasks_lib.cli.policy import policy  # noqa: PLC0415 - the same
 
     return policy(options)
@@ -66,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_init(commands)
     _add_policy(commands)
     _add_quotas(commands)
+    _add_schedules(commands)
     return parser
 
 
@@ -134,6 +139,22 @@ def _add_quotas(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         help="of this type; may be given several times (default: the block's)",
     )
     quotas.add_argument("--apply", action="store_true", help="make or change Prefect's limits for quotas above 0")
+
+
+def _add_schedules(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    summary = "Check that Prefect has a run scheduled for each deployment with an active schedule."
+    schedules = commands.add_parser(
+        "schedules",
+        help=summary,
+        description=f"{summary} Prints each with its next run. Exit code 1 means that a schedule does not fire.",
+    )
+    schedules.add_argument(
+        "--wait",
+        type=float,
+        default=60,
+        metavar="SECONDS",
+        help="how long to wait for the runs of a new deployment (default: 60)",
+    )
 
 
 def _add_place(command: argparse.ArgumentParser) -> None:
