@@ -1,8 +1,9 @@
 """The form of our block in Prefect's UI, as far as the block's JSON schema decides it. Used by `blocks.project` only.
 
-Neither UI of Prefect 3.8 checks a pattern when a block is saved: V1 asks for nothing but what is required, and V2 hands
-the values to the server's check in place of the schema. So what a field may be is said in its description too, and
-`SageMakerProject.named` refuses a saved block with a bad value, by the field's name, before anything is done with it.
+Neither UI of Prefect (3.8.8, 3.9.1) checks a pattern when a block is saved: V1 asks for nothing but what is required,
+and V2 hands the values to the server's check in place of the schema. So what a field may be is said in its description
+too, and `SageMakerProject.named` refuses a saved block with a bad value, by the field's name, before anything is done
+with it.
 """
 
 from __future__ import annotations

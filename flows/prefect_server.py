@@ -1,9 +1,9 @@
 """A Prefect server on loopback that lasts as long as the command that started it.
 
 Not Prefect's own temporary server. That one is in the terminal's process group, so Ctrl-C ends it before the flow can
-report how it ended: its runs stay `Running` and the command hangs for a minute (seen with 3.8.8). And a flow that is
-killed leaves it behind. This one is in a session of its own, beside a keeper that ends it when the pipe to the command
-closes, however the command ended.
+report how it ended: its runs stay `Running` and the command hangs for a minute (seen with 3.8.8 and 3.9.1). And a flow
+that is killed leaves it behind. This one is in a session of its own, beside a keeper that ends it when the pipe to the
+command closes, however the command ended.
 
 Standard library only: it is started before Prefect is imported. Used by `flows.ui` and `flows.quickstart`.
 """

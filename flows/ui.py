@@ -54,7 +54,7 @@ def _ui_settings(port: int) -> dict[str, str]:
     """Return what Prefect's UI must be told.
 
     It does not ask the server that its pages come from, but the usual port: where that is somebody else's, one would
-    look at their runs (seen with 3.8.8).
+    look at their runs (seen with 3.8.8 and 3.9.1).
     """
     return {
         "PREFECT_UI_API_URL": f"http://127.0.0.1:{port}/api",

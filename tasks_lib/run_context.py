@@ -1,9 +1,10 @@
 """What Prefect tells us of the run we are in: who waits, whether it was forced, and whether it is being ended.
 
-The one module that leans on Prefect's private parts (measured on 3.8.8; `docs/decisions/0007-stop-on-cancel.md`). Only
-the thread that Prefect calls a flow or a task in hears of a signal or a timeout, as an exception. A submitted task, and
-whatever that calls, can see the event that its task runner sets when it goes down. That event is also set when a flow
-returns or raises, so the exception that the closing thread is handling tells the two apart.
+It uses private parts of Prefect, measured on 3.8.8 and 3.9.1 (`docs/decisions/0007-stop-on-cancel.md`). Each has a test
+(`docs/decisions/0013-private-parts-of-prefect.md`). Only the thread that Prefect calls a flow or a task in hears of a
+signal or a timeout, as an exception. A submitted task, and whatever that calls, can see the event that its task runner
+sets when it goes down. That event is also set when a flow returns or raises, so the exception that the closing thread
+is handling tells the two apart.
 """
 
 from __future__ import annotations

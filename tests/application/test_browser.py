@@ -1,7 +1,7 @@
 """Prefect's UI in a browser: what a person sees of a run, of its artifacts, and of the block's form.
 
-The UI is the one that opens at the address which `flows.ui` prints, in Debian's Chromium. Where there is none, or no
-`playwright`, these tests are skipped; `.ci/run` installs it. The browser reaches nothing but the server.
+The UI is the one that opens at the address which `flows.ui` prints, in Debian's Chromium. `bin/setup`
+installs it. The browser reaches nothing but the server.
 """
 
 from __future__ import annotations
@@ -14,17 +14,23 @@ from typing import Any
 
 import pytest
 from application_programs import CHECKOUT, PATIENCE_SECONDS, Program, ask
+from needed_programs import need
+from playwright import sync_api
 
 from blocks import SageMakerProject
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make setup")
 expect = sync_api.expect
 expect.set_options(timeout=PATIENCE_SECONDS * 1000)
 
 CHROMIUM = Path("/usr/bin/chromium")
 BROWSED_FLOW = Path(__file__).with_name("browsed_flow.py")
 
-pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no browser at {CHROMIUM}: apt-get install chromium")
+
+@pytest.fixture(scope="module", autouse=True)
+def browser():
+    """Debian's Chromium is there."""
+    need(CHROMIUM, "chromium")
+
 
 # Chromium itself shall ask nobody anything, and needs no graphics card.
 SWITCHES = (
@@ -243,7 +249,7 @@ def test_form_refuses_a_number_out_of_bounds(page, site):
 def test_saved_block_is_the_project_or_says_its_bad_fields(page, site, start):
     """A good form is a project; of a bad bucket and role the first use names each field.
 
-    Prefect's own form checks no pattern (3.8.8: V2 sends the values in place of the schema to be validated).
+    Prefect's own form checks no pattern (3.8.8 and 3.9.1: V2 sends the values in place of the schema).
     """
     role = "arn:aws:iam::123456789012:role/jobs"
     _save(page, site, "good", project="browsed", bucket="my-bucket", role=role)

@@ -129,6 +129,7 @@ def test_backend_killed(work):
     assert after["pid"] != before["pid"]
 
 
+@pytest.mark.exhaustive
 def test_both_killed_while_the_job_runs(work):
     """After `kill -9` of flow and server the job goes on by itself, and the next run attaches to it."""
     first = work.flow()
@@ -162,6 +163,7 @@ def test_both_killed_and_the_job_ends(work):
     assert list(work.jobs().values()) == ["Completed"]
 
 
+@pytest.mark.sampled(1)
 @GOING_DOWN
 @BOTH_CALLS
 def test_signal_stops_the_job(work, number, how):
@@ -192,6 +194,7 @@ def test_signal_while_a_job_is_created(work, relay):
     assert "stopped job" in done.err
 
 
+@pytest.mark.exhaustive
 def test_two_processes_at_once(work, tmp_path):
     """Two processes that want the same work at the same moment share one job, and both have its result."""
     barriers = [tmp_path / "ready-1", tmp_path / "ready-2"]
@@ -209,6 +212,7 @@ def test_two_processes_at_once(work, tmp_path):
     assert [one.result["cached"] for one in done] == [False, False]
 
 
+@pytest.mark.sampled(1)
 @BOTH_CALLS
 def test_one_of_two_is_cancelled(work, how):
     """A job that another process waits for outlives the one that is cancelled, and completes for the other."""
@@ -256,14 +260,3 @@ def test_failure_beside_a_running_job(work, prefect_api):
 def _log_requests(work: Work) -> int:
     requests = work.backend.status()["requests"]
     return sum(count for operation, count in requests.items() if operation.startswith("logs:"))
-
-
-def test_prefect_still_has_what_we_lean_on(work):
-    """Prefect's task runner has `_cancel_events` by task run: without it, a cancelled flow would leave its jobs."""
-    done = work.flow(flow="private_parts").done()
-
-    assert done.code == 0, (
-        "Prefect has changed: `FlowRunContext.get().task_runner._cancel_events[task_run.id]` is gone. "
-        f"Find its successor and mend tasks_lib/run_context.py.\n{done.err}"
-    )
-    assert done.out.strip() == "true"

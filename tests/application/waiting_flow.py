@@ -2,7 +2,6 @@
 
     python waiting_flow.py one WORK [--direct] [--aws] [--barrier FILE]
     python waiting_flow.py fail_beside WORK
-    python waiting_flow.py private_parts WORK
 
 WORK is a directory, whose name is the task's: the job writes `started` there and ends when `gate` is there. What comes
 out is printed as JSON.
@@ -13,13 +12,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, task
-from prefect.context import FlowRunContext, TaskRunContext
+from prefect import flow
 
 from blocks import SageMakerProject
 from tasks_lib import JobResult, sagemaker_tasks
@@ -59,23 +56,10 @@ def fail_beside(work: str) -> None:
     train.submit(f"{place.name}-wrong", command=f"until [ -e {work}/started ]; do sleep 0.05; done; exit 3").result()
 
 
-@task
-def _look() -> bool:
-    """Whether what `tasks_lib.run_context` takes from Prefect is there, seen from within a submitted task."""
-    events = FlowRunContext.get().task_runner._cancel_events
-    return isinstance(events[TaskRunContext.get().task_run.id], threading.Event)
-
-
-@flow
-def private_parts() -> bool:
-    """Look into Prefect's task runner."""
-    return _look.submit().result()
-
-
 def main() -> None:
     """Run one of the flows."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("flow", choices=["one", "fail_beside", "private_parts"])
+    parser.add_argument("flow", choices=["one", "fail_beside"])
     parser.add_argument("work", type=Path)
     parser.add_argument("--direct", action="store_true")
     parser.add_argument("--aws", action="store_true")
@@ -84,9 +68,7 @@ def main() -> None:
     if wanted.barrier:
         wanted.barrier.touch()
         _wait_for(wanted.barrier.with_name("go"))
-    if wanted.flow == "private_parts":
-        sys.stdout.write(json.dumps(private_parts()))
-    elif wanted.flow == "fail_beside":
+    if wanted.flow == "fail_beside":
         fail_beside(str(wanted.work))
     else:
         result = one(str(wanted.work), direct=wanted.direct, aws=wanted.aws)

@@ -17,6 +17,8 @@ from tasks_lib.audit import as_tag, audit_tags, commit_of, started_by
 from tasks_lib.run_context import RunContext
 from tasks_lib.shipping.bundle import Source
 
+pytestmark = pytest.mark.processes
+
 LETTERS = re.compile(r"[\w\s.:/=+\-@]{0,256}")
 
 

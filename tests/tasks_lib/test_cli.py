@@ -56,7 +56,11 @@ def imported_by(code):
 # -- the package ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["init", "--help"], ["policy", "--help"], ["quotas", "--help"], []])
+@pytest.mark.processes
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["init", "--help"], ["policy", "--help"], ["quotas", "--help"], ["schedules", "--help"], []],
+)
 def test_help_is_light(arguments):
     """It answers without Prefect, AWS's SDKs and pydantic: in 0.03 s instead of 2."""
     assert not HEAVY & imported_by(f"from tasks_lib.cli import main; main({arguments})")

@@ -500,6 +500,7 @@ for function in (bad, twice):
 """
 
 
+@pytest.mark.processes
 def test_a_function_of_a_notebook():
     """It travels alone, with the imports it uses; what else it uses of the notebook is refused by name."""
     ended = subprocess.run([sys.executable, "-c", NOTEBOOK], capture_output=True, text=True, check=True)

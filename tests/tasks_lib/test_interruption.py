@@ -33,6 +33,7 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.processes
 def test_a_second_signal_waits_for_what_the_first_one_began():
     """And is raised then: whoever ends the process on it would end the stop of the job as well."""
     ended = subprocess.run([sys.executable, "-c", _SECOND_CTRL_C], capture_output=True, text=True, check=True)

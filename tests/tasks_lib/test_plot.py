@@ -99,6 +99,7 @@ def test_threads_draw_side_by_side():
         assert [f"m{other}" for other in range(8) if f"m{other}" in words(svg)] == [f"m{number}"]
 
 
+@pytest.mark.processes
 def test_pyplot_is_left_alone():
     """Neither pyplot nor matplotlib is imported before there is a plot, and pyplot not even then."""
     program = (
