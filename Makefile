@@ -8,7 +8,7 @@ HEADER = "\# Exact versions of all that bin/setup installs: Python 3.10 to 3.13,
 CACHES = build dist htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart ui test lint docs screenshots crash-all fault-soak setup lock clean
+.PHONY: help quickstart ui test test-fast test-all test-matrix lint docs screenshots crash-all fault-soak setup lock clean
 # Another project's modules must not get before ours, and packages are installed uncompiled: set-up and first use compile what is used.
 unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE VIRTUAL_ENV
 
@@ -25,8 +25,19 @@ ui: ## look at its runs in Prefect's UI
 	@$(PYTHON) bin/setup quickstart
 	@.venv/bin/python -m flows.ui $(ARGS)
 
-test: lint ## check the code, then run the tests (ARGS="-k name" goes to pytest)
-	.venv/bin/python -m pytest -n $(JOBS) --cov --cov-report=term:skip-covered $(ARGS)
+test: lint ## check the code, then run a journey of each promise and a sample of the rest (ARGS="-k name")
+	.venv/bin/python -m pytest --tier=sample -n $(JOBS) --dist=loadgroup $(ARGS)
+
+test-fast: ## run the tests that start no process, while you type (ARGS="-k name" goes to pytest)
+	@$(PYTHON) bin/setup dev
+	.venv/bin/python -m pytest --tier=fast -n $(JOBS) $(ARGS)
+
+test-all: lint ## run everything there is, in parts; again: what has not passed (ARGS=--list, ARGS="docs races")
+	.venv/bin/python tests/run_all.py $(ARGS)
+
+test-matrix: ## run a part of the tests on each Python and each Prefect that is supported (ARGS=--help)
+	@$(PYTHON) bin/setup dev
+	.venv/bin/python tests/run_matrix.py $(ARGS)
 
 lint: ## check the code: ruff, mypy, import-linter
 	@$(PYTHON) bin/setup dev

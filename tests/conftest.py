@@ -15,6 +15,8 @@ from pathlib import Path
 import boto3
 import botocore.session
 import pytest
+import server_logs
+import tiers
 from botocore.config import Config
 from hypothesis import HealthCheck, settings
 
@@ -24,6 +26,48 @@ settings.load_profile("tests")
 
 # A job that ignores SIGTERM is killed after this, and not after AWS's 120 s.
 STOP_GRACE_SECONDS = 5
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--tier`, as `tiers.py` says."""
+    parser.addoption("--tier", choices=tiers.TIERS, default="all", help="how much of the suite: %(choices)s")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is not of the tier, and keep together what shares slow fixtures."""
+    selected = tiers.select(items, tiers.sample_of(config))
+    config.hook.pytest_deselected(items=[item for item in items if item not in selected])
+    items[:] = tiers.group([item for item in items if item in selected])
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """From now on a fast test starts no process; the collection itself may, for `pytest.mark.skipif`."""
+    if session.config.getoption("tier") == "fast":
+        tiers.forbid_processes()
+
+
+def pytest_terminal_summary(terminalreporter, exitstatus: int, config: pytest.Config) -> None:
+    """How to have this very sample and order again."""
+    tier, seed = config.getoption("tier"), config.getoption("randomly_seed", 0)
+    if exitstatus and tier != "all":
+        terminalreporter.write_line(
+            f"again: .venv/bin/python -m pytest --tier={tier} -p randomly --randomly-seed={seed}"
+        )
+
+
+@pytest.fixture(scope="session")
+def sample(pytestconfig: pytest.Config) -> tiers.Sample:
+    """Draws a part of what would take too long, as `--tier` asks."""
+    return tiers.sample_of(pytestconfig)
+
+
+@pytest.fixture(autouse=True)
+def no_error_in_a_log(request: pytest.FixtureRequest):
+    """No server or worker tells of an error while a test runs, but for what the test expects: `logs_errors(REGEX)`."""
+    yield
+    expected = [pattern for mark in request.node.iter_markers("logs_errors") for pattern in mark.args]
+
+    assert server_logs.errors(expected) == []
 
 
 class Backend:

@@ -15,21 +15,22 @@ from pathlib import Path
 
 HOME = Path(tempfile.mkdtemp(prefix="tests-prefect-"))
 atexit.register(shutil.rmtree, HOME, ignore_errors=True)
+for name in [name for name in os.environ if name.startswith("PREFECT_")]:
+    del os.environ[name]
 os.environ.update(
     PREFECT_HOME=str(HOME),
     PREFECT_SERVER_ANALYTICS_ENABLED="false",
-    PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED="false",  # no cron of a page's deployment may meet the page's own run
     PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW="ignore",
 )
 
-import httpx
 import prefect.settings as prefect_settings
 from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogWorker
 from prefect.server.api.server import SubprocessASGIServer
 from prefect.settings import temporary_settings
+from server_logs import errors, watch
 
-_STARTUP_SECONDS = 120
+from flows.prefect_server import PrefectServer
 
 # Prefect draws a port and looks whether it is free; of two processes that draw the same one at once, one would take the
 # other's server for its own.
@@ -48,28 +49,18 @@ ISOLATED = {
 }
 
 
-def _start(server, tries=3):
-    """Start a server; again if it listens, and does not answer within the 5 s that Prefect gives it."""
-    try:
-        server.start(timeout=_STARTUP_SECONDS)
-    except httpx.TransportError:
-        server.stop()
-        if tries == 1:
-            raise
-        _start(server, tries - 1)
-
-
 @contextmanager
 def served():
     """Serve Prefect inside this block, and yield the URL of its API."""
-    server = SubprocessASGIServer()
-    with temporary_settings(ISOLATED):
-        _start(server)
+    server = PrefectServer(HOME)
+    watch("the Prefect server", HOME / "server.log")
     try:
-        yield server.api_url
+        server.wait_until_up()
+        yield server.api
         # What is still to be sent would be tried again for a minute after the server's end.
-        with temporary_settings({**ISOLATED, prefect_settings.PREFECT_API_URL: server.api_url}):
+        with temporary_settings({**ISOLATED, prefect_settings.PREFECT_API_URL: server.api}):
             APILogWorker.drain_all()
             EventsWorker.drain_all()
     finally:
         server.stop()
+    assert errors() == []

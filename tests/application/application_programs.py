@@ -160,19 +160,6 @@ def ask(api: str, path: str, **body: Any) -> Any:
     return wait_until(answer, f"an answer to {path}")[0]
 
 
-def wait_until_served(api: str, server: Program) -> None:
-    """Wait until a Prefect server answers."""
-
-    def answers() -> bool:
-        assert server.process.poll() is None, server.said
-        try:
-            return ask(api, "/health")
-        except OSError:
-            return False
-
-    wait_until(answers, f"a Prefect server at {api}")
-
-
 def flow_runs(api: str) -> list[dict[str, Any]]:
     """All flow runs that a Prefect API knows, newest first."""
     runs: list[dict[str, Any]] = ask(api, "/flow_runs/filter", sort="START_TIME_DESC")

@@ -7,9 +7,8 @@ import socket
 from pathlib import Path
 
 import pytest
-from application_programs import CHECKOUT, Done, Program, environment, wait_until, wait_until_served
-
-from flows.prefect_server import free_port
+from application_programs import CHECKOUT, Done, Program, environment, wait_until
+from server_logs import watch
 
 
 @pytest.fixture(scope="session")
@@ -22,6 +21,9 @@ def start(tmp_path_factory: pytest.TempPathFactory, make_backend):
 
     def start(*arguments: str, cwd: Path = CHECKOUT, **variables: str) -> Program:
         logs = tmp_path_factory.mktemp("program") / "logs"
+        if arguments[:4] == ("-m", "prefect", "worker", "start"):
+            watch("a worker", logs / "out")
+            watch("a worker", logs / "err")
         programs.append(Program(list(arguments), environment(**variables), logs, cwd))
         return programs[-1]
 
@@ -139,18 +141,3 @@ def unserved(first_run, make_quickstart) -> Quickstart:
     quickstart, done = first_run
     assert done.code == 0, done.out + done.err
     return make_quickstart(quickstart.backend)
-
-
-@pytest.fixture(scope="session")
-def prefect_api(tmp_path_factory: pytest.TempPathFactory, start) -> str:
-    """The API of a Prefect server of the tests' own; it starts nothing on a schedule, whatever the time is."""
-    port = str(free_port())
-    server = start(
-        *("-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", port, "--no-ui"),
-        cwd=tmp_path_factory.mktemp("prefect"),
-        PREFECT_HOME=str(tmp_path_factory.mktemp("prefect_home")),
-        PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED="false",
-    )
-    api = f"http://127.0.0.1:{port}/api"
-    wait_until_served(api, server)
-    return api

@@ -36,9 +36,23 @@ def deployed(prefect):
     return prefect
 
 
-def test_nightly_as_the_server_has_it(deployed, prefect_api):
+@pytest.fixture(scope="module")
+def on_the_server(deployed, prefect_api):
+    """What the server has of the two scheduled deployments, whose schedules are paused then.
+
+    Else the hour in which the tests run would decide whether a run of theirs collides with a scheduled one.
+    """
+    found = {}
+    for name in ("quickstart/nightly", "reap-orphans/reap-orphans"):
+        found[name] = ask(prefect_api, f"/deployments/name/{name}")
+        done = deployed("deployment", "schedule", "pause", name, found[name]["schedules"][0]["id"]).done()
+        assert done.code == 0, done.out + done.err
+    return found
+
+
+def test_nightly_as_the_server_has_it(on_the_server):
     """The server has the nightly deployment with its cron, time zone and parameters, and never two runs at once."""
-    found = ask(prefect_api, "/deployments/name/quickstart/nightly")
+    found = on_the_server["quickstart/nightly"]
     schedules = [(row["schedule"]["cron"], row["schedule"]["timezone"], row["active"]) for row in found["schedules"]]
 
     assert schedules == [("0 2 * * *", "Europe/Berlin", True)]
@@ -58,7 +72,7 @@ def worked(make_quickstart):
 
 
 @pytest.fixture(scope="module")
-def run_deployment(deployed, worked, prefect_api):
+def run_deployment(deployed, on_the_server, worked, prefect_api):
     """A function that runs a deployment by a worker, as `prefect deployment run` does, and returns its flow run."""
     worker = deployed(
         *("worker", "start", "--pool", "local", "--name", "tests"),
@@ -93,9 +107,9 @@ def test_quickstart_by_a_worker(run_deployment, prefect_api, worked):
     assert jobs[1] == jobs[0]
 
 
-def test_reap_orphans_as_the_server_has_it(deployed, prefect_api):
+def test_reap_orphans_as_the_server_has_it(on_the_server):
     """The server has the reaper, every hour, as a dry run, and never two at once."""
-    found = ask(prefect_api, "/deployments/name/reap-orphans/reap-orphans")
+    found = on_the_server["reap-orphans/reap-orphans"]
 
     assert [(row["schedule"]["cron"], row["active"]) for row in found["schedules"]] == [("17 * * * *", True)]
     expected = {"project": "local", "dry_run": True, "grace_minutes": 15, "include_left": False}

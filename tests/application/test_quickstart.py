@@ -129,6 +129,7 @@ def test_another_parameter_runs_what_depends_on_it(quickstart):
     assert json.loads(_reports(quickstart, done)["report.json"])["models"].keys() == {"C=0.1", "C=10.0"}
 
 
+@pytest.mark.exhaustive
 def test_backend_killed_between_runs(quickstart):
     """After `kill -9` of the local SageMaker the next run starts it at the same place, and skips every step."""
     before = quickstart.backend.status()
@@ -142,6 +143,7 @@ def test_backend_killed_between_runs(quickstart):
     assert after["pid"] != before["pid"]
 
 
+@pytest.mark.exhaustive
 def test_killed_in_mid_job(unserved):
     """After `kill -9` in mid-job the next run goes on with the jobs that are there; no second one is made.
 

@@ -19,6 +19,9 @@ from worker_runs import FLOWS, WorkerRuns
 
 from local_sagemaker.faults.client import FaultClient
 
+# Flows that are cancelled, killed or out of time say so, and a worker repeats what its flows say.
+pytestmark = pytest.mark.logs_errors(r"\| (Task|Flow) run '")
+
 BUCKET = "local-sagemaker"
 OVER = {"Stopping", "Stopped"}
 TOLD_OF_A_KILL = "Check whether the flow run exceeded its memory allocation"  # the worker's last word on a SIGKILL
@@ -142,6 +145,7 @@ def test_cancel_in_the_ui_stops_every_job(runs, stage):
     wait_until(lambda: cancelled <= task_states(runs.api, run.number).items(), "its task runs to be Cancelled")
 
 
+@pytest.mark.exhaustive
 def test_cancel_by_the_command_line(runs, stage):
     """`prefect flow-run cancel` stops the job that an asynchronous flow called, which blocks its event loop."""
     run = runs.run("asynchronous", stem=stage.stem, call="direct")
@@ -182,6 +186,7 @@ def test_left_killed_and_tried_again(runs, stage, gate):
     assert f"stop-training-job --training-job-name {stage.stem}" in runs.worker.said
 
 
+@pytest.mark.exhaustive
 def test_worker_and_flow_killed(runs, stage):
     """After `kill -9` of worker and flow the job goes on; another worker's retry attaches, and its cancel stops it."""
     run = runs.run("one", stem=stage.stem)
@@ -200,6 +205,7 @@ def test_worker_and_flow_killed(runs, stage):
     assert stage.jobs() == {"1": "Stopped"}
 
 
+@pytest.mark.exhaustive
 def test_signal_to_a_run_of_a_worker(runs, stage):
     """A SIGTERM that is no cancel of the worker's stops the job, too."""
     run = runs.run("one", stem=stage.stem)
@@ -212,6 +218,7 @@ def test_signal_to_a_run_of_a_worker(runs, stage):
     assert stage.waiters() == []
 
 
+@pytest.mark.exhaustive
 def test_rescheduled_run_leaves_its_job(runs, stage):
     """`prefect flow-run execute` that reschedules its run on SIGTERM leaves the job to the run that comes."""
     run = runs.run("one", pool=None, stem=stage.stem)
@@ -237,6 +244,7 @@ def test_tasks_out_of_time(stage):
     assert stage.waiters() == []
 
 
+@pytest.mark.exhaustive
 def test_task_out_of_time_in_an_asynchronous_flow(stage, prefect_api):
     """It ends its task alone, and not the flow run."""
     done = stage.flow("asynchronous_task_out_of_time").done()
@@ -247,6 +255,7 @@ def test_task_out_of_time_in_an_asynchronous_flow(stage, prefect_api):
     assert set(stage.jobs().values()) <= OVER
 
 
+@pytest.mark.exhaustive
 def test_tasks_out_of_time_leave_their_jobs(stage):
     """With `on_exit='leave'` a task's timeout leaves its job, and the log says how to stop it."""
     done = stage.flow("tasks_out_of_time", on_exit="leave").done()
@@ -256,6 +265,7 @@ def test_tasks_out_of_time_leave_their_jobs(stage):
     assert done.err.count("aws sagemaker stop-training-job") == 4
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("flow", "call"),
     [(flow, call) for flow in ("out_of_time", "asynchronous_in_time") for call in ("direct", "awaited")],
@@ -271,6 +281,7 @@ def test_flow_out_of_time(stage, prefect_api, flow, call):
     assert stage.waiters() == []
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal_ends_every_flow_run_cancelled(stage, prefect_api, number):
     """SIGTERM and SIGINT stop all jobs, and the flow run and those below it end Cancelled, not Crashed."""
@@ -297,6 +308,7 @@ def test_signal_to_a_flow_that_leaves_its_job(stage, prefect_api):
     assert stage.jobs() == {"1": "InProgress"}
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("call", ["direct", "awaited", "submitted"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal_to_an_asynchronous_flow(stage, prefect_api, call, number):
@@ -321,6 +333,7 @@ def test_signal_to_an_asynchronous_flow(stage, prefect_api, call, number):
     assert _states(prefect_api, stage) == ["Cancelled"]
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("call", ["direct", "submitted"])
 def test_two_ctrl_c_in_a_row(stage, call):
     """A second Ctrl-C, while the first one's word to SageMaker is on its way, does not keep it from arriving.
@@ -343,6 +356,7 @@ def test_two_ctrl_c_in_a_row(stage, call):
     assert flow.group() == []
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("call", ["direct", "submitted"])
 def test_signal_before_a_job_is_asked_for(stage, gate, call):
     """A run that is ended before it has asked for a job asks for none, and keeps other work from nothing."""
@@ -363,6 +377,7 @@ def test_signal_before_a_job_is_asked_for(stage, gate, call):
     assert stage.jobs() == {"1": "Completed"}
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("call", ["direct", "submitted"])
 def test_signal_while_other_work_has_the_state(stage, call):
     """A run that is ended while it waits for the state of its task ends at once, and the job that has it goes on."""

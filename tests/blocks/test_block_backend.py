@@ -71,6 +71,7 @@ def test_a_backend_that_says_nothing_is_told(tmp_path, run):
         ensure_backend(tmp_path, run)
 
 
+@pytest.mark.processes
 def test_commands_are_run_without_a_shell_and_without_input():
     """Output is captured; a command that reads finds nothing."""
     done = run_command([sys.executable, "-c", "import sys; print(sys.stdin.read() + sys.argv[1])", "$HOME; echo"])
@@ -196,6 +197,7 @@ HANGS_UP = """
 """
 
 
+@pytest.mark.processes
 def test_nothing_of_the_users_configuration_is_read(tmp_path):
     """Profiles, SSO, endpoints, keys, region, FIPS: a local client has its own, and reaches the server it was given."""
     found = in_a_hostile_world(
@@ -222,6 +224,7 @@ def test_nothing_of_the_users_configuration_is_read(tmp_path):
     assert found["to"] == ["127.0.0.1"]
 
 
+@pytest.mark.processes
 def test_no_proxy_carries_local_requests_away(tmp_path):
     """With `HTTP_PROXY` set, as in most companies, botocore would send what is meant for loopback to the proxy."""
     with socket.create_server(("127.0.0.1", 0)) as proxy:
@@ -242,6 +245,7 @@ def test_no_proxy_carries_local_requests_away(tmp_path):
     assert set(found["ports"]) == {found["port"]}
 
 
+@pytest.mark.processes
 def test_not_a_packet_leaves_this_machine(tmp_path):
     """Nor is a name looked up: the request is refused before anything is connected or resolved."""
     found = in_a_hostile_world(

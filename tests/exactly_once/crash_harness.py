@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -339,7 +339,7 @@ class Harness:
         tell: Callable[[Outcome], None] = lambda _: None,
         *,
         thrice: bool = False,
-        only: Callable[[Point], bool] = lambda _: True,
+        choose: Callable[[list[Point]], Iterable[Point]] = iter,
     ) -> tuple[Trace, list[Outcome]]:
         """Kill the flow of a scenario at all its points; return its calls, and what came of each point.
 
@@ -347,7 +347,7 @@ class Harness:
             scenario: The flow.
             tell: Is told of each point, in any order.
             thrice: As in `Bench.crash`.
-            only: Which points.
+            choose: Returns the points to be tried, of all.
         """
         trace, undisturbed = self._benches[0].record(scenario)
         free: queue.Queue[Bench] = queue.Queue()
@@ -364,4 +364,4 @@ class Harness:
             return outcome
 
         with ThreadPoolExecutor(len(self._benches)) as pool:
-            return trace, list(pool.map(crash, filter(only, trace.points())))
+            return trace, list(pool.map(crash, choose(trace.points())))

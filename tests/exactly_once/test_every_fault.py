@@ -96,6 +96,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("rule", LOST.values(), ids=LOST.keys())
 def test_an_answer_is_lost(lane, rule):
     """The server acts, and its answer does not arrive: what was done is found, not done again."""
@@ -105,6 +106,7 @@ def test_an_answer_is_lost(lane, rule):
     assert outcome.fired["lose"] >= 2
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("rule", REFUSED.values(), ids=REFUSED.keys())
 def test_a_request_fails(lane, rule):
     """Throttled, late, cut off, failed, unauthorised, unavailable, in conflict: it passes, and so does the flow."""
@@ -114,6 +116,7 @@ def test_a_request_fails(lane, rule):
     assert outcome.fired[rule["kind"]] >= 1
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     "rule", [REFUSED["throttle"], LOST["one in ten"], REFUSED["drop"]], ids=["throttle", "lose", "drop"]
 )
@@ -185,6 +188,7 @@ def canceller(the_lane, isolated_prefect, tmp_path_factory):
     process.close()
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("rule", STOPS.values(), ids=STOPS.keys())
 def test_a_stop_gets_through(lane, canceller, rule):
     """A flow is interrupted, and the call that stops its job fails at first: the job is stopped all the same."""

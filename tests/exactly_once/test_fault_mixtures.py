@@ -1,7 +1,8 @@
 """Random mixtures of faults, and random stories of crashes, cancels and losses: the flow ends right under all of them.
 
-`FAULT_MIXTURES` and `FAULT_STORIES` say how many, `FAULT_SEED` has the same ones again; a mixture that fails is printed
-as the command that has it alone. `make fault-soak` runs many more (`fault_soak.py`).
+`make test` draws a few, `make test-all` two hundred. `FAULT_MIXTURES` and `FAULT_STORIES` say how many, `FAULT_SEED`
+has the same ones again; a mixture that fails is printed as the command that has it alone. `make fault-soak` runs many
+more (`fault_soak.py`).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 
-from fault_mixtures import SEED, Lane, drawn, own_prefect, run_mixtures  # before anybody imports Prefect
+from fault_mixtures import Lane, drawn, own_prefect, run_mixtures  # before anybody imports Prefect
 
 # ruff: isort: split
 import prefect.settings as prefect_settings
@@ -19,8 +20,6 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 from prefect.settings import temporary_settings
 
-MIXTURES = int(os.environ.get("FAULT_MIXTURES", "200"))
-STORIES = int(os.environ.get("FAULT_STORIES", "6"))
 LANES = 3
 """A mixture waits most of its time: more than there are cores is not too many."""
 
@@ -29,7 +28,6 @@ _TOLD = settings(
     deadline=None,
     phases=[Phase.generate],
     suppress_health_check=list(HealthCheck),
-    max_examples=STORIES,
     stateful_step_count=10,
 )
 
@@ -40,6 +38,14 @@ def quiet_prefect(prefect_api):
     quiet = {prefect_settings.PREFECT_API_URL: prefect_api, prefect_settings.PREFECT_LOGGING_TO_API_ENABLED: False}
     with temporary_settings({**own_prefect.ISOLATED, **quiet}):
         yield prefect_api
+
+
+@pytest.fixture(scope="module")
+def fault_seed(sample):
+    """What all is drawn by; printed, so that a failure shows it."""
+    seed = int(os.environ.get("FAULT_SEED", sample.seed))
+    sys.stdout.write(f"FAULT_SEED={seed}\n")
+    return seed
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +61,9 @@ def make_lane(tmp_path_factory, make_backend):
     return make
 
 
-def test_every_mixture_ends_right(make_lane):
-    """Two hundred mixtures of request and job faults: each flow ends right, and leaves what an undisturbed one does."""
-    sys.stdout.write(f"FAULT_SEED={SEED}\n")
+def test_every_mixture_ends_right(make_lane, sample, fault_seed):
+    """Mixtures of request and job faults: each flow ends right, and leaves what an undisturbed one does."""
+    mixtures = int(os.environ.get("FAULT_MIXTURES", sample.count(8, 200)))
     wrong, fired = [], set()
 
     def tell(outcome):
@@ -65,18 +71,18 @@ def test_every_mixture_ends_right(make_lane):
         if outcome.wrong:
             wrong.append(str(outcome))
 
-    run_mixtures([make_lane() for _ in range(LANES)], drawn(MIXTURES, SEED), tell)
+    run_mixtures([make_lane() for _ in range(sample.count(2, LANES))], drawn(mixtures, fault_seed), tell)
 
     assert wrong == []
-    assert MIXTURES < 100 or fired >= {"lose", "drop", "error", "expire", "throttle", "slow", "capacity", "pending"}
+    assert mixtures < 100 or fired >= {"lose", "drop", "error", "expire", "throttle", "slow", "capacity", "pending"}
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_cancel_at_any_call_leaves_the_state_free(make_lane, quiet_prefect, tmp_path, when):
+def test_a_cancel_at_any_call_leaves_the_state_free(make_lane, quiet_prefect, tmp_path, sample, when):
     """Up to the create: other work on the same state, which would not wait, runs at once."""
     stage = Stage(make_lane(), quiet_prefect, tmp_path)
     try:
-        for number in range(1, 16):
+        for number in sample.of(range(1, 16), 4, when):
             story = Story(stage, lambda text, number=number: sys.stdout.write(f"{number}: {text}\n"))
             story.cancel("a", "", number, when)
             story.run("b", "")
@@ -84,16 +90,16 @@ def test_a_cancel_at_any_call_leaves_the_state_free(make_lane, quiet_prefect, tm
         stage.close()
 
 
-def test_every_story_ends_right(make_lane, quiet_prefect, tmp_path):
+def test_every_story_ends_right(make_lane, quiet_prefect, tmp_path, sample, fault_seed):
     """Runs, crashes, cancels, restarts, lost ledgers, force, clean state, other code: in any order all holds."""
-    sys.stdout.write(f"FAULT_SEED={SEED}\n")
     stage = Stage(make_lane(), quiet_prefect, tmp_path)
 
-    @seed(SEED)
+    @seed(fault_seed)
     def story():
         return Story(stage, lambda text: sys.stdout.write(f"{text}\n"))
 
     try:
-        run_state_machine_as_test(story, settings=_TOLD)
+        stories = int(os.environ.get("FAULT_STORIES", sample.count(1, 6)))
+        run_state_machine_as_test(story, settings=settings(_TOLD, max_examples=stories))
     finally:
         stage.close()

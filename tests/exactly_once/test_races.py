@@ -19,7 +19,6 @@ from race_invariants import assert_exactly_once, assert_one_writer, wait_until
 
 __all__ = ["arena", "the_arena"]
 
-PROCESSES = 20
 LONG = 600
 """Seconds of a job that nobody lets end by itself."""
 
@@ -30,14 +29,18 @@ LEASE = "*/_ledger/lease.json"
 # -- the same work at the same moment ----------------------------------------------------------------------------------
 
 
-def test_twenty_processes_at_once(arena):
-    """Twenty processes that want the same work at the same moment get one job and all its result, twenty times."""
-    processes = arena.contestants(PROCESSES)
-    for number, seed in enumerate(rounds(20)):
+def test_many_processes_at_once(arena, sample):
+    """Twenty processes that want the same work at the same moment get one job and all its result, twenty times.
+
+    In `make test` five processes, five times.
+    """
+    many = sample.count(5, 20)
+    processes = arena.contestants(many)
+    for number, seed in enumerate(rounds(many)):
         work, start = arena.work(), soon()
         # Every fifth round: in flows, too, whose starts take so long that they come when the job runs or is over.
         hows = ["flow", "submitted"] if number % 5 == 4 else []
-        orders = [work.order(start, how) for how in [*hows, *["notebook"] * (PROCESSES - len(hows))]]
+        orders = [work.order(start, how) for how in [*hows, *["notebook"] * (many - len(hows))]]
         with arena.slow(seed) if number % 2 else nullcontext():
             outcomes = race(processes, orders)
         (job,) = assert_exactly_once(work.seen)

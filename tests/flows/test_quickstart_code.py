@@ -18,6 +18,8 @@ from PIL import Image
 from flows.quickstart import METRICS
 from flows.quickstart_data import write_shards
 
+pytestmark = pytest.mark.processes
+
 ROOT = Path(__file__).parents[2]
 CODE = ROOT / "flows" / "quickstart_code"
 EPOCHS = 8

@@ -101,6 +101,7 @@ def test_no_shards_is_an_error(tmp_path: Path):
     assert len(list(tmp_path.iterdir())) == 2
 
 
+@pytest.mark.processes
 def test_scikit_learn_is_not_imported(tmp_path: Path):
     """Writing the data does not pay for scikit-learn's import: a flow that skips everything would, too."""
     code = f"""

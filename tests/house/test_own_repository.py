@@ -10,17 +10,13 @@ installs by pyproject.toml alone, does.
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import sysconfig
-import time
 import urllib.request
 from pathlib import Path
 
 import pytest
-
-from flows.prefect_server import free_port
 
 PATIENCE_SECONDS = 180
 FOREIGN = ("AWS_", "PREFECT_", "LOCAL_SAGEMAKER_", "QUICKSTART_", "PYTHONPATH", "VIRTUAL_ENV", "COLUMNS", "COVERAGE_")
@@ -40,29 +36,6 @@ def installed(wheel_file, tmp_path_factory):
     [own] = venv.glob("lib/python*/site-packages")
     (own / "dependencies.pth").write_text("\n".join(dict.fromkeys([paths["purelib"], paths["platlib"]])) + "\n")
     return venv
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """The API of a Prefect server of our own; ended afterwards."""
-    home = tmp_path_factory.mktemp("server")
-    port = free_port()
-    served = ["server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"]
-    with (home / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "prefect", *served],
-            env=environment(PREFECT_HOME=str(home)),
-            cwd=home,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    try:
-        wait_until_up(f"http://127.0.0.1:{port}/api", process, home / "log")
-        yield f"http://127.0.0.1:{port}/api"
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 class Repository:
@@ -109,13 +82,13 @@ class Repository:
 
 
 @pytest.fixture(scope="module")
-def make_repository(installed, server, make_backend, tmp_path_factory):
+def make_repository(installed, prefect_api, make_backend, tmp_path_factory):
     """A function that makes an empty folder to work in."""
 
     def make(name):
         place = tmp_path_factory.mktemp("stranger")
         (place / name).mkdir()
-        return Repository(place / name, installed, make_backend(place / "sagemaker"), server)
+        return Repository(place / name, installed, make_backend(place / "sagemaker"), prefect_api)
 
     return make
 
@@ -154,18 +127,6 @@ def ask(api, path, **body):
         return json.load(answer)
 
 
-def wait_until_up(api, process, log):
-    """Wait until a Prefect server answers."""
-    end = time.monotonic() + PATIENCE_SECONDS
-    while True:
-        assert process.poll() is None, log.read_text()
-        assert time.monotonic() < end, log.read_text()
-        try:
-            return ask(api, "/health")
-        except OSError:
-            time.sleep(0.1)
-
-
 def test_the_wheel_is_what_runs(churn, installed):
     """Not this checkout, although the environment of the tests has it as an editable install."""
     code = "import blocks, local_sagemaker, tasks_lib, worker_toolkit as w; print(tasks_lib.__file__, w.__file__)"
@@ -184,9 +145,9 @@ def test_init_says_what_it_made_and_what_next(churn):
     assert churn.said.rstrip().splitlines()[-1] == "Next: python flow.py"
 
 
-def test_init_makes_a_block(churn, server):
+def test_init_makes_a_block(churn, prefect_api):
     """It is saved on the server that is configured, and stands for this machine."""
-    [block] = ask(server, "/block_documents/filter", block_documents={"name": {"any_": ["churn"]}})
+    [block] = ask(prefect_api, "/block_documents/filter", block_documents={"name": {"any_": ["churn"]}})
 
     assert block["block_type"]["slug"] == "sagemaker-project"
     assert block["data"]["project"] == "churn"
@@ -215,11 +176,11 @@ def test_the_flow_runs_at_once_and_then_is_cached(churn):
     assert len(churn.jobs()) == 3
 
 
-def test_the_deployment_is_accepted(churn, server):
+def test_the_deployment_is_accepted(churn, prefect_api):
     """`prefect deploy --all` takes the `prefect.yaml` that was made."""
     churn.run("python", "-m", "prefect", "work-pool", "create", "local", "--type", "process", "--overwrite")
     churn.run("python", "-m", "prefect", "deploy", "--all")
-    found = ask(server, "/deployments/name/churn/nightly")
+    found = ask(prefect_api, "/deployments/name/churn/nightly")
 
     assert found["entrypoint"] == "flow.pipeline"
     assert [row["schedule"]["cron"] for row in found["schedules"]] == ["0 2 * * *"]

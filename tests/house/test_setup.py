@@ -116,6 +116,7 @@ def test_second_call_does_nothing_until_something_changes(checkout, variables):
     assert checkout.setup("quickstart", **variables) == (0, "")
 
 
+@pytest.mark.exhaustive
 def test_dev_contains_quickstart(checkout):
     """`make test` adds to what `make quickstart` made; `make quickstart` takes nothing away from it again."""
     checkout.setup("quickstart")
@@ -131,6 +132,7 @@ def test_dev_contains_quickstart(checkout):
     assert checkout.record["extra"] == "dev"
 
 
+@pytest.mark.exhaustive
 def test_interrupted_set_up_is_done_again(checkout):
     """Ended or killed while packages are installed: the next call waits for what still runs, and starts over."""
     gate = checkout.root / "gate"
@@ -151,6 +153,7 @@ def test_interrupted_set_up_is_done_again(checkout):
     assert checkout.installed() == "1"
 
 
+@pytest.mark.exhaustive
 def test_two_at_once_set_up_once(checkout):
     """Two commands typed at the same time both succeed, and one of them did the work."""
     gate = checkout.root / "gate"
@@ -175,6 +178,7 @@ def test_failure_shows_the_end_of_the_log_and_the_remedy(checkout):
     assert "What to do: The package index has no such version" in said
 
 
+@pytest.mark.exhaustive
 def test_foreign_venv_stays_untouched(checkout):
     """A `.venv` that somebody made by hand is neither used, changed nor removed."""
     mine = checkout.root / ".venv" / "bin" / "mine"

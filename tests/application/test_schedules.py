@@ -1,0 +1,69 @@
+"""Schedules fire: a Prefect server and a worker with their default services and settings, as a user starts them."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from application_programs import ask, wait_until
+
+FLOW = Path(__file__).with_name("scheduled_flow.py")
+DEPLOYMENTS = """
+name: {name}
+deployments:
+  - name: interval
+    entrypoint: scheduled_flow.retrain
+    parameters: {{task: {name}-interval}}
+    schedules: [{{interval: 20}}]
+    work_pool: {{name: {name}}}
+  - name: cron
+    entrypoint: scheduled_flow.retrain
+    parameters: {{task: {name}-cron}}
+    schedules: [{{cron: "{minute} * * * *", timezone: UTC}}]
+    work_pool: {{name: {name}}}
+"""
+
+
+@pytest.fixture
+def prefect(start, prefect_api, backend, tmp_path):
+    """A function that starts a command of Prefect's in a user's folder."""
+    shutil.copy(FLOW, tmp_path)
+    variables = {
+        "PREFECT_API_URL": prefect_api,
+        "PREFECT_HOME": str(tmp_path / "prefect"),
+        "LOCAL_SAGEMAKER_HOME": str(backend.home),
+    }
+    return lambda *arguments: start("-m", "prefect", *arguments, cwd=tmp_path, **variables)
+
+
+def test_schedules_make_runs_that_complete(prefect, prefect_api, tmp_path):
+    """An interval and a cron of the next minute: the server schedules runs, a worker runs them, and they complete."""
+    name = f"scheduled-{uuid.uuid4().hex[:8]}"
+    # Not the minute that begins within seconds: the deployment might be there too late for it.
+    minute = (datetime.now(timezone.utc) + timedelta(seconds=75)).minute
+    (tmp_path / "prefect.yaml").write_text(DEPLOYMENTS.format(name=name, minute=minute))
+    for command in (("work-pool", "create", name, "--type", "process"), ("--no-prompt", "deploy", "--all")):
+        done = prefect(*command).done()
+        assert done.code == 0, done.out + done.err
+    worker = prefect("worker", "start", "--pool", name)
+
+    def completed() -> set[str]:
+        assert worker.process.poll() is None, worker.said
+        runs = ask(
+            prefect_api,
+            "/flow_runs/filter",
+            work_pools={"name": {"any_": [name]}},
+            flow_runs={"state": {"type": {"any_": ["COMPLETED"]}}},
+        )
+        return {run["parameters"]["task"] for run in runs if run["auto_scheduled"]}
+
+    try:
+        wait_until(lambda: completed() == {f"{name}-interval", f"{name}-cron"}, "both schedules to make a run")
+    finally:
+        worker.end()
+        for deployment in ("interval", "cron"):  # its runs would go on for as long as the server lives
+            done = prefect("deployment", "delete", f"retrain/{deployment}").done()
+            assert done.code == 0, done.out + done.err

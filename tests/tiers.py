@@ -1,0 +1,116 @@
+"""How much of the suite is run: `--tier=fast`, `--tier=sample` (`make test`), or all of it (`make test-all`).
+
+- `fast`: no server, no process. An audit hook holds that: a test that starts one fails. `git` may be asked, since the
+  tags of every job name the commit.
+- `sample`: of each promise one journey. What is marked `exhaustive` is left out; of the cases of a test that is marked
+  `sampled(count)` so many are drawn, and what a test draws itself it draws with the fixture `sample`. All is drawn by
+  the seed of pytest-randomly, which is printed, and told again when a test fails.
+- `all`: everything; the default, so that a test that somebody names is run.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import pytest
+
+TIERS = ("fast", "sample", "all")
+WITH_PROCESSES = ("application", "docs", "exactly_once", "house", "journeys", "local_sagemaker", "worker_toolkit")
+"""Folders that `fast` does not even collect; in the others a mark or a fixture tells."""
+PROCESS_FIXTURES = {"backend", "make_backend", "own_backend", "prefect_api"}
+GROUPED = ("application", "docs", "exactly_once", "house")
+"""Folders whose modules share what is slow to make: xdist gives a module of theirs to one worker."""
+STARTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn"}
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Draws from what would take too long to try in full.
+
+    Attributes:
+        tier: Which part of the suite is run.
+        seed: Of all that is drawn.
+    """
+
+    tier: str
+    seed: int
+
+    def of(self, things: Iterable[T], count: int, name: str = "") -> list[T]:
+        """Return so many of some things, in their order; all of them in the tier `all`.
+
+        Args:
+            things: The same in each process.
+            count: How many.
+            name: Two drawings with different names are independent of each other.
+        """
+        given = list(things)
+        if self.tier == "all" or count >= len(given):
+            return given
+        chosen = random.Random(f"{self.seed} {name}").sample(range(len(given)), count)
+        return [given[number] for number in sorted(chosen)]
+
+    def count(self, few: int, many: int) -> int:
+        """Return how often something random is to be tried."""
+        return many if self.tier == "all" else few
+
+
+def sample_of(config: pytest.Config) -> Sample:
+    """Return what a run was asked to draw."""
+    return Sample(config.getoption("tier"), config.getoption("randomly_seed", 0))
+
+
+def select(items: Sequence[pytest.Item], sample: Sample) -> set[pytest.Item]:
+    """Return the tests of a tier."""
+    if sample.tier == "all":
+        return set(items)
+    kept = [item for item in items if not item.get_closest_marker("exhaustive")]
+    if sample.tier == "fast":
+        kept = [item for item in kept if not starts_processes(item)]
+    groups: dict[str, list[pytest.Item]] = defaultdict(list)
+    for item in sorted(kept, key=lambda item: item.nodeid):  # the order is random, and the sample must not be
+        groups[item.nodeid.partition("[")[0]].append(item)
+    return {item for name, group in groups.items() for item in _drawn(name, group, sample)}
+
+
+def _drawn(name: str, group: list[pytest.Item], sample: Sample) -> list[pytest.Item]:
+    mark = group[0].get_closest_marker("sampled")
+    return sample.of(group, mark.args[0], name) if mark else group
+
+
+def folder(item: pytest.Item) -> str:
+    """Return the folder of a test, below `tests/`."""
+    return item.path.parent.name
+
+
+def starts_processes(item: Any) -> bool:
+    """Tell whether a test needs a server or a process."""
+    fixtures = PROCESS_FIXTURES & set(item.fixturenames)
+    return bool(folder(item) in WITH_PROCESSES or fixtures or item.get_closest_marker("processes"))
+
+
+def group(items: Sequence[pytest.Item]) -> list[pytest.Item]:
+    """Give each module with slow fixtures to one worker of xdist, and return these first: what is short fills up."""
+    grouped = [item for item in items if folder(item) in GROUPED]
+    for item in grouped:
+        item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    return [*grouped, *(item for item in items if folder(item) not in GROUPED)]
+
+
+def forbid_processes() -> None:
+    """Make whatever starts a process in this one fail, from now on."""
+
+    def refuse(event: str, arguments: tuple[Any, ...]) -> None:
+        if event in STARTS and arguments[:1] != ("git",):
+            raise AssertionError(
+                f"{event} {arguments[:2]}: a test of `make test-fast` starts a process. Mark it: "
+                "@pytest.mark.processes, or `pytestmark` for the module."
+            )
+
+    sys.addaudithook(refuse)
