@@ -26,7 +26,7 @@ ui: ## look at its runs in Prefect's UI
 	@.venv/bin/python -m flows.ui $(ARGS)
 
 test: lint ## check the code, then run a journey of each promise and a sample of the rest (ARGS="-k name")
-	.venv/bin/python -m pytest --tier=sample -n $(JOBS) --dist=loadgroup $(ARGS)
+	.venv/bin/python -m pytest --tier=sample -n $(JOBS) $(ARGS)
 
 test-fast: ## run the tests that start no process, while you type (ARGS="-k name" goes to pytest)
 	@$(PYTHON) bin/setup dev

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -33,11 +34,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--tier", choices=tiers.TIERS, default="all", help="how much of the suite: %(choices)s")
 
 
+def pytest_xdist_make_scheduler(config: pytest.Config, log):
+    """Keep together what shares slow fixtures."""
+    return tiers.SlowModulesTogether(config, log)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is not of the tier, and keep together what shares slow fixtures."""
+    """Leave out what is not of the tier, and begin with what is slow."""
     selected = tiers.select(items, tiers.sample_of(config))
     config.hook.pytest_deselected(items=[item for item in items if item not in selected])
-    items[:] = tiers.group([item for item in items if item in selected])
+    items[:] = tiers.slow_first([item for item in items if item in selected])
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -166,11 +172,24 @@ def make_backend():
 
 
 @pytest.fixture(scope="session")
-def prefect_api():
+def prefect_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The database of a fresh Prefect server, made once for all workers of xdist."""
+    from own_prefect import make_database
+
+    place = tmp_path_factory.getbasetemp()
+    place = place.parent if "PYTEST_XDIST_WORKER" in os.environ else place
+    with (place / "prefect-database.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        file = place / "prefect-database" / "prefect.db"
+        return file if file.exists() else make_database(file.parent)
+
+
+@pytest.fixture(scope="session")
+def prefect_api(prefect_database: Path):
     """The URL of a Prefect server that is there for all tests of this process."""
     from own_prefect import served
 
-    with served() as url:
+    with served(prefect_database) as url:
         yield url
 
 

@@ -66,7 +66,7 @@ def run_pair(pair: str, jobs: str) -> str:
     place = PLACE / pair.replace("/", "-")
     inside = make_environment(python, prefect, place)
     began = time.monotonic()
-    command = [str(inside), "-m", "pytest", "--tier=sample", "-n", jobs, "--dist=loadgroup", "-q", *TESTS]
+    command = [str(inside), "-m", "pytest", "--tier=sample", "-n", jobs, "-q", *TESTS]
     variables = {**os.environ, "PATH": f"{inside.parent}:{os.environ['PATH']}"}
     with (place / "log").open("w") as log:
         subprocess.run([*command], cwd=CHECKOUT, env=variables, stdout=log, stderr=log, check=False)

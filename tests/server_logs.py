@@ -17,6 +17,7 @@ RECORD = re.compile(r"^(?=\d\d:\d\d:\d\d\.\d{3} \| )", re.MULTILINE)
 
 KNOWN = {
     r"database is locked": "Prefect on SQLite, when several write at once on a busy machine; it tries again",
+    r"WorkerChannelRetryableError": "a worker's channel on a machine that is busy for seconds; it connects again",
 }
 """Errors that are no fault, as regular expressions of a record, each with its reason."""
 

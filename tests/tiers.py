@@ -2,9 +2,10 @@
 
 - `fast`: no server, no process. An audit hook holds that: a test that starts one fails. `git` may be asked, since the
   tags of every job name the commit.
-- `sample`: of each promise one journey. What is marked `exhaustive` is left out; of the cases of a test that is marked
-  `sampled(count)` so many are drawn, and what a test draws itself it draws with the fixture `sample`. All is drawn by
-  the seed of pytest-randomly, which is printed, and told again when a test fails.
+- `sample`: of each promise one journey. What is marked `exhaustive` is left out. Of the cases of a test that is marked
+  `sampled(count)` so many are drawn, and of all cases in a file that are marked `sampled(count, group=NAME)`. A test that
+  draws by itself takes the fixture `sample`. All is drawn by the seed of pytest-randomly, which is printed. A failure
+  prints the command that has it again.
 - `all`: everything; the default, so that a test that somebody names is run.
 """
 
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 TIERS = ("fast", "sample", "all")
 WITH_PROCESSES = ("application", "docs", "exactly_once", "house", "journeys", "local_sagemaker", "worker_toolkit")
@@ -75,8 +77,15 @@ def select(items: Sequence[pytest.Item], sample: Sample) -> set[pytest.Item]:
         kept = [item for item in kept if not starts_processes(item)]
     groups: dict[str, list[pytest.Item]] = defaultdict(list)
     for item in sorted(kept, key=lambda item: item.nodeid):  # the order is random, and the sample must not be
-        groups[item.nodeid.partition("[")[0]].append(item)
+        groups[_group(item)].append(item)
     return {item for name, group in groups.items() for item in _drawn(name, group, sample)}
+
+
+def _group(item: pytest.Item) -> str:
+    mark = item.get_closest_marker("sampled")
+    if mark and "group" in mark.kwargs:
+        return f"{item.path}: {mark.kwargs['group']}"
+    return item.nodeid.partition("[")[0]
 
 
 def _drawn(name: str, group: list[pytest.Item], sample: Sample) -> list[pytest.Item]:
@@ -95,12 +104,20 @@ def starts_processes(item: Any) -> bool:
     return bool(folder(item) in WITH_PROCESSES or fixtures or item.get_closest_marker("processes"))
 
 
-def group(items: Sequence[pytest.Item]) -> list[pytest.Item]:
-    """Give each module with slow fixtures to one worker of xdist, and return these first: what is short fills up."""
-    grouped = [item for item in items if folder(item) in GROUPED]
-    for item in grouped:
-        item.add_marker(pytest.mark.xdist_group(item.path.stem))
-    return [*grouped, *(item for item in items if folder(item) not in GROUPED)]
+class SlowModulesTogether(LoadScopeScheduling):
+    """Gives a module with slow fixtures to one worker of xdist, and all other tests one by one.
+
+    `--dist=loadgroup` would do that by a mark, but xdist 3.8 cannot set it beside pytest 9.2.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        return path if path.split("/")[-2] in GROUPED else nodeid
+
+
+def slow_first(items: Sequence[pytest.Item]) -> list[pytest.Item]:
+    """Return first what goes to a worker by the module: what is short fills up the workers in the end."""
+    return sorted(items, key=lambda item: folder(item) not in GROUPED)
 
 
 def forbid_processes() -> None:

@@ -165,7 +165,7 @@ class Root:
 
 
 def make_environment(layer: str, environment: dict[str, str]) -> dict[str, str]:
-    """Make a virtual environment over the Python that stands for the image, and return the variables to use it.
+    """Make a virtual environment over the Python that stands for the image, and return the variables with it on PATH.
 
     It is the layer for packages where no overlay can be had. pip installs into it. pip finds the image's packages
     outside of it, so it neither changes nor removes them.
@@ -195,7 +195,7 @@ def make_environment(layer: str, environment: dict[str, str]) -> dict[str, str]:
             file.write(f'#!/bin/sh\nexec "{binaries}/python" -m pip "$@"\n')
         os.chmod(f"{binaries}/{name}", 0o700)
     path = environment.get("PATH", os.defpath)
-    return {**environment, "VIRTUAL_ENV": f"{layer}/environment", "PATH": f"{binaries}:{path}"}
+    return {**environment, "PATH": f"{binaries}:{path}"}
 
 
 class Record:

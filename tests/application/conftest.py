@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 from pathlib import Path
 
@@ -106,11 +107,17 @@ def no_usual_port():
 
 
 @pytest.fixture(scope="session")
-def make_quickstart(tmp_path_factory: pytest.TempPathFactory, start, make_backend, no_usual_port):
-    """A function that makes a `Quickstart` where nothing has run yet, with its own local SageMaker or a given one."""
+def make_quickstart(tmp_path_factory: pytest.TempPathFactory, start, make_backend, no_usual_port, prefect_database):
+    """A function that makes a `Quickstart` where nothing has run yet, with its own local SageMaker or a given one.
 
-    def make(backend=None) -> Quickstart:
+    Its Prefect begins with the copy of a fresh database, unless nothing at all is to be there.
+    """
+
+    def make(backend=None, *, bare: bool = False) -> Quickstart:
         directory = tmp_path_factory.mktemp("quickstart")
+        if not bare:
+            (directory / "prefect").mkdir()
+            shutil.copy(prefect_database, directory / "prefect")
         return Quickstart(directory, start, backend or make_backend(directory / "sagemaker"))
 
     return make
@@ -119,7 +126,7 @@ def make_quickstart(tmp_path_factory: pytest.TempPathFactory, start, make_backen
 @pytest.fixture(scope="session")
 def first_run(make_quickstart) -> tuple[Quickstart, Done]:
     """A quickstart that has run once, and how it ended."""
-    quickstart = make_quickstart()
+    quickstart = make_quickstart(bare=True)
     return quickstart, quickstart.run("--json")
 
 

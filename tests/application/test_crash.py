@@ -212,7 +212,7 @@ def test_two_processes_at_once(work, tmp_path):
     assert [one.result["cached"] for one in done] == [False, False]
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.exhaustive
 @BOTH_CALLS
 def test_one_of_two_is_cancelled(work, how):
     """A job that another process waits for outlives the one that is cancelled, and completes for the other."""

@@ -113,6 +113,7 @@ def test_second_run_skips_every_step(first_run):
         assert [task[field] for task in again.summary["tasks"]] == [task[field] for task in first.summary["tasks"]]
 
 
+@pytest.mark.exhaustive
 def test_another_parameter_runs_what_depends_on_it(quickstart):
     """`--Cs 0.1 10` fits the new model and compares again; what both runs share is skipped."""
     done = quickstart.run("--json", "--Cs", "0.1", "10")
@@ -169,6 +170,7 @@ def test_killed_in_mid_job(unserved):
     assert unserved.jobs() - before - made == {_by_task(second)["evaluate"]["job"]}
 
 
+@pytest.mark.exhaustive
 def test_interrupted(unserved):
     """Ctrl-C, which a terminal sends to the whole group, stops the jobs and ends the command with 130 and few words."""
     before = unserved.jobs()
@@ -296,6 +298,7 @@ def project_directory(tmp_path, elsewhere) -> Path:
     return directory
 
 
+@pytest.mark.exhaustive
 def test_whatever_the_user_has_set(make_quickstart, user, project_directory, recorder):
     """With another AWS profile, endpoint, Prefect Cloud and proxy set all works, and nobody but this machine is called.
 

@@ -81,6 +81,7 @@ def test_a_scheduler_that_works(ssm, prefect_api):
     assert f"Next: prefect worker start --pool {name}\n" in done.out
 
 
+@pytest.mark.exhaustive
 def test_a_scheduler_that_does_not(ssm, api_without_scheduler):
     """1. Of five deployments each that should have a run is told, with cause and fix. 2. With runs none is told."""
     api = api_without_scheduler

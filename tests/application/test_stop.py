@@ -101,7 +101,9 @@ def variables(stopped_backend, prefect_api, tmp_path_factory):
 @pytest.fixture(scope="module")
 def runs(start, prefect_api, variables):
     """A worker and its runs."""
-    return WorkerRuns(prefect_api, start, variables)
+    runs = WorkerRuns(prefect_api, start, variables)
+    yield runs
+    runs.worker.end()
 
 
 @pytest.fixture
@@ -159,6 +161,7 @@ def test_cancel_by_the_command_line(runs, stage):
     assert recorded_states(runs.api, run.number, {stage.stem: "Cancelled"})
 
 
+@pytest.mark.exhaustive
 def test_left_killed_and_tried_again(runs, stage, gate):
     """With `on_exit='leave'` a cancel leaves the job, a SIGKILL does too, and each retry of the run attaches to it."""
     run = runs.run("one", stem=stage.stem, on_exit="leave", gate=str(gate))
@@ -218,7 +221,6 @@ def test_signal_to_a_run_of_a_worker(runs, stage):
     assert stage.waiters() == []
 
 
-@pytest.mark.exhaustive
 def test_rescheduled_run_leaves_its_job(runs, stage):
     """`prefect flow-run execute` that reschedules its run on SIGTERM leaves the job to the run that comes."""
     run = runs.run("one", pool=None, stem=stage.stem)

@@ -46,6 +46,7 @@ def test_nothing_is_stored_but_the_cells(stored):
     assert [(cell.outputs, cell.execution_count) for cell in cells] == [([], None)] * len(cells)
 
 
+@pytest.mark.exhaustive
 def test_every_cell_does_what_the_text_says(ran):
     """Results show themselves as tables, a second call is skipped, metrics, model, log and failure are there."""
     assert "ran: first run" in shown(ran, "fit", "text/html")

@@ -63,7 +63,7 @@ def make_lane(tmp_path_factory, make_backend):
 
 def test_every_mixture_ends_right(make_lane, sample, fault_seed):
     """Mixtures of request and job faults: each flow ends right, and leaves what an undisturbed one does."""
-    mixtures = int(os.environ.get("FAULT_MIXTURES", sample.count(8, 200)))
+    mixtures = int(os.environ.get("FAULT_MIXTURES", sample.count(5, 200)))
     wrong, fired = [], set()
 
     def tell(outcome):
@@ -82,7 +82,7 @@ def test_a_cancel_at_any_call_leaves_the_state_free(make_lane, quiet_prefect, tm
     """Up to the create: other work on the same state, which would not wait, runs at once."""
     stage = Stage(make_lane(), quiet_prefect, tmp_path)
     try:
-        for number in sample.of(range(1, 16), 4, when):
+        for number in sample.of(range(1, 16), 2, when):
             story = Story(stage, lambda text, number=number: sys.stdout.write(f"{number}: {text}\n"))
             story.cancel("a", "", number, when)
             story.run("b", "")

@@ -194,6 +194,7 @@ def test_whoever_attaches_after_a_crash_sees_all_of_it(sm, faulty_home, run_log,
     assert [run_log.lines(host) for host in HOSTS] == [list(range(LINES))] * 2
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("rule", "why"),
     [

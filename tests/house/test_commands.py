@@ -33,20 +33,26 @@ def test_ui_sets_up_and_serves():
     assert expected == make("-n", "ui")
 
 
-def test_checks_come_before_the_tests():
-    """What fails in seconds comes first, and pytest's closing line is the last that is printed."""
-    tools = [re.split(r" (?:-|bin)|$", line)[0] for line in make("-n", "test", "JOBS=3")]
+@pytest.mark.parametrize(
+    ("command", "tests"), [("test", "-m pytest --tier=sample"), ("test-all", "tests/run_all.py")], ids=["test", "all"]
+)
+def test_checks_come_before_the_tests(command, tests):
+    """What fails in seconds comes first, and the tests' own closing line is the last that is printed."""
+    lines = make("-n", command)
+    checks = [line for line in lines if re.search(r"/(ruff|mypy|lint-imports)\b", line)]
 
-    assert tools == [
-        "python3",
-        ".venv/bin/ruff check",
-        ".venv/bin/ruff format",
-        ".venv/bin/mypy",
-        ".venv/bin/mypy",
-        ".venv/bin/lint-imports",
-        ".venv/bin/python",
+    assert lines[0] == "python3 bin/setup dev"
+    assert len(checks) >= 4
+    assert lines[1:-1] == checks
+    assert tests in lines[-1]
+
+
+def test_the_fast_tests_wait_for_no_check():
+    """They are for while one types."""
+    assert make("-n", "test-fast", "JOBS=3") == [
+        "python3 bin/setup dev",
+        ".venv/bin/python -m pytest --tier=fast -n 3",
     ]
-    assert make("-n", "test", "JOBS=3")[-1].startswith(".venv/bin/python -m pytest -n 3 --cov")
 
 
 def test_another_python_can_be_named():

@@ -56,6 +56,7 @@ class Page(HTMLParser):
             self.loaded.add(found["href"])
 
 
+@pytest.mark.exhaustive
 def test_internal_links_lead_somewhere(site):
     """Each link inside the site has its page, and its anchor on that page."""
     pages = {file: Page(file) for file in site.rglob("*.html")}
@@ -78,6 +79,7 @@ def leads_somewhere(file: Path, link: str, pages: dict[Path, Page]) -> bool:
     return not parts.fragment or unquote(parts.fragment) in pages[target].anchors
 
 
+@pytest.mark.exhaustive
 def test_pages_load_nothing_from_elsewhere(site):
     """Styles, scripts and images are files of the site: it can be read without a network, and nobody is told of it."""
     foreign = {part for file in site.rglob("*.html") for part in Page(file).loaded if urlsplit(part).netloc}
@@ -85,6 +87,7 @@ def test_pages_load_nothing_from_elsewhere(site):
     assert foreign == set()
 
 
+@pytest.mark.exhaustive
 def test_every_page_is_in_the_menu(site):
     """From the first page each page of `docs/` can be reached by the menu on the left."""
     menu = {urlsplit(link).path for link in Page(site / "index.html").links}

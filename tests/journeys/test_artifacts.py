@@ -101,6 +101,7 @@ def test_a_skip_leaves_a_summary_alone(sm):
         assert words in found["summary"].data
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("kind", ["train", "process"])
 def test_a_failed_job_leaves_its_diagnosis(kind, sm):
     """Exit code, host, SageMaker's words, the host's last lines and what to do; the bar stays where it was."""

@@ -55,6 +55,7 @@ def refused(sm, backend):
 # -- paths ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("call", "missing"),
     [
@@ -103,6 +104,7 @@ def test_links_that_lead_nowhere_or_in_circles_do_no_harm(refused, sm, tmp_path)
 # -- names ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", ["", "a/b", "-fit", "fit_", "_ledger", "größe", "a b", "x" * 129, None, 3])
 def test_a_name_that_sagemaker_would_refuse(name, refused):
     """A task's name that cannot be a folder and a job's stem is refused, and shown."""
@@ -114,6 +116,7 @@ def test_a_refused_name_comes_with_a_suggestion(refused):
     assert "for example 'fit-C-0-1'" in refused("train", InvalidName, "fit (C=0.1)", command="true")
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", ["a b", "", "ssm_source", "x" * 65, "ä"])
 def test_a_channel_name_that_sagemaker_would_refuse(name, refused, tmp_path):
     """An input's name that cannot be a channel is refused, and shown; so is ours."""
@@ -178,6 +181,7 @@ def test_an_unknown_output_type(refused):
 # -- values --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("value", "words"),
     [
@@ -199,6 +203,7 @@ def test_a_hyperparameter_that_does_not_serialise(value, words, refused):
     assert words in message
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("kind", "arguments", "words"),
     [
@@ -221,6 +226,7 @@ def test_a_request_that_is_too_big_or_misspelt(kind, arguments, words, refused):
     assert words in refused(kind, InvalidRequest, command="true", **arguments)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("kind", "arguments", "words"),
     [
@@ -257,6 +263,7 @@ def test_a_default_that_there_is_not(project):
 # -- overrides -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("kind", "overrides", "expected", "words"),
     [
@@ -288,6 +295,7 @@ def test_no_credentials(make_aws_project, backend):
     assert made == {}
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("fields", "words"),
     [({"parameters": {"profile_name": "no-such-profile"}}, "no-such-profile"), ({"region": None}, "a region")],
@@ -346,6 +354,7 @@ def test_an_unknown_block():
         sagemaker_tasks("no-such-block")
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(("arguments", "tries"), [({"entry_point": "fti.py"}, 1), ({"command": "exit 3"}, 2)])
 def test_what_can_only_fail_again_is_not_retried(sm, caplog, arguments, tries):
     """`retries` are for what passes: a path that is not there is told at once, code that fails is tried again."""

@@ -53,6 +53,7 @@ def files(folder, content):
 # -- from disk and from S3 -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("kind", ["train", "process"])
 def test_local_files_arrive_as_they_are(kind, look, tmp_path, bucket):
     """A file, a directory and a subdirectory of one come as channels of training and processing, names and all."""
@@ -66,6 +67,7 @@ def test_local_files_arrive_as_they_are(kind, look, tmp_path, bucket):
     }
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("kind", ["train", "process"])
 def test_s3_prefixes_and_objects_arrive_alone(kind, look, bucket):
     """A prefix brings what is in its folder, with or without a slash, and one object itself; no sibling comes along."""
@@ -97,6 +99,7 @@ def test_an_object_with_a_sibling_is_refused(look, bucket, backend):
     assert {"s3:ListObjectsV2"} == made.keys()
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("where", ["no such prefix", "empty folder"])
 def test_an_empty_input_is_refused(where, look, tmp_path, bucket):
     """SageMaker refuses a channel without an object; so do we, before any job, with the place that was looked at."""
@@ -115,6 +118,7 @@ def five_objects(request, tmp_path, bucket):
     return files(tmp_path / "data", content) if request.param == "disk" else bucket.uri("data")
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(("kind", "hosts"), [("train", 2), ("process", 3)])
 def test_each_host_sees_its_share_or_everything(kind, hosts, five_objects, look):
     """`ShardedByS3Key` gives host i of n the objects i, i + n, … by key; `FullyReplicated` gives each host all."""
@@ -139,6 +143,7 @@ def produced(sm):
     }
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("by", ["name", "result"])
 def test_a_tasks_outputs_arrive(by, produced, look):
     """Each output of a done task, by name or by result: packed as it is, unpacked, and parts of either."""
@@ -235,6 +240,7 @@ def test_an_impossible_output_is_refused_where_it_is_written(wanted, words):
         output_of(**({"source": "fit"} | wanted))
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("wanted", "words"),
     [
@@ -255,6 +261,7 @@ def test_an_impossible_channel_is_refused_before_any_job(wanted, words, produced
     assert made.keys() <= {"s3:GetObject", "s3:ListObjectsV2"}
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("end", ["Failed", "never ran", "InProgress"])
 def test_an_input_that_is_not_completed_is_refused_with_its_state(end, sm, backend, project, tmp_path):
     """An input task without a completed job is an error that says what became of its newest job."""

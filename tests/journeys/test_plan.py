@@ -146,6 +146,7 @@ READERS = {
 }
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("reader", READERS)
 def test_the_plan_ends_where_the_flow_reads_what_is_not_known(reader, sm, planned):
     """What only the job will know ends the plan with a sentence; a flow that catches errors is not led astray."""
@@ -192,6 +193,7 @@ def test_what_does_not_depend_on_it_is_planned(sm, planned):
     assert [end.partition(" reads")[0] for end in found.ends] == ["The task 'best'", "The task 'train'"]
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("way", ["state", "uri", "subdirectory"])
 def test_content_that_a_fingerprint_would_see(way, sm, planned):
     """A state directory, or a URI below a job to come, is listed by the run: its content is not known now."""
@@ -280,6 +282,7 @@ def test_the_same_work_twice_is_one_job(sm, planned):
     ]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [

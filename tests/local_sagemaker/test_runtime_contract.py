@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import hypothesis
 import pytest
 from runtime_laboratory import (
     BUCKET,
@@ -156,8 +157,8 @@ def test_home_is_private_and_can_be_written(laboratory):
 
 def test_the_servers_python_comes_first(laboratory):
     """`python3` is the interpreter that runs this, with its packages."""
-    laboratory.train("python3 -c 'import sys, hypothesis; print(sys.prefix)'")
-    assert [sys.prefix] == laboratory.lines()
+    laboratory.train("python3 -c 'import sys, hypothesis; print(sys.base_prefix); print(hypothesis.__file__)'")
+    assert laboratory.lines() == [sys.base_prefix, hypothesis.__file__]
 
 
 @pytest.fixture

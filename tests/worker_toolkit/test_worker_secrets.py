@@ -84,7 +84,10 @@ def test_pip_gets_its_own_options_only(container, aws, tmp_path):
     """A private index's address is a secret that pip needs; what is not pip's, its packages' setup does not see."""
     aws.parameters = {"/index": "http://user:password@127.0.0.1:9/simple", "/other": "of-the-code"}
     tell = "import os; raise SystemExit('seen: %s %s' % ('PIP_INDEX_URL' in os.environ, 'OTHER' in os.environ))"
-    container.source({"requirements.txt": "./pkg\n", "pkg/setup.py": tell, "fit.py": "pass"})
+    # A build backend of the package's own: a Python that uv made has no setuptools.
+    project = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    package = {"pkg/pyproject.toml": project, "pkg/backend.py": tell}
+    container.source({"requirements.txt": "./pkg\n", "fit.py": "pass", **package})
     references = {"PIP_INDEX_URL": "ssm:/index", "OTHER": "ssm:/other"}
     options = {"PIP_NO_BUILD_ISOLATION": "0", "PIP_TARGET": str(tmp_path), "PIP_RETRIES": "0", "PIP_NO_DEPS": "1"}
     ended = container.run("--entry-point", "fit.py", **variables(aws, references), **options)
