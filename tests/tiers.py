@@ -3,9 +3,9 @@
 - `fast`: no server, no process. An audit hook holds that: a test that starts one fails. `git` may be asked, since the
   tags of every job name the commit.
 - `sample`: of each promise one journey. What is marked `exhaustive` is left out. Of the cases of a test that is marked
-  `sampled(count)` so many are drawn, and of all cases in a file that are marked `sampled(count, group=NAME)`. A test that
-  draws by itself takes the fixture `sample`. All is drawn by the seed of pytest-randomly, which is printed. A failure
-  prints the command that has it again.
+  `sampled(count)` so many are drawn, and of all cases in a file that are marked `sampled(count, group=NAME)`. A test
+  that draws by itself takes the fixture `sample`. All is drawn by the seed of pytest-randomly, which is printed. A
+  failure prints the command that has it again.
 - `all`: everything; the default, so that a test that somebody names is run.
 """
 
