@@ -27,6 +27,7 @@ WITH_PROCESSES = ("application", "docs", "exactly_once", "house", "journeys", "l
 PROCESS_FIXTURES = {"backend", "make_backend", "own_backend", "prefect_api"}
 GROUPED = ("application", "docs", "exactly_once", "house")
 """Folders whose modules share what is slow to make: xdist gives a module of theirs to one worker."""
+SHARE_A_QUICKSTART = ("application/test_quickstart.py", "application/test_ui.py")
 STARTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn"}
 
 T = TypeVar("T")
@@ -112,7 +113,9 @@ class SlowModulesTogether(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]
-        return path if path.split("/")[-2] in GROUPED else nodeid
+        if path.split("/")[-2] not in GROUPED:
+            return nodeid
+        return "quickstart" if path.endswith(SHARE_A_QUICKSTART) else path
 
 
 def slow_first(items: Sequence[pytest.Item]) -> list[pytest.Item]:

@@ -7,32 +7,18 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.error import HTTPError
+
+from waiting import PATIENCE_SECONDS, wait_until
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 WAITING_FLOW = Path(__file__).with_name("waiting_flow.py")
-
-# Generous, since nothing here is about speed: a machine that runs other tests beside is slow.
-PATIENCE_SECONDS = 300
-
-T = TypeVar("T")
-
-
-def wait_until(condition: Callable[[], T], what: str) -> T:
-    """Wait for a condition to give something true, and return that."""
-    until = time.monotonic() + PATIENCE_SECONDS
-    while not (found := condition()):
-        assert time.monotonic() < until, f"waited {PATIENCE_SECONDS} s for: {what}"
-        time.sleep(0.05)
-    return found
 
 
 def environment(**variables: str) -> dict[str, str]:

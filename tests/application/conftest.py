@@ -8,8 +8,9 @@ import socket
 from pathlib import Path
 
 import pytest
-from application_programs import CHECKOUT, Done, Program, environment, wait_until
+from application_programs import CHECKOUT, Done, Program, environment
 from server_logs import watch
+from waiting import wait_until
 
 
 @pytest.fixture(scope="session")

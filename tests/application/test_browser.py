@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from application_programs import CHECKOUT, PATIENCE_SECONDS, Program, ask
+from application_programs import CHECKOUT, Program, ask
 from needed_programs import need
 from playwright import sync_api
+from waiting import PATIENCE_SECONDS
 
 from blocks import SageMakerProject
 

@@ -10,8 +10,9 @@ import uuid
 from pathlib import Path
 
 import pytest
-from application_programs import WAITING_FLOW, Program, flow_runs, recorded_states, wait_until
+from application_programs import WAITING_FLOW, Program, flow_runs, recorded_states
 from slow_relay import SlowRelay
+from waiting import wait_until
 
 BUCKET = "local-sagemaker"
 GOING_DOWN = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -6,7 +6,8 @@ import json
 import uuid
 
 import pytest
-from application_programs import CHECKOUT, WAITING_FLOW, ask, flow_runs, recorded_states, wait_until
+from application_programs import CHECKOUT, WAITING_FLOW, ask, flow_runs, recorded_states
+from waiting import wait_until
 
 STEPS = ("prepare", "fit-C0.1", "fit-C1.0", "evaluate")
 

@@ -9,7 +9,8 @@ import socket
 from pathlib import Path
 
 import pytest
-from application_programs import CHECKOUT, Done, wait_until
+from application_programs import CHECKOUT, Done
+from waiting import wait_until
 
 STEPS = ["prepare", "fit-C0.1", "fit-C1.0", "evaluate"]
 

@@ -8,7 +8,8 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from application_programs import ask, wait_until
+from application_programs import ask
+from waiting import wait_until
 
 FLOW = Path(__file__).with_name("scheduled_flow.py")
 DEPLOYMENTS = """

@@ -7,7 +7,8 @@ import uuid
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from application_programs import ask, wait_until
+from application_programs import ask
+from waiting import wait_until
 
 from flows.prefect_server import answers, free_port
 

@@ -14,7 +14,8 @@ import uuid
 from contextlib import suppress
 
 import pytest
-from application_programs import Program, flow_runs, recorded_states, task_states, wait_until
+from application_programs import Program, flow_runs, recorded_states, task_states
+from waiting import wait_until
 from worker_runs import FLOWS, WorkerRuns
 
 from local_sagemaker.faults.client import FaultClient

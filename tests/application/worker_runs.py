@@ -7,7 +7,8 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from application_programs import Program, ask, wait_until
+from application_programs import Program, ask
+from waiting import wait_until
 
 FLOWS = Path(__file__).with_name("stopped_flow.py")
 POOL = "stopped"

@@ -19,7 +19,8 @@ from contestants import Contestant, Machine, Order, Outcome
 from fault_mixtures import BUCKET, Lane
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from race_invariants import TaskSeen, assert_one_writer, wait_until
+from race_invariants import TaskSeen, assert_one_writer
+from waiting import wait_until
 
 _LIVE = {"InProgress", "Stopping"}
 _A_WHILE = 16 * 60.0

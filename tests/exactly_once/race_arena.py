@@ -19,7 +19,8 @@ from pathlib import Path
 import own_prefect  # before anybody imports Prefect
 import pytest
 from contestants import Contestant, Machine, Order, Outcome
-from race_invariants import TaskSeen, wait_until
+from race_invariants import TaskSeen
+from waiting import wait_until
 
 from blocks import SageMakerProject
 from local_sagemaker.faults.client import FaultClient

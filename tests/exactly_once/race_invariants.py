@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import time
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
+
+from waiting import wait_until
 
 PATIENCE_SECONDS = 120
 _LIVE = {"InProgress", "Stopping"}
@@ -110,12 +110,3 @@ def _assert_one_after_another(jobs: list[Seen]) -> None:
 def assert_one_writer(task: TaskSeen) -> None:
     """See that no two jobs of a task with state ever lived at once, whatever their work."""
     _assert_one_after_another(task.jobs())
-
-
-def wait_until(condition: Callable[[], Any], what: str) -> Any:
-    """Wait for a condition; return what it returned."""
-    end = time.monotonic() + PATIENCE_SECONDS
-    while not (found := condition()):
-        assert time.monotonic() < end, f"in vain for {what}"
-        time.sleep(0.02)
-    return found

@@ -11,13 +11,14 @@ import signal
 import threading
 
 from fault_mixtures import BUCKET, Lane, Mixture, own_prefect  # before anybody imports Prefect
+from waiting import wait_until
 
 # ruff: isort: split
 import prefect.settings as prefect_settings
 import pytest
 from contestants import Contestant, Machine, Order
 from prefect.settings import temporary_settings
-from race_invariants import TaskSeen, assert_exactly_once, wait_until
+from race_invariants import TaskSeen, assert_exactly_once
 
 from tasks_lib import sagemaker_tasks
 from tasks_lib.errors import CredentialsExpired, JobFailed, QuotaExceeded, ServiceFault
@@ -191,7 +192,6 @@ def canceller(the_lane, isolated_prefect, tmp_path_factory):
     process.close()
 
 
-@pytest.mark.sampled(2)
 @pytest.mark.parametrize("rule", STOPS.values(), ids=STOPS.keys())
 def test_a_stop_gets_through(lane, canceller, rule):
     """A flow is interrupted, and the call that stops its job fails at first: the job is stopped all the same."""

@@ -10,13 +10,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
 
 from own_prefect import HOME, ISOLATED  # before anybody imports Prefect
+from waiting import wait_until
 
 # ruff: isort: split
 import prefect.settings as prefect_settings
@@ -27,7 +27,6 @@ from blocks import SageMakerProject
 from local_sagemaker.faults.client import FaultClient
 from tasks_lib import sagemaker_tasks
 
-DEADLINE_SECONDS = 120
 LINES = 1000  # of each of two hosts
 HALF, MOST = 500, 750
 SEED = 2
@@ -115,13 +114,6 @@ def in_background(work):
     """Run something in a thread of its own, in this thread's context: Prefect's settings are in that."""
     with ThreadPoolExecutor(1) as pool:
         yield pool.submit(copy_context().run, work)
-
-
-def wait_until(condition, what):
-    end = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
-        assert time.monotonic() < end, f"in vain for {what}"
-        time.sleep(0.05)
 
 
 def test_every_line_comes_once_and_in_order(sm, faults, run_log, tmp_path):

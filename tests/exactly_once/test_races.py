@@ -15,7 +15,8 @@ from contextlib import nullcontext
 
 import pytest
 from race_arena import arena, for_seconds, race, rounds, soon, the_arena
-from race_invariants import assert_exactly_once, assert_one_writer, wait_until
+from race_invariants import assert_exactly_once, assert_one_writer
+from waiting import wait_until
 
 __all__ = ["arena", "the_arena"]
 

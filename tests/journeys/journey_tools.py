@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,8 +14,7 @@ from contextvars import copy_context
 from typing import ClassVar
 
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, TaskRunFilter, TaskRunFilterId
-
-DEADLINE_SECONDS = 120
+from waiting import wait_until
 
 
 @contextmanager
@@ -26,15 +24,6 @@ def counting(backend):
     made: dict[str, int] = {}
     yield made
     made.update(Counter(backend.status()["requests"]) - before)
-
-
-def wait_until(condition, what):
-    """Wait for a condition; return what it returned."""
-    end = time.monotonic() + DEADLINE_SECONDS
-    while not (found := condition()):
-        assert time.monotonic() < end, f"in vain for {what}"
-        time.sleep(0.05)
-    return found
 
 
 def last_task_runs(client, *, of_flows=(), ids=(), count=None):

@@ -9,11 +9,12 @@ from functools import partial
 
 import httpx
 import pytest
-from journey_tools import Gate, in_background, wait_until
+from journey_tools import Gate, in_background
 from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.client.schemas.sorting import ArtifactSort
+from waiting import wait_until
 
 from tasks_lib import sagemaker_tasks
 from tasks_lib.errors import JobFailed

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from journey_tools import Gate, counting, in_background, jobs_of, last_task_runs, wait_until
+from journey_tools import Gate, counting, in_background, jobs_of, last_task_runs
 from own_prefect import HOME
 from prefect import flow
 from prefect.client.orchestration import get_client
@@ -21,6 +21,7 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRun
 from prefect.context import FlowRunContext
 from prefect.flow_engine import run_flow
 from prefect.logging.handlers import APILogWorker
+from waiting import wait_until
 
 from tasks_lib import sagemaker_tasks
 from tasks_lib.errors import InvalidTask, JobFailed

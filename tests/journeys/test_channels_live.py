@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from journey_tools import Gate, counting, in_background, jobs_of, wait_until
+from journey_tools import Gate, counting, in_background, jobs_of
 from prefect import flow, unmapped
+from waiting import wait_until
 
 from tasks_lib import Channel, output_of, sagemaker_tasks
 from tasks_lib.errors import InputNotReady, InputsChanged, InvalidInput, MissingPath

@@ -6,11 +6,12 @@ import io
 import tarfile
 
 import pytest
-from journey_tools import Bucket, Gate, in_background, jobs_of, last_task_runs, wait_until
+from journey_tools import Bucket, Gate, in_background, jobs_of, last_task_runs
 from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.logging.handlers import APILogWorker
+from waiting import wait_until
 
 from tasks_lib import output_of, sagemaker_tasks
 from tasks_lib.errors import JobFailed, JobStopped, UnsafeArchive

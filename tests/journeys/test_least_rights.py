@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from botocore.exceptions import ClientError
 from iam_rights import allows, needs
-from journey_tools import Gate, in_background, jobs_of, wait_until
+from journey_tools import Gate, in_background, jobs_of
+from waiting import wait_until
 
 from tasks_lib import output_of, sagemaker_tasks
 from tasks_lib.aws.jobs import Jobs

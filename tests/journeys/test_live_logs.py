@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 
 import pytest
-from journey_tools import Bucket, Gate, in_background, wait_until
+from journey_tools import Bucket, Gate, in_background
 from prefect import flow
+from waiting import wait_until
 
 
 @pytest.mark.parametrize("kind", ["train", "process"])

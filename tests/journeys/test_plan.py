@@ -8,9 +8,10 @@ import threading
 import prefect.settings as prefect_settings
 import prefect.task_engine
 import pytest
-from journey_tools import Gate, counting, in_background, jobs_of, wait_until
+from journey_tools import Gate, counting, in_background, jobs_of
 from prefect import flow, get_run_logger, task, unmapped
 from prefect.futures import wait
+from waiting import wait_until
 
 from tasks_lib import Channel, output_of, sagemaker_tasks
 from tasks_lib.errors import DuplicateTask, InputNotReady, InvalidRequest, InvalidTask, MissingPath

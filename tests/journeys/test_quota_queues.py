@@ -7,10 +7,11 @@ import threading
 from collections import Counter
 
 import pytest
-from journey_tools import DEADLINE_SECONDS, counting, in_background, wait_until
+from journey_tools import counting, in_background
 from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from waiting import PATIENCE_SECONDS, wait_until
 
 from blocks import SageMakerProject
 from local_sagemaker.faults.client import FaultClient
@@ -305,10 +306,10 @@ def test_a_cancelled_run_waits_no_more_and_the_next_in_line_goes_on(make_project
             wait_until(lambda: told["third"], "the third to wait")
             cancelled.set()
             with pytest.raises(RunCancelled, match=f"'second' waited for slots of '{LIMIT}'"):
-                second_waits.result(DEADLINE_SECONDS)
+                second_waits.result(PATIENCE_SECONDS)
             still_waits = not third_waits.done()
             first.give_back()
-            had_to_wait = third_waits.result(DEADLINE_SECONDS)
+            had_to_wait = third_waits.result(PATIENCE_SECONDS)
     third.give_back()
 
     assert (still_waits, had_to_wait) == (True, True)

@@ -8,12 +8,13 @@ import time
 from datetime import timedelta
 
 import pytest
-from journey_tools import Gate, in_background, jobs_of, wait_until
+from journey_tools import Gate, in_background, jobs_of
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.flows import flow
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Completed, Failed, Running
+from waiting import wait_until
 
 from flows.reap_orphans import reap_orphans
 from local_sagemaker.faults.client import FaultClient

@@ -8,9 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import prefect.settings as prefect_settings
 import pytest
-from journey_tools import Bucket, Gate, counting, in_background, jobs_of, last_task_runs, wait_until
+from journey_tools import Bucket, Gate, counting, in_background, jobs_of, last_task_runs
 from prefect import flow
 from prefect.client.orchestration import get_client
+from waiting import wait_until
 
 from tasks_lib import output_of, sagemaker_tasks
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import time
 import uuid
+
+from waiting import wait_until
 
 ROLE = "arn:aws:iam::123456789012:role/service-role/execution"
 
@@ -42,15 +43,6 @@ def processing_request(name: str, script: str = "true", **more) -> dict:
         "StoppingCondition": {"MaxRuntimeInSeconds": 300},
         **more,
     }
-
-
-def wait_until(condition, what: str, seconds: float = 180.0):
-    """Return the first truth of `condition`; fail, naming what was waited for, when it does not come."""
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
-        time.sleep(0.05)
-    return found
 
 
 def finished(client, name: str, kind: str = "Training") -> dict:

@@ -5,11 +5,11 @@ import json
 import os
 import signal
 import tarfile
-import time
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from waiting import wait_until
 
 from local_sagemaker.job_table import JobTable
 from local_sagemaker.jobs import JobFinished
@@ -19,17 +19,6 @@ from local_sagemaker.s3.store import ObjectStore
 BUCKET = "bucket"
 REGION = "eu-central-1"
 GRACE = 0.4  # seconds from SIGTERM to SIGKILL in these tests
-
-
-def until(condition, what, seconds=120.0):
-    """Wait for a condition, and return what it gave."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.005)
-    pytest.fail(f"waited {seconds} s for {what}")
 
 
 def processes(mark):
@@ -133,7 +122,7 @@ class Laboratory:
 
         A job of that name may have ended a moment ago: its supervisor keeps the lock longer than it can be seen.
         """
-        supervisor = until(lambda: start_supervisor(self.home, kind, name), f"the lock of {name}")
+        supervisor = wait_until(lambda: start_supervisor(self.home, kind, name), f"the lock of {name}")
         self.supervisors.append(supervisor)
 
     def recover(self, name="job"):
@@ -141,12 +130,12 @@ class Laboratory:
 
         The first look may come too early: a killed process keeps its locks until its last thread is gone.
         """
-        until(lambda: name in reconcile(self.home), f"a new supervisor of {name}")
+        wait_until(lambda: name in reconcile(self.home), f"a new supervisor of {name}")
 
     def end_of(self, kind="training-job", name="job"):
         """Wait for a job's end, and its supervisor's."""
-        until(lambda: self.table.get(kind, name).finished, f"the end of {name}")
-        until(lambda: not self.supervisor_pids(), "the end of the supervisors")
+        wait_until(lambda: self.table.get(kind, name).finished, f"the end of {name}")
+        wait_until(lambda: not self.supervisor_pids(), "the end of the supervisors")
         return self.table.get(kind, name)
 
     def lines(self, host="algo-1", name="job", group="TrainingJobs"):
@@ -169,7 +158,7 @@ class Laboratory:
     def host_pid(self, host="algo-1", name="job"):
         """Wait for a host and return the pid of its first process."""
         path = self.directory(name) / "hosts" / host / "host.json"
-        until(path.exists, f"{host} of {name}")
+        wait_until(path.exists, f"{host} of {name}")
         return json.loads(path.read_text())["pid"]
 
     def supervisor_pids(self):
@@ -181,9 +170,9 @@ class Laboratory:
 
         One that was just started has no command line yet, and a child that it forks has the same for a moment.
         """
-        (pid,) = until(lambda: len(pids := self.supervisor_pids()) == 1 and pids, "the one supervisor")
+        (pid,) = wait_until(lambda: len(pids := self.supervisor_pids()) == 1 and pids, "the one supervisor")
         os.kill(pid, signal.SIGKILL)
-        until(lambda: is_gone(pid), "the supervisor's death")
+        wait_until(lambda: is_gone(pid), "the supervisor's death")
 
     def _nothing_runs(self):
         reconcile(self.home)  # a test may have killed the supervisor that would end the job
@@ -194,8 +183,8 @@ class Laboratory:
         for job in self.table.live():
             with suppress(JobFinished):  # meanwhile, by itself
                 self.table.request_stop(job.kind, job.name)
-        until(self._nothing_runs, "the end of all jobs")
-        until(lambda: not self.supervisor_pids(), "the end of the supervisors")
+        wait_until(self._nothing_runs, "the end of all jobs")
+        wait_until(lambda: not self.supervisor_pids(), "the end of the supervisors")
         self.table.close()
         self.store.close()
 

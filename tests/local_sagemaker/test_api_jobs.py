@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 
 import pytest
-from api_requests import ROLE, error_of, finished, new_name, processing_request, training_request, wait_until
+from api_requests import ROLE, error_of, finished, new_name, processing_request, training_request
+from waiting import wait_until
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from api_requests import finished, new_name, training_request, wait_until
+from api_requests import finished, new_name, training_request
+from waiting import wait_until
 
 from local_sagemaker.home import Home
 

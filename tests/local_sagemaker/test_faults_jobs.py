@@ -10,8 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from api_requests import error_of, finished, new_name, processing_request, training_request, wait_until
+from api_requests import error_of, finished, new_name, processing_request, training_request
 from faulty_server import FaultyServer, faulty, faulty_backend
+from waiting import wait_until
 
 __all__ = ["faulty", "faulty_backend"]
 

@@ -11,8 +11,9 @@ import time
 import urllib.request
 
 import pytest
-from api_requests import error_of, finished, new_name, training_request, wait_until
+from api_requests import error_of, finished, new_name, training_request
 from faulty_server import FaultyServer, faulty, faulty_backend, outcome_of
+from waiting import wait_until
 
 from local_sagemaker.faults.client import FaultClient, FaultsRefused
 

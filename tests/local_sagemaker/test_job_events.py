@@ -7,7 +7,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from api_requests import finished, new_name, processing_request, training_request, wait_until
+from api_requests import finished, new_name, processing_request, training_request
+from waiting import wait_until
 
 
 def simulated(name: str, status: str = "Completed") -> dict:

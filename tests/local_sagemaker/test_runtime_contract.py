@@ -21,8 +21,8 @@ from runtime_laboratory import (
     processes,
     processing_input,
     processing_outputs,
-    until,
 )
+from waiting import wait_until
 
 __all__ = ["laboratory", "one_laboratory"]
 
@@ -166,8 +166,8 @@ def namespaces(one_laboratory):
     """A laboratory whose hosts get namespaces of their own."""
     one_laboratory.train("touch $R/opt/ml/x; true", name="probe", wait=False)
     record = one_laboratory.directory("probe") / "hosts/algo-1/host.json"
-    until(lambda: record.exists() or one_laboratory.table.get("training-job", "probe").finished, "the probe")
-    stream = until(lambda: list(one_laboratory.home.glob("logs/*/probe/*")), "the probe's log")[0]
+    wait_until(lambda: record.exists() or one_laboratory.table.get("training-job", "probe").finished, "the probe")
+    stream = wait_until(lambda: list(one_laboratory.home.glob("logs/*/probe/*")), "the probe's log")[0]
     one_laboratory.end_of(name="probe")
     if "local_sagemaker: namespaces cannot be made" in stream.read_text():
         pytest.skip(f"this machine forbids namespaces: {stream.read_text()}")
@@ -282,5 +282,5 @@ def test_nothing_is_left_behind(laboratory):
 
     assert job.status == "Completed"
     assert laboratory.lines() == ["up"]
-    until(lambda: all(is_gone(pid) for pid in processes(mark)), "the end of what the job left")
+    wait_until(lambda: all(is_gone(pid) for pid in processes(mark)), "the end of what the job left")
     assert not (laboratory.directory() / "hosts").exists()

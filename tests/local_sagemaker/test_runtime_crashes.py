@@ -5,7 +5,8 @@ import os
 import signal
 
 import pytest
-from runtime_laboratory import BUCKET, is_gone, laboratory, one_laboratory, processes, until
+from runtime_laboratory import BUCKET, is_gone, laboratory, one_laboratory, processes
+from waiting import wait_until
 
 from local_sagemaker.runtime.supervisor import reconcile, start_supervisor
 
@@ -22,7 +23,7 @@ def test_a_killed_supervisor_is_replaced_and_each_line_comes_once(laboratory):
         CheckpointConfig={"S3Uri": f"s3://{BUCKET}/ck/", "LocalPath": "/state"},
     )
     for line in (20, 300, 900):
-        until(lambda line=line: laboratory.has_lines(f"line {line}"), f"line {line}")
+        wait_until(lambda line=line: laboratory.has_lines(f"line {line}"), f"line {line}")
         laboratory.kill_supervisor()
         assert not laboratory.table.get("training-job", "job").finished
         laboratory.recover()
@@ -41,11 +42,11 @@ def test_a_job_that_ended_without_supervisor_is_completed_by_its_successor(labor
         "echo up; while [ ! -e $R/opt/ml/go ]; do sleep 0.02; done; echo down; echo m > $R/opt/ml/model/m; exit 6",
         wait=False,
     )
-    until(lambda: laboratory.has_lines("up"), "the first line")
+    wait_until(lambda: laboratory.has_lines("up"), "the first line")
     host = laboratory.host_pid()
     laboratory.kill_supervisor()
     (laboratory.directory() / "hosts/algo-1/files/opt/ml/go").touch()
-    until(lambda: is_gone(host), "the host's end")
+    wait_until(lambda: is_gone(host), "the host's end")
     laboratory.recover()
     job = laboratory.end_of()
 
@@ -61,20 +62,20 @@ def test_a_killed_init_fails_the_job_and_its_processes_end(laboratory, hosts):
     laboratory.train(
         f"setsid sh -c 'sleep 600; : {mark}' & sh -c 'sleep 600; : {mark}' & echo up; wait", hosts=hosts, wait=False
     )
-    until(lambda: all(laboratory.has_lines("up", host=f"algo-{n + 1}") for n in range(hosts)), "the hosts")
+    wait_until(lambda: all(laboratory.has_lines("up", host=f"algo-{n + 1}") for n in range(hosts)), "the hosts")
     os.kill(laboratory.host_pid(f"algo-{hosts}"), signal.SIGKILL)
     job = laboratory.end_of()
 
     assert job.status == "Failed"
     assert job.fields["FailureReason"].startswith("InternalServerError: We encountered an internal error.")
     assert f"algo-{hosts}" in job.fields["FailureReason"]
-    until(lambda: all(is_gone(pid) for pid in processes(mark)), "the end of what the host ran")
+    wait_until(lambda: all(is_gone(pid) for pid in processes(mark)), "the end of what the host ran")
 
 
 def test_a_supervisor_killed_in_the_upload_begins_it_again(one_laboratory):
     """The archive is whole in the end."""
     one_laboratory.train("head -c 60000000 /dev/urandom > $R/opt/ml/model/m; sha256sum < $R/opt/ml/model/m", wait=False)
-    until(lambda: one_laboratory.table.get("training-job", "job").secondary_status == "Uploading", "the upload")
+    wait_until(lambda: one_laboratory.table.get("training-job", "job").secondary_status == "Uploading", "the upload")
     one_laboratory.kill_supervisor()
     assert one_laboratory.table.get("training-job", "job").secondary_status == "Uploading"
     assert one_laboratory.keys() == []
@@ -97,7 +98,7 @@ def test_a_supervisor_killed_in_the_download_begins_it_again(one_laboratory):
         InputDataConfig=[{"ChannelName": "train", "DataSource": {"S3DataSource": given}}],
     )
     first = one_laboratory.directory() / "hosts/algo-1/files/opt/ml/input/data/train/000"
-    until(first.exists, "the first object")
+    wait_until(first.exists, "the first object")
     one_laboratory.kill_supervisor()
     one_laboratory.recover()
     (one_laboratory.home / "go").touch()
@@ -109,7 +110,7 @@ def test_a_supervisor_killed_in_the_download_begins_it_again(one_laboratory):
 def test_a_stop_is_carried_out_by_the_successor(laboratory):
     """Requested while no supervisor lives; the one that comes sends SIGTERM, and later SIGKILL."""
     laboratory.train("trap '' TERM; echo up; while true; do sleep 0.02; done", wait=False)
-    until(lambda: laboratory.has_lines("up"), "the first line")
+    wait_until(lambda: laboratory.has_lines("up"), "the first line")
     laboratory.kill_supervisor()
     laboratory.table.request_stop("training-job", "job")
     laboratory.recover()
@@ -121,7 +122,7 @@ def test_a_job_has_one_supervisor(one_laboratory):
     """From the moment in which it is started, and until it ends; the job runs once."""
     one_laboratory.train("echo up; while [ ! -e $R/opt/ml/go ]; do sleep 0.02; done", wait=False)
     while_it_starts = reconcile(one_laboratory.home)
-    until(lambda: one_laboratory.has_lines("up"), "the first line")
+    wait_until(lambda: one_laboratory.has_lines("up"), "the first line")
     assert while_it_starts == reconcile(one_laboratory.home) == []
     assert start_supervisor(one_laboratory.home, "training-job", "job") is None
     assert not is_gone(one_laboratory.supervisors[0])
@@ -135,7 +136,7 @@ def test_a_supervisor_of_a_finished_job_does_nothing(one_laboratory):
     """And reconcile finds nobody to help."""
     before = one_laboratory.train("echo once")
     one_laboratory.resume("training-job", "job")
-    until(lambda: is_gone(one_laboratory.supervisors[-1]), "its end")
+    wait_until(lambda: is_gone(one_laboratory.supervisors[-1]), "its end")
 
     assert before == one_laboratory.table.get("training-job", "job")
     assert reconcile(one_laboratory.home) == []

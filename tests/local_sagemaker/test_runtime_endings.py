@@ -3,7 +3,8 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from runtime_laboratory import BUCKET, laboratory, one_laboratory, until
+from runtime_laboratory import BUCKET, laboratory, one_laboratory
+from waiting import wait_until
 
 from local_sagemaker.runtime import verdict
 
@@ -125,7 +126,7 @@ def test_a_stop_gives_the_job_time_to_save(laboratory):
         wait=False,
         CheckpointConfig={"S3Uri": f"s3://{BUCKET}/ck/", "LocalPath": "/state"},
     )
-    until(lambda: laboratory.has_lines("up"), "the job's first line")
+    wait_until(lambda: laboratory.has_lines("up"), "the job's first line")
     assert laboratory.table.request_stop("training-job", "job").status == "Stopping"
     job = laboratory.end_of()
 
@@ -139,7 +140,7 @@ def test_a_stop_gives_the_job_time_to_save(laboratory):
 def test_a_job_that_ignores_the_stop_is_killed(laboratory):
     """After the grace SIGKILL; both hosts end, what was there is saved."""
     laboratory.train(f"trap '' TERM; echo m > $R/opt/ml/model/m; echo up; {FOREVER}", hosts=2, wait=False)
-    until(lambda: laboratory.has_lines("up") and laboratory.has_lines("up", host="algo-2"), "both hosts")
+    wait_until(lambda: laboratory.has_lines("up") and laboratory.has_lines("up", host="algo-2"), "both hosts")
     laboratory.table.request_stop("training-job", "job")
     job = laboratory.end_of()
 
@@ -152,8 +153,8 @@ def test_a_job_that_prints_faster_than_its_log_is_held_back_and_can_be_stopped(l
     burst = "yes $(head -c 200 /dev/zero | tr '\\0' x) | head -c 64000000"  # more than is let run ahead of the log
     laboratory.train(f"while true; do {burst}; sleep 1; done", wait=False)
     held = laboratory.directory() / "hosts/algo-1/held"
-    until(held.exists, "the host to be held back")
-    until(lambda: not held.exists(), "the host to go on")
+    wait_until(held.exists, "the host to be held back")
+    wait_until(lambda: not held.exists(), "the host to go on")
     laboratory.table.request_stop("training-job", "job")
 
     assert laboratory.end_of().status == "Stopped"
@@ -162,7 +163,7 @@ def test_a_job_that_prints_faster_than_its_log_is_held_back_and_can_be_stopped(l
 def test_a_stopped_processing_job(one_laboratory):
     """The same for processing."""
     one_laboratory.process(f"echo up; {FOREVER}", wait=False)
-    until(lambda: list(one_laboratory.home.glob("logs/*/job/*")), "the log")
+    wait_until(lambda: list(one_laboratory.home.glob("logs/*/job/*")), "the log")
     one_laboratory.table.request_stop("processing-job", "job")
     job = one_laboratory.end_of("processing-job")
 

@@ -4,7 +4,8 @@ import json
 
 from hypothesis import given
 from hypothesis import strategies as st
-from runtime_laboratory import laboratory, one_laboratory, until
+from runtime_laboratory import laboratory, one_laboratory
+from waiting import wait_until
 
 from local_sagemaker.runtime.tail import MAX_MESSAGE, Tail, cut
 
@@ -14,7 +15,7 @@ __all__ = ["laboratory", "one_laboratory"]
 def test_a_line_is_seen_while_the_job_runs(laboratory):
     """The job waits for a file that the test makes only after it has read the line."""
     laboratory.train("echo before; while [ ! -e $R/opt/ml/go ]; do sleep 0.02; done; echo after >&2", wait=False)
-    until(lambda: laboratory.has_lines("before"), "the line")
+    wait_until(lambda: laboratory.has_lines("before"), "the line")
     assert laboratory.lines() == ["before"]
     (laboratory.directory() / "hosts/algo-1/files/opt/ml/go").touch()
     laboratory.end_of()
@@ -29,7 +30,7 @@ def test_a_python_print_is_seen_at_once(one_laboratory):
         "exec('while not os.path.exists(\\'$R/opt/ml/go\\'): time.sleep(0.02)')\"",
         wait=False,
     )
-    until(lambda: one_laboratory.has_lines("before"), "the line")
+    wait_until(lambda: one_laboratory.has_lines("before"), "the line")
     (one_laboratory.directory() / "hosts/algo-1/files/opt/ml/go").touch()
 
     assert one_laboratory.end_of().status == "Completed"

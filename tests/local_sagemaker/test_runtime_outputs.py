@@ -4,7 +4,8 @@ import gzip
 import tarfile
 
 import pytest
-from runtime_laboratory import BUCKET, laboratory, one_laboratory, processing_outputs, until
+from runtime_laboratory import BUCKET, laboratory, one_laboratory, processing_outputs
+from waiting import wait_until
 
 __all__ = ["laboratory", "one_laboratory"]
 
@@ -102,7 +103,7 @@ def test_checkpoints_are_restored_on_every_host_and_saved_while_the_job_runs(lab
         wait=False,
         CheckpointConfig=CHECKPOINTS,
     )
-    until(lambda: len(laboratory.keys("ck/")) == 4, "two new checkpoints in S3")
+    wait_until(lambda: len(laboratory.keys("ck/")) == 4, "two new checkpoints in S3")
     old = laboratory.store.get(BUCKET, "ck/old").last_modified
     for host in ("algo-1", "algo-2"):
         (laboratory.directory() / "hosts" / host / "files/opt/ml/go").touch()
@@ -121,7 +122,7 @@ def test_a_checkpoint_that_never_stands_still_is_seen_too(one_laboratory):
         wait=False,
         CheckpointConfig=CHECKPOINTS,
     )
-    until(lambda: one_laboratory.keys("ck/"), "the growing file in S3")
+    wait_until(lambda: one_laboratory.keys("ck/"), "the growing file in S3")
     (one_laboratory.directory() / "hosts/algo-1/files/opt/ml/go").touch()
 
     assert one_laboratory.end_of().status == "Completed"
@@ -175,7 +176,7 @@ def test_a_continuous_output_is_seen_while_the_job_runs_and_end_of_job_is_not(la
             (f"s3://{BUCKET}/continuous/", "/c", "Continuous"), (f"s3://{BUCKET}/end/", "/e", "EndOfJob")
         ),
     )
-    until(lambda: laboratory.keys("continuous/"), "the continuous output")
+    wait_until(lambda: laboratory.keys("continuous/"), "the continuous output")
     assert laboratory.keys("end/") == []
     (laboratory.directory(kind="processing-job") / "hosts/algo-1/files/opt/ml/go").touch()
     job = laboratory.end_of("processing-job")
