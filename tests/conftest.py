@@ -34,6 +34,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--tier", choices=tiers.TIERS, default="all", help="how much of the suite: %(choices)s")
 
 
+def pytest_configure() -> None:
+    """Let SIGINT through: a shell's background job ignores it, and so would all that is started here."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def pytest_xdist_make_scheduler(config: pytest.Config, log):
     """Keep together what shares slow fixtures."""
     return tiers.SlowModulesTogether(config, log)

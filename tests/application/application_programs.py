@@ -32,11 +32,6 @@ def environment(**variables: str) -> dict[str, str]:
     return {**kept, "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1", **variables}
 
 
-def _let_sigint_through() -> None:
-    # A shell that starts a test run in the background makes it and all its children ignore SIGINT.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 @dataclass(frozen=True)
 class Done:
     """How a program ended, and what it said."""
@@ -78,7 +73,6 @@ class Program:
                 stdout=out,
                 stderr=err,
                 start_new_session=True,
-                preexec_fn=_let_sigint_through,  # noqa: PLW1509 - it takes no lock
             )
 
     @property

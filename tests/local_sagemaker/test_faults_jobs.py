@@ -283,12 +283,12 @@ def test_a_full_quota_refuses_the_next_job(faulty, bucket):
 def test_a_quota_holds_for_requests_at_the_same_moment(faulty, bucket):
     """Ten ask at once for five instances: five get them."""
     program = """
-import sys; sys.path[:0] = [sys.argv[1]]
+import sys; sys.path[:0] = sys.argv[2:]
 from concurrent.futures import ThreadPoolExecutor
 from api_requests import new_name, training_request
 from faulty_server import FaultyServer, outcome_of
 import types
-server = FaultyServer(types.SimpleNamespace(endpoint=sys.argv[2]))
+server = FaultyServer(types.SimpleNamespace(endpoint=sys.argv[1]))
 client = server.client("sagemaker", max_pool_connections=10)
 ask = lambda _: outcome_of(client.create_training_job, **training_request(
     new_name(), AlgorithmSpecification={"TrainingImage": "local/simulated", "TrainingInputMode": "File"},
@@ -298,7 +298,7 @@ with ThreadPoolExecutor(10) as pool:
 """
     with faulty.jobs({"kind": "quota", "limit": 5}):
         done = subprocess.run(
-            [sys.executable, "-c", program, str(Path(__file__).parent), faulty.backend.endpoint],
+            [sys.executable, "-c", program, faulty.backend.endpoint, *map(str, Path(__file__).parents[:2])],
             capture_output=True,
             text=True,
             check=False,
