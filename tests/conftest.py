@@ -23,6 +23,7 @@ from hypothesis import HealthCheck, settings
 
 # A machine that runs other tests beside is slow, and no example is wrong for that. Before any test module is imported.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("fast", settings.get_profile("tests"), max_examples=20)
 settings.load_profile("tests")
 
 # A job that ignores SIGTERM is killed after this, and not after AWS's 120 s.
@@ -34,8 +35,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--tier", choices=tiers.TIERS, default="all", help="how much of the suite: %(choices)s")
 
 
-def pytest_configure() -> None:
-    """Let SIGINT through: a shell's background job ignores it, and so would all that is started here."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Let SIGINT through: a shell's background job ignores it, and so would all that is started here.
+
+    And try fewer examples of a property while somebody types.
+    """
+    if config.getoption("tier") == "fast":
+        settings.load_profile("fast")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
