@@ -38,7 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Let SIGINT through: a shell's background job ignores it, and so would all that is started here.
 
-    And try fewer examples of a property while somebody types.
+    And try fewer examples of a property while one types.
     """
     if config.getoption("tier") == "fast":
         settings.load_profile("fast")
@@ -49,6 +49,11 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_xdist_make_scheduler(config: pytest.Config, log):
     """Keep together what shares slow fixtures."""
     return tiers.SlowModulesTogether(config, log)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Spare the fast tests the import of the others."""
+    return True if config.getoption("tier") == "fast" and collection_path.name in tiers.WITH_PROCESSES else None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -68,9 +73,7 @@ def pytest_terminal_summary(terminalreporter, exitstatus: int, config: pytest.Co
     """How to have this very sample and order again."""
     tier, seed = config.getoption("tier"), config.getoption("randomly_seed", 0)
     if exitstatus and tier != "all":
-        terminalreporter.write_line(
-            f"again: .venv/bin/python -m pytest --tier={tier} -p randomly --randomly-seed={seed}"
-        )
+        terminalreporter.write_line(f"again: .venv/bin/python -m pytest --tier={tier} --randomly-seed={seed}")
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 TIERS = ("fast", "sample", "all")
 WITH_PROCESSES = ("application", "docs", "exactly_once", "house", "journeys", "local_sagemaker", "worker_toolkit")
-"""Folders that `fast` does not even collect; in the others a mark or a fixture tells."""
+"""Folders that `fast` does not collect; in the others a mark or a fixture tells."""
 PROCESS_FIXTURES = {"backend", "make_backend", "own_backend", "prefect_api"}
 GROUPED = ("application", "docs", "exactly_once", "house")
 """Folders whose modules share what is slow to make: xdist gives a module of theirs to one worker."""
@@ -101,8 +101,7 @@ def folder(item: pytest.Item) -> str:
 
 def starts_processes(item: Any) -> bool:
     """Tell whether a test needs a server or a process."""
-    fixtures = PROCESS_FIXTURES & set(item.fixturenames)
-    return bool(folder(item) in WITH_PROCESSES or fixtures or item.get_closest_marker("processes"))
+    return bool(PROCESS_FIXTURES & set(item.fixturenames) or item.get_closest_marker("processes"))
 
 
 class SlowModulesTogether(LoadScopeScheduling):

@@ -1,6 +1,6 @@
 """The races at length: `python tests/exactly_once/race_all.py [--times 10] [--seed 7] [-k NAME]`.
 
-The same tests as in CI, each with so many times its rounds. What comes out at the end is one line for
+The same tests as in `make test-all`, each with so many times its rounds. What comes out at the end is one line for
 `docs/reliability.md`: commit, seed, rounds, time, and whether an invariant was broken.
 """
 
@@ -26,7 +26,7 @@ def main() -> int:
     variables = {"RACE_ROUNDS": str(wanted.times), "RACE_SEED": str(wanted.seed)}
     done = subprocess.run(command, cwd=CHECKOUT, env={**os.environ, **variables}, check=False)
     sys.stdout.write(
-        f"races at {_commit()}: {wanted.times} times the rounds of CI, seed {wanted.seed}, "
+        f"races at {_commit()}: {wanted.times} times the rounds of make test-all, seed {wanted.seed}, "
         f"{time.monotonic() - began:.0f} s: {'all invariants held' if done.returncode == 0 else 'FAILED'}\n"
     )
     return done.returncode
@@ -34,7 +34,7 @@ def main() -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Run the races at length.")
-    parser.add_argument("--times", type=int, default=10, help="how many times the rounds of CI; default: 10")
+    parser.add_argument("--times", type=int, default=10, help="how many times the rounds of make test-all; default: 10")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6), help="of the first round")
     parser.add_argument("-k", default="races", help="as pytest's: only races whose name has this")
     return parser

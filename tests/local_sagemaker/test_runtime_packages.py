@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import subprocess
 import sys
-import zipfile
 from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
 from runtime_laboratory import BUCKET, channel, laboratory
+from wheels import wheel
 
 __all__ = ["laboratory"]
 
@@ -22,22 +21,14 @@ SITE = Path(INSTALLED.locate_file(""))
 NEWER, OLDER = "99.1", "0.1"
 
 
-def wheel(version):
-    """A wheel (PEP 427) of `packaging` with a package below the package, as the real one has in its metadata."""
-    info = f"packaging-{version}.dist-info"
+def packaging(version):
+    """A wheel of `packaging` with a package below the package, and folders in its metadata, as the real one has."""
     files = {
         "packaging/__init__.py": f"__version__ = {version!r}\n",
         "packaging/inner/deep/__init__.py": f"VERSION = {version!r}\n",
-        f"{info}/licenses/deep/LICENSE": "free\n",
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: packaging\nVersion: {version}\n",
-        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"packaging-{version}.dist-info/licenses/deep/LICENSE": "free\n",
     }
-    record = "".join(f"{file},,\n" for file in [*files, f"{info}/RECORD"])
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as packed:
-        for file, content in {**files, f"{info}/RECORD": record}.items():
-            packed.writestr(file, content)
-    return buffer.getvalue()
+    return wheel("packaging", version, files)
 
 
 def outer():
@@ -48,7 +39,7 @@ def outer():
 def put_wheels(laboratory):
     """Store the wheels, and return the channel that brings them."""
     for version in (NEWER, OLDER):
-        laboratory.put(f"wheels/packaging-{version}-py3-none-any.whl", wheel(version))
+        laboratory.put(f"wheels/packaging-{version}-py3-none-any.whl", packaging(version))
     return [channel("wheels", f"s3://{BUCKET}/wheels/")]
 
 

@@ -1,25 +1,7 @@
 """`requirements.txt` of the user's code: installed before it runs, from a wheelhouse where there is one."""
 
-import io
-import zipfile
-
 import pytest
-
-
-def wheel(name, version, text):
-    """A wheel of one module, made by hand (PEP 427)."""
-    info = f"{name}-{version}.dist-info"
-    files = {
-        f"{name}.py": text,
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
-        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-    }
-    record = "".join(f"{file},,\n" for file in [*files, f"{info}/RECORD"])
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as packed:
-        for file, content in {**files, f"{info}/RECORD": record}.items():
-            packed.writestr(file, content)
-    return buffer.getvalue()
+from wheels import wheel
 
 
 @pytest.fixture
@@ -33,7 +15,7 @@ def test_a_wheelhouse_needs_no_network(container, site):
     container.source(
         {
             "requirements.txt": "tinylib==1.2\n",
-            "wheelhouse/tinylib-1.2-py3-none-any.whl": wheel("tinylib", "1.2", "ANSWER = 42\n"),
+            "wheelhouse/tinylib-1.2-py3-none-any.whl": wheel("tinylib", "1.2", {"tinylib.py": "ANSWER = 42\n"}),
             "fit.py": "import tinylib; print(tinylib.ANSWER)",
         }
     )
@@ -48,7 +30,7 @@ def test_what_cannot_be_installed_is_told(container, site):
     container.source(
         {
             "requirements.txt": "tinylib==7\n",
-            "wheelhouse/tinylib-1.2-py3-none-any.whl": wheel("tinylib", "1.2", ""),
+            "wheelhouse/tinylib-1.2-py3-none-any.whl": wheel("tinylib", "1.2", {"tinylib.py": ""}),
             "fit.py": "print('not reached')",
         }
     )
@@ -66,7 +48,7 @@ def test_a_path_in_the_requirements_is_the_codes(container, site):
     container.source(
         {
             "requirements.txt": "./vendored/tinylib-1.2-py3-none-any.whl\n",
-            "vendored/tinylib-1.2-py3-none-any.whl": wheel("tinylib", "1.2", "ANSWER = 43\n"),
+            "vendored/tinylib-1.2-py3-none-any.whl": wheel("tinylib", "1.2", {"tinylib.py": "ANSWER = 43\n"}),
             "fit.py": "import tinylib; print(tinylib.ANSWER)",
         }
     )
