@@ -28,7 +28,7 @@ from tasks_lib import Channel, JobResult, output_of, sagemaker_tasks
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 CODE = CHECKOUT / "flows" / "quickstart_code"
-METRICS = {"loss": r"loss=([0-9.]+)", "auc": r"auc=([0-9.]+)"}
+METRICS = {"loss": "loss=", "auc": "auc="}
 
 
 @flow(name="quickstart")

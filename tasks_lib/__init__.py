@@ -11,6 +11,7 @@ from tasks_lib.shadowing import check_blocks_are_ours
 
 if TYPE_CHECKING:
     from tasks_lib.channels import Channel, TaskOutput, output_of
+    from tasks_lib.comparison import best
     from tasks_lib.explanation import Explanation
     from tasks_lib.functions.file_output import FileOutput
     from tasks_lib.functions.task import sagemaker_task
@@ -30,6 +31,7 @@ __all__ = [
     "SageMakerTasks",
     "Table",
     "TaskOutput",
+    "best",
     "output_of",
     "plan",
     "sagemaker_task",
@@ -46,6 +48,7 @@ _MODULES = {
     "SageMakerTasks": "tasks",
     "Table": "tables",
     "TaskOutput": "channels",
+    "best": "comparison",
     "output_of": "channels",
     "plan": "planning.plan",
     "sagemaker_task": "functions.task",

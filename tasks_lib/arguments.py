@@ -30,7 +30,8 @@ class JobArguments:
         arguments: Command line arguments, after those of the hyperparameters; at most 256 characters each.
         inputs: By channel: a local path, an S3 URI, a `Channel`, or `output_of(task)`; the code finds channel `x` at
             `$SM_CHANNEL_X`.
-        metrics: Regular expression by metric name; the first group is the value.
+        metrics: By metric name the text that the script prints before the value, such as `"auc="`, or a regular
+            expression whose first group is the value.
         environment: Environment variables; everybody who may look at the job can read them.
         secrets: By environment variable, where the job finds its value: `arn:aws:secretsmanager:…`,
             `secretsmanager:NAME`, either with `#KEY` for one key of a secret that is JSON, or `ssm:NAME`.

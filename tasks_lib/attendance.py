@@ -17,7 +17,7 @@ from tasks_lib.aws.logs import LogLine, LogTail
 from tasks_lib.aws.watch import watcher_of
 from tasks_lib.ledger.interest import Interest
 from tasks_lib.masking import Masking
-from tasks_lib.metrics import MetricReader
+from tasks_lib.metrics import MetricReader, doubts
 from tasks_lib.reports.artifacts import Report
 from tasks_lib.reports.links import log_url
 from tasks_lib.reports.log_relay import LogRelay
@@ -124,6 +124,9 @@ class Attendance:
         self.unread = log.failure
         if self.unread:
             self._warn(job, self.unread)
+        elif job.status == "Completed":
+            for doubt in doubts(self.metrics, [line.text for line in self.lines]):
+                self._run.logger.warning("%s", self._mask(doubt))
 
     def _warn(self, job: Job, why: str) -> None:
         """Say once that the log cannot be read: the job goes on."""

@@ -12,7 +12,8 @@
     |   |-- InvalidInput                   a channel that cannot be: unknown output, tarball with a subdir, …
     |   |-- InvalidRequest                 botocore refuses the request that would be sent
     |   |-- InputNotReady                  an input task has no completed job; with its state
-    |   `-- DuplicateTask                  one name, two kinds of work in one flow run
+    |   |-- DuplicateTask                  one name, two kinds of work in one flow run
+    |   `-- MetricMissing                  a result is asked for a metric that its log had not; a KeyError, too
     |-- ProjectError                       the project cannot be used
     |   |-- NoCredentials
     |   |-- BucketMissing
@@ -67,6 +68,7 @@ __all__ = [
     "LedgerConflict",
     "LedgerDamaged",
     "LoopbackOnly",
+    "MetricMissing",
     "MissingPath",
     "NoCredentials",
     "PrefectSageMakerError",
@@ -113,6 +115,10 @@ class InputNotReady(InvalidTask):
 
 class DuplicateTask(InvalidTask):
     """The same task was called twice in one flow run with different work."""
+
+
+class MetricMissing(InvalidTask, KeyError):
+    """A result is asked for a metric that the job's log had not, or none of several has it."""
 
 
 class ProjectError(PrefectSageMakerError):

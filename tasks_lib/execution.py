@@ -30,7 +30,7 @@ from tasks_lib.ledger.project_file import check_home
 from tasks_lib.ledger.records import Entry, Record
 from tasks_lib.masking import Masking
 from tasks_lib.meaning import Meaning
-from tasks_lib.metrics import MetricReader
+from tasks_lib.metrics import MetricReader, doubts
 from tasks_lib.outcome import result_of
 from tasks_lib.patience import ON_THIS_MACHINE, Patience
 from tasks_lib.quotas.preflight import check_quotas
@@ -359,6 +359,9 @@ class Execution(Work):
             record = record.model_copy(update={"metrics": metrics.last, "metric_history": metrics.history})
             if metrics.unread:
                 self.run.logger.warning("The metrics of job %s could not be read: %s", record.job, metrics.unread)
+            else:
+                for doubt in doubts(metrics, ()):
+                    self.run.logger.warning("%s", doubt)
         self.run.tell(self.spec.task, f"skipped: {reason}")
         return self.report.finished(self._result(record, cached=True, reason=f"skipped: {reason}"))
 

@@ -22,7 +22,7 @@ from tasks_lib.errors import InvalidTask
 from tasks_lib.execution import Execution
 from tasks_lib.hyperparameters import encode_hyperparameters
 from tasks_lib.ledger.state_directory import OnBusy
-from tasks_lib.metrics import MetricReader
+from tasks_lib.metrics import metric_patterns
 from tasks_lib.naming import check_task_name
 from tasks_lib.run_context import RunContext
 from tasks_lib.secret_references import check_secrets
@@ -150,7 +150,7 @@ class JobCall:
             hyperparameters=_checked_hyperparameters(getattr(self._arguments, "hyperparameters", None)),
             environment=_variables(self._merged("environment")),
             secrets=self._secrets(overrides),
-            metrics=dict(MetricReader(self._arguments.metrics or {}).patterns),
+            metrics=metric_patterns(self._arguments.metrics or {}),
             instance_types=_types(self._chosen("instance_type")),
             instance_count=self._chosen("instance_count"),
             volume_size_gb=self._chosen("volume_size_gb"),

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import datetime as dt
 from html import escape
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, PrivateAttr
+from pydantic import AfterValidator, BaseModel, ConfigDict, PrivateAttr
 
 from blocks import SageMakerProject
 from tasks_lib.aws.jobs import Job
@@ -21,6 +21,7 @@ from tasks_lib.errors import InvalidInput, ServiceFault
 from tasks_lib.explanation import Explanation
 from tasks_lib.fingerprint import Ingredients
 from tasks_lib.ledger.records import Ledger
+from tasks_lib.metrics import Metrics, MetricValue
 from tasks_lib.outputs import Output
 from tasks_lib.status import JobKind
 from tasks_lib.tables import Table
@@ -43,7 +44,7 @@ class JobResult(BaseModel):
         seconds: Wall time of this call.
         job_seconds: From the job's creation to its end.
         billable_seconds: As SageMaker counts them; none where it does not.
-        metrics: Last value by metric.
+        metrics: Last value by metric, `nan` and `inf` too; one that the log did not have raises `MetricMissing`.
         metric_history: All values, as (epoch seconds, value).
         outputs: URI by output: `model`, `output`, `state`, `source`.
         fingerprint: The work.
@@ -70,8 +71,8 @@ class JobResult(BaseModel):
     seconds: float
     job_seconds: float | None = None
     billable_seconds: float | None = None
-    metrics: dict[str, float] = {}
-    metric_history: dict[str, list[tuple[float, float]]] = {}
+    metrics: Annotated[dict[str, MetricValue], AfterValidator(Metrics)] = Metrics()
+    metric_history: dict[str, list[tuple[float, MetricValue]]] = {}
     outputs: dict[str, str] = {}
     fingerprint: str
     status: Literal["Completed", "Failed", "Stopped"] = "Completed"
@@ -93,8 +94,8 @@ class JobResult(BaseModel):
         return {**super().__getstate__(), "__pydantic_private__": private}
 
     def __eq__(self, other: object) -> bool:
-        # What it is bound to is no part of what it says.
-        return isinstance(other, JobResult) and self.model_dump() == other.model_dump()
+        # What it is bound to is no part of what it says; and by JSON, where one NaN is like another.
+        return isinstance(other, JobResult) and self.model_dump(mode="json") == other.model_dump(mode="json")
 
     __hash__ = None  # type: ignore[assignment] # its mappings have none
 

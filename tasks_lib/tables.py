@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+from tasks_lib.strict_json import strict
+
 _GAP = "  "
 
 
@@ -49,8 +51,11 @@ class Table:
         return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
     def to_dicts(self) -> list[dict[str, Any]]:
-        """Return a mapping by column for each row, such as Prefect's table artifacts and JSON take."""
-        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+        """Return a mapping by column for each row, such as Prefect's table artifacts and JSON take.
+
+        What is not finite is a word, such as `NaN`: JSON has no number for it.
+        """
+        return [dict(zip(self.columns, map(strict, row), strict=True)) for row in self.rows]
 
     def _repr_html_(self) -> str:
         caption = f"<caption>{escape(self.title)}</caption>" if self.title else ""

@@ -24,6 +24,7 @@ from hypothesis import HealthCheck, settings
 # A machine that runs other tests beside is slow, and no example is wrong for that. Before any test module is imported.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("fast", settings.get_profile("tests"), max_examples=20)
+settings.register_profile("sample", settings.get_profile("tests"), max_examples=30)
 settings.load_profile("tests")
 
 # A job that ignores SIGTERM is killed after this, and not after AWS's 120 s.
@@ -38,16 +39,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Let SIGINT through: a shell's background job ignores it, and so would all that is started here.
 
-    And try fewer examples of a property while one types.
+    And try fewer examples of a property but in `make test-all`.
     """
-    if config.getoption("tier") == "fast":
-        settings.load_profile("fast")
+    tier = config.getoption("tier")
+    settings.load_profile("tests" if tier == "all" else tier)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log):
-    """Keep together what shares slow fixtures."""
+    """Keep together what shares slow fixtures, and begin with what is slow, where xdist would with what has many."""
+    config.option.loadscopereorder = False
     return tiers.SlowModulesTogether(config, log)
 
 

@@ -25,8 +25,8 @@ TIERS = ("fast", "sample", "all")
 WITH_PROCESSES = ("application", "docs", "exactly_once", "house", "journeys", "local_sagemaker", "worker_toolkit")
 """Folders that `fast` does not collect; in the others a mark or a fixture tells."""
 PROCESS_FIXTURES = {"backend", "make_backend", "own_backend", "prefect_api"}
-GROUPED = ("application", "docs", "exactly_once", "house")
-"""Folders whose modules share what is slow to make: xdist gives a module of theirs to one worker."""
+GROUPED = ("application", "exactly_once", "docs", "house", "journeys", "local_sagemaker")
+"""Folders whose modules share what is slow to make: xdist gives a module of theirs to one worker. The slowest first."""
 SHARE_A_QUICKSTART = ("application/test_quickstart.py", "application/test_ui.py")
 STARTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn"}
 
@@ -119,7 +119,8 @@ class SlowModulesTogether(LoadScopeScheduling):
 
 def slow_first(items: Sequence[pytest.Item]) -> list[pytest.Item]:
     """Return first what goes to a worker by the module: what is short fills up the workers in the end."""
-    return sorted(items, key=lambda item: folder(item) not in GROUPED)
+    places = {name: place for place, name in enumerate(GROUPED)}
+    return sorted(items, key=lambda item: places.get(folder(item), len(places)))
 
 
 def forbid_processes() -> None:

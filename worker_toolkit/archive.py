@@ -3,14 +3,18 @@
 An archive may come from a public bucket. It is unpacked into a directory of its own inside the destination, looked at,
 and only then moved into place: so whatever is refused has written nothing, and one pass over a large model is enough.
 `tarfile`'s own filters are not used because Python 3.8 to 3.11 have them only in late releases, and because they were
-escaped once through chains of links (CVE-2025-4517); here nothing is ever written through a link.
+escaped once through chains of links (CVE-2025-4517); here nothing is ever written through a link. Links that end inside
+of the archive are kept, as a model with `latest -> step-100` has them.
+
+Stands on the standard library and on `paths` alone, so that `tasks_lib` unpacks by the same rule what it downloads.
 """
 
 from __future__ import annotations
 
 import contextlib
-import gzip
+import io
 import itertools
+import lzma
 import os
 import shutil
 import tarfile
@@ -22,23 +26,36 @@ from .errors import BootstrapError
 from .paths import relative_name
 
 _BLOCK = 1 << 20
+_TAR_BLOCK = 512
+_DEEPEST = 100
+"""Directories within each other: more is no model, and neither paths nor what walks through them are made for it."""
 
 
 class UnsafeArchive(BootstrapError):
     """An archive would write outside of its directory, or something that is no file."""
 
 
-def unpack(archive: Path, destination: Path) -> None:
-    """Unpack a tarball into a directory, over what is there.
+def unpack(archive: Path, destination: Path, *, spare_links: bool = False) -> list[Path]:
+    """Unpack a tarball into a directory, over what is there; return the files that were written, in order.
 
-    Files lose owner, time and every special bit; of their mode the executable flag stays.
+    Files lose owner, time and every special bit; others may not write to them.
+
+    Args:
+        archive: The tarball, packed or not.
+        destination: The directory; made where it is missing.
+        spare_links: Refuse a directory where the destination has a link, in place of replacing the link: a user's own
+            directory may have one to a large disk.
 
     Raises:
-        UnsafeArchive: The archive holds an absolute path, `..`, a link that leads out, a device or a pipe.
+        UnsafeArchive: The archive holds an absolute path, `..`, a link that leads out or nowhere, a device or a pipe.
         BootstrapError: It is no tarball, or broken.
     """
     with _unpacked(archive, destination) as folder:
+        names = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+        if spare_links:
+            _check_way(archive, folder, destination)
         _move_in(folder, destination)
+    return [destination / name for name in names]
 
 
 def unpack_in_place(archive: Path) -> None:
@@ -55,12 +72,15 @@ def _unpacked(archive: Path, destination: Path) -> Iterator[Path]:
     # The first process of every container has the same number, so an earlier one may have been killed here.
     if folder.exists():
         shutil.rmtree(folder)
+    made = not destination.exists()
     folder.mkdir(parents=True)
     try:
         _check_links(archive, folder, _extract(archive, folder))
         yield folder
     finally:
         shutil.rmtree(folder)
+        if made and not any(destination.iterdir()):
+            destination.rmdir()  # what is refused leaves nothing, not even where it would have been
 
 
 def _extract(archive: Path, folder: Path) -> set[str]:
@@ -70,17 +90,45 @@ def _extract(archive: Path, folder: Path) -> set[str]:
         with tarfile.open(archive, "r:*") as tar:
             for member in tar:
                 _write(archive, tar, member, folder, links)
-    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise BootstrapError(f"{archive} is no sound tarball ({error}); make or upload it again.") from error
+            _read_to_the_end(tar)
+    except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError) as error:
+        raise BootstrapError(_unsound(archive, error)) from error
     except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
         raise BootstrapError(f"{archive} has a file where it also has a directory ({error}); make it again.") from error
+    except OSError as error:
+        if error.errno is not None:
+            raise  # of the system, such as a full disk; those of `gzip` and `bz2` have no number
+        raise BootstrapError(_unsound(archive, error)) from error
     return links
+
+
+def _read_to_the_end(tar: tarfile.TarFile) -> None:
+    """Read what is behind the last member, where a compressed stream has its checksum.
+
+    Raises:
+        OSError: The sum is another (`gzip.BadGzipFile`, and `bz2`).
+        tarfile.ReadError: A plain tarball ends in a member's header that is damaged, which `tarfile` takes for the end.
+    """
+    stream = tar.fileobj
+    assert stream is not None
+    if isinstance(stream, io.BufferedReader):
+        stream.seek(tar.offset)
+        if any(stream.read(_TAR_BLOCK)):
+            raise tarfile.ReadError("a header is damaged")
+        return
+    while stream.read(_BLOCK):
+        pass
+
+
+def _unsound(archive: Path, error: Exception) -> str:
+    why = (str(error).splitlines() or [type(error).__name__])[0].rstrip(":")
+    return f"{archive} is no sound tarball ({why}), and nothing of it was unpacked; make or upload it again."
 
 
 def _write(archive: Path, tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path, links: set[str]) -> None:
     """Write one member; `links` are the names of the symbolic links so far."""
-    if member.isdir() and os.path.normpath(member.name) == ".":
-        return
+    if member.isdir() and not set(member.name.split("/")) - {"", "."} and not member.name.startswith("/"):
+        return  # the directory itself, as `tar -C model .` writes it
     name = _safe_name(archive, member.name)
     if any(prefix in links for prefix in _prefixes(name if member.isdir() else str(Path(name).parent))):
         raise UnsafeArchive(_refusal(archive, member.name, "lies behind a link of the same archive"))
@@ -108,11 +156,14 @@ def _write_file(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> 
     assert content is not None
     with content, target.open("xb") as file:
         shutil.copyfileobj(content, file, _BLOCK)
-    target.chmod(0o755 if member.mode & 0o100 else 0o644)
+    target.chmod(member.mode & 0o755 | 0o600)
 
 
 def _write_hard_link(archive: Path, member: tarfile.TarInfo, folder: Path, target: Path) -> None:
-    original = folder / _safe_name(archive, member.linkname)
+    try:
+        original = folder / relative_name(member.linkname)
+    except ValueError as error:
+        raise UnsafeArchive(_refusal(archive, member.name, f"leads to {member.linkname!r}")) from error
     # Resolved, since a link on the way would lead out; the folder is ours alone, so nothing changes in between.
     if not original.is_file() or original.resolve() != folder.resolve() / original.relative_to(folder):
         raise UnsafeArchive(_refusal(archive, member.name, f"is a hard link to {member.linkname!r}, no earlier file"))
@@ -130,6 +181,14 @@ def _check_links(archive: Path, folder: Path, links: Iterable[str]) -> None:
         path = folder / name
         if not path.exists() or os.path.commonpath([root, os.path.realpath(path)]) != root:
             raise UnsafeArchive(_refusal(archive, name, f"leads to {os.readlink(path)!r}"))
+
+
+def _check_way(archive: Path, folder: Path, destination: Path) -> None:
+    """Refuse a directory where the destination has a link."""
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder)
+        if _is_directory(path) and (destination / name).is_symlink():
+            raise UnsafeArchive(_refusal(archive, str(name), f"is a directory, and a link in {destination.absolute()}"))
 
 
 def _move_in(folder: Path, destination: Path) -> None:
@@ -152,9 +211,12 @@ def _is_directory(path: Path) -> bool:
 
 def _safe_name(archive: Path, name: str) -> str:
     try:
-        return relative_name(name)
+        safe = relative_name(name)
     except ValueError as error:
         raise UnsafeArchive(_refusal(archive, name, "lies outside")) from error
+    if safe.count("/") > _DEEPEST:
+        raise UnsafeArchive(_refusal(archive, f"{safe[:40]}…", f"lies more than {_DEEPEST} directories deep"))
+    return safe
 
 
 def _prefixes(name: str) -> Iterator[str]:

@@ -72,7 +72,7 @@ def run_job(request: Request, environ: Mapping[str, str], runner: ProgramRunner,
     output.clean(Path(job.layout.reason))
     if ended.code != 0:
         # Masked before it is shortened: half a secret is none that could be found.
-        reason = explain(f"{launch.label} on {host}", ended._replace(errors=output.text(ended.errors)))
+        reason = explain(f"{launch.label} on {host}", ended._replace(output=output.text(ended.output)))
         # Said in the log, too: SageMaker names no host, and the user's code may have left a reason of its own.
         sys.stderr.write(f"ssm: {reason.splitlines()[0]}\n")
         sys.stderr.flush()

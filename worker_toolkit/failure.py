@@ -19,6 +19,7 @@ LIMIT = 1024
 _TRACEBACK = "Traceback (most recent call last):"
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _EXCEPTION = re.compile(r"[\w.]*(Error|Exception|Interrupt|Exit)(:.*)?")
+_KILLED = {128 + number: number for number in signal.Signals}
 _CAUSE = 400
 _FEW_LINES = 15
 
@@ -30,11 +31,12 @@ def explain(what: str, ended: Ended) -> str:
         what: The program and its host, as the first words.
         ended: How it ended.
     """
-    details = _details(ended.errors)
-    cause = _cause(details)
+    details = _details(ended.output)
+    cause = _cause(details, killed=ended.code in _KILLED)
     headline = f"{what} {_how(ended.code)}" + (f": {_shortened(cause, _CAUSE)}" if cause else "")
     room = LIMIT - len(f"{headline}\n".encode())
-    return f"{headline}\n{_end_of(chr(10).join(details), room)}" if len(details) > 1 else headline
+    more = details if cause != "\n".join(details) else []
+    return f"{headline}\n{_end_of(chr(10).join(more), room)}" if more else headline
 
 
 def write_reason(path: Path, text: str) -> None:
@@ -50,16 +52,16 @@ def write_reason(path: Path, text: str) -> None:
 
 
 def _how(code: int) -> str:
-    killed = {128 + number: number for number in signal.Signals}.get(code)
+    killed = _KILLED.get(code)
     if killed is None:
         return f"ended with exit code {code}"
     hint = " (often: out of memory)" if killed == signal.SIGKILL else ""
     return f"was ended by {killed.name}{hint}"
 
 
-def _details(errors: str) -> list[str]:
+def _details(output: str) -> list[str]:
     """Return the last traceback and what follows it, without the `[rank0]: ` of torch; else the last lines."""
-    lines = [line.rsplit("\r", 1)[-1].rstrip() for line in _COLOUR.sub("", errors).rstrip("\r\n").split("\n")]
+    lines = [line.rsplit("\r", 1)[-1].rstrip() for line in _COLOUR.sub("", output).rstrip("\r\n").split("\n")]
     starts = [index for index, line in enumerate(lines) if _TRACEBACK in line]
     if not starts:
         return [line for line in lines if line][-_FEW_LINES:]
@@ -67,14 +69,14 @@ def _details(errors: str) -> list[str]:
     return [line[len(prefix) :] if line.startswith(prefix) else line for line in lines[starts[-1] :]]
 
 
-def _cause(details: list[str]) -> str:
-    """Return the exception of a traceback, else the last line.
+def _cause(details: list[str], *, killed: bool) -> str:
+    """Return the exception of a traceback, else the last line; none where a signal ended the program in mid-work.
 
     It is the last line that looks like one, since a notebook's own error follows that of whatever ran the notebook.
     Some exceptions have names of their own kind: then it is the first line without indentation.
     """
     if not details or not details[0].startswith(_TRACEBACK):
-        return details[-1] if details else ""
+        return details[-1] if details and not killed else ""
     ends = [line for line in details[1:] if line and not line.startswith((" ", "\t"))]
     return next((line for line in reversed(ends) if _EXCEPTION.fullmatch(line)), ends[0] if ends else "")
 

@@ -1,9 +1,9 @@
 """Secrets masked in all that the container prints and in the reason of its failure.
 
 The job's log goes to CloudWatch and from there to Prefect, and nobody behind this point knows the values. So where a
-job has secrets, standard output and standard error of the whole container are led through a pipe and a thread that
-writes `****` for each. A value is known as it is, and as URLs, JSON and Python write it; not in other encodings, and
-not in files. `bootstrap` imports it.
+job has secrets, standard output and standard error of the whole container are led through one pipe, which keeps their
+order, and a thread that writes `****` for each. A value is known as it is, and as URLs, JSON and Python write it; not
+in other encodings, and not in files. `bootstrap` imports it.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class MaskedOutput:
 
     def __init__(self) -> None:
         self._mask = Mask(())
-        self._streams: list[_Stream] = []
+        self._stream: _Stream | None = None
 
     def __enter__(self) -> MaskedOutput:  # noqa: PYI034  `Self` came with Python 3.11
         return self
@@ -91,15 +91,15 @@ class MaskedOutput:
     def __exit__(self, *exc_info: object) -> None:
         """Show what is still on its way; a process that the program left behind may hold the pipe open for ever."""
         _flush()
-        for stream in self._streams:
-            stream.close()
+        if self._stream:
+            self._stream.close()
 
     def hide(self, texts: Iterable[str]) -> None:
         """Mask these texts from now on; without any nothing stands between the program and its log."""
         self._mask = Mask(texts)
         if self._mask:
             _flush()
-            self._streams = [_Stream(descriptor, self._mask) for descriptor in (_OUT, _ERR)]
+            self._stream = _Stream(self._mask)
 
     def text(self, text: str) -> str:
         """Return a text without the secrets."""
@@ -119,19 +119,19 @@ class MaskedOutput:
 
 
 class _Stream:
-    """One descriptor, led through a pipe and a thread.
+    """Standard output and standard error, led through one pipe and a thread to where standard output went.
 
     Args:
-        descriptor: 1 or 2.
         mask: What is replaced.
     """
 
-    def __init__(self, descriptor: int, mask: Mask) -> None:
-        self._descriptor, self._mask = descriptor, mask
-        self._original = os.dup(descriptor)
+    def __init__(self, mask: Mask) -> None:
+        self._mask = mask
+        self._originals = {descriptor: os.dup(descriptor) for descriptor in (_OUT, _ERR)}
         self._source, sink = os.pipe()
         self._over, self._end = os.pipe()
-        os.dup2(sink, descriptor)
+        for descriptor in self._originals:
+            os.dup2(sink, descriptor)
         os.close(sink)
         self._thread = threading.Thread(target=self._follow, daemon=True)
         # Signals are for the thread that waits for the program: one that is delivered here would not wake it.
@@ -142,20 +142,22 @@ class _Stream:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def close(self) -> None:
-        """Give the descriptor back when all is shown that was written."""
-        os.dup2(self._original, self._descriptor)
+        """Give the descriptors back when all is shown that was written."""
+        for descriptor, original in self._originals.items():
+            os.dup2(original, descriptor)
         os.close(self._end)
         self._thread.join()
         os.close(self._over)
-        os.close(self._original)
+        for original in self._originals.values():
+            os.close(original)
 
     def _follow(self) -> None:
         kept = b""
         try:
             while block := self._next():
                 shown, kept = self._mask.split(kept + block)
-                _write(self._original, shown)
-            _write(self._original, self._mask(kept))
+                _write(self._originals[_OUT], shown)
+            _write(self._originals[_OUT], self._mask(kept))
         except BrokenPipeError:
             return  # nobody reads the log any more; closed, the pipe tells the program so, as without us
         finally:

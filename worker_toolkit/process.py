@@ -1,4 +1,4 @@
-"""Running the user's program: signals go to it, its output is seen at once, and the end of its errors is remembered.
+"""Running the user's program: signals go to it, its output is seen at once, and the end of it is remembered.
 
 `subprocess.run` would not do: as a container's first process we receive SageMaker's SIGTERM, which a shell or a Python
 below us must see in time to save its work (that signals get lost is an old complaint about SageMaker's own containers,
@@ -22,7 +22,7 @@ from .errors import BootstrapError
 
 _FORWARDED = (signal.SIGTERM, signal.SIGINT)
 _REMEMBERED = 64 * 1024
-"""Bytes of standard error that are kept: a long traceback with its chain of causes."""
+"""Bytes of output that are kept: a long traceback with its chain of causes."""
 
 
 class Ended(NamedTuple):
@@ -30,11 +30,11 @@ class Ended(NamedTuple):
 
     Args:
         code: Its exit code, or 128 and the signal that ended it, as a shell has it.
-        errors: The end of what it wrote to standard error.
+        output: The end of what it wrote, to standard output and standard error.
     """
 
     code: int
-    errors: str
+    output: str
 
 
 class ProgramRunner:
@@ -60,23 +60,24 @@ class ProgramRunner:
     def run(self, command: Sequence[str], *, cwd: Path, environment: Mapping[str, str]) -> Ended:
         """Run a program to its end, in a process group of its own.
 
-        Its standard output is ours, its standard error goes through us, both at once. When it has ended, what it left
-        running is killed, as it is where the container ends. After a signal, though, all of it may finish: a shell dies
-        at once, and the training that it started may still be saving its state.
+        What it writes goes through us at once, standard output and standard error through one pipe, which keeps their
+        order. When it has ended, what it left running is killed, as it is where the container ends. After a signal,
+        though, all of it may finish: a shell dies at once, and the training that it started may still be saving its
+        state.
 
         Raises:
             SystemExit: A signal came before the program was started.
             BootstrapError: There is no such program.
         """
         child = self._start(command, cwd, environment)
-        with _Errors(child.stderr) as errors:
+        with _Output(child.stdout) as output:
             code = _wait(child)
             if self._received is not None:
-                errors.wait_until_closed()
+                output.wait_until_closed()
         self._group = None
         with contextlib.suppress(ProcessLookupError, PermissionError):  # nobody is left; macOS then says the latter
             os.killpg(child.pid, signal.SIGKILL)
-        return Ended(code if code >= 0 else 128 - code, errors.text())
+        return Ended(code if code >= 0 else 128 - code, output.text())
 
     def _start(self, command: Sequence[str], cwd: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
         # A signal that comes now waits until we know its addressee.
@@ -87,7 +88,8 @@ class ProgramRunner:
                 command,
                 cwd=cwd,
                 env=dict(environment),
-                stderr=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
                 bufsize=0,
                 preexec_fn=_own_group,  # noqa: PLW1509  no other thread runs now, and `process_group` came with 3.11
             )
@@ -119,8 +121,8 @@ def _own_group() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
 
 
-class _Errors:
-    """Standard error of a program, passed on as it comes by a thread, its end remembered."""
+class _Output:
+    """What a program writes, passed on as it comes by a thread, its end remembered."""
 
     def __init__(self, stream: IO[bytes] | None) -> None:
         assert stream is not None
@@ -129,7 +131,7 @@ class _Errors:
         self._over, self._end = os.pipe()
         self._thread = threading.Thread(target=self._follow, daemon=True)
 
-    def __enter__(self) -> _Errors:  # noqa: PYI034  the same
+    def __enter__(self) -> _Output:  # noqa: PYI034  the same
         self._thread.start()
         return self
 
@@ -157,9 +159,13 @@ class _Errors:
             block = os.read(stream, 65536)
             if not block:
                 return
-            sys.stderr.buffer.write(block)
-            sys.stderr.buffer.flush()
             self._tail = (self._tail + block)[-_REMEMBERED:]
+            try:
+                sys.stdout.buffer.write(block)
+                sys.stdout.buffer.flush()
+            except BrokenPipeError:
+                self._stream.close()  # nobody reads the log any more; the program is told so, as without us
+                return
 
 
 def _wait(child: subprocess.Popen[bytes]) -> int:

@@ -35,7 +35,7 @@ def install_requirements(code: Path, environment: Mapping[str, str], runner: Pro
     if ended.code != 0:
         raise BootstrapError(
             f"requirements.txt could not be installed, pip ended with {ended.code}. Correct it, or put the packages "
-            f"into the image or into wheelhouse/. pip said:\n{_last_lines(ended.errors)}",
+            f"into the image or into wheelhouse/. pip said:\n{_last_lines(ended.output)}",
             exit_code=ended.code,
         )
 

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from rich.text import Text
 
 from flows.console.colours import Colours
+from tasks_lib.strict_json import strict
 
 Cell = tuple[str, str]
 """A text and its style."""
@@ -57,10 +58,14 @@ class TaskResult(Protocol):
 
 def summary(results: Sequence[TaskResult]) -> dict[str, Any]:
     """Return what `--json` prints: the fields of each result, and how many tasks ran and were skipped."""
-    fields = ("task", "job", "cached", "reason", "seconds", "metrics", "outputs")
-    tasks = [{name: getattr(result, name) for name in fields} for result in results]
+    tasks = [_told(result) for result in results]
     skipped = sum(result.cached for result in results)
     return {"tasks": tasks, "ran": len(tasks) - skipped, "skipped": skipped}
+
+
+def _told(result: TaskResult) -> dict[str, Any]:
+    fields = {name: getattr(result, name) for name in ("task", "job", "cached", "reason", "seconds", "outputs")}
+    return fields | {"metrics": {name: strict(value) for name, value in result.metrics.items()}}
 
 
 def results_table(results: Sequence[TaskResult], width: int | None, colours: Colours) -> list[Text]:

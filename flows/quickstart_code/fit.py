@@ -2,7 +2,7 @@ r"""Train a logistic regression, epoch by epoch, on the CSV files in channel `tr
 
 Prints one line per epoch, from which the flow reads its metrics:
 
-    epoch=3 loss=0.1234 auc=0.9876      {"loss": r"loss=([0-9.]+)", "auc": r"auc=([0-9.]+)"}
+    epoch=3 loss=0.1234 auc=0.9876      {"loss": "loss=", "auc": "auc="}
 
 `loss` is that of the training rows, `auc` that of every fifth row, held back from training. Each epoch ends with a
 checkpoint in the state directory, which outlives the job: an interrupted job, or a later one with more `--epochs`,

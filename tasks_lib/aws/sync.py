@@ -6,15 +6,11 @@ sent twice, nothing stale is left, and a later run cannot change what a waiting 
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import os
 import stat
-import tarfile
-import zlib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from tasks_lib.aws.objects import Location, Objects
@@ -157,69 +153,25 @@ def download(objects: Objects, source: Location, target: Path) -> list[Path]:
 
 
 def extract(archive: Path, target: Path) -> list[Path]:
-    """Unpack a tarball into a directory; return the files written.
+    """Unpack a tarball into a directory; return the files written, and the links to files.
 
-    All members are looked at before the first is written.
+    By the rule by which a job unpacks an input (`worker_toolkit.archive`): all of it or nothing.
 
     Raises:
-        UnsafeArchive: It is no sound tarball, or a member is absolute, climbs out, is no plain file or directory, is
-            both, or lies behind a link of the target's.
+        UnsafeArchive: It is no sound tarball, or has something that leads outside, is no file, directory or link, or
+            lies behind a link of the target's.
     """
-    with _opened(archive) as tar:
-        members = tar.getmembers()
-        files = {PurePosixPath(member.name) for member in members if member.isfile()}
-        for member in members:
-            if why := _objection(member, files, target):
-                raise _unsafe(archive, f"holds {member.name!r}, which {why}")
-        target.mkdir(parents=True, exist_ok=True)
-        for member in members:
-            _write_member(tar, member, target)
-    return sorted({target / member.name for member in members if member.isfile()})
+    # Not above: a user's own `worker_toolkit` is told with a better error where the toolkit is bundled.
+    from worker_toolkit.archive import unpack  # noqa: PLC0415
+    from worker_toolkit.errors import BootstrapError  # noqa: PLC0415
 
-
-@contextmanager
-def _opened(archive: Path) -> Iterator[tarfile.TarFile]:
     try:
-        with tarfile.open(archive) as tar:
-            yield tar
-    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise _unsafe(archive, f"is no sound tarball ({str(error).splitlines()[0].rstrip(':')})") from error
-
-
-def _objection(member: tarfile.TarInfo, files: set[PurePosixPath], target: Path) -> str | None:
-    path = PurePosixPath(member.name)
-    if path.is_absolute() or ".." in path.parts:
-        return "leads outside"
-    if not (member.isfile() or member.isdir()):
-        return "is no plain file"
-    if files.intersection(path.parents) or (path in files and (member.isdir() or not path.parts)):
-        return "is a file and a directory"
-    if not (target / path.parent).resolve().is_relative_to(target.resolve()):
-        return f"lies behind a link in {target.absolute()}"
-    return None
-
-
-def _unsafe(archive: Path, why: str) -> UnsafeArchive:
-    return UnsafeArchive(
-        f"{archive.name} {why}; nothing was unpacked.",
-        fix="download it without extracting, and look at it with `tar tvf`.",
-    )
-
-
-def _write_member(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
-    path = target / member.name
-    if member.isdir():
-        path.mkdir(parents=True, exist_ok=True)
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    content = tar.extractfile(member)
-    assert content is not None, "a plain file has content"
-    # Neither through a link that lies there, nor with set-uid bits of somebody else's making.
-    path.unlink(missing_ok=True)
-    with path.open("xb") as file:
-        while block := content.read(1 << 20):
-            file.write(block)
-    path.chmod(stat.S_IMODE(member.mode) & 0o755 | stat.S_IRUSR | stat.S_IWUSR)
+        return unpack(archive, target, spare_links=True)
+    except BootstrapError as error:
+        raise UnsafeArchive(
+            str(error).replace(str(archive), archive.name),
+            fix="download it without unpacking (`unpack=False`), and look at it with `tar tvf`.",
+        ) from error
 
 
 def _inside(target: Path, name: str) -> Path:

@@ -18,6 +18,7 @@ from tasks_lib.aws.objects import Document, Location, Objects
 from tasks_lib.errors import LedgerConflict, LedgerDamaged
 from tasks_lib.fingerprint import Ingredients
 from tasks_lib.manifest import Manifest
+from tasks_lib.metrics import MetricValue
 from tasks_lib.status import JobKind
 
 _MOST_TRIES = 20
@@ -88,8 +89,8 @@ class Record(_Model):
     outputs: dict[str, str]
     output_listing: str
     state_listing: str | None = None
-    metrics: dict[str, float] = {}
-    metric_history: dict[str, list[tuple[float, float]]] = {}
+    metrics: dict[str, MetricValue] = {}
+    metric_history: dict[str, list[tuple[float, MetricValue]]] = {}
     metric_patterns: dict[str, str] = {}
     seconds: float | None = None
     billable_seconds: float | None = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,7 +23,7 @@ MOST_POINTS = 400
 _COLUMNS = 2
 _ALONE, _PANEL = (6.8, 2.6), (3.9, 2.1)  # inches; Prefect's UI stretches a picture to the width of its page
 _MARKED = 60  # more points than that are a line
-_LINE, _INK, _FAINT, _GRID = "#2563eb", "#1f2937", "#6b7280", "#e5e7eb"
+_LINE, _INK, _FAINT, _GRID, _LOST = "#2563eb", "#1f2937", "#6b7280", "#e5e7eb", "#dc2626"
 _UNITS = ((3 * 3600.0, 3600.0, "hours"), (10 * 60.0, 60.0, "minutes"), (0.0, 1.0, "seconds"))
 
 _MOMENT = 1.0  # seconds
@@ -71,15 +72,25 @@ def _placed(history: Mapping[str, Sequence[Point]], start: float | None) -> tupl
 
 
 def thinned(points: Sequence[Point]) -> list[Point]:
-    """Return at most `MOST_POINTS` points that look the same: each stretch's lowest and highest, both ends."""
+    """Return at most `MOST_POINTS` points that look the same: each stretch's lowest and highest, both ends.
+
+    And where a stretch has any, its first one that is not finite.
+    """
     if len(points) <= MOST_POINTS:
         return list(points)
-    stretches = MOST_POINTS // 2 - 1
+    stretches = MOST_POINTS // 3 - 1
     inner, kept = points[1:-1], [points[0]]
     for number in range(stretches):
         stretch = inner[len(inner) * number // stretches : len(inner) * (number + 1) // stretches]
-        kept += sorted({min(stretch, key=_value), max(stretch, key=_value)})
+        finite = [point for point in stretch if math.isfinite(point[1])]
+        others = [point for point in stretch if not math.isfinite(point[1])]
+        extremes = {min(finite, key=_value), max(finite, key=_value)} if finite else set()
+        kept += sorted([*extremes, *others[:1]], key=_time)
     return [*kept, points[-1]]
+
+
+def _time(point: Point) -> float:
+    return point[0]
 
 
 def _value(point: Point) -> float:
@@ -110,13 +121,25 @@ def _svg(drawn: Mapping[str, Sequence[Point]], label: str, title: str) -> bytes:
 
 
 def _draw(panel: Any, name: str, points: Sequence[Point]) -> None:
-    """Draw one metric, with its last value written at the end of its line."""
-    times, values = zip(*points, strict=True)
-    panel.plot(times, values, color=_LINE, linewidth=1.5, marker="o" if len(points) <= _MARKED else "", markersize=2.5)
-    panel.plot(times[-1:], values[-1:], color=_LINE, marker="o", markersize=5)
+    """Draw one metric, with its last value written at the end of its line.
+
+    What is not finite has no height: a cross at the foot of the panel stands for it, and the line has a gap there.
+    """
+    times = [time for time, _ in points]
+    heights = [value if math.isfinite(value) else math.nan for _, value in points]
+    panel.plot(times, heights, color=_LINE, linewidth=1.5, marker="o" if len(points) <= _MARKED else "", markersize=2.5)
+    foot = panel.get_xaxis_transform()  # its heights go from 0 to 1
+    lost = [time for time, height in zip(times, heights, strict=True) if math.isnan(height)]
+    (crosses,) = panel.plot(lost, [0.0] * len(lost), "x", color=_LOST, markersize=5, transform=foot, clip_on=False)
+    crosses.set_in_layout(False)  # they hang over the panel's edge, and the layout would make room for them for ever
+    value, time = points[-1][1], times[-1]
+    finite = math.isfinite(value)
+    if finite:
+        panel.plot([time], [value], color=_LINE, marker="o", markersize=5)
     panel.annotate(
-        f"{values[-1]:.4g}", (times[-1], values[-1]), xytext=(7, 0), textcoords="offset points", va="center",
-        fontsize=9, fontweight="bold", color=_LINE, annotation_clip=False,
+        f"{value:.4g}", (time, value if finite else 0.0), xycoords="data" if finite else foot, xytext=(7, 0),
+        textcoords="offset points", va="center", fontsize=9, fontweight="bold", color=_LINE if finite else _LOST,
+        annotation_clip=False,
     )  # fmt: skip
     panel.set_ylabel(name, fontsize=9, color=_INK, parse_math=False)
     panel.margins(x=0.02, y=0.12)

@@ -5,6 +5,7 @@ Rendered from the values that a caller of the task gets, too: the result, or the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
@@ -90,11 +91,15 @@ class Pages:
 
 
 def metrics_table(result: JobResult) -> Table:
-    """Return the metrics of a job: last, lowest and highest value, and how many there were."""
+    """Return the metrics of a job: last, lowest and highest value, and how many there were.
+
+    Lowest and highest of those that are finite, where one is: Python's `min` of a NaN that stands first is NaN.
+    """
     rows = []
     for name, last in result.metrics.items():
         values = [value for _, value in result.metric_history.get(name, ())] or [last]
-        rows.append((name, last, min(values), max(values), len(values)))
+        compared = [value for value in values if math.isfinite(value)] or [last]
+        rows.append((name, last, min(compared), max(compared), len(values)))
     return Table(("metric", "last", "min", "max", "points"), tuple(rows), title=f"{result.task}: metrics")
 
 

@@ -89,6 +89,7 @@ def relay(killed_backend):
     relay.close()
 
 
+@pytest.mark.sampled(2, group="kills")
 def test_flow_killed(work):
     """After `kill -9` of the flow in mid-job, the next run attaches to the job: no second job, the same result."""
     first = work.flow()
@@ -112,6 +113,7 @@ def test_flow_killed(work):
     }
 
 
+@pytest.mark.sampled(2, group="kills")
 def test_backend_killed(work):
     """After `kill -9` of the local SageMaker's server in mid-job the flow starts it again and gets its result."""
     before = work.backend.status()
@@ -148,6 +150,7 @@ def test_both_killed_while_the_job_runs(work):
     assert list(work.jobs().values()) == ["Completed"]
 
 
+@pytest.mark.sampled(2, group="kills")
 def test_both_killed_and_the_job_ends(work):
     """A job that ends while neither flow nor server lives is recorded by the next run, metrics and all."""
     first = work.flow()
@@ -234,6 +237,7 @@ def test_one_of_two_is_cancelled(work, how):
     assert work.jobs() == dict.fromkeys(running, "Completed")
 
 
+@pytest.mark.sampled(2, group="kills")
 def test_failure_beside_a_running_job(work, prefect_api):
     """A flow that fails in one task leaves the job of another to run; that task completes, and its result is kept.
 

@@ -119,6 +119,7 @@ def test_reap_orphans_as_the_server_has_it(on_the_server):
     assert found["global_concurrency_limit"]["limit"] == 1
 
 
+@pytest.mark.exhaustive
 def test_reap_orphans_by_a_worker(run_deployment, start, worked, prefect_api, tmp_path):
     """1. A flow is killed. 2. Its run is over, its mark has lapsed. 3. A dry run shows its job. 4. It is stopped."""
     work = tmp_path / f"fit-{uuid.uuid4().hex[:8]}"

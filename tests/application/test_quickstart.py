@@ -78,6 +78,7 @@ def test_output_into_a_pipe(first_run):
     assert done.err == ""
 
 
+@pytest.mark.exhaustive
 def test_plan_of_what_the_next_run_does(unserved):
     """`--plan` tells each step's fate and job without a Prefect server and without a job; the run does just that."""
     before = unserved.jobs()

@@ -63,6 +63,7 @@ def test_runs_read_well(quickstart):
     assert recorded_states(quickstart.api, second["id"], dict.fromkeys(STEPS, "Cached"))
 
 
+@pytest.mark.exhaustive
 def test_run_is_visible_while_it_runs(quickstart, tmp_path):
     """A quickstart that is started while the UI is served reports to that server, and shows up there while it runs."""
     (tmp_path / "one.csv").write_text("radius,malignant\n1.5,1\n")
@@ -92,6 +93,7 @@ def test_served_once(quickstart):
     assert first.process.poll() is None
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ends_when_asked(quickstart, number):
     """Ctrl-C and `kill` end the UI and its server; nothing answers any more and no process is left."""

@@ -12,7 +12,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 STORIES = [page for page in PAGES if any(True for _ in blocks_of(page))]
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("page", STORIES, ids=[page.stem for page in STORIES])
 def test_page_is_true(page, make_story):
     """What a reader types from top to bottom in a fresh directory runs, and says what the page says that it says."""

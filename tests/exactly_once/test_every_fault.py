@@ -97,7 +97,7 @@ REFUSED = {
 }
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("rule", LOST.values(), ids=LOST.keys())
 def test_an_answer_is_lost(lane, rule):
     """The server acts, and its answer does not arrive: what was done is found, not done again."""
@@ -107,7 +107,7 @@ def test_an_answer_is_lost(lane, rule):
     assert outcome.fired["lose"] >= 2
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("rule", REFUSED.values(), ids=REFUSED.keys())
 def test_a_request_fails(lane, rule):
     """Throttled, late, cut off, failed, unauthorised, unavailable, in conflict: it passes, and so does the flow."""
@@ -340,6 +340,7 @@ def test_instances_that_come_late(lane):
 # -- the server --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sampled(1, group="kills")
 def test_killed_in_mid_job(lane, tmp_path):
     """`kill -9` of the server while a job runs: the flow starts it again by itself, and the job is the same."""
     sm, begun, gate = sagemaker_tasks(lane.project(image="local/python")), tmp_path / "begun", tmp_path / "gate"
@@ -358,6 +359,7 @@ def test_killed_in_mid_job(lane, tmp_path):
     assert outcome.results[0].job == job.name
 
 
+@pytest.mark.sampled(1, group="kills")
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_killed_in_mid_create(lane, when):
     """`kill -9` of the server while it creates a job, before and after it did: there is one in the end."""

@@ -129,6 +129,7 @@ def test_every_line_comes_once_and_in_order(sm, faults, run_log, tmp_path):
     assert run_log.warnings == []
 
 
+@pytest.mark.sampled(1, group="logs")
 def test_the_log_goes_on_when_its_server_was_killed(sm, faulty_home, run_log, tmp_path):
     """The local SageMaker dies in the middle of a job, and comes back: no line is lost, none comes twice."""
     half = tmp_path / "half"
@@ -163,6 +164,7 @@ def written(home):
     return min((file.read_text().count("\n") for file in logs.glob("*.jsonl")), default=0)
 
 
+@pytest.mark.sampled(1, group="logs")
 def test_whoever_attaches_after_a_crash_sees_all_of_it(sm, faulty_home, run_log, tmp_path, isolated_prefect):
     """A flow is killed in mid-job, and the job writes on; the next run has each line in its own log, once."""
     half, most, out = tmp_path / "half", tmp_path / "most", tmp_path / "out"
@@ -186,7 +188,7 @@ def test_whoever_attaches_after_a_crash_sees_all_of_it(sm, faulty_home, run_log,
     assert [run_log.lines(host) for host in HOSTS] == [list(range(LINES))] * 2
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.sampled(1, group="logs")
 @pytest.mark.parametrize(
     ("rule", "why"),
     [

@@ -110,6 +110,7 @@ def fitted(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     return made
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("hosts", [1, 3, 9])
 def test_the_split_does_not_depend_on_the_number_of_hosts(raw: Path, prepared: Path, tmp_path: Path, hosts: int):
     """Any number of hosts, also more than there are files, give together what two give."""
@@ -181,6 +182,7 @@ def test_a_model_is_plain_numbers(fitted: dict[str, tuple[Path, str]]):
     assert {30} == {len(model[name]) for name in ("features", "mean", "std")} | {len(model["coef"][0])}
 
 
+@pytest.mark.sampled(2, group="code")
 def test_a_model_does_not_depend_on_who_wrote_the_rows(raw: Path, fitted: dict[str, tuple[Path, str]], tmp_path: Path):
     """Parts of three hosts give the same bytes as parts of two: a fit is the same twice, and rows have no order."""
     prepare(raw, tmp_path / "prepared", 3)
@@ -189,6 +191,7 @@ def test_a_model_does_not_depend_on_who_wrote_the_rows(raw: Path, fitted: dict[s
     assert (fitted["0.1"][0] / "model" / "model.json").read_bytes() == model
 
 
+@pytest.mark.sampled(2, group="code")
 def test_a_fit_goes_on_where_the_last_one_ended(prepared: Path, fitted: dict[str, tuple[Path, str]], tmp_path: Path):
     """More epochs start at the checkpoint, and end with the bytes that an uninterrupted fit leaves."""
     fit(prepared / "train", tmp_path, "--C", "0.1", "--epochs", "3")
@@ -199,6 +202,7 @@ def test_a_fit_goes_on_where_the_last_one_ended(prepared: Path, fitted: dict[str
     assert (fitted["0.1"][0] / "model" / "model.json").read_bytes() == model
 
 
+@pytest.mark.sampled(2, group="code")
 def test_a_fit_without_anything_left_to_do_still_has_its_metrics(
     prepared: Path, fitted: dict[str, tuple[Path, str]], tmp_path: Path
 ):
@@ -212,6 +216,7 @@ def test_a_fit_without_anything_left_to_do_still_has_its_metrics(
     assert (place / "model" / "model.json").read_bytes() == model
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("change", ["C", "data", "fewer epochs"])
 def test_a_checkpoint_of_other_work_is_not_used(
     prepared: Path, fitted: dict[str, tuple[Path, str]], tmp_path: Path, change: str
@@ -259,6 +264,7 @@ def test_the_report_names_the_best_model(prepared: Path, fitted: dict[str, tuple
         assert f"{name} auc={score['auc']:.4f} accuracy={score['accuracy']:.4f}\n" in printed
 
 
+@pytest.mark.sampled(2, group="code")
 def test_the_plot_is_a_picture_worth_looking_at(prepared: Path, fitted: dict[str, tuple[Path, str]], tmp_path: Path):
     """`roc.png` is a whole PNG of at least 800 by 400 pixels, with more than one colour in it, and not large."""
     evaluate(prepared / "test", tmp_path / "output", *(place / "model" for place, _ in fitted.values()))
@@ -274,6 +280,7 @@ def test_the_plot_is_a_picture_worth_looking_at(prepared: Path, fitted: dict[str
     assert path.stat().st_size < 300_000
 
 
+@pytest.mark.sampled(2, group="code")
 def test_the_same_models_give_the_same_bytes(prepared: Path, fitted: dict[str, tuple[Path, str]], tmp_path: Path):
     """Report and plot carry no date, no version and no order of channels."""
     models = [place / "model" for place, _ in fitted.values()]

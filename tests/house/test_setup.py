@@ -192,6 +192,7 @@ def test_foreign_venv_stays_untouched(checkout):
     assert [mine] == [path for path in (checkout.root / ".venv").rglob("*") if path.is_file()]
 
 
+@pytest.mark.exhaustive
 def test_something_moves_while_a_phase_lasts(checkout):
     """On a terminal the seconds run while the installer is silent."""
     gate = checkout.root / "gate"

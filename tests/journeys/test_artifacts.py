@@ -134,6 +134,7 @@ def test_the_bar_moves_while_the_job_runs(sm, tmp_path):
     assert [(each.id, each.data) for each in artifacts(None, "moving-progress")] == [(seen.id, 100)]
 
 
+@pytest.mark.exhaustive
 def test_all_ways_to_call_a_step_leave_a_summary(sm):
     """From a flow directly, submitted, mapped, from an asynchronous flow, and without a flow."""
 

@@ -319,6 +319,7 @@ def test_no_bucket(make_aws_project, backend):
     assert {"s3:GetObject"} == made.keys()
 
 
+@pytest.mark.exhaustive
 def test_an_endpoint_where_nobody_answers(make_aws_project, monkeypatch):
     """A closed port is told as such, with the address, and not as a failed job; after two tries of nine."""
     monkeypatch.setitem(OF_CALLS, Meaning.SERVICE_FAULT, Bound(0.1, 0.1, tries=1))

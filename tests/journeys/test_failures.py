@@ -140,6 +140,7 @@ def test_a_failed_step_fails_its_flow(sm):
 
 
 @KINDS
+@pytest.mark.sampled(1)
 def test_a_job_that_ran_into_its_time_limit_is_no_success(kind, sm, backend, project):
     """A job that SageMaker stops for its time is a `JobStopped`, and no record; of training it says which limit."""
     limit = {"StoppingCondition": {"MaxRuntimeInSeconds": 1}}
@@ -153,6 +154,7 @@ def test_a_job_that_ran_into_its_time_limit_is_no_success(kind, sm, backend, pro
 
 
 @KINDS
+@pytest.mark.sampled(1)
 def test_a_job_that_somebody_stopped_is_no_success(kind, sm, backend, project, tmp_path):
     """1. Somebody stops the job. 2. It is told. 3. Nothing is recorded; the next run makes another attempt."""
     gate = Gate(tmp_path / "open")

@@ -264,6 +264,7 @@ def test_projects_that_differ_in_their_prefix_do_not_share_a_role(make_project, 
     assert len(arns) == 2
 
 
+@pytest.mark.exhaustive
 def test_a_role_is_assumed_with_its_external_id(make_aws_project, backend, monkeypatch):
     """A project whose credentials name a role and an external id works with the role's temporary keys."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_STS", backend.endpoint)  # prefect-aws takes no endpoint for its AssumeRole

@@ -149,6 +149,7 @@ def test_a_used_up_quota_is_a_queue(backend, make_project, set_quotas):
     assert made["sagemaker:CreateTrainingJob"] > 6
 
 
+@pytest.mark.exhaustive
 def test_with_limits_in_prefect_no_create_is_refused(backend, make_project, set_quotas, api):
     """The same six wait for their slots: as many creates as jobs, and no slot is left taken."""
     set_quotas({ON_DEMAND: 2})
@@ -172,6 +173,7 @@ def test_without_the_limit_the_jobs_run(make_project, api, run_log):
 # -- before the job ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(("value", "hosts"), [(0, 1), (2, 3)])
 def test_a_job_that_can_never_run_is_refused_before_anything_is_made(backend, make_project, set_quotas, value, hosts):
     """The error names task, quota and figures, and where to get more; no job, no role, no object."""

@@ -305,6 +305,7 @@ class AtLook:
         return "over"
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("look", [1, 2])
 def test_a_job_that_ends_meanwhile(place, look):
     """Before or after the reaper's last look: no error, and not called stopped."""

@@ -8,8 +8,8 @@ import pytest
 from journey_tools import Bucket
 from prefect import flow
 
-from tasks_lib import JobResult, sagemaker_tasks
-from tasks_lib.errors import InvalidInput, JobFailed, MissingPath, UnsafeArchive
+from tasks_lib import JobResult, best, sagemaker_tasks
+from tasks_lib.errors import InvalidInput, JobFailed, MetricMissing, MissingPath, UnsafeArchive
 
 LEAVE = """set -e
 mkdir "$SM_MODEL_DIR/deep"
@@ -240,6 +240,32 @@ def test_a_failed_job_has_a_result(sm, home):
     assert result.state.read_text("epoch") == "3\n"
     assert ("command", command, None) in result.explain().table.rows
     assert "Failed" in str(result)
+
+
+DIVERGED = "for loss in 0.5 0.4 nan inf nan; do echo epoch loss=$loss; done"
+
+
+def test_a_training_that_diverged_does_not_look_good(sm):
+    """Its last value is `nan`, and so the other one is the best; also of a skip, whose record is strict JSON."""
+    good = sm.train("good", command="echo loss=0.7", metrics={"loss": "loss="})
+    diverged = sm.train("diverged", command=DIVERGED, metrics={"loss": "loss="})
+    again = sm.train("diverged", command=DIVERGED, metrics={"loss": "loss="})
+
+    assert str(diverged.metrics) == str(again.metrics) == "{'loss': nan}"
+    assert [str(value) for _, value in again.metric_history["loss"]] == ["0.5", "0.4", "nan", "inf", "nan"]
+    assert best([diverged, again, good], minimize="loss") is good
+    assert (again.cached, JobResult.model_validate_json(again.model_dump_json())) == (True, again)
+
+
+def test_a_metric_that_nothing_is_found_for_is_told(sm, caplog):
+    """At the end of the job, with the nearest line; and where it is asked for, in place of a bare `KeyError`."""
+    result = sm.train("fit", command="echo AUC: 0.9; echo lr=1e-05", metrics={"auc": "auc=", "lr": r"lr=([0-9.]+)"})
+
+    assert "The metric 'auc' has no value" in caplog.text
+    assert "'AUC: 0.9'" in caplog.text
+    assert "The metric 'lr' may be wrong" in caplog.text
+    with pytest.raises(MetricMissing, match=r"it had 'lr'"):
+        result.metrics["auc"]
 
 
 def test_json_that_is_none_says_so(home, processed):

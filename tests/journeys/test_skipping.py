@@ -55,6 +55,7 @@ def an_output_by_name(bucket, sm, folder):
     return {"inputs": {"model": output_of("base")}}, {"s3:GetObject": 2, "s3:ListObjectsV2": 1}
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "case",
     [
@@ -96,6 +97,7 @@ def called(task, name):
     return state.result(), state
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("options", [{}, {"retries": 2}], ids=["plain", "with_options"])
 @pytest.mark.parametrize("way", [submitted, mapped, called], ids=lambda way: way.__name__)
 def test_a_skip_is_cached_in_prefect(way, options, sm):
@@ -162,6 +164,7 @@ def test_the_server_shows_names_and_the_cached_state(sm):
 # -- what is asked to run in any case ------------------------------------------------------------------------------
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("way", ["refresh_cache", "rerun"])
 def test_a_forced_run_runs_again(way, sm):
     """`refresh_cache=True` and `rerun="always"` make another attempt, each time."""
@@ -185,6 +188,7 @@ def test_prefects_own_setting_forces_as_its_option_does(sm):
     assert [(result.job[-2:], result.cached) for result in (forced, spared)] == [("-2", False), ("-2", True)]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("done_before", [True, False], ids=["done before", "first run"])
 @pytest.mark.parametrize("wish", [{"rerun": "always"}, {"clean_state": True}], ids=["always", "clean_state"])
 def test_a_retry_of_a_flow_run_does_not_force_twice(wish, done_before, sm, backend):

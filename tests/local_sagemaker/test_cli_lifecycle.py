@@ -24,6 +24,7 @@ def _put(backend, key: str) -> None:
     s3.put_object(Bucket="cli-tests", Key=key, Body=b"x")
 
 
+@pytest.mark.sampled(4, group="commands")
 def test_up_starts_and_finds(own_backend):
     """The first `up` starts a server, the second finds the same one; both say where, and what to type next."""
     first = own_backend.run("up")
@@ -36,6 +37,7 @@ def test_up_starts_and_finds(own_backend):
     assert f'Next: eval "$(python -m local_sagemaker env --home {own_backend.home})"' in first.stdout
 
 
+@pytest.mark.sampled(4, group="commands")
 def test_status_as_json(own_backend):
     """`up --json` and `status --json` print one line with the same contract, running or not."""
     before = own_backend.run("status", "--json")
@@ -61,6 +63,7 @@ def test_status_as_json(own_backend):
     assert documents[2]["requests"] == {"s3:CreateBucket": 1, "s3:PutObject": 1}
 
 
+@pytest.mark.sampled(4, group="commands")
 def test_status_for_people(own_backend):
     """`status` says the same in words, with the counts of requests."""
     down = own_backend.run("status")
@@ -74,6 +77,7 @@ def test_status_for_people(own_backend):
     assert ["s3:PutObject", "1"] in [line.split() for line in up.stdout.splitlines()]
 
 
+@pytest.mark.sampled(4, group="commands")
 def test_ten_ups_at_once(own_backend):
     """Ten processes that call `up` at the same time get the same answer from one server."""
     calls = [
@@ -103,6 +107,7 @@ def test_killed_server_comes_back(own_backend):
     assert own_backend.client("sagemaker").describe_training_job(TrainingJobName="kept")["TrainingJobName"] == "kept"
 
 
+@pytest.mark.sampled(4, group="commands")
 def test_server_outlives_its_caller(own_backend):
     """The server is in a session of its own, and holds no file of whoever started it."""
     caller = subprocess.Popen(
@@ -135,6 +140,7 @@ def test_down_ends_server_and_jobs(own_backend):
     assert own_backend.client("s3").head_object(Bucket="cli-tests", Key="kept")["ContentLength"] == 1
 
 
+@pytest.mark.sampled(4, group="commands")
 def test_down_can_leave_jobs(own_backend):
     """With `--keep-jobs` a job ends by itself without a server, and the next server knows how."""
     own_backend.up()
@@ -153,6 +159,7 @@ def test_down_can_leave_jobs(own_backend):
     assert job["TrainingJobStatus"] == "Completed"
 
 
+@pytest.mark.sampled(4, group="commands")
 def test_lookers_do_not_take_each_other_for_a_server(tmp_path):
     """The pid that a killed server left may be another program's by now, which `down` would end."""
     home = Home(tmp_path)
@@ -200,6 +207,7 @@ def test_reset_asks_first_and_spares_what_is_not_ours(own_backend):
     assert own_backend.client("s3").list_buckets()["Buckets"] == []
 
 
+@pytest.mark.sampled(4, group="commands")
 def test_env_points_clients_to_the_server(own_backend, tmp_path):
     """In a shell that has evaluated `env`, a plain boto3 talks to the server, whatever profile was set before."""
     off = own_backend.run("env")
@@ -214,6 +222,7 @@ def test_env_points_clients_to_the_server(own_backend, tmp_path):
     assert done.stdout.split() == [endpoint, "123456789012"], done.stderr
 
 
+@pytest.mark.sampled(4, group="commands")
 def test_home_comes_from_the_environment(own_backend):
     """Without `--home` it is `LOCAL_SAGEMAKER_HOME` that counts."""
     done = subprocess.run(
@@ -227,6 +236,7 @@ def test_home_comes_from_the_environment(own_backend):
     assert json.loads(done.stdout)["home"] == str(own_backend.home)
 
 
+@pytest.mark.sampled(4, group="commands")
 def test_a_taken_port_is_told(own_backend):
     """If another program has the server's port, `up` fails with the server's own words, and `--port` helps."""
     endpoint = own_backend.up()["endpoint"]
@@ -246,6 +256,7 @@ def test_a_taken_port_is_told(own_backend):
     assert f"runs at http://127.0.0.1:{port}" in elsewhere.stderr
 
 
+@pytest.mark.sampled(4, group="commands")
 def test_a_home_is_served_once(own_backend):
     """A second `serve` of a home is refused, with the pid of the first."""
     pid = own_backend.up()["pid"]
@@ -255,6 +266,7 @@ def test_a_home_is_served_once(own_backend):
     assert f"is served already, by process {pid}" in second.stderr
 
 
+@pytest.mark.sampled(4, group="commands")
 def test_serve_in_the_foreground(own_backend):
     """`serve` serves until Ctrl-C."""
     server = subprocess.Popen(own_backend.command("serve"), stderr=subprocess.PIPE)
@@ -267,6 +279,7 @@ def test_serve_in_the_foreground(own_backend):
         server.communicate()
 
 
+@pytest.mark.sampled(4, group="commands")
 def test_a_hung_server_is_told_and_can_be_ended(own_backend):
     """A server that was stopped by SIGSTOP does not answer: `down` ends it all the same."""
     pid = own_backend.up()["pid"]

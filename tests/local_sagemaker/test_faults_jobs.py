@@ -113,6 +113,7 @@ def test_an_interrupted_spot_job_resumes_from_its_checkpoint(faulty, bucket):
     assert len(streams["logStreams"]) == 2
 
 
+@pytest.mark.sampled(3, group="jobs")
 def test_an_interruption_waits_its_time_and_repeats(faulty, bucket):
     """`after` seconds of running each time; with `times` two, the third life runs to its end, without a checkpoint."""
     sagemaker, name = faulty.client("sagemaker"), new_name("spot")
@@ -127,6 +128,7 @@ def test_an_interruption_waits_its_time_and_repeats(faulty, bucket):
     assert (secondaries(job).count("Training"), secondaries(job).count("Interrupted")) == (3, 2)
 
 
+@pytest.mark.sampled(3, group="jobs")
 def test_only_spot_jobs_are_interrupted(faulty, bucket):
     """On-demand instances are not taken back, whatever the rule says."""
     sagemaker, name = faulty.client("sagemaker"), new_name()
@@ -138,6 +140,7 @@ def test_only_spot_jobs_are_interrupted(faulty, bucket):
     assert messages(faulty, name) == ["end"]
 
 
+@pytest.mark.sampled(3, group="jobs")
 def test_an_interrupted_job_can_be_stopped(faulty, bucket):
     """While it waits for instances it ends at once, and starts no more."""
     sagemaker, name = faulty.client("sagemaker"), new_name("spot")
@@ -151,6 +154,7 @@ def test_an_interrupted_job_can_be_stopped(faulty, bucket):
     assert secondaries(job).count("Training") == 1
 
 
+@pytest.mark.sampled(3, group="jobs")
 def test_an_interruption_outlives_the_supervisor(faulty, bucket):
     """`kill -9` of the job's supervisor while it waits: its successor starts the job again from the checkpoint."""
     sagemaker, name = faulty.client("sagemaker"), begin_resuming(faulty, bucket)
@@ -173,6 +177,7 @@ def supervisors(faulty, name: str) -> list[int]:
     return [int(line[0]) for line in lines if wanted <= set(line)]
 
 
+@pytest.mark.sampled(3, group="jobs")
 def test_max_wait_ends_a_job_that_waits_for_instances(faulty, bucket):
     """`MaxWaitTimeInSeconds` counts from the creation, with all the waiting."""
     sagemaker, name = faulty.client("sagemaker"), new_name("spot")
@@ -220,6 +225,7 @@ def test_the_next_preference_is_taken(faulty, bucket):
     assert {one["current_host"] for one in told} == {"algo-1", "algo-2"}
 
 
+@pytest.mark.sampled(3, group="jobs")
 def test_no_preference_can_be_had(faulty, bucket):
     """Refused for all types: the job fails as it does for one."""
     sagemaker, name = faulty.client("sagemaker"), new_name()
@@ -312,6 +318,7 @@ with ThreadPoolExecutor(10) as pool:
     assert (done.stdout, len(live)) == ("5\n", 5), done.stderr
 
 
+@pytest.mark.sampled(3, group="jobs")
 def test_instances_that_come_late(faulty, bucket):
     """`Pending` for so long, then as ever; the time is not billed; a stop in the meantime ends the job."""
     sagemaker, name, stopped = faulty.client("sagemaker"), new_name("late"), new_name("late")

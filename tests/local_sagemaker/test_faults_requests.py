@@ -77,6 +77,7 @@ CALLS = {
 }
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("service", "throttled", "expired", "failed"),
     [
@@ -107,6 +108,7 @@ def test_the_service_that_has_no_query_nor_target(faulty):
         assert outcome_of(runtime.invoke_endpoint, EndpointName="e", Body=b"") == "ThrottlingException 429"
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("rule", "expected"),
     [
@@ -146,6 +148,7 @@ def test_modelled_errors_have_their_classes(faulty):
         sagemaker.create_training_job(**training_request(new_name()))
 
 
+@pytest.mark.sampled(1, group="waits")
 def test_a_slow_answer_loses_an_impatient_client(faulty, bucket):
     """`slow` keeps back the answer, not the act: who waits gets it, who does not finds the object all the same."""
     patient, impatient = faulty.client("s3"), faulty.client("s3", read_timeout=1)
@@ -156,6 +159,7 @@ def test_a_slow_answer_loses_an_impatient_client(faulty, bucket):
     assert keys(patient, bucket) == ["impatient", "patient"]
 
 
+@pytest.mark.sampled(1, group="waits")
 def test_standard_retries_recover(faulty, bucket):
     """Thirty in a hundred throttled, some answers lost: boto3's own retries get every write and read through."""
     s3, sagemaker = faulty.client("s3", attempts=8), faulty.client("sagemaker", attempts=8)
@@ -218,6 +222,7 @@ def in_thread(call, **arguments) -> tuple[threading.Thread, list[str]]:
     return thread, seen
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(("when", "written"), [("before", []), ("after", ["k"])])
 def test_a_held_request_goes_on_when_released(faulty, bucket, when, written):
     """It stands before or after the act, is listed with its number, and is answered in the end."""
@@ -249,6 +254,7 @@ s3.put_object(Bucket=sys.argv[2], Key="k", Body=b"v" * 100_000)
 """
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(("when", "written"), [("before", []), ("after", ["k"])])
 def test_a_client_killed_at_a_held_request(faulty, bucket, when, written):
     """The crash test's step: wait for the request, kill its client; the server notices, and acts before or never."""

@@ -129,6 +129,7 @@ def training(sagemaker, name: str) -> dict | None:
     return job if job["SecondaryStatus"] == "Training" else None
 
 
+@pytest.mark.sampled(1, group="many")
 def test_simulated_jobs_outlive_a_killed_server(own_backend):
     """`kill -9` with jobs under way, also overdue ones: the next server brings all to their ends, each once."""
     pid = own_backend.up()["pid"]
@@ -151,6 +152,7 @@ def test_simulated_jobs_outlive_a_killed_server(own_backend):
     assert len(events) == 6
 
 
+@pytest.mark.sampled(1, group="many")
 def test_down_ends_simulated_jobs(own_backend):
     """`down` stops them as it does real ones, and needs no server for it."""
     own_backend.up()
@@ -164,6 +166,7 @@ def test_down_ends_simulated_jobs(own_backend):
     assert finished(sagemaker, name)["TrainingJobStatus"] == "Stopped"
 
 
+@pytest.mark.sampled(1, group="many")
 def test_hundreds_at_once(faulty, bucket):
     """Three hundred end when they should, in listings and descriptions alike, and no process is started for them."""
     sagemaker, stem = faulty.client("sagemaker", max_pool_connections=8), new_name("many")

@@ -145,16 +145,23 @@ def private_names_of_bases(path: Path) -> set[str]:
         for each in ours
         for base in each.__mro__
         if base.__module__.partition(".")[0] == "prefect"
-        for name in _private_names(each) & _private_names(base)
+        for name in _private_names(each) & (_private_names(base) | {name for name in vars(base) if _is_private(name)})
     }
 
 
 def _private_names(kind: type) -> set[str]:
-    """Return what a class body defines, and what its methods take from `self` or `cls`."""
+    """Return what a class body defines, and what its methods take from `self` or `cls`.
+
+    By its source: what a class has later, such as the ids of a block that was saved, depends on the tests before.
+    """
     tree = ast.parse(textwrap.dedent(inspect.getsource(kind)))
+    (body,) = (node.body for node in tree.body if isinstance(node, ast.ClassDef))
+    targets = [target for node in body for target in getattr(node, "targets", [getattr(node, "target", None)])]
+    defined = {node.name for node in body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))}
+    defined |= {target.id for target in targets if isinstance(target, ast.Name)}
     used = {
         node.attr
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in {"self", "cls"}
     }
-    return {name for name in used | set(vars(kind)) if _is_private(name)}
+    return {name for name in used | defined if _is_private(name)}

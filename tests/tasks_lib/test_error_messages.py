@@ -8,6 +8,7 @@ the difference. The page is also the reference of errors in the documentation.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import subprocess
@@ -25,7 +26,7 @@ from botocore.exceptions import ConnectionClosedError, NoCredentialsError, Profi
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from blocks import SageMakerProject, backend
-from tasks_lib import Channel, SageMakerTasks, output_of, sagemaker_tasks
+from tasks_lib import Channel, JobResult, SageMakerTasks, best, output_of, sagemaker_tasks
 from tasks_lib.aws.errors import translated
 from tasks_lib.aws.objects import Location, Objects
 from tasks_lib.aws.sync import download, extract
@@ -36,6 +37,7 @@ from tasks_lib.ledger.lease import Holder
 from tasks_lib.ledger.project_file import check_home
 from tasks_lib.ledger.records import Ledger
 from tasks_lib.meaning import TABLE
+from tasks_lib.metrics import Metrics
 from tasks_lib.run_context import RunContext
 from tasks_lib.spec import JobSpec
 
@@ -199,6 +201,14 @@ class Case:
 
     def a_metric_without_a_group(self):
         self.sm.train.fn("fit", command="true", metrics={"auc": "auc=[0-9.]+"})
+
+    def a_metric_that_the_log_had_not(self):
+        Metrics(loss=0.5)["auc"]
+
+    def no_result_with_a_finite_metric(self):
+        facts = {"job": "fit-1", "arn": "", "kind": "training", "cached": False, "reason": "", "seconds": 1.0}
+        diverged = JobResult(project="demo", task="fit", fingerprint="", metrics={"loss": math.nan}, **facts)
+        best([diverged], minimize="loss")
 
     def overrides_of_the_job_name(self):
         self.sm.train.fn("fit", command="true", overrides={"TrainingJobName": "mine"})

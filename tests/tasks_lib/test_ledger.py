@@ -1,5 +1,8 @@
 """The ledger: attempts, records and `latest`, shared by any number of processes without a database."""
 
+import json
+import math
+
 import pytest
 from aws_doubles import BUCKET
 from hypothesis import HealthCheck, given, settings
@@ -117,18 +120,25 @@ def test_tasks_do_not_touch_each_other(objects):
 @given(
     st.dictionaries(
         st.text(min_size=1, max_size=5),
-        st.lists(st.tuples(st.floats(0, 1e9), st.floats(-1, 1)), max_size=3),
+        st.lists(st.tuples(st.floats(0, 1e9), st.floats()), max_size=3),
         max_size=3,
     )
 )
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
 def test_a_record_comes_back_as_it_was(ledger, objects, history):
-    """Through JSON and S3: equal, to the last bit of each number."""
-    written = record(1, metric_history=history, ingredients={"inputs": {"x": {"digest": "d"}}, "n": [1, None, True]})
+    """Through strict JSON and S3: equal, to the last bit of each number, and where one is not finite."""
+    written = record(
+        1,
+        metric_history=history,
+        metrics={"x": math.nan},
+        ingredients={"inputs": {"x": {"digest": "d"}}, "n": [1, None, True]},
+    )
     objects.delete(ledger.place(f"{WORK}.json"))
     ledger.complete(written)
 
     assert ledger.entry(WORK).record == written
+    assert ledger.complete(written).record == written
+    json.loads(objects.open(ledger.place(f"{WORK}.json")).read(), parse_constant=pytest.fail)
 
 
 @pytest.mark.parametrize(

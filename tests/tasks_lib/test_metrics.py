@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks_lib.errors import InvalidTask
-from tasks_lib.metrics import MAX_POINTS, MetricReader
+from tasks_lib.errors import InvalidTask, MetricMissing
+from tasks_lib.metrics import MAX_POINTS, MetricReader, Metrics, doubts, metric_patterns
 
 
 def read(patterns, *lines):
@@ -51,10 +51,118 @@ def test_numbers_as_programs_print_them(text, expected):
     assert read({"x": "###x:(.*)###"}, f"###x:{text}###").last == {"x": expected}
 
 
-@pytest.mark.parametrize("text", ["", "high", "1,5", "0.95.", "nan", "inf", "-Infinity", "0x10"])
+@pytest.mark.parametrize("text", ["", "high", "1,5", "0.95.", "0x10"])
 def test_what_is_no_number_is_passed_over(text):
-    """As SageMaker passes it over; JSON knows neither NaN nor infinity."""
+    """As SageMaker passes it over."""
     assert read({"x": "x=(.*)"}, f"x={text}").last == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("nan", math.nan), ("NaN", math.nan), ("inf", math.inf), ("-Infinity", -math.inf)]
+)
+def test_what_is_not_finite_is_a_value(text, expected):
+    """A training that diverges says so by its last value."""
+    reader = read({"loss": "loss=([^;]+);"}, "loss=0.5;", f"loss={text};")
+
+    assert reader.history == {"loss": [(0.0, 0.5), (1.0, expected)]}
+    assert str(reader.last["loss"]) == str(expected)
+
+
+# -- by the text before the value ------------------------------------------------------------------------------------
+
+
+@given(st.floats(), st.sampled_from(["{!r}", "{:e}", "{:+.3f}", "{:g}", "{:E}"]))
+def test_a_prefix_finds_whatever_number_follows(value, form):
+    """Sign, exponent, `nan` and `inf`, in the ways in which programs print a number."""
+    text = form.format(value)
+    reader = read(metric_patterns({"val loss": "val loss: "}), f"step 3 - val loss: {text}, lr=0.1")
+
+    assert repr(reader.last["val loss"]) == repr(float(text))
+    assert reader.cut == {}
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("loss=0.5 val_loss=0.7", [0.5]),
+        ("train/loss=0.5 loss=0.6", [0.6]),
+        ("loss=0.5,loss=0.6", [0.5, 0.6]),
+        ("INFO:loss=1", [1.0]),
+        ("loss= -2", [-2.0]),
+        ("loss=info", []),
+        ("loss=nano", []),
+        ("loss=", []),
+    ],
+)
+def test_a_prefix_is_a_whole_name(line, found):
+    """`loss=` finds neither `val_loss=` nor a word that begins like a number."""
+    assert [value for _, value in read(metric_patterns({"loss": "loss="}), line).history.get("loss", [])] == found
+
+
+def test_the_expression_of_a_prefix_is_one_that_aws_takes():
+    """At most 500 characters (`MetricDefinition` of SageMaker's API), with one group, and no look around."""
+    (pattern,) = metric_patterns({"auc": "val.auc="}).values()
+
+    assert r"val\.auc=" in pattern
+    assert len(pattern) < 200
+    assert "(?=" not in pattern
+    assert "(?<" not in pattern
+    assert "(?!" not in pattern
+
+
+@pytest.mark.parametrize("given", ["auc=[0-9.]+", "auc", "auc=1", "auc=(", "", "auc=(" + "x" * 500 + ")"])
+def test_an_expression_that_cannot_be_is_refused(given):
+    """Before any job is made."""
+    with pytest.raises(InvalidTask, match="'auc'"):
+        metric_patterns({"auc": given})
+
+
+# -- doubts --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("pattern", "line", "cut"),
+    [
+        (r"x=([0-9.]+)", "x=1e-05", True),
+        (r"x=[^0-9]*([0-9.]+)", "x=-0.3", True),
+        (r"x=.*([0-9.]+)", "x=0.25", True),
+        (r"x=([0-9]+)", "x=0.25", True),
+        (r"x=([0-9.]+)", "x=0.25", False),
+        (r"x=(\S+)", "x=-1e-05", False),
+        (r"x=([0-9.]+)%", "x=93.1%", False),
+        (r"loss-([0-9.]+)", "loss-0.3", False),
+        (r"x=(.*)", "x= 7 ", False),
+    ],
+)
+def test_a_part_of_a_number_is_told(pattern, line, cut):
+    """An expression that stops in the middle of a number finds another number."""
+    said = doubts(read({"x": pattern}, line), [line])
+
+    assert bool(said) is cut
+    assert all(repr(line) in sentence and "metrics={'x': 'x='}" in sentence for sentence in said)
+
+
+def test_a_metric_that_was_never_seen_is_told_with_the_nearest_lines():
+    """Those that have its name; of an unknown name those that have a number."""
+    lines = ["start", "AUC: 0.9", "done 3"]
+    reader = read(metric_patterns({"auc": "auc=", "f1": "f1="}), *lines)
+    auc, f1 = doubts(reader, lines)
+
+    assert "'auc' has no value: no line has a number behind 'auc='" in auc
+    assert auc.endswith("the nearest lines of the log: 'AUC: 0.9'.")
+    assert f1.endswith("'AUC: 0.9' / 'done 3'.")
+
+
+def test_a_metric_that_is_not_there_says_so():
+    """In place of a bare `KeyError: 'auc'`, and as one, so that `except KeyError` and `.get` go on."""
+    metrics = Metrics(loss=0.5)
+
+    assert metrics["loss"] == 0.5
+    assert metrics.get("auc") is None
+    with pytest.raises(MetricMissing, match=r"no value of a metric 'auc'; it had 'loss'"):
+        metrics["auc"]
+    with pytest.raises(KeyError):
+        metrics["auc"]
 
 
 def test_a_group_that_did_not_take_part_is_passed_over():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -88,6 +89,28 @@ def test_thinning_keeps_what_one_sees(values):
     assert set(kept) <= set(points)
     assert (kept[0], kept[-1]) == (points[0], points[-1])
     assert {min(values), max(values)} <= {value for _, value in kept}
+
+
+@given(st.lists(st.floats(-1e6, 1e6) | st.sampled_from([math.nan, math.inf]), min_size=1, max_size=5 * MOST_POINTS))
+def test_thinning_keeps_that_something_diverged(values):
+    """Values that are not finite disturb neither the others nor their order, and some of them stay."""
+    points = [(float(at), value) for at, value in enumerate(values)]
+    kept = thinned(points)
+    finite = [value for value in values if math.isfinite(value)]
+
+    assert len(kept) <= MOST_POINTS
+    assert [at for at, _ in kept] == sorted({at for at, _ in kept})
+    assert all(math.isfinite(value) for _, value in kept) == (len(finite) == len(values))
+    assert {min(finite), max(finite)} <= {value for _, value in kept} if finite else True
+
+
+def test_a_metric_that_diverged_is_drawn():
+    """With its last value, `nan`; also where no value is finite."""
+    history = {"loss": [(1.0, 0.5), (9.0, math.nan), (19.0, math.inf), (29.0, math.nan)], "lost": [(1.0, math.nan)]}
+    svg = metrics_svg(history)
+
+    assert panels(svg) == 2
+    assert words(svg).count("nan") == 2
 
 
 def test_threads_draw_side_by_side():

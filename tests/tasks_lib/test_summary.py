@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
 
 import pytest
@@ -114,6 +116,21 @@ def test_metrics_as_a_table_and_a_line():
         {"metric": "f1", "last": 0.5, "min": 0.5, "max": 0.5, "points": 1},
     ]
     assert metrics_line(result()) == "auc 0.75, loss 0.5"
+
+
+def test_values_that_are_not_finite_are_shown_and_not_compared():
+    """A training that diverged: its last value is `nan`, its lowest is that of the finite ones; Prefect gets JSON."""
+    history = {
+        "loss": [(1.0, math.nan), (2.0, 0.5), (3.0, 0.4), (4.0, math.inf), (5.0, math.nan)],
+        "x": [(1.0, math.nan)],
+    }
+    table = metrics_table(result(metrics={"loss": math.nan, "x": math.nan}, metric_history=history))
+
+    assert json.loads(json.dumps(table.to_dicts()), parse_constant=pytest.fail) == [
+        {"metric": "loss", "last": "NaN", "min": 0.4, "max": 0.5, "points": 5},
+        {"metric": "x", "last": "NaN", "min": "NaN", "max": "NaN", "points": 1},
+    ]
+    assert "| loss | nan | 0.4 | 0.5 | 5 |" in table.to_markdown()
 
 
 def test_when_a_jobs_code_began():

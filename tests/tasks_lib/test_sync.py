@@ -7,6 +7,8 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tasks_lib.aws.objects import Location
 from tasks_lib.aws.sync import download, extract, local_files, manifest_of, upload
@@ -54,7 +56,7 @@ HOSTILE = {
     "absolute directory": ("/tmp/absolute-evil-dir", tarfile.DIRTYPE),
     "climbing directory": ("../beside/new", tarfile.DIRTYPE),
     "symbolic link": ("link", tarfile.SYMTYPE, {"linkname": "../beside"}),
-    "harmless symbolic link": ("link", tarfile.SYMTYPE, {"linkname": "good"}),
+    "symbolic link to nothing": ("link", tarfile.SYMTYPE, {"linkname": "gone"}),
     "hard link": ("link", tarfile.LNKTYPE, {"linkname": "../beside/file"}),
     "character device": ("null", tarfile.CHRTYPE, {"devmajor": 1, "devminor": 3}),
     "block device": ("disk", tarfile.BLKTYPE),
@@ -70,12 +72,74 @@ def test_a_hostile_archive_writes_nothing(place, what, first):
     archive = pack(place / "evil.tar.gz", *members)
     before = everything(place)
 
-    with pytest.raises(UnsafeArchive, match="nothing was unpacked") as caught:
+    with pytest.raises(UnsafeArchive, match="nothing of it was unpacked") as caught:
         extract(archive, place / "target")
 
     assert before == everything(place)
     assert (place / "beside" / "file").read_text() == "mine"
     assert repr(HOSTILE[what][0]) in caught.value.message
+
+
+def test_links_that_stay_inside_are_kept(place):
+    """As a model with `latest -> step-100` has them, and a Hugging Face cache: the same that a job makes of it."""
+    archive = pack(
+        place / "a.tar.gz",
+        ("blobs/1", "weights"),
+        ("snapshots/main/model.bin", tarfile.SYMTYPE, {"linkname": "../../blobs/1"}),
+        ("latest", tarfile.SYMTYPE, {"linkname": "snapshots/main"}),
+        ("same", tarfile.LNKTYPE, {"linkname": "blobs/1"}),
+    )
+
+    found = extract(archive, place / "target")
+
+    names = ["blobs/1", "same", "snapshots/main/model.bin"]
+    assert found == [place / "target" / name for name in names]
+    assert {path.read_text() for path in found} == {"weights"}
+    assert (place / "target" / "latest" / "model.bin").read_text() == "weights"
+    assert (place / "target" / "latest").readlink() == Path("snapshots/main")
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(part=st.floats(0, 1, exclude_max=True), flip=st.integers(1, 255), kind=st.sampled_from(["gz", "bz2", "xz"]))
+def test_a_damaged_byte_is_noticed(tmp_path_factory, part, flip, kind):
+    """Wherever a byte of a packed stream is another, what is unpacked is what was packed, or nothing at all is."""
+    place = tmp_path_factory.mktemp("damaged")
+    content = bytes(range(256)) * 40
+    with tarfile.open(place / "a.tar.gz", f"w:{kind}") as tar:
+        member = tarfile.TarInfo("weights")
+        member.size = len(content)
+        tar.addfile(member, io.BytesIO(content))
+    damaged = bytearray((place / "a.tar.gz").read_bytes())
+    damaged[int(part * len(damaged))] ^= flip
+    (place / "a.tar.gz").write_bytes(damaged)
+
+    try:
+        (path,) = extract(place / "a.tar.gz", place / "target")
+    except UnsafeArchive:
+        assert not list((place / "target").glob("*"))
+    else:
+        assert path.read_bytes() == content
+
+
+def test_a_damaged_header_is_not_taken_for_the_end(place):
+    """Python's `tarfile` takes it so in a tarball that is not packed, and would lose all that follows."""
+    with tarfile.open(place / "a.tar.gz", "w:") as tar:
+        for name in ("one", "two"):
+            tar.addfile(tarfile.TarInfo(name))
+    content = bytearray((place / "a.tar.gz").read_bytes())
+    sound = extract(place / "a.tar.gz", place / "target")
+    content[512] ^= 1  # of the second header
+    (place / "a.tar.gz").write_bytes(content)
+
+    assert [path.name for path in sound] == ["one", "two"]
+    with pytest.raises(UnsafeArchive, match="a header is damaged"):
+        extract(place / "a.tar.gz", place / "new")
+
+
+def test_an_archive_nested_without_end_is_refused(place):
+    """1,500 directories within each other: an error of ours, and not one of Python's recursion."""
+    with pytest.raises(UnsafeArchive, match="directories deep"):
+        extract(pack(place / "a.tar.gz", ("d/" * 1500 + "x", "1")), place / "target")
 
 
 def test_a_link_and_a_file_behind_it_write_nothing(place):

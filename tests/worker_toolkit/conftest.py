@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from played_aws import PlayedAws
 
 import worker_toolkit
 
@@ -146,10 +147,11 @@ class Container:
         return found
 
     def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run the container to its end."""
+        """Run the container to its end; all that it says is on standard output, so that it keeps its order."""
         with self.start(*arguments, **environment) as process:
             out, err = process.communicate()
-        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+        assert err == ""
+        return subprocess.CompletedProcess(arguments, process.returncode, out)
 
     def run_script(self, text: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a Python script to its end."""
@@ -217,6 +219,13 @@ def training(make_container):
 def processing(make_container):
     """A container of a processing job."""
     return make_container("processing")
+
+
+@pytest.fixture
+def aws():
+    """AWS as a test plays it."""
+    with PlayedAws().served() as played:
+        yield played
 
 
 @pytest.fixture

@@ -147,7 +147,7 @@ def test_a_sound_archive_arrives_whole(training, member, tarball_of):
         "--command", f"cat latest/ö twice same && test -d empty/dir && test -x run.sh && ! test -x a/{long}/ö"
     )
 
-    assert ended.returncode == 0, ended.stderr
+    assert ended.returncode == 0, ended.stdout
     assert ended.stdout.endswith("deepsecondecho one")
 
 
@@ -215,7 +215,7 @@ def test_extracted_channels(container, tarball):
         *("--command", 'echo "$SM_CHANNEL_MODEL $SM_CHANNEL_OTHER $SM_CHANNEL_PLAIN" "$SM_TRAINING_ENV"'),
     )
 
-    assert ended.returncode == 0, ended.stderr
+    assert ended.returncode == 0, ended.stdout
     assert f"{model} {other}/sub/dir {plain} " in ended.stdout
     assert f'"other":"{other}/sub/dir"' in ended.stdout
     assert {str(path.relative_to(model)): path.read_bytes() for path in model.rglob("*") if path.is_file()} == {

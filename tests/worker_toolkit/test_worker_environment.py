@@ -35,7 +35,7 @@ def dump(container, *arguments, **environment):
     container.source({"dump.py": DUMP, "dump.sh": 'python3 dump.py "$@"\n'})
     ended = container.run(*arguments, **environment)
 
-    assert ended.returncode == 0, ended.stderr
+    assert ended.returncode == 0, ended.stdout
 
     return json.loads((container.output / "found.json").read_text())
 
@@ -280,7 +280,6 @@ def test_nothing_but_the_host_is_said(container):
     ended = container.run("--command", ": s3cret-2", "--", "s3cret-3", TOKEN="s3cret-4")
 
     assert ended.stdout == "ssm: running the shell command on algo-1 of 2\n"
-    assert ended.stderr == ""
 
 
 def test_without_sagemakers_files_it_is_no_job(training):
@@ -289,7 +288,7 @@ def test_without_sagemakers_files_it_is_no_job(training):
     ended = training.run("--command", "true")
 
     assert ended.returncode == 1
-    assert "This is no SageMaker job" in ended.stderr
+    assert "This is no SageMaker job" in ended.stdout
 
 
 @pytest.mark.parametrize(
@@ -307,9 +306,9 @@ def test_unsound_files_of_sagemaker_are_named(training, name, content, said):
 
     assert ended.returncode == 1
     assert said in training.reason.read_text()
-    assert str(path) in ended.stderr
+    assert str(path) in ended.stdout
 
 
 def test_a_log_level_that_is_no_number_is_refused(training):
     """A wrong `SM_LOG_LEVEL` is an error of the job, not of every script."""
-    assert "give a number" in training.run("--command", "true", SM_LOG_LEVEL="loud").stderr
+    assert "give a number" in training.run("--command", "true", SM_LOG_LEVEL="loud").stdout

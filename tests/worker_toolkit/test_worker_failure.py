@@ -17,7 +17,7 @@ def test_the_exception_and_its_traceback(container):
     assert lines[0] == "fit.py on algo-1 of 2 ended with exit code 1: ValueError: no rows in train.csv"
     assert lines[1] == "Traceback (most recent call last):"
     assert lines[-1] == "ValueError: no rows in train.csv"
-    assert "Traceback" in ended.stderr
+    assert "Traceback" in ended.stdout
 
 
 def test_the_users_own_reason_stays(container):
@@ -127,4 +127,4 @@ def test_a_reason_that_cannot_be_left_does_not_hide_the_failure(training):
     ended = training.run_script("raise SystemExit(5)")
 
     assert ended.returncode == 5
-    assert "the reason could not be left" in ended.stderr
+    assert "the reason could not be left" in ended.stdout

@@ -230,7 +230,7 @@ def test_a_function_in_the_job(container):
     given = {"a.json": 1, "more.json": [2, 3], "rest.json": {"c": [4, 5]}}
     ended = fit(container, module, arguments=given)
 
-    assert ended.returncode == 0, ended.stderr
+    assert ended.returncode == 0, ended.stdout
     assert value_of(container) == [1.0, [2, 3], "x", {"c": [4, 5]}]
 
 
@@ -238,7 +238,7 @@ def test_an_async_function(processing):
     """It is run to its end."""
     ended = fit(processing, "import asyncio\nasync def fit():\n    await asyncio.sleep(0)\n    return 7\n")
 
-    assert ended.returncode == 0, ended.stderr
+    assert ended.returncode == 0, ended.stdout
     assert value_of(processing) == 7
 
 
@@ -259,7 +259,7 @@ def test_paths_in_and_out(container, only):
     ended = fit(container, module, arguments=given)
     files = sorted(str(path.relative_to(container.output)) for path in container.output.rglob("*") if path.is_file())
 
-    assert ended.returncode == 0, ended.stderr
+    assert ended.returncode == 0, ended.stdout
     assert value_of(container) == {
         "inside": "paths/0/inside.txt",
         "again": "paths/0/inside.txt",
@@ -275,7 +275,7 @@ def test_a_path_without_an_annotation(processing):
     """A returned path is kept also where nothing says that it is one: nobody wants to lose a model to that."""
     ended = fit(processing, "from pathlib import Path\ndef fit():\n    Path('m').touch()\n    return Path('m')\n")
 
-    assert ended.returncode == 0, ended.stderr
+    assert ended.returncode == 0, ended.stdout
     left = json.loads((processing.output / "value.json").read_text())
     assert (left["value"], left["is_path"]) == ("paths/0/m", True)
 
@@ -323,7 +323,7 @@ def test_pickle_by_wish(processing):
     processing.channel("arguments", {"thing.pkl": given})
     ended = fit(processing, module, script=RUN.replace('"fit"', '"fit", "pickle"'))
 
-    assert ended.returncode == 0, ended.stderr
+    assert ended.returncode == 0, ended.stdout
     assert b"Thing" in (processing.output / "value.pkl").read_bytes()
     assert not (processing.output / "value.json").exists()
     with pytest.raises(ModuleNotFoundError):
@@ -383,7 +383,7 @@ def test_a_module_with_a_flow_is_imported(processing):
     """All that such a module does with Prefect and with us when it is imported is without effect, and harmless."""
     ended = run_body(processing, "return ' '.join([other(), big.__name__, str(issubclass(Block, object))])")
 
-    assert ended.returncode == 0, ended.stderr
+    assert ended.returncode == 0, ended.stdout
     assert value_of(processing) == "other fit True"
 
 
@@ -410,7 +410,7 @@ def test_a_helper_that_is_imported_late(processing):
     helper = "from prefect import task\n@task(name='x')\ndef help():\n    return 'helped'\n"
     ended = run_body(processing, "import helper\n    return helper.help()", **{"helper.py": helper})
 
-    assert ended.returncode == 0, ended.stderr
+    assert ended.returncode == 0, ended.stdout
     assert value_of(processing) == "helped"
 
 

@@ -52,7 +52,7 @@ def show(training, *arguments):
     training.source({"show.py": SHOW})
     ended = training.run("--entry-point", "show.py", *arguments)
 
-    assert ended.returncode == 0, ended.stderr
+    assert ended.returncode == 0, ended.stdout
 
     return json.loads(ended.stdout.splitlines()[-1])
 
@@ -127,5 +127,5 @@ def test_a_value_that_no_command_line_can_carry(training):
     ended = training.run_script("")
 
     assert ended.returncode == 1
-    assert "The value of --weird cannot stand on a command line" in ended.stderr
-    assert "s3cret" not in ended.stderr + training.reason.read_text()
+    assert "The value of --weird cannot stand on a command line" in ended.stdout
+    assert "s3cret" not in ended.stdout + training.reason.read_text()

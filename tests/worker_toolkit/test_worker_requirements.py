@@ -21,7 +21,7 @@ def test_a_wheelhouse_needs_no_network(container, site):
     )
     ended = container.run("--entry-point", "fit.py", **site, PIP_INDEX_URL="http://127.0.0.1:9/never")
 
-    assert ended.returncode == 0, ended.stderr
+    assert ended.returncode == 0, ended.stdout
     assert ended.stdout.endswith("42\n")
 
 

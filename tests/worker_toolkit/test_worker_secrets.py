@@ -10,20 +10,13 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as BotocoreCredentials
 from hypothesis import given
 from hypothesis import strategies as st
-from played_aws import ARN, KEYS, PlayedAws, variables
+from played_aws import ARN, KEYS, variables
 
 from worker_toolkit.aws_request import Answer, Aws, AwsRefusedError, Credentials, sign
 from worker_toolkit.errors import BootstrapError
 from worker_toolkit.secrets_of_job import read_secrets
 
 TRAINING_ARN = "arn:aws-cn:sagemaker:cn-north-1:123456789012:training-job/fit"
-
-
-@pytest.fixture
-def aws():
-    """AWS as a test plays it."""
-    with PlayedAws().served() as played:
-        yield played
 
 
 def refused(aws, references, **more):
@@ -49,7 +42,7 @@ def test_the_code_gets_the_values(container, aws):
     script = 'import os; print([os.environ[n] == v for n, v in dict(A="of-ssm", B="me", C="5432", D="whole").items()])'
     ended = container.run_script(script, **variables(aws, references))
 
-    assert ended.returncode == 0, ended.stderr
+    assert ended.returncode == 0, ended.stdout
     assert ended.stdout.endswith("[True, True, True, True]\n")
     assert len(aws.asked) == 3  # `team/db` once
 
@@ -66,7 +59,7 @@ def test_references_come_in_pieces(container, aws):
     script = "import os; print(all(os.environ[f'NAME_{n}'] == f'value-of-NAME_{n}' for n in range(30)))"
     ended = container.run_script(script, **{**variables(aws, {}), "SSM_SECRETS": pieces[0], **more})
 
-    assert ended.stdout.endswith("True\n"), ended.stderr
+    assert ended.stdout.endswith("True\n"), ended.stdout
 
 
 def test_nothing_of_a_value_is_left_on_the_disk(container, aws):
@@ -93,8 +86,8 @@ def test_pip_gets_its_own_options_only(container, aws, tmp_path):
     ended = container.run("--entry-point", "fit.py", **variables(aws, references), **options)
 
     assert ended.returncode != 0
-    assert "seen: True False" in ended.stdout + ended.stderr
-    assert "password" not in ended.stdout + ended.stderr + container.reason.read_text()
+    assert "seen: True False" in ended.stdout
+    assert "password" not in ended.stdout + container.reason.read_text()
 
 
 def test_without_secrets_nobody_is_asked(container, aws):
@@ -116,8 +109,8 @@ def test_what_is_missing_is_told_at_once(container, aws):
     assert "started" not in ended.stdout
     assert "The secret B (ssm:/gone) does not exist in eu-west-1" in reason
     assert "The secret C (secretsmanager:lost#key) does not exist in eu-west-1" in reason
-    assert reason.splitlines()[0] in ended.stderr
-    assert "value-that-is-there" not in ended.stderr + reason
+    assert reason.splitlines()[0] in ended.stdout
+    assert "value-that-is-there" not in ended.stdout + reason
 
 
 def test_a_role_without_rights_is_told_the_statement(aws):
@@ -197,7 +190,7 @@ def test_the_keys_of_the_container(container, aws):
     ended = container.run_script("pass", AWS_CONTAINER_AUTHORIZATION_TOKEN="for-the-endpoint", **without_keys)
     for_keys, for_value = aws.asked
 
-    assert ended.returncode == 0, ended.stderr
+    assert ended.returncode == 0, ended.stdout
     assert (for_keys.path, for_keys.headers["Authorization"]) == ("/keys", "for-the-endpoint")
     assert "Credential=ASIAROLE/" in for_value.headers["Authorization"]
     assert for_value.headers["X-Amz-Security-Token"] == "a-token"
