@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -37,10 +37,19 @@ Run = Callable[[Sequence[str]], "subprocess.CompletedProcess[str]"]
 
 @dataclass(frozen=True)
 class Backend:
-    """A running local SageMaker: where it answers and where its data lies."""
+    """A running local SageMaker.
+
+    Args:
+        endpoint: Where it answers.
+        home: Where its data lies.
+        access_key: Names the key with which its requests are signed.
+        secret_key: Signs them; only who can read the home has it.
+    """
 
     endpoint: str
     home: Path
+    access_key: str
+    secret_key: str = field(repr=False)
 
     def answers(self) -> bool:
         """Whether somebody takes connections there."""
@@ -89,9 +98,11 @@ def ensure_backend(home: Path, run: Run = run_command) -> Backend:
     if done.returncode != 0:
         raise _not_running(home, (done.stderr or done.stdout).strip())
     try:
-        return Backend(endpoint=json.loads(done.stdout.strip().splitlines()[-1])["endpoint"], home=home)
+        told = json.loads(done.stdout.strip().splitlines()[-1])
+        return Backend(told["endpoint"], home, told["access_key"], told["secret_key"])
     except (ValueError, LookupError, TypeError) as error:
-        raise _not_running(home, f"it answered {done.stdout!r}") from error
+        shown = "its answer cannot be read" if "secret_key" in done.stdout else f"it answered {done.stdout!r}"
+        raise _not_running(home, shown) from error
 
 
 def _not_running(home: Path, why: str) -> BackendNotRunning:
@@ -101,8 +112,13 @@ def _not_running(home: Path, why: str) -> BackendNotRunning:
     )
 
 
-def isolated_session(region: str) -> boto3.Session:
+def isolated_session(region: str, access_key: str = "none", secret_key: str = "none") -> boto3.Session:  # noqa: S107
     """Return a session that reads nothing of the user's AWS configuration.
+
+    Args:
+        region: Of its clients.
+        access_key: With which they sign; the local SageMaker answers only to that of its home.
+        secret_key: The same.
 
     An `AWS_PROFILE` that names an SSO profile, or none that exists, must neither break a local run nor lend it
     credentials (botocore reads the profile even when keys are given). Nor is a proxy asked (`HTTP_PROXY`): it would
@@ -118,8 +134,8 @@ def isolated_session(region: str) -> boto3.Session:
     )
     core.set_default_client_config(Config(proxies={}))
     return boto3.Session(
-        aws_access_key_id="local",
-        aws_secret_access_key="local",  # noqa: S106 - any key is accepted there
+        aws_access_key_id=access_key,
+        aws_secret_access_key=secret_key,
         region_name=region,
         botocore_session=core,
     )

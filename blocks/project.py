@@ -416,10 +416,10 @@ class SageMakerProject(Block):
         return session.client(service, region_name=region, config=ours, **parameters)
 
     def _local_client(self, service: str) -> Any:
-        endpoint = self._running_backend().endpoint
-        session = backend.isolated_session(self.region or backend.REGION)
+        found = self._running_backend()
+        session = backend.isolated_session(self.region or backend.REGION, found.access_key, found.secret_key)
         direct = _config(_LOCAL_ATTEMPTS).merge(Config(proxies={}))  # else HTTP_PROXY gets what we say
-        client = session.client(service, endpoint_url=endpoint, config=direct)
+        client = session.client(service, endpoint_url=found.endpoint, config=direct)
         backend.wall_off(client)
         if service == "s3":
             # Nobody makes buckets on a laptop by hand. In us-east-1 making one's own again is no error.

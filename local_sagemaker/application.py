@@ -1,5 +1,7 @@
 """All services behind one endpoint, as one ASGI application: who is asked, is told from the request's signature.
 
+Who may ask is decided by `entrance`.
+
 One port and not one per service, because every AWS client takes one `AWS_ENDPOINT_URL`. Made by `server`; nothing else
 imports it.
 """
@@ -12,11 +14,12 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from starlette.datastructures import Headers, QueryParams
+from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from local_sagemaker.account import ACCOUNT, REGION
+from local_sagemaker.entrance import Entrance, Guest
 from local_sagemaker.events import Announcer
 from local_sagemaker.faults.control import FAULTS_PATH, FaultControl
 from local_sagemaker.faults.edge import FaultyEdge, HangUp
@@ -25,11 +28,11 @@ from local_sagemaker.faults.table import FaultTable
 from local_sagemaker.home import Endpoint, Home
 from local_sagemaker.job_table import JobTable
 from local_sagemaker.jobs import Job
+from local_sagemaker.keys import HomeKey
 from local_sagemaker.lifecycle import STATUS_PATH
 from local_sagemaker.logs.service import logs_service
 from local_sagemaker.long_polling import LongPolling
 from local_sagemaker.moto_services import MotoServices
-from local_sagemaker.routing import credential_scope, refusal
 from local_sagemaker.runtime.settings import read_settings
 from local_sagemaker.runtime.simulator import Simulator
 from local_sagemaker.runtime.supervisor import start_supervisor
@@ -61,7 +64,9 @@ class Application:
         self._sequence = 0
         jobs, store = JobTable(home.directory), ObjectStore(home.objects)
         faults = FaultTable(jobs.database)
-        self._others = MotoServices(home.moto_journal)
+        key = HomeKey.of(home.directory)
+        self._entrance = Entrance(key)
+        self._others = MotoServices(home.moto_journal, key)
         self._services: Mapping[str, ASGIApp] = {
             "s3": S3Application(store, account=ACCOUNT),
             "sagemaker": sagemaker_service(jobs, faults, self._quotas, self._start),
@@ -79,27 +84,22 @@ class Application:
         """Answer one request; the server speaks nothing but HTTP."""
         if scope["type"] != "http":
             return
-        headers = Headers(scope=scope)
-        refused = refusal(headers)
-        if refused is not None:
-            await PlainTextResponse(f"{refused}\n", _FORBIDDEN)(scope, receive, send)
-        elif scope["path"].startswith(_OWN_PATHS):
-            await self._own(scope["path"])(scope, receive, send)
-        else:
-            await self._dispatch(headers, scope, receive, send)
+        if scope["path"].startswith(_OWN_PATHS):
+            await self._own(scope["path"], Headers(scope=scope))(scope, receive, send)
+        elif guest := await self._entrance.admit(scope, receive, send):
+            await self._dispatch(guest, scope)
 
-    async def _dispatch(self, headers: Headers, scope: Scope, receive: Receive, send: Send) -> None:
-        signed_for = credential_scope(headers, QueryParams(scope["query_string"]))
-        scope["service"], scope["region"] = signed_for.service, signed_for.region
+    async def _dispatch(self, guest: Guest, scope: Scope) -> None:
+        scope["service"], scope["region"] = guest.service, guest.region
         self._sequence += 1
-        service = self._services.get(signed_for.service, self._others)
+        service = self._services.get(guest.service, self._others)
         try:
             if self._faults.rules:
-                await self._faults.serve(Request(self._sequence, service, scope, receive, send))
+                await self._faults.serve(Request(self._sequence, service, scope, guest.receive, guest.send))
             else:
-                await service(scope, receive, send)
+                await service(scope, guest.receive, guest.send)
         finally:
-            self._requests[f"{signed_for.service}:{scope.get('aws.operation', 'Unknown')}"] += 1
+            self._requests[f"{guest.service}:{scope.get('aws.operation', 'Unknown')}"] += 1
 
     def _quotas(self) -> Mapping[str, int]:
         return read_settings(self._home.directory).quotas
@@ -114,7 +114,10 @@ class Application:
             # The job is in the table, and a client must not create it again: the server's care for jobs starts it.
             log.exception("no supervisor could be started for %s; trying again", job.name)
 
-    def _own(self, path: str) -> ASGIApp:
+    def _own(self, path: str, headers: Headers) -> ASGIApp:
+        if not self._entrance.controls(headers):
+            text = "This address is for the command line of this home, which has its key."
+            return JSONResponse({"error": text}, _FORBIDDEN)
         if path == STATUS_PATH:
             return JSONResponse(self._status())
         if path.startswith(FAULTS_PATH):

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from local_sagemaker.faults.client import FaultClient, FaultsRefused
-from local_sagemaker.home import HOME_VARIABLE, Home
+from local_sagemaker.home import HOME_VARIABLE, Home, NotAHome
+from local_sagemaker.keys import HomeKey, Keys
 from local_sagemaker.lifecycle import LifecycleError, down, reset, status, up
 
 _PROGRAM = "python -m local_sagemaker"
 _EPILOG = f"""\
 The data directory is --home, else ${HOME_VARIABLE}, else ~/.local/share/local-sagemaker. Each directory has a server,
-a port, jobs, objects and roles of its own. Any access key works; the account is 123456789012.
+a port, jobs, objects, roles and a key of its own, which `env` tells; the account is 123456789012.
 
 exit codes: 0 done; 1 it failed, the message says why; 2 wrong usage, or `reset` without --yes;
             3 `status` found no server running.
@@ -42,6 +43,7 @@ A document of faults, of which every member but `kind` may be left out:
 requests: lose, drop, throttle, error, slow, expire, hold; jobs: interrupt, capacity, quota, pending.
 What each does and which members it takes is told in local_sagemaker/faults/rules.py.
 """
+_OURS_ALONE = 0o077
 _EXIT_FAILED = 1
 _EXIT_USAGE = 2
 _EXIT_NOT_RUNNING = 3  # as `systemctl status` and the LSB have it
@@ -53,6 +55,7 @@ Command = Callable[[Home, argparse.Namespace], int]
 def main(arguments: list[str]) -> int:
     """Run one command; return the exit code."""
     options = _parser().parse_args(arguments)
+    os.umask(_OURS_ALONE)
     home = Home.locate(options.home, os.environ)
     commands: Mapping[str, Command] = {
         "up": _up,
@@ -65,7 +68,7 @@ def main(arguments: list[str]) -> int:
     }
     try:
         return commands[options.command](home, options)
-    except (LifecycleError, FaultsRefused, OSError) as error:
+    except (LifecycleError, NotAHome, FaultsRefused, OSError) as error:
         _complain(str(error))
         return _EXIT_FAILED
     except KeyboardInterrupt:
@@ -121,7 +124,8 @@ def _port(text: str) -> int:
 def _up(home: Home, options: argparse.Namespace) -> int:
     found, started = up(home, options.port)
     if options.json:
-        _say(json.dumps(found))
+        keys = HomeKey.of(home.directory).keys
+        _say(json.dumps({**found, "access_key": keys.access_key, "secret_key": keys.secret_key}))
         return 0
     what = "Started" if started else "Already running:"
     _say(f"{what} local SageMaker at {found['endpoint']} (pid {found['pid']}, data in {found['home']}).")
@@ -157,17 +161,17 @@ def _env(home: Home, options: argparse.Namespace) -> int:
         _complain(f"No server runs for {home.directory}. Start it: {_command('up', home, options)}")
         return _EXIT_FAILED
     _say("unset AWS_PROFILE AWS_SESSION_TOKEN;")
-    for name, value in client_environment(found).items():
+    for name, value in client_environment(found, HomeKey.of(home.directory).keys).items():
         _say(f"export {name}={shlex.quote(value)};")
     return 0
 
 
-def client_environment(found: Mapping[str, Any]) -> dict[str, str]:
-    """Return the variables that point a client to the server whose status this is."""
+def client_environment(found: Mapping[str, Any], keys: Keys) -> dict[str, str]:
+    """Return the variables that point a client to the server whose status this is, with the keys of its home."""
     return {
         "AWS_ENDPOINT_URL": found["endpoint"],
-        "AWS_ACCESS_KEY_ID": "local",
-        "AWS_SECRET_ACCESS_KEY": "local",
+        "AWS_ACCESS_KEY_ID": keys.access_key,
+        "AWS_SECRET_ACCESS_KEY": keys.secret_key,
         "AWS_DEFAULT_REGION": found["region"],
     }
 
@@ -180,7 +184,7 @@ def _faults(home: Home, options: argparse.Namespace) -> int:
     if not found["running"]:
         _complain(f"No server runs for {home.directory}. Start it: {_command('up', home, options)}")
         return _EXIT_FAILED
-    client = FaultClient(found["endpoint"])
+    client = FaultClient(found["endpoint"], HomeKey.of(home.directory).control)
     if options.action == "set":
         shown = client.set(_read_document(options.file))
     else:

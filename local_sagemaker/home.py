@@ -24,8 +24,15 @@ _CLAIM_TRIES, _CLAIM_TICK = 20, 0.05  # seconds
 
 HOME_VARIABLE = "LOCAL_SAGEMAKER_HOME"
 
-# All that `reset` deletes: somebody may have made a home of a directory with other things in it. The endpoint stays,
-# since clients are configured with its port, and so do the user's own settings.json and the locks.
+_MARKER = "local-sagemaker"
+"""The file that makes a directory a home: without it nothing is deleted there."""
+
+_OLDER_MARKERS = ("endpoint.json", "jobs.sqlite")  # of homes from before there was a marker
+_MAY_BE_THERE = frozenset({"settings.json"})  # a home's settings may be written before its first `up`
+_PRIVATE = 0o700
+
+# All that `reset` deletes: other things may have come into a home. The endpoint stays, since clients are configured
+# with its port, and so do the user's own settings.json and the locks.
 _DATA = (
     *("jobs", "logs", "s3", "jobs.sqlite", "jobs.sqlite-shm", "jobs.sqlite-wal", "jobs.lock"),
     *("moto.jsonl", "server.log"),
@@ -52,6 +59,10 @@ class Endpoint:
         return int(self.endpoint.rpartition(":")[2])
 
 
+class NotAHome(Exception):
+    """A directory is no home, and has other things in it; the text says what to do."""
+
+
 def try_lock(path: Path) -> IO[str] | None:
     """Take an exclusive lock on a file until it is closed; None if another process has it."""
     lock = path.open("a+")
@@ -76,8 +87,27 @@ class Home:
         return cls(Path(chosen).expanduser().resolve())
 
     def make(self) -> None:
-        """Make the directory, for its user alone: the objects and logs of jobs lie in it."""
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        """Make the directory, for its user alone, whatever the umask: the objects and logs of jobs lie in it.
+
+        Raises:
+            NotAHome: there is such a directory with other things in it.
+        """
+        if not self.is_home:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            others = sorted(path.name for path in self.directory.iterdir() if path.name not in _MAY_BE_THERE)
+            if others and not self.is_home:  # unless another process has made it meanwhile
+                raise NotAHome(
+                    f"{self.directory} is no data directory of the local SageMaker, and has other things in it: "
+                    f"{', '.join(others[:5])}. Name an empty directory, or one that is not there."
+                )
+            (self.directory / _MARKER).touch()
+        if self.directory.stat().st_mode & ~_PRIVATE & 0o777:
+            self.directory.chmod(_PRIVATE)
+
+    @property
+    def is_home(self) -> bool:
+        """Whether the directory has been made a home."""
+        return any((self.directory / name).exists() for name in (_MARKER, *_OLDER_MARKERS))
 
     @property
     def server_log(self) -> Path:

@@ -23,6 +23,7 @@ from local_sagemaker.account import ACCOUNT, REGION
 from local_sagemaker.home import Endpoint, Home, try_lock
 from local_sagemaker.job_table import JobTable
 from local_sagemaker.jobs import Job, JobFinished
+from local_sagemaker.keys import HomeKey
 from local_sagemaker.runtime.settings import read_settings
 from local_sagemaker.runtime.simulator import Simulator
 from local_sagemaker.runtime.supervisor import reconcile
@@ -104,7 +105,7 @@ def down(home: Home, *, keep_jobs: bool, say: Say) -> tuple[bool, int]:
     Raises:
         LifecycleError: the server or a job does not end.
     """
-    if not home.directory.exists():
+    if not home.is_home:
         return False, 0
     with home.starting():
         was_running = _end_server(home)
@@ -112,7 +113,13 @@ def down(home: Home, *, keep_jobs: bool, say: Say) -> tuple[bool, int]:
 
 
 def reset(home: Home, *, say: Say) -> tuple[bool, int]:
-    """Do what `down` does and delete all data, while nobody can start the server in between."""
+    """Do what `down` does and delete all data, while nobody can start the server in between.
+
+    Raises:
+        LifecycleError: the directory never was a home, or the server or a job does not end.
+    """
+    if not home.is_home:
+        raise LifecycleError(f"{home.directory} is no data directory of the local SageMaker; nothing was deleted.")
     with home.starting():
         ended = _end_server(home), _end_jobs(home, say)
         home.erase()
@@ -123,7 +130,8 @@ def _ask(home: Home, known: Endpoint) -> dict[str, Any] | None:
     """Return the server's own status; None while it does not listen yet, or if another program has its old port."""
     connection = http.client.HTTPConnection("127.0.0.1", known.port, timeout=_ANSWER_TIMEOUT)
     try:
-        connection.request("GET", STATUS_PATH)
+        key = HomeKey.of(home.directory).control
+        connection.request("GET", STATUS_PATH, headers={"Authorization": f"Bearer {key}"})
         answer = json.loads(connection.getresponse().read())
     except TimeoutError as error:
         raise LifecycleError(

@@ -13,12 +13,14 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import secrets
 import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 from urllib.parse import parse_qs
 from xml.sax.saxutils import escape
 
@@ -27,6 +29,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from local_sagemaker.keys import HomeKey, Keys
 from local_sagemaker.policy_simulation import simulate
 
 log = logging.getLogger(__name__)
@@ -34,8 +37,15 @@ log = logging.getLogger(__name__)
 _KEPT = frozenset({"iam", "sns", "ssm", "secretsmanager", "ecr"})
 # How the operations begin that change nothing, in the services of `_KEPT`.
 _READING = ("Get", "List", "Describe", "Simulate", "Generate", "Publish", "Batch", "Check")
+_GIVING_KEYS = frozenset(
+    {
+        *(("sts", f"AssumeRole{how}") for how in ("", "WithWebIdentity", "WithSAML")),
+        *(("sts", "GetSessionToken"), ("sts", "GetFederationToken"), ("iam", "CreateAccessKey")),
+    }
+)
 _OF_THE_SIGNATURE = frozenset({"x-amz-date", "x-amz-content-sha256", "x-amz-security-token"})
 _HTTP_ERROR = 400
+_HTTP_FAILURE = 500
 
 
 @dataclass(frozen=True)
@@ -95,10 +105,12 @@ class MotoServices:
 
     Args:
         journal: the file of the requests to replay.
+        key: the home's key, of which all others are made.
     """
 
-    def __init__(self, journal: Path) -> None:
+    def __init__(self, journal: Path, key: HomeKey) -> None:
         self._journal = journal
+        self._key = key
         # moto is not made for threads, and the journal must have the order in which things happened.
         self._lock = threading.Lock()
         self._application: Any = None
@@ -140,7 +152,7 @@ class MotoServices:
             seed = secrets.randbits(64)
             answer = self._run(call, seed)
             if call.is_kept and answer.status < _HTTP_ERROR:
-                self._keep(call, seed)
+                return self._keep(call, seed) or answer
             return answer
 
     def _simulate(self, call: Call) -> Answer:
@@ -174,29 +186,59 @@ class MotoServices:
             log.exception("moto failed on %s:%s", call.service, call.operation)
             return _not_built(call, error)
         headers = {name: value for name, value in given.headers if not name.lower().startswith("access-control-")}
-        return Answer(given.status_code, headers, given.get_data())
+        body = given.get_data()
+        if (call.service, call.operation) in _GIVING_KEYS and given.status_code < _HTTP_ERROR:
+            body = with_our_keys(body, self._key)
+            headers["Content-Length"] = str(len(body))
+        return Answer(given.status_code, headers, body)
 
-    def _keep(self, call: Call, seed: int) -> None:
-        with _open_private(self._journal) as journal:
-            journal.write(json.dumps({**asdict(call), "seed": seed}) + "\n")
+    def _keep(self, call: Call, seed: int) -> Answer | None:
+        """Write down what was done; `None` if that succeeded, else the answer that says so."""
+        try:
+            append_line(self._journal, json.dumps({**asdict(call), "seed": seed}))
+        except OSError as error:
+            log.exception("%s:%s could not be written to the journal", call.service, call.operation)
+            return _not_kept(call, error)
+        return None
 
     def _replay(self) -> None:
-        """Bring back what earlier servers held; half a line, left by `kill -9`, was never answered and is dropped."""
-        if not self._journal.exists():
-            return
-        lines = self._journal.read_text().splitlines(keepends=True)
-        if lines and not lines[-1].endswith("\n"):
-            part = self._journal.with_name(self._journal.name + ".part")
-            with _open_private(part) as whole:
-                whole.writelines(lines := lines[:-1])
-            part.replace(self._journal)
-        for line in lines:
-            kept = json.loads(line)
-            seed = kept.pop("seed")
-            call = Call(**kept)
+        """Bring back what earlier servers held. A line that cannot be read was never answered, and is passed over."""
+        for number, line in enumerate(_lines(self._journal), 1):
+            try:
+                kept = json.loads(line)
+                seed = kept.pop("seed")
+                call = Call(**kept)
+            except (ValueError, TypeError, KeyError, AttributeError):
+                log.warning("line %s of %s cannot be read, and is passed over: %.80r", number, self._journal, line)
+                continue
             answer = self._run(call, seed)
             if answer.status >= _HTTP_ERROR:
                 log.error("%s:%s of the journal is refused now: %r", call.service, call.operation, answer.body[:500])
+
+
+def with_our_keys(body: bytes, key: HomeKey) -> bytes:
+    """Return an answer that gives out a key, with a secret and a token that this server knows again.
+
+    Args:
+        body: moto's answer: `AccessKeyId`, `SecretAccessKey` and, for a temporary key, `SessionToken`, `Expiration`
+            and the caller's `Arn`.
+        key: the home's key.
+    """
+    text = body.decode()
+    access_key = _element_of(text, "AccessKeyId")
+    keys = Keys(access_key, key.derived(access_key))
+    if _element_of(text, "SessionToken"):
+        until = datetime.fromisoformat(_element_of(text, "Expiration").replace("Z", "+00:00"))
+        seconds = (until - datetime.now(timezone.utc)).total_seconds()
+        keys = key.temporary(_element_of(text, "Arn"), seconds, access_key)
+    for name, value in (("SecretAccessKey", keys.secret_key), ("SessionToken", keys.token)):
+        text = re.sub(rf"<{name}>[^<]*</{name}>", f"<{name}>{value}</{name}>", text)
+    return text.encode()
+
+
+def _element_of(text: str, name: str) -> str:
+    found = re.search(rf"<{name}>([^<]*)</{name}>", text)
+    return found[1].strip() if found else ""
 
 
 def _load() -> Any:
@@ -233,6 +275,44 @@ def _not_built(call: Call, error: Exception) -> Answer:
     return Answer(_HTTP_ERROR, {"content-type": "text/xml"}, document)
 
 
-def _open_private(path: Path) -> IO[str]:
-    """Open for appending; a journal has secrets in it, such as parameters."""
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "a")
+def _not_kept(call: Call, error: OSError) -> Answer:
+    """Tell the client that its wish will be forgotten with this server: the disk is full, most likely."""
+    message = f"{call.service}:{call.operation} could not be written down ({error.strerror}), and will be forgotten."
+    if call.target:
+        body = json.dumps({"__type": "InternalFailure", "message": message}).encode()
+        return Answer(_HTTP_FAILURE, {"content-type": "application/x-amz-json-1.1"}, body)
+    element = f"<Error><Code>InternalFailure</Code><Message>{escape(message)}</Message></Error>"
+    return Answer(_HTTP_FAILURE, {"content-type": "text/xml"}, f"<ErrorResponse>{element}</ErrorResponse>".encode())
+
+
+def append_line(path: Path, line: str) -> None:
+    """Write a line to the end of a file, wholly or not at all.
+
+    Half a line would swallow the next one: one that a killed writer left is ended first, and one of our own that does
+    not fit on the disk is taken back.
+
+    Args:
+        path: the file; made, for its user alone, where it is missing: a journal has secrets in it.
+        line: without its end.
+
+    Raises:
+        OSError: it could not be written; the file is as it was.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        size = os.fstat(descriptor).st_size
+        torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+        data = (b"\n" if torn else b"") + line.encode() + b"\n"
+        try:
+            written = 0
+            while written < len(data):
+                written += os.write(descriptor, data[written:])
+        except OSError:
+            os.ftruncate(descriptor, size)
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(errors="replace").split("\n")[:-1] if path.exists() else []

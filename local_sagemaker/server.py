@@ -11,7 +11,9 @@ import logging
 import os
 import random
 import socket
+import sys
 import time
+from typing import Any
 
 import uvicorn
 from starlette.types import Scope
@@ -20,6 +22,7 @@ from uvicorn.server import ServerState
 from local_sagemaker.application import Application
 from local_sagemaker.home import Endpoint, Home
 from local_sagemaker.lifecycle import LifecycleError
+from local_sagemaker.loopback import is_loopback_host
 from local_sagemaker.runtime.supervisor import reconcile
 
 log = logging.getLogger(__name__)
@@ -45,6 +48,7 @@ def serve(home: Home, port: int | None, ready_fd: int | None) -> None:
     Raises:
         LifecycleError: another process serves this home, or the port is not free.
     """
+    stay_on_loopback()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s")
     home.make()
     lock = home.claim()
@@ -60,6 +64,28 @@ def serve(home: Home, port: int | None, ready_fd: int | None) -> None:
             os.write(ready_fd, b".")  # connections wait in the listener's backlog from here on
             os.close(ready_fd)
         asyncio.run(_run(home, application, listener, connections))
+
+
+def stay_on_loopback() -> None:
+    """Let this process connect to no other machine from now on, and look up no other's name.
+
+    What moto delivers, such as the messages of a topic, goes where a request says; and no request shall make this
+    machine call another.
+    """
+    sys.addaudithook(_refuse_others)
+
+
+def _refuse_others(event: str, arguments: tuple[Any, ...]) -> None:
+    if event in ("socket.connect", "socket.sendto"):
+        address = arguments[1]
+        host = address[0] if isinstance(address, tuple) else "localhost"  # a path is on this machine
+    elif event in ("socket.getaddrinfo", "socket.gethostbyname"):
+        host = arguments[0] or "localhost"
+    else:
+        return
+    name = host.decode("ascii", "replace") if isinstance(host, bytes) else str(host)
+    if not is_loopback_host(name):
+        raise PermissionError(f"The local SageMaker calls no other machine, and was about to call {name!r}.")
 
 
 class Connections:

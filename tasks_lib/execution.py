@@ -38,8 +38,9 @@ from tasks_lib.quotas.slots import Slots
 from tasks_lib.reports.artifacts import Report
 from tasks_lib.results import JobResult
 from tasks_lib.run_context import RunCancelled, RunContext, unbroken
-from tasks_lib.shipping.bundle import Source
+from tasks_lib.shipping.bundle import IGNORE_FILE, Source
 from tasks_lib.shipping.inputs import changes_meanwhile, check_are_there
+from tasks_lib.shipping.secret_files import looks_secret, named
 from tasks_lib.shipping.shipment import Shipment
 from tasks_lib.spec import JobPlace, JobSpec, to_request
 from tasks_lib.status import Phase
@@ -216,6 +217,7 @@ class Execution(Work):
                     return None  # made by another run while we came to the lease, which is the job's and so ours, too
                 self.state.empty()
                 self._cleaned = True
+            self._say_what_looks_secret()
             Shipment(self.objects, self.ledger).send(self.resolved, self.source, place.bundle_uri)
             has_state = self.spec.kind == "processing" and self.state.digest() is not None
             self._interest_in(place.job).declare()
@@ -225,6 +227,24 @@ class Execution(Work):
         except (*MEANS_STOP, RunCancelled):
             unbroken(lambda: self._give_back(holder))
             raise
+
+    def _say_what_looks_secret(self) -> None:
+        """Name the files that hold secrets by their names: those of the code stay behind, those of the data travel."""
+        task, left_out = self.spec.task, self.source.left_out if self.source else ()
+        if left_out:
+            self.run.logger.warning(
+                "%s: left out of the code, since they look like secrets: %s. A line such as `!%s` in %s sends one; "
+                "`secrets=` gives a job a secret without a file.",
+                *(task, named(left_out), left_out[0], IGNORE_FILE),
+            )
+        for upload in self.resolved.uploads:
+            if looking := [name for name in upload.files if looks_secret(name)]:
+                self.run.logger.warning(
+                    "%s: the input %r takes files along that look like secrets: %s",
+                    task,
+                    upload.channel,
+                    named(looking),
+                )
 
     def _give_back(self, holder: Holder) -> None:
         """Free the lease, since no job is made whose end would; unless another run makes the same job, or has."""

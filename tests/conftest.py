@@ -21,6 +21,9 @@ import tiers
 from botocore.config import Config
 from hypothesis import HealthCheck, settings
 
+from local_sagemaker.faults.client import FaultClient
+from local_sagemaker.keys import HomeKey, Keys
+
 # A machine that runs other tests beside is slow, and no example is wrong for that. Before any test module is imported.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("fast", settings.get_profile("tests"), max_examples=20)
@@ -143,6 +146,16 @@ class Backend:
         return [line for line in listed.splitlines() if str(self.home) in line]
 
     @property
+    def keys(self) -> Keys:
+        """What the home's user signs with."""
+        return HomeKey.of(self.home).keys
+
+    @property
+    def faults(self) -> FaultClient:
+        """A client of the control address of faults."""
+        return FaultClient(self.endpoint, HomeKey.of(self.home).control)
+
+    @property
     def endpoint(self) -> str:
         """The URL of the server."""
         return json.loads((self.home / "endpoint.json").read_text())["endpoint"]
@@ -158,8 +171,8 @@ class Backend:
             service,
             region_name=region,
             endpoint_url=self.endpoint,
-            aws_access_key_id="local",
-            aws_secret_access_key="local",
+            aws_access_key_id=self.keys.access_key,
+            aws_secret_access_key=self.keys.secret_key,
             config=Config(retries={"total_max_attempts": 2}, ignore_configured_endpoint_urls=True),
         )
 

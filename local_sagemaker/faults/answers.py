@@ -44,7 +44,7 @@ _THROTTLED: Mapping[Protocol, Words] = {
     "query": Words("Throttling", 400, _RATE),  # IAM API reference, "Common Errors"
     "rest": Words("ThrottlingException", 429, _RATE),  # botocore's model of sagemaker-runtime and others
 }
-_EXPIRED_AS: Mapping[Protocol, Words] = {
+EXPIRED_AS: Mapping[Protocol, Words] = {
     "json": Words("ExpiredTokenException", 400, _EXPIRED),  # autogluon/autogluon-cloud issue 133 has the words
     # ibi-group/datatools-ui issue 10: "… Status Code: 400; Error Code: ExpiredToken"
     "s3": Words("ExpiredToken", 400, "The provided token has expired."),
@@ -56,7 +56,7 @@ _KNOWN: Mapping[str, Words] = {
     one.code: one
     for one in (
         *_THROTTLED.values(),
-        *_EXPIRED_AS.values(),
+        *EXPIRED_AS.values(),
         Words("InternalError", 500, _INTERNAL),
         Words("InternalFailure", 500, "The request processing has failed because of an unknown error."),
         Words("InternalServerError", 500, _INTERNAL),
@@ -99,7 +99,7 @@ def protocol_of(service: str, headers: Mapping[str, str]) -> Protocol:
 def words_of(rule: RequestRule, protocol: Protocol) -> Words:
     """Return the error that a rule of the kinds `throttle`, `expire` or `error` asks for."""
     if rule.kind != "error":
-        return (_THROTTLED if rule.kind == "throttle" else _EXPIRED_AS)[protocol]
+        return (_THROTTLED if rule.kind == "throttle" else EXPIRED_AS)[protocol]
     code = rule.code or _DEFAULT[protocol]
     known = _KNOWN.get(code, Words(code, 400, f"{code}, as a rule of faults demands."))
     return Words(code, rule.status or known.status, rule.message or known.message)

@@ -23,10 +23,12 @@ class FaultClient:
 
     Args:
         endpoint: the server's URL.
+        key: the control key of its home (`keys.HomeKey.control`).
         timeout: seconds for one answer, beyond what it was asked to wait.
     """
 
-    def __init__(self, endpoint: str, timeout: float = 30.0) -> None:
+    def __init__(self, endpoint: str, key: str, timeout: float = 30.0) -> None:
+        self._headers = {"Authorization": f"Bearer {key}"}
         self._netloc = urlsplit(endpoint).netloc
         self._timeout = timeout
 
@@ -62,7 +64,7 @@ class FaultClient:
     def _ask(self, method: str, path: str, body: str | None = None, wait: float = 0.0) -> dict[str, Any]:
         connection = http.client.HTTPConnection(self._netloc, timeout=self._timeout + wait)
         try:
-            connection.request(method, path, body)
+            connection.request(method, path, body, self._headers)
             response = connection.getresponse()
             answer: dict[str, Any] = json.loads(response.read())
         finally:

@@ -13,6 +13,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from local_sagemaker.account import ACCOUNT
+from local_sagemaker.keys import HomeKey
 from local_sagemaker.runtime import contract
 from local_sagemaker.runtime.tail import Tail
 from local_sagemaker.runtime.workspace import read_json
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 _SHORTEST_TICK, _LONGEST_TICK = 0.01, 0.1  # seconds between looks at a running job: a printed line is seen in 0.1 s
 _BACKLOG = 1 << 16  # bytes printed and not read that leave no time to wait
+_KEYS_LAST = 28 * 24 * 3600.0  # seconds, the longest job of AWS; there they are renewed on the way
 _PEERS_GRACE = 5.0  # seconds from SIGTERM to SIGKILL for the hosts whose peer has failed; AWS promises them none
 
 
@@ -79,10 +82,13 @@ class Cluster:
                 host.close()
 
     def _start(self, host: Host) -> None:
-        endpoint = (read_json(self.workspace.home / "endpoint.json") or {}).get("endpoint")
+        home = self.workspace.home
+        endpoint = (read_json(home / "endpoint.json") or {}).get("endpoint")
+        role = self.job.request.get("RoleArn", "").rpartition("/")[2]
+        keys = HomeKey.of(home).temporary(f"arn:aws:sts::{ACCOUNT}:assumed-role/{role}/SageMaker", _KEYS_LAST)
         host.start(
             self.plan.command,
-            contract.environment(self.job, self.plan, home=str(host.home), endpoint=endpoint),
+            contract.environment(self.job, self.plan, home=str(host.home), endpoint=endpoint, keys=keys),
             hosts=self.plan.hosts,
             places=_outermost(("/opt/ml", *self.plan.directories)),
             isolation=self.settings.isolation,

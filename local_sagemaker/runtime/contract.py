@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from local_sagemaker.jobs import Job
+    from local_sagemaker.keys import Keys
     from local_sagemaker.runtime.plan import Plan
 
 # The hosts share this machine's network and find each other on loopback, so that is the interface to name to NCCL and
@@ -85,7 +86,7 @@ def _processing_job(job: Job) -> dict[str, Any]:
     }
 
 
-def environment(job: Job, plan: Plan, *, home: str, endpoint: str | None) -> dict[str, str]:
+def environment(job: Job, plan: Plan, *, home: str, endpoint: str | None, keys: Keys) -> dict[str, str]:
     """Return all that a host's command finds in its environment; nothing of the caller's is passed on.
 
     Args:
@@ -93,6 +94,7 @@ def environment(job: Job, plan: Plan, *, home: str, endpoint: str | None) -> dic
         plan: its plan; the request's variables win over ours.
         home: a private, empty directory for `HOME`, since credentials lie in the real one.
         endpoint: the local endpoint for AWS clients; None while there is none.
+        keys: temporary ones of the job's role; never the home's own.
     """
     region = job.arn.split(":")[3]
     variables = {
@@ -105,8 +107,9 @@ def environment(job: Job, plan: Plan, *, home: str, endpoint: str | None) -> dic
         "PYTHONUNBUFFERED": "1",
         "AWS_REGION": region,
         "AWS_DEFAULT_REGION": region,
-        "AWS_ACCESS_KEY_ID": "local",
-        "AWS_SECRET_ACCESS_KEY": "local",
+        "AWS_ACCESS_KEY_ID": keys.access_key,
+        "AWS_SECRET_ACCESS_KEY": keys.secret_key,
+        "AWS_SESSION_TOKEN": keys.token,
         "AWS_EC2_METADATA_DISABLED": "true",
     }
     if endpoint:

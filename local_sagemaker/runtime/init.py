@@ -343,6 +343,7 @@ def _become(command: list[str], environment: dict[str, str], directory: str) -> 
                 signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         os.chdir(directory)
+        os.umask(0o022)  # a container's; ours is stricter
         os.execvpe(command[0], command, environment)  # noqa: S606 -- the job's own command, no shell wanted
     except OSError as error:
         os.write(2, f"local_sagemaker: cannot run {command[0]!r}: {error.strerror}\n".encode())

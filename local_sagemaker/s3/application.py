@@ -1,8 +1,7 @@
 """The HTTP face of the object store: S3's REST API as an ASGI application.
 
-Path-style addressing only. **Signatures are not verified, and the expiry of presigned addresses is not looked at**: the
-server listens on loopback, any access key is welcome, and whoever can connect can read the files as well. Bodies stream
-to and from disk; all that blocks runs in threads. What is not built answers 501 `NotImplemented`.
+Path-style addressing only. **Signatures are not looked at**: that is done before, by `local_sagemaker.entrance`. Bodies
+stream to and from disk; all that blocks runs in threads. What is not built answers 501 `NotImplemented`.
 
 `S3Application` sets `scope["aws.operation"]` to the operation's name in botocore (`GetObject`; `Unknown` where there is
 none) before it does anything else, so that whoever mounts it can count requests. The server imports it; nobody else.

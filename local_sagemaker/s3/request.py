@@ -34,6 +34,10 @@ _KEPT = (
     "x-amz-server-side-encryption-aws-kms-key-id",
     "x-amz-server-side-encryption-bucket-key-enabled",
 )
+# Of a read: API reference of GetObject.
+_OVERRIDABLE = frozenset(
+    {"cache-control", "content-disposition", "content-encoding", "content-language", "content-type", "expires"}
+)
 _NOT_BUILT = re.compile(
     r"x-amz-(copy-source-)?server-side-encryption-customer-.*|x-amz-object-lock-.*|x-amz-write-offset-bytes"
 )
@@ -202,12 +206,12 @@ class S3Request:
         """Return the headers that `response-*` parameters ask for, by lower-case names.
 
         Raises:
-            InvalidArgument: a value would break out of its header.
+            InvalidArgument: one is not among the six that S3 has, or a value would break out of its header.
         """
         prefix = "response-"
         found = {name.removeprefix(prefix): value for name, value in self.query.items() if name.startswith(prefix)}
         for name, value in found.items():
-            if _CONTROL.search(value):
+            if name not in _OVERRIDABLE or _CONTROL.search(value):
                 raise InvalidArgument(ArgumentName=prefix + name, ArgumentValue=value)
         return found
 

@@ -24,6 +24,7 @@ from pathspec import GitIgnoreSpec
 from tasks_lib.aws.sync import hash_file
 from tasks_lib.errors import InputsChanged, InvalidTask, MissingPath
 from tasks_lib.manifest import Item, Manifest
+from tasks_lib.shipping.secret_files import SECRET_FILES
 from tasks_lib.shipping.syntax import syntax_tree
 
 IGNORE_FILE = ".sagemakerignore"
@@ -48,11 +49,21 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)  # the first moment that a zip can name
 _MAIN = "from worker_toolkit.bootstrap import main\n\nraise SystemExit(main())\n"
 
 
+INCLUDE = "#!include:"
+"""Begins a line of `.sagemakerignore` that brings in another file's lines, as Google's `.gcloudignore` has it."""
+
+
 @dataclass(frozen=True)
 class Source:
-    """The user's files by the name that they get below `/opt/ml/code`."""
+    """The user's files by the name that they get below `/opt/ml/code`.
+
+    Args:
+        files: Where each lies.
+        left_out: What stays behind because its name says that it holds secrets; a directory ends in `/`.
+    """
 
     files: dict[str, Path]
+    left_out: tuple[str, ...] = ()
 
     @classmethod
     def collect(
@@ -73,12 +84,13 @@ class Source:
             InvalidTask: Two different files claim one name.
         """
         files: dict[str, Path] = {}
+        left_out: list[str] = []
         if source_dir is not None:
-            _add(files, _tree(_existing_directory(source_dir)))
+            _add(files, _tree(_existing_directory(source_dir), left_out))
         name = _add_entry_point(files, source_dir, entry_point) if entry_point else None
         for dependency in map(Path, dependencies):
-            _add(files, _named_tree(dependency))
-        return cls(files), name
+            _add(files, _named_tree(dependency, left_out))
+        return cls(files, tuple(left_out)), name
 
     @cached_property
     def manifest(self) -> Manifest:
@@ -199,7 +211,7 @@ def _not_shipped(path: Path, name: str, source_dir: Path) -> MissingPath:
     why = "does not exist" if not path.is_file() else "lies outside of the source" if outside else "is ignored"
     return MissingPath(
         f"The entry point {path.absolute()} {why}.",
-        fix=f"give a file below {source_dir.absolute()} that {IGNORE_FILE} does not leave out.",
+        fix=f"give a file below {source_dir.absolute()} that is not left out; `!{name}` in {IGNORE_FILE} sends it.",
     )
 
 
@@ -220,7 +232,7 @@ def _existing_directory(path: Path) -> Path:
     return path
 
 
-def _named_tree(path: Path) -> Iterator[tuple[str, Path]]:
+def _named_tree(path: Path, left_out: list[str]) -> Iterator[tuple[str, Path]]:
     if path.is_file():
         return iter([(path.name, path)])
     if not path.is_dir():
@@ -228,23 +240,66 @@ def _named_tree(path: Path) -> Iterator[tuple[str, Path]]:
             f"The dependency {path.absolute()} does not exist.",
             fix=f"give a file or a directory; relative paths start at {Path.cwd()}.",
         )
-    return ((f"{path.resolve().name}/{name}", file) for name, file in _tree(path))
+    return ((f"{path.resolve().name}/{name}", file) for name, file in _tree(path, left_out))
 
 
-def _tree(root: Path) -> Iterator[tuple[str, Path]]:
-    """Yield the files below a directory that are not ignored."""
+def _tree(root: Path, left_out: list[str]) -> Iterator[tuple[str, Path]]:
+    """Yield the files below a directory that are not ignored, and note those that look like secrets."""
+    return _walk(root, Path(), _Rules(_ignore_lines(root), left_out), frozenset())
+
+
+def _ignore_lines(root: Path) -> list[str]:
+    """Return the lines of the root's `.sagemakerignore`, and of what it includes.
+
+    Raises:
+        MissingPath: It includes a file that is not there.
+    """
     own = root / IGNORE_FILE
-    lines = own.read_text().splitlines() if own.is_file() else ()
-    return _walk(root, Path(), GitIgnoreSpec.from_lines([*ALWAYS_IGNORED, *lines]), frozenset())
+    lines: list[str] = []
+    for line in own.read_text().splitlines() if own.is_file() else ():
+        if not line.startswith(INCLUDE):
+            lines.append(line)
+            continue
+        included = root / line.removeprefix(INCLUDE).strip()
+        if not included.is_file():
+            raise MissingPath(
+                f"{own.absolute()} includes {included.absolute()}, which does not exist.",
+                fix=f"mend the line {line!r}, or take it out.",
+            )
+        lines += included.read_text().splitlines()
+    return lines
 
 
-def _walk(folder: Path, below: Path, rules: GitIgnoreSpec, above: frozenset[Path]) -> Iterator[tuple[str, Path]]:
+class _Rules:
+    """What of a directory stays behind: what tools leave there, what looks like a secret, and what the user says.
+
+    The last rule that fits decides, as in `.gitignore`, so the user's own lines may bring back what ours leave out.
+
+    Args:
+        lines: The user's.
+        left_out: Gets the names that look like secrets and that the user did not leave out anyway.
+    """
+
+    def __init__(self, lines: Sequence[str], left_out: list[str]) -> None:
+        self._all = GitIgnoreSpec.from_lines([*ALWAYS_IGNORED, *SECRET_FILES, *lines])
+        self._but_secrets = GitIgnoreSpec.from_lines([*ALWAYS_IGNORED, *lines])
+        self._left_out = left_out
+
+    def leave_out(self, name: str) -> bool:
+        """Tell whether a file, or a directory whose name ends in `/`, stays behind."""
+        out = self._all.match_file(name)
+        if out and not self._but_secrets.match_file(name):
+            self._left_out.append(name)
+        return out
+
+
+def _walk(folder: Path, below: Path, rules: _Rules, above: frozenset[Path]) -> Iterator[tuple[str, Path]]:
     """Yield the files of a directory; links are followed, but never round in a circle."""
     here = above | {folder.resolve()}
     for path in sorted(folder.iterdir()):
         name = (below / path.name).as_posix()
         if path.is_dir():
-            left_out = rules.match_file(f"{name}/") or (path / "pyvenv.cfg").is_file() or path.resolve() in here
-            yield from () if left_out else _walk(path, below / path.name, rules, here)
-        elif path.is_file() and not rules.match_file(name):
+            out = rules.leave_out(f"{name}/") or (path / "pyvenv.cfg").is_file() or path.resolve() in here
+            yield from () if out else _walk(path, below / path.name, rules, here)
+        elif path.is_file() and not rules.leave_out(name):
             yield name, path

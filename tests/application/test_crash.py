@@ -185,9 +185,10 @@ def test_signal_stops_the_job(work, number, how):
     assert flow.group() == []
 
 
-def test_signal_while_a_job_is_created(work, relay):
+def test_signal_while_a_job_is_created(work, relay, killed_backend):
     """SIGINT between the request for a job and its answer: the job that nobody was told of is stopped as well."""
-    keys = dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), "key")
+    of_home = killed_backend.keys
+    keys = {"AWS_ACCESS_KEY_ID": of_home.access_key, "AWS_SECRET_ACCESS_KEY": of_home.secret_key}
     flow = work.flow("--aws", "--direct", AWS_ENDPOINT_URL=relay.endpoint, **keys)
     wait_until(relay.held.is_set, "the job to be created")
     flow.signal(signal.SIGINT)

@@ -68,6 +68,7 @@ def next_runs(said: str) -> dict[str, str]:
     return {line[0].removesuffix("/nightly"): line[-1] for line in lines}
 
 
+@pytest.mark.exhaustive
 def test_a_scheduler_that_works(ssm, prefect_api):
     """A deployment just made gets its run within the wait: it is shown, with the worker to start; exit code 0."""
     name = f"works-{uuid.uuid4().hex[:8]}"

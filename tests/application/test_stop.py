@@ -18,8 +18,6 @@ from application_programs import Program, flow_runs, recorded_states, task_state
 from waiting import wait_until
 from worker_runs import FLOWS, WorkerRuns
 
-from local_sagemaker.faults.client import FaultClient
-
 # Flows that are cancelled, killed or out of time say so, and a worker repeats what its flows say.
 pytestmark = pytest.mark.logs_errors(r"\| (Task|Flow) run '")
 
@@ -40,7 +38,7 @@ class Stage:
     def __init__(self, backend, start, variables: dict[str, str]) -> None:
         self.stem = f"stop-{uuid.uuid4().hex[:8]}"
         self._backend, self._start, self._variables = backend, start, variables
-        self.faults = FaultClient(backend.endpoint)
+        self.faults = backend.faults
 
     def flow(self, name: str, *, level: str = "INFO", **arguments) -> Program:
         """Start a process of one's own with a flow, which logs from this level on."""

@@ -38,9 +38,12 @@ class Command:
 
 def test_the_backend_is_brought_up_by_its_own_command(tmp_path):
     """The last line of `up --json` tells where it answers; what it printed before does not matter."""
-    run = Command(stdout='starting\n{"endpoint": "http://127.0.0.1:4321", "pid": 7}\n')
+    told = '{"endpoint": "http://127.0.0.1:4321", "pid": 7, "access_key": "key", "secret_key": "s3cret"}'
+    run = Command(stdout=f"starting\n{told}\n")
+    found = ensure_backend(tmp_path, run)
 
-    assert ensure_backend(tmp_path, run) == Backend("http://127.0.0.1:4321", tmp_path)
+    assert found == Backend("http://127.0.0.1:4321", tmp_path, "key", "s3cret")
+    assert "s3cret" not in repr(found)
     assert run.calls == [[sys.executable, "-m", "local_sagemaker", "up", "--json", "--home", str(tmp_path)]]
 
 
@@ -216,10 +219,10 @@ def test_nothing_of_the_users_configuration_is_read(tmp_path):
         tmp_path,
     )
 
-    assert found["keys"] == ["local", "local", None]
+    assert found["keys"] == ["none", "none", None]
     assert found["region"] == "us-east-1"
     assert found["request"].startswith("HEAD /demo HTTP/1.1")
-    assert "Credential=local/" in found["request"]
+    assert "Credential=none/" in found["request"]
     assert "real" not in found["request"]
     assert found["to"] == ["127.0.0.1"]
 

@@ -24,8 +24,6 @@ from crash_processes import PATIENCE_SECONDS, Preloaded, Run
 from crash_scenarios import Scenario
 from typing_extensions import Self
 
-from local_sagemaker.faults.client import FaultClient
-
 _TICK_SECONDS = 0.1
 _MOST_TOLD = 4
 # Our own listings pass while all else is held; the first rule that fires decides.
@@ -80,7 +78,7 @@ class Bench:
             (data / name).write_text(lines)
         # The gates' place is part of the work: the same for all benches.
         self._places = {"gates": str(self._gates), "data": str(data)}
-        self.faults, self.camera = FaultClient(backend.endpoint), Camera(backend)
+        self.faults, self.camera = backend.faults, Camera(backend)
         self._preloaded = Preloaded(backend.home, prefect_api, directory / "flows")
 
     def begin(self) -> None:

@@ -41,7 +41,6 @@ from prefect.exceptions import PrefectHTTPStatusError
 from race_invariants import TaskSeen, assert_exactly_once, assert_one_writer
 
 from blocks import SageMakerProject
-from local_sagemaker.faults.client import FaultClient
 from tasks_lib import output_of, sagemaker_tasks
 from tasks_lib.meaning import Meaning
 from tasks_lib.patience import OF_CALLS
@@ -292,9 +291,9 @@ class Lane:
             self._first.client(service)
 
     @property
-    def faults(self) -> FaultClient:
+    def faults(self):
         """The client of its faults; asked for anew each time, since a server that was killed may have moved."""
-        return FaultClient(self.backend.endpoint)
+        return self.backend.faults
 
     def fired(self) -> Counter[str]:
         """How often each kind of fault has happened since the faults were set."""

@@ -23,7 +23,6 @@ from race_invariants import TaskSeen
 from waiting import wait_until
 
 from blocks import SageMakerProject
-from local_sagemaker.faults.client import FaultClient
 from tasks_lib.orphans.judgement import Rules
 from tasks_lib.orphans.reaper import Harvest, Reaper
 
@@ -53,7 +52,7 @@ class Arena:
 
     def __init__(self, backend, prefect_api, directory) -> None:
         self.backend, self._api, self._directory = backend, prefect_api, directory
-        self.faults = FaultClient(backend.endpoint)
+        self.faults = backend.faults
         self._pool: list[Contestant] = []
         backend.client("s3").create_bucket(Bucket=BUCKET)
 

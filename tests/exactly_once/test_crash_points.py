@@ -64,7 +64,7 @@ def test_a_live_job_is_met_running_and_over(killed_everywhere):
     }
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", ["one, retried", "forced", "forced at first", "clean state"])
 def test_a_retry_of_the_flow_run_goes_on(crash_harness, sample, name):
     """A flow run that is killed behind a write, and retried in Prefect, goes on: what was forced is forced once."""

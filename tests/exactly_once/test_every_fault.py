@@ -97,7 +97,7 @@ REFUSED = {
 }
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4, group="requests")
 @pytest.mark.parametrize("rule", LOST.values(), ids=LOST.keys())
 def test_an_answer_is_lost(lane, rule):
     """The server acts, and its answer does not arrive: what was done is found, not done again."""
@@ -107,7 +107,7 @@ def test_an_answer_is_lost(lane, rule):
     assert outcome.fired["lose"] >= 2
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4, group="requests")
 @pytest.mark.parametrize("rule", REFUSED.values(), ids=REFUSED.keys())
 def test_a_request_fails(lane, rule):
     """Throttled, late, cut off, failed, unauthorised, unavailable, in conflict: it passes, and so does the flow."""
@@ -117,7 +117,7 @@ def test_a_request_fails(lane, rule):
     assert outcome.fired[rule["kind"]] >= 1
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.sampled(4, group="requests")
 @pytest.mark.parametrize(
     "rule", [REFUSED["throttle"], LOST["one in ten"], REFUSED["drop"]], ids=["throttle", "lose", "drop"]
 )
@@ -146,7 +146,7 @@ def test_credentials_that_stay_expired(lane):
 
 @pytest.mark.sampled(4, group="faults")
 def test_a_fault_that_does_not_pass(lane):
-    """Creates that fail for ever end in the service's fault, after some tries, and the state is nobody's."""
+    """Creates that fail for ever end in the service's fault, after some tries, and nobody is noted to wait."""
     sm = sagemaker_tasks(lane.project())
     rule = {"kind": "error", "operation": "CreateTrainingJob"}
     outcome = lane.under(Mixture("one", {"requests": [rule]}), lambda: [sm.train("fit")])

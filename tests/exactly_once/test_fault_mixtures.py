@@ -63,7 +63,7 @@ def make_lane(tmp_path_factory, make_backend):
 
 def test_every_mixture_ends_right(make_lane, sample, fault_seed):
     """Mixtures of request and job faults: each flow ends right, and leaves what an undisturbed one does."""
-    mixtures = int(os.environ.get("FAULT_MIXTURES", sample.count(5, 200)))
+    mixtures = int(os.environ.get("FAULT_MIXTURES", sample.count(3, 200)))
     wrong, fired = [], set()
 
     def tell(outcome):

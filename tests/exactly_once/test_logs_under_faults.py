@@ -24,7 +24,6 @@ import pytest
 from prefect.settings import temporary_settings
 
 from blocks import SageMakerProject
-from local_sagemaker.faults.client import FaultClient
 from tasks_lib import sagemaker_tasks
 
 LINES = 1000  # of each of two hosts
@@ -77,10 +76,10 @@ def faulty_home(tmp_path_factory, make_backend):
 @pytest.fixture
 def faults(faulty_home):
     """Turns faults on; none is on before and after."""
-    client = FaultClient(faulty_home.endpoint)
+    client = faulty_home.faults
     client.clear()
     yield client
-    FaultClient(faulty_home.endpoint).clear()
+    faulty_home.faults.clear()
 
 
 @pytest.fixture
@@ -116,6 +115,7 @@ def in_background(work):
         yield pool.submit(copy_context().run, work)
 
 
+@pytest.mark.sampled(1, group="logs")
 def test_every_line_comes_once_and_in_order(sm, faults, run_log, tmp_path):
     """Of two thousand lines of two hosts, while logs are throttled, lost, dropped, refused, late and unauthorised."""
     kinds = [("throttle", 0.3), ("lose", 0.1), ("drop", 0.1), ("error", 0.1), ("expire", 0.05)]

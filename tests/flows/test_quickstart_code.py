@@ -17,6 +17,7 @@ from PIL import Image
 
 from flows.quickstart import METRICS
 from flows.quickstart_data import write_shards
+from tasks_lib.metrics import metric_patterns
 
 pytestmark = pytest.mark.processes
 
@@ -152,15 +153,15 @@ def test_prepare_tells_what_it_did(raw: Path, tmp_path: Path):
 
 
 def test_fit_prints_what_its_documentation_promises(fitted: dict[str, tuple[Path, str]]):
-    """The expressions at the top of `fit.py` are the flow's; they find one value per epoch, and the example there."""
+    """The metrics at the top of `fit.py` are the flow's; they find one value per epoch, and the example there."""
     documentation = ast.get_docstring(ast.parse((CODE / "fit.py").read_text()))
-    patterns = dict(re.findall(r'"(\w+)": r"([^"]+)"', documentation))
+    metrics = dict(re.findall(r'"(\w+)": "([^"]+)"', documentation))
     example = next(line for line in documentation.splitlines() if "epoch=" in line)
     _, printed = fitted["10.0"]
 
-    assert patterns == METRICS
+    assert metrics == METRICS
     assert list(range(1, EPOCHS + 1)) == epochs(printed)
-    for pattern in patterns.values():
+    for pattern in metric_patterns(metrics).values():
         assert len(re.findall(pattern, printed)) == EPOCHS
         assert re.search(pattern, example)
 
@@ -216,7 +217,7 @@ def test_a_fit_without_anything_left_to_do_still_has_its_metrics(
     assert (place / "model" / "model.json").read_bytes() == model
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.sampled(2, group="code")
 @pytest.mark.parametrize("change", ["C", "data", "fewer epochs"])
 def test_a_checkpoint_of_other_work_is_not_used(
     prepared: Path, fitted: dict[str, tuple[Path, str]], tmp_path: Path, change: str
@@ -243,6 +244,7 @@ def test_the_state_holds_whole_files_only(fitted: dict[str, tuple[Path, str]]):
     assert json.loads(files[0].read_text())["epoch"] == EPOCHS
 
 
+@pytest.mark.sampled(2, group="code")
 def test_the_report_names_the_best_model(prepared: Path, fitted: dict[str, tuple[Path, str]], tmp_path: Path):
     """A model with its weights reversed gets the complement of the AUC, and is not the best."""
     good = fitted["10.0"][0] / "model"

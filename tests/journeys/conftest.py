@@ -80,11 +80,12 @@ def no_aws_configuration(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def make_aws_project(no_aws_configuration, make_project):
+def make_aws_project(no_aws_configuration, make_project, backend):
     """A function that gives a project as on AWS, whose credentials' endpoint leads to the local SageMaker."""
 
     def make(endpoint, keys=True, parameters=None, **fields):
-        given = {"aws_access_key_id": "local", "aws_secret_access_key": "local"} if keys else {}
+        ours = {"aws_access_key_id": backend.keys.access_key, "aws_secret_access_key": backend.keys.secret_key}
+        given = ours if keys else {}
         credentials = AwsCredentials(
             **given, **(parameters or {}), aws_client_parameters=AwsClientParameters(endpoint_url=endpoint)
         )

@@ -215,7 +215,7 @@ def test_a_hostile_tarball_is_refused_and_nothing_is_written(members, victim, tm
     """A tarball that would write outside its target, or anything but files, is refused before its first member."""
     result, bucket, _ = victim
     bucket.write(f"fit/{result.job}/output/model.tar.gz", tarball(members))
-    with pytest.raises(UnsafeArchive, match="nothing was unpacked"):
+    with pytest.raises(UnsafeArchive, match="nothing of it was unpacked"):
         result.model.download(tmp_path / "below" / "target")
     with pytest.raises(UnsafeArchive):
         result.model.read_bytes("harmless")
@@ -246,6 +246,21 @@ def test_a_job_refuses_a_hostile_tarball(members, victim):
 
 
 # -- secrets -------------------------------------------------------------------------------------------------------
+
+
+def test_files_that_look_like_secrets_are_named(sm, tmp_path, caplog):
+    """Those of the code stay behind, those of the data travel; each is named once, and its content nowhere."""
+    for folder in ("code", "data"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / ".env").write_text("TOKEN=hunter22")
+    (tmp_path / "code" / "ls.sh").write_text('ls -A . "$SM_CHANNEL_DATA"')
+    inputs = {"data": tmp_path / "data"}
+    result = sm.process("look", code="ls.sh", source_dir=tmp_path / "code", inputs=inputs)
+
+    assert [line.text for line in result.logs()].count(".env") == 1
+    assert caplog.text.count("left out of the code, since they look like secrets: .env.") == 1
+    assert caplog.text.count("the input 'data' takes files along that look like secrets: .env") == 1
+    assert "hunter22" not in caplog.text
 
 
 def test_no_secret_leaves_the_environment(sm, backend, project, run_log, monkeypatch):

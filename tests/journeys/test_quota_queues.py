@@ -14,7 +14,6 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from waiting import PATIENCE_SECONDS, wait_until
 
 from blocks import SageMakerProject
-from local_sagemaker.faults.client import FaultClient
 from tasks_lib import sagemaker_tasks
 from tasks_lib.cli import main
 from tasks_lib.errors import QuotaExceeded
@@ -201,7 +200,7 @@ def test_what_no_quota_is_about_runs(make_project, set_quotas, quotas):
 def test_who_may_not_read_the_quotas_can_still_run_jobs(backend, make_project, set_quotas):
     """The right to list them is a help and no need; it is asked for once a process and not before each job."""
     set_quotas({ON_DEMAND: 1})
-    faults, sm = FaultClient(backend.endpoint), sagemaker_tasks(make_project(), **QUICK)
+    faults, sm = backend.faults, sagemaker_tasks(make_project(), **QUICK)
     denied = {"kind": "error", "service": "servicequotas", "code": "AccessDeniedException"}
     faults.set({"requests": [denied]})
     try:
@@ -365,7 +364,7 @@ def test_limits_need_a_prefect_server(capsys, make_project, monkeypatch, backend
 
 def test_quotas_that_cannot_be_read_are_an_error_of_the_command(capsys, block, backend):
     """Who asks for them is told why not."""
-    faults, name = FaultClient(backend.endpoint), block()
+    faults, name = backend.faults, block()
     faults.set({"requests": [{"kind": "error", "service": "servicequotas", "code": "AccessDeniedException"}]})
     try:
         code, said = ssm(capsys, "quotas", "--block", name)

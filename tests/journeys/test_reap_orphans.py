@@ -17,7 +17,6 @@ from prefect.states import Completed, Failed, Running
 from waiting import wait_until
 
 from flows.reap_orphans import reap_orphans
-from local_sagemaker.faults.client import FaultClient
 from tasks_lib.aws.jobs import FINGERPRINT_VARIABLE, STARTED_BY_VARIABLE, Jobs
 from tasks_lib.aws.objects import Location, Objects
 from tasks_lib.aws.pace import Pace
@@ -341,7 +340,7 @@ def test_who_comes_after_the_last_look_finds_the_announcement(place):
 
 def test_runs_whose_job_is_reaped_have_their_result(project, sm, backend, tmp_path):
     """1. A run sleeps too long. 2. The stop is on its way. 3. Another run attaches. 4. Both have the next attempt's."""
-    faults, place, gate = FaultClient(backend.endpoint), Place(project), Gate(tmp_path / "gate")
+    faults, place, gate = backend.faults, Place(project), Gate(tmp_path / "gate")
     work = {"command": gate.wait, "state": "none"}
     with in_background(lambda: sm.train("fit", **work)) as sleeper:
         [name] = wait_until(lambda: place.reap(dry_run=True), "the job")

@@ -11,8 +11,6 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, HTTPClientError
 
-from local_sagemaker.faults.client import FaultClient
-
 
 class FaultyServer:
     """A backend of `tests/conftest.py` with the client of its control address.
@@ -23,7 +21,7 @@ class FaultyServer:
 
     def __init__(self, backend) -> None:
         self.backend = backend
-        self.faults = FaultClient(backend.endpoint)
+        self.faults = backend.faults
 
     def client(self, service: str, attempts: int = 1, **config):
         """A boto3 client that asks so often at most, with the standard retries."""
@@ -34,8 +32,8 @@ class FaultyServer:
             service,
             region_name="us-east-1",
             endpoint_url=self.backend.endpoint,
-            aws_access_key_id="local",
-            aws_secret_access_key="local",
+            aws_access_key_id=self.backend.keys.access_key,
+            aws_secret_access_key=self.backend.keys.secret_key,
             config=Config(retries=retries, ignore_configured_endpoint_urls=True, **config),
         )
 

@@ -8,6 +8,9 @@ import urllib.request
 
 import pytest
 from api_requests import new_name, processing_request, training_request
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 
 
 @pytest.fixture
@@ -15,15 +18,12 @@ def refused(backend):
     """A function that sends an operation as it is, and returns code and message of the error."""
 
     def send(operation: str, request, service: str = "sagemaker", prefix: str = "SageMaker") -> tuple[str, str]:
-        scope = f"local/20260101/us-east-1/{service}/aws4_request"
         body = request if isinstance(request, bytes) else json.dumps(request).encode()
-        headers = {
-            "X-Amz-Target": f"{prefix}.{operation}",
-            "Content-Type": "application/x-amz-json-1.1",
-            "Authorization": f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0",
-        }
+        headers = {"X-Amz-Target": f"{prefix}.{operation}", "Content-Type": "application/x-amz-json-1.1"}
+        signed = AWSRequest("POST", f"{backend.endpoint}/", headers, body)
+        SigV4Auth(Credentials(backend.keys.access_key, backend.keys.secret_key), service, "us-east-1").add_auth(signed)
         try:
-            urllib.request.urlopen(urllib.request.Request(backend.endpoint, body, headers)).close()
+            urllib.request.urlopen(urllib.request.Request(signed.url, body, dict(signed.headers.items()))).close()
         except urllib.error.HTTPError as error:
             with error:
                 document = json.loads(error.read())

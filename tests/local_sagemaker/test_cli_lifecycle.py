@@ -202,7 +202,8 @@ def test_reset_asks_first_and_spares_what_is_not_ours(own_backend):
     assert still
     wait_until(lambda: not own_backend.processes(), "the end of what was just ending")
     kept = {path.name for path in own_backend.home.iterdir()}
-    assert kept - {"server.lock", "start.lock"} == {"notes.txt", "settings.json", "endpoint.json"}
+    stays = {"notes.txt", "settings.json", "endpoint.json", "key.json", "local-sagemaker"}
+    assert kept - {"server.lock", "start.lock"} == stays
     own_backend.up()
     assert own_backend.client("s3").list_buckets()["Buckets"] == []
 

@@ -289,12 +289,13 @@ def test_a_full_quota_refuses_the_next_job(faulty, bucket):
 def test_a_quota_holds_for_requests_at_the_same_moment(faulty, bucket):
     """Ten ask at once for five instances: five get them."""
     program = """
-import sys; sys.path[:0] = sys.argv[2:]
+import sys; sys.path[:0] = sys.argv[4:]
 from concurrent.futures import ThreadPoolExecutor
 from api_requests import new_name, training_request
 from faulty_server import FaultyServer, outcome_of
 import types
-server = FaultyServer(types.SimpleNamespace(endpoint=sys.argv[1]))
+keys = types.SimpleNamespace(access_key=sys.argv[2], secret_key=sys.argv[3])
+server = FaultyServer(types.SimpleNamespace(endpoint=sys.argv[1], keys=keys, faults=None))
 client = server.client("sagemaker", max_pool_connections=10)
 ask = lambda _: outcome_of(client.create_training_job, **training_request(
     new_name(), AlgorithmSpecification={"TrainingImage": "local/simulated", "TrainingInputMode": "File"},
@@ -304,7 +305,11 @@ with ThreadPoolExecutor(10) as pool:
 """
     with faulty.jobs({"kind": "quota", "limit": 5}):
         done = subprocess.run(
-            [sys.executable, "-c", program, faulty.backend.endpoint, *map(str, Path(__file__).parents[:2])],
+            [
+                *(sys.executable, "-c", program, faulty.backend.endpoint),
+                *(faulty.backend.keys.access_key, faulty.backend.keys.secret_key),
+                *map(str, Path(__file__).parents[:2]),
+            ],
             capture_output=True,
             text=True,
             check=False,

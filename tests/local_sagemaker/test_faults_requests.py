@@ -16,6 +16,7 @@ from faulty_server import FaultyServer, faulty, faulty_backend, outcome_of
 from waiting import wait_until
 
 from local_sagemaker.faults.client import FaultClient, FaultsRefused
+from local_sagemaker.keys import HomeKey
 
 __all__ = ["faulty", "faulty_backend"]
 
@@ -248,9 +249,10 @@ def test_a_held_request_goes_on_when_released(faulty, bucket, when, written):
 
 KILLED = """
 import boto3, sys
-keys = {"aws_access_key_id": "local", "aws_secret_access_key": "local"}
-s3 = boto3.client("s3", endpoint_url=sys.argv[1], region_name="us-east-1", **keys)
-s3.put_object(Bucket=sys.argv[2], Key="k", Body=b"v" * 100_000)
+_, endpoint, bucket, access_key, secret_key = sys.argv
+keys = {"aws_access_key_id": access_key, "aws_secret_access_key": secret_key}
+s3 = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", **keys)
+s3.put_object(Bucket=bucket, Key="k", Body=b"v" * 100_000)
 """
 
 
@@ -260,7 +262,8 @@ def test_a_client_killed_at_a_held_request(faulty, bucket, when, written):
     """The crash test's step: wait for the request, kill its client; the server notices, and acts before or never."""
     s3 = faulty.client("s3")
     with faulty.requests({"kind": "hold", "operation": "PutObject", "when": when}) as faults:
-        client = subprocess.Popen([sys.executable, "-c", KILLED, faulty.backend.endpoint, bucket])
+        keys_of_home = faulty.backend.keys.access_key, faulty.backend.keys.secret_key
+        client = subprocess.Popen([sys.executable, "-c", KILLED, faulty.backend.endpoint, bucket, *keys_of_home])
         try:
             assert faults.wait_for_held(60)
         finally:
@@ -304,7 +307,8 @@ def test_a_bad_document_changes_nothing(faulty):
     with faulty.requests({"kind": "throttle"}) as faults:
         with pytest.raises(FaultsRefused, match="did you mean 'throttle'"):
             faults.set({"requests": [{"kind": "throtle"}]})
-        request = urllib.request.Request(f"{faulty.backend.endpoint}/_local/faults", b"{", method="PUT")
+        control = {"Authorization": f"Bearer {HomeKey.of(faulty.backend.home).control}"}
+        request = urllib.request.Request(f"{faulty.backend.endpoint}/_local/faults", b"{", control, method="PUT")
         with pytest.raises(urllib.error.HTTPError) as refused:
             urllib.request.urlopen(request)
 
@@ -360,4 +364,4 @@ def test_without_a_server_the_command_line_says_so(own_backend):
 def test_the_client_of_the_control_address_needs_a_server(tmp_path):
     """A port where nobody listens is an error of the connection, not an empty answer."""
     with pytest.raises(OSError, match="refused"):
-        FaultClient("http://127.0.0.1:9").show()
+        FaultClient("http://127.0.0.1:9", "key").show()

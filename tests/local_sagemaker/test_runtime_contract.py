@@ -24,6 +24,8 @@ from runtime_laboratory import (
 )
 from waiting import wait_until
 
+from local_sagemaker.keys import HomeKey
+
 __all__ = ["laboratory", "one_laboratory"]
 
 
@@ -121,8 +123,6 @@ def test_a_job_sees_only_the_documented_environment(laboratory, monkeypatch):
         "TRAINING_JOB_NAME=job",
         f"TRAINING_JOB_ARN=arn:aws:sagemaker:{REGION}:123456789012:training-job/job",
         "AWS_ENDPOINT_URL=http://127.0.0.1:9999",
-        "AWS_ACCESS_KEY_ID=local",
-        "AWS_SECRET_ACCESS_KEY=local",
         f"AWS_DEFAULT_REGION={REGION}",
         f"AWS_REGION={REGION}",
         "COLOUR=red",
@@ -130,10 +130,15 @@ def test_a_job_sees_only_the_documented_environment(laboratory, monkeypatch):
     } <= set(lines)
     assert names <= {
         "TRAINING_JOB_NAME", "TRAINING_JOB_ARN", "AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
         "AWS_DEFAULT_REGION", "AWS_REGION", "AWS_EC2_METADATA_DISABLED", "COLOUR", "PATH", "HOME", "LANG", "TZ",
         "PYTHONUNBUFFERED", "LOCAL_SAGEMAKER_ROOT", "PWD", "OLDPWD", "SHLVL", "_",
     }  # fmt: skip
     assert not any("hidden-value-4711" in line for line in lines)
+    given = dict(line.split("=", 1) for line in lines if line.startswith("AWS_"))
+    of_home = HomeKey.of(laboratory.home)
+    assert not any(of_home.keys.secret_key in line for line in lines)
+    assert of_home.secret_of(given["AWS_ACCESS_KEY_ID"], given["AWS_SESSION_TOKEN"]) == given["AWS_SECRET_ACCESS_KEY"]
 
 
 def test_the_supervisor_carries_no_secret_of_the_caller(one_laboratory, monkeypatch):

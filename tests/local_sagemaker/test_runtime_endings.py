@@ -137,6 +137,18 @@ def test_a_stop_gives_the_job_time_to_save(laboratory):
     assert laboratory.body("ck/c") == b"saved\n"
 
 
+def test_a_job_that_saves_for_longer_than_its_peers_would_get_has_the_time(one_laboratory):
+    """5 s are for the hosts whose peer failed; a job that is stopped has the whole grace."""
+    one_laboratory.settle(stop_grace_seconds=30, isolation=one_laboratory.isolation)
+    save = "sleep 5.5; echo saved > $R/opt/ml/model/m; exit 1"
+    one_laboratory.train(f"trap '{save}' TERM; echo up; {FOREVER}", wait=False)
+    wait_until(lambda: one_laboratory.has_lines("up"), "the job's first line")
+    one_laboratory.table.request_stop("training-job", "job")
+
+    assert one_laboratory.end_of().status == "Stopped"
+    assert one_laboratory.archive("out/job/output/model.tar.gz") == {"m": b"saved\n"}
+
+
 def test_a_job_that_ignores_the_stop_is_killed(laboratory):
     """After the grace SIGKILL; both hosts end, what was there is saved."""
     laboratory.train(f"trap '' TERM; echo m > $R/opt/ml/model/m; echo up; {FOREVER}", hosts=2, wait=False)

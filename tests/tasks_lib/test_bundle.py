@@ -106,6 +106,66 @@ def test_ignore_file_follows_the_rules_of_git(code):
     assert names(collected(code)) == ["fit.py", "keep/big.csv", "lib/only/here.txt", "lib/util.py", "run.sh"]
 
 
+SECRETS = [
+    *(".env", ".env.production", "prod.env", "deep/.env", "ca.pem", "tls.key", "id_rsa", "id_ed25519", ".netrc"),
+    *(".pypirc", ".git-credentials", ".aws/credentials", ".ssh/config", ".docker/config.json", "credentials.json"),
+    *("store.p12", "terraform.tfstate", "service-account-7.json", ".streamlit/secrets.toml"),
+]
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_what_looks_like_a_secret_stays_behind_and_is_named(code, name):
+    """By its name, wherever it lies; a directory of such things by the directory's name."""
+    write(code / name, "s3cret")
+    source = collected(code, "fit.py")
+
+    assert names(source) == ["fit.py", "lib/util.py", "run.sh"]
+    (left_out,) = source.left_out
+    assert left_out == name or (left_out.endswith("/") and name.startswith(left_out))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [".env.example", "env.py", "environment.yml", "key.py", "id_rsa.pub", "keys/a.txt", "pem.txt", "aws/x", "k.asc"],
+)
+def test_what_only_sounds_like_a_secret_travels(code, name):
+    """Templates, public keys, code about keys."""
+    write(code / name)
+    source = collected(code, "fit.py")
+
+    assert name in names(source)
+    assert source.left_out == ()
+
+
+def test_a_secret_travels_where_it_is_named(code, tmp_path):
+    """By a line of the ignore file, or as a dependency; one that the user leaves out is not worth a word."""
+    write(code / ".sagemakerignore", "!ca.pem\nother.pem\n")
+    for name in ("ca.pem", "other.pem", ".env"):
+        write(code / name)
+    source = collected(code, "fit.py", [write(tmp_path / "named.pem")])
+
+    assert names(source) == ["ca.pem", "fit.py", "lib/util.py", "named.pem", "run.sh"]
+    assert source.left_out == (".env",)
+
+
+def test_another_ignore_file_can_be_included(code):
+    """`#!include:.gitignore`, as in Google's `.gcloudignore`; later lines win. Without the line it is not read."""
+    write(code / ".gitignore", "*.sh\nlib/\n")
+    before = names(collected(code))
+    write(code / ".sagemakerignore", "#!include:.gitignore\n!run.sh\n")
+
+    assert before == [".gitignore", "fit.py", "lib/util.py", "run.sh"]
+    assert names(collected(code)) == [".gitignore", "fit.py", "run.sh"]
+
+
+def test_an_ignore_file_that_is_not_there_cannot_be_included(code):
+    """With both paths."""
+    write(code / ".sagemakerignore", "#!include:.dockerignore\n")
+
+    with pytest.raises(MissingPath, match=r"\.sagemakerignore includes .*\.dockerignore, which does not exist"):
+        collected(code)
+
+
 def test_dependencies_lie_beside_the_entry_point(code, tmp_path):
     """A file under its own name, a directory as a directory, without what is ignored in it."""
     extra = tree(tmp_path / "shared", a="1", sub__b="2", __pycache____c="3")

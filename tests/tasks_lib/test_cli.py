@@ -78,6 +78,7 @@ def test_the_public_names():
         "SageMakerTasks",
         "Table",
         "TaskOutput",
+        "best",
         "output_of",
         "plan",
         "sagemaker_task",

@@ -23,6 +23,7 @@ from tasks_lib.errors import (
     PrefectSageMakerError,
     QuotaExceeded,
     ServiceError,
+    ServiceFault,
     StateBusy,
 )
 from tasks_lib.execution import Execution, Wish
@@ -138,6 +139,19 @@ def test_other_metrics_are_no_reason_to_run(call, logs, sagemaker):
     assert created(sagemaker) == 1
 
 
+def test_metrics_of_a_log_that_could_not_be_read_are_read_by_the_next_skip(call, logs):
+    """Nothing is recorded in their place: neither no metrics, nor that they were looked for."""
+    wanted = spec(metrics={"auc": "auc=(.*)"})
+    logs.faults = [client_error("AccessDeniedException") for _ in range(100)]
+    first = call(wanted).result()
+    logs.faults.clear()
+    logs.write(f"{first.job}/algo-1-1", "auc=0.5")
+    again = call(wanted).result()
+
+    assert (first.cached, first.metrics) == (False, {})
+    assert (again.cached, again.metrics) == (True, {"auc": 0.5})
+
+
 def test_by_name_alone(call, sagemaker):
     """`if_incomplete`: any completed job of that name will do."""
     call().result()
@@ -173,6 +187,43 @@ def test_a_lost_answer_is_no_failure(call, sagemaker):
 
     assert call().result().cached is False
     assert created(sagemaker) == 1
+
+
+def test_a_create_that_fails_for_ever_keeps_the_state(call, sagemaker):
+    """SageMaker may have made the job all the same, and its answer was lost: other work does not write beside it."""
+    sagemaker.fail("create", *(ConnectionClosedError(endpoint_url="https://x") for _ in range(20)))
+    with pytest.raises(ServiceFault):
+        call().result()
+    sagemaker.faults.clear()
+
+    with pytest.raises(StateBusy):
+        call(spec(hyperparameters={"C": 2}), wish=Wish(on_busy="fail")).result()
+    assert call().result().cached is False  # the same work goes on
+
+
+@pytest.mark.parametrize("looks", [0, 2])
+def test_a_create_that_a_signal_cut_off_is_looked_for(call, sagemaker, looks):
+    """Ctrl-C while the request is on its way: SageMaker knows of the job a moment later, and it is stopped."""
+    make, describe, left = sagemaker.create_training_job, sagemaker.describe_training_job, [looks]
+    sagemaker.at_create = None
+    late = []
+
+    def cut_off(**request):
+        late.append(request)
+        raise KeyboardInterrupt
+
+    def describe_late(**request):
+        if late and left[0]:
+            left[0] -= 1
+        elif late:
+            make(**late.pop())
+        return describe(**request)
+
+    sagemaker.create_training_job, sagemaker.describe_training_job = cut_off, describe_late
+    with pytest.raises(KeyboardInterrupt):
+        call().result()
+
+    assert sagemaker.count("stop") == 1
 
 
 NEVER_ENOUGH = (
@@ -845,6 +896,18 @@ def test_a_request_that_aws_would_refuse_is_not_sent(call, sagemaker):
         call(spec(environment={"A-B": "x"})).result()
 
     assert [verb for verb, _ in sagemaker.calls] == ["describe"]
+
+
+def test_what_a_processing_job_says_of_its_end_shows_no_secret(call, sagemaker):
+    """Its exit message is the user's own text, as a failure's reason is."""
+    told = {"FailureReason": "no login with hunter22", "ExitMessage": "hunter22 was refused"}
+    sagemaker.at_create = lambda sagemaker, kind, job: sagemaker.end(job[f"{kind}JobName"], "Failed", kind=kind, **told)
+    with pytest.raises(JobFailed) as caught:
+        call(spec(kind="processing", environment={"DB_PASSWORD": "hunter22"})).result()
+
+    assert "hunter22" not in str(caught.value)
+    assert "**** was refused" in caught.value.result.failure
+    assert "no login with ****" in caught.value.result.failure
 
 
 def test_nothing_secret_is_written(call, project, objects):

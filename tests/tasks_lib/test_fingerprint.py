@@ -107,6 +107,12 @@ GOLDEN_SPECS = {
 }
 
 
+@pytest.mark.parametrize("name", ["MODE", "DB_PASSWORD", "AWS_SECRET_ACCESS_KEY"])
+def test_another_value_of_a_variable_is_other_work(name):
+    """Also of one whose value nobody is shown."""
+    assert of(spec(environment={name: "one"})) != of(spec(environment={name: "two"}))
+
+
 def test_there_are_thirty_golden_specs():
     """Each spec has its hash, and each hash its spec."""
     assert len(GOLDEN_SPECS) == 30

@@ -78,7 +78,7 @@ def test_hostile_code_is_refused(training, outside, hostile):
     assert ended.returncode == 1
     assert "ran" not in ended.stdout.replace("ssm: running", "")
     assert "source.tar.gz is refused, and nothing of it was unpacked" in training.reason.read_text()
-    assert list(training.code.iterdir()) == []
+    assert list(training.code.glob("*")) == []
     assert {path.name: path.read_text() for path in outside.iterdir()} == {"kept": "as it was"}
 
 
@@ -191,7 +191,7 @@ def test_a_broken_archive_is_told(training, tarball, content):
 
     assert ended.returncode == 1
     assert "source.tar.gz is no sound tarball" in training.reason.read_text()
-    assert list(training.code.iterdir()) == []
+    assert list(training.code.glob("*")) == []
 
 
 def test_a_missing_archive_is_told(training):

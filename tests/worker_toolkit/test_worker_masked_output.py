@@ -131,6 +131,19 @@ def test_pieces_make_no_difference(values, pieces):
     assert not any(value.encode() in shown for value in values)
 
 
+@pytest.mark.parametrize("before", ["", "a", "the word is "])
+@pytest.mark.parametrize("value", ["abcd", "hunter22", "aaaaab"])
+def test_a_secret_that_is_cut_anywhere_is_kept(value, before):
+    """No beginning of a secret is shown before the rest has come, nor after it."""
+    mask = Mask([value])
+    for cut in range(1, len(value)):
+        shown, kept = mask.split((before + value[:cut]).encode())
+        more, rest = mask.split(kept + value[cut:].encode() + b"\n")
+
+        assert (shown + more, rest) == (before.encode() + b"****\n", b"")
+        assert len(kept) >= cut
+
+
 @given(values=secrets, line=letters)
 def test_a_finished_line_is_not_kept(values, line):
     """What ends with a line's end is shown at once."""

@@ -1,0 +1,191 @@
+"""Who may come in: requests that are signed with a key of this home, and none that a web page sent.
+
+One place before all services, so that none of them can be forgotten. `application` is its only user.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from starlette.datastructures import Headers, QueryParams
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import Message, Receive, Scope, Send
+
+from local_sagemaker.faults.answers import EXPIRED_AS, Protocol, Words, answer, protocol_of
+from local_sagemaker.faults.request import Request as Arriving
+from local_sagemaker.keys import ExpiredKey, HomeKey, UnknownKey
+from local_sagemaker.loopback import foreign_host, from_a_page
+from local_sagemaker.signatures import UNSIGNED_PAYLOAD, OldSignature, Refused, Request, Signature
+
+_HINT = 'The keys of this home: eval "$(python -m local_sagemaker env)".'
+_FORBIDDEN = 403
+_REFUSALS: Mapping[str, Mapping[Protocol, tuple[str, int]]] = {
+    # The "Common Errors" of SageMaker, IAM and STS, and S3's "Error responses".
+    "missing": {
+        "json": ("MissingAuthenticationTokenException", 400),
+        "s3": ("AccessDenied", 403),
+        "query": ("MissingAuthenticationToken", 403),
+        "rest": ("MissingAuthenticationTokenException", 403),
+    },
+    "unknown": {
+        "json": ("UnrecognizedClientException", 400),
+        "s3": ("InvalidAccessKeyId", 403),
+        "query": ("InvalidClientTokenId", 403),
+        "rest": ("UnrecognizedClientException", 403),
+    },
+    "malformed": {
+        "json": ("IncompleteSignatureException", 400),
+        "s3": ("AuthorizationHeaderMalformed", 400),
+        "query": ("IncompleteSignature", 400),
+        "rest": ("IncompleteSignatureException", 400),
+    },
+    "signature": {
+        "json": ("InvalidSignatureException", 400),
+        "s3": ("SignatureDoesNotMatch", 403),
+        "query": ("SignatureDoesNotMatch", 403),
+        "rest": ("InvalidSignatureException", 403),
+    },
+    "late": {
+        "json": ("InvalidSignatureException", 400),
+        "s3": ("RequestTimeTooSkewed", 403),
+        "query": ("SignatureDoesNotMatch", 403),
+        "rest": ("InvalidSignatureException", 403),
+    },
+    "expired": {
+        "json": ("ExpiredTokenException", 400),
+        "s3": ("AccessDenied", 403),
+        "query": ("ExpiredToken", 403),
+        "rest": ("ExpiredTokenException", 403),
+    },
+}
+
+
+@dataclass(frozen=True)
+class Guest:
+    """A request that may come in.
+
+    Attributes:
+        service: the service that it was signed for.
+        region: its region.
+        receive: of ASGI, with what has been read of the body.
+        send: of ASGI.
+    """
+
+    service: str
+    region: str
+    receive: Receive
+    send: Send
+
+
+class Entrance:
+    """Lets requests in, or answers them.
+
+    Args:
+        key: the home's key.
+    """
+
+    def __init__(self, key: HomeKey) -> None:
+        self._key = key
+
+    async def admit(self, scope: Scope, receive: Receive, send: Send) -> Guest | None:
+        """Return a request that may come in; `None` after it was answered."""
+        headers = Headers(scope=scope)
+        page = from_a_page(headers)
+        if refused := foreign_host(headers) or (page and not _is_presigned_read(scope) and page):
+            await PlainTextResponse(f"{refused}\n", _FORBIDDEN)(scope, receive, send)
+            return None
+        try:
+            signature, receive = await self._check(headers, scope, receive, send)
+        except (Refused, UnknownKey, ExpiredKey) as error:
+            protocol = protocol_of(_service_of(headers), headers)
+            await _refusal(error, protocol, scope["path"])(scope, receive, send)
+            return None
+        return Guest(signature.service, signature.region, receive, _guarded(send, download=bool(page)))
+
+    async def _check(
+        self, headers: Headers, scope: Scope, receive: Receive, send: Send
+    ) -> tuple[Signature | OldSignature, Receive]:
+        """Return the signature of a request, which is right, and what of the request is still to be read."""
+        signature = Signature.of(headers, QueryParams(scope["query_string"]))
+        if signature is None:
+            raise Refused("missing", f"The request is not signed. {_HINT}")
+        payload, receive = await _payload(signature, headers, scope, receive, send)
+        path, query = scope["raw_path"].decode("ascii"), scope["query_string"].decode("ascii")
+        signature.check(Request(scope["method"], path, query, headers, payload), self._key.secret_of, time.time())
+        return signature, receive
+
+    def controls(self, headers: Mapping[str, str]) -> bool:
+        """Tell whether a request may use the addresses of our own: it has the home's token, and is no page's."""
+        given = headers.get("authorization", "").removeprefix("Bearer ")
+        known = hmac.compare_digest(given.encode(), self._key.control.encode())
+        return known and not (foreign_host(headers) or from_a_page(headers))
+
+
+def _is_presigned_read(scope: Scope) -> bool:
+    """Tell whether a request is of the one kind that a browser may send: what it reads is a download."""
+    query = QueryParams(scope["query_string"])
+    presigned = "/s3/" in query.get("X-Amz-Credential", "") or "AWSAccessKeyId" in query
+    return scope["method"] in ("GET", "HEAD") and presigned
+
+
+def _service_of(headers: Mapping[str, str]) -> str:
+    """Return for which service a request was meant, in whose words it is refused."""
+    found = re.search(r"/([a-z0-9-]+)/aws4_request", headers.get("authorization", ""))
+    return found[1] if found else "s3"
+
+
+async def _payload(
+    signature: Signature | OldSignature, headers: Headers, scope: Scope, receive: Receive, send: Send
+) -> tuple[str, Receive]:
+    """Return what stands for the body in the signature, and the rest of the request.
+
+    S3's own front holds bodies against their digests, in streams; those of other services are small.
+    """
+    said = headers.get("x-amz-content-sha256")
+    if signature.service == "s3":
+        return said or UNSIGNED_PAYLOAD, receive
+    arriving = await Arriving(0, _nobody, scope, receive, send).whole()
+    if arriving is None:
+        raise Refused("malformed", "The client left.")
+    digest = hashlib.sha256(arriving.body).hexdigest()
+    if said not in (None, UNSIGNED_PAYLOAD, digest):
+        raise Refused("signature", "The body is not the one that was signed.")
+    return said or digest, arriving.receive
+
+
+async def _nobody(scope: Scope, receive: Receive, send: Send) -> None:
+    """Stand for a service where none is known yet."""
+
+
+def _refusal(error: Exception, protocol: Protocol, path: str) -> Response:
+    if isinstance(error, ExpiredKey):
+        words = EXPIRED_AS[protocol]
+    else:
+        code, status = _REFUSALS[error.reason if isinstance(error, Refused) else "unknown"][protocol]
+        text = "The security token included in the request is invalid" if isinstance(error, UnknownKey) else ""
+        words = Words(code, status, f"{text}: {error} {_HINT}" if text else str(error))
+    response = answer(words, protocol, path)
+    response.headers["connection"] = "close"  # a client that waits for "100 Continue" keeps its body back
+    return response
+
+
+def _guarded(send: Send, *, download: bool) -> Send:
+    """Return `send` with headers by which a browser takes no answer for a page of ours that may run."""
+
+    async def guarded(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = [(name, value) for name, value in message["headers"] if name.lower() != b"content-disposition"]
+            placed = [value for name, value in message["headers"] if name.lower() == b"content-disposition"]
+            if download:
+                placed = [b"attachment" + (placed[0][placed[0].find(b";") :] if placed and b";" in placed[0] else b"")]
+            headers += [(b"content-disposition", value) for value in placed]
+            headers += [(b"content-security-policy", b"sandbox"), (b"x-content-type-options", b"nosniff")]
+            message = {**message, "headers": headers}
+        await send(message)
+
+    return guarded

@@ -1,0 +1,237 @@
+"""AWS's signatures, from the side that checks: who signed a request, and whether it is what was signed. Pure.
+
+Version 4, and of Version 2 the presigned addresses of S3, which boto3 still makes by default.
+
+Sources: IAM User Guide, "Create a signed AWS API request"; S3 API Reference, "Authenticating Requests (AWS Signature
+Version 4)" and "(… Version 2)", also for query parameters. The signatures of single chunks of a streamed body are not
+checked: the body comes over loopback, and is held against its checksum.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from urllib.parse import quote, unquote
+
+ALGORITHM = "AWS4-HMAC-SHA256"
+UNSIGNED_PAYLOAD = "UNSIGNED-PAYLOAD"
+_HEADER = re.compile(
+    rf"{ALGORITHM}\s+Credential=(?P<credential>[^,\s]+),\s*SignedHeaders=(?P<signed>[^,\s]+),\s*Signature=(?P<signature>\w+)"
+)
+_CREDENTIAL = re.compile(r"(?P<key>[^/]+)/(?P<date>\d{8})/(?P<region>[^/]+)/(?P<service>[^/]+)/aws4_request")
+_SKEW = 15 * 60  # seconds by which a clock may be wrong
+_LONGEST = 7 * 24 * 3600  # seconds for which an address may be presigned
+# Of S3's Version 2, "The elements of CanonicalizedResource": those parameters that name or change what is asked for.
+_SUBRESOURCES = frozenset(
+    {
+        *("acl", "accelerate", "analytics", "cors", "defaultObjectAcl", "delete", "inventory", "lifecycle", "location"),
+        *("logging", "metrics", "notification", "partNumber", "policy", "replication", "requestPayment", "restore"),
+        *("tagging", "torrent", "uploadId", "uploads", "versionId", "versioning", "versions", "website", "select"),
+        *("object-lock", "retention", "legal-hold", "select-type", "encryption", "x-amz-security-token"),
+        *(f"response-{name}" for name in ("cache-control", "content-disposition", "content-encoding")),
+        *(f"response-{name}" for name in ("content-language", "content-type", "expires")),
+    }
+)
+_SPACES = re.compile(r" +")
+
+
+class Refused(Exception):
+    """A request is not let in.
+
+    Attributes:
+        reason: what kind of refusal: `missing`, `malformed`, `signature`, `late` or `expired`.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a request says of its signature.
+
+    Attributes:
+        access_key: the key's name.
+        region: of the credential scope.
+        service: of the credential scope, in lower case.
+        token: the session token; empty for a lasting key.
+        presigned: whether it stands in the query.
+    """
+
+    access_key: str
+    date: str
+    region: str
+    service: str
+    token: str
+    presigned: bool
+    at: str
+    lasts: int
+    signed: tuple[str, ...]
+    given: str
+
+    @classmethod
+    def of(cls, headers: Mapping[str, str], query: Mapping[str, str]) -> Signature | OldSignature | None:
+        """Return the signature of a request; `None` if it has none.
+
+        Raises:
+            Refused: it is malformed.
+        """
+        header = headers.get("authorization", "")
+        if header:
+            found = _HEADER.fullmatch(header.strip())
+            if not found:
+                raise Refused("malformed", f"This server takes requests that are signed with {ALGORITHM}.")
+            at, token = headers.get("x-amz-date", ""), headers.get("x-amz-security-token", "")
+            parts, lasts = (found["credential"], found["signed"], found["signature"]), _SKEW
+        elif "X-Amz-Signature" in query:
+            at, token = query.get("X-Amz-Date", ""), query.get("X-Amz-Security-Token", "")
+            parts = (query.get("X-Amz-Credential", ""), query.get("X-Amz-SignedHeaders", ""), query["X-Amz-Signature"])
+            text = query.get("X-Amz-Expires", "")
+            lasts = int(text) if re.fullmatch(r"\d{1,7}", text) else -1
+            if query.get("X-Amz-Algorithm") != ALGORITHM or not 0 < lasts <= _LONGEST:
+                raise Refused("malformed", "The address is not presigned as Signature Version 4 has it.")
+        else:
+            return OldSignature.of(query)
+        scope = _CREDENTIAL.fullmatch(parts[0])
+        if not scope or not re.fullmatch(r"\d{8}T\d{6}Z", at) or not at.startswith(scope["date"]):
+            raise Refused("malformed", "The credential or the date of the signature is malformed.")
+        signed = tuple(parts[1].lower().split(";"))
+        return cls(
+            *(scope["key"], scope["date"], scope["region"], scope["service"].lower(), token, not header),
+            *(at, lasts, signed, parts[2]),
+        )
+
+    def check(self, request: Request, secret_of: Callable[[str, str], str], now: float) -> None:
+        """See that a request was signed with the key that it names, and in time.
+
+        Args:
+            request: the request.
+            secret_of: gives the secret of an access key and a session token.
+            now: epoch seconds.
+
+        Raises:
+            Refused: it was not.
+        """
+        age = now - datetime.strptime(self.at, "%Y%m%dT%H%M%SZ").replace(tzinfo=timezone.utc).timestamp()
+        if self.presigned and age > self.lasts:
+            raise Refused("expired", "Request has expired")
+        if age < -_SKEW or (not self.presigned and age > _SKEW):
+            raise Refused("late", "The difference between the request time and the server's time is too large.")
+        secret = secret_of(self.access_key, self.token)
+        if "host" not in self.signed:
+            raise Refused("malformed", "The header Host is not signed.")
+        if not any(hmac.compare_digest(self.given, self._made(text, secret)) for text in request.canonical(self)):
+            raise Refused("signature", "The request signature we calculated does not match the signature you provided.")
+
+    def _made(self, canonical: str, secret: str) -> str:
+        scope = f"{self.date}/{self.region}/{self.service}/aws4_request"
+        digest = hashlib.sha256(canonical.encode("utf-8", "surrogateescape")).hexdigest()
+        key = f"AWS4{secret}".encode()
+        for part in scope.split("/"):
+            key = hmac.digest(key, part.encode(), hashlib.sha256)
+        return hmac.new(key, f"{ALGORITHM}\n{self.at}\n{scope}\n{digest}".encode(), hashlib.sha256).hexdigest()
+
+
+@dataclass(frozen=True)
+class OldSignature:
+    """The signature of an address that was presigned by Version 2, which only S3 has.
+
+    Attributes:
+        access_key: the key's name.
+        until: epoch seconds.
+        token: the session token; empty for a lasting key.
+        given: the signature.
+    """
+
+    access_key: str
+    until: str
+    token: str
+    given: str
+    service: str = "s3"
+    region: str = "us-east-1"
+    presigned: bool = True
+
+    @classmethod
+    def of(cls, query: Mapping[str, str]) -> OldSignature | None:
+        """Return the signature in an address; `None` if it has none.
+
+        Raises:
+            Refused: its time is malformed.
+        """
+        if not {"AWSAccessKeyId", "Signature", "Expires"} <= set(query):
+            return None
+        if not re.fullmatch(r"\d{1,11}", query["Expires"]):
+            raise Refused("malformed", "Invalid date (should be seconds since epoch).")
+        token = query.get("x-amz-security-token", "")
+        return cls(query["AWSAccessKeyId"], query["Expires"], token, query["Signature"])
+
+    def check(self, request: Request, secret_of: Callable[[str, str], str], now: float) -> None:
+        """See that a request was signed with the key that it names, and in time; as `Signature.check` does."""
+        if now > int(self.until):
+            raise Refused("expired", "Request has expired")
+        secret = secret_of(self.access_key, self.token)
+        text = request.canonical_of_2006(self.until)
+        made = base64.b64encode(hmac.digest(secret.encode(), text.encode("utf-8", "surrogateescape"), hashlib.sha1))
+        if not hmac.compare_digest(self.given, made.decode()):
+            raise Refused("signature", "The request signature we calculated does not match the signature you provided.")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What of a request is signed.
+
+    Attributes:
+        method: of HTTP.
+        path: as it came, percent-encoded.
+        query: as it came, without the question mark.
+        headers: by lower-case names.
+        payload: the body's digest, or the word in its place.
+    """
+
+    method: str
+    path: str
+    query: str
+    headers: Mapping[str, str]
+    payload: str
+
+    def canonical(self, signature: Signature) -> list[str]:
+        """Return the canonical request, in each of the ways in which clients write its query."""
+        path = self.path if signature.service == "s3" else quote(_normal(self.path), safe="/~")
+        headers = "".join(f"{name}:{_value(self.headers.get(name, ''))}\n" for name in signature.signed)
+        end = f"{headers}\n{';'.join(signature.signed)}\n{self.payload}"
+        pairs = [pair.partition("=")[::2] for pair in self.query.split("&") if pair]
+        pairs = [pair for pair in pairs if pair[0] != "X-Amz-Signature"]
+        encoded = [tuple(quote(unquote(part), safe="-_.~") for part in pair) for pair in pairs]
+        queries = {"&".join(f"{name}={value}" for name, value in sorted(written)) for written in (pairs, encoded)}
+        return [f"{self.method}\n{path or '/'}\n{query}\n{end}" for query in queries]
+
+    def canonical_of_2006(self, until: str) -> str:
+        """Return what Version 2 signs of a presigned address."""
+        plain = [self.headers.get(name, "") for name in ("content-md5", "content-type")]
+        amazons = sorted((name, value) for name, value in self.headers.items() if name.startswith("x-amz-"))
+        pairs = [pair.partition("=") for pair in self.query.split("&") if pair]
+        kept = sorted((name, sign, unquote(value)) for name, sign, value in pairs if unquote(name) in _SUBRESOURCES)
+        resource = self.path + ("?" if kept else "") + "&".join(name + sign + value for name, sign, value in kept)
+        lines = [self.method, *plain, until, *(f"{name}:{value}" for name, value in amazons), resource]
+        return "\n".join(lines)
+
+
+def _value(text: str) -> str:
+    return _SPACES.sub(" ", text.strip())
+
+
+def _normal(path: str) -> str:
+    """Return a path without empty and dot segments, as all services but S3 sign it."""
+    kept: list[str] = []
+    for part in path.split("/"):
+        if part == "..":
+            kept[-1:] = []
+        elif part not in ("", "."):
+            kept.append(part)
+    return "/" + "/".join(kept) + ("/" if kept and path.endswith("/") else "")

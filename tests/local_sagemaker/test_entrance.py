@@ -1,0 +1,385 @@
+"""Who may come in: programs that have a key of the home. No web page, no stranger, no request that was changed."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import time
+from urllib.parse import quote, unquote, urlsplit
+
+import boto3
+import pytest
+from api_requests import error_of, new_name, training_request
+from botocore.auth import S3SigV4Auth, SigV4Auth, SigV4QueryAuth
+from botocore.awsrequest import AWSRequest
+from botocore.config import Config
+from botocore.credentials import Credentials
+from hypothesis import given
+from hypothesis import strategies as st
+from waiting import wait_until
+
+from local_sagemaker.keys import ExpiredKey, HomeKey, Keys, UnknownKey
+from local_sagemaker.signatures import UNSIGNED_PAYLOAD, Refused, Request, Signature
+
+TRUST = json.dumps({"Version": "2012-10-17", "Statement": []})
+SCOPE = "a/20260101/us-east-1/iam/aws4_request"
+PAGE = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"}
+
+
+@pytest.fixture(params=["s3v4", None], ids=["version 4", "as boto3 presigns by itself"])
+def presigning(request):
+    """The version of S3's presigned addresses; that of 2006 is boto3's default for some regions."""
+    return request.param
+
+
+@pytest.fixture
+def client(backend):
+    """A function that makes a client with any key; by default the home's."""
+
+    def make(service, keys=None, version=None):
+        keys = keys or backend.keys
+        return boto3.client(
+            service,
+            endpoint_url=backend.endpoint,
+            region_name="us-east-1",
+            aws_access_key_id=keys.access_key,
+            aws_secret_access_key=keys.secret_key,
+            aws_session_token=keys.token or None,
+            config=Config(retries={"total_max_attempts": 1}, signature_version=version),
+        )
+
+    return make
+
+
+@pytest.fixture
+def page_object(client):
+    """A function that puts an HTML page into S3 and returns its bucket and key."""
+    bucket = new_name("page")
+    client("s3").create_bucket(Bucket=bucket)
+    client("s3").put_object(Bucket=bucket, Key="page", Body=b"<script>evil()</script>")
+    return {"Bucket": bucket, "Key": "page"}
+
+
+def asked(method, url, headers=(), body=None):
+    """Status, headers and body of one request as it is."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.netloc, timeout=30)
+    try:
+        connection.request(method, f"{parts.path}?{parts.query}".rstrip("?") or "/", body, dict(headers))
+        answer = connection.getresponse()
+        return answer.status, answer.headers, answer.read()
+    finally:
+        connection.close()
+
+
+CALLS = {"s3": ("s3", "list_buckets"), "json": ("sagemaker", "list_training_jobs"), "query": ("iam", "list_roles")}
+
+
+def call(client, protocol, *keys):
+    """One call of a protocol, to be made with some keys."""
+    service, operation = CALLS[protocol]
+    return getattr(client(service, *keys), operation)
+
+
+STRANGER = {"s3": "InvalidAccessKeyId", "json": "UnrecognizedClientException", "query": "InvalidClientTokenId"}
+FORGED = {"s3": "SignatureDoesNotMatch", "json": "InvalidSignatureException", "query": "SignatureDoesNotMatch"}
+
+
+@pytest.mark.parametrize("protocol", FORGED)
+def test_a_wrong_secret_is_refused_as_aws_refuses_it(backend, client, protocol):
+    """In the words of each protocol; the right one is let in."""
+    wrong = Keys(backend.keys.access_key, "x" * 40)
+
+    assert error_of(call(client, protocol, wrong))[0] == FORGED[protocol]
+    assert call(client, protocol)()
+
+
+@pytest.mark.parametrize("protocol", STRANGER)
+def test_a_session_that_was_not_given_out_is_refused(client, protocol):
+    """A token of another home, or one that somebody made up."""
+    strange = Keys("ASIAAAAAAAAAAAAAAAAA", "x" * 40, "IQoJb3JpZ2lueA==")
+
+    assert error_of(call(client, protocol, strange))[0] == STRANGER[protocol]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Authorization": f"AWS4-HMAC-SHA256 Credential={SCOPE}, SignedHeaders=host, Signature=0"},
+        {"Authorization": "AWS key:signature"},
+        {"Authorization": "Basic bG9jYWw6bG9jYWw="},
+        PAGE,
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Referer": "https://evil.example/page"},
+    ],
+    ids=["unsigned", "forged", "version 2", "basic", "image", "origin", "null", "referer"],
+)
+def test_what_a_page_can_send_does_nothing(backend, client, headers):
+    """`<img src="http://127.0.0.1:PORT/?Action=CreateUser…">`, forms and the like: no user is made."""
+    name = new_name("user")
+    for method in ("GET", "POST"):
+        url = f"{backend.endpoint}/?Action=CreateUser&UserName={name}&Version=2010-05-08"
+        assert asked(method, url, headers)[0] in (400, 403)
+
+    assert error_of(client("iam").get_user, UserName=name)[0] == "NoSuchEntity"
+
+
+@pytest.mark.parametrize("mark", [PAGE, {"Origin": "https://evil.example"}, {"Referer": "http://evil.example/"}])
+def test_a_signed_request_of_a_page_is_refused(backend, mark):
+    """Even one that has a key; from a program the same request is let in."""
+    credentials = Credentials(backend.keys.access_key, backend.keys.secret_key)
+    body = b"Action=ListRoles&Version=2010-05-08"
+    request = AWSRequest("POST", f"{backend.endpoint}/", {"Content-Type": "application/x-www-form-urlencoded"}, body)
+    SigV4Auth(credentials, "iam", "us-east-1").add_auth(request)
+    signed = dict(request.headers.items())
+
+    assert asked("POST", request.url, signed, body)[0] == 200
+    assert asked("POST", request.url, {**signed, **mark}, body)[0] == 403
+
+
+def test_the_body_is_signed_too(backend):
+    """A request whose body was exchanged is refused."""
+    credentials = Credentials(backend.keys.access_key, backend.keys.secret_key)
+    headers = {"X-Amz-Target": "SageMaker.ListTrainingJobs", "Content-Type": "application/x-amz-json-1.1"}
+    request = AWSRequest("POST", f"{backend.endpoint}/", headers, b"{}")
+    SigV4Auth(credentials, "sagemaker", "us-east-1").add_auth(request)
+    signed = dict(request.headers.items())
+
+    assert asked("POST", request.url, signed, b"{}")[0] == 200
+    assert b"InvalidSignatureException" in asked("POST", request.url, signed, b'{"MaxResults": 1}')[2]
+
+
+# -- presigned addresses -------------------------------------------------------------------------------------------
+
+
+def test_a_presigned_address_is_a_download_for_a_browser(client, page_object, presigning):
+    """Valid, it is served to a browser, as an attachment in a sandbox; a program gets it as it is."""
+    url = client("s3", version=presigning).generate_presigned_url("get_object", Params=page_object)
+    by_program, by_browser = asked("GET", url), asked("GET", url, PAGE)
+
+    assert (by_program[0], by_browser[0]) == (200, 200)
+    assert by_program[2] == by_browser[2] == b"<script>evil()</script>"
+    assert by_program[1]["Content-Disposition"] is None
+    assert by_browser[1]["Content-Disposition"] == "attachment"
+    for _, headers, _ in (by_program, by_browser):
+        assert headers["Content-Security-Policy"] == "sandbox"
+        assert headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_a_presigned_page_stays_a_download(client, page_object, presigning):
+    """Whatever the address asks of the answer's headers."""
+    wanted = {"ResponseContentType": "text/html", "ResponseContentDisposition": 'inline; filename="a.html"'}
+    url = client("s3", version=presigning).generate_presigned_url("get_object", Params={**page_object, **wanted})
+    _, headers, _ = asked("GET", url, PAGE)
+
+    assert headers["Content-Type"] == "text/html"
+    assert headers["Content-Disposition"] == 'attachment; filename="a.html"'
+
+
+def test_a_presigned_address_that_writes_is_not_for_pages(client, page_object, presigning):
+    """A program may use it, a page may not: it could not be told from one that means harm."""
+    url = client("s3", version=presigning).generate_presigned_url("put_object", Params=page_object)
+
+    assert asked("PUT", url, PAGE, b"new")[0] == 403
+    assert asked("PUT", url, {}, b"new")[0] == 200
+
+
+def test_presigned_addresses_expire(client, page_object, presigning):
+    """As long as they were made for, and not longer."""
+    url = client("s3", version=presigning).generate_presigned_url("get_object", Params=page_object, ExpiresIn=1)
+    assert asked("GET", url)[0] == 200
+    wait_until(lambda: asked("GET", url)[0] == 403, "the address to expire")
+
+    assert b"Request has expired" in asked("GET", url)[2]
+
+
+@pytest.mark.parametrize("change", [("page", "pag2"), ("X-Amz-Expires=3600", "X-Amz-Expires=9999")])
+def test_a_presigned_address_is_for_one_thing(client, page_object, change):
+    """Another key, or another time, is another signature."""
+    url = client("s3", version="s3v4").generate_presigned_url("get_object", Params=page_object)
+
+    assert b"SignatureDoesNotMatch" in asked("GET", url.replace(*change))[2]
+
+
+def test_an_old_presigned_address_is_for_one_thing(client, page_object):
+    """The same of version 2: another key, method, time or header of the answer."""
+    url = client("s3").generate_presigned_url("get_object", Params=page_object)
+    later = re.sub(r"Expires=(\d+)", lambda found: f"Expires={int(found[1]) + 1}", url)
+
+    assert "AWSAccessKeyId=" in url
+    assert asked("GET", url)[0] == 200
+    assert [asked("GET", each)[0] for each in (url.replace("page?", "pag2?"), later)] == [403, 403]
+    assert asked("PUT", url, {}, b"new")[0] == 403
+    assert asked("GET", url + "&response-content-type=text/html")[0] == 403
+
+
+def test_only_what_s3_lets_override_is_overridden(client, page_object):
+    """Six headers; any other `response-…` is refused, such as a cookie for this machine."""
+    s3 = client("s3")
+    s3.meta.events.register(
+        "before-sign.s3.GetObject", lambda request, **_: request.params.update({"response-set-cookie": "a=b"})
+    )
+
+    assert s3.head_object(**page_object)
+    assert error_of(s3.get_object, **page_object)[0] == "InvalidArgument"
+
+
+def test_unsigned_objects_are_nobodys(backend, page_object):
+    """There are no public buckets here."""
+    status, _, body = asked("GET", f"{backend.endpoint}/{page_object['Bucket']}/page")
+
+    assert (status, b"<Code>AccessDenied</Code>" in body) == (403, True)
+
+
+# -- keys that are made of the home's ------------------------------------------------------------------------------
+
+
+def test_an_assumed_role_and_a_user_have_keys_that_work(client):
+    """Those that STS and IAM give out; after the session's end no more."""
+    iam, name = client("iam"), new_name("role")
+    role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=TRUST)["Role"]["Arn"]
+    iam.create_user(UserName=name)
+    user = iam.create_access_key(UserName=name)["AccessKey"]
+    session = client("sts").assume_role(RoleArn=role, RoleSessionName="session")["Credentials"]
+    of_user = Keys(user["AccessKeyId"], user["SecretAccessKey"])
+    of_session = Keys(session["AccessKeyId"], session["SecretAccessKey"], session["SessionToken"])
+
+    assert client("s3", of_user).list_buckets()
+    assert client("s3", of_session).list_buckets()
+    for wrong in (Keys(of_user.access_key, "x"), Keys(of_session.access_key, of_session.secret_key)):
+        assert error_of(client("s3", wrong).list_buckets)[0] in ("SignatureDoesNotMatch", "InvalidAccessKeyId")
+
+
+def test_a_job_has_keys_of_its_own(backend, client):
+    """Temporary ones, with which it may use the server, and not the home's."""
+    name = new_name("keys")
+    client("s3").create_bucket(Bucket="api-tests")
+    code = (
+        "import boto3, os; boto3.client('s3').put_object(Bucket='api-tests', Key='from-job', Body=b'x');"
+        "print('key', os.environ['AWS_ACCESS_KEY_ID'], os.environ['AWS_SECRET_ACCESS_KEY'])"
+    )
+    specification = {"ContainerEntrypoint": ["python", "-c", code]}
+    request = training_request(name)
+    request["AlgorithmSpecification"] = {**request["AlgorithmSpecification"], **specification}
+    client("sagemaker").create_training_job(**request)
+    done = ("Completed", "Failed", "Stopped")
+    describe = client("sagemaker").describe_training_job
+    wait_until(lambda: describe(TrainingJobName=name)["TrainingJobStatus"] in done, "the job's end")
+    events = client("logs").filter_log_events(logGroupName="/aws/sagemaker/TrainingJobs", logStreamNamePrefix=name)
+    (line,) = [event["message"] for event in events["events"] if "key " in event["message"]]
+
+    assert describe(TrainingJobName=name)["TrainingJobStatus"] == "Completed"
+    assert line.split()[1].startswith("ASIA")
+    assert backend.keys.secret_key not in line
+
+
+def test_the_key_is_its_users_alone(backend):
+    """A file that nobody else can read, in a directory that nobody else can enter."""
+    assert (backend.home / "key.json").stat().st_mode & 0o777 == 0o600
+    assert backend.home.stat().st_mode & 0o777 == 0o700
+
+
+def test_the_key_stays(tmp_path):
+    """Whoever asks first makes it, and everybody gets the same."""
+    first = HomeKey.of(tmp_path)
+
+    assert HomeKey.of(tmp_path) == first
+    assert len(first.keys.secret_key) == 40
+    assert first.keys != HomeKey.of(tmp_path / "..").keys
+    (tmp_path / ".." / "key.json").unlink()
+
+
+def test_a_temporary_key_ends(tmp_path, monkeypatch):
+    """With its time, and in no other home."""
+    home = HomeKey.of(tmp_path)
+    keys = home.temporary("arn:aws:sts::1:assumed-role/r/s", 60)
+
+    assert home.secret_of(keys.access_key, keys.token) == keys.secret_key
+    with pytest.raises(UnknownKey):
+        home.secret_of("ASIAOTHEROTHEROTHERO", keys.token)
+    with pytest.raises(UnknownKey):
+        HomeKey(Keys("AKIA", "another")).secret_of(keys.access_key, keys.token)
+    monkeypatch.setattr(time, "time", lambda: time.monotonic() + 4e9)
+    with pytest.raises(ExpiredKey):
+        home.secret_of(keys.access_key, keys.token)
+
+
+# -- the signature itself, against botocore's ----------------------------------------------------------------------
+
+KEYS = Keys("AKIAEXAMPLE", "secret")
+TEXTS = st.text("aZ0 -_.~/+*%&=?äß", max_size=8)
+
+
+def refuse_other(access_key, token):
+    """The secret of the one key that there is."""
+    if access_key != KEYS.access_key:
+        raise UnknownKey
+    return KEYS.secret_key
+
+
+def checked(request, payload=None):
+    """Check a request that botocore has signed."""
+    parts = urlsplit(request.url)
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    headers.setdefault("host", parts.netloc)
+    query = dict(pair.partition("=")[::2] for pair in parts.query.split("&") if pair)
+    signature = Signature.of(headers, {name: unquote(value) for name, value in query.items()})
+    payload = payload or headers.get("x-amz-content-sha256", UNSIGNED_PAYLOAD)
+    signature.check(Request(request.method, parts.path, parts.query, headers, payload), refuse_other, time.time())
+
+
+@given(
+    st.dictionaries(TEXTS.filter(bool), TEXTS, max_size=4),
+    TEXTS,
+    st.dictionaries(st.sampled_from(["a", "B"]), st.text("aZ0 -_.~/+*%&=?", max_size=8)),
+)
+def test_what_botocore_signs_is_what_we_check(parameters, key, headers):
+    """By header: whatever path, query and headers, of S3; and no other."""
+    query = "&".join(f"{quote(name, safe='-_.~')}={quote(value, safe='-_.~')}" for name, value in parameters.items())
+    metadata = {f"x-amz-meta-{name}": value for name, value in headers.items()}
+    request = AWSRequest("GET", f"http://127.0.0.1:1/b/{quote(key, safe='/-_.~')}?{query}", metadata, b"")
+    S3SigV4Auth(Credentials(KEYS.access_key, KEYS.secret_key), "s3", "us-east-1").add_auth(request)
+
+    checked(request)
+    request.url = request.url.replace("/b/", "/c/")
+    with pytest.raises(Refused):
+        checked(request)
+
+
+@given(TEXTS, st.binary(max_size=20))
+def test_the_other_services_sign_otherwise(path, body):
+    """A path in its normal form, encoded twice; and the body's digest."""
+    request = AWSRequest("POST", f"http://127.0.0.1:1/{quote(path, safe='/-_.~')}", {}, body)
+    auth = SigV4Auth(Credentials(KEYS.access_key, KEYS.secret_key), "iam", "us-east-1")
+    auth.add_auth(request)
+
+    checked(request, auth.payload(request))
+    with pytest.raises(Refused):
+        checked(request, "0" * 64)
+
+
+@given(TEXTS, st.integers(1, 7 * 24 * 3600))
+def test_presigned_as_botocore_presigns(key, expires):
+    """In the query, for S3 without the body."""
+    request = AWSRequest("GET", f"http://127.0.0.1:1/b/{quote(key, safe='/-_.~')}", {}, b"")
+    SigV4QueryAuth(Credentials(KEYS.access_key, KEYS.secret_key), "iam", "us-east-1", expires=expires).add_auth(request)
+
+    checked(request, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
+
+
+@pytest.mark.parametrize("seconds", [-16 * 60, 16 * 60])
+def test_a_clock_that_is_wrong_is_told(seconds):
+    """Beyond the quarter of an hour that AWS allows."""
+    request = AWSRequest("GET", "http://127.0.0.1:1/b", {}, b"")
+    S3SigV4Auth(Credentials(KEYS.access_key, KEYS.secret_key), "s3", "us-east-1").add_auth(request)
+    headers = {"host": "127.0.0.1:1", **{name.lower(): value for name, value in request.headers.items()}}
+    signature = Signature.of(headers, {})
+    whole = Request("GET", "/b", "", headers, headers["x-amz-content-sha256"])
+    signature.check(whole, refuse_other, time.time())
+
+    with pytest.raises(Refused) as caught:
+        signature.check(whole, refuse_other, time.time() + seconds)
+    assert caught.value.reason == "late"

@@ -1,0 +1,149 @@
+"""The data directory: whose it is, who can read it, and that half a line in it harms nothing."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from local_sagemaker.home import Home, NotAHome
+from local_sagemaker.moto_services import append_line
+
+TORN = '{"service": "ssm", "re'
+
+
+def tear(backend):
+    """What somebody leaves who dies, or finds the disk full, in the middle of a line."""
+    with (backend.home / "moto.jsonl").open("a") as journal:
+        journal.write(TORN)
+
+
+def put(backend, name):
+    """Write a parameter, which only moto's journal keeps."""
+    backend.client("ssm").put_parameter(Name=name, Value=name, Type="String")
+
+
+def known(backend):
+    """The names of all parameters."""
+    return [each["Name"] for each in backend.client("ssm").describe_parameters()["Parameters"]]
+
+
+@pytest.mark.parametrize("running", [True, False], ids=["while it runs", "while it is down"])
+def test_half_a_line_loses_nothing_else(own_backend, running):
+    """What was acknowledged before and after it is there after each restart, and every service answers."""
+    own_backend.up()
+    put(own_backend, "/before")
+    if not running:
+        own_backend.kill()
+    tear(own_backend)
+    own_backend.up()
+    put(own_backend, "/after")
+    own_backend.kill()
+    own_backend.up()
+
+    assert sorted(known(own_backend)) == ["/after", "/before"]
+    for service, call in (("iam", "list_roles"), ("sns", "list_topics"), ("secretsmanager", "list_secrets")):
+        getattr(own_backend.client(service), call)()
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.text('ab{}"', max_size=9), st.integers(0, 12), st.booleans()), max_size=8))
+def test_a_line_is_written_wholly_or_not_at_all(tmp_path_factory, story):
+    """Wherever the disk is full, and wherever a killed writer stopped: each line that was written is one line."""
+    path, written = tmp_path_factory.mktemp("journal") / "lines", []
+    for text, room, torn in story:
+        if torn:
+            with path.open("a") as file:
+                file.write(TORN)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "write", _with_room(room))
+            try:
+                append_line(path, text)
+            except OSError:
+                continue
+        written.append(text)
+    lines = path.read_text().split("\n") if path.exists() else []
+
+    assert [line for line in lines if line and TORN not in line] == [text for text in written if text]
+
+
+def _with_room(room):
+    left, write = [room], os.write
+
+    def limited(descriptor, data):
+        if not left[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        count = write(descriptor, data[: left[0]])
+        left[0] -= count
+        return count
+
+    return limited
+
+
+def test_a_line_that_does_not_fit_leaves_the_file_as_it_was(tmp_path, monkeypatch):
+    """So that the next one is read again."""
+    append_line(tmp_path / "lines", "one")
+    monkeypatch.setattr(os, "write", _with_room(2))
+    with pytest.raises(OSError, match="No space"):
+        append_line(tmp_path / "lines", "two")
+
+    assert (tmp_path / "lines").read_text() == "one\n"
+
+
+def test_a_directory_of_somebody_elses_is_no_home(tmp_path):
+    """It is neither used, nor closed to others, nor emptied: `reset --yes` on it deletes nothing."""
+    for name in ("logs", "jobs", "s3"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine").write_text("mine")
+    tmp_path.chmod(0o755)
+    command = [sys.executable, "-m", "local_sagemaker"]
+    for words in (["up"], ["reset", "--yes"]):
+        done = subprocess.run(
+            [*command, *words, "--home", str(tmp_path)], capture_output=True, text=True, check=False, timeout=60
+        )
+        assert done.returncode == 1
+        assert "is no data directory of the local SageMaker" in done.stderr
+    subprocess.run([*command, "down", "--home", str(tmp_path)], capture_output=True, check=True, timeout=60)
+
+    assert sorted(path.parent.name for path in tmp_path.rglob("mine")) == ["jobs", "logs", "s3"]
+    assert tmp_path.stat().st_mode & 0o777 == 0o755
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+@pytest.mark.parametrize("there", [[], ["settings.json"], ["endpoint.json", "notes.txt"], ["jobs.sqlite", "s3"]])
+def test_a_directory_that_may_become_a_home_is_closed(tmp_path, there):
+    """An empty one, one with settings, and a home of before there was a marker; to be read by its user alone."""
+    for name in there:
+        (tmp_path / name).touch()
+    tmp_path.chmod(0o755)
+    Home(tmp_path).make()
+
+    assert tmp_path.stat().st_mode & 0o777 == 0o700
+    assert Home(tmp_path).is_home
+
+
+def test_what_stands_in_the_way_is_named(tmp_path):
+    """So that one sees whose directory it is."""
+    (tmp_path / "flow.py").touch()
+
+    with pytest.raises(NotAHome, match=r"other things in it: flow\.py"):
+        Home(tmp_path).make()
+
+
+def test_nothing_in_a_home_is_for_others(own_backend):
+    """Whatever the umask of the shell: directories are 0700 and files 0600, but for what a job made for itself."""
+    script = 'umask 0; exec "$@"'
+    subprocess.run(["/bin/sh", "-c", script, "sh", *own_backend.command("up")], check=True, capture_output=True)
+    own_backend.client("s3").create_bucket(Bucket="private")
+    own_backend.client("s3").put_object(Bucket="private", Key="k", Body=b"v")
+    put(own_backend, "/kept")
+    users = own_backend.home / "settings.json"
+    found = [path for path in own_backend.home.rglob("*") if not path.is_symlink() and path != users]
+    open_to_others = [path for path in found if path.stat().st_mode & 0o077]
+
+    assert open_to_others == []
