@@ -10,6 +10,7 @@ Standard library only: it is started before Prefect is imported. Used by `flows.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import random
 import signal
@@ -21,6 +22,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 _OTHER_PORTS = range(10_000, 15_000)
 _START_SECONDS = 120  # the first start makes the database, and the machine may be busy
 _STOP_SECONDS = 20
@@ -113,10 +115,20 @@ def _keep(arguments: list[str]) -> None:
     """Run the server until it ends, or until standard input does."""
     port, *options = arguments
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", port, *options]
-    server = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    server = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        preexec_fn=_end_with_the_keeper,  # noqa: PLW1509  no other thread runs yet
+    )
     threading.Thread(target=_end_with_the_command, args=(server,), daemon=True).start()
     server.wait()
     os.killpg(0, signal.SIGKILL)  # whatever it may have left, and ourselves
+
+
+def _end_with_the_keeper() -> None:
+    """Have the kernel end the server when its keeper dies, also of `kill -9`; where it can, which is on Linux."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _end_with_the_command(server: subprocess.Popen[bytes]) -> None:

@@ -35,7 +35,7 @@ _PRIVATE = 0o700
 # with its port, and so do the user's own settings.json and the locks.
 _DATA = (
     *("jobs", "logs", "s3", "jobs.sqlite", "jobs.sqlite-shm", "jobs.sqlite-wal", "jobs.lock"),
-    *("moto.jsonl", "server.log"),
+    *("moto.jsonl", "server.log", "server.log.1", "reserve"),
 )
 
 
@@ -130,10 +130,10 @@ class Home:
         return self.directory / "moto.jsonl"
 
     def endpoint(self) -> Endpoint | None:
-        """Return the endpoint of the last server; None before the first one."""
+        """Return the endpoint of the last server; None before the first one, and where its file is damaged."""
         try:
             return Endpoint(**json.loads((self.directory / "endpoint.json").read_text()))
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError, TypeError):
             return None
 
     def announce(self, endpoint: Endpoint) -> None:

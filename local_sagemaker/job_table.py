@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from local_sagemaker.database import Database
+from local_sagemaker.disk import Reserve, with_space
 from local_sagemaker.jobs import Job, JobExists, JobFinished, JobInProgress, JobUnknown, advance
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class JobTable:
 
     def __init__(self, home: Path, clock: Callable[[], float] = time.time) -> None:
         self.database = Database(home)
+        self._reserve = Reserve(home)
         self._clock = clock
 
     def close(self) -> None:
@@ -127,6 +129,9 @@ class JobTable:
             JobUnknown: there is no such job.
             JobFinished: the job is terminal.
         """
+        return with_space(lambda: self._request_stop(kind, name), self._reserve.spend)
+
+    def _request_stop(self, kind: Kind, name: str) -> Job:
         with self.database.writing() as db:
             job = self.get(kind, name)
             if not job.stop_requested:

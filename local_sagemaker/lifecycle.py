@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from local_sagemaker.account import ACCOUNT, REGION
+from local_sagemaker.disk import Reserve
 from local_sagemaker.home import Endpoint, Home, try_lock
 from local_sagemaker.job_table import JobTable
 from local_sagemaker.jobs import Job, JobFinished
@@ -36,6 +37,7 @@ _START_TIMEOUT = 60.0  # seconds until a new server serves; it takes one, a load
 _EXIT_TIMEOUT = 10.0  # seconds for the server to finish the requests it has
 _TICK = 0.05  # seconds between looks at what cannot be waited for: another's process, lock or job
 _LOG_TAIL = 20  # lines
+_LARGEST_LOG = 10 << 20  # bytes
 
 _SERVE = (sys.executable, "-m", "local_sagemaker", "serve")
 
@@ -77,6 +79,7 @@ def up(home: Home, port: int | None = None) -> tuple[dict[str, Any], bool]:
     Raises:
         LifecycleError: the server does not come up, or runs at another port than the one asked for.
     """
+    Reserve(home.directory).spend_if_needed()
     found = status(home)
     started = False
     if not found["running"]:
@@ -107,6 +110,7 @@ def down(home: Home, *, keep_jobs: bool, say: Say) -> tuple[bool, int]:
     """
     if not home.is_home:
         return False, 0
+    Reserve(home.directory).spend_if_needed()
     with home.starting():
         was_running = _end_server(home)
         return was_running, 0 if keep_jobs else _end_jobs(home, say)
@@ -120,6 +124,7 @@ def reset(home: Home, *, say: Say) -> tuple[bool, int]:
     """
     if not home.is_home:
         raise LifecycleError(f"{home.directory} is no data directory of the local SageMaker; nothing was deleted.")
+    Reserve(home.directory).spend_if_needed()
     with home.starting():
         ended = _end_server(home), _end_jobs(home, say)
         home.erase()
@@ -152,6 +157,7 @@ def _start(home: Home, port: int | None) -> None:
     )
     ready, announce = os.pipe()
     arguments = [] if port is None else ["--port", str(port)]
+    _rotate(home.server_log)
     with home.server_log.open("ab") as log, os.fdopen(ready, "rb", buffering=0) as pipe:
         try:
             server = subprocess.Popen(
@@ -168,6 +174,12 @@ def _start(home: Home, port: int | None) -> None:
         finally:
             os.close(announce)
         _await_ready(home, server, pipe.fileno())
+
+
+def _rotate(path: Path) -> None:
+    """Begin a log anew where it has grown large; the old one is kept beside it."""
+    if path.exists() and path.stat().st_size > _LARGEST_LOG:
+        path.replace(path.with_name(f"{path.name}.1"))
 
 
 def _await_ready(home: Home, server: subprocess.Popen[bytes], pipe: int) -> None:

@@ -10,9 +10,11 @@ import errno
 import logging
 import os
 import random
+import resource
 import socket
 import sys
 import time
+from contextlib import suppress
 from typing import Any
 
 import uvicorn
@@ -20,6 +22,7 @@ from starlette.types import Scope
 from uvicorn.server import ServerState
 
 from local_sagemaker.application import Application
+from local_sagemaker.disk import Reserve
 from local_sagemaker.home import Endpoint, Home
 from local_sagemaker.lifecycle import LifecycleError
 from local_sagemaker.loopback import is_loopback_host
@@ -34,6 +37,7 @@ _PORTS = range(15_000, 32_000)
 _TRIES = 100
 _BACKLOG = 1024
 _RECONCILE_SECONDS = 1.0
+_SELDOM_SECONDS = 10.0
 _SHUTDOWN_SECONDS = 3  # for requests that are under way when the server is told to end
 
 
@@ -49,6 +53,8 @@ def serve(home: Home, port: int | None, ready_fd: int | None) -> None:
         LifecycleError: another process serves this home, or the port is not free.
     """
     stay_on_loopback()
+    _take_all_descriptors()
+    logging.getLogger("asyncio").addFilter(Seldom())
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s")
     home.make()
     lock = home.claim()
@@ -58,12 +64,39 @@ def serve(home: Home, port: int | None, ready_fd: int | None) -> None:
         endpoint = Endpoint(f"http://{_HOST}:{listener.getsockname()[1]}", os.getpid(), time.time())
         connections = Connections()
         application = Application(home, endpoint, connections.hang_up)
+        Reserve(home.directory).keep()
         home.announce(endpoint)
         log.info("serving %s at %s", home.directory, endpoint.endpoint)
         if ready_fd is not None:
             os.write(ready_fd, b".")  # connections wait in the listener's backlog from here on
             os.close(ready_fd)
         asyncio.run(_run(home, application, listener, connections))
+
+
+def _take_all_descriptors() -> None:
+    """Let this process open as many files and connections as the system allows it: each client and job takes some."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # macOS allows less than it says
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, hard), hard))
+
+
+class Seldom(logging.Filter):
+    """Lets the same message through once in ten seconds.
+
+    Out of descriptors, asyncio tells of each connection that it cannot take, thousands of times a second.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether a message is to be written."""
+        text, now = str(record.msg), record.created
+        if now - self._last.get(text, 0.0) < _SELDOM_SECONDS:
+            return False
+        self._last[text] = now
+        return True
 
 
 def stay_on_loopback() -> None:

@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from local_sagemaker.account import ACCOUNT
+from local_sagemaker.disk import Volumes
 from local_sagemaker.keys import HomeKey
 from local_sagemaker.runtime import contract
+from local_sagemaker.runtime.plan import JobFailure
 from local_sagemaker.runtime.tail import Tail
 from local_sagemaker.runtime.workspace import read_json
 
@@ -100,11 +102,15 @@ class Cluster:
 
     def _attend(self, tails: Sequence[Tail], due: Due, note: Note) -> None:
         living = [host for host in self.hosts if self._lives(host, note)]
+        places = [(host.name, host.files) for host in self.hosts]
+        volumes = Volumes(self.workspace.home, places, self.plan.volume_gb)
         tick = _SHORTEST_TICK
         while living:
             for host, tail in zip(self.hosts, tails, strict=True):
                 host.hold_back(tail.backlog)
             moved = [tail.pump() for tail in tails]
+            if complaint := volumes.complaint():
+                raise JobFailure(f"ClientError: {complaint}")
             self._decide(living, due, note)
             tick = _SHORTEST_TICK if any(moved) else min(_LONGEST_TICK, tick * 1.5)
             _wait(living, 0 if any(tail.backlog > _BACKLOG for tail in tails) else tick)

@@ -6,10 +6,13 @@ what it decides with is in `provisioning`, `plan`, `contract`, `inputs` and `ver
 
 from __future__ import annotations
 
+import sys
 import time
 import traceback
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from local_sagemaker.disk import LEAST, Reserve, free, is_full, used_up, with_space
 from local_sagemaker.instances import selection
 from local_sagemaker.runtime import contract, verdict
 from local_sagemaker.runtime.cluster import Cluster
@@ -77,6 +80,7 @@ class Conductor:
         self._clock = clock
         self._hosts: list[Host] = []
         self._looked = 0.0
+        self._reserve = Reserve(workspace.home)
         self._progress = workspace.load(job.created) or Progress(job.created)
 
     def run(self) -> None:
@@ -89,9 +93,12 @@ class Conductor:
         except _Ended as ended:
             self._end(verdict.stopped(ended.cause, self._clock()))
         except Exception as error:  # noqa: BLE001 -- else a successor would meet the same error, for ever
-            traceback.print_exc()
+            _note(error)
             self._kill_hosts()
-            self._end(verdict.failed(f"{verdict.INTERNAL_ERROR} ({error!r})", self._clock()))
+            text = f"{verdict.INTERNAL_ERROR} ({error!r})"
+            if is_full(error):
+                text = f"ClientError: {used_up(self._workspace.home)}"
+            self._end(verdict.failed(text, self._clock()))
         self._conclude()
 
     def _do_phases(self) -> None:
@@ -260,6 +267,8 @@ class Conductor:
         if cause != "host-failed":
             return verdict.stopped(cause, now)
         host = Host(self._workspace.hosts, self._progress.failed)
+        if host.exit_code() is None and free(self._workspace.home) < LEAST:
+            return verdict.failed(f"ClientError: {used_up(self._workspace.home)}", now)
         text = read_inside(host.files, "/opt/ml/output/failure", 4 * verdict.MAX_REASON) or b""
         return verdict.host_failed(self._job.kind, host.name, host.exit_code(), text.decode("utf-8", "replace"), now)
 
@@ -288,7 +297,7 @@ class Conductor:
         try:
             self._delivery.send_all(completed=outcome.status == "Completed")
         except (S3Error, OSError, UnicodeError) as error:
-            traceback.print_exc()
+            _note(error)
             reason = f"ClientError: Artifact upload failed: {error}"
             outcome = outcome if outcome.reason else verdict.failed(reason, self._clock())
         if outcome.status != "Failed":
@@ -304,20 +313,27 @@ class Conductor:
 
     def _end(self, outcome: Outcome) -> None:
         self._progress.outcome = outcome
-        self._go_on("ended")
+        # What the hosts had goes first: it is what took the space, and is of no use to a job that is over.
+        with_space(lambda: self._go_on("ended"), self._workspace.clear, self._reserve.spend)
 
     def _conclude(self) -> None:
         outcome = self._progress.outcome
         assert outcome is not None
         self._workspace.clear()
-        self._table.update(
-            self._job.kind,
-            self._job.name,
-            status=outcome.status,
-            secondary=outcome.secondary,
-            message=outcome.message,
-            **verdict.closing_fields(self._job.kind, self._progress, outcome),
-        )
+        fields = verdict.closing_fields(self._job.kind, self._progress, outcome)
+
+        def write() -> None:
+            self._table.update(
+                self._job.kind,
+                self._job.name,
+                status=outcome.status,
+                secondary=outcome.secondary,
+                message=outcome.message,
+                **fields,
+            )
+
+        with_space(write, self._reserve.spend)
+        self._reserve.keep()
 
     def _go_on(self, phase: Phase) -> None:
         self._progress.phase = phase
@@ -327,6 +343,13 @@ class Conductor:
         self._table.update(
             self._job.kind, self._job.name, status=status, secondary=secondary, message=message, **fields
         )
+
+
+def _note(error: BaseException) -> None:
+    """Leave a traceback in the supervisor's log, which may be on the disk that is full."""
+    with suppress(OSError):
+        traceback.print_exception(error)
+        sys.stderr.flush()
 
 
 def _settings_of(home: Path) -> Settings:

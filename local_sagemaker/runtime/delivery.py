@@ -84,7 +84,9 @@ class Delivery:
     def _mirror(self, host: Host, output: Output) -> Mirror:
         kept = read_json(host.directory / "known.json")[output.path]
         known = {name: (mtime, size, inode) for name, (mtime, size, inode) in kept.items()}
-        return Mirror(self._store, lambda: directory_inside(host.files, output.path), output.target, known)
+        return Mirror(
+            self._store, lambda: directory_inside(host.files, output.path), output.target, known, tell=host.say
+        )
 
 
 def _signatures(host: Host, output: Output) -> dict[str, Any]:

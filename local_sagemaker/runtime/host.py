@@ -60,6 +60,11 @@ class Host:
             file.write_text(json.dumps(content, indent=2))
         self.output.touch()
 
+    def say(self, text: str) -> None:
+        """Add a line of ours to the job's log."""
+        with self.output.open("ab") as output:
+            output.write(f"local_sagemaker: {text}\n".encode("utf-8", "backslashreplace"))
+
     def path(self, container_path: str) -> Path:
         """Return where a container path lies on this machine."""
         return self.files / container_path.lstrip("/")

@@ -9,11 +9,13 @@ from __future__ import annotations
 import threading
 import time
 import traceback
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from local_sagemaker.runtime.outputs import files, put
 from local_sagemaker.runtime.plan import Place
-from local_sagemaker.s3.errors import S3Error
+from local_sagemaker.s3.errors import InvalidArgument, KeyTooLongError, S3Error
+from local_sagemaker.s3.names import check_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -38,6 +40,7 @@ class Mirror:
         directory: gives the directory, or None while it is missing.
         target: the folder in S3.
         known: what is in S3 already, by name.
+        tell: is told once of each file that cannot be sent.
         clock: seconds that only grow.
     """
 
@@ -47,6 +50,8 @@ class Mirror:
         directory: Callable[[], Path | None],
         target: Place,
         known: Mapping[str, Signature],
+        *,
+        tell: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
@@ -55,6 +60,8 @@ class Mirror:
         self._sent: dict[str, Signature] = dict(known)
         self._sent_at: dict[str, float] = {}
         self._seen: dict[str, Signature] = {}
+        self._left: set[str] = set()
+        self._tell = tell
         self._clock = clock
 
     def sync(self, *, final: bool = False) -> float:
@@ -63,7 +70,7 @@ class Mirror:
         directory = self._directory()
         changed = [one for one in files(directory) if self._sent.get(one[0]) != one[2]] if directory else []
         for name, path, signature in changed:
-            if final or self._is_due(name, signature, begun):
+            if name not in self._left and (final or self._is_due(name, signature, begun)):
                 self._send(name, path, signature)
         self._seen = {name: signature for name, _, signature in changed}
         return max(_SCAN_SECONDS, _SCAN_SHARE * (self._clock() - begun))
@@ -72,8 +79,15 @@ class Mirror:
         return self._seen.get(name) == signature or now - self._sent_at.setdefault(name, now) >= _GROWING_SECONDS
 
     def _send(self, name: str, path: str, signature: Signature) -> None:
+        target = Place(self._target.bucket, self._target.below(name))
         try:
-            put(self._store, path, Place(self._target.bucket, self._target.below(name)))
+            check_key(target.key)
+        except (InvalidArgument, KeyTooLongError) as error:  # the others go on
+            self._left.add(name)
+            self._tell(f"the file {name!r} stays behind, since S3 cannot have its name: {error.message}")
+            return
+        try:
+            put(self._store, path, target)
         except FileNotFoundError:  # the running job removed it
             return
         self._sent[name] = signature
@@ -96,7 +110,8 @@ class Mirroring(threading.Thread):
                 wait = max(mirror.sync() for mirror in self._mirrors)
         except (S3Error, OSError, UnicodeError):
             # Not lost: the last sync, after the hosts have ended, meets the same trouble and fails the job.
-            traceback.print_exc()
+            with suppress(OSError):  # the log may be on a disk that is full
+                traceback.print_exc()
 
     def stop(self) -> None:
         """End after the file that is being sent."""

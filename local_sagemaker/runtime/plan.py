@@ -6,6 +6,7 @@ rest of `runtime` imports it.
 
 from __future__ import annotations
 
+import math
 import posixpath
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -127,6 +128,7 @@ class Plan:
         archives: what goes out as a training job's artifacts; None for processing.
         max_runtime: seconds from the start.
         max_wait: seconds from the creation; None without spot instances.
+        volume_gb: what each host may use of the disk.
     """
 
     hosts: tuple[str, ...]
@@ -138,6 +140,7 @@ class Plan:
     archives: Archives | None
     max_runtime: float
     max_wait: float | None
+    volume_gb: float
 
     def group_of(self, host: str) -> str:
         """Return the instance group of a host."""
@@ -180,7 +183,12 @@ def _plan_training(job: Job) -> Plan:
         archives=Archives(Place(target.bucket, target.below(job.name)), output.get("CompressionType") != "NONE"),
         max_runtime=stopping.get("MaxRuntimeInSeconds", DEFAULT_MAX_RUNTIME),
         max_wait=stopping.get("MaxWaitTimeInSeconds") if request.get("EnableManagedSpotTraining") else None,
+        volume_gb=_volume(job),
     )
+
+
+def _volume(job: Job) -> float:
+    return float(cluster_of(job.kind, job.described).get("VolumeSizeInGB", math.inf))
 
 
 def _plan_processing(job: Job) -> Plan:
@@ -199,6 +207,7 @@ def _plan_processing(job: Job) -> Plan:
         archives=None,
         max_runtime=request.get("StoppingCondition", {}).get("MaxRuntimeInSeconds", DEFAULT_MAX_RUNTIME),
         max_wait=None,
+        volume_gb=_volume(job),
     )
 
 

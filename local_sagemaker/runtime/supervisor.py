@@ -20,6 +20,7 @@ import threading
 from pathlib import Path
 from typing import get_args
 
+from local_sagemaker.disk import Reserve, with_space
 from local_sagemaker.faults.table import FaultTable
 from local_sagemaker.job_table import JobTable
 from local_sagemaker.jobs import Kind
@@ -94,7 +95,9 @@ def _lock(workspace: Workspace) -> int | None:
 def supervise(home: Path, kind: Kind, name: str) -> None:
     """Carry a job to its end, unless it has ended; this process holds its lock."""
     workspace = Workspace(home, kind, name)
-    with JobTable(home) as table, ObjectStore(home / "s3") as store:
+    reserve = Reserve(home)
+    table = with_space(lambda: JobTable(home), reserve.spend)
+    with table, with_space(lambda: ObjectStore(home / "s3"), reserve.spend) as store:
         job = table.get(kind, name)
         if not job.finished:
             Conductor(job, table, store, FaultTable(table.database), workspace).run()

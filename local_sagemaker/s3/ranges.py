@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from local_sagemaker.s3.errors import InvalidArgument, InvalidRange
 
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+_LONGEST = 20  # digits; more than any size has, and Python reads no number of thousands of them
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,9 @@ def read_range(header: str | None, size: int) -> ByteRange | None:
 
     Raises:
         InvalidRange: it begins behind the end, or is empty.
+        InvalidArgument: it has numbers that no size has.
     """
-    found = _RANGE.fullmatch(header.strip()) if header else None
+    found = _found(header) if header else None
     if not found or not (found[1] or found[2]) or (found[1] and found[2] and int(found[2]) < int(found[1])):
         return None
     if found[1]:
@@ -46,6 +48,13 @@ def read_range(header: str | None, size: int) -> ByteRange | None:
     return ByteRange(start, length, size)
 
 
+def _found(header: str) -> re.Match[str] | None:
+    found = _RANGE.fullmatch(header.strip())
+    if found and max(map(len, found.groups())) > _LONGEST:
+        raise InvalidArgument("The range has numbers that are too large.", ArgumentName="Range")
+    return found
+
+
 def copy_range(header: str | None, size: int) -> ByteRange:
     """Return what `x-amz-copy-source-range` asks: `bytes=first-last`, both given and inside the source.
 
@@ -54,7 +63,7 @@ def copy_range(header: str | None, size: int) -> ByteRange:
     """
     if header is None:
         return ByteRange(0, size, size)
-    found = _RANGE.fullmatch(header.strip())
+    found = _found(header)
     if not found or not found[1] or not found[2] or not int(found[1]) <= int(found[2]) < size:
         raise InvalidArgument(
             f"Range specified is not valid for source object of size: {size}",

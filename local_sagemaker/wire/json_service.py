@@ -146,7 +146,7 @@ class JsonService:
     def _parse(self, body: bytes, shape: Shape) -> dict[str, Any]:
         try:
             request = conform(json.loads(body or b"{}"), shape)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ApiError("SerializationException", f"The request cannot be read: {error}.") from error
         found = violations(request, shape)
         if found:

@@ -170,6 +170,7 @@ def test_both_killed_and_the_job_ends(work):
 @pytest.mark.sampled(1)
 @GOING_DOWN
 @BOTH_CALLS
+@pytest.mark.sampled(2, group="kills")
 def test_signal_stops_the_job(work, number, how):
     """SIGTERM and SIGINT to a flow stop its job, whose gate never opens, and end the flow; nobody waits any more."""
     flow = work.flow(*how)
@@ -185,6 +186,7 @@ def test_signal_stops_the_job(work, number, how):
     assert flow.group() == []
 
 
+@pytest.mark.sampled(2, group="kills")
 def test_signal_while_a_job_is_created(work, relay, killed_backend):
     """SIGINT between the request for a job and its answer: the job that nobody was told of is stopped as well."""
     of_home = killed_backend.keys

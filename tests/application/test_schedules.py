@@ -18,7 +18,7 @@ deployments:
   - name: interval
     entrypoint: scheduled_flow.retrain
     parameters: {{task: {name}-interval}}
-    schedules: [{{interval: 20}}]
+    schedules: [{{interval: 40}}]
     work_pool: {{name: {name}}}
   - name: cron
     entrypoint: scheduled_flow.retrain

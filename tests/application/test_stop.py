@@ -233,7 +233,7 @@ def test_rescheduled_run_leaves_its_job(runs, stage):
     assert stage.jobs() == {"1": "InProgress"}
 
 
-@pytest.mark.sampled(1, group="time")
+@pytest.mark.sampled(2, group="ends")
 def test_tasks_out_of_time(stage):
     """A task's timeout stops its job, called, submitted or mapped; a task beside it goes on to its end."""
     done = stage.flow("tasks_out_of_time").done()
@@ -267,7 +267,7 @@ def test_tasks_out_of_time_leave_their_jobs(stage):
     assert done.err.count("aws sagemaker stop-training-job") == 4
 
 
-@pytest.mark.sampled(1, group="time")
+@pytest.mark.sampled(2, group="ends")
 @pytest.mark.parametrize(
     ("flow", "call"),
     [(flow, call) for flow in ("out_of_time", "asynchronous_in_time") for call in ("direct", "awaited")],
@@ -283,7 +283,7 @@ def test_flow_out_of_time(stage, prefect_api, flow, call):
     assert stage.waiters() == []
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.sampled(2, group="ends")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal_ends_every_flow_run_cancelled(stage, prefect_api, number):
     """SIGTERM and SIGINT stop all jobs, and the flow run and those below it end Cancelled, not Crashed."""
@@ -298,7 +298,7 @@ def test_signal_ends_every_flow_run_cancelled(stage, prefect_api, number):
     assert stage.waiters() == []
 
 
-@pytest.mark.sampled(2, group="signals")
+@pytest.mark.sampled(2, group="ends")
 def test_signal_to_a_flow_that_leaves_its_job(stage, prefect_api):
     """With `on_exit="leave"` it is a crash, as Prefect says: whatever starts crashed runs again finds the job."""
     flow = stage.flow("one", on_exit="leave")
@@ -311,7 +311,7 @@ def test_signal_to_a_flow_that_leaves_its_job(stage, prefect_api):
     assert stage.jobs() == {"1": "InProgress"}
 
 
-@pytest.mark.sampled(2, group="signals")
+@pytest.mark.sampled(2, group="ends")
 @pytest.mark.parametrize("call", ["direct", "awaited", "submitted"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal_to_an_asynchronous_flow(stage, prefect_api, call, number):
@@ -336,7 +336,7 @@ def test_signal_to_an_asynchronous_flow(stage, prefect_api, call, number):
     assert _states(prefect_api, stage) == ["Cancelled"]
 
 
-@pytest.mark.sampled(2, group="signals")
+@pytest.mark.sampled(2, group="ends")
 @pytest.mark.parametrize("call", ["direct", "submitted"])
 def test_two_ctrl_c_in_a_row(stage, call):
     """A second Ctrl-C, while the first one's word to SageMaker is on its way, does not keep it from arriving.
@@ -359,7 +359,7 @@ def test_two_ctrl_c_in_a_row(stage, call):
     assert flow.group() == []
 
 
-@pytest.mark.sampled(2, group="signals")
+@pytest.mark.sampled(2, group="ends")
 @pytest.mark.parametrize("call", ["direct", "submitted"])
 def test_signal_before_a_job_is_asked_for(stage, gate, call):
     """A run that is ended before it has asked for a job asks for none, and keeps other work from nothing."""

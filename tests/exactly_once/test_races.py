@@ -78,6 +78,7 @@ def test_two_machines(arena):
 # -- one state directory -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sampled(3, group="races")
 def test_works_on_one_state_take_turns(arena):
     """Flows with different code on one state directory wait for each other: all complete, never two live at once."""
     processes, hows = arena.contestants(3), ("notebook", "notebook", "flow")

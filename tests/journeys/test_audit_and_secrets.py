@@ -301,6 +301,7 @@ def test_no_secrets_in_isolation(make_project, backend, isolated):
     assert jobs_of(backend, project, "fit") == []
 
 
+@pytest.mark.exhaustive
 def test_the_local_secrets_manager_remembers(own_backend):
     """A secret and its ARN outlive the server of this machine."""
     own_backend.up()

@@ -274,7 +274,7 @@ CHANGES = [
 ]
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
 def test_a_change_runs_again_exactly_what_depends_on_it(change, world, backend):
     """After one change exactly the steps that depend on it run, each with its reason; the others keep their jobs."""

@@ -259,3 +259,10 @@ def test_logs_have_their_own_code(refused):
 
     assert code == "InvalidParameterException"
     assert "Value null at 'logStreamName'" in message
+
+
+def test_a_document_without_bottom_is_refused(refused):
+    """A client's error, and none of the server's: 100,000 lists within each other."""
+    deep = b'{"NameContains": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+
+    assert refused("ListTrainingJobs", deep)[0] == "SerializationException"

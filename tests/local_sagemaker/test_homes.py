@@ -33,6 +33,7 @@ def known(backend):
     return [each["Name"] for each in backend.client("ssm").describe_parameters()["Parameters"]]
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("running", [True, False], ids=["while it runs", "while it is down"])
 def test_half_a_line_loses_nothing_else(own_backend, running):
     """What was acknowledged before and after it is there after each restart, and every service answers."""
@@ -133,6 +134,14 @@ def test_what_stands_in_the_way_is_named(tmp_path):
 
     with pytest.raises(NotAHome, match=r"other things in it: flow\.py"):
         Home(tmp_path).make()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"endpoint": 1}', "\0\0\0\0"])
+def test_a_damaged_endpoint_is_none(tmp_path, content):
+    """What a crash of the machine may leave of a small file: the next `up` writes it anew."""
+    (tmp_path / "endpoint.json").write_text(content)
+
+    assert Home(tmp_path).endpoint() is None
 
 
 def test_nothing_in_a_home_is_for_others(own_backend):

@@ -129,6 +129,29 @@ def test_a_checkpoint_that_never_stands_still_is_seen_too(one_laboratory):
     assert one_laboratory.body("ck/log").startswith(b"line\nline\n")
 
 
+@pytest.mark.parametrize("name", [r"\377\376", "/".join(letter * 250 for letter in "abcde")], ids=["bytes", "long"])
+def test_a_checkpoint_whose_name_s3_cannot_have_is_named_and_left(one_laboratory, name):
+    """The others go on, while the job runs and at its end; the log tells of it once."""
+    one_laboratory.train(
+        f'cd $R/state; printf "{name}" > ../name; mkdir -p "$(dirname "$(cat ../name)")"; echo bad > "$(cat ../name)";'
+        "echo good > a; while [ ! -e $R/opt/ml/go ]; do sleep 0.05; done; echo late > z",
+        wait=False,
+        CheckpointConfig=CHECKPOINTS,
+    )
+
+    def told():
+        (stream,) = one_laboratory.home.glob("logs/*/job/*")
+        return [line for line in stream.read_text().splitlines() if "stays behind" in line]
+
+    wait_until(lambda: one_laboratory.keys("ck/") == ["ck/a"], "the other checkpoint")
+    wait_until(told, "the line that names it")
+    (one_laboratory.directory() / "hosts/algo-1/files/opt/ml/go").touch()
+
+    assert one_laboratory.end_of().status == "Completed"
+    assert one_laboratory.keys("ck/") == ["ck/a", "ck/z"]
+    assert len(told()) == 1
+
+
 def test_a_checkpoint_uri_without_slash_restores_siblings_and_saves_into_its_folder(one_laboratory):
     """As on AWS: the prefix also matches `ck-1`; new files go below `ck/`."""
     one_laboratory.put("ck/a")

@@ -136,6 +136,17 @@ def test_ranges_that_no_body_has(s3: Any, bucket: str, body: bytes, asked: str) 
     assert code_of(refused) == (416, "InvalidRange")
 
 
+@pytest.mark.parametrize("asked", [f"bytes={'9' * 5000}-", f"bytes=0-{'9' * 5000}", f"bytes=-{'9' * 21}"])
+def test_ranges_of_numbers_that_no_size_has(s3: Any, bucket: str, asked: str) -> None:
+    """A client's error, 400, and none of the server's."""
+    s3.put_object(Bucket=bucket, Key="k", Body=b"0123456789")
+
+    with pytest.raises(ClientError) as refused:
+        s3.get_object(Bucket=bucket, Key="k", Range=asked)
+
+    assert code_of(refused) == (400, "InvalidArgument")
+
+
 def test_conditional_reads(s3: Any, bucket: str) -> None:
     """The four conditions of get and head, alone and where one outranks the other."""
     etag = s3.put_object(Bucket=bucket, Key="k", Body=b"x")["ETag"]

@@ -35,7 +35,7 @@ def result(**more):
         "metrics": {"auc": 0.75, "loss": 0.5}, "created": 1000.0, "instance_type": "ml.m5.large", "instance_count": 2,
         "metric_history": {"auc": [(1.0, 0.5), (2.0, 0.875), (3.0, 0.75)], "loss": [(1.0, 0.5)]},
         "phases": {"starting": 80.0, "downloading": 20.0, "training": 70.5, "uploading": 5.0},
-        "inputs": {"data": "s3://a-bucket/demo/fit/input/data/1f/"}, "link": console_url(make_block(), "training", JOB),
+        "inputs": {"data": "s3://a-bucket/demo/fit/input/data/1f/"}, "link": console_url(BLOCK, "training", JOB),
         "outputs": {"model": f"s3://a-bucket/demo/fit/{JOB}/output/model.tar.gz"},
     }  # fmt: skip
     return JobResult(**(given | more))
@@ -45,14 +45,14 @@ def error(kind=JobFailed, **more):
     given = {
         "task": "fit-C1.0", "job": JOB, "reason": "AlgorithmError: ValueError: no rows", "exit_code": 3,
         "host": "algo-2", "last_lines": ["algo-2 | loading", "algo-2 | ValueError: no rows"], "fix": "mend it.",
-        "link": console_url(make_block(), "training", JOB),
+        "link": console_url(BLOCK, "training", JOB),
     }  # fmt: skip
     return kind(f"The training job {JOB} failed on algo-2.", **(given | more))
 
 
 def test_a_summary_says_all():
     """Job, status, why, kind, instances, times, bill, cost, fingerprint, metrics, inputs and outputs, with links."""
-    page = Pages(make_block()).summary(result(cost=0.0048))
+    page = Pages(BLOCK).summary(result(cost=0.0048))
 
     for words in (
         "# fit-C1.0: completed", "| **Why** | ran: first run |", f"[`{JOB}`](https://us-east-1.console.aws.amazon.com/sagemaker/",
@@ -68,7 +68,7 @@ def test_a_summary_says_all():
 
 def test_a_cost_that_nobody_knows_is_unknown():
     """It is never shown as 0."""
-    page = Pages(make_block()).summary(result(cost=None, billable_seconds=None))
+    page = Pages(BLOCK).summary(result(cost=None, billable_seconds=None))
 
     assert "| **Cost** | unknown |" in page
     assert "| **Billed** | unknown |" in page
@@ -85,7 +85,7 @@ def test_a_local_page_has_no_links():
 
 def test_a_skip_says_what_it_saved():
     """The seconds and the cost of the job that had not to run again; this time nothing was paid."""
-    page = Pages(make_block()).summary(result(cached=True, reason="skipped: nothing changed", cost=1.5))
+    page = Pages(BLOCK).summary(result(cached=True, reason="skipped: nothing changed", cost=1.5))
 
     assert page.startswith("# fit-C1.0: skipped")
     assert "| **Why** | skipped: nothing changed |" in page
@@ -99,7 +99,7 @@ def test_an_old_record_knows_less():
         created=None, phases={}, instance_type="", instance_count=None, job_seconds=None, billable_seconds=None,
         metrics={}, metric_history={}, inputs={}, outputs={}, link="", cached=True,
     )  # fmt: skip
-    page = Pages(make_block()).summary(bare)
+    page = Pages(BLOCK).summary(bare)
 
     assert "Instances" not in page
     assert "## " not in page
@@ -145,7 +145,7 @@ def test_a_failure_says_all(kind, title):
     """What happened, of which kind, where, AWS's words, the last lines by host, what to do, and links."""
     failed = error(kind, last_lines=["algo-2 | two", "algo-1 | one", "algo-2 | three | four"])
     failed.result = result(status="Failed")
-    page = Pages(make_block()).failure(failed)
+    page = Pages(BLOCK).failure(failed)
 
     assert page.startswith(title)
     for words in (
@@ -158,7 +158,7 @@ def test_a_failure_says_all(kind, title):
 
 def test_a_failure_of_which_little_is_known():
     """Without code, host, reason and lines there is still what happened and what to do."""
-    page = Pages(make_block()).failure(error(exit_code=None, host=None, reason="", last_lines=(), link=""))
+    page = Pages(BLOCK).failure(error(exit_code=None, host=None, reason="", last_lines=(), link=""))
 
     assert "Exit code" not in page
     assert "What to do" in page
@@ -183,6 +183,6 @@ def test_what_jobs_say_stays_inside_its_block(said):
 
 def test_a_reason_is_no_markup():
     """Names of inputs and hyperparameters are shown as they are."""
-    page = Pages(make_block()).summary(result(reason='ran: input "a_b_c" <script> changed'))
+    page = Pages(BLOCK).summary(result(reason='ran: input "a_b_c" <script> changed'))
 
     assert '"a\\_b\\_c" \\<script\\> changed' in page
