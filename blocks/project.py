@@ -7,6 +7,7 @@ and hands out AWS clients; it knows nothing of tasks.
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, cast
 
@@ -84,6 +85,10 @@ class _Clients:
 
     def __reduce__(self) -> tuple[type[_Clients], tuple[()]]:
         return _Clients, ()
+
+
+_IN_ORIGIN = {"project", "bucket", "region", "prefix", "expected_bucket_owner", "output_kms_key"}
+"""Of a project on AWS, what its results need to be read again."""
 
 
 class SageMakerProject(Block):
@@ -276,6 +281,7 @@ class SageMakerProject(Block):
     )
 
     _clients: _Clients = PrivateAttr(default_factory=_Clients)
+    _saved_as: str | None = PrivateAttr(default=None)
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
@@ -344,7 +350,7 @@ class SageMakerProject(Block):
             return cls.local()
         try:
             # `_sync`: inside an async flow `load` would answer with a coroutine.
-            return cast("SageMakerProject", cls.load(project, _sync=True))  # type: ignore[call-arg]
+            found = cast("SageMakerProject", cls.load(project, _sync=True))  # type: ignore[call-arg]
         except RuntimeError as error:  # what `Block.load` makes of pydantic's error
             if not isinstance(error.__cause__, ValidationError):
                 raise
@@ -358,6 +364,37 @@ class SageMakerProject(Block):
                 fix=f"save one with SageMakerProject(project=…, bucket=…).save({project!r}), "
                 "or name 'local' for a project on this machine.",
             ) from error
+        return found.saved_as(project)
+
+    def saved_as(self, name: str) -> Self:
+        """Remember, and return this project, under which name its block is saved."""
+        self._saved_as = name
+        return self
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """What another process needs to make this project again: the name of its block, or where it lies. No secret."""
+        if self._saved_as:
+            return {"block": self._saved_as, "project": self.project}
+        if self.is_local:
+            return {"local_home": str(self.local_home), "project": self.project, "bucket": self.bucket}
+        told = self.model_dump(mode="json", include=_IN_ORIGIN)
+        return {name: value for name, value in told.items() if value}
+
+    @classmethod
+    def from_origin(cls, origin: Mapping[str, Any]) -> SageMakerProject:
+        """Return the project of an `origin`; one on AWS that is no saved block has the credentials of this process.
+
+        Raises:
+            BlockNotFound: Its block is saved no more.
+        """
+        fields = {name: value for name, value in origin.items() if name not in ("block", "local_home")}
+        if "block" in origin:
+            return cls.named(origin["block"]).model_copy(update=fields)
+        if "local_home" in origin:
+            name = fields.pop("project")
+            return cls.local(name, home=origin["local_home"], **fields)
+        return cls(**fields)
 
     @property
     def is_local(self) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from tasks_lib.errors import InvalidInput
+from tasks_lib.naming import check_variables
 from tasks_lib.status import JobKind
 
 Distribution = Literal["FullyReplicated", "ShardedByS3Key"]
@@ -115,12 +116,14 @@ def as_channels(inputs: Mapping[str, Any] | None) -> dict[str, Channel | TaskOut
 
     Raises:
         InvalidInput: Inputs without names, or one that is no channel.
+        InvalidName: Two names would share a variable in the job.
     """
     if inputs is not None and not isinstance(inputs, Mapping):
         raise InvalidInput(
             f"inputs is of type {type(inputs).__name__}, not channels by name.",
             fix="give a dict: {'train': 'data/train'}.",
         )
+    check_variables("inputs", "SM_CHANNEL_", [name for name in inputs or {} if isinstance(name, str)])
     return {name: as_channel(name, value) for name, value in (inputs or {}).items()}
 
 

@@ -291,7 +291,8 @@ class Execution(Work):
     def _rung(self, entry: Entry) -> Rung:
         spent = [(each.because, each.flow_run) for each in entry.spent]
         rung = rung_after(self.spec.rungs, attempts_without_capacity(spent, self.run.flow_run))
-        if rung.spot and self.spec.state == "none" and self.spec.max_runtime_seconds > _LONG_FOR_SPOT:
+        at_risk = rung.spot and self.spec.state == "none" and not self.project.is_local  # nobody takes a laptop back
+        if at_risk and self.spec.max_runtime_seconds > _LONG_FOR_SPOT:
             self.run.logger.warning(
                 "%s: a spot instance may be taken back at any moment, and with state='none' there are no checkpoints: "
                 "up to %.0f h of work begin anew then. Keep checkpoints in $SSM_STATE, or do without spot.",

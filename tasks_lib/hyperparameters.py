@@ -7,28 +7,35 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from tasks_lib.errors import InvalidHyperparameter
+from tasks_lib.naming import check_variables
+
+_LINE_BREAK = re.compile("[\n\r\x85\u2028\u2029]")  # what `.` of a regular expression does not match in Java
 
 
 def encode_hyperparameters(values: Mapping[str, Any]) -> dict[str, str]:
     """Return hyperparameters as the strings that SageMaker carries.
 
-    Text goes as it is unless it would be read as JSON, so that `"1"` and `1` stay different.
+    Text goes as it is unless it would be read as JSON, so that `"1"` and `1` stay different, or has a line break, which
+    SageMaker's pattern does not allow.
 
     Raises:
         InvalidHyperparameter: A value is no JSON, or no finite number; or a name is empty or no text.
+        InvalidName: Two names would share a variable in the job.
     """
     for name in values:
         if not isinstance(name, str) or not name:
             raise InvalidHyperparameter(f"A hyperparameter is named {name!r}.", fix="name it by a text.")
+    check_variables("hyperparameters", "SM_HP_", values)
     return {name: _encode(name, value) for name, value in values.items()}
 
 
 def _encode(name: str, value: Any) -> str:
-    if isinstance(value, str) and not _reads_as_json(value):
+    if isinstance(value, str) and not _LINE_BREAK.search(value) and not _reads_as_json(value):
         return value
     try:
         value = value.item() if callable(getattr(value, "item", None)) else value  # numpy's and torch's scalars

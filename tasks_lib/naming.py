@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
+from pathlib import Path
 
 from tasks_lib.errors import InvalidName
 
@@ -58,6 +60,43 @@ def check_channel_name(name: str) -> str:
             f"The input name {name!r} cannot be a SageMaker channel.",
             fix=f"use letters, digits, '.', '_' and '-', at most 64 characters, and not {' or '.join(_OWN_CHANNELS)}.",
         )
+    return name
+
+
+def check_variables(what: str, prefix: str, names: Iterable[str]) -> None:
+    """See that no two names become one variable in the job, where they are in capitals.
+
+    Args:
+        what: What the names are of.
+        prefix: Of the variables.
+        names: The names.
+
+    Raises:
+        InvalidName: Two do.
+    """
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.setdefault(name.upper(), name)
+        if other != name:
+            raise InvalidName(
+                f"The {what} {other!r} and {name!r} would share the variable {prefix}{name.upper()} in the job.",
+                fix="rename one of them.",
+            )
+
+
+def check_file_name(name: str, folder: Path) -> str:
+    """Return the name of a file that is to travel: S3 and archives have names in UTF-8.
+
+    Raises:
+        InvalidName: It is no UTF-8, as in an old archive of another system.
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidName(
+            f"The name of the file {name!r} in {folder.absolute()} is no UTF-8.",
+            fix=r"rename it, for example by `convmv -f latin1 -t utf8 --notest -r DIRECTORY`.",
+        ) from error
     return name
 
 

@@ -62,5 +62,6 @@ def result_of(
         inputs=record.inputs,
         failure="\n".join(filter(None, (job.message, job.reason))),
         link=console_url(project, job.kind, job.name),
+        origin=project.origin,
     )
     return result.bound(project, record.ingredients)

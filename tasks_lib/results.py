@@ -57,6 +57,8 @@ class JobResult(BaseModel):
         inputs: URI by channel.
         failure: What SageMaker and the job said of a failure.
         link: Where the job is in AWS's console; empty for a local one.
+        origin: What identifies the project to another process, so that a result that was kept by Prefect, as JSON or as
+            a pickle, still reaches its outputs; no secret.
     """
 
     model_config = ConfigDict(frozen=True, protected_namespaces=())
@@ -84,6 +86,7 @@ class JobResult(BaseModel):
     inputs: dict[str, str] = {}
     failure: str = ""
     link: str = ""
+    origin: dict[str, Any] = {}
 
     _home: SageMakerProject | None = PrivateAttr(default=None)
     _ingredients: Ingredients | None = PrivateAttr(default=None)
@@ -106,7 +109,8 @@ class JobResult(BaseModel):
     def bound(self, project: SageMakerProject, ingredients: Ingredients | None = None) -> JobResult:
         """Return this result with the project by which its outputs are reached.
 
-        Needed only for a result that was read back from JSON or a pickle; a task's own is bound.
+        Needed only where a result that was read back from JSON or a pickle is to be reached in another way than its
+        `origin` says, such as with other credentials.
 
         Args:
             project: The project.
@@ -236,6 +240,8 @@ class JobResult(BaseModel):
         return Output(self.outputs[name], Objects(self._project("S3")))
 
     def _project(self, what: str) -> SageMakerProject:
+        if self._home is None and self.origin:
+            self._home = SageMakerProject.from_origin(self.origin)
         if self._home is None:
             raise InvalidInput(
                 f"This result of {self.job} does not know how to reach {what}.", fix="call result.bound(project) first."

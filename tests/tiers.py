@@ -3,9 +3,10 @@
 - `fast`: no server, no process. An audit hook holds that: a test that starts one fails. `git` may be asked, since the
   tags of every job name the commit.
 - `sample`: of each promise one journey. What is marked `exhaustive` is left out. Of the cases of a test that is marked
-  `sampled(count)` so many are drawn, and of all cases in a file that are marked `sampled(count, group=NAME)`. A test
-  that draws by itself takes the fixture `sample`. All is drawn by the seed of pytest-randomly, which is printed. A
-  failure prints the command that has it again.
+  `sampled(count)` so many are drawn, and of all cases in a file that are marked `sampled(count, group=NAME)`, which may
+  be the mark of the file (`pytestmark`); what is marked `always` is not drawn from. A test that draws by itself takes
+  the fixture `sample`. All is drawn by the seed of pytest-randomly, which is printed. A failure prints the command that
+  has it again.
 - `all`: everything; the default, so that a test that somebody names is run.
 """
 
@@ -82,15 +83,23 @@ def select(items: Sequence[pytest.Item], sample: Sample) -> set[pytest.Item]:
     return {item for name, group in groups.items() for item in _drawn(name, group, sample)}
 
 
+def _mark(item: pytest.Item) -> pytest.Mark | None:
+    """Return the mark that says how many of a test's kind are drawn: its own, else that of its file."""
+    own = [mark for mark in item.own_markers if mark.name == "sampled"]
+    if own or item.get_closest_marker("always"):
+        return own[0] if own else None
+    return item.get_closest_marker("sampled")
+
+
 def _group(item: pytest.Item) -> str:
-    mark = item.get_closest_marker("sampled")
+    mark = _mark(item)
     if mark and "group" in mark.kwargs:
         return f"{item.path}: {mark.kwargs['group']}"
     return item.nodeid.partition("[")[0]
 
 
 def _drawn(name: str, group: list[pytest.Item], sample: Sample) -> list[pytest.Item]:
-    mark = group[0].get_closest_marker("sampled")
+    mark = _mark(group[0])
     return sample.of(group, mark.args[0], name) if mark else group
 
 

@@ -9,6 +9,7 @@ toolkit has it, except that one-letter names get two dashes as well and lists an
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from .environment import Program, can_be_argument
 from .errors import BootstrapError
 from .job import Job
 
+_NUMBER = re.compile(r"-\d+$|-\d*\.\d+$")  # what `argparse` takes for a negative number
 Which = Callable[[str], Optional[str]]
 
 
@@ -61,8 +63,16 @@ def plan(request: Request, job: Job, which: Which = shutil.which) -> Launch:
 
 
 def hyperparameter_arguments(hyperparameters: dict[str, Any]) -> list[str]:
-    """Return hyperparameters as command line arguments, in the order of their names."""
-    return [word for name in sorted(hyperparameters) for word in (f"--{name}", _argument(hyperparameters[name]))]
+    """Return hyperparameters as command line arguments, in the order of their names.
+
+    In two words each, as SageMaker's toolkits have it; in one where the value begins with a dash and is no plain
+    number, since `argparse` would take it for an option: `--shift=-1e-05`.
+    """
+    words: list[str] = []
+    for name in sorted(hyperparameters):
+        text = _argument(hyperparameters[name])
+        words += [f"--{name}={text}"] if text.startswith("-") and not _NUMBER.match(text) else [f"--{name}", text]
+    return words
 
 
 def _argument(value: Any) -> str:

@@ -183,6 +183,8 @@ def _read(kind: Any, read: Callable[[Any], Any], value: Any) -> Any:
 
 
 def _member(kind: Any, value: Any) -> Any:
+    if issubclass(kind, enum.Flag) and type(value) is int:
+        return _read(kind, kind, value)  # several members together are none of them
     for member in kind:
         if _same(encode(member.value, str), value):
             return member

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from tasks_lib.aws.objects import Location, Objects
 from tasks_lib.errors import InputsChanged, MissingPath, UnsafeArchive
 from tasks_lib.manifest import Item, Manifest
+from tasks_lib.naming import check_file_name
 
 _THREADS = 8
 
@@ -25,15 +26,16 @@ def local_files(path: Path) -> dict[str, Path]:
 
     Raises:
         MissingPath: There is nothing at the path, no file in the directory, or something that cannot be read.
+        InvalidName: The name of a file is no UTF-8.
     """
     if path.is_file():
-        return {path.name: path}
+        return {check_file_name(path.name, path.parent): path}
     if not path.is_dir():
         raise MissingPath(
             f"The input path {path.absolute()} does not exist.",
             fix=f"give a file or a directory; relative paths start at {Path.cwd()}.",
         )
-    files = {file.relative_to(path).as_posix(): file for file in _files_below(path)}
+    files = {check_file_name(file.relative_to(path).as_posix(), path): file for file in _files_below(path)}
     if not files:
         raise MissingPath(
             f"The input directory {path.absolute()} holds no file.",

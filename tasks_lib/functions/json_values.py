@@ -110,4 +110,10 @@ def same(one: Any, other: Any) -> bool:
     if isinstance(one, (set, frozenset)):
         mine, theirs = one - other, other - one  # NaN is in both: it is found in no other set
         return len(mine) == len(theirs) and all(any(same(each, its) for its in theirs) for each in mine)
+    return _equal(one, other)
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if isinstance(one, dt.datetime):  # in an hour that a clock repeats or skips, equal moments of two zones differ
+        return bool(one.isoformat() == other.isoformat())
     return bool(one == other) or (one != one and other != other)  # noqa: PLR0124  only NaN differs from itself

@@ -33,6 +33,10 @@ _NUMBERS = (bool, int, float, type(None))
 _PLAIN = re.compile(r"[A-Za-z0-9._]+")
 
 
+class _Unknown(Exception):
+    """A value can be told from others by nothing that would travel; the text says why."""
+
+
 def check_template(template: str, function: str, parameters: Collection[str]) -> str:
     """Return a template whose fields are parameters of the function.
 
@@ -67,13 +71,36 @@ def call_name(
     """
     defaults = {name: each.default for name, each in signature.parameters.items() if each.default is not each.empty}
     if template is not None:
-        return template.format(**{name: _text(value) for name, value in {**defaults, **values}.items()})
+        asked = {field for _, field, _, _ in string.Formatter().parse(template) if field}
+        given = {name: value for name, value in {**defaults, **values}.items() if name in asked}
+        return template.format(**{name: _said(signature, name, value) for name, value in given.items()})
     named = [
-        f"{name}{_text(value)}"
+        f"{name}{_said(signature, name, value)}"
         for name, value in values.items()
-        if name in mapped or (_is_scalar(signature.of(name), value) and not _is_default(name, value, defaults))
+        if name in mapped or _is_said(signature, name, value, defaults)
     ]
     return _fitting("-".join([signature.name.strip("_"), *named]))
+
+
+def _said(signature: Signature, name: str, value: Any) -> str:
+    try:
+        return _text(value)
+    except _Unknown as error:
+        raise _cannot_travel(signature, name, value, error) from error
+
+
+def _is_said(signature: Signature, name: str, value: Any, defaults: Mapping[str, Any]) -> bool:
+    try:
+        return _is_scalar(signature.of(name), value) and not _is_default(name, value, defaults)
+    except _Unknown as error:
+        raise _cannot_travel(signature, name, value, error) from error
+
+
+def _cannot_travel(signature: Signature, name: str, value: Any, error: _Unknown) -> InvalidTask:
+    return InvalidTask(
+        f"The argument {name!r} of {signature.name}() is of type {type(value).__name__} and cannot travel: {error}.",
+        fix="pass what it is made of, or write it to a file and annotate that as Path.",
+    )
 
 
 def _is_scalar(hint: Any, value: Any) -> bool:
@@ -101,7 +128,10 @@ def _identity(value: Any) -> Any:
     try:
         return plain_value(rebuilt(value, _called))
     except TypeError:  # the caller may have asked for pickle
-        return [hashlib.sha256(pickle.dumps(value, protocol=4)).hexdigest()]
+        try:
+            return [hashlib.sha256(pickle.dumps(value, protocol=4)).hexdigest()]
+        except Exception as error:  # whatever the class of the value raises when it is asked for its state
+            raise _Unknown(str(error).partition("\n")[0].rstrip(".")) from error
 
 
 def _called(value: Any) -> Any:

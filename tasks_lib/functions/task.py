@@ -11,6 +11,7 @@ What travels is in `code.py`, how values do in `values.py`, what runs in the job
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 import functools
 import inspect
@@ -174,6 +175,13 @@ class FunctionTask(JobTask):
         """
         return self._doing(replace(self.work, project=project))
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run it, and return what the function returns; of an `async` one in an event loop, something to await."""
+        call = super().__call__
+        if inspect.iscoroutinefunction(self.sagemaker_function) and _in_event_loop():
+            return asyncio.to_thread(call, *args, **kwargs)
+        return call(*args, **kwargs)
+
     def map(self, *args: Any, **kwargs: Any) -> PrefectFutureList[Any]:  # type: ignore[override] # one of Prefect's
         """Run it once for each element of its arguments; each call is a task of its own name."""
         own = {name: kwargs[name] for name in kwargs.keys() - {"return_state", "wait_for", "deferred"}}
@@ -188,6 +196,14 @@ class FunctionTask(JobTask):
         if self.task_run_name == self.work.run_name:
             changed.task_run_name = cast(Any, work.run_name)
         return changed
+
+
+def _in_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _is_mapped(value: Any) -> bool:

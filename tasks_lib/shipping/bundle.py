@@ -24,6 +24,7 @@ from pathspec import GitIgnoreSpec
 from tasks_lib.aws.sync import hash_file
 from tasks_lib.errors import InputsChanged, InvalidTask, MissingPath
 from tasks_lib.manifest import Item, Manifest
+from tasks_lib.naming import check_file_name
 from tasks_lib.shipping.secret_files import SECRET_FILES
 from tasks_lib.shipping.syntax import syntax_tree
 
@@ -197,13 +198,24 @@ def _add_entry_point(files: dict[str, Path], source_dir: Path | None, entry_poin
     if source_dir is None:
         path = Path(entry_point)
         _check_file(path)
+        _check_line_ends(path)
         _add(files, iter([(path.name, path)]))
         return path.name
     path = source_dir / entry_point
     name = Path(os.path.relpath(path, source_dir)).as_posix()
     if name not in files:
         raise _not_shipped(path, name, source_dir)
+    _check_line_ends(path)
     return name
+
+
+def _check_line_ends(script: Path) -> None:
+    """Refuse a shell script with the line ends of Windows: a shell takes them for a part of each last word."""
+    if script.suffix == ".sh" and b"\r\n" in script.read_bytes():
+        raise InvalidTask(
+            f"The script {script.absolute()} has line ends of Windows (CRLF), which a shell takes for part of a line.",
+            fix=f"save it with line ends of Unix, for example by `sed -i 's/\\r$//' {script.name}`.",
+        )
 
 
 def _not_shipped(path: Path, name: str, source_dir: Path) -> MissingPath:
@@ -302,4 +314,4 @@ def _walk(folder: Path, below: Path, rules: _Rules, above: frozenset[Path]) -> I
             out = rules.leave_out(f"{name}/") or (path / "pyvenv.cfg").is_file() or path.resolve() in here
             yield from () if out else _walk(path, below / path.name, rules, here)
         elif path.is_file() and not rules.leave_out(name):
-            yield name, path
+            yield check_file_name(name, folder), path

@@ -111,6 +111,11 @@ class Resolver:
         if not len(manifest):
             prefix = Location.parse(uri)
             manifest = self._single_object(name, prefix)
+        elif all(not key or key.endswith("/") for key, _ in manifest):
+            raise MissingPath(
+                f"There are only empty folders under {prefix.uri}, the input {name!r}.",
+                fix="put the data there: what S3's console makes of a folder is an object without content.",
+            )
         identity = {"uri": prefix.uri, "digest": manifest.digest}
         return ResolvedChannel(name, prefix.uri, wanted.distribution, identity, manifest=manifest, foreign=True)
 

@@ -359,3 +359,25 @@ def test_region_and_endpoint_of_clients():
 def test_a_project_is_a_folder_in_its_own_bucket():
     """The local one too."""
     assert SageMakerProject.local("demo").uri == f"s3://{backend.BUCKET}/demo/"
+
+
+# -- where it comes from ---------------------------------------------------------------------------------------------
+
+
+def test_a_project_is_made_again_by_its_origin():
+    """In another process, with the credentials of that one; and no secret travels."""
+    credentials = AwsCredentials(aws_access_key_id="key", aws_secret_access_key="s3cret")
+    place = {"project": "demo", "bucket": "a-bucket", "region": "eu-west-1", "prefix": "x"}
+    project = SageMakerProject(**place, credentials=credentials)
+    again = SageMakerProject.from_origin(json.loads(json.dumps(project.origin)))
+
+    assert "s3cret" not in str(project.origin)
+    assert (again.uri, again.region, again.is_local) == (project.uri, "eu-west-1", False)
+
+
+def test_a_local_project_is_made_again_by_its_origin(tmp_path):
+    """With the same home."""
+    project = SageMakerProject.local("mine", home=tmp_path)
+    again = SageMakerProject.from_origin(json.loads(json.dumps(project.origin)))
+
+    assert (again.uri, again.local_home) == (project.uri, tmp_path)

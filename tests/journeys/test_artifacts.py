@@ -19,6 +19,8 @@ from waiting import wait_until
 from tasks_lib import sagemaker_tasks
 from tasks_lib.errors import JobFailed
 
+pytestmark = pytest.mark.sampled(4, group="all")
+
 METRICS = {"auc": r"auc=([0-9.]+)"}
 PRINT = "for x in 0.5 0.75 0.7; do echo auc=$x; done"
 
@@ -47,6 +49,7 @@ def run_of(work):
     return run(return_state=True).state_details.flow_run_id
 
 
+@pytest.mark.always
 def test_a_step_leaves_summary_metrics_plot_and_progress(sm, project, tmp_path):
     """Their keys are the task's, they belong to its run, and their types are those that Prefect's UI shows."""
     (tmp_path / "data.csv").write_text("1,2\n")

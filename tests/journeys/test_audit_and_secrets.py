@@ -26,6 +26,8 @@ from waiting import wait_until
 from tasks_lib import sagemaker_tasks
 from tasks_lib.errors import InvalidTask, JobFailed
 
+pytestmark = pytest.mark.sampled(6, group="all")
+
 OURS = "prefect-sagemaker:"
 
 
@@ -200,6 +202,7 @@ def test_the_code_has_the_secrets(used):
     assert f"**** **** **** {used.marker}" in shell
 
 
+@pytest.mark.always
 def test_descriptions_hold_references_alone(used, backend, kept):
     """What Describe answers, of jobs that completed and of those that failed, has the references and no value."""
     client = backend.client("sagemaker")
@@ -222,6 +225,7 @@ def test_failures_are_told_without_secrets(used, kept):
         assert not any(value in str(error) for value in kept.values)
 
 
+@pytest.mark.always
 def test_nothing_in_prefect(used, kept):
     """Neither logs, artifacts, states and parameters, as the API has them, nor any file of Prefect's home."""
     told = told_by_prefect(used.flow_run, tasks=6)

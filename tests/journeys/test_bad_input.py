@@ -32,6 +32,8 @@ from tasks_lib.errors import (
 from tasks_lib.meaning import Meaning
 from tasks_lib.patience import OF_CALLS, Bound
 
+pytestmark = pytest.mark.sampled(8, group="all")
+
 READING = {"s3:GetObject", "s3:ListObjectsV2", "sagemaker:ListTrainingJobs", "sagemaker:ListProcessingJobs"} | {
     f"sagemaker:Describe{kind}Job" for kind in ("Training", "Processing")
 }

@@ -12,6 +12,8 @@ from waiting import wait_until
 from tasks_lib import Channel, output_of, sagemaker_tasks
 from tasks_lib.errors import InputNotReady, InputsChanged, InvalidInput, MissingPath
 
+pytestmark = pytest.mark.sampled(8, group="all")
+
 # Leaves, as `<host>.json`, what this host sees in each channel: content by relative name. In the model where there is
 # one: SageMaker merges the models of all hosts, and keeps of a training job's output only the first host's.
 LOOK = """
@@ -101,11 +103,17 @@ def test_an_object_with_a_sibling_is_refused(look, bucket, backend):
 
 
 @pytest.mark.sampled(1)
-@pytest.mark.parametrize("where", ["no such prefix", "empty folder"])
+@pytest.mark.parametrize("where", ["no such prefix", "empty folder", "marker of the console"])
 def test_an_empty_input_is_refused(where, look, tmp_path, bucket):
     """SageMaker refuses a channel without an object; so do we, before any job, with the place that was looked at."""
     (tmp_path / "empty").mkdir()
-    source = bucket.uri("nowhere") if where == "no such prefix" else tmp_path / "empty"
+    for name in ("only/", "only/below/"):
+        bucket.write(name, "")
+    source = {
+        "no such prefix": bucket.uri("nowhere"),
+        "empty folder": tmp_path / "empty",
+        "marker of the console": bucket.uri("only/"),
+    }[where]
     with pytest.raises(MissingPath, match=str(source)):
         look({"data": source})
 
@@ -319,6 +327,7 @@ def test_a_foreign_input_that_changes_leaves_no_record(sm, project, bucket, back
     assert sm.train("fit", **arguments).cached
 
 
+@pytest.mark.always
 def test_going_back_to_an_input_that_had_changed_runs_again(sm, project, bucket, backend, tmp_path):
     """The attempt whose input changed is spent: the same input later means the same work, and a new job."""
     gate = Gate(tmp_path / "open")

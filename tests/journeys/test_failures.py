@@ -16,6 +16,8 @@ from waiting import wait_until
 from tasks_lib import output_of, sagemaker_tasks
 from tasks_lib.errors import JobFailed, JobStopped, UnsafeArchive
 
+pytestmark = pytest.mark.sampled(9, group="all")
+
 PRINT_AND_FAIL = 'for i in 1 2 3; do echo "$SM_CURRENT_HOST line $i"; done; [ "$SM_CURRENT_HOST" != algo-2 ] || {end}'
 KINDS = pytest.mark.parametrize("kind", ["train", "process"])
 
@@ -91,6 +93,7 @@ def test_a_killed_program_is_told_with_its_host(kind, sm):
     assert (error.exit_code, error.host) == (137, "algo-2")
 
 
+@pytest.mark.always
 def test_what_a_failed_job_left_can_be_read(sm, backend, project, tmp_path):
     """1. A job fails. 2. Its log is at CloudWatch, its state in S3. 3. The next attempt goes on from that state."""
     command = f'cat "$SSM_STATE/epoch"; echo 7 > "$SSM_STATE/epoch"; echo working; [ -e {tmp_path}/healed ]'
@@ -263,6 +266,7 @@ def test_files_that_look_like_secrets_are_named(sm, tmp_path, caplog):
     assert "hunter22" not in caplog.text
 
 
+@pytest.mark.always
 def test_no_secret_leaves_the_environment(sm, backend, project, run_log, monkeypatch):
     """Neither a job's secret variables nor the caller's own are in a log, a record, an error or Prefect's database."""
     secrets = ("s3cr3t-of-the-job", "s3cr3t-of-the-next", "s3cr3t-of-the-caller")

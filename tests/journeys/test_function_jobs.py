@@ -22,6 +22,8 @@ from tasks_lib.errors import DuplicateTask, InvalidTask, JobFailed
 from tasks_lib.functions.file_output import FileOutput
 from tasks_lib.planning.plan import plan
 
+pytestmark = pytest.mark.sampled(3, group="all")
+
 STEPS = """
 from __future__ import annotations
 
@@ -124,6 +126,7 @@ def created(requests):
     return sum(count for name, count in requests.items() if name.endswith("CreateProcessingJob"))
 
 
+@pytest.mark.always
 def test_a_value_and_what_makes_it_run_again(backend, project, tmp_path):
     """The call gives the value; the same call is skipped; another argument or other code is another job."""
     steps = load(tmp_path, STEPS)

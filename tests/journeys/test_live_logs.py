@@ -9,6 +9,8 @@ from journey_tools import Bucket, Gate, in_background
 from prefect import flow
 from waiting import wait_until
 
+pytestmark = pytest.mark.sampled(4, group="all")
+
 
 @pytest.mark.parametrize("kind", ["train", "process"])
 def test_a_line_is_seen_while_the_job_runs(kind, sm, run_log, tmp_path):
@@ -36,6 +38,7 @@ def test_a_python_program_needs_no_flush(sm, run_log, tmp_path):
         gate.open()
 
 
+@pytest.mark.always
 def test_every_line_comes_once_and_in_order(sm, run_log):
     """Two hosts write a thousand lines each, slowly and in bursts: each comes once, in its host's order."""
     lines = "i=0; while [ $i -lt 1000 ]; do echo $i; i=$((i+1)); [ $((i % 250)) -ne 0 ] || sleep 0.2; done"
@@ -139,6 +142,7 @@ def test_a_job_that_says_too_much_keeps_its_last_lines(sm, run_log):
     assert len(result.logs()) > 20_000
 
 
+@pytest.mark.always
 def test_secrets_are_masked_in_the_log(sm, run_log):
     """What the environment and the hyperparameters hold below a secret's name is not shown; metrics are still read."""
     result = sm.train(

@@ -17,6 +17,8 @@ from tasks_lib import Channel, output_of, sagemaker_tasks
 from tasks_lib.errors import DuplicateTask, InputNotReady, InvalidRequest, InvalidTask, MissingPath
 from tasks_lib.planning.plan import plan
 
+pytestmark = pytest.mark.sampled(5, group="all")
+
 MODEL = 'echo "loss=0.5"; echo weights > "$SM_MODEL_DIR/weights"'
 OUTPUT = 'echo rows > "$SM_OUTPUT_DATA_DIR/rows"'
 READING = {"s3:GetObject", "s3:ListObjectsV2", "s3:HeadObject"} | {
@@ -93,6 +95,7 @@ def pipeline(sm):
 TASKS = ["raw", "fit-C01", "fit-C10", "left", "right", "compare", "named"]
 
 
+@pytest.mark.always
 def test_a_plan_is_what_the_run_does(pipeline, planned):
     """1. All is to run, under the names that the run will use. 2. All is skipped. 3. A change shows what it reaches."""
     before = planned(pipeline)
@@ -214,6 +217,7 @@ def test_content_that_a_fingerprint_would_see(way, sm, planned):
 # -- the same decision -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.always
 def test_reasons_to_run_again(sm, bucket, planned):
     """Deleted outputs, a failed attempt, a forced run and a cleaned state are told as the run tells them."""
 

@@ -10,6 +10,8 @@ from journey_tools import counting
 from tasks_lib import sagemaker_tasks
 from tasks_lib.errors import AccessDenied
 
+pytestmark = pytest.mark.sampled(10, group="all")
+
 KEY = "arn:aws:kms:us-east-1:123456789012:key/"
 FIELDS = {
     "subnets": ["subnet-1", "subnet-2"],
@@ -201,6 +203,7 @@ def test_a_bucket_of_somebody_else_is_refused(make_project, backend):
     assert made == {"s3:GetObject": 1}
 
 
+@pytest.mark.always
 def test_a_made_role_has_the_least_rights_and_its_boundary(make_project, backend):
     """Where no role is named one is made: trusted to SageMaker, bounded, with rights on the project's folder alone."""
     boundary = "arn:aws:iam::123456789012:policy/boundary"
@@ -280,6 +283,7 @@ def test_a_role_is_assumed_with_its_external_id(make_aws_project, backend, monke
     assert (keys.access_key, keys.token) != ("local", None)
 
 
+@pytest.mark.always
 def test_a_project_on_aws_runs_the_same_flow(make_aws_project, backend):
     """A project that is reached as AWS is, with account and region looked up, runs, skips and chains by name."""
     sm = sagemaker_tasks(make_aws_project(backend.endpoint))

@@ -21,6 +21,8 @@ from tasks_lib.quotas.quota import limit_name
 from tasks_lib.quotas.slots import Slots
 from tasks_lib.run_context import RunCancelled, RunContext
 
+pytestmark = pytest.mark.sampled(6, group="all")
+
 TYPE = "ml.m5.large"
 ON_DEMAND, SPOT, PROCESSING = (f"{TYPE} for {use} job usage" for use in ("training", "spot training", "processing"))
 QUICK = {"state": "none", "environment": {"SIMULATED_SECONDS": "0"}}
@@ -137,6 +139,7 @@ def most_at_once(backend, results):
 # -- six jobs, and a quota of two ----------------------------------------------------------------------------------
 
 
+@pytest.mark.always
 def test_a_used_up_quota_is_a_queue(backend, make_project, set_quotas):
     """Without limits in Prefect AWS refuses, which is borne: all complete, and never more than two live at once."""
     set_quotas({ON_DEMAND: 2})

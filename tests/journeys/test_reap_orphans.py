@@ -27,6 +27,8 @@ from tasks_lib.naming import job_name
 from tasks_lib.orphans.judgement import Rules
 from tasks_lib.orphans.reaper import Reaper, asking
 
+pytestmark = pytest.mark.sampled(7, group="all")
+
 KINDS = pytest.mark.parametrize("kind", ["training", "processing"])
 HALF_AN_HOUR = timedelta(minutes=30)
 FOREVER = 600.0
@@ -209,6 +211,7 @@ def test_a_job_that_was_left_on_purpose(place):
     assert place.reap(include_left=True) == {job.name: "stopped"}
 
 
+@pytest.mark.always
 def test_nobody_elses_job_is_touched(make_place):
     """Another project's, that of a project of the same name in another prefix, and whatever else bears such a name."""
     place = make_place()
@@ -393,6 +396,7 @@ def test_one_job_that_cannot_be_looked_at(make_place):
 # -- the flow --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.always
 def test_the_flow_and_its_report(make_place, api):
     """By a saved block: a dry run by default, a table with age, cost, waiter and verdict, and the same as artifact."""
     place = make_place(hourly_prices={"ml.m5.large": 0.5})

@@ -8,6 +8,8 @@ from prefect import flow
 from tasks_lib import output_of
 from tasks_lib.errors import InvalidRequest, InvalidTask, JobFailed
 
+pytestmark = pytest.mark.sampled(5, group="all")
+
 OUTPUT = '"$SM_OUTPUT_DATA_DIR"'
 
 

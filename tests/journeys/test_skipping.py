@@ -15,6 +15,8 @@ from waiting import wait_until
 
 from tasks_lib import output_of, sagemaker_tasks
 
+pytestmark = pytest.mark.sampled(11, group="all")
+
 MODEL = 'echo weights > "$SM_MODEL_DIR/weights"'
 KEEP = 'echo kept >> "$SSM_STATE/kept"'
 
@@ -97,6 +99,7 @@ def called(task, name):
     return state.result(), state
 
 
+@pytest.mark.always
 @pytest.mark.sampled(2)
 @pytest.mark.parametrize("options", [{}, {"retries": 2}], ids=["plain", "with_options"])
 @pytest.mark.parametrize("way", [submitted, mapped, called], ids=lambda way: way.__name__)
@@ -223,6 +226,7 @@ def test_a_failed_forced_attempt_is_followed_by_one_more(sm, tmp_path):
     assert ((result := forced()).job[-2:], result.reason) == ("-3", "ran: the previous attempt failed")
 
 
+@pytest.mark.always
 def test_a_forced_run_attaches_to_a_live_job(sm, backend, project, tmp_path):
     """A job that is running is as fresh as can be: a forced run waits for it instead of starting another."""
     gate = Gate(tmp_path / "open")
@@ -242,6 +246,7 @@ def test_a_forced_run_attaches_to_a_live_job(sm, backend, project, tmp_path):
 # -- state ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.always
 def test_state_survives_until_it_is_cleaned(sm):
     """1. A job finds what the last one left. 2. `clean_state` empties it and runs again. 3. After that it is kept."""
     command = 'cat "$SSM_STATE"/kept 2>/dev/null > "$SM_MODEL_DIR/found" || true; ' + KEEP
@@ -358,6 +363,7 @@ def test_a_failure_with_other_code_does_not_hide_an_earlier_success(sm):
     assert reader.model.read_text("weights") == "weights\n"
 
 
+@pytest.mark.always
 def test_a_lost_ledger_is_built_again_from_the_completed_job(sm, bucket, backend):
     """Without our records the next run finds the job by its name, adopts it, and starts none; then it skips."""
     first = fit(sm, metrics={"auc": "auc=([0-9.]+)"}, command=f"{MODEL}; echo auc=0.5")

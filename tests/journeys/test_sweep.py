@@ -13,6 +13,8 @@ from prefect.futures import PrefectFutureList
 from tasks_lib import output_of
 from tasks_lib.errors import InvalidHyperparameter, InvalidTask, JobFailed
 
+pytestmark = pytest.mark.sampled(5, group="all")
+
 MODEL = 'echo "$SM_HPS" > "$SM_MODEL_DIR/hps"'
 GRID = {"learning_rate": [0.1, 1], "size": [[10], [10, 5]]}
 NAMES = ["fit-LR01-S10", "fit-LR01-S10-5", "fit-LR1-S10", "fit-LR1-S10-5"]
@@ -22,6 +24,7 @@ def swept(sm, over=GRID, stem="fit", **arguments):
     return sm.train.sweep(stem, over=over, **({"command": MODEL, "state": "none"} | arguments))
 
 
+@pytest.mark.always
 def test_every_point_is_a_task_of_its_own(sm, backend, project):
     """1. A grid gives a job for each point, in order, its values over the common ones. 2. The next sweep skips all."""
 

@@ -8,6 +8,8 @@ import pytest
 from api_requests import ROLE, error_of, finished, new_name, processing_request, training_request
 from waiting import wait_until
 
+pytestmark = pytest.mark.sampled(8, group="all")
+
 
 @pytest.fixture
 def sagemaker(backend):

@@ -9,6 +9,8 @@ from api_requests import error_of, new_name, training_request
 
 from local_sagemaker.job_table import JobTable
 
+pytestmark = pytest.mark.sampled(8, group="all")
+
 BEGIN = datetime(2026, 1, 1, tzinfo=timezone.utc)
 JOBS = 250
 

@@ -7,6 +7,8 @@ import json
 import pytest
 from api_requests import error_of, new_name
 
+pytestmark = pytest.mark.sampled(5, group="all")
+
 GROUP = "/aws/sagemaker/TrainingJobs"
 BEGIN = 1_790_000_000_000  # epoch milliseconds
 

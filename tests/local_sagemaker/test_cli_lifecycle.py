@@ -17,6 +17,8 @@ from waiting import wait_until
 
 from local_sagemaker.home import Home
 
+pytestmark = pytest.mark.sampled(5, group="all")
+
 
 def _put(backend, key: str) -> None:
     s3 = backend.client("s3")
@@ -58,7 +60,8 @@ def test_status_as_json(own_backend):
         "sequence": 0,
         "running": False,
     }
-    assert set(documents[0]) == set(documents[1])
+    assert {*documents[0], "access_key", "secret_key"} == set(documents[1])
+    assert set(documents[0]) == set(documents[2])
     assert documents[1]["running"]
     assert documents[2]["requests"] == {"s3:CreateBucket": 1, "s3:PutObject": 1}
 

@@ -14,6 +14,8 @@ from api_requests import error_of, finished, new_name, processing_request, train
 from faulty_server import FaultyServer, faulty, faulty_backend
 from waiting import wait_until
 
+pytestmark = pytest.mark.sampled(5, group="all")
+
 __all__ = ["faulty", "faulty_backend"]
 
 NO_CAPACITY = (

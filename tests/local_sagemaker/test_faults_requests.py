@@ -18,6 +18,8 @@ from waiting import wait_until
 from local_sagemaker.faults.client import FaultClient, FaultsRefused
 from local_sagemaker.keys import HomeKey
 
+pytestmark = pytest.mark.sampled(10, group="all")
+
 __all__ = ["faulty", "faulty_backend"]
 
 

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from local_sagemaker.home import Home, NotAHome
 from local_sagemaker.moto_services import append_line
 
+pytestmark = pytest.mark.sampled(6, group="all")
+
 TORN = '{"service": "ssm", "re'
 
 
@@ -52,6 +54,7 @@ def test_half_a_line_loses_nothing_else(own_backend, running):
         getattr(own_backend.client(service), call)()
 
 
+@pytest.mark.always
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.text('ab{}"', max_size=9), st.integers(0, 12), st.booleans()), max_size=8))
 def test_a_line_is_written_wholly_or_not_at_all(tmp_path_factory, story):
@@ -96,6 +99,7 @@ def test_a_line_that_does_not_fit_leaves_the_file_as_it_was(tmp_path, monkeypatc
     assert (tmp_path / "lines").read_text() == "one\n"
 
 
+@pytest.mark.always
 def test_a_directory_of_somebody_elses_is_no_home(tmp_path):
     """It is neither used, nor closed to others, nor emptied: `reset --yes` on it deletes nothing."""
     for name in ("logs", "jobs", "s3"):

@@ -26,6 +26,8 @@ from waiting import wait_until
 
 from local_sagemaker.keys import HomeKey
 
+pytestmark = pytest.mark.sampled(8, group="all")
+
 __all__ = ["laboratory", "one_laboratory"]
 
 
@@ -108,6 +110,7 @@ def test_a_processing_output_directory_exists_also_far_from_opt_ml(laboratory):
     assert not Path("/usr/share/made-for-this-job").exists()
 
 
+@pytest.mark.always
 def test_a_job_sees_only_the_documented_environment(laboratory, monkeypatch):
     """Secrets of the caller do not reach the job, neither its own environment nor that of processes it can see."""
     monkeypatch.setenv("CALLERS_TOKEN", "hidden-value-4711")
@@ -141,6 +144,7 @@ def test_a_job_sees_only_the_documented_environment(laboratory, monkeypatch):
     assert of_home.secret_of(given["AWS_ACCESS_KEY_ID"], given["AWS_SESSION_TOKEN"]) == given["AWS_SECRET_ACCESS_KEY"]
 
 
+@pytest.mark.always
 def test_the_supervisor_carries_no_secret_of_the_caller(one_laboratory, monkeypatch):
     """Its environment is visible to the job's processes where there are no namespaces."""
     monkeypatch.setenv("CALLERS_TOKEN", "hidden-value-4711")

@@ -10,6 +10,8 @@ from waiting import wait_until
 
 from local_sagemaker.runtime.supervisor import reconcile, start_supervisor
 
+pytestmark = pytest.mark.sampled(5, group="all")
+
 __all__ = ["laboratory", "one_laboratory"]
 
 
@@ -36,6 +38,7 @@ def test_a_killed_supervisor_is_replaced_and_each_line_comes_once(laboratory):
     assert laboratory.body("ck/c") == b"middle\n"
 
 
+@pytest.mark.always
 def test_a_job_that_ended_without_supervisor_is_completed_by_its_successor(laboratory):
     """The init keeps the exit code; outputs and lines are picked up later."""
     laboratory.train(

@@ -8,6 +8,8 @@ from waiting import wait_until
 
 from local_sagemaker.runtime import verdict
 
+pytestmark = pytest.mark.sampled(9, group="all")
+
 __all__ = ["laboratory", "one_laboratory"]
 
 ON = {
@@ -118,6 +120,7 @@ def test_one_failed_host_fails_the_job_and_stops_the_others(laboratory):
     assert "algo-2 exited with code 5" in stream.read_text()
 
 
+@pytest.mark.always
 def test_a_stop_gives_the_job_time_to_save(laboratory):
     """SIGTERM reaches the command; what its handler saves is in S3; the job is Stopped and no failure."""
     laboratory.settle(stop_grace_seconds=30, isolation=laboratory.isolation)

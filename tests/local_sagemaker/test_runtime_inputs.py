@@ -9,6 +9,8 @@ from runtime_laboratory import BUCKET, channel, laboratory, one_laboratory, proc
 
 from local_sagemaker.runtime.inputs import local_name, share
 
+pytestmark = pytest.mark.sampled(8, group="all")
+
 __all__ = ["laboratory", "one_laboratory"]
 
 LIST = 'cd "$R/opt/ml/input/data/train" && find . -type f | sort'

@@ -2,12 +2,15 @@
 
 import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from runtime_laboratory import laboratory, one_laboratory
 from waiting import wait_until
 
 from local_sagemaker.runtime.tail import MAX_MESSAGE, Tail, cut
+
+pytestmark = pytest.mark.sampled(4, group="all")
 
 __all__ = ["laboratory", "one_laboratory"]
 
@@ -92,6 +95,7 @@ def test_cutting_does_not_depend_on_how_much_was_there(data, ends):
     assert all(len(piece) <= MAX_MESSAGE + 1 for piece in pieces)
 
 
+@pytest.mark.always
 @given(chunks=st.lists(st.binary(max_size=30), max_size=6), crash=st.integers(0, 6), torn=st.binary(max_size=5))
 def test_a_successor_goes_on_where_the_killed_one_stood(tmp_path_factory, chunks, crash, torn):
     """Killed between writing the lines and the position, with half a line behind: still each line once."""

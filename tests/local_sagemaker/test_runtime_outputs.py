@@ -7,6 +7,8 @@ import pytest
 from runtime_laboratory import BUCKET, laboratory, one_laboratory, processing_outputs
 from waiting import wait_until
 
+pytestmark = pytest.mark.sampled(9, group="all")
+
 __all__ = ["laboratory", "one_laboratory"]
 
 CHECKPOINTS = {"S3Uri": f"s3://{BUCKET}/ck/", "LocalPath": "/state"}

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 
+pytestmark = pytest.mark.sampled(3, group="all")
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 

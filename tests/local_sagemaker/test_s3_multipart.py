@@ -14,6 +14,8 @@ import pytest
 from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
 
+pytestmark = pytest.mark.sampled(10, group="all")
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 

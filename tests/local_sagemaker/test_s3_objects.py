@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 import pytest
 from botocore.exceptions import ClientError
 
+pytestmark = pytest.mark.sampled(15, group="all")
+
 KEYS = [
     "../../etc/passwd",
     "/leading",

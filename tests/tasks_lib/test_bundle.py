@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks_lib.aws.sync import hash_file
-from tasks_lib.errors import InputsChanged, InvalidTask, MissingPath
+from tasks_lib.errors import InputsChanged, InvalidName, InvalidTask, MissingPath
 from tasks_lib.shipping.bundle import Source, bundle_digest, toolkit
 
 
@@ -164,6 +164,28 @@ def test_an_ignore_file_that_is_not_there_cannot_be_included(code):
 
     with pytest.raises(MissingPath, match=r"\.sagemakerignore includes .*\.dockerignore, which does not exist"):
         collected(code)
+
+
+def test_a_shell_script_of_windows_is_refused(code):
+    """Its line ends would be part of file names; a Python file and a script that is not run may have them."""
+    for name, text in (("a.sh", "ls\r\n"), ("b.sh", "#!/bin/bash\r\nls\r\n"), ("c.py", "x = 1\r\n"), ("d.sh", "ls\n")):
+        (code / name).write_bytes(text.encode())
+
+    for name in ("a.sh", "b.sh"):
+        with pytest.raises(InvalidTask, match=f"{name} has line ends of Windows"):
+            collected(code, name)
+        with pytest.raises(InvalidTask, match="CRLF"):
+            Source.collect(None, str(code / name))
+    for name in ("c.py", "d.sh"):
+        assert name in names(collected(code, name))
+
+
+def test_a_file_whose_name_is_no_utf_8_is_named(code):
+    """An error of ours with the file, and no bare `UnicodeEncodeError` later."""
+    (code / os.fsdecode(b"caf\xe9.txt")).write_text("x")
+
+    with pytest.raises(InvalidName, match=r"caf\\udce9\.txt' in .* is no UTF-8"):
+        collected(code, "fit.py")
 
 
 def test_dependencies_lie_beside_the_entry_point(code, tmp_path):

@@ -1,11 +1,14 @@
 """`@sagemaker_task` before any job: what it refuses, what travels, how calls are named, what arguments become."""
 
+import asyncio
 import dataclasses
 import datetime as dt
 import enum
 import json
 import subprocess
 import sys
+import threading
+import zoneinfo
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +23,7 @@ from tasks_lib.errors import InvalidTask, MissingPath
 from tasks_lib.functions.code import FunctionCode
 from tasks_lib.functions.file_output import FileOutput
 from tasks_lib.functions.names import call_name
-from tasks_lib.functions.task import FunctionTask, sagemaker_task
+from tasks_lib.functions.task import FunctionTask, FunctionWork, sagemaker_task
 from tasks_lib.functions.values import Arguments, Signature
 
 if TYPE_CHECKING:
@@ -68,7 +71,30 @@ def fit(
     return C
 
 
+def take_anything(thing): ...
+
+
+async def twice(x: int) -> int:
+    return 2 * x
+
+
+def at(moment: dt.datetime) -> str:
+    return moment.isoformat()
+
+
 # -- the decorator ----------------------------------------------------------------------------------------------------
+
+
+def test_an_async_function_is_awaited_in_an_event_loop(monkeypatch):
+    """And called as any other where no loop runs, also in a thread beside one."""
+    monkeypatch.setattr(FunctionWork, "run", lambda self, values: 2 * values["x"])
+    task = sagemaker_task(twice)
+
+    async def main():
+        return await task(1), await asyncio.to_thread(task, 2)
+
+    assert asyncio.run(main()) == (2, 4)
+    assert task(3) == 6
 
 
 def test_bare_and_with_options():
@@ -340,6 +366,46 @@ def test_arguments_that_cannot_travel(annotation, value, said):
     assert "The argument 'thing' of work() is of type" in str(refused.value)
     assert said in str(refused.value)
     assert "serializer='pickle'" in str(refused.value)
+
+
+def hidden():
+    """Something that nothing can carry."""
+    yield 1
+
+
+@pytest.mark.parametrize("serializer", ["json", "pickle"])
+@pytest.mark.parametrize("template", [None, "mine-{thing}", "mine"])
+@pytest.mark.parametrize(
+    "value", [lambda: 1, {"deep": threading.Lock()}, hidden()], ids=["lambda", "lock", "generator"]
+)
+def test_an_argument_that_nothing_can_carry_is_named(value, template, serializer):
+    """Before any job, whatever it is: by its name in the call and by the name of the task."""
+    task = sagemaker_task(name=template, serializer=serializer)(take_anything)
+
+    def prepared():
+        task.work.run_name({"thing": value})
+        arguments(take_anything, serializer, thing=value)
+
+    with pytest.raises(InvalidTask, match="'thing'"):
+        prepared()
+
+
+ZONE = zoneinfo.ZoneInfo("Europe/Berlin")
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        dt.datetime(2024, 10, 26, 2, 30, tzinfo=ZONE),
+        dt.datetime(2024, 10, 27, 2, 30, tzinfo=ZONE),
+        dt.datetime(2024, 10, 27, 2, 30, fold=1, tzinfo=ZONE),
+        dt.datetime(2024, 3, 31, 2, 30, tzinfo=ZONE),
+    ],
+    ids=["ordinary", "repeated, first", "repeated, second", "skipped"],
+)
+def test_a_moment_travels_whatever_the_clocks_do(moment):
+    """Also in the hour that a time zone repeats or skips."""
+    assert json.loads(arguments(at, "json", moment=moment).files["moment.json"]) == moment.isoformat()
 
 
 def test_pickle_only_by_wish():

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from blocks import SageMakerProject
 from tasks_lib.aws.request_check import check_request
-from tasks_lib.errors import InvalidHyperparameter, InvalidTask
+from tasks_lib.channels import as_channels
+from tasks_lib.errors import InvalidHyperparameter, InvalidName, InvalidTask
 from tasks_lib.hyperparameters import encode_hyperparameters
 from tasks_lib.spec import (
     JobPlace,
@@ -476,6 +477,28 @@ def test_hyperparameters_come_back_as_typed(value):
     assert isinstance(text, str)
     assert decode(text) == value
     assert type(decode(text)) is type(value)
+
+
+@pytest.mark.parametrize("text", ["one\ntwo", "a\r\nb", "end\n", "\u2028", "{\n}"])
+def test_text_of_several_lines_travels_as_json(text):
+    """SageMaker's pattern of a value has no line break; the job gets the text back."""
+    (sent,) = encode_hyperparameters({"prompt": text}).values()
+
+    assert len(sent.splitlines()) == 1
+    assert json.loads(sent) == text
+
+
+@pytest.mark.parametrize(("names", "meet"), [(["lr", "LR"], True), (["a", "b", "A"], True), (["lr", "lr2"], False)])
+def test_names_that_meet_in_the_job_are_refused(names, meet):
+    """`lr` and `LR` would share `SM_HP_LR`; inputs `train` and `Train` their variable."""
+    if not meet:
+        encode_hyperparameters(dict.fromkeys(names, 1))
+        as_channels(dict.fromkeys(names, "data"))
+        return
+    with pytest.raises(InvalidName, match="would share the variable SM_HP_"):
+        encode_hyperparameters(dict.fromkeys(names, 1))
+    with pytest.raises(InvalidName, match=r"inputs '\w+' and '\w+' would share the variable SM_CHANNEL_"):
+        as_channels(dict.fromkeys(names, "data"))
 
 
 @given(st.text())

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tasks_lib.aws.objects import Location
 from tasks_lib.aws.sync import download, extract, local_files, manifest_of, upload
-from tasks_lib.errors import InputsChanged, MissingPath, UnsafeArchive
+from tasks_lib.errors import InputsChanged, InvalidName, MissingPath, UnsafeArchive
 
 
 def pack(path, *members):
@@ -250,6 +250,16 @@ def test_files_of_a_directory_and_of_a_file(tmp_path):
 
     assert local_files(tmp_path) == {"a/x": tmp_path / "a" / "x", "y": tmp_path / "y"}
     assert local_files(tmp_path / "y") == {"y": tmp_path / "y"}
+
+
+def test_an_input_whose_name_is_no_utf_8_is_named(tmp_path):
+    """Before it is sent; `café` in UTF-8 is fine."""
+    (tmp_path / "café").write_text("1")
+    assert list(local_files(tmp_path)) == ["café"]
+
+    (tmp_path / os.fsdecode(b"caf\xe9")).write_text("1")
+    with pytest.raises(InvalidName, match="is no UTF-8"):
+        local_files(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["gone", "empty"])

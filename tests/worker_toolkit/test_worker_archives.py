@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from worker_toolkit.archive import unpack
 from worker_toolkit.errors import BootstrapError
 
+pytestmark = pytest.mark.sampled(20, group="all")
+
 FILE, LINK, HARD_LINK, FOLDER = tarfile.REGTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE
 
 HOSTILE = {

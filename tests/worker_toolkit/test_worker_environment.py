@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.sampled(12, group="all")
+
 DUMP = """
 import json, os, sys
 from pathlib import Path

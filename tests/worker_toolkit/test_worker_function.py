@@ -28,6 +28,8 @@ from tasks_lib.functions.json_values import plain_value, same
 from tasks_lib.functions.types import check_annotation
 from worker_toolkit.typed_values import ValueMismatchError, decode, encode
 
+pytestmark = pytest.mark.sampled(18, group="all")
+
 RUN = 'from worker_toolkit.function import run\nrun("flow", "fit")\n'
 
 
@@ -232,6 +234,19 @@ def test_a_function_in_the_job(container):
 
     assert ended.returncode == 0, ended.stdout
     assert value_of(container) == [1.0, [2, 3], "x", {"c": [4, 5]}]
+
+
+def test_several_members_of_a_flag_together(processing):
+    """They are none of its members, and a value all the same; one that it does not have is refused."""
+    module = (
+        "import enum\nclass Fl(enum.Flag):\n    X = 1\n    Y = 2\n\n"
+        "def fit(a: Fl, b: Fl):\n    return [a is Fl.X, b == (Fl.X | Fl.Y)]\n"
+    )
+    ended = fit(processing, module, arguments={"a.json": 1, "b.json": 3})
+
+    assert ended.returncode == 0, ended.stdout
+    assert value_of(processing) == [True, True]
+    assert "does not fit its annotation" in fit(processing, module, arguments={"a.json": 8, "b.json": 1}).stdout
 
 
 def test_an_async_function(processing):

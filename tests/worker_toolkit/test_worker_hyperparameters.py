@@ -24,7 +24,7 @@ print(json.dumps(shown))
 """
 
 
-@given(st.dictionaries(st.text(min_size=1), JSON))
+@given(st.dictionaries(st.text(min_size=1), JSON).filter(lambda values: len({*map(str.upper, values)}) == len(values)))
 def test_values_come_back_as_typed(values):
     """What `tasks_lib` encodes, the job decodes to the same value of the same type; two readings of one contract."""
     decoded = decode_hyperparameters(encode_hyperparameters(values))
@@ -89,6 +89,28 @@ def test_they_reach_the_script_in_three_ways(training):
         "SM_HP_QUOTED": "1e-05",
         "SM_HP_SHAPE": '{"b":"x"}',
     }
+
+
+READS = """
+import argparse
+parser = argparse.ArgumentParser()
+for name in ("shift", "scale", "offset"):
+    parser.add_argument(f"--{name}", type=float)
+parser.add_argument("--text")
+parser.add_argument("--list")
+print(vars(parser.parse_args()))
+"""
+
+
+def test_argparse_reads_values_that_begin_with_a_dash(training):
+    """Small negative numbers, which it takes for options, text and lists; plain ones stay two words."""
+    values = {"shift": -1e-05, "scale": -1e300, "offset": -0.5, "text": "-v --x", "list": [-1]}
+    training.hyperparameters(encode_hyperparameters(values))
+    training.source({"reads.py": READS})
+    ended = training.run("--entry-point", "reads.py")
+
+    assert ended.stdout.splitlines()[-1] == str({**values, "list": "[-1]"})
+    assert [word for word in show(training)["argv"] if word.startswith("--offset")] == ["--offset"]
 
 
 def test_names_like_our_own_options_are_the_scripts(training):

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.sampled(20, group="all")
+
 READY_THEN_WAIT = """
 import os, signal, sys
 def stop(number, frame):
@@ -28,6 +30,8 @@ def read_until(stream, line):
     pytest.fail(f"the stream ended without {line!r}")
 
 
+@pytest.mark.always
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("code", [0, 1, 7, 255])
 @pytest.mark.parametrize("how", ["python", "shell script", "shell command"])
 def test_the_exit_code_is_the_programs(container, how, code):
@@ -73,6 +77,7 @@ def test_a_command_that_is_no_json(container):
     assert "s3cret" not in ended.stdout
 
 
+@pytest.mark.always
 def test_a_program_that_a_signal_ended(training):
     """A program killed by signal n ends the container with 128+n, as a shell has it."""
     assert training.run_script("import os; os.kill(os.getpid(), 9)").returncode == 137

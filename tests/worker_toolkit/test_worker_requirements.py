@@ -5,6 +5,8 @@ import socket
 import pytest
 from wheels import wheel
 
+pytestmark = pytest.mark.sampled(3, group="all")
+
 
 @pytest.fixture
 def site(tmp_path):
@@ -37,6 +39,7 @@ def test_a_wheelhouse_needs_no_network(container, site, index):
     assert ended.stdout.endswith("42\n")
 
 
+@pytest.mark.always
 def test_what_cannot_be_installed_is_told(container, site):
     """A failure of pip is the job's: pip's last lines are the reason, and the script is not started."""
     container.source(

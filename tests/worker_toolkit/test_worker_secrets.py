@@ -16,6 +16,8 @@ from worker_toolkit.aws_request import Answer, Aws, AwsRefusedError, Credentials
 from worker_toolkit.errors import BootstrapError
 from worker_toolkit.secrets_of_job import read_secrets
 
+pytestmark = pytest.mark.sampled(12, group="all")
+
 TRAINING_ARN = "arn:aws-cn:sagemaker:cn-north-1:123456789012:training-job/fit"
 
 

@@ -12,6 +12,8 @@ import pytest
 
 import worker_toolkit
 
+pytestmark = pytest.mark.sampled(12, group="all")
+
 FILES = sorted(Path(worker_toolkit.__file__).parent.glob("*.py"))
 
 
