@@ -20,6 +20,9 @@ Cell = tuple[str, str]
 """A text and its style."""
 
 _COLUMNS = ("task", "result", "why", "seconds", "metrics")
+_STYLES = {"ran": "bold", "attached": "bold", "skipped": "green"}
+"""By what became of a task."""
+
 _GAP = "  "
 _LEAST_REASON, _MOST_REASON = 16, 60
 
@@ -57,10 +60,13 @@ class TaskResult(Protocol):
 
 
 def summary(results: Sequence[TaskResult]) -> dict[str, Any]:
-    """Return what `--json` prints: the fields of each result, and how many tasks ran and were skipped."""
+    """Return what `--json` prints: the fields of each result, and what became of how many tasks.
+
+    A task whose job another run had made is `attached`: two runs at once do not both say that they ran it.
+    """
     tasks = [_told(result) for result in results]
-    skipped = sum(result.cached for result in results)
-    return {"tasks": tasks, "ran": len(tasks) - skipped, "skipped": skipped}
+    words = [_word(result) for result in results]
+    return {"tasks": tasks, **{word: words.count(word) for word in _STYLES}}
 
 
 def _told(result: TaskResult) -> dict[str, Any]:
@@ -88,8 +94,15 @@ def results_table(results: Sequence[TaskResult], width: int | None, colours: Col
     return lines
 
 
+def _word(result: TaskResult) -> str:
+    if result.cached:
+        return "skipped"
+    return "ran" if result.reason.startswith("ran: ") else "attached"
+
+
 def _row(result: TaskResult, colours: Colours) -> list[Cell]:
-    word, style = ("skipped", "green") if result.cached else ("ran", "bold")
+    word = _word(result)
+    style = _STYLES[word]
     return [
         (result.task, f"bold {colours.of(result.task)}"),
         (word, style),

@@ -90,12 +90,13 @@ class QuickstartConsole:
             report: Where the report can be looked at; by default the last output's URI.
         """
         counts = summary(results)
+        attached = f", {counts['attached']} attached" if counts["attached"] else ""
         self._print(
             [
                 Text(),
                 *results_table(results, self.width, self._colours),
                 Text(),
-                Text(f"  {counts['ran']} ran, {counts['skipped']} skipped", "bold"),
+                Text(f"  {counts['ran']} ran, {counts['skipped']} skipped{attached}", "bold"),
                 Text(),
                 *next_commands(report or results[-1].outputs["output"], self.width),
             ]

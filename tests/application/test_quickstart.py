@@ -56,7 +56,7 @@ def test_line_of_json(first_run):
     fields = {"task", "job", "cached", "reason", "seconds", "metrics", "outputs"}
     kinds = {"task": str, "job": str, "cached": bool, "reason": str, "seconds": float, "metrics": dict, "outputs": dict}
 
-    assert set(done.summary) == {"tasks", "ran", "skipped"}
+    assert set(done.summary) == {"tasks", "ran", "attached", "skipped"}
     assert [set(task) for task in done.summary["tasks"]] == 4 * [fields]
     assert all(isinstance(task[name], kind) for task in done.summary["tasks"] for name, kind in kinds.items())
     assert set(_by_task(done)["prepare"]["outputs"]) == {"output", "source"}

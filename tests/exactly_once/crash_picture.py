@@ -11,7 +11,8 @@ What is *not* compared, and why:
 - `output_listing`, a digest of ETags: SageMaker's tarballs contain times. What is in them is compared instead, and that
   the digest is right shows when the next run skips;
 - ids of flow runs (`forced_in`, `flow_run`): only whether there is one;
-- of results, `cached` and `reason`: the run after a crash has found the job, and says so;
+- of results, `cached` and `reason`: the run after a crash has found the job, and says so; and `origin`, which names the
+  home, of which there are several here;
 - the marks below `_ledger/interest/`, which are looked at by themselves.
 
 The number of an attempt *is* compared, though the promise would allow another: a kill of the client spends none.
@@ -42,7 +43,7 @@ _WITHOUT: dict[str, Callable[[Any], Any]] = {
     "phases": list,
     "metric_history": lambda value: {name: [point[1] for point in points] for name, points in value.items()},
 }
-_OF_THE_CALL = {"cached", "reason"}
+_OF_THE_CALL = {"cached", "reason", "origin"}
 
 
 @dataclass(frozen=True)

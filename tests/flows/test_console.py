@@ -436,14 +436,24 @@ def test_a_failure_says_what_to_do():
     assert screen.lines == ["", "The job [fit-1] failed.", "To resolve this: mend [it]."]
 
 
+def test_attached_is_not_ran():
+    """Of two runs at once that wait for the same jobs, one ran them."""
+    first, other = RESULTS[0], RESULTS[1]
+    reasons = ("attached to its running job", "its job had completed without a record")
+    attached = [other.model_copy(update={"reason": reason}) for reason in reasons]
+    told = summary([first, other, *attached])
+
+    assert (told["ran"], told["attached"], told["skipped"]) == (1, 2, 1)
+
+
 def test_the_summary_is_one_line_of_json():
     """`--json` gives each task's fields as they are, and the counts."""
     line = json.dumps(summary(RESULTS))
     told = json.loads(line)
 
     assert "\n" not in line
-    assert told.keys() == {"tasks", "ran", "skipped"}
-    assert (told["ran"], told["skipped"]) == (3, 1)
+    assert told.keys() == {"tasks", "ran", "attached", "skipped"}
+    assert (told["ran"], told["attached"], told["skipped"]) == (3, 0, 1)
     for task, each in zip(told["tasks"], RESULTS, strict=True):
         assert task == {
             "task": each.task,

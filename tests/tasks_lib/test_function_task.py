@@ -23,8 +23,9 @@ from tasks_lib.errors import InvalidTask, MissingPath
 from tasks_lib.functions.code import FunctionCode
 from tasks_lib.functions.file_output import FileOutput
 from tasks_lib.functions.names import call_name
-from tasks_lib.functions.task import FunctionTask, FunctionWork, sagemaker_task
+from tasks_lib.functions.task import FunctionTask, sagemaker_task
 from tasks_lib.functions.values import Arguments, Signature
+from tasks_lib.job_task import JobTask
 
 if TYPE_CHECKING:
     from tasks_lib import Table
@@ -87,7 +88,7 @@ def at(moment: dt.datetime) -> str:
 
 def test_an_async_function_is_awaited_in_an_event_loop(monkeypatch):
     """And called as any other where no loop runs, also in a thread beside one."""
-    monkeypatch.setattr(FunctionWork, "run", lambda self, values: 2 * values["x"])
+    monkeypatch.setattr(JobTask, "__call__", lambda self, x: 2 * x)  # what Prefect does with a call
     task = sagemaker_task(twice)
 
     async def main():
