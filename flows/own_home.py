@@ -33,7 +33,8 @@ def use_own_home() -> Path:
     # Prefect's database holds encrypted blocks, and the key beside them.
     os.umask(0o077)
     prefect_home.mkdir(parents=True, exist_ok=True)
-    directory.chmod(0o700)
+    if directory.stat().st_uid == os.getuid():
+        directory.chmod(0o700)
     for name in [name for name in os.environ if name.startswith("PREFECT_")]:
         del os.environ[name]
     os.environ |= {

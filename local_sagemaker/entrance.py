@@ -115,7 +115,7 @@ class Entrance:
         if signature is None:
             raise Refused("missing", f"The request is not signed. {_HINT}")
         payload, receive = await _payload(signature, headers, scope, receive, send)
-        path, query = scope["raw_path"].decode("ascii"), scope["query_string"].decode("ascii")
+        path, query = scope["raw_path"].decode("latin-1"), scope["query_string"].decode("latin-1")
         signature.check(Request(scope["method"], path, query, headers, payload), self._key.secret_of, time.time())
         return signature, receive
 

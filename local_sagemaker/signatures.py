@@ -118,7 +118,7 @@ class Signature:
         Raises:
             Refused: it was not.
         """
-        age = now - datetime.strptime(self.at, "%Y%m%dT%H%M%SZ").replace(tzinfo=timezone.utc).timestamp()
+        age = now - _moment(self.at)
         if self.presigned and age > self.lasts:
             raise Refused("expired", "Request has expired")
         if age < -_SKEW or (not self.presigned and age > _SKEW):
@@ -126,7 +126,7 @@ class Signature:
         secret = secret_of(self.access_key, self.token)
         if "host" not in self.signed:
             raise Refused("malformed", "The header Host is not signed.")
-        if not any(hmac.compare_digest(self.given, self._made(text, secret)) for text in request.canonical(self)):
+        if not any(_same(self.given, self._made(text, secret)) for text in request.canonical(self)):
             raise Refused("signature", "The request signature we calculated does not match the signature you provided.")
 
     def _made(self, canonical: str, secret: str) -> str:
@@ -178,7 +178,7 @@ class OldSignature:
         secret = secret_of(self.access_key, self.token)
         text = request.canonical_of_2006(self.until)
         made = base64.b64encode(hmac.digest(secret.encode(), text.encode("utf-8", "surrogateescape"), hashlib.sha1))
-        if not hmac.compare_digest(self.given, made.decode()):
+        if not _same(self.given, made.decode()):
             raise Refused("signature", "The request signature we calculated does not match the signature you provided.")
 
 
@@ -220,6 +220,17 @@ class Request:
         resource = self.path + ("?" if kept else "") + "&".join(name + sign + value for name, sign, value in kept)
         lines = [self.method, *plain, until, *(f"{name}:{value}" for name, value in amazons), resource]
         return "\n".join(lines)
+
+
+def _moment(at: str) -> float:
+    try:
+        return datetime.strptime(at, "%Y%m%dT%H%M%SZ").replace(tzinfo=timezone.utc).timestamp()
+    except ValueError as error:
+        raise Refused("malformed", f"{at} is no date.") from error
+
+
+def _same(given: str, made: str) -> bool:
+    return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), made.encode())
 
 
 def _value(text: str) -> str:

@@ -12,7 +12,7 @@ from crash_scenarios import SCENARIOS
 
 # A kill, a run and a look each wait for others most of the time: more than there are cores is not too many.
 BENCHES = 3
-POINTS = 8  # of some eighty, where not all are tried
+POINTS = 5  # of some eighty, where not all are tried
 
 
 @pytest.fixture(scope="module")

@@ -82,7 +82,7 @@ def test_a_cancel_at_any_call_leaves_the_state_free(make_lane, quiet_prefect, tm
     """Up to the create: other work on the same state, which would not wait, runs at once."""
     stage = Stage(make_lane(), quiet_prefect, tmp_path)
     try:
-        for number in sample.of(range(1, 16), 2, when):
+        for number in sample.of(range(1, 16), 1, when):
             story = Story(stage, lambda text, number=number: sys.stdout.write(f"{number}: {text}\n"))
             story.cancel("a", "", number, when)
             story.run("b", "")

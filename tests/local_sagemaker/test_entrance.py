@@ -109,13 +109,14 @@ def test_a_session_that_was_not_given_out_is_refused(client, protocol):
         {},
         {"Authorization": f"AWS4-HMAC-SHA256 Credential={SCOPE}, SignedHeaders=host, Signature=0"},
         {"Authorization": "AWS key:signature"},
+        {"Authorization": f"AWS4-HMAC-SHA256 Credential={SCOPE}, SignedHeaders=host, Signature=0", "X-Amz-Date": "x"},
         {"Authorization": "Basic bG9jYWw6bG9jYWw="},
         PAGE,
         {"Origin": "https://evil.example"},
         {"Origin": "null"},
         {"Referer": "https://evil.example/page"},
     ],
-    ids=["unsigned", "forged", "version 2", "basic", "image", "origin", "null", "referer"],
+    ids=["unsigned", "forged", "version 2", "no date", "basic", "image", "origin", "null", "referer"],
 )
 def test_what_a_page_can_send_does_nothing(backend, client, headers):
     """`<img src="http://127.0.0.1:PORT/?Action=CreateUser…">`, forms and the like: no user is made."""
@@ -368,6 +369,31 @@ def test_presigned_as_botocore_presigns(key, expires):
     SigV4QueryAuth(Credentials(KEYS.access_key, KEYS.secret_key), "iam", "us-east-1", expires=expires).add_auth(request)
 
     checked(request, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
+
+
+STAMPS = st.text("0123456789TZ/abé-", max_size=18)
+
+
+@given(
+    key=STAMPS, at=STAMPS | st.just("20261399T996161Z"), date=STAMPS | st.just("20261399"), signature=STAMPS,
+    presigned=st.booleans(),
+)  # fmt: skip
+def test_whatever_stands_in_the_place_of_a_signature_is_refused(key, at, date, signature, presigned):
+    """In words, and never by an error of the server's."""
+    credential = f"{key}/{date}/us-east-1/s3/aws4_request"
+    query = {
+        "X-Amz-Algorithm": "AWS4-HMAC-SHA256", "X-Amz-Credential": credential, "X-Amz-Date": at, "X-Amz-Expires": "60",
+        "X-Amz-SignedHeaders": "host", "X-Amz-Signature": signature,
+    }  # fmt: skip
+    header = f"AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders=host, Signature={signature}"
+    headers = {"host": "127.0.0.1"} | ({} if presigned else {"authorization": header, "x-amz-date": at})
+
+    def check():
+        found = Signature.of(headers, query if presigned else {})
+        found.check(Request("GET", "/b", "", headers, UNSIGNED_PAYLOAD), lambda *_: "secret", time.time())
+
+    with pytest.raises(Refused):
+        check()
 
 
 @pytest.mark.parametrize("seconds", [-16 * 60, 16 * 60])
