@@ -96,7 +96,7 @@ class Entrance:
         """Return a request that may come in; `None` after it was answered."""
         headers = Headers(scope=scope)
         page = from_a_page(headers)
-        if refused := foreign_host(headers) or (page and not _is_presigned_read(scope) and page):
+        if refused := foreign_host(headers) or (None if _is_presigned_read(scope) else page):
             await PlainTextResponse(f"{refused}\n", _FORBIDDEN)(scope, receive, send)
             return None
         try:

@@ -265,24 +265,25 @@ def _is_meant_for_service(header: str) -> bool:
 
 
 def _not_built(call: Call, error: Exception) -> Answer:
-    """Tell the client in its protocol that neither we nor moto have this operation."""
+    """Tell the client that neither we nor moto have this operation."""
     message = f"{call.service}:{call.operation} is not built in local_sagemaker ({type(error).__name__}: {error})"
-    if call.target:
-        body = json.dumps({"__type": "UnknownOperationException", "message": message}).encode()
-        return Answer(_HTTP_ERROR, {"content-type": "application/x-amz-json-1.1"}, body)
-    element = f"<Error><Code>InvalidAction</Code><Message>{escape(message)}</Message></Error>"
-    document = f"<ErrorResponse>{element}</ErrorResponse>".encode()
-    return Answer(_HTTP_ERROR, {"content-type": "text/xml"}, document)
+    code = "UnknownOperationException" if call.target else "InvalidAction"
+    return _in_protocol(call, _HTTP_ERROR, code, message)
 
 
 def _not_kept(call: Call, error: OSError) -> Answer:
     """Tell the client that its wish will be forgotten with this server: the disk is full, most likely."""
     message = f"{call.service}:{call.operation} could not be written down ({error.strerror}), and will be forgotten."
+    return _in_protocol(call, _HTTP_FAILURE, "InternalFailure", message)
+
+
+def _in_protocol(call: Call, status: int, code: str, message: str) -> Answer:
+    """Return an error as the client's protocol has it: JSON where the call has a target, else XML."""
     if call.target:
-        body = json.dumps({"__type": "InternalFailure", "message": message}).encode()
-        return Answer(_HTTP_FAILURE, {"content-type": "application/x-amz-json-1.1"}, body)
-    element = f"<Error><Code>InternalFailure</Code><Message>{escape(message)}</Message></Error>"
-    return Answer(_HTTP_FAILURE, {"content-type": "text/xml"}, f"<ErrorResponse>{element}</ErrorResponse>".encode())
+        body = json.dumps({"__type": code, "message": message}).encode()
+        return Answer(status, {"content-type": "application/x-amz-json-1.1"}, body)
+    element = f"<Error><Code>{code}</Code><Message>{escape(message)}</Message></Error>"
+    return Answer(status, {"content-type": "text/xml"}, f"<ErrorResponse>{element}</ErrorResponse>".encode())
 
 
 def append_line(path: Path, line: str) -> None:

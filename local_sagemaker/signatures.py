@@ -38,6 +38,7 @@ _SUBRESOURCES = frozenset(
     }
 )
 _SPACES = re.compile(r" +")
+_MISMATCH = "The request signature we calculated does not match the signature you provided."
 
 
 class Refused(Exception):
@@ -127,7 +128,7 @@ class Signature:
         if "host" not in self.signed:
             raise Refused("malformed", "The header Host is not signed.")
         if not any(_same(self.given, self._made(text, secret)) for text in request.canonical(self)):
-            raise Refused("signature", "The request signature we calculated does not match the signature you provided.")
+            raise Refused("signature", _MISMATCH)
 
     def _made(self, canonical: str, secret: str) -> str:
         scope = f"{self.date}/{self.region}/{self.service}/aws4_request"
@@ -179,7 +180,7 @@ class OldSignature:
         text = request.canonical_of_2006(self.until)
         made = base64.b64encode(hmac.digest(secret.encode(), text.encode("utf-8", "surrogateescape"), hashlib.sha1))
         if not _same(self.given, made.decode()):
-            raise Refused("signature", "The request signature we calculated does not match the signature you provided.")
+            raise Refused("signature", _MISMATCH)
 
 
 @dataclass(frozen=True)
