@@ -50,6 +50,7 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log):
     """Keep together what shares slow fixtures, and begin with what is slow, where xdist would with what has many."""
     config.option.loadscopereorder = False

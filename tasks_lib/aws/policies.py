@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any
 
 import botocore.session
@@ -128,7 +129,7 @@ class _Arns:
     def __init__(self, project: SageMakerProject) -> None:
         region = project.region or project.credentials.region_name
         self._region = region or "*"
-        self._partition = botocore.session.Session().get_partition_for_region(region) if region else "aws"
+        self._partition = _partition(region) if region else "aws"
 
     def of(self, service: str, resource: str) -> str:
         """Return the ARN of a resource."""
@@ -143,6 +144,12 @@ class _Arns:
         """Return the ARNs of the objects at and below an S3 URI."""
         place = Location.parse(uri)
         return [f"{self.bucket(place.bucket)}/{key}" for key in _at_and_below(place.key)]
+
+
+@cache
+def _partition(region: str) -> str:
+    """Return the partition of a region; botocore reads a large file for the answer."""
+    return str(botocore.session.Session().get_partition_for_region(region))
 
 
 def _at_and_below(key: str) -> list[str]:

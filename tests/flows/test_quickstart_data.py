@@ -8,9 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_breast_cancer
 
 from flows.quickstart_data import FEATURES, write_shards
+
+
+@pytest.fixture(scope="module")
+def theirs():
+    """What scikit-learn loads; its import takes seconds, so not while tests are collected."""
+    from sklearn.datasets import load_breast_cancer
+
+    return load_breast_cancer()
 
 
 def read(directory: Path) -> tuple[list[str], np.ndarray]:
@@ -24,28 +31,28 @@ def stamps(directory: Path) -> dict[str, tuple[int, int]]:
     return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in directory.iterdir()}
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("shards", [1, 8, 13])
-def test_any_number_of_shards_holds_scikit_learns_data(tmp_path: Path, shards: int):
+def test_any_number_of_shards_holds_scikit_learns_data(tmp_path: Path, theirs, shards: int):
     """However many files: together they hold each value of the data set exactly, with 1 for malignant."""
     header, table = read(write_shards(tmp_path / "raw", shards=shards))
-    data = load_breast_cancer()
 
     assert len(list((tmp_path / "raw").iterdir())) == shards
     assert [*FEATURES, "malignant"] == header
-    assert np.array_equal(data.data, table[:, :-1])
-    assert data.target_names[0] == "malignant"
-    assert np.array_equal(data.target == 0, table[:, -1])
+    assert np.array_equal(theirs.data, table[:, :-1])
+    assert theirs.target_names[0] == "malignant"
+    assert np.array_equal(theirs.target == 0, table[:, -1])
 
 
-def test_names_are_scikit_learns():
+def test_names_are_scikit_learns(theirs):
     """Each feature has scikit-learn's name, and its words in one order: `radius error` is `error radius` here."""
     ours = [name.replace("_", " ") for name in FEATURES]
-    theirs = [
+    names = [
         f"error {name.removesuffix(' error')}" if name.endswith(" error") else name
-        for name in load_breast_cancer().feature_names
+        for name in theirs.feature_names
     ]
 
-    assert theirs == ours
+    assert names == ours
 
 
 def test_the_bytes_do_not_depend_on_the_place(tmp_path: Path):

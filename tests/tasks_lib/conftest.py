@@ -21,9 +21,9 @@ def sagemaker_model():
     return SageMakerDouble().meta.service_model
 
 
-@pytest.fixture(scope="module")
-def _aws_of_module():
-    """Moto takes a while to start; a module's tests share it one after the other."""
+@pytest.fixture(scope="package")
+def _one_aws():
+    """Moto takes a while to start; all tests here share it one after the other."""
     with pytest.MonkeyPatch.context() as environment:
         for name in [name for name in os.environ if name.startswith("AWS_")]:
             environment.delenv(name)
@@ -42,18 +42,18 @@ def _aws_of_module():
 
 
 @pytest.fixture
-def aws(_aws_of_module):
+def aws(_one_aws):
     """An AWS in this process: moto's, with an empty bucket. Nothing of the user's configuration is seen."""
-    s3 = _aws_of_module.client("s3")
+    s3 = _one_aws.client("s3")
     for page in s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET):
         for row in page.get("Contents", ()):
             s3.delete_object(Bucket=BUCKET, Key=row["Key"])
 
 
 @pytest.fixture
-def block(aws, _aws_of_module):
+def block(aws, _one_aws):
     """A project on moto's AWS."""
-    return _aws_of_module
+    return _one_aws
 
 
 @pytest.fixture
