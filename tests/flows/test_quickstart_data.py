@@ -48,8 +48,7 @@ def test_names_are_scikit_learns(theirs):
     """Each feature has scikit-learn's name, and its words in one order: `radius error` is `error radius` here."""
     ours = [name.replace("_", " ") for name in FEATURES]
     names = [
-        f"error {name.removesuffix(' error')}" if name.endswith(" error") else name
-        for name in theirs.feature_names
+        f"error {name.removesuffix(' error')}" if name.endswith(" error") else name for name in theirs.feature_names
     ]
 
     assert names == ours
