@@ -115,12 +115,27 @@ def test_steps_are_drawn_with_what_waits_for_what():
     """Fits stand one below the other, between the step they wait for and the one that waits for them."""
     drawing = plain(steps_drawing(quickstart_steps([0.1, 1.0]), Colours()))
 
-    assert drawing == [
-        "  prepare ──────────────┬─▶ fit-C0.1 ──────────┬─▶ evaluate",
-        "  processing, 2 hosts   │   training, 1 host   │   processing, 1 host",
-        "  split, scale          └─▶ fit-C1.0 ──────────┘   report, plot",
-        "                            training, 1 host",
-    ]
+    rows = {
+        name: row
+        for row, line in enumerate(drawing)
+        for name in ("prepare", "fit-C0.1", "fit-C1.0", "evaluate")
+        if name in line
+    }
+    columns = {name: drawing[row].index(name) for name, row in rows.items()}
+
+    assert rows["prepare"] == rows["fit-C0.1"] == rows["evaluate"] < rows["fit-C1.0"]
+    assert columns["prepare"] < columns["fit-C0.1"] == columns["fit-C1.0"] < columns["evaluate"]
+    assert re.fullmatch(r" +prepare ─+┬─▶ fit-C0.1 ─+┬─▶ evaluate", drawing[rows["prepare"]])
+    assert re.search(r"└─▶ fit-C1.0 ─+┘", drawing[rows["fit-C1.0"]])
+
+
+def test_a_step_says_what_it_is_below_its_name():
+    """Kind, hosts and what it does stand in the step's own column."""
+    drawing = plain(steps_drawing(quickstart_steps([1.0]), Colours()))
+    column = drawing[0].index("prepare")
+
+    assert drawing[1][column:].startswith("processing, 2 hosts")
+    assert drawing[2][column:].startswith("split, scale")
 
 
 def test_one_fit_is_a_straight_line():
@@ -145,10 +160,10 @@ def test_a_long_name_stays_apart_from_its_line():
         Step("b", "training", after=("a-rather-long-name-of-a-step",)),
     ]
 
-    assert plain(steps_drawing(steps, Colours())) == [
-        "  a-rather-long-name-of-a-step ────▶ b",
-        "  processing, 1 host                 training, 1 host",
-    ]
+    first, second = plain(steps_drawing(steps, Colours()))
+
+    assert re.fullmatch(" +a-rather-long-name-of-a-step ─+▶ b", first)
+    assert second.index("training, 1 host") == first.index("b", first.index("▶"))
 
 
 def test_a_drawing_that_would_lie_is_refused():
