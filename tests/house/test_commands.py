@@ -19,18 +19,15 @@ def make(*arguments):
     return [line.rstrip() for line in done.stdout.splitlines()]
 
 
-def test_quickstart_sets_up_and_runs_the_flow():
-    """`ARGS` goes to the flow, and only what the flow needs is installed."""
-    expected = ["python3 bin/setup quickstart", ".venv/bin/python -m flows.quickstart --json"]
+@pytest.mark.parametrize(
+    ("command", "module"), [("quickstart", "flows.quickstart"), ("ui", "flows.ui")], ids=["quickstart", "ui"]
+)
+def test_a_command_sets_up_and_runs_its_module(command, module):
+    """Only what the flow needs is installed; then the module runs in .venv with the user's `ARGS`."""
+    installs, *_, runs = make("-n", command, "ARGS=--json")
 
-    assert expected == make("-n", "quickstart", "ARGS=--json")
-
-
-def test_ui_sets_up_and_serves():
-    """The UI needs what the flow needs."""
-    expected = ["python3 bin/setup quickstart", ".venv/bin/python -m flows.ui"]
-
-    assert expected == make("-n", "ui")
+    assert re.search(r"bin/setup quickstart\b", installs)
+    assert re.search(rf"\.venv/bin/python -m {re.escape(module)} --json$", runs)
 
 
 @pytest.mark.parametrize(
@@ -49,15 +46,15 @@ def test_checks_come_before_the_tests(command, tests):
 
 def test_the_fast_tests_wait_for_no_check():
     """They are for while one types."""
-    assert make("-n", "test-fast", "JOBS=3") == [
-        "python3 bin/setup dev",
-        ".venv/bin/python -m pytest --tier=fast -n 3",
-    ]
+    lines = make("-n", "test-fast")
+
+    assert not any(re.search(r"/(ruff|mypy|lint-imports)\b", line) for line in lines)
+    assert "--tier=fast" in lines[-1]
 
 
 def test_another_python_can_be_named():
     """Where `python3` is too old, the user names one that is not."""
-    assert make("-n", "setup", "PYTHON=python3.12")[0] == "python3.12 bin/setup dev"
+    assert make("-n", "setup", "PYTHON=python3.12")[0].startswith("python3.12 bin/setup")
 
 
 @pytest.mark.parametrize("arguments", [[], ["help"]])
