@@ -115,27 +115,16 @@ def test_steps_are_drawn_with_what_waits_for_what():
     """Fits stand one below the other, between the step they wait for and the one that waits for them."""
     drawing = plain(steps_drawing(quickstart_steps([0.1, 1.0]), Colours()))
 
-    rows = {
-        name: row
-        for row, line in enumerate(drawing)
-        for name in ("prepare", "fit-C0.1", "fit-C1.0", "evaluate")
-        if name in line
-    }
-    columns = {name: drawing[row].index(name) for name, row in rows.items()}
+    first, second, third, fourth = drawing
+    fork, fit, join, evaluate = (first.index(word) for word in ("┬", "fit-C0.1", "┬─▶ evaluate", "evaluate"))
 
-    assert rows["prepare"] == rows["fit-C0.1"] == rows["evaluate"] < rows["fit-C1.0"]
-    assert columns["prepare"] < columns["fit-C0.1"] == columns["fit-C1.0"] < columns["evaluate"]
-    assert re.fullmatch(r" +prepare ─+┬─▶ fit-C0.1 ─+┬─▶ evaluate", drawing[rows["prepare"]])
-    assert re.search(r"└─▶ fit-C1.0 ─+┘", drawing[rows["fit-C1.0"]])
-
-
-def test_a_step_says_what_it_is_below_its_name():
-    """Kind, hosts and what it does stand in the step's own column."""
-    drawing = plain(steps_drawing(quickstart_steps([1.0]), Colours()))
-    column = drawing[0].index("prepare")
-
-    assert drawing[1][column:].startswith("processing, 2 hosts")
-    assert drawing[2][column:].startswith("split, scale")
+    assert re.fullmatch(r" +prepare ─+┬─▶ fit-C0.1 ─+┬─▶ evaluate", first)
+    assert [second[column] for column in (fork, join)] == ["│", "│"]
+    assert re.fullmatch(r"└─▶ fit-C1.0 ─+┘", third[fork : join + 1])
+    assert third.index("fit-C1.0") == fit
+    assert [line[fit:].startswith("training, 1 host") for line in (second, fourth)] == [True, True]
+    assert [line[evaluate:] for line in (second, third)] == ["processing, 1 host", "report, plot"]
+    assert [line[:fork].strip() for line in drawing[1:]] == ["processing, 2 hosts", "split, scale", ""]
 
 
 def test_one_fit_is_a_straight_line():

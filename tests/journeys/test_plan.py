@@ -353,13 +353,15 @@ def test_async_flows_and_flows_of_flows(sm, planned):
     assert [step.task for step in planned(plain).steps] == ["fit"]
 
 
-def test_a_thread_that_does_not_know_of_the_plan_makes_no_job(sm, planned, backend, project):
+def test_a_thread_that_does_not_know_of_the_plan_makes_no_job(sm, prefect_api, backend, project):
     """A flow that starts a bare thread, whose calls would be real ones, is refused there; no job is made."""
     errors = []
 
     def call():
         try:
-            sm.train("fit", command="true")
+            # A bare thread does not see this folder's settings either, and Prefect would start a server for it.
+            with prefect_settings.temporary_settings({prefect_settings.PREFECT_API_URL: prefect_api}):
+                sm.train("fit", command="true")
         except InvalidTask as error:
             errors.append(error)
 

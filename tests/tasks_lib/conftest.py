@@ -21,9 +21,19 @@ def sagemaker_model():
     return SageMakerDouble().meta.service_model
 
 
-@pytest.fixture(scope="package")
-def _one_aws():
-    """Moto takes a while to start; all tests here share it one after the other."""
+@pytest.fixture(scope="session")
+def _one_block():
+    """One project for all modules, since its clients take a while to make; moto answers them while a module runs."""
+    return make_block()
+
+
+@pytest.fixture(scope="module")
+def _aws_of_module(_one_block):
+    """Moto takes a while to start; a module's tests share it one after the other.
+
+    Not for the whole folder: without an `__init__.py` pytest takes the scope `package` for the session, and the tests
+    of other folders would run inside moto.
+    """
     with pytest.MonkeyPatch.context() as environment:
         for name in [name for name in os.environ if name.startswith("AWS_")]:
             environment.delenv(name)
@@ -36,24 +46,23 @@ def _one_aws():
 
         environment.setattr(BotocoreStubber, "__call__", one_at_a_time)
         with mock_aws():
-            block = make_block()
-            block.client("s3").create_bucket(Bucket=BUCKET)
-            yield block
+            _one_block.client("s3").create_bucket(Bucket=BUCKET)
+            yield _one_block
 
 
 @pytest.fixture
-def aws(_one_aws):
+def aws(_aws_of_module):
     """An AWS in this process: moto's, with an empty bucket. Nothing of the user's configuration is seen."""
-    s3 = _one_aws.client("s3")
+    s3 = _aws_of_module.client("s3")
     for page in s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET):
         for row in page.get("Contents", ()):
             s3.delete_object(Bucket=BUCKET, Key=row["Key"])
 
 
 @pytest.fixture
-def block(aws, _one_aws):
+def block(aws, _aws_of_module):
     """A project on moto's AWS."""
-    return _one_aws
+    return _aws_of_module
 
 
 @pytest.fixture
