@@ -1,6 +1,6 @@
 """All services behind one endpoint, as one ASGI application: who is asked, is told from the request's signature.
 
-Who may ask is decided by `entrance`.
+Who may ask is decided by `entrance`, and what a role may ask by `gate`.
 
 One port and not one per service, because every AWS client takes one `AWS_ENDPOINT_URL`. Made by `server`; nothing else
 imports it.
@@ -25,7 +25,9 @@ from local_sagemaker.faults.control import FAULTS_PATH, FaultControl
 from local_sagemaker.faults.edge import FaultyEdge, HangUp
 from local_sagemaker.faults.request import Request
 from local_sagemaker.faults.table import FaultTable
+from local_sagemaker.gate import Gate
 from local_sagemaker.home import Endpoint, Home
+from local_sagemaker.iam.roles import RoleTable
 from local_sagemaker.job_table import JobTable
 from local_sagemaker.jobs import Job
 from local_sagemaker.keys import HomeKey
@@ -66,7 +68,10 @@ class Application:
         faults = FaultTable(jobs.database)
         key = HomeKey.of(home.directory)
         self._entrance = Entrance(key)
-        self._others = MotoServices(home.moto_journal, key)
+        roles = RoleTable(home.directory)
+        self._others = MotoServices(home.moto_journal, key, roles)
+        self._others.catch_up()
+        self._gate = Gate(roles, jobs, self._others)
         self._services: Mapping[str, ASGIApp] = {
             "s3": S3Application(store, account=ACCOUNT),
             "sagemaker": sagemaker_service(jobs, faults, self._quotas, self._start),
@@ -94,6 +99,10 @@ class Application:
         self._sequence += 1
         service = self._services.get(guest.service, self._others)
         try:
+            allowed = await self._gate.let_on(guest, scope)
+            if allowed is None:
+                return
+            guest = allowed
             if self._faults.rules:
                 await self._faults.serve(Request(self._sequence, service, scope, guest.receive, guest.send))
             else:

@@ -72,12 +72,14 @@ class Guest:
     Attributes:
         service: the service that it was signed for.
         region: its region.
+        caller: the ARN of the session whose key signed it; empty for a lasting key.
         receive: of ASGI, with what has been read of the body.
         send: of ASGI.
     """
 
     service: str
     region: str
+    caller: str
     receive: Receive
     send: Send
 
@@ -105,7 +107,8 @@ class Entrance:
             protocol = protocol_of(_service_of(headers), headers)
             await _refusal(error, protocol, scope["path"])(scope, receive, send)
             return None
-        return Guest(signature.service, signature.region, receive, _guarded(send, download=bool(page)))
+        caller = self._key.bearer_of(signature.token)
+        return Guest(signature.service, signature.region, caller, receive, _guarded(send, download=bool(page)))
 
     async def _check(
         self, headers: Headers, scope: Scope, receive: Receive, send: Send

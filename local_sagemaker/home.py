@@ -35,7 +35,7 @@ _PRIVATE = 0o700
 # with its port, and so do the user's own settings.json and the locks.
 _DATA = (
     *("jobs", "logs", "s3", "jobs.sqlite", "jobs.sqlite-shm", "jobs.sqlite-wal", "jobs.lock"),
-    *("moto.jsonl", "server.log", "server.log.1", "reserve"),
+    *("moto.jsonl", "roles.json", "server.log", "server.log.1", "reserve"),
 )
 
 

@@ -100,6 +100,14 @@ class HomeKey:
         """Return the secret of a key that is not the home's own."""
         return base64.b64encode(self._mac("secret", access_key.encode())).decode()[:_SECRET_LENGTH]
 
+    def bearer_of(self, token: str) -> str:
+        """Return the ARN for which a temporary key stands; empty for a lasting key.
+
+        Raises:
+            UnknownKey: this home gave out no such token.
+        """
+        return str(self._content(token)["arn"]) if token else ""
+
     def secret_of(self, access_key: str, token: str) -> str:
         """Return the secret with which a request must have been signed.
 

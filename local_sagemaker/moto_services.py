@@ -29,7 +29,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from local_sagemaker.iam.roles import RoleTable
 from local_sagemaker.keys import HomeKey, Keys
+from local_sagemaker.moto_roles import roles_of_moto
 from local_sagemaker.policy_simulation import simulate
 
 log = logging.getLogger(__name__)
@@ -106,11 +108,13 @@ class MotoServices:
     Args:
         journal: the file of the requests to replay.
         key: the home's key, of which all others are made.
+        roles: gets what roles may do, after each change.
     """
 
-    def __init__(self, journal: Path, key: HomeKey) -> None:
+    def __init__(self, journal: Path, key: HomeKey, roles: RoleTable) -> None:
         self._journal = journal
         self._key = key
+        self._roles = roles
         # moto is not made for threads, and the journal must have the order in which things happened.
         self._lock = threading.Lock()
         self._application: Any = None
@@ -141,12 +145,21 @@ class MotoServices:
         """Answer a call of this server itself."""
         return self._answer(call)
 
+    def catch_up(self) -> None:
+        """Write the roles down where the journal knows more of them: a server was killed in between, or was older."""
+        if any('"service": "iam"' in line for line in _lines(self._journal, self._roles.position)):
+            with self._lock:
+                self._wake()
+
+    def _wake(self) -> None:
+        if not self._ready:
+            self._application = _load()
+            self._replay()
+            self._ready = True
+
     def _answer(self, call: Call) -> Answer:
         with self._lock:
-            if not self._ready:
-                self._application = _load()
-                self._replay()
-                self._ready = True
+            self._wake()
             if (call.service, call.operation) == ("iam", "SimulatePrincipalPolicy"):
                 return self._simulate(call)
             seed = secrets.randbits(64)
@@ -164,7 +177,7 @@ class MotoServices:
             found = self._run(Call(**{**asdict(call), "body": body}), 0)
             if found.status >= _HTTP_ERROR:
                 return found
-        return Answer(200, {"content-type": "text/xml"}, simulate(call.parameters))
+        return Answer(200, {"content-type": "text/xml"}, simulate(call.parameters, self._roles))
 
     def _run(self, call: Call, seed: int) -> Answer:
         from moto.moto_api._internal import mock_random  # noqa: PLC0415 -- see the module's docstring
@@ -196,6 +209,8 @@ class MotoServices:
         """Write down what was done; `None` if that succeeded, else the answer that says so."""
         try:
             append_line(self._journal, json.dumps({**asdict(call), "seed": seed}))
+            if call.service == "iam":
+                self._write_roles()
         except OSError as error:
             log.exception("%s:%s could not be written to the journal", call.service, call.operation)
             return _not_kept(call, error)
@@ -214,6 +229,11 @@ class MotoServices:
             answer = self._run(call, seed)
             if answer.status >= _HTTP_ERROR:
                 log.error("%s:%s of the journal is refused now: %r", call.service, call.operation, answer.body[:500])
+        if self._journal.exists():
+            self._write_roles()
+
+    def _write_roles(self) -> None:
+        self._roles.write(roles_of_moto(), self._journal.stat().st_size)
 
 
 def with_our_keys(body: bytes, key: HomeKey) -> bytes:
@@ -315,5 +335,10 @@ def append_line(path: Path, line: str) -> None:
         os.close(descriptor)
 
 
-def _lines(path: Path) -> list[str]:
-    return path.read_text(errors="replace").split("\n")[:-1] if path.exists() else []
+def _lines(path: Path, position: int = 0) -> list[str]:
+    """Return the whole lines of a file, from a position in bytes on."""
+    if not path.exists():
+        return []
+    with path.open("rb") as file:
+        file.seek(position)
+        return file.read().decode(errors="replace").split("\n")[:-1]

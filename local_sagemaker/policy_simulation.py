@@ -1,34 +1,58 @@
 """`iam:SimulatePrincipalPolicy`, which the SageMaker SDK v3 asks before it trains and which moto lacks.
 
-Nothing in this backend enforces a policy: whoever reaches it on loopback may do everything. The honest answer to "may
-this role do that?" is therefore `allowed`. Used by `moto_services`.
+The answer is what this server itself decides, by `iam.policies`. Used by `moto_services`.
 """
 
 from __future__ import annotations
 
+import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from xml.etree.ElementTree import Element, SubElement, tostring
+
+from local_sagemaker.iam.policies import Decision, Need
+from local_sagemaker.iam.roles import RoleTable
 
 _NAMESPACE = "https://iam.amazonaws.com/doc/2010-05-08/"
 
 
-def simulate(parameters: Mapping[str, Sequence[str]]) -> bytes:
-    """Return the answer document for the parameters of a query request: each action on each resource."""
+def simulate(parameters: Mapping[str, Sequence[str]], roles: RoleTable) -> bytes:
+    """Return the answer document for the parameters of a query request: each action on each resource.
+
+    Args:
+        parameters: of the request.
+        roles: those of the home. What is no role of it, such as a user, may do everything here.
+    """
+    role = roles.get(parameters.get("PolicySourceArn", [""])[0].rpartition("/")[2])
+    context = dict(_context(parameters))
     answer = Element("SimulatePrincipalPolicyResponse", xmlns=_NAMESPACE)
     result = SubElement(answer, "SimulatePrincipalPolicyResult")
     SubElement(result, "IsTruncated").text = "false"
     results = SubElement(result, "EvaluationResults")
     for action in _members(parameters, "ActionNames"):
         for resource in _members(parameters, "ResourceArns") or ["*"]:
+            decision = role.decide(Need(action, resource, context), "simulation") if role else Decision(allowed=True)
             member = SubElement(results, "member")
             SubElement(member, "EvalActionName").text = action
             SubElement(member, "EvalResourceName").text = resource
-            SubElement(member, "EvalDecision").text = "allowed"
+            SubElement(member, "EvalDecision").text = _word(decision)
     SubElement(SubElement(answer, "ResponseMetadata"), "RequestId").text = str(uuid.uuid4())
     document: bytes = tostring(answer, encoding="utf-8", xml_declaration=True)
     return document
 
 
+def _word(decision: Decision) -> str:
+    if decision.allowed:
+        return "allowed"
+    return "explicitDeny" if decision.explicit else "implicitDeny"
+
+
 def _members(parameters: Mapping[str, Sequence[str]], name: str) -> list[str]:
-    return [values[0] for key, values in parameters.items() if key.startswith(f"{name}.member.")]
+    return [values[0] for key, values in parameters.items() if re.fullmatch(rf"{re.escape(name)}\.member\.\d+", key)]
+
+
+def _context(parameters: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, list[str]]]:
+    """Yield key and values of each `ContextEntries.member.N`."""
+    for name, values in parameters.items():
+        if found := re.fullmatch(r"(ContextEntries\.member\.\d+)\.ContextKeyName", name):
+            yield values[0].lower(), _members(parameters, f"{found[1]}.ContextKeyValues")

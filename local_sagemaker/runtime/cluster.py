@@ -13,11 +13,11 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from local_sagemaker.account import ACCOUNT
 from local_sagemaker.disk import Volumes
 from local_sagemaker.keys import HomeKey
 from local_sagemaker.runtime import contract
 from local_sagemaker.runtime.plan import JobFailure
+from local_sagemaker.runtime.role_store import session_of_job
 from local_sagemaker.runtime.tail import Tail
 from local_sagemaker.runtime.workspace import read_json
 
@@ -86,8 +86,7 @@ class Cluster:
     def _start(self, host: Host) -> None:
         home = self.workspace.home
         endpoint = (read_json(home / "endpoint.json") or {}).get("endpoint")
-        role = self.job.request.get("RoleArn", "").rpartition("/")[2]
-        keys = HomeKey.of(home).temporary(f"arn:aws:sts::{ACCOUNT}:assumed-role/{role}/SageMaker", _KEYS_LAST)
+        keys = HomeKey.of(home).temporary(session_of_job(self.job), _KEYS_LAST)
         host.start(
             self.plan.command,
             contract.environment(self.job, self.plan, home=str(host.home), endpoint=endpoint, keys=keys),

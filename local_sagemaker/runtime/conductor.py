@@ -23,6 +23,7 @@ from local_sagemaker.runtime.mirror import Mirroring
 from local_sagemaker.runtime.outputs import read_inside
 from local_sagemaker.runtime.plan import JobFailure, plan
 from local_sagemaker.runtime.provisioning import INTERRUPTED, LAUNCHING, NO_CAPACITY, Provisioner
+from local_sagemaker.runtime.role_store import store_of_job
 from local_sagemaker.runtime.settings import read_settings
 from local_sagemaker.runtime.workspace import Progress
 from local_sagemaker.s3.errors import S3Error
@@ -74,7 +75,7 @@ class Conductor:
     ) -> None:
         self._job = job
         self._table = table
-        self._store = store
+        self._store = store_of_job(job, workspace.home, store)
         self._faults = faults
         self._workspace = workspace
         self._clock = clock

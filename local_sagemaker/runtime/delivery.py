@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from local_sagemaker.runtime.host import Host
     from local_sagemaker.runtime.plan import Archives, Output, Plan
-    from local_sagemaker.s3.store import ObjectStore
+    from local_sagemaker.runtime.role_store import RoleStore
 
 
 class Delivery:
@@ -31,7 +31,7 @@ class Delivery:
         hosts: from where.
     """
 
-    def __init__(self, store: ObjectStore, plan: Plan, hosts: Sequence[Host]) -> None:
+    def __init__(self, store: RoleStore, plan: Plan, hosts: Sequence[Host]) -> None:
         self._store = store
         self._plan = plan
         self._hosts = hosts

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from local_sagemaker.runtime.plan import JobFailure, Place
-from local_sagemaker.s3.errors import NoSuchBucket, NoSuchKey
+from local_sagemaker.s3.errors import AccessDenied, NoSuchBucket, NoSuchKey
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from local_sagemaker.runtime.plan import Input
-    from local_sagemaker.s3.store import ObjectStore
+    from local_sagemaker.runtime.role_store import RoleStore
 
 _T = TypeVar("_T")
 _BLOCK = 1 << 20  # bytes copied at a time
@@ -50,7 +50,7 @@ def share(pieces: Sequence[_T], index: int, count: int) -> Sequence[_T]:
     return pieces[index::count]
 
 
-def pieces_of(store: ObjectStore, source: Input, *, region: str, role: str) -> list[Piece]:
+def pieces_of(store: RoleStore, source: Input, *, region: str, role: str) -> list[Piece]:
     """Return the objects of an input, sorted by key; markers of empty folders are left out.
 
     Args:
@@ -66,12 +66,17 @@ def pieces_of(store: ObjectStore, source: Input, *, region: str, role: str) -> l
         pieces = _from_manifest(store, source.source) if source.manifest else _from_prefix(store, source.source)
     except (NoSuchBucket, NoSuchKey):
         pieces = []
+    except AccessDenied as error:
+        if source.manifest:
+            raise JobFailure(_not_readable(source.source, error)) from error
+        # SageMaker says the same of a prefix that it may not list and of one that is empty.
+        raise JobFailure(f"{_nothing_found(source.source, region, role)} ({error.message})") from error
     if not pieces and source.required:
         raise JobFailure(_nothing_found(source.source, region, role))
     return pieces
 
 
-def _from_prefix(store: ObjectStore, place: Place) -> list[Piece]:
+def _from_prefix(store: RoleStore, place: Place) -> list[Piece]:
     return [
         Piece(found.key, place.bucket, local_name(found.key, place.key))
         for found in store.list(place.bucket, place.key)
@@ -79,7 +84,7 @@ def _from_prefix(store: ObjectStore, place: Place) -> list[Piece]:
     ]
 
 
-def _from_manifest(store: ObjectStore, place: Place) -> list[Piece]:
+def _from_manifest(store: RoleStore, place: Place) -> list[Piece]:
     """Read `[{"prefix": "s3://…"}, "name", …]` (API reference, `S3DataSource`)."""
     _, file = store.open(place.bucket, place.key)
     with file:
@@ -103,7 +108,12 @@ def _nothing_found(place: Place, region: str, role: str) -> str:
     )
 
 
-def fetch(store: ObjectStore, piece: Piece, directory: Path) -> None:
+def _not_readable(place: Place, error: AccessDenied) -> str:
+    """Return the reason that aws/amazon-sagemaker-examples issue 4384 shows."""
+    return f"ClientError: Data download failed:Unable to download object {place} ({error.code}: {error.message})"
+
+
+def fetch(store: RoleStore, piece: Piece, directory: Path) -> None:
     """Copy one object to its name below `directory`.
 
     Raises:
@@ -119,6 +129,8 @@ def fetch(store: ObjectStore, piece: Piece, directory: Path) -> None:
         raise JobFailure(
             f"ClientError: Data download failed: s3://{piece.bucket}/{piece.key} does not exist."
         ) from error
+    except AccessDenied as error:
+        raise JobFailure(_not_readable(Place(piece.bucket, piece.key), error)) from error
     except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
         raise JobFailure(
             f"ClientError: Data download failed: Cannot download s3://{piece.bucket}/{piece.key}, a previously"

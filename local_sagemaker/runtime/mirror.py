@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from local_sagemaker.runtime.outputs import Signature
-    from local_sagemaker.s3.store import ObjectStore
+    from local_sagemaker.runtime.role_store import RoleStore
 
 _SCAN_SECONDS = 0.5  # between two looks at a mirrored directory
 _SCAN_SHARE = 50  # a look may cost one part in so many of the time: large directories are looked at less often
@@ -46,7 +46,7 @@ class Mirror:
 
     def __init__(
         self,
-        store: ObjectStore,
+        store: RoleStore,
         directory: Callable[[], Path | None],
         target: Place,
         known: Mapping[str, Signature],

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-    from local_sagemaker.s3.store import ObjectStore
-    from local_sagemaker.s3.upload import Upload
+    from local_sagemaker.runtime.role_store import RoleStore, RoleUpload
+
 
 Signature = tuple[int, int, int]  # mtime in ns, size, inode: what tells that a file changed
 
@@ -77,7 +77,7 @@ def files(directory: Path) -> Iterator[tuple[str, str, Signature]]:
             yield name, path, (found.st_mtime_ns, found.st_size, found.st_ino)
 
 
-def put(store: ObjectStore, path: str, target: Place) -> None:
+def put(store: RoleStore, path: str, target: Place) -> None:
     """Copy a plain file to one object."""
     # A running job may have put a link or a pipe in its place since we looked.
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -87,13 +87,13 @@ def put(store: ObjectStore, path: str, target: Place) -> None:
         upload.commit(target.bucket, target.key)
 
 
-def put_tree(store: ObjectStore, directory: Path, target: Place) -> None:
+def put_tree(store: RoleStore, directory: Path, target: Place) -> None:
     """Copy all files below `directory` to the folder `target`."""
     for name, path, _ in files(directory):
         put(store, path, Place(target.bucket, target.below(name)))
 
 
-def put_archive(store: ObjectStore, directories: Sequence[Path], target: Place) -> None:
+def put_archive(store: RoleStore, directories: Sequence[Path], target: Place) -> None:
     """Store the merged content of `directories` as one `tar.gz`; nothing if there is none.
 
     Where two of them hold the same name, the first wins ("they should ensure no file/directory names clash":
@@ -135,7 +135,7 @@ def _add(archive: tarfile.TarFile, info: tarfile.TarInfo, path: str) -> None:
 class _Sink(io.RawIOBase):
     """An upload as the file that `gzip` writes to."""
 
-    def __init__(self, upload: Upload) -> None:
+    def __init__(self, upload: RoleUpload) -> None:
         self._upload = upload
 
     def writable(self) -> bool:

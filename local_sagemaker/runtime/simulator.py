@@ -26,6 +26,7 @@ from local_sagemaker.jobs import Job, JobFinished, JobUnknown, Kind
 from local_sagemaker.runtime import verdict
 from local_sagemaker.runtime.plan import DEFAULT_MAX_RUNTIME, Archives, JobFailure, Place
 from local_sagemaker.runtime.provisioning import LAUNCHING, NO_CAPACITY, Provisioner
+from local_sagemaker.runtime.role_store import store_of_job
 from local_sagemaker.runtime.tail import log_event
 from local_sagemaker.runtime.workspace import Outcome, Progress, Workspace
 from local_sagemaker.s3.errors import S3Error
@@ -165,7 +166,7 @@ class Simulator:
         """Store what the job leaves behind; return how it ends if that fails."""
         try:
             for place, content in _artifacts(job):
-                with self._store.new_upload() as upload:
+                with store_of_job(job, self._home, self._store).new_upload() as upload:
                     upload.write(content)
                     upload.commit(place.bucket, place.key)
         except (S3Error, JobFailure) as error:

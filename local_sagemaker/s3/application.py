@@ -4,7 +4,8 @@ Path-style addressing only. **Signatures are not looked at**: that is done befor
 stream to and from disk; all that blocks runs in threads. What is not built answers 501 `NotImplemented`.
 
 `S3Application` sets `scope["aws.operation"]` to the operation's name in botocore (`GetObject`; `Unknown` where there is
-none) before it does anything else, so that whoever mounts it can count requests. The server imports it; nobody else.
+none) before it does anything else, so that whoever mounts it can count requests. `scope["access"]`, where there is one,
+says what the caller may do (`iam.roles.Access`). The server imports it; nobody else.
 """
 
 from __future__ import annotations
@@ -18,9 +19,18 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import anyio
 import anyio.to_thread
 
+from local_sagemaker.iam.roles import NotAuthorized
 from local_sagemaker.s3 import bucket_operations, listing_operations, multipart_operations, object_operations
-from local_sagemaker.s3.errors import AccessDenied, EntityTooLarge, InternalError, MissingContentLength, S3Error
+from local_sagemaker.s3.errors import (
+    AccessDenied,
+    EntityTooLarge,
+    InternalError,
+    MissingContentLength,
+    NoSuchKey,
+    S3Error,
+)
 from local_sagemaker.s3.errors import NotImplementedByThisServer as NotBuilt
+from local_sagemaker.s3.needs import listing, needs_of
 from local_sagemaker.s3.operations import UNKNOWN
 from local_sagemaker.s3.payload import Document, Payload
 from local_sagemaker.s3.request import S3Request
@@ -33,6 +43,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import Message, Receive, Scope, Send
 
+    from local_sagemaker.iam.roles import Access
     from local_sagemaker.s3.service import Handlers
     from local_sagemaker.s3.store import ObjectStore
 
@@ -137,9 +148,13 @@ class S3Application:
         scope["aws.operation"] = request.operation
         self._check_owner(request)
         try:
+            if request.access:
+                await self._in_thread(partial(self._check_rights, request, request.access))
             if request.operation in _RECEIVERS:
                 return await self._receive(request, body)
             return await self._handle(request, body)
+        except NoSuchKey as error:
+            raise _as_told_to(request, error) from error
         except (S3Error, _Disconnected):
             raise
         except Exception as error:
@@ -150,6 +165,16 @@ class S3Application:
         for header in ("x-amz-expected-bucket-owner", "x-amz-source-expected-bucket-owner"):
             if request.headers.get(header, self._service.account) != self._service.account:
                 raise AccessDenied(BucketName=request.bucket)
+
+    def _check_rights(self, request: S3Request, access: Access) -> None:
+        """See that the policies of a role allow a request; a bucket that is not there is told to everybody."""
+        store = self._service.store
+        try:
+            access.check(*needs_of(request, store.get))
+        except NotAuthorized as error:
+            if request.bucket and request.operation != "CreateBucket":
+                store.configuration.get(request.bucket)
+            raise AccessDenied(str(error)) from error
 
     async def _handle(self, request: S3Request, body: AsyncIterator[bytes]) -> Response:
         handler = _HANDLERS.get(request.operation)
@@ -181,6 +206,20 @@ class S3Application:
 
     async def _in_thread(self, work: Callable[[], _T]) -> _T:
         return await anyio.to_thread.run_sync(work, limiter=self._threads)
+
+
+def _as_told_to(request: S3Request, error: NoSuchKey) -> S3Error:
+    """Return a missing object's error: who may not list the bucket is not told that it is missing.
+
+    S3 API reference, `GetObject` and `HeadObject`, "Permissions".
+    """
+    if request.access is None or not request.key:
+        return error
+    try:
+        request.access.check(listing(*request.target))
+    except NotAuthorized as refusal:
+        return AccessDenied(str(refusal))
+    return error
 
 
 def _receive_at_once(begin: Callable[[], Receiver], data: bytes) -> Response:

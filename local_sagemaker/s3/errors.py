@@ -161,7 +161,7 @@ class XAmzContentSHA256Mismatch(S3Error):
 
 
 class AccessDenied(S3Error):
-    """The bucket belongs to another account than the caller expects."""
+    """The caller's policies do not allow it, or the bucket belongs to another account than the caller expects."""
 
     status = 403
     default_message = "Access Denied"

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
+from local_sagemaker.iam.roles import NotAuthorized
 from local_sagemaker.s3.documents import Value, parse, text
-from local_sagemaker.s3.errors import InvalidRequest, MalformedXML, NotModified, PreconditionFailed
+from local_sagemaker.s3.errors import AccessDenied, InvalidRequest, MalformedXML, NotModified, PreconditionFailed
 from local_sagemaker.s3.errors import NotImplementedByThisServer as NotBuilt
+from local_sagemaker.s3.needs import deleting
 from local_sagemaker.s3.objects import Properties
 from local_sagemaker.s3.payload import Payload
 from local_sagemaker.s3.ranges import ByteRange, part_range, read_range
@@ -147,12 +149,24 @@ def delete_objects(service: Service, request: S3Request, body: bytes) -> Respons
         raise MalformedXML("The request must name 1 to 1000 objects.")
     for one in tree.findall("Object"):
         check_version({"versionId": one.findtext("VersionId") or "null"})
-    refusals = service.store.delete_many(request.bucket, wanted)
+    denied = {key: refusal for key, _ in wanted if (refusal := _denied(request, key))}
+    allowed = [one for one in wanted if one[0] not in denied]
+    others = iter(service.store.delete_many(request.bucket, allowed))
+    refusals = [denied.get(key) or next(others) for key, _ in wanted]
     quiet = (tree.findtext("Quiet") or "").strip() == "true"
     results = zip(wanted, refusals, strict=True)
     return xml_response(
         "DeleteResult", [_deletion(key, refusal) for (key, _), refusal in results if refusal or not quiet]
     )
+
+
+def _denied(request: S3Request, key: str) -> S3Error | None:
+    try:
+        if request.access:
+            request.access.check(deleting(request.bucket, key))
+    except NotAuthorized as error:
+        return AccessDenied(str(error))
+    return None
 
 
 def _deletion(key: str, refusal: S3Error | None) -> tuple[str, Value]:

@@ -17,6 +17,8 @@ from local_sagemaker.s3.operations import operation_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, MutableMapping
 
+    from local_sagemaker.iam.roles import Access
+
 _METADATA = "x-amz-meta-"
 _MAX_METADATA = (
     2048  # bytes of names and values, https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html
@@ -57,6 +59,7 @@ class S3Request:
         query: decoded parameters.
         headers: by lower-case names.
         operation: its name in botocore, or `Unknown`.
+        access: what the caller may do; None: everything.
     """
 
     method: str
@@ -65,6 +68,7 @@ class S3Request:
     query: Mapping[str, str]
     headers: Mapping[str, str]
     operation: str
+    access: Access | None = None
 
     @classmethod
     def from_scope(cls, scope: MutableMapping[str, Any]) -> S3Request:
@@ -92,7 +96,8 @@ class S3Request:
         except ValueError as error:
             raise InvalidURI from error
         method = scope["method"]
-        return cls(method, *names, query, headers, operation_of(method, *names, query, headers))
+        operation = operation_of(method, *names, query, headers)
+        return cls(method, *names, query, headers, operation, scope.get("access"))
 
     @property
     def target(self) -> tuple[str, str]:

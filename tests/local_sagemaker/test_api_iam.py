@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import boto3
 from api_requests import error_of, new_name
 
 TRUST = json.dumps(
@@ -41,24 +42,40 @@ def test_roles(backend):
 
 
 def test_policy_simulation(backend):
-    """The simulation that the SageMaker SDK asks for says what is true here: nothing is forbidden to a role."""
+    """The simulation that the SageMaker SDK asks for says what this server decides about the role's requests."""
     iam, name = backend.client("iam"), new_name("role")
     arn = iam.create_role(RoleName=name, Path="/service-role/", AssumeRolePolicyDocument=TRUST)["Role"]["Arn"]
-    results = iam.simulate_principal_policy(
-        PolicySourceArn=arn, ActionNames=["s3:PutObject", "s3:GetObject"], ResourceArns=["arn:aws:s3:::b/*"]
-    )["EvaluationResults"]
-    decisions = [(one["EvalActionName"], one["EvalResourceName"], one["EvalDecision"]) for one in results]
-
-    assert decisions == [
-        ("s3:PutObject", "arn:aws:s3:::b/*", "allowed"),
-        ("s3:GetObject", "arn:aws:s3:::b/*", "allowed"),
+    statements = [
+        {"Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"},
+        {"Effect": "Allow", "Action": "s3:ListBucket", "Resource": "*", "Condition": {"Bool": {"a:b": "true"}}},
+        {"Effect": "Deny", "Action": "s3:Delete*", "Resource": "arn:aws:s3:::b/*"},
     ]
+    document = json.dumps({"Version": "2012-10-17", "Statement": statements})
+    iam.put_role_policy(RoleName=name, PolicyName="s3", PolicyDocument=document)
+    results = iam.simulate_principal_policy(
+        PolicySourceArn=arn,
+        ActionNames=["s3:PutObject", "s3:GetObject", "s3:DeleteObject", "s3:ListBucket"],
+        ResourceArns=["arn:aws:s3:::b/*"],
+        ContextEntries=[{"ContextKeyName": "a:b", "ContextKeyValues": ["true"], "ContextKeyType": "boolean"}],
+    )["EvaluationResults"]
+    decisions = {one["EvalActionName"]: one["EvalDecision"] for one in results}
+
+    assert decisions == {
+        "s3:PutObject": "implicitDeny",
+        "s3:GetObject": "allowed",
+        "s3:DeleteObject": "explicitDeny",
+        "s3:ListBucket": "allowed",
+    }
+    assert {one["EvalResourceName"] for one in results} == {"arn:aws:s3:::b/*"}
     missing = f"arn:aws:iam::123456789012:role/{new_name('none')}"
     assert error_of(iam.simulate_principal_policy, PolicySourceArn=missing, ActionNames=["s3:*"])[0] == "NoSuchEntity"
 
 
 def test_roles_survive_a_killed_server(own_backend):
-    """After `kill -9` and `up` roles, ids, policies, deletions, topics and parameters are what they were."""
+    """After `kill -9` and `up` roles, ids, policies, deletions, topics and parameters are what they were.
+
+    So are the rights of a session, also where the server was killed before it could write them to their file.
+    """
     own_backend.up()
     iam, sns, ssm = (own_backend.client(service) for service in ("iam", "sns", "ssm"))
     role = iam.create_role(RoleName="kept", AssumeRolePolicyDocument=TRUST)["Role"]
@@ -68,12 +85,21 @@ def test_roles_survive_a_killed_server(own_backend):
     key = iam.create_access_key(UserName=iam.create_user(UserName="u")["User"]["UserName"])["AccessKey"]["AccessKeyId"]
     topic = sns.create_topic(Name="ends")["TopicArn"]
     ssm.put_parameter(Name="/a", Value="b", Type="String")
+    keys = own_backend.client("sts").assume_role(RoleArn=role["Arn"], RoleSessionName="s")["Credentials"]
     own_backend.kill()
-    journal = own_backend.home / "moto.jsonl"
+    rights, journal = own_backend.home / "roles.json", own_backend.home / "moto.jsonl"
+    rights.unlink()
     with journal.open("a") as half:
         half.write('{"service": "iam", "operat')  # what a kill in the middle of a write leaves
     own_backend.up()
+    session = dict(
+        zip(("aws_access_key_id", "aws_secret_access_key", "aws_session_token"), keys.values(), strict=False)
+    )
+    asks = {"region_name": "us-east-1", "endpoint_url": own_backend.endpoint, **session}
 
+    assert boto3.client("s3", **asks).list_buckets()
+    assert error_of(boto3.client("ssm", **asks).get_parameter, Name="/a")[0] == "AccessDeniedException"
+    assert rights.stat().st_mode & 0o077 == 0
     assert iam.get_role(RoleName="kept")["Role"]["RoleId"] == role["RoleId"]
     assert iam.get_role_policy(RoleName="kept", PolicyName="s3")["PolicyDocument"] == json.loads(ALLOW_S3)
     assert error_of(iam.get_role, RoleName="gone")[0] == "NoSuchEntity"

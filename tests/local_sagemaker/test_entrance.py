@@ -23,6 +23,12 @@ from local_sagemaker.keys import ExpiredKey, HomeKey, Keys, UnknownKey
 from local_sagemaker.signatures import UNSIGNED_PAYLOAD, Refused, Request, Signature
 
 TRUST = json.dumps({"Version": "2012-10-17", "Statement": []})
+LIST_BUCKETS = json.dumps(
+    {
+        "Version": "2012-10-17",
+        "Statement": [{"Effect": "Allow", "Action": "s3:ListAllMyBuckets", "Resource": "*"}],
+    }
+)
 SCOPE = "a/20260101/us-east-1/iam/aws4_request"
 PAGE = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"}
 
@@ -242,6 +248,7 @@ def test_an_assumed_role_and_a_user_have_keys_that_work(client):
     """Those that STS and IAM give out; after the session's end no more."""
     iam, name = client("iam"), new_name("role")
     role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=TRUST)["Role"]["Arn"]
+    iam.put_role_policy(RoleName=name, PolicyName="list", PolicyDocument=LIST_BUCKETS)
     iam.create_user(UserName=name)
     user = iam.create_access_key(UserName=name)["AccessKey"]
     session = client("sts").assume_role(RoleArn=role, RoleSessionName="session")["Credentials"]

@@ -1,0 +1,100 @@
+"""Holds each request of a role against the role's policies; the home's user may do everything.
+
+`entrance` says whose key signed a request, this module what that role may do. S3 reads `scope["access"]` itself, since
+what it needs stands in paths, headers and bodies that stream. `application` is the only user.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+from urllib.parse import parse_qsl
+
+from starlette.concurrency import run_in_threadpool
+from starlette.types import Scope
+
+from local_sagemaker.entrance import Guest
+from local_sagemaker.faults.answers import Words, answer, protocol_of
+from local_sagemaker.faults.request import Request
+from local_sagemaker.iam.needs import Asked, needs_of
+from local_sagemaker.iam.roles import Access, NotAuthorized, RoleTable
+from local_sagemaker.job_table import JobTable
+from local_sagemaker.moto_services import Call, MotoServices
+
+# IAM and the other services of the query protocol say `AccessDenied`, those of JSON `AccessDeniedException`.
+_REFUSED = {"json": ("AccessDeniedException", 400), "query": ("AccessDenied", 403)}
+
+
+class Gate:
+    """Lets a guest's request on, or answers it.
+
+    Args:
+        roles: the roles of the home.
+        jobs: whose tags conditions look at.
+        others: knows the ARNs of secrets.
+    """
+
+    def __init__(self, roles: RoleTable, jobs: JobTable, others: MotoServices) -> None:
+        self._roles = roles
+        self._jobs = jobs
+        self._others = others
+
+    async def let_on(self, guest: Guest, scope: Scope) -> Guest | None:
+        """Return the guest to go on with; None after the request was refused, or its client left."""
+        access = Access(guest.caller, self._roles, guest.region)
+        if not access.is_bounded:
+            return guest
+        if guest.service == "s3":
+            scope["access"] = access
+            return guest
+        request = await Request(0, _nowhere, scope, guest.receive, guest.send).whole()
+        if request is None:
+            return None
+        protocol = protocol_of(guest.service, request.headers)
+        if protocol not in _REFUSED:  # a REST service of moto's: which operation it is, no header says
+            return replace(guest, receive=request.receive)
+        try:
+            await run_in_threadpool(self._check, access, guest, request)
+        except NotAuthorized as error:
+            scope["aws.operation"] = _operation(request)
+            words = Words(*_REFUSED[protocol], str(error))
+            await answer(words, protocol, scope["path"])(scope, request.receive, guest.send)
+            return None
+        return replace(guest, receive=request.receive)
+
+    def _check(self, access: Access, guest: Guest, request: Request) -> None:
+        operation, parameters = _operation(request), _parameters(request)
+        asked = Asked(guest.service, guest.region, operation, parameters, self._jobs.tags, self._secret_arn)
+        access.check(*needs_of(asked))
+
+    def _secret_arn(self, region: str, name: str) -> str | None:
+        headers = {"content-type": "application/x-amz-json-1.1", "x-amz-target": "secretsmanager.DescribeSecret"}
+        found = self._others.ask(Call("secretsmanager", region, "POST", "/", headers, json.dumps({"SecretId": name})))
+        arn: str | None = json.loads(found.body).get("ARN")
+        return arn
+
+
+def _operation(request: Request) -> str:
+    target = request.headers.get("x-amz-target", "")
+    return target.rpartition(".")[2] or _form(request).get("Action", "")
+
+
+def _parameters(request: Request) -> Mapping[str, Any]:
+    """Return the members of a request; none if it cannot be read, which the service tells."""
+    if "x-amz-target" not in request.headers:
+        return _form(request)
+    try:
+        found = json.loads(request.body or b"{}")
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _form(request: Request) -> dict[str, str]:
+    return dict(parse_qsl(request.body.decode("latin-1"), keep_blank_values=True))
+
+
+async def _nowhere(scope: Any, receive: Any, send: Any) -> None:
+    """Stand for a service, which is not asked here."""

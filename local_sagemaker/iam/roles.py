@@ -1,0 +1,201 @@
+"""The roles of a home with their policies: one file, which the server writes and everybody reads.
+
+A file, since the supervisors of jobs decide about downloads and uploads also while the server is dead. moto holds the
+roles; the server writes down after each change what they may do. Inside `local_sagemaker` anybody may import it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from local_sagemaker.iam.patterns import Context
+from local_sagemaker.iam.policies import Decision, MalformedPolicy, Need, Policy, decide
+
+_SESSION = re.compile(r"arn:[^:]+:sts::(?P<account>\d{12}):assumed-role/(?P<role>[^/]+)/(?P<session>.+)")
+
+
+class NotAuthorized(Exception):
+    """A role may not do what it asked for; the text is AWS's."""
+
+
+@dataclass(frozen=True)
+class Role:
+    """A role, as far as its rights go.
+
+    Attributes:
+        arn: its ARN.
+        role_id: as in `aws:userid`.
+        documents: its policies, attached and inline.
+        boundary: its permissions boundary; None where it has none.
+        tags: `aws:PrincipalTag/…`.
+    """
+
+    arn: str
+    role_id: str
+    documents: Sequence[str]
+    boundary: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    def decide(self, need: Need, session: str, region: str = "us-east-1") -> Decision:
+        """Decide whether a session of the role may have what it needs in a region.
+
+        Raises:
+            MalformedPolicy: one of its policies cannot be read.
+        """
+        about = {"aws:userid": [f"{self.role_id}:{session}"], "aws:requestedregion": [region]}
+        return decide(self._policies, need, self._bound, {**self._context, **about})
+
+    @cached_property
+    def _policies(self) -> tuple[Policy, ...]:
+        return tuple(Policy.of(document) for document in self.documents)
+
+    @cached_property
+    def _bound(self) -> Policy | None:
+        return Policy.of(self.boundary) if self.boundary is not None else None
+
+    @cached_property
+    def _context(self) -> Context:
+        """What every request of the role says. On AWS clients speak TLS, so a policy that asks for it is content."""
+        return {
+            "aws:principalarn": [self.arn],
+            "aws:principalaccount": [self.arn.split(":")[4]],
+            "aws:principaltype": ["AssumedRole"],
+            "aws:principalisawsservice": ["false"],
+            "aws:viaawsservice": ["false"],
+            "aws:securetransport": ["true"],
+            **{f"aws:principaltag/{key.lower()}": [value] for key, value in self.tags.items()},
+        }
+
+
+class RoleTable:
+    """The roles of a home.
+
+    Args:
+        home: the data directory.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self._path = home / "roles.json"
+        self._version: tuple[int, int, int] | None = None
+        self._roles: Mapping[str, Role] = {}
+
+    def get(self, name: str) -> Role | None:
+        """Return a role by its name; None if there is none."""
+        return self._read().get(name)
+
+    def write(self, roles: Sequence[Role], position: int) -> None:
+        """Replace all roles.
+
+        Args:
+            roles: all there are.
+            position: how far in moto's journal they are up to date.
+        """
+        kept = [
+            {"arn": one.arn, "role_id": one.role_id, "documents": list(one.documents), "boundary": one.boundary}
+            | {"tags": dict(one.tags)}
+            for one in roles
+        ]
+        part = self._path.with_name(f"{self._path.name}.{os.getpid()}")
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(json.dumps({"position": position, "roles": kept}))
+        part.replace(self._path)
+
+    @property
+    def position(self) -> int:
+        """How far in moto's journal the file is up to date."""
+        return int(self._content()["position"])
+
+    def _read(self) -> Mapping[str, Role]:
+        try:
+            found = self._path.stat()
+        except FileNotFoundError:
+            return {}
+        version = found.st_ino, found.st_mtime_ns, found.st_size
+        if version != self._version:
+            roles = [Role(**kept) for kept in self._content()["roles"]]
+            self._roles, self._version = {role.arn.rpartition("/")[2]: role for role in roles}, version
+        return self._roles
+
+    def _content(self) -> dict[str, Any]:
+        try:
+            content: dict[str, Any] = json.loads(self._path.read_text())
+        except FileNotFoundError:
+            return {"position": 0, "roles": []}
+        return content
+
+
+@dataclass(frozen=True)
+class Access:
+    """What one who asks may do.
+
+    Attributes:
+        caller: the ARN of a role's session; empty for the home's user, who may do everything.
+        roles: the roles of the home.
+        region: which the requests are for.
+    """
+
+    caller: str
+    roles: RoleTable
+    region: str
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether there are policies to ask. A role that this home's IAM does not have may do everything."""
+        return self._role() is not None
+
+    def check(self, *needs: Need) -> None:
+        """See that the policies allow all of it.
+
+        Raises:
+            NotAuthorized: they do not.
+        """
+        if found := self._role():
+            role, session = found
+            for need in needs:
+                self._check(role, session, need)
+
+    def allows(self, need: Need) -> bool:
+        """Tell whether the policies allow it."""
+        try:
+            self.check(need)
+        except NotAuthorized:
+            return False
+        return True
+
+    def _check(self, role: Role, session: str, need: Need) -> None:
+        try:
+            decision = role.decide(need, session, self.region)
+        except MalformedPolicy as error:
+            raise NotAuthorized(f"User: {self.caller} has a policy that IAM would not have taken: {error}") from error
+        if not decision.allowed:
+            about = f' on resource: "{need.resource}"' if need.resource not in (None, "*") else ""
+            reason = decision.because(need.action)
+            raise NotAuthorized(f"User: {self.caller} is not authorized to perform: {need.action}{about} {reason}")
+
+    def _role(self) -> tuple[Role, str] | None:
+        found = _SESSION.fullmatch(self.caller)
+        role = self.roles.get(found["role"]) if found else None
+        # A role of another account is another role, whatever its name.
+        if not found or role is None or role.arn.split(":")[4] != found["account"]:
+            return None
+        return role, found["session"]
+
+
+def session_of(role_arn: str, session: str) -> str:
+    """Return the ARN that a role's session has at STS.
+
+    Args:
+        role_arn: the role's; its path is no part of the session's.
+        session: the session's name.
+    """
+    parts = role_arn.split(":")
+    account = parts[4] if len(parts) > 5 else ""  # noqa: PLR2004 -- an ARN has six parts
+    partition = parts[1] if account else "aws"
+    return f"arn:{partition}:sts::{account}:assumed-role/{role_arn.rpartition('/')[2]}/{session}"

@@ -1,0 +1,41 @@
+"""What moto's IAM holds of roles, for `iam.roles`. Only `moto_services` imports it, after it has loaded moto."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from local_sagemaker.account import ACCOUNT
+from local_sagemaker.iam.roles import Role
+
+_PARTITION = "aws"
+
+
+def roles_of_moto() -> list[Role]:
+    """Return all roles with the documents of their policies.
+
+    By moto's own objects, since its `GetAccountAuthorizationDetails` has no documents of attached policies without all
+    of the thousand that AWS manages.
+    """
+    from moto.iam.models import iam_backends  # noqa: PLC0415 -- see `moto_services`
+
+    iam = iam_backends[ACCOUNT][_PARTITION]
+    return [_role(one, iam.managed_policies) for one in iam.roles.values()]
+
+
+def _role(role: Any, managed: dict[str, Any]) -> Role:
+    attached = [_document(policy) for policy in role.managed_policies.values()]
+    # A boundary of another account is not known here, and bounds nothing.
+    boundary = managed.get(role.permissions_boundary_arn)
+    tags = role.tags.values() if isinstance(role.tags, dict) else role.tags or ()
+    return Role(
+        role.arn,
+        role.id,
+        [*attached, *role.policies.values()],
+        _document(boundary) if boundary else None,
+        {tag["Key"]: tag["Value"] for tag in tags},
+    )
+
+
+def _document(policy: Any) -> str:
+    (current,) = [one for one in policy.versions if one.version_id == policy.default_version_id]
+    return str(current.document)

@@ -1,0 +1,129 @@
+"""The objects as SageMaker reads and writes them for a job: with the rights of the job's role.
+
+On AWS the downloads before a job, and the uploads during and after it, are made by the role, too. The supervisor uses
+the store directly, and so the policies are asked here. The supervisor, `cluster` and the simulator import it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, BinaryIO
+
+from local_sagemaker.iam.roles import Access, NotAuthorized, RoleTable, session_of
+from local_sagemaker.s3.errors import AccessDenied
+from local_sagemaker.s3.needs import KEY_HEADER, listing, reading, using_key, writing
+from local_sagemaker.s3.objects import DEFAULT_CONTENT_TYPE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+    from types import TracebackType
+
+    from local_sagemaker.iam.policies import Need
+    from local_sagemaker.jobs import Job
+    from local_sagemaker.s3.objects import StoredObject
+    from local_sagemaker.s3.store import ObjectStore
+
+
+def session_of_job(job: Job) -> str:
+    """Return the ARN of the session that SageMaker has of a job's role."""
+    return session_of(job.request.get("RoleArn", ""), "SageMaker")
+
+
+def store_of_job(job: Job, home: Path, store: ObjectStore) -> RoleStore:
+    """Return the objects as a job's role may use them."""
+    access = Access(session_of_job(job), RoleTable(home), job.arn.split(":")[3])
+    output = job.request.get("OutputDataConfig") or job.request.get("ProcessingOutputConfig") or {}
+    return RoleStore(store, access, output.get("KmsKeyId", ""))
+
+
+class RoleStore:
+    """An object store, as far as a role may use it.
+
+    Args:
+        store: the objects.
+        access: what the role may do.
+        kms_key: with which outputs are encrypted; empty: with none.
+    """
+
+    def __init__(self, store: ObjectStore, access: Access, kms_key: str = "") -> None:
+        self._store = store
+        self._access = access
+        self._kms_key = kms_key
+
+    def list(self, bucket: str, prefix: str) -> Iterator[StoredObject]:
+        """Yield the objects whose keys begin with `prefix`, in the order of UTF-8 bytes.
+
+        Raises:
+            AccessDenied: the role may not list them.
+            NoSuchBucket: the bucket does not exist.
+        """
+        found = self._store.list(bucket, prefix)
+        self._check(listing(bucket, prefix))
+        return found
+
+    def open(self, bucket: str, key: str) -> tuple[StoredObject, BinaryIO]:
+        """Return an object with its body opened.
+
+        Raises:
+            AccessDenied: the role may not read it.
+            NoSuchBucket, NoSuchKey: it does not exist.
+        """
+        found, body = self._store.open(bucket, key)
+        try:
+            self._check(*reading(found))
+        except AccessDenied:
+            body.close()
+            raise
+        return found, body
+
+    def new_upload(self) -> RoleUpload:
+        """Begin an object whose body comes piece by piece."""
+        return RoleUpload(self._store, self._headers, self._check)
+
+    @property
+    def _headers(self) -> dict[str, str]:
+        return {"x-amz-server-side-encryption": "aws:kms", KEY_HEADER: self._kms_key} if self._kms_key else {}
+
+    def _check(self, *needs: Need) -> None:
+        try:
+            self._access.check(*needs)
+        except NotAuthorized as error:
+            raise AccessDenied(str(error)) from error
+
+
+class RoleUpload:
+    """An object in the making; leaving its `with` block without a commit drops it.
+
+    Args:
+        store: the objects.
+        headers: what the object is encrypted with.
+        check: sees that the role has what it needs.
+    """
+
+    def __init__(self, store: ObjectStore, headers: dict[str, str], check: Callable[..., None]) -> None:
+        self._upload = store.new_upload()
+        self._headers = headers
+        self._check = check
+
+    def write(self, data: bytes) -> None:
+        """Append to the body."""
+        self._upload.write(data)
+
+    def commit(self, bucket: str, key: str, *, content_type: str = DEFAULT_CONTENT_TYPE) -> None:
+        """Make what was written an object.
+
+        Raises:
+            AccessDenied: the role may not write it.
+            NoSuchBucket: the bucket does not exist.
+            KeyTooLongError, InvalidArgument: S3 takes no such key.
+        """
+        self._check(writing(bucket, key), *using_key("kms:GenerateDataKey", self._headers))
+        self._upload.commit(bucket, key, content_type=content_type, headers=self._headers)
+
+    def __enter__(self) -> RoleUpload:  # noqa: PYI034 -- Self came with Python 3.11
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._upload.abort()

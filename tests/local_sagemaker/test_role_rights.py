@@ -1,0 +1,387 @@
+"""What the policies of a role refuse, through the API: each refusal beside the same request with the right."""
+
+from __future__ import annotations
+
+import json
+
+import boto3
+import pytest
+from api_requests import error_of, finished, new_name, processing_request, training_request
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from local_sagemaker.iam.roles import Role, RoleTable
+
+TRUST = json.dumps({"Version": "2012-10-17", "Statement": []})
+ACCOUNT = "123456789012"
+
+
+def allow(actions, resources="*", condition=None, effect="Allow"):
+    """One statement."""
+    statement = {"Effect": effect, "Action": actions, "Resource": resources}
+    return {**statement, "Condition": condition} if condition else statement
+
+
+def deny(actions, resources="*", condition=None):
+    """One statement that denies."""
+    return allow(actions, resources, condition, "Deny")
+
+
+class RoleOfTest:
+    """A role that nobody else uses."""
+
+    def __init__(self, backend):
+        self.backend, self.name = backend, new_name("role")
+        self.iam = backend.client("iam")
+        self.arn = self.iam.create_role(RoleName=self.name, AssumeRolePolicyDocument=TRUST)["Role"]["Arn"]
+        answer = backend.client("sts").assume_role(RoleArn=self.arn, RoleSessionName="session")
+        self._keys = answer["Credentials"]
+
+    def may(self, *statements, policy="inline"):
+        """Put an inline policy."""
+        document = json.dumps({"Version": "2012-10-17", "Statement": list(statements)})
+        self.iam.put_role_policy(RoleName=self.name, PolicyName=policy, PolicyDocument=document)
+
+    def client(self, service):
+        """A client with a key of the role."""
+        return boto3.client(
+            service,
+            region_name="us-east-1",
+            endpoint_url=self.backend.endpoint,
+            aws_access_key_id=self._keys["AccessKeyId"],
+            aws_secret_access_key=self._keys["SecretAccessKey"],
+            aws_session_token=self._keys["SessionToken"],
+            config=Config(retries={"total_max_attempts": 1}),
+        )
+
+    def refusal(self, action, resource, why=None):
+        """What AWS says."""
+        user = f"arn:aws:sts::{ACCOUNT}:assumed-role/{self.name}/session"
+        why = why or f"because no identity-based policy allows the {action} action"
+        return f'User: {user} is not authorized to perform: {action} on resource: "{resource}" {why}'
+
+
+@pytest.fixture
+def role(backend):
+    """A role without any right."""
+    return RoleOfTest(backend)
+
+
+@pytest.fixture(scope="module")
+def bucket(backend):
+    """A bucket with `data/a`, `data/b` and `data2/a`."""
+    name = new_name("rights")
+    backend.client("s3").create_bucket(Bucket=name)
+    for key in ("data/a", "data/b", "data2/a"):
+        backend.client("s3").put_object(Bucket=name, Key=key, Body=b"x", Tagging="team=a")
+    return name
+
+
+def outcome(call, **arguments):
+    """The code of a call's error; `ok` if there is none."""
+    try:
+        call(**arguments)
+    except ClientError as error:
+        return error.response["Error"]["Code"]
+    return "ok"
+
+
+# -- S3 ------------------------------------------------------------------------------------------------------------
+
+
+def s3_calls(bucket):
+    """Each operation with what it needs: method, arguments, action, resource."""
+    here, at = {"Bucket": bucket}, f"arn:aws:s3:::{bucket}"
+    data = {**here, "Key": "data/a"}
+    return [
+        ("get_object", data, "s3:GetObject", f"{at}/data/a"),
+        ("head_object", data, "s3:GetObject", f"{at}/data/a"),
+        ("put_object", {**here, "Key": "new"}, "s3:PutObject", f"{at}/new"),
+        ("delete_object", {**here, "Key": "new"}, "s3:DeleteObject", f"{at}/new"),
+        ("list_objects_v2", {**here, "Prefix": "data/"}, "s3:ListBucket", at),
+        ("list_objects", {**here, "Prefix": "data/"}, "s3:ListBucket", at),
+        ("head_bucket", here, "s3:ListBucket", at),
+        ("create_multipart_upload", {**here, "Key": "new"}, "s3:PutObject", f"{at}/new"),
+        ("list_multipart_uploads", here, "s3:ListBucketMultipartUploads", at),
+        ("get_object_tagging", data, "s3:GetObjectTagging", f"{at}/data/a"),
+        ("get_bucket_location", here, "s3:GetBucketLocation", at),
+        ("get_bucket_cors", here, "s3:GetBucketCORS", at),
+        ("list_buckets", {}, "s3:ListAllMyBuckets", "*"),
+    ]
+
+
+def test_each_operation_of_s3_needs_its_action(role, bucket):
+    """1. Without any right all are refused, in AWS's words. 2. Each is let through by its own action alone."""
+    s3 = role.client("s3")
+    for method, arguments, action, resource in s3_calls(bucket):
+        role.may(deny("sts:*"))
+        refused = error_of(getattr(s3, method), **arguments)
+        role.may(allow(action, resource))
+        found = outcome(getattr(s3, method), **arguments)
+
+        assert refused[0] in ("AccessDenied", "403"), method
+        assert refused[0] == "403" or action in refused[1], method
+        assert found in ("ok", "NoSuchCORSConfiguration"), method
+
+
+def test_a_refusal_says_what_is_missing(role, bucket):
+    """Who, which action, which object, and whether it is a denial or a lack."""
+    s3, at = role.client("s3"), f"arn:aws:s3:::{bucket}/data/a"
+
+    missing = error_of(s3.get_object, Bucket=bucket, Key="data/a")
+    role.may(allow("s3:*"), deny("s3:GetObject", at))
+    denied = error_of(s3.get_object, Bucket=bucket, Key="data/a")
+
+    assert missing == ("AccessDenied", role.refusal("s3:GetObject", at))
+    assert denied == (
+        "AccessDenied",
+        role.refusal("s3:GetObject", at, "with an explicit deny in an identity-based policy"),
+    )
+    assert outcome(s3.get_object, Bucket=bucket, Key="data/b") == "ok"
+
+
+def test_conditions_on_a_listing(role, bucket):
+    """A prefix that may be listed, and its neighbours."""
+    prefix = {"StringLike": {"s3:prefix": ["data/*"]}}
+    role.may(allow("s3:ListBucket", f"arn:aws:s3:::{bucket}", prefix))
+    listing = role.client("s3").list_objects_v2
+
+    assert outcome(listing, Bucket=bucket, Prefix="data/") == "ok"
+    assert outcome(listing, Bucket=bucket, Prefix="data2/") == "AccessDenied"
+    assert outcome(listing, Bucket=bucket) == "AccessDenied"
+
+
+def test_conditions_on_tags_and_keys(role, bucket):
+    """Of the object that is read, of the one that is written, and the KMS key of both."""
+    key, at = f"arn:aws:kms:us-east-1:{ACCOUNT}:key/1", f"arn:aws:s3:::{bucket}/*"
+    s3 = role.client("s3")
+    encrypted = {"Bucket": bucket, "Key": new_name(), "ServerSideEncryption": "aws:kms", "SSEKMSKeyId": key}
+    role.may(allow("s3:GetObject", at, {"StringEquals": {"s3:ExistingObjectTag/team": "b"}}), allow("s3:PutObject", at))
+
+    assert outcome(s3.get_object, Bucket=bucket, Key="data/a") == "AccessDenied"
+    assert outcome(s3.put_object, **encrypted) == "AccessDenied"
+
+    role.may(allow("s3:GetObject", at, {"StringEquals": {"s3:ExistingObjectTag/team": "a"}}), allow("s3:PutObject", at))
+    role.may(allow("kms:GenerateDataKey", key), policy="key")
+    assert outcome(s3.get_object, Bucket=bucket, Key="data/a") == "ok"
+    assert outcome(s3.put_object, **encrypted) == "ok"
+
+    role.may(allow("s3:GetObject", at))
+    assert outcome(s3.get_object, Bucket=bucket, Key=encrypted["Key"]) == "AccessDenied"
+    role.may(allow(["kms:GenerateDataKey", "kms:Decrypt"], key), policy="key")
+    assert outcome(s3.get_object, Bucket=bucket, Key=encrypted["Key"]) == "ok"
+
+
+def test_a_missing_object(role, bucket):
+    """A caller that may list the bucket is told "not found"; a missing bucket is told to all."""
+    s3, role_may = role.client("s3"), role.may
+    role_may(allow("s3:GetObject"))
+    assert outcome(s3.get_object, Bucket=bucket, Key="none") == "AccessDenied"
+    assert outcome(s3.head_object, Bucket=bucket, Key="none") == "403"
+    assert outcome(s3.get_object, Bucket=new_name("none"), Key="none") == "NoSuchBucket"
+
+    role_may(allow(["s3:GetObject", "s3:ListBucket"]))
+    assert outcome(s3.get_object, Bucket=bucket, Key="none") == "NoSuchKey"
+    assert outcome(s3.head_object, Bucket=bucket, Key="none") == "404"
+
+
+def test_copies_and_deletions_of_many(role, bucket):
+    """A copy needs its source, too; of many keys each is decided by itself."""
+    s3, at = role.client("s3"), f"arn:aws:s3:::{bucket}"
+    copy = {"Bucket": bucket, "Key": "copy/a", "CopySource": {"Bucket": bucket, "Key": "data/a"}}
+    role.may(allow(["s3:PutObject", "s3:DeleteObject"], f"{at}/copy/*"))
+    assert outcome(s3.copy_object, **copy) == "AccessDenied"
+
+    role.may(allow("s3:GetObject", f"{at}/data/*"), policy="source")
+    assert outcome(s3.copy_object, **copy) == "ok"
+
+    both = {"Objects": [{"Key": "data/a"}, {"Key": "copy/a"}]}
+    found = s3.delete_objects(Bucket=bucket, Delete=both)
+    assert [one["Key"] for one in found["Deleted"]] == ["copy/a"]
+    assert [(one["Key"], one["Code"]) for one in found["Errors"]] == [("data/a", "AccessDenied")]
+
+
+def test_attached_policies_and_boundaries(backend, bucket):
+    """Policies that are attached count like inline ones, in their default version; a boundary bounds both."""
+    iam, role = backend.client("iam"), RoleOfTest(backend)
+    documents = [{"Version": "2012-10-17", "Statement": [allow(action)]} for action in ("s3:Get*", "s3:List*")]
+    policy = iam.create_policy(PolicyName=new_name(), PolicyDocument=json.dumps(documents[0]))["Policy"]["Arn"]
+    s3, read, listing = role.client("s3"), {"Bucket": bucket, "Key": "data/a"}, {"Bucket": bucket}
+
+    iam.attach_role_policy(RoleName=role.name, PolicyArn=policy)
+    assert (outcome(s3.get_object, **read), outcome(s3.list_objects_v2, **listing)) == ("ok", "AccessDenied")
+    iam.create_policy_version(PolicyArn=policy, PolicyDocument=json.dumps(documents[1]), SetAsDefault=True)
+    assert (outcome(s3.get_object, **read), outcome(s3.list_objects_v2, **listing)) == ("AccessDenied", "ok")
+
+    role.may(allow("s3:*"))
+    assert outcome(s3.get_object, **read) == "ok"
+    iam.put_role_permissions_boundary(RoleName=role.name, PermissionsBoundary=policy)
+    assert (outcome(s3.get_object, **read), outcome(s3.list_objects_v2, **listing)) == ("AccessDenied", "ok")
+    iam.delete_role_permissions_boundary(RoleName=role.name)
+    assert outcome(s3.get_object, **read) == "ok"
+
+
+# -- other services ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def others(backend):
+    """Of other services: method, arguments, action, a resource that is enough and one that is another's."""
+    name, region = new_name("x"), f"us-east-1:{ACCOUNT}"
+    secret = backend.client("secretsmanager").create_secret(Name=f"{name}/db", SecretString="s")["ARN"]
+    backend.client("ssm").put_parameter(Name=f"/{name}/db", Value="s", Type="String")
+    key = backend.client("kms").create_key()["KeyMetadata"]["Arn"]
+    backend.client("ecr").create_repository(repositoryName=name)
+    group = f"/aws/sagemaker/{name}"
+    logs = f"arn:aws:logs:{region}:log-group"
+    return {
+        "secretsmanager": [
+            ("get_secret_value", {"SecretId": f"{name}/db"}, f"{secret[:-6]}??????", f"{secret[:-9]}"),
+            ("get_secret_value", {"SecretId": secret}, f"{secret[:-6]}??????", "arn:aws:secretsmanager:*:*:secret:y*"),
+        ],
+        "ssm": [
+            ("get_parameter", {"Name": f"/{name}/db"}, f"arn:aws:ssm:{region}:parameter/{name}/db", "arn:aws:ssm:::x")
+        ],
+        "kms": [("encrypt", {"KeyId": key, "Plaintext": b"x"}, key, f"{key[:-4]}0000")],
+        "ecr": [
+            ("describe_images", {"repositoryName": name}, f"arn:aws:ecr:{region}:repository/{name}", "arn:aws:ecr:::y"),
+            ("get_authorization_token", {}, "*", f"arn:aws:ecr:{region}:repository/{name}"),
+        ],
+        "logs": [("create_log_group", {"logGroupName": group}, f"{logs}:/aws/sagemaker/*", f"{logs}:/aws/lambda/*")],
+        "cloudwatch": [
+            (
+                "put_metric_data",
+                {"Namespace": "aws/sagemaker/x", "MetricData": [{"MetricName": "a", "Value": 1.0}]},
+                "*",
+                "",
+            )
+        ],
+    }
+
+
+@pytest.mark.parametrize("service", ["secretsmanager", "ssm", "kms", "ecr", "logs", "cloudwatch"])
+def test_other_services(role, others, service):
+    """Refused without a right, and with one on another's resource; let through with the least."""
+    for method, arguments, resource, other in others[service]:
+        client = role.client(service)
+        action = f"{service}:{client.meta.method_to_api_mapping[method]}"
+        call = getattr(client, method)
+        role.may(deny("sts:*"))
+        refused = error_of(call, **arguments)
+        role.may(allow(action, other or "arn:aws:cloudwatch:*:*:alarm:x"))
+        elsewhere = outcome(call, **arguments)
+        role.may(allow(action, resource))
+
+        assert refused[0] in ("AccessDeniedException", "AccessDenied")
+        assert f"is not authorized to perform: {action}" in refused[1]
+        assert elsewhere == refused[0]
+        # moto answers that is not built; it was asked, and that is the point.
+        assert outcome(call, **arguments) in ("ok", "UnknownOperationException")
+
+
+def test_the_namespace_of_metrics(role):
+    """`cloudwatch:namespace`, on which the policy that we print depends."""
+    role.may(allow("cloudwatch:PutMetricData", "*", {"StringLike": {"cloudwatch:namespace": ["aws/sagemaker/*"]}}))
+    put, data = role.client("cloudwatch").put_metric_data, [{"MetricName": "a", "Value": 1.0}]
+
+    assert outcome(put, Namespace="aws/sagemaker/x", MetricData=data) == "ok"
+    assert outcome(put, Namespace="mine", MetricData=data) in ("AccessDenied", "AccessDeniedException")
+
+
+def test_jobs_by_their_tags(role, backend):
+    """`aws:ResourceTag`: a role stops only the jobs that have its tag."""
+    sagemaker, names = backend.client("sagemaker"), {tag: new_name() for tag in ("a", "b")}
+    for tag, name in names.items():
+        tags = [{"Key": "team", "Value": tag}]
+        sagemaker.create_training_job(**training_request(name, "sleep 100", Tags=tags))
+    role.may(allow("sagemaker:StopTrainingJob", "*", {"StringEquals": {"aws:ResourceTag/team": "a"}}))
+    stop = role.client("sagemaker").stop_training_job
+
+    assert outcome(stop, TrainingJobName=names["b"]) == "AccessDeniedException"
+    assert outcome(stop, TrainingJobName=names["a"]) == "ok"
+    sagemaker.stop_training_job(TrainingJobName=names["b"])
+    for name in names.values():
+        finished(sagemaker, name)
+
+
+def test_everybody_may_ask_who_they_are(role):
+    """`GetCallerIdentity` needs no permission."""
+    assert role.client("sts").get_caller_identity()["Arn"]
+
+
+# -- jobs ----------------------------------------------------------------------------------------------------------
+
+
+def channel(bucket, prefix):
+    """One input of a training job."""
+    source = {"S3DataType": "S3Prefix", "S3Uri": f"s3://{bucket}/{prefix}", "S3DataDistributionType": "FullyReplicated"}
+    return {"InputDataConfig": [{"ChannelName": "data", "DataSource": {"S3DataSource": source}}]}
+
+
+def test_a_training_job_has_the_rights_of_its_role(role, backend, bucket):
+    """1. It may not list. 2. It may not read. 3. It may not write. 4. It has all that it needs."""
+    sagemaker, at = backend.client("sagemaker"), f"arn:aws:s3:::{bucket}"
+
+    def run():
+        name = new_name()
+        request = training_request(name, "echo x > /opt/ml/model/a", RoleArn=role.arn, **channel(bucket, "data/"))
+        request["OutputDataConfig"] = {"S3OutputPath": f"s3://{bucket}/out"}
+        sagemaker.create_training_job(**request)
+        return finished(sagemaker, name).get("FailureReason", "")
+
+    unlisted = run()
+    role.may(allow("s3:ListBucket", at))
+    unread = run()
+    role.may(allow("s3:ListBucket", at), allow("s3:GetObject", f"{at}/data/*"))
+    unwritten = run()
+    role.may(allow("s3:ListBucket", at), allow("s3:GetObject", f"{at}/data/*"), allow("s3:PutObject", f"{at}/out/*"))
+
+    assert "No S3 objects found under S3 URL" in unlisted
+    assert "not authorized to perform: s3:ListBucket" in unlisted
+    assert unread.startswith("ClientError: Data download failed:Unable to download object s3://")
+    assert f'not authorized to perform: s3:GetObject on resource: "{at}/data/a"' in unread
+    assert unwritten.startswith("ClientError: Artifact upload failed:")
+    assert f'not authorized to perform: s3:PutObject on resource: "{at}/out/' in unwritten
+    assert run() == ""
+
+
+def test_the_code_of_a_job_has_the_rights_of_its_role(role, backend, bucket):
+    """What a script asks by itself is decided by the same policies."""
+    sagemaker, at = backend.client("sagemaker"), f"arn:aws:s3:::{bucket}"
+    code = f"import boto3; boto3.client('s3').get_object(Bucket='{bucket}', Key='data/a')"
+
+    def run():
+        name = new_name()
+        request = processing_request(name, RoleArn=role.arn)
+        request["AppSpecification"]["ContainerEntrypoint"] = ["python", "-c", code]
+        sagemaker.create_processing_job(**request)
+        return finished(sagemaker, name, "Processing")["ProcessingJobStatus"]
+
+    assert run() == "Failed"
+    role.may(allow("s3:GetObject", f"{at}/data/a"))
+    assert run() == "Completed"
+
+
+def test_a_role_that_this_iam_does_not_have(backend, bucket):
+    """It may do everything, since what it may do is written elsewhere: on AWS, say, from where its ARN was copied."""
+    sagemaker, name = backend.client("sagemaker"), new_name()
+    request = training_request(name, "true", RoleArn="arn:aws:iam::210987654321:role/mine", **channel(bucket, "data/"))
+    request["OutputDataConfig"] = {"S3OutputPath": f"s3://{bucket}/out"}
+    sagemaker.create_training_job(**request)
+
+    assert finished(sagemaker, name)["TrainingJobStatus"] == "Completed"
+
+
+# -- the file ------------------------------------------------------------------------------------------------------
+
+
+def test_a_reader_sees_what_was_written_last(tmp_path):
+    """A table that has read once sees the next change, and a role that is deleted is not there any more."""
+    writer, reader = RoleTable(tmp_path), RoleTable(tmp_path)
+    role = Role(f"arn:aws:iam::{ACCOUNT}:role/path/name", "AROA", ["{}"], tags={"a": "b"})
+
+    assert reader.get("name") is None
+    writer.write([role], 7)
+    assert (reader.get("name"), reader.position) == (role, 7)
+    writer.write([], 8)
+    assert (reader.get("name"), reader.position) == (None, 8)
