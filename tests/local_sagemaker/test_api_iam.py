@@ -47,7 +47,7 @@ def test_policy_simulation(backend):
     arn = iam.create_role(RoleName=name, Path="/service-role/", AssumeRolePolicyDocument=TRUST)["Role"]["Arn"]
     statements = [
         {"Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"},
-        {"Effect": "Allow", "Action": "s3:ListBucket", "Resource": "*", "Condition": {"Bool": {"a:b": "true"}}},
+        {"Effect": "Allow", "Action": "s3:ListBucket", "Resource": "*", "Condition": {"Bool": {"test:key": "true"}}},
         {"Effect": "Deny", "Action": "s3:Delete*", "Resource": "arn:aws:s3:::b/*"},
     ]
     document = json.dumps({"Version": "2012-10-17", "Statement": statements})
@@ -56,7 +56,7 @@ def test_policy_simulation(backend):
         PolicySourceArn=arn,
         ActionNames=["s3:PutObject", "s3:GetObject", "s3:DeleteObject", "s3:ListBucket"],
         ResourceArns=["arn:aws:s3:::b/*"],
-        ContextEntries=[{"ContextKeyName": "a:b", "ContextKeyValues": ["true"], "ContextKeyType": "boolean"}],
+        ContextEntries=[{"ContextKeyName": "test:key", "ContextKeyValues": ["true"], "ContextKeyType": "boolean"}],
     )["EvaluationResults"]
     decisions = {one["EvalActionName"]: one["EvalDecision"] for one in results}
 
@@ -85,7 +85,7 @@ def test_roles_survive_a_killed_server(own_backend):
     key = iam.create_access_key(UserName=iam.create_user(UserName="u")["User"]["UserName"])["AccessKey"]["AccessKeyId"]
     topic = sns.create_topic(Name="ends")["TopicArn"]
     ssm.put_parameter(Name="/a", Value="b", Type="String")
-    keys = own_backend.client("sts").assume_role(RoleArn=role["Arn"], RoleSessionName="s")["Credentials"]
+    keys = own_backend.client("sts").assume_role(RoleArn=role["Arn"], RoleSessionName="session")["Credentials"]
     own_backend.kill()
     rights, journal = own_backend.home / "roles.json", own_backend.home / "moto.jsonl"
     rights.unlink()
