@@ -191,7 +191,8 @@ class Execution(Work):
         check_quotas(self.project, self.run, self.spec.task, self.spec.kind, asked)
         check_home(self.project, self.objects)
         check_are_there(self.spec.task, self.resolved.channels, self.objects)
-        place = replace(place, role=role_arn(self.project))  # refused, if it is, before the lease is ours
+        # Refused, if it is, before the lease is ours.
+        place = replace(place, role=role_arn(self.project, asked, self.spec.secrets))
         if self.slots.take(self.spec.kind, asked):
             self._forget_inputs()  # we stood in a queue, perhaps for hours: look again
             return None

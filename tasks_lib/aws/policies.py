@@ -4,7 +4,7 @@ Two principals and never one: the caller (a laptop, a CI runner, a worker) makes
 jobs assume reads and writes their data. No managed full-access policy, no `s3:*`. The caller's actions are those that
 this package calls: a test lets flows run and holds every request against what is written here.
 
-Used by `roles` and by `ssm policy`. Pure but for botocore's table of regions.
+Used by `roles`, `role_policies` and `ssm policy`. Pure but for botocore's table of regions.
 """
 
 from __future__ import annotations
@@ -104,9 +104,41 @@ def job_policy(project: SageMakerProject, reads: Iterable[str] = (), secrets: It
         _allow("WriteLogs", _WRITE_LOGS, [arns.of("logs", "log-group:/aws/sagemaker/*")]),
         _allow("WriteMetrics", ["cloudwatch:PutMetricData"], ["*"], namespaces),
         _allow("PullImages", _PULL_IMAGES, ["*"]),
-        *([_allow("JoinTheNetwork", _NETWORK, ["*"])] if project.subnets else []),
+        *(network_policy()["Statement"] if project.subnets else []),
         *_keys("EncryptVolumesAndOutputs", _ENCRYPTION, project.volume_kms_key, project.output_kms_key),
     )
+
+
+def reading_policy(project: SageMakerProject, uri: str) -> Policy:
+    """Return the rights to read one S3 URI outside the project's folder."""
+    return _policy(*_foreign_data(_Arns(project), [uri]))
+
+
+def output_policy(project: SageMakerProject, uri: str) -> Policy:
+    """Return the rights to write below one S3 URI outside the project's folder."""
+    arns = _Arns(project)
+    # Checkpoints are read back.
+    write = _allow("WriteOutputs", ["s3:GetObject", "s3:PutObject"], arns.objects(uri))
+    return _policy(write, _list("ListOutputs", arns, uri))
+
+
+def secret_policy(project: SageMakerProject, reference: str) -> Policy:
+    """Return the rights to read one secret.
+
+    Raises:
+        InvalidTask: It is no reference.
+    """
+    return _policy(*_secrets(_Arns(project), [reference]))
+
+
+def key_policy(key: str) -> Policy:
+    """Return the rights to encrypt with a KMS key, by its ARN."""
+    return _policy(*_keys("EncryptVolumesAndOutputs", _ENCRYPTION, key))
+
+
+def network_policy() -> Policy:
+    """Return the rights to join a VPC."""
+    return _policy(_allow("JoinTheNetwork", _NETWORK, ["*"]))
 
 
 def trust_policy() -> Policy:
@@ -254,7 +286,7 @@ def _making_the_role(target: list[str], boundary: str | None) -> list[Statement]
     bound = {"StringEquals": {"iam:PermissionsBoundary": boundary}} if boundary else None
     return [
         _allow("MakeTheRole", ["iam:CreateRole", "iam:PutRolePolicy"], target, bound),
-        _allow("TakeBackHalfARole", ["iam:DeleteRole"], target),
+        _allow("SeeItsPolicies", ["iam:ListRolePolicies"], target),
     ]
 
 

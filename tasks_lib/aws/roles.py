@@ -1,33 +1,49 @@
 """The IAM role that a project's jobs assume: the one that is named, or one made with the least it needs.
 
-What a made role may do is told by `policies`: the project's own prefix in its own bucket, its job logs and metrics, and
-pulling images.
+What a made role may do is told by `role_policies`: the project's own prefix in its own bucket, its job logs and
+metrics, pulling images, and what the requests of its jobs reference besides.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from botocore.exceptions import ClientError
 
 from blocks import SageMakerProject
 from tasks_lib.aws.errors import code_of, translating
-from tasks_lib.aws.policies import job_policy, own_role_name, trust_policy
+from tasks_lib.aws.policies import own_role_name, trust_policy
+from tasks_lib.aws.role_policies import role_policies
+from tasks_lib.errors import ProjectError
 
-POLICY_NAME = "prefect-sagemaker"
 
+def role_arn(project: SageMakerProject, request: Mapping[str, Any], secrets: Mapping[str, str]) -> str:
+    """Return the ARN of the role that a job assumes.
 
-def role_arn(project: SageMakerProject) -> str:
-    """Return the ARN of the role that the project's jobs assume, making the role where none is named.
+    Where none is named, the role is made, and gets the policies that it lacks for this request.
+
+    Args:
+        project: The job's project.
+        request: The job's, whose role is not known yet.
+        secrets: The job's references to secrets, by variable.
 
     Raises:
-        AccessDenied: The caller may not look the role up or make it.
+        AccessDenied: The caller may not look the role up, make it, or extend its policies.
+        ProjectError: IAM takes no more policies for the role.
     """
     if project.role and project.role.startswith("arn:"):
         return project.role
     iam = project.client("iam")
     name = project.role or own_role_name(project)
+    arn = _found(iam, name, project)
+    if not project.role:
+        _give_rights(iam, name, role_policies(project, request, secrets))
+    return arn
+
+
+def _found(iam: Any, name: str, project: SageMakerProject) -> str:
     with translating(f"find the role {name}"):
         try:
             return str(iam.get_role(RoleName=name)["Role"]["Arn"])
@@ -50,16 +66,34 @@ def _made(iam: Any, name: str, project: SageMakerProject) -> str:
         except ClientError as error:
             if code_of(error) != "EntityAlreadyExists":
                 raise
-            return str(iam.get_role(RoleName=name)["Role"]["Arn"])  # somebody else was faster
-        _give_rights(iam, name, project)
+            return str(iam.get_role(RoleName=name)["Role"]["Arn"])  # another caller was faster
+        iam.get_waiter("role_exists").wait(RoleName=name)
     return str(answer["Role"]["Arn"])
 
 
-def _give_rights(iam: Any, name: str, project: SageMakerProject) -> None:
-    """Give a new role its policy; a role that cannot have it is taken away, for the next call would trust it."""
+def _give_rights(iam: Any, name: str, policies: Mapping[str, Any]) -> None:
+    """Put those of the policies that the role lacks, by their names, which tell their content.
+
+    None is taken away: a job that runs may need it. A caller that dies in between leaves the rest to the next one.
+    """
+    with translating(f"extend the role {name}"):
+        pages = iam.get_paginator("list_role_policies").paginate(RoleName=name)
+        present = {found for page in pages for found in page["PolicyNames"]}
+        for policy, document in policies.items():
+            if policy not in present:
+                _put(iam, name, policy, document)
+
+
+def _put(iam: Any, name: str, policy: str, document: Any) -> None:
+    text = json.dumps(document, separators=(",", ":"))
     try:
-        iam.put_role_policy(RoleName=name, PolicyName=POLICY_NAME, PolicyDocument=json.dumps(job_policy(project)))
-    except BaseException:
-        iam.delete_role(RoleName=name)
-        raise
-    iam.get_waiter("role_exists").wait(RoleName=name)
+        iam.put_role_policy(RoleName=name, PolicyName=policy, PolicyDocument=text)
+    except ClientError as error:
+        if code_of(error) != "LimitExceeded":
+            raise
+        raise ProjectError(
+            f"The role {name} has as many policies as IAM takes, and this job needs one more: {text}.",
+            fix="make a role with the rights of `ssm policy --read s3://bucket/prefix-of-all-inputs/ job`, and name it "
+            "in the block; or delete those of its inline policies that no job needs any more "
+            f"(aws iam list-role-policies --role-name {name}).",
+        ) from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from botocore.exceptions import ClientError
 from iam_rights import allows, needs
@@ -10,8 +12,8 @@ from waiting import wait_until
 
 from tasks_lib import output_of, sagemaker_tasks
 from tasks_lib.aws.jobs import Jobs
-from tasks_lib.aws.policies import caller_policy
-from tasks_lib.errors import AccessDenied, InputNotReady, JobStopped
+from tasks_lib.aws.policies import caller_policy, job_policy, trust_policy
+from tasks_lib.errors import AccessDenied, InputNotReady, JobFailed, JobStopped
 
 # boto3 sends it when a part of a large file cannot be sent: not without a fault of S3's.
 NOT_SEEN = "TakeBackHalfAnUpload"
@@ -92,3 +94,50 @@ def test_the_callers_policy_is_enough_and_no_more(make_aws_project, backend, tmp
         assert statement["Sid"] == NOT_SEEN or not all(allows(rest, need) for need in seen), statement["Sid"]
         unused = set(statement["Action"]) - {need.action for need in seen}
         assert statement["Sid"] == NOT_SEEN or not unused, unused
+
+
+def read_all_that_the_api_offers(project, backend, make_project):
+    """Run a job that reads another bucket, another project's output and a secret; return what it printed."""
+    name = f"{project.project}-other"
+    backend.client("s3").create_bucket(Bucket=name)
+    backend.client("s3").put_object(Bucket=name, Key="raw/a", Body=b"1")
+    backend.client("secretsmanager").create_secret(Name=f"{name}/db", SecretString="a-long-secret")
+    features = make_project(project=name, role=None)
+    sagemaker_tasks(features).process("embed", command='echo 2 > "$SM_OUTPUT_DATA_DIR/b"')
+    return sagemaker_tasks(project).process(
+        "join",
+        command='cat "$SM_CHANNEL_RAW/a" "$SM_CHANNEL_OTHER/b" > "$SM_OUTPUT_DATA_DIR/c"; printf %s "${#DB}" >> '
+        '"$SM_OUTPUT_DATA_DIR/c"',
+        inputs={"raw": f"s3://{name}/raw/", "other": output_of("embed", project=name)},
+        secrets={"DB": f"secretsmanager:{name}/db"},
+    )
+
+
+def test_the_made_role_reads_what_the_api_offers(make_project, backend, tmp_path):
+    """An input of another bucket, another project's output, and a secret, by a role that was made for less."""
+    project = make_project(role=None)
+    sm = sagemaker_tasks(project)
+    sm.process("first", command="true")
+    result = read_all_that_the_api_offers(project, backend, make_project)
+    result.output.download(tmp_path / "out")
+
+    assert (tmp_path / "out" / "c").read_text() == "12\n13"
+
+
+def test_a_role_of_ones_own_that_lacks_a_right(make_project, backend):
+    """The job fails here as it does on AWS; with the policy of `ssm policy` for the same reads it completes."""
+    project, iam = make_project(), backend.client("iam")
+    name, other = f"role-{project.project}", f"{project.project}-other"
+    backend.client("s3").create_bucket(Bucket=other)
+    backend.client("s3").put_object(Bucket=other, Key="raw/a", Body=b"1")
+    role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(trust_policy()))["Role"]["Arn"]
+    sm, call = sagemaker_tasks(project.model_copy(update={"role": role})), {"inputs": {"raw": f"s3://{other}/raw/"}}
+
+    def may(policy):
+        iam.put_role_policy(RoleName=name, PolicyName="jobs", PolicyDocument=json.dumps(policy))
+
+    may(job_policy(project))
+    with pytest.raises(JobFailed, match="s3:ListBucket"):
+        sm.train("fit", command="true", **call)
+    may(job_policy(project, [f"s3://{other}/raw/"]))
+    assert sm.train("fit", command="true", **call).status == "Completed"

@@ -46,7 +46,7 @@ OPERATIONS = {
         *("CreateMultipartUpload", "UploadPart", "UploadPartCopy", "CompleteMultipartUpload", "AbortMultipartUpload"),
     ],
     "logs": ["DescribeLogStreams", "GetLogEvents"],
-    "iam": ["GetRole", "CreateRole", "PutRolePolicy", "DeleteRole"],
+    "iam": ["GetRole", "CreateRole", "PutRolePolicy", "ListRolePolicies"],
     "sts": ["GetCallerIdentity", "AssumeRole"],
     "service-quotas": ["ListServiceQuotas"],
     "sqs": ["ReceiveMessage", "DeleteMessageBatch"],
