@@ -34,6 +34,7 @@ from local_sagemaker.keys import HomeKey
 from local_sagemaker.lifecycle import STATUS_PATH
 from local_sagemaker.logs.service import logs_service
 from local_sagemaker.long_polling import LongPolling
+from local_sagemaker.moto_journal import Journal
 from local_sagemaker.moto_services import MotoServices
 from local_sagemaker.runtime.settings import read_settings
 from local_sagemaker.runtime.simulator import Simulator
@@ -42,6 +43,9 @@ from local_sagemaker.s3.application import S3Application
 from local_sagemaker.s3.store import ObjectStore
 from local_sagemaker.sagemaker.service import sagemaker_service
 from local_sagemaker.service_quotas import quotas_service
+from local_sagemaker.services import SERVICES
+from local_sagemaker.tagging import tagging_service
+from local_sagemaker.unserved import unserved
 
 log = logging.getLogger(__name__)
 
@@ -69,14 +73,16 @@ class Application:
         key = HomeKey.of(home.directory)
         self._entrance = Entrance(key)
         roles = RoleTable(home.directory)
-        self._others = MotoServices(home.moto_journal, key, roles)
+        self._others = MotoServices(Journal(home.moto_journal), key, roles)
         self._others.catch_up()
         self._gate = Gate(roles, jobs, self._others)
         self._services: Mapping[str, ASGIApp] = {
+            **{service.signed_as: self._others for service in SERVICES if service.in_moto},
             "s3": S3Application(store, account=ACCOUNT),
             "sagemaker": sagemaker_service(jobs, faults, self._quotas, self._start),
             "servicequotas": quotas_service(self._quotas),  # its name in signatures, and not boto3's
             "logs": logs_service(home.logs),
+            "tagging": tagging_service(jobs, store, self._others),
             "sqs": LongPolling(self._others),
         }
         self._faults = FaultyEdge(faults, hang_up)
@@ -97,7 +103,7 @@ class Application:
     async def _dispatch(self, guest: Guest, scope: Scope) -> None:
         scope["service"], scope["region"] = guest.service, guest.region
         self._sequence += 1
-        service = self._services.get(guest.service, self._others)
+        service = self._services.get(guest.service, unserved)
         try:
             allowed = await self._gate.let_on(guest, scope)
             if allowed is None:

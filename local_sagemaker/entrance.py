@@ -16,11 +16,12 @@ from starlette.datastructures import Headers, QueryParams
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
-from local_sagemaker.faults.answers import EXPIRED_AS, Protocol, Words, answer, protocol_of
+from local_sagemaker.faults.answers import EXPIRED_AS
 from local_sagemaker.faults.request import Request as Arriving
 from local_sagemaker.keys import ExpiredKey, HomeKey, UnknownKey
 from local_sagemaker.loopback import foreign_host, from_a_page
 from local_sagemaker.signatures import UNSIGNED_PAYLOAD, OldSignature, Refused, Request, Signature
+from local_sagemaker.wire.protocols import Protocol, Wire, Words, answer, protocol_of, wire_of
 
 _HINT = 'The keys of this home: eval "$(python -m local_sagemaker env)".'
 _FORBIDDEN = 403
@@ -104,8 +105,8 @@ class Entrance:
         try:
             signature, receive = await self._check(headers, scope, receive, send)
         except (Refused, UnknownKey, ExpiredKey) as error:
-            protocol = protocol_of(_service_of(headers), headers)
-            await _refusal(error, protocol, scope["path"])(scope, receive, send)
+            wire = wire_of(_service_of(headers), headers)
+            await _refusal(error, wire, scope["path"])(scope, receive, send)
             return None
         caller = self._key.bearer_of(signature.token)
         return Guest(signature.service, signature.region, caller, receive, _guarded(send, download=bool(page)))
@@ -165,14 +166,15 @@ async def _nobody(scope: Scope, receive: Receive, send: Send) -> None:
     """Stand for a service where none is known yet."""
 
 
-def _refusal(error: Exception, protocol: Protocol, path: str) -> Response:
+def _refusal(error: Exception, wire: Wire, path: str) -> Response:
+    protocol = protocol_of(wire)
     if isinstance(error, ExpiredKey):
         words = EXPIRED_AS[protocol]
     else:
         code, status = _REFUSALS[error.reason if isinstance(error, Refused) else "unknown"][protocol]
         text = "The security token included in the request is invalid" if isinstance(error, UnknownKey) else ""
         words = Words(code, status, f"{text}: {error} {_HINT}" if text else str(error))
-    response = answer(words, protocol, path)
+    response = answer(words, wire, path)
     response.headers["connection"] = "close"  # a client that waits for "100 Continue" keeps its body back
     return response
 

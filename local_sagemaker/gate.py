@@ -12,19 +12,24 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl
 
+from botocore.parsers import ResponseParserError, RpcV2CBORParser
 from starlette.concurrency import run_in_threadpool
 from starlette.types import Scope
 
 from local_sagemaker.entrance import Guest
-from local_sagemaker.faults.answers import Words, answer, protocol_of
 from local_sagemaker.faults.request import Request
 from local_sagemaker.iam.needs import Asked, needs_of
 from local_sagemaker.iam.roles import Access, NotAuthorized, RoleTable
 from local_sagemaker.job_table import JobTable
-from local_sagemaker.moto_services import Call, MotoServices
+from local_sagemaker.moto_journal import Call
+from local_sagemaker.moto_services import MotoServices
+from local_sagemaker.wire.protocols import Words, answer, protocol_of, wire_of
 
 # IAM and the other services of the query protocol say `AccessDenied`, those of JSON `AccessDeniedException`.
 _REFUSED = {"json": ("AccessDeniedException", 400), "query": ("AccessDenied", 403)}
+
+_CBOR = RpcV2CBORParser()
+_EMPTY_MAP = b"\xa0"
 
 
 class Gate:
@@ -52,7 +57,8 @@ class Gate:
         request = await Request(0, _nowhere, scope, guest.receive, guest.send).whole()
         if request is None:
             return None
-        protocol = protocol_of(guest.service, request.headers)
+        wire = wire_of(guest.service, request.headers)
+        protocol = protocol_of(wire)
         if protocol not in _REFUSED:  # a REST service of moto's: which operation it is, no header says
             return replace(guest, receive=request.receive)
         try:
@@ -60,7 +66,7 @@ class Gate:
         except NotAuthorized as error:
             scope["aws.operation"] = _operation(request)
             words = Words(*_REFUSED[protocol], str(error))
-            await answer(words, protocol, scope["path"])(scope, request.receive, guest.send)
+            await answer(words, wire, scope["path"])(scope, request.receive, guest.send)
             return None
         return replace(guest, receive=request.receive)
 
@@ -77,19 +83,28 @@ class Gate:
 
 
 def _operation(request: Request) -> str:
+    if _is_cbor(request):
+        return str(request.scope["path"]).rpartition("/")[2]
     target = request.headers.get("x-amz-target", "")
     return target.rpartition(".")[2] or _form(request).get("Action", "")
 
 
 def _parameters(request: Request) -> Mapping[str, Any]:
     """Return the members of a request; none if it cannot be read, which the service tells."""
-    if "x-amz-target" not in request.headers:
-        return _form(request)
     try:
-        found = json.loads(request.body or b"{}")
-    except (ValueError, RecursionError):
+        if _is_cbor(request):
+            found = _CBOR.parse_data_item(_CBOR.get_peekable_stream_from_bytes(request.body or _EMPTY_MAP))
+        elif "x-amz-target" in request.headers:
+            found = json.loads(request.body or b"{}")
+        else:
+            return _form(request)
+    except (ValueError, RecursionError, ResponseParserError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _is_cbor(request: Request) -> bool:
+    return wire_of("", request.headers) == "cbor"
 
 
 def _form(request: Request) -> dict[str, str]:

@@ -1,8 +1,8 @@
-"""IAM, STS, SNS, Parameter Store, Secrets Manager and whatever else moto answers, inside our server.
+"""The services that moto holds, inside our server: IAM, STS, SNS, SQS, Parameter Store and so on.
 
-moto holds everything in memory. So each request that changed something in a service of `_KEPT` is written to a journal
-in the home, and the journal is replayed when a new server first needs moto. moto draws its random identifiers from one
-generator; a request's seed is in the journal too, so that a role keeps its id. Creation dates are those of the replay.
+moto holds everything in memory. So each request that changes something is written to a journal in the home, and the
+journal is replayed when a new server first needs moto. moto draws its random identifiers from one generator; a
+request's seed is in the journal too, so that a role keeps its id. Creation dates are those of the replay.
 
 Loaded at the first request and not at start: moto takes half a second, and many runs never ask for it. `application`
 is its only user.
@@ -10,19 +10,14 @@ is its only user.
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import re
 import secrets
 import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs
-from xml.sax.saxutils import escape
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -31,14 +26,13 @@ from starlette.types import Receive, Scope, Send
 
 from local_sagemaker.iam.roles import RoleTable
 from local_sagemaker.keys import HomeKey, Keys
+from local_sagemaker.moto_journal import Call, Journal
 from local_sagemaker.moto_roles import roles_of_moto
 from local_sagemaker.policy_simulation import simulate
+from local_sagemaker.wire.protocols import Words, answer, protocol_of, wire_of
 
 log = logging.getLogger(__name__)
 
-_KEPT = frozenset({"iam", "sns", "ssm", "secretsmanager", "ecr"})
-# How the operations begin that change nothing, in the services of `_KEPT`.
-_READING = ("Get", "List", "Describe", "Simulate", "Generate", "Publish", "Batch", "Check")
 _GIVING_KEYS = frozenset(
     {
         *(("sts", f"AssumeRole{how}") for how in ("", "WithWebIdentity", "WithSAML")),
@@ -48,49 +42,6 @@ _GIVING_KEYS = frozenset(
 _OF_THE_SIGNATURE = frozenset({"x-amz-date", "x-amz-content-sha256", "x-amz-security-token"})
 _HTTP_ERROR = 400
 _HTTP_FAILURE = 500
-
-
-@dataclass(frozen=True)
-class Call:
-    """One request to moto, with no more of it than a replay needs.
-
-    Attributes:
-        service: the service of the credential scope.
-        region: its region.
-        method: of HTTP.
-        path: with the query.
-        headers: those that mean something to a service, by lower-case name.
-        body: text, as all protocols of `_KEPT` are.
-    """
-
-    service: str
-    region: str
-    method: str
-    path: str
-    headers: Mapping[str, str]
-    body: str
-
-    @property
-    def target(self) -> str:
-        """The target of the JSON protocols, which ends in the operation; empty in the others."""
-        return self.headers.get("x-amz-target", "")
-
-    @property
-    def parameters(self) -> dict[str, list[str]]:
-        """The parameters of the query protocol; none in the others."""
-        is_form = self.headers.get("content-type", "").startswith("application/x-www-form-urlencoded")
-        return parse_qs(self.body, keep_blank_values=True) if is_form else {}
-
-    @property
-    def operation(self) -> str:
-        """The operation's name; method and path in the REST protocols, which name none."""
-        action = self.target.rpartition(".")[2] or self.parameters.get("Action", [""])[0]
-        return action or f"{self.method} {self.path.partition('?')[0]}"
-
-    @property
-    def is_kept(self) -> bool:
-        """Whether the journal must have it."""
-        return self.service in _KEPT and not self.operation.startswith(_READING)
 
 
 @dataclass(frozen=True)
@@ -106,13 +57,14 @@ class MotoServices:
     """moto as an ASGI application with a memory.
 
     Args:
-        journal: the file of the requests to replay.
+        journal: the requests to replay.
         key: the home's key, of which all others are made.
         roles: gets what roles may do, after each change.
     """
 
-    def __init__(self, journal: Path, key: HomeKey, roles: RoleTable) -> None:
+    def __init__(self, journal: Journal, key: HomeKey, roles: RoleTable) -> None:
         self._journal = journal
+        self._has_rules = journal.has("events")
         self._key = key
         self._roles = roles
         # moto is not made for threads, and the journal must have the order in which things happened.
@@ -133,13 +85,13 @@ class MotoServices:
             (await request.body()).decode("utf-8", "surrogateescape"),
         )
         scope["aws.operation"] = call.operation
-        answer = await run_in_threadpool(self._answer, call)
-        await Response(answer.body, answer.status, dict(answer.headers))(scope, receive, send)
+        given = await run_in_threadpool(self._answer, call)
+        await Response(given.body, given.status, dict(given.headers))(scope, receive, send)
 
     @property
     def awake(self) -> bool:
-        """Whether anybody has needed moto yet."""
-        return self._ready
+        """Whether there may be rules of EventBridge: a client has asked for moto, or an earlier server kept some."""
+        return self._ready or self._has_rules
 
     def ask(self, call: Call) -> Answer:
         """Answer a call of this server itself."""
@@ -147,7 +99,7 @@ class MotoServices:
 
     def catch_up(self) -> None:
         """Write the roles down where the journal knows more of them: a server was killed in between, or was older."""
-        if any('"service": "iam"' in line for line in _lines(self._journal, self._roles.position)):
+        if self._journal.has("iam", self._roles.position):
             with self._lock:
                 self._wake()
 
@@ -162,11 +114,30 @@ class MotoServices:
             self._wake()
             if (call.service, call.operation) == ("iam", "SimulatePrincipalPolicy"):
                 return self._simulate(call)
-            seed = secrets.randbits(64)
-            answer = self._run(call, seed)
-            if call.is_kept and answer.status < _HTTP_ERROR:
-                return self._keep(call, seed) or answer
-            return answer
+            return self._keep(call) if call.is_kept else self._run(call, secrets.randbits(64))
+
+    def _keep(self, call: Call) -> Answer:
+        """Do a call that changes something, and write it down.
+
+        Written first: if the disk is full, nothing is done, and a client that tries again is not told that its
+        resource exists.
+        """
+        seed = secrets.randbits(64)
+        try:
+            mark = self._journal.append(call, seed)
+        except OSError as error:
+            log.exception("%s:%s could not be written to the journal", call.service, call.operation)
+            return _not_kept(call, error)
+        given = self._run(call, seed)
+        if given.status >= _HTTP_ERROR:
+            self._journal.take_back(mark)
+        elif call.service == "iam":
+            try:
+                self._write_roles()
+            except OSError as error:
+                log.exception("the roles could not be written")
+                return _not_in_force(call, error)
+        return given
 
     def _simulate(self, call: Call) -> Answer:
         """`SimulatePrincipalPolicy`, which moto lacks; for a role that is not there, moto's own error."""
@@ -197,7 +168,9 @@ class MotoServices:
             given = WsgiResponse.from_app(self._application, environ, buffered=True)
         except Exception as error:
             log.exception("moto failed on %s:%s", call.service, call.operation)
-            return _not_built(call, error)
+            return _not_built(call, f"{type(error).__name__}: {error}")
+        if given.status_code >= _HTTP_ERROR and given.mimetype == "text/html":
+            return _not_built(call, "")  # a page for people, where moto has no such address
         headers = {name: value for name, value in given.headers if not name.lower().startswith("access-control-")}
         body = given.get_data()
         if (call.service, call.operation) in _GIVING_KEYS and given.status_code < _HTTP_ERROR:
@@ -205,35 +178,17 @@ class MotoServices:
             headers["Content-Length"] = str(len(body))
         return Answer(given.status_code, headers, body)
 
-    def _keep(self, call: Call, seed: int) -> Answer | None:
-        """Write down what was done; `None` if that succeeded, else the answer that says so."""
-        try:
-            append_line(self._journal, json.dumps({**asdict(call), "seed": seed}))
-            if call.service == "iam":
-                self._write_roles()
-        except OSError as error:
-            log.exception("%s:%s could not be written to the journal", call.service, call.operation)
-            return _not_kept(call, error)
-        return None
-
     def _replay(self) -> None:
-        """Bring back what earlier servers held. A line that cannot be read was never answered, and is passed over."""
-        for number, line in enumerate(_lines(self._journal), 1):
-            try:
-                kept = json.loads(line)
-                seed = kept.pop("seed")
-                call = Call(**kept)
-            except (ValueError, TypeError, KeyError, AttributeError):
-                log.warning("line %s of %s cannot be read, and is passed over: %.80r", number, self._journal, line)
-                continue
-            answer = self._run(call, seed)
-            if answer.status >= _HTTP_ERROR:
-                log.error("%s:%s of the journal is refused now: %r", call.service, call.operation, answer.body[:500])
-        if self._journal.exists():
+        """Bring back what earlier servers held."""
+        for call, seed in self._journal.entries():
+            given = self._run(call, seed)
+            if given.status >= _HTTP_ERROR:
+                log.error("%s:%s of the journal is refused now: %r", call.service, call.operation, given.body[:500])
+        if self._journal.size:
             self._write_roles()
 
     def _write_roles(self) -> None:
-        self._roles.write(roles_of_moto(), self._journal.stat().st_size)
+        self._roles.write(roles_of_moto(), self._journal.size)
 
 
 def with_our_keys(body: bytes, key: HomeKey) -> bytes:
@@ -281,64 +236,37 @@ def _headers(call: Call) -> dict[str, str]:
 
 
 def _is_meant_for_service(header: str) -> bool:
-    return header == "content-type" or (header.startswith("x-amz-") and header not in _OF_THE_SIGNATURE)
+    if header in ("content-type", "smithy-protocol"):
+        return True
+    return header.startswith("x-amz-") and header not in _OF_THE_SIGNATURE
 
 
-def _not_built(call: Call, error: Exception) -> Answer:
+def _not_built(call: Call, why: str) -> Answer:
     """Tell the client that neither we nor moto have this operation."""
-    message = f"{call.service}:{call.operation} is not built in local_sagemaker ({type(error).__name__}: {error})"
-    code = "UnknownOperationException" if call.target else "InvalidAction"
-    return _in_protocol(call, _HTTP_ERROR, code, message)
+    message = f"{call.service}:{call.operation} is not built in local_sagemaker{f' ({why})' if why else ''}."
+    code = "InvalidAction" if _speaks_query(call) else "UnknownOperationException"
+    return _refusal(call, Words(code, _HTTP_ERROR, message))
 
 
 def _not_kept(call: Call, error: OSError) -> Answer:
-    """Tell the client that its wish will be forgotten with this server: the disk is full, most likely."""
-    message = f"{call.service}:{call.operation} could not be written down ({error.strerror}), and will be forgotten."
-    return _in_protocol(call, _HTTP_FAILURE, "InternalFailure", message)
+    """Tell the client that nothing was done, because it would be forgotten: the disk is full, most likely."""
+    message = f"{call.service}:{call.operation} could not be written down ({error.strerror}), and was not done."
+    return _refusal(call, Words("InternalFailure", _HTTP_FAILURE, message))
 
 
-def _in_protocol(call: Call, status: int, code: str, message: str) -> Answer:
-    """Return an error as the client's protocol has it: JSON where the call has a target, else XML."""
-    if call.target:
-        body = json.dumps({"__type": code, "message": message}).encode()
-        return Answer(status, {"content-type": "application/x-amz-json-1.1"}, body)
-    element = f"<Error><Code>{code}</Code><Message>{escape(message)}</Message></Error>"
-    return Answer(status, {"content-type": "text/xml"}, f"<ErrorResponse>{element}</ErrorResponse>".encode())
+def _speaks_query(call: Call) -> bool:
+    return protocol_of(wire_of(call.service, call.headers)) == "query"
 
 
-def append_line(path: Path, line: str) -> None:
-    """Write a line to the end of a file, wholly or not at all.
-
-    Half a line would swallow the next one: one that a killed writer left is ended first, and one of our own that does
-    not fit on the disk is taken back.
-
-    Args:
-        path: the file; made, for its user alone, where it is missing: a journal has secrets in it.
-        line: without its end.
-
-    Raises:
-        OSError: it could not be written; the file is as it was.
-    """
-    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
-    try:
-        size = os.fstat(descriptor).st_size
-        torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
-        data = (b"\n" if torn else b"") + line.encode() + b"\n"
-        try:
-            written = 0
-            while written < len(data):
-                written += os.write(descriptor, data[written:])
-        except OSError:
-            os.ftruncate(descriptor, size)
-            raise
-    finally:
-        os.close(descriptor)
+def _not_in_force(call: Call, error: OSError) -> Answer:
+    """Tell the client that IAM has the change, but jobs do not know of it yet."""
+    message = (
+        f"{call.service}:{call.operation} was done, but is not in force ({error.strerror}): the roles that jobs read "
+        "could not be written. The next change in IAM writes all of them, and so does a new server."
+    )
+    return _refusal(call, Words("InternalFailure", _HTTP_FAILURE, message))
 
 
-def _lines(path: Path, position: int = 0) -> list[str]:
-    """Return the whole lines of a file, from a position in bytes on."""
-    if not path.exists():
-        return []
-    with path.open("rb") as file:
-        file.seek(position)
-        return file.read().decode(errors="replace").split("\n")[:-1]
+def _refusal(call: Call, words: Words) -> Answer:
+    response = answer(words, wire_of(call.service, call.headers), call.path)
+    return Answer(response.status_code, dict(response.headers), bytes(response.body))

@@ -1,36 +1,18 @@
-"""How AWS words an error in the protocol of the service that is asked: JSON 1.1, S3's XML, the query protocol, REST.
+"""The errors that faults answer, in the words of the service that is asked.
 
 The codes and messages are those that the services were seen to answer; sources beside each. Pure; the edge imports it.
 """
 
 from __future__ import annotations
 
-import json
-import uuid
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
-from xml.etree.ElementTree import Element, SubElement, tostring
+from typing import TYPE_CHECKING
 
-from starlette.responses import Response
-
-from local_sagemaker.wire.json_service import json_answer
+from local_sagemaker.wire.protocols import Protocol, Words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from local_sagemaker.faults.rules import RequestRule
-
-Protocol = Literal["json", "s3", "query", "rest"]
-
-
-@dataclass(frozen=True)
-class Words:
-    """An error as a service says it."""
-
-    code: str
-    status: int
-    message: str
-
 
 _INTERNAL = "We encountered an internal error. Please try again."
 _RATE = "Rate exceeded"
@@ -86,16 +68,6 @@ _DEFAULT: Mapping[Protocol, str] = {
 }
 
 
-def protocol_of(service: str, headers: Mapping[str, str]) -> Protocol:
-    """Return the protocol in which a request was made."""
-    if "x-amz-target" in headers:
-        return "json"
-    if service == "s3":
-        return "s3"
-    is_form = headers.get("content-type", "").startswith("application/x-www-form-urlencoded")
-    return "query" if is_form else "rest"
-
-
 def words_of(rule: RequestRule, protocol: Protocol) -> Words:
     """Return the error that a rule of the kinds `throttle`, `expire` or `error` asks for."""
     if rule.kind != "error":
@@ -103,34 +75,3 @@ def words_of(rule: RequestRule, protocol: Protocol) -> Words:
     code = rule.code or _DEFAULT[protocol]
     known = _KNOWN.get(code, Words(code, 400, f"{code}, as a rule of faults demands."))
     return Words(code, rule.status or known.status, rule.message or known.message)
-
-
-def answer(words: Words, protocol: Protocol, path: str) -> Response:
-    """Put an error on the wire."""
-    request_id = str(uuid.uuid4())
-    if protocol == "json":
-        return json_answer(words.status, {"__type": words.code, "message": words.message})
-    if protocol == "rest":
-        headers = {"x-amzn-errortype": words.code, "x-amzn-requestid": request_id}
-        return Response(json.dumps({"message": words.message}), words.status, headers, "application/json")
-    if protocol == "s3":
-        members = {"Code": words.code, "Message": words.message, "Resource": path, "RequestId": request_id}
-        return _xml(_element("Error", members), words.status, {"x-amz-request-id": request_id})
-    # Error of the query protocol: the sender's fault up to 499, the receiver's from 500 on.
-    fault = "Sender" if words.status < 500 else "Receiver"  # noqa: PLR2004 -- HTTP
-    document = Element("ErrorResponse")
-    document.append(_element("Error", {"Type": fault, "Code": words.code, "Message": words.message}))
-    SubElement(document, "RequestId").text = request_id
-    return _xml(document, words.status, {"x-amzn-requestid": request_id})
-
-
-def _element(name: str, members: Mapping[str, str]) -> Element:
-    element = Element(name)
-    for member, text in members.items():
-        SubElement(element, member).text = text
-    return element
-
-
-def _xml(document: Element, status: int, headers: Mapping[str, str]) -> Response:
-    content: bytes = tostring(document, encoding="utf-8", xml_declaration=True)
-    return Response(content, status, dict(headers), "application/xml")

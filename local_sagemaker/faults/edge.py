@@ -12,12 +12,13 @@ from typing import Any
 
 from starlette.types import Message, Scope
 
-from local_sagemaker.faults.answers import answer, protocol_of, words_of
+from local_sagemaker.faults.answers import words_of
 from local_sagemaker.faults.decision import Asked, Count, fault_for
 from local_sagemaker.faults.held import Held, HeldRequests
 from local_sagemaker.faults.request import Request
 from local_sagemaker.faults.rules import Faults, RequestRule, shown
 from local_sagemaker.faults.table import FaultTable
+from local_sagemaker.wire.protocols import answer, protocol_of, wire_of
 
 HangUp = Callable[[Scope], None]
 """Closes the connection of a request, without a word of HTTP."""
@@ -104,8 +105,8 @@ class FaultyEdge:
         if rule.when == "after":
             await request.act()
         scope = request.scope
-        protocol = protocol_of(scope["service"], request.headers)
-        response = answer(words_of(rule, protocol), protocol, scope["path"])
+        wire = wire_of(scope["service"], request.headers)
+        response = answer(words_of(rule, protocol_of(wire)), wire, scope["path"])
         if rule.when == "before":
             # A client that expects "100 Continue" sends no body now, and the server would take the next request for it.
             response.headers["connection"] = "close"

@@ -20,6 +20,7 @@ from local_sagemaker.s3.responses import iso_date, xml_response
 if TYPE_CHECKING:
     from local_sagemaker.s3.request import S3Request
     from local_sagemaker.s3.service import Handler, Handlers, Service
+    from local_sagemaker.s3.store import ObjectStore
 
 _DEFAULT_REGION = "us-east-1"
 _MOST_BUCKETS = 10_000
@@ -112,6 +113,14 @@ def get_bucket_versioning(service: Service, request: S3Request, _body: bytes) ->
     """`GetBucketVersioning`: never was enabled."""
     service.store.configuration.get(request.bucket)
     return xml_response("VersioningConfiguration", [])
+
+
+def bucket_tags(store: ObjectStore) -> dict[str, dict[str, str]]:
+    """Return the tags of all buckets that have any, by their names."""
+    return {
+        bucket: {tag.findtext("Key", ""): tag.findtext("Value", "") for tag in parse(content, "Tagging").iter("Tag")}
+        for bucket, content in store.configuration.documents("BucketTagging").items()
+    }
 
 
 def _get_configuration(noun: str, service: Service, request: S3Request, _body: bytes) -> Response:

@@ -105,6 +105,11 @@ class Buckets:
             row = db.execute("SELECT content FROM documents WHERE bucket = ? AND kind = ?", (bucket, kind)).fetchone()
         return None if row is None else row[0]
 
+    def documents(self, kind: str) -> dict[str, bytes]:
+        """Return a configuration of all buckets that have it, by their names."""
+        with self._index.reading() as db:
+            return dict(db.execute("SELECT bucket, content FROM documents WHERE kind = ? ORDER BY bucket", (kind,)))
+
     def put_document(self, bucket: str, kind: str, content: bytes) -> None:
         """Set a configuration of a bucket.
 

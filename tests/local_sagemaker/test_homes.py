@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from local_sagemaker.home import Home, NotAHome
-from local_sagemaker.moto_services import append_line
+from local_sagemaker.moto_journal import append_line
 
 pytestmark = pytest.mark.sampled(6, group="all")
 

@@ -1,0 +1,76 @@
+"""The AWS services that this backend serves: one table for the front, the command line and the documentation.
+
+What is not in it is refused by name. Standard library only, because the command line imports it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ServedService:
+    """One service.
+
+    Attributes:
+        name: as boto3 and the AWS CLI call it.
+        signed_as: its name in a signature's credential scope.
+        has: what there is of it.
+        lost: what of it is gone after the server has ended; empty if all is kept.
+        in_moto: whether moto holds it. The others are in this package.
+        is_global: whether it belongs to no region on AWS, so that clients of any home sign for us-east-1 too.
+    """
+
+    name: str
+    signed_as: str
+    has: str
+    lost: str = ""
+    in_moto: bool = True
+    is_global: bool = False
+
+
+SERVICES = (
+    ServedService("sagemaker", "sagemaker", "training and processing jobs, which really run", in_moto=False),
+    ServedService("s3", "s3", "buckets and objects", in_moto=False),
+    ServedService("logs", "logs", "logs of jobs, to read", in_moto=False),
+    ServedService("service-quotas", "servicequotas", "quotas of `settings.json`, to read", in_moto=False),
+    ServedService(
+        "resourcegroupstaggingapi",
+        "tagging",
+        "tags of jobs, buckets, topics, queues, secrets and alarms, to read",
+        in_moto=False,
+    ),
+    ServedService("iam", "iam", "users, roles and policies; they forbid nothing", is_global=True),
+    ServedService("sts", "sts", "identities and temporary keys", is_global=True),
+    ServedService("sns", "sns", "topics, and subscriptions of queues"),
+    ServedService("sqs", "sqs", "queues and messages", lost="messages of SQS queues"),
+    ServedService("events", "events", "rules and targets; the events of jobs reach queues and topics"),
+    ServedService("scheduler", "scheduler", "schedules, to keep and to read; none starts anything"),
+    ServedService(
+        "cloudwatch",
+        "monitoring",
+        "metrics and alarms; an alarm changes its state by SetAlarmState only",
+        lost="metric data of CloudWatch",
+    ),
+    ServedService("ssm", "ssm", "Parameter Store"),
+    ServedService("secretsmanager", "secretsmanager", "secrets"),
+    ServedService("ecr", "ecr", "repositories; images cannot be pushed"),
+)
+"""All of them."""
+
+BY_SIGNATURE: Mapping[str, ServedService] = {service.signed_as: service for service in SERVICES}
+"""The same, by the name in signatures."""
+
+LOST = tuple(service.lost for service in SERVICES if service.lost)
+"""What is gone after the server has ended."""
+
+
+def not_served(signed_as: str) -> str:
+    """Return the message for a client of a service that is not in the table.
+
+    Args:
+        signed_as: the name in the client's signature.
+    """
+    names = ", ".join(sorted(service.name for service in SERVICES))
+    return f"{signed_as} is not served by local_sagemaker. It serves: {names}."

@@ -1,0 +1,149 @@
+"""An error in the protocol of the service that is asked, so that a client shows its code and its message. Pure.
+
+Sources: the error sections of the Smithy specifications of each protocol; `ErrorResponse` of S3 and EC2 in their API
+references. botocore's parsers read them all; a test holds that for every service that it knows.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+from xml.etree.ElementTree import Element, SubElement, tostring
+
+from starlette.responses import Response
+
+from local_sagemaker.wire.json_service import json_answer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Wire = Literal["json", "cbor", "rest", "s3", "xml", "query", "ec2"]
+"""How an error is written."""
+
+Protocol = Literal["json", "s3", "query", "rest"]
+"""In whose words: services of one protocol have the same codes for the same thing."""
+
+_WORDS_OF: Mapping[Wire, Protocol] = {
+    "json": "json",
+    "cbor": "json",
+    "rest": "rest",
+    "s3": "s3",
+    "xml": "query",
+    "query": "query",
+    "ec2": "query",
+}
+_REST_XML = frozenset({"cloudfront", "route53"})  # all of botocore but S3, whose errors are of a kind of their own
+_FAULTS_OF_THE_SERVER = 500
+_CBOR_MAP_OF_TWO = b"\xa2"
+_CBOR_TEXT = 0x60
+_CBOR_SHORT, _CBOR_ONE_BYTE = 24, 0x78
+_CBOR_TWO_BYTES = b"\x79"
+_ONE_BYTE, _TWO_BYTES = 1 << 8, 1 << 16
+
+
+@dataclass(frozen=True)
+class Words:
+    """An error as a service says it.
+
+    Attributes:
+        code: as clients see it in `Error.Code`.
+        status: of HTTP.
+        message: for people.
+        details: further members of S3's errors.
+        headers: further headers.
+    """
+
+    code: str
+    status: int
+    message: str
+    details: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def wire_of(service: str, headers: Mapping[str, str]) -> Wire:
+    """Return how a request wants its errors.
+
+    Args:
+        service: of the credential scope.
+        headers: of the request, by lower-case names.
+    """
+    if headers.get("smithy-protocol") == "rpc-v2-cbor":
+        return "cbor"
+    if "x-amz-target" in headers:
+        return "json"
+    if service == "s3":
+        return "s3"
+    if headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+        return "ec2" if service == "ec2" else "query"
+    return "xml" if service in _REST_XML else "rest"
+
+
+def protocol_of(wire: Wire) -> Protocol:
+    """Return in whose words an error is."""
+    return _WORDS_OF[wire]
+
+
+def answer(words: Words, wire: Wire, path: str) -> Response:
+    """Return the response that tells an error.
+
+    Args:
+        words: the error.
+        wire: how the client reads it.
+        path: what was asked for; S3 repeats it.
+    """
+    response = _answer(words, wire, path, str(uuid.uuid4()))
+    response.headers.update(words.headers)
+    return response
+
+
+def _answer(words: Words, wire: Wire, path: str, request_id: str) -> Response:
+    if wire == "json":
+        return json_answer(words.status, {"__type": words.code, "message": words.message})
+    headers = {"x-amzn-requestid": request_id}
+    if wire == "cbor":
+        content = _CBOR_MAP_OF_TWO + b"".join(map(_cbor, ("__type", words.code, "message", words.message)))
+        return Response(content, words.status, {**headers, "smithy-protocol": "rpc-v2-cbor"}, "application/cbor")
+    if wire == "rest":
+        headers["x-amzn-errortype"] = words.code
+        return Response(json.dumps({"message": words.message}), words.status, headers, "application/json")
+    if wire == "s3":
+        members = {"Code": words.code, "Message": words.message, **words.details}
+        members |= {"Resource": path, "RequestId": request_id}
+        return _xml(_element("Error", members), words.status, {"x-amz-request-id": request_id})
+    members = {"Code": words.code, "Message": words.message}
+    if wire == "ec2":
+        document = Element("Response")
+        SubElement(document, "Errors").append(_element("Error", members))
+        SubElement(document, "RequestID").text = request_id
+    else:
+        fault = "Sender" if words.status < _FAULTS_OF_THE_SERVER else "Receiver"
+        document = Element("ErrorResponse")
+        document.append(_element("Error", {"Type": fault, **members}))
+        SubElement(document, "RequestId").text = request_id
+    return _xml(document, words.status, headers)
+
+
+def _element(name: str, members: Mapping[str, str]) -> Element:
+    element = Element(name)
+    for member, text in members.items():
+        SubElement(element, member).text = text
+    return element
+
+
+def _xml(document: Element, status: int, headers: Mapping[str, str]) -> Response:
+    content: bytes = tostring(document, encoding="utf-8", xml_declaration=True)
+    return Response(content, status, dict(headers), "application/xml")
+
+
+def _cbor(text: str) -> bytes:
+    """Return a text of less than 64 KB in CBOR (RFC 8949, 3.1)."""
+    data = text.encode()
+    size = len(data)
+    if size < _CBOR_SHORT:
+        return bytes([_CBOR_TEXT + size]) + data
+    if size < _ONE_BYTE:
+        return bytes([_CBOR_ONE_BYTE, size]) + data
+    data = data[: _TWO_BYTES - 1]
+    return _CBOR_TWO_BYTES + len(data).to_bytes(2, "big") + data
