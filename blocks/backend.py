@@ -80,17 +80,19 @@ def run_command(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
     )
 
 
-def ensure_backend(home: Path, run: Run = run_command) -> Backend:
+def ensure_backend(home: Path, region: str = REGION, run: Run = run_command) -> Backend:
     """Start the local SageMaker whose data lies in `home`, or find it running.
 
     Args:
         home: The data directory; made where it is missing.
+        region: Of all that is in it.
         run: How a command is run; a test gives its own.
 
     Raises:
-        BackendNotRunning: It did not come up; the message has the last lines of its log.
+        BackendNotRunning: It did not come up, or is in another region; the message has the last lines of its log.
     """
     command = [sys.executable, "-m", "local_sagemaker", "up", "--json", "--home", str(home.absolute())]
+    command += ["--region", region]
     try:
         done = run(command)
     except subprocess.TimeoutExpired as error:

@@ -376,9 +376,9 @@ class SageMakerProject(Block):
         """What another process needs to make this project again: the name of its block, or where it lies. No secret."""
         if self._saved_as:
             return {"block": self._saved_as, "project": self.project}
-        if self.is_local:
-            return {"local_home": str(self.local_home), "project": self.project, "bucket": self.bucket}
         told = self.model_dump(mode="json", include=_IN_ORIGIN)
+        if self.is_local:
+            told["local_home"] = str(self.local_home)
         return {name: value for name, value in told.items() if value}
 
     @classmethod
@@ -466,7 +466,7 @@ class SageMakerProject(Block):
     def _running_backend(self) -> backend.Backend:
         if self._clients.backend is None:
             assert self.local_home is not None
-            self._clients.backend = backend.ensure_backend(self.local_home)
+            self._clients.backend = backend.ensure_backend(self.local_home, self.region or backend.REGION)
         return self._clients.backend
 
 

@@ -1,4 +1,4 @@
-"""Whose resources these are: the one account and the default region of this backend.
+"""Whose resources these are: the one account of this backend, and the region of a home that was told no other.
 
 A module of its own, because the light command line and the heavy services say the same. Anybody may import it.
 """
@@ -9,4 +9,11 @@ ACCOUNT = "123456789012"
 """moto's default account, so that roles and jobs agree."""
 
 REGION = "us-east-1"
-"""What `env` sets; requests may be signed for any other region."""
+"""The region of a home, unless its first `up` names another."""
+
+
+def partition_of(region: str) -> str:
+    """Return the partition of a region, with which its ARNs begin: `aws`, `aws-cn` or `aws-us-gov`."""
+    if region.startswith("cn-"):
+        return "aws-cn"
+    return "aws-us-gov" if region.startswith("us-gov-") else "aws"

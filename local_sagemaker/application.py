@@ -18,7 +18,7 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from local_sagemaker.account import ACCOUNT, REGION
+from local_sagemaker.account import ACCOUNT
 from local_sagemaker.entrance import Entrance, Guest
 from local_sagemaker.events import Announcer
 from local_sagemaker.faults.control import FAULTS_PATH, FaultControl
@@ -71,14 +71,14 @@ class Application:
         jobs, store = JobTable(home.directory), ObjectStore(home.objects)
         faults = FaultTable(jobs.database)
         key = HomeKey.of(home.directory)
-        self._entrance = Entrance(key)
+        self._entrance = Entrance(key, home.region)
         roles = RoleTable(home.directory)
         self._others = MotoServices(Journal(home.moto_journal), key, roles)
         self._others.catch_up()
         self._gate = Gate(roles, jobs, self._others)
         self._services: Mapping[str, ASGIApp] = {
             **{service.signed_as: self._others for service in SERVICES if service.in_moto},
-            "s3": S3Application(store, account=ACCOUNT),
+            "s3": S3Application(store, account=ACCOUNT, region=home.region),
             "sagemaker": sagemaker_service(jobs, faults, self._quotas, self._start),
             "servicequotas": quotas_service(self._quotas),  # its name in signatures, and not boto3's
             "logs": logs_service(home.logs),
@@ -89,7 +89,7 @@ class Application:
         self._control = FaultControl(self._faults)
         self._simulator = Simulator(home.directory, jobs, store)
         self._simulator.start()
-        Announcer(jobs, self._others).start()
+        Announcer(jobs, self._others, home.region).start()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; the server speaks nothing but HTTP."""
@@ -144,7 +144,7 @@ class Application:
             "endpoint": self._endpoint.endpoint,
             "pid": os.getpid(),
             "home": str(self._home.directory),
-            "region": REGION,
+            "region": self._home.region,
             "account": ACCOUNT,
             "requests": dict(sorted(self._requests.items())),
             "sequence": self._sequence,

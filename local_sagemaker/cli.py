@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from local_sagemaker.faults.client import FaultClient, FaultsRefused
-from local_sagemaker.home import HOME_VARIABLE, Home, NotAHome
+from local_sagemaker.home import HOME_VARIABLE, Home, NotAHome, OtherRegion
 from local_sagemaker.keys import HomeKey, Keys
 from local_sagemaker.lifecycle import LifecycleError, down, reset, status, up
 
 _PROGRAM = "python -m local_sagemaker"
 _EPILOG = f"""\
 The data directory is --home, else ${HOME_VARIABLE}, else ~/.local/share/local-sagemaker. Each directory has a server,
-a port, jobs, objects, roles and a key of its own, which `env` tells; the account is 123456789012.
+a port, a region, jobs, objects, roles and a key of its own, which `env` tells; the account is 123456789012.
 
 exit codes: 0 done; 1 it failed, the message says why; 2 wrong usage, or `reset` without --yes;
             3 `status` found no server running.
@@ -68,7 +68,7 @@ def main(arguments: list[str]) -> int:
     }
     try:
         return commands[options.command](home, options)
-    except (LifecycleError, NotAHome, FaultsRefused, OSError) as error:
+    except (LifecycleError, NotAHome, OtherRegion, FaultsRefused, OSError) as error:
         _complain(str(error))
         return _EXIT_FAILED
     except KeyboardInterrupt:
@@ -93,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     starting = command("up", "Start the server, or find it; print its endpoint when it answers.")
     starting.add_argument("--json", action="store_true", help="print the status as one line of JSON")
     starting.add_argument("--port", type=_port, help="the port (default: the last one; at first, a free one)")
+    starting.add_argument("--region", help="the region of a new data directory (default: us-east-1); it stays there")
     command("status", "Say whether the server runs, where, and what it was asked.").add_argument(
         "--json", action="store_true", help="print it as one line of JSON"
     )
@@ -122,7 +123,7 @@ def _port(text: str) -> int:
 
 
 def _up(home: Home, options: argparse.Namespace) -> int:
-    found, started = up(home, options.port)
+    found, started = up(home, options.port, options.region)
     if options.json:
         keys = HomeKey.of(home.directory).keys
         _say(json.dumps({**found, "access_key": keys.access_key, "secret_key": keys.secret_key}))

@@ -17,14 +17,18 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
 from local_sagemaker.faults.answers import EXPIRED_AS
+from local_sagemaker.faults.request import BodyTooLarge
 from local_sagemaker.faults.request import Request as Arriving
 from local_sagemaker.keys import ExpiredKey, HomeKey, UnknownKey
 from local_sagemaker.loopback import foreign_host, from_a_page
+from local_sagemaker.services import BY_SIGNATURE
 from local_sagemaker.signatures import UNSIGNED_PAYLOAD, OldSignature, Refused, Request, Signature
 from local_sagemaker.wire.protocols import Protocol, Wire, Words, answer, protocol_of, wire_of
 
 _HINT = 'The keys of this home: eval "$(python -m local_sagemaker env)".'
 _FORBIDDEN = 403
+# A body is read before its signature is known to be right. SQS and CloudWatch take the largest: 1 MB a request.
+_LARGEST_BODY = 8 << 20  # bytes
 _REFUSALS: Mapping[str, Mapping[Protocol, tuple[str, int]]] = {
     # The "Common Errors" of SageMaker, IAM and STS, and S3's "Error responses".
     "missing": {
@@ -57,6 +61,18 @@ _REFUSALS: Mapping[str, Mapping[Protocol, tuple[str, int]]] = {
         "query": ("SignatureDoesNotMatch", 403),
         "rest": ("InvalidSignatureException", 403),
     },
+    "region": {  # what AWS answers where the credential is "scoped" to another region
+        "json": ("InvalidSignatureException", 400),
+        "s3": ("AuthorizationHeaderMalformed", 400),
+        "query": ("SignatureDoesNotMatch", 403),
+        "rest": ("InvalidSignatureException", 403),
+    },
+    "large": {
+        "json": ("RequestEntityTooLargeException", 413),
+        "s3": ("EntityTooLarge", 400),
+        "query": ("RequestEntityTooLarge", 413),
+        "rest": ("RequestEntityTooLargeException", 413),
+    },
     "expired": {
         "json": ("ExpiredTokenException", 400),
         "s3": ("AccessDenied", 403),
@@ -72,7 +88,7 @@ class Guest:
 
     Attributes:
         service: the service that it was signed for.
-        region: its region.
+        region: that of the home.
         caller: the ARN of the session whose key signed it; empty for a lasting key.
         receive: of ASGI, with what has been read of the body.
         send: of ASGI.
@@ -90,10 +106,11 @@ class Entrance:
 
     Args:
         key: the home's key.
+        region: the home's region.
     """
 
-    def __init__(self, key: HomeKey) -> None:
-        self._key = key
+    def __init__(self, key: HomeKey, region: str) -> None:
+        self._key, self._region = key, region
 
     async def admit(self, scope: Scope, receive: Receive, send: Send) -> Guest | None:
         """Return a request that may come in; `None` after it was answered."""
@@ -109,7 +126,7 @@ class Entrance:
             await _refusal(error, wire, scope["path"])(scope, receive, send)
             return None
         caller = self._key.bearer_of(signature.token)
-        return Guest(signature.service, signature.region, caller, receive, _guarded(send, download=bool(page)))
+        return Guest(signature.service, self._region, caller, receive, _guarded(send, download=bool(page)))
 
     async def _check(
         self, headers: Headers, scope: Scope, receive: Receive, send: Send
@@ -121,7 +138,25 @@ class Entrance:
         payload, receive = await _payload(signature, headers, scope, receive, send)
         path, query = scope["raw_path"].decode("latin-1"), scope["query_string"].decode("latin-1")
         signature.check(Request(scope["method"], path, query, headers, payload), self._key.secret_of, time.time())
+        self._check_region(signature)
         return signature, receive
+
+    def _check_region(self, signature: Signature | OldSignature) -> None:
+        """Refuse a client of another region: its jobs, logs and queues would be those of the home's region.
+
+        boto3's client of S3 reads the region in the error and signs again for it, as it does on AWS for a bucket that
+        is elsewhere.
+        """
+        served = BY_SIGNATURE.get(signature.service)
+        if signature.region in ("", self._region) or (served and served.is_global):
+            return
+        raise Refused(
+            "region",
+            f"Credential should be scoped to a valid region. This home of local_sagemaker is in {self._region}, and "
+            f"the request is for {signature.region}: set the client's region to {self._region}, or make a home for "
+            f"{signature.region}: python -m local_sagemaker up --home DIRECTORY --region {signature.region}",
+            Region=self._region,
+        )
 
     def controls(self, headers: Mapping[str, str]) -> bool:
         """Tell whether a request may use the addresses of our own: it has the home's token, and is no page's."""
@@ -153,7 +188,10 @@ async def _payload(
     said = headers.get("x-amz-content-sha256")
     if signature.service == "s3":
         return said or UNSIGNED_PAYLOAD, receive
-    arriving = await Arriving(0, _nobody, scope, receive, send).whole()
+    try:
+        arriving = await Arriving(0, _nobody, scope, receive, send).whole(_LARGEST_BODY)
+    except BodyTooLarge as error:
+        raise Refused("large", f"The body of a request has at most {_LARGEST_BODY} bytes.") from error
     if arriving is None:
         raise Refused("malformed", "The client left.")
     digest = hashlib.sha256(arriving.body).hexdigest()
@@ -173,7 +211,9 @@ def _refusal(error: Exception, wire: Wire, path: str) -> Response:
     else:
         code, status = _REFUSALS[error.reason if isinstance(error, Refused) else "unknown"][protocol]
         text = "The security token included in the request is invalid" if isinstance(error, UnknownKey) else ""
-        words = Words(code, status, f"{text}: {error} {_HINT}" if text else str(error))
+        details = error.details if isinstance(error, Refused) else {}
+        headers = {"x-amz-bucket-region": details["Region"]} if protocol == "s3" and "Region" in details else {}
+        words = Words(code, status, f"{text}: {error} {_HINT}" if text else str(error), details, headers)
     response = answer(words, wire, path)
     response.headers["connection"] = "close"  # a client that waits for "100 Continue" keeps its body back
     return response

@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from local_sagemaker.account import REGION
 from local_sagemaker.job_table import JobTable
 from local_sagemaker.jobs import Job
 from local_sagemaker.moto_journal import Call
@@ -39,11 +38,14 @@ class Announcer:
     Args:
         jobs: the table.
         services: where EventBridge is.
+        region: of the home.
         clock: epoch seconds.
     """
 
-    def __init__(self, jobs: JobTable, services: MotoServices, clock: Callable[[], float] = time.time) -> None:
-        self._jobs, self._services, self._clock = jobs, services, clock
+    def __init__(
+        self, jobs: JobTable, services: MotoServices, region: str, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._jobs, self._services, self._region, self._clock = jobs, services, region, clock
         self._looked = clock()
         self._told: dict[str, _State] = {}
 
@@ -82,7 +84,7 @@ class Announcer:
         answer = self._services.ask(
             Call(
                 service="events",
-                region=REGION,
+                region=self._region,
                 method="POST",
                 path="/",
                 headers={"content-type": "application/x-amz-json-1.1", "x-amz-target": "AWSEvents.PutEvents"},

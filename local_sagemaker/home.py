@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
+from local_sagemaker.account import REGION
 from local_sagemaker.jobs import KINDS
 from local_sagemaker.runtime.workspace import Workspace
 
@@ -30,9 +32,10 @@ _MARKER = "local-sagemaker"
 _OLDER_MARKERS = ("endpoint.json", "jobs.sqlite")  # of homes from before there was a marker
 _MAY_BE_THERE = frozenset({"settings.json"})  # a home's settings may be written before its first `up`
 _PRIVATE = 0o700
+_REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d{1,2}")
 
-# All that `reset` deletes: other things may have come into a home. The endpoint stays, since clients are configured
-# with its port, and so do the user's own settings.json and the locks.
+# All that `reset` deletes: other things may have come into a home. The endpoint and the region stay, since clients are
+# configured with them, and so do the user's own settings.json and the locks.
 _DATA = (
     *("jobs", "logs", "s3", "jobs.sqlite", "jobs.sqlite-shm", "jobs.sqlite-wal", "jobs.lock"),
     *("moto.jsonl", "roles.json", "server.log", "server.log.1", "reserve"),
@@ -61,6 +64,10 @@ class Endpoint:
 
 class NotAHome(Exception):
     """A directory is no home, and has other things in it; the text says what to do."""
+
+
+class OtherRegion(Exception):
+    """A home is in another region than the one asked for; the text says what to do."""
 
 
 def try_lock(path: Path) -> IO[str] | None:
@@ -108,6 +115,33 @@ class Home:
     def is_home(self) -> bool:
         """Whether the directory has been made a home."""
         return any((self.directory / name).exists() for name in (_MARKER, *_OLDER_MARKERS))
+
+    @property
+    def region(self) -> str:
+        """The region of all that is in the home."""
+        path = self.directory / "region"
+        return path.read_text().strip() if path.exists() else REGION
+
+    def settle(self, region: str | None) -> None:
+        """Put the home into a region, at its first use or while nothing is in it; None keeps the one that it has.
+
+        Args:
+            region: such as `eu-west-1`.
+
+        Raises:
+            OtherRegion: there are data of another region in it, or this is no name of a region.
+        """
+        if region is None or (region == self.region and (self.directory / "region").exists()):
+            return
+        if not _REGION.fullmatch(region):
+            raise OtherRegion(f"{region!r} is not the name of an AWS region; write one such as eu-west-1.")
+        if region != self.region and self.contents():
+            raise OtherRegion(
+                f"{self.directory} is in {self.region}, and {region} was asked for. A home is in one region. Name "
+                f"another directory for {region}, or ask for {self.region}, or delete all that is in it with "
+                "`reset --yes` first."
+            )
+        (self.directory / "region").write_text(region)
 
     @property
     def server_log(self) -> Path:

@@ -19,9 +19,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from local_sagemaker.account import ACCOUNT, REGION
+from local_sagemaker.account import ACCOUNT
 from local_sagemaker.disk import Reserve
-from local_sagemaker.home import Endpoint, Home, try_lock
+from local_sagemaker.home import Endpoint, Home, OtherRegion, try_lock
 from local_sagemaker.job_table import JobTable
 from local_sagemaker.jobs import Job, JobFinished
 from local_sagemaker.keys import HomeKey
@@ -59,7 +59,7 @@ def status(home: Home) -> dict[str, Any]:
         "endpoint": known.endpoint if known else None,
         "pid": None,
         "home": str(home.directory),
-        "region": REGION,
+        "region": home.region,
         "account": ACCOUNT,
         "requests": {},
         "sequence": 0,
@@ -67,7 +67,7 @@ def status(home: Home) -> dict[str, Any]:
     }
 
 
-def up(home: Home, port: int | None = None) -> tuple[dict[str, Any], bool]:
+def up(home: Home, port: int | None = None, region: str | None = None) -> tuple[dict[str, Any], bool]:
     """Start the server of a home unless it runs; return its status, and whether this call started it.
 
     Any number of processes may call it at once: one starts the server, all get the same answer.
@@ -75,9 +75,11 @@ def up(home: Home, port: int | None = None) -> tuple[dict[str, Any], bool]:
     Args:
         home: the data directory; made when it is missing.
         port: the port to use; None takes the last one again, or a free one the first time.
+        region: the region of a new home; None keeps the home's, and is us-east-1 for a new one.
 
     Raises:
         LifecycleError: the server does not come up, or runs at another port than the one asked for.
+        OtherRegion: the home is in another region.
     """
     Reserve(home.directory).spend_if_needed()
     found = status(home)
@@ -86,12 +88,18 @@ def up(home: Home, port: int | None = None) -> tuple[dict[str, Any], bool]:
         with home.starting():
             found = status(home)
             if not found["running"]:
+                home.settle(region)
                 _start(home, port)
                 found, started = status(home), True
     if not found["running"]:
         raise LifecycleError(f"The server ended right after its start. Its log says:\n{_log_tail(home)}")
     if port is not None and not str(found["endpoint"]).endswith(f":{port}"):
         raise LifecycleError(f"The server runs at {found['endpoint']}. To move it: `down`, then `up --port {port}`.")
+    if region not in (None, found["region"]):
+        raise OtherRegion(
+            f"The server of {home.directory} runs in {found['region']}, and {region} was asked for. Name another "
+            f"directory for {region}, or ask for {found['region']}."
+        )
     return found, started
 
 

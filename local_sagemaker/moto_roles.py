@@ -7,8 +7,6 @@ from typing import Any
 from local_sagemaker.account import ACCOUNT
 from local_sagemaker.iam.roles import Role
 
-_PARTITION = "aws"
-
 
 def roles_of_moto() -> list[Role]:
     """Return all roles with the documents of their policies.
@@ -18,8 +16,8 @@ def roles_of_moto() -> list[Role]:
     """
     from moto.iam.models import iam_backends  # noqa: PLC0415 -- see `moto_services`
 
-    iam = iam_backends[ACCOUNT][_PARTITION]
-    return [_role(one, iam.managed_policies) for one in iam.roles.values()]
+    # By partition, of which a home has one.
+    return [_role(one, iam.managed_policies) for iam in iam_backends[ACCOUNT].values() for one in iam.roles.values()]
 
 
 def _role(role: Any, managed: dict[str, Any]) -> Role:

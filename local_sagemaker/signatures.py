@@ -45,12 +45,14 @@ class Refused(Exception):
     """A request is not let in.
 
     Attributes:
-        reason: what kind of refusal: `missing`, `malformed`, `signature`, `late` or `expired`.
+        reason: what kind of refusal: `missing`, `malformed`, `signature`, `late`, `expired`, `region` or `large`.
+        details: further members of S3's error.
     """
 
-    def __init__(self, reason: str, message: str) -> None:
+    def __init__(self, reason: str, message: str, **details: str) -> None:
         super().__init__(message)
         self.reason = reason
+        self.details = details
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,7 @@ class OldSignature:
     token: str
     given: str
     service: str = "s3"
-    region: str = "us-east-1"
+    region: str = ""
     presigned: bool = True
 
     @classmethod

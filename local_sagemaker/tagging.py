@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from local_sagemaker.account import partition_of
 from local_sagemaker.job_table import JobTable
 from local_sagemaker.jobs import KINDS
 from local_sagemaker.moto_journal import Call
@@ -58,7 +59,11 @@ def tagging_service(jobs: JobTable, store: ObjectStore, others: MotoServices) ->
         store: the buckets.
         others: what moto holds.
     """
-    sources = (lambda _: _of_jobs(jobs), lambda _: _of_buckets(store), lambda caller: _of_moto(others, caller))
+    sources = (
+        lambda _: _of_jobs(jobs),
+        lambda caller: _of_buckets(store, caller),
+        lambda caller: _of_moto(others, caller),
+    )
     operations = TaggingOperations(sources)
     handlers = {"GetResources": operations.resources, "GetTagKeys": operations.keys, "GetTagValues": operations.values}
     return JsonService("resourcegroupstaggingapi", handlers, invalid="InvalidParameterException")
@@ -108,9 +113,9 @@ def _of_jobs(jobs: JobTable) -> Iterator[Tagged]:
             yield Tagged(job.arn, f"sagemaker:{kind}", job.tags)
 
 
-def _of_buckets(store: ObjectStore) -> Iterator[Tagged]:
+def _of_buckets(store: ObjectStore, caller: Caller) -> Iterator[Tagged]:
     for bucket, tags in bucket_tags(store).items():
-        yield Tagged(f"arn:aws:s3:::{bucket}", "s3:bucket", tags)
+        yield Tagged(f"arn:{partition_of(caller.region)}:s3:::{bucket}", "s3:bucket", tags)
 
 
 def _of_moto(others: MotoServices, caller: Caller) -> Iterator[Tagged]:

@@ -5,6 +5,7 @@ The edge and its front import it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from urllib.parse import parse_qs
@@ -14,6 +15,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from local_sagemaker.s3.application import operation_asked
 from local_sagemaker.wire.json_service import operation_of
+
+
+class BodyTooLarge(Exception):
+    """A client sends more than the reader takes."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +59,26 @@ class Request:
         while (await self.receive())["type"] != "http.disconnect":
             pass
 
-    async def whole(self) -> Request | None:
-        """Read all that the client sends; return the same request with its body in memory, None if the client left."""
+    async def whole(self, most: float = math.inf) -> Request | None:
+        """Read all that the client sends; return the same request with its body in memory, None if the client left.
+
+        Args:
+            most: bytes that are taken.
+
+        Raises:
+            BodyTooLarge: the client sends more; what came is dropped.
+        """
+        if float(self.headers.get("content-length", "0")) > most:  # uvicorn lets only numbers in
+            raise BodyTooLarge
         messages: list[Message] = []
+        size = 0
         while not messages or messages[-1].get("more_body", False):
             message = await self.receive()
             if message["type"] == "http.disconnect":
                 return None
+            size += len(message.get("body", b""))
+            if size > most:
+                raise BodyTooLarge
             messages.append(message)
         body = b"".join(message.get("body", b"") for message in messages)
         return replace(self, receive=_replaying(iter(messages), self.receive), body=body)

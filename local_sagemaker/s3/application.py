@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import anyio
 import anyio.to_thread
 
+from local_sagemaker.account import ACCOUNT, REGION
 from local_sagemaker.iam.roles import NotAuthorized
 from local_sagemaker.s3 import bucket_operations, listing_operations, multipart_operations, object_operations
 from local_sagemaker.s3.errors import (
@@ -113,11 +114,12 @@ class S3Application:
     Args:
         store: the objects.
         account: that owns all buckets, 12 digits.
+        region: in which all buckets are.
     """
 
-    def __init__(self, store: ObjectStore, *, account: str = "123456789012") -> None:
+    def __init__(self, store: ObjectStore, *, account: str = ACCOUNT, region: str = REGION) -> None:
         store.sweep()
-        self._service = Service(store, account)
+        self._service = Service(store, account, region)
         self._threads = anyio.CapacityLimiter(_THREADS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

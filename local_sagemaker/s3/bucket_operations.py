@@ -14,7 +14,12 @@ from typing import TYPE_CHECKING
 from starlette.responses import Response
 
 from local_sagemaker.s3.documents import Value, parse
-from local_sagemaker.s3.errors import BucketAlreadyOwnedByYou, MalformedXML, Unset
+from local_sagemaker.s3.errors import (
+    BucketAlreadyOwnedByYou,
+    IllegalLocationConstraintException,
+    MalformedXML,
+    Unset,
+)
 from local_sagemaker.s3.responses import iso_date, xml_response
 
 if TYPE_CHECKING:
@@ -22,7 +27,7 @@ if TYPE_CHECKING:
     from local_sagemaker.s3.service import Handler, Handlers, Service
     from local_sagemaker.s3.store import ObjectStore
 
-_DEFAULT_REGION = "us-east-1"
+_UNNAMED_REGION = "us-east-1"  # it is told by an empty LocationConstraint
 _MOST_BUCKETS = 10_000
 
 
@@ -81,10 +86,15 @@ def list_buckets(service: Service, request: S3Request, _body: bytes) -> Response
 
 
 def create_bucket(service: Service, request: S3Request, body: bytes) -> Response:
-    """`CreateBucket`; in us-east-1 done again without an error, as on AWS (legacy behaviour of that region)."""
+    """`CreateBucket`, in the region of the home; without a constraint done again without an error, as in us-east-1."""
     constraint = parse(body, "CreateBucketConfiguration").findtext("LocationConstraint") if body.strip() else None
+    if constraint not in (None, "", service.region):
+        raise IllegalLocationConstraintException(
+            f"The {constraint} location constraint is incompatible for the region specific endpoint this request was "
+            f"sent to. All buckets of this home of local_sagemaker are in {service.region}."
+        )
     try:
-        service.store.create_bucket(request.bucket, constraint or _DEFAULT_REGION)
+        service.store.create_bucket(request.bucket, service.region)
     except BucketAlreadyOwnedByYou:
         if constraint:
             raise
@@ -106,7 +116,7 @@ def delete_bucket(service: Service, request: S3Request, _body: bytes) -> Respons
 def get_bucket_location(service: Service, request: S3Request, _body: bytes) -> Response:
     """`GetBucketLocation`; us-east-1 is told by an empty answer."""
     region = service.store.configuration.get(request.bucket).region
-    return xml_response("LocationConstraint", "" if region == _DEFAULT_REGION else region)
+    return xml_response("LocationConstraint", "" if region == _UNNAMED_REGION else region)
 
 
 def get_bucket_versioning(service: Service, request: S3Request, _body: bytes) -> Response:

@@ -2,9 +2,10 @@
 
     S3Error
     ├── 304  NotModified
-    ├── 400  BadDigest, EntityTooLarge, EntityTooSmall, IncompleteBody, InvalidArgument, InvalidBucketName,
-    │        InvalidDigest, InvalidPart, InvalidPartOrder, InvalidRequest, InvalidTag, InvalidURI, KeyTooLongError,
-    │        MalformedXML, MetadataTooLarge, XAmzContentChecksumMismatch, XAmzContentSHA256Mismatch
+    ├── 400  BadDigest, EntityTooLarge, EntityTooSmall, IllegalLocationConstraintException, IncompleteBody,
+    │        InvalidArgument, InvalidBucketName, InvalidDigest, InvalidPart, InvalidPartOrder, InvalidRequest,
+    │        InvalidTag, InvalidURI, KeyTooLongError, MalformedXML, MetadataTooLarge, XAmzContentChecksumMismatch,
+    │        XAmzContentSHA256Mismatch
     ├── 403  AccessDenied
     ├── 404  NoSuchBucket, NoSuchKey, NoSuchUpload, and what a bucket may lack (`Unset`)
     ├── 409  BucketAlreadyOwnedByYou, BucketNotEmpty
@@ -71,6 +72,14 @@ class EntityTooSmall(S3Error):
     """A part that is not the last has less than 5 MiB."""
 
     default_message = "Your proposed upload is smaller than the minimum allowed object size."
+
+
+class IllegalLocationConstraintException(S3Error):
+    """A bucket cannot be made in that region from here."""
+
+    default_message = (
+        "The location constraint is incompatible for the region specific endpoint this request was sent to."
+    )
 
 
 class IncompleteBody(S3Error):

@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Service:
-    """A store, and the account that owns all of it (12 digits)."""
+    """A store, the account that owns all of it (12 digits), and the region in which it is."""
 
     store: ObjectStore
     account: str
+    region: str
 
     @cached_property
     def uploads(self) -> MultipartUploads:

@@ -23,7 +23,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from local_sagemaker.account import ACCOUNT
+from local_sagemaker.account import ACCOUNT, partition_of
 from local_sagemaker.wire.constraints import violations
 from local_sagemaker.wire.errors import ApiError
 
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 class Caller:
     """Who asks, as far as an answer depends on it.
 
-    `region` comes from the request's credential scope; the account is always the same.
+    `region` is that of the home; the account is always the same.
     """
 
     region: str
@@ -42,7 +42,7 @@ class Caller:
 
     def arn(self, service: str, resource: str) -> str:
         """The ARN of one of the caller's resources."""
-        return f"arn:aws:{service}:{self.region}:{self.account}:{resource}"
+        return f"arn:{partition_of(self.region)}:{service}:{self.region}:{self.account}:{resource}"
 
 
 Handler = Callable[[dict[str, Any], Caller], Mapping[str, Any] | None]

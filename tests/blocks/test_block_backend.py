@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blocks import BackendNotRunning, LoopbackOnly
+from blocks import BackendNotRunning, LoopbackOnly, SageMakerProject
 from blocks.backend import Backend, default_home, ensure_backend, is_loopback, isolated_session, run_command, wall_off
 
 ROOT = Path(__file__).parents[2]
@@ -40,11 +40,22 @@ def test_the_backend_is_brought_up_by_its_own_command(tmp_path):
     """The last line of `up --json` tells where it answers; what it printed before does not matter."""
     told = '{"endpoint": "http://127.0.0.1:4321", "pid": 7, "access_key": "key", "secret_key": "s3cret"}'
     run = Command(stdout=f"starting\n{told}\n")
-    found = ensure_backend(tmp_path, run)
+    found = ensure_backend(tmp_path, "eu-west-1", run)
 
     assert found == Backend("http://127.0.0.1:4321", tmp_path, "key", "s3cret")
     assert "s3cret" not in repr(found)
-    assert run.calls == [[sys.executable, "-m", "local_sagemaker", "up", "--json", "--home", str(tmp_path)]]
+    command = [
+        sys.executable,
+        "-m",
+        "local_sagemaker",
+        "up",
+        "--json",
+        "--home",
+        str(tmp_path),
+        "--region",
+        "eu-west-1",
+    ]
+    assert run.calls == [command]
 
 
 @pytest.mark.parametrize(
@@ -61,7 +72,7 @@ def test_the_backend_is_brought_up_by_its_own_command(tmp_path):
 def test_a_backend_that_does_not_come_up_is_told(tmp_path, run):
     """With its log, where its data lies, and the command that says more."""
     with pytest.raises(BackendNotRunning, match="the last lines of its log") as caught:
-        ensure_backend(tmp_path, run)
+        ensure_backend(tmp_path, run=run)
 
     assert str(tmp_path) in caught.value.message
     assert f"local_sagemaker status --home {tmp_path}" in caught.value.fix
@@ -71,7 +82,7 @@ def test_a_backend_that_does_not_come_up_is_told(tmp_path, run):
 def test_a_backend_that_says_nothing_is_told(tmp_path, run):
     """No bare `IndexError`, no bare `TimeoutExpired`."""
     with pytest.raises(BackendNotRunning):
-        ensure_backend(tmp_path, run)
+        ensure_backend(tmp_path, run=run)
 
 
 @pytest.mark.processes
@@ -292,3 +303,11 @@ def _answer():
             yield b'<ListAllMyBucketsResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"/>'
 
     return AWSResponse("https://s3.amazonaws.com/", 200, {}, Raw())
+
+
+def test_a_project_of_another_region_is_told(backend):
+    """Its home is in one region, which the error names; a project of that region uses it."""
+    with pytest.raises(BackendNotRunning, match="runs in us-east-1, and eu-west-1 was asked for"):
+        SageMakerProject.local(home=backend.home, region="eu-west-1").client("sagemaker")
+
+    assert SageMakerProject.local(home=backend.home).region_name == "us-east-1"

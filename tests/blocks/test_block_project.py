@@ -376,8 +376,8 @@ def test_a_project_is_made_again_by_its_origin():
 
 
 def test_a_local_project_is_made_again_by_its_origin(tmp_path):
-    """With the same home."""
-    project = SageMakerProject.local("mine", home=tmp_path)
+    """With the same home, prefix and region."""
+    project = SageMakerProject.local("mine", home=tmp_path, prefix="team", region="eu-west-1")
     again = SageMakerProject.from_origin(json.loads(json.dumps(project.origin)))
 
-    assert (again.uri, again.local_home) == (project.uri, tmp_path)
+    assert (again.uri, again.local_home, again.region) == (project.uri, tmp_path, "eu-west-1")

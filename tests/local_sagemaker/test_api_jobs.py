@@ -240,15 +240,6 @@ def test_delete_of_a_running_job_is_refused(sagemaker):
     assert error_of(sagemaker.delete_training_job, TrainingJobName=new_name())[0] == "ResourceNotFound"
 
 
-def test_region_comes_from_the_signature(backend, sagemaker):
-    """Any region is accepted, and stands in the ARN."""
-    name = new_name()
-    client = backend.client("sagemaker", "eu-central-1")
-    arn = client.create_training_job(**training_request(name))["TrainingJobArn"]
-
-    assert arn == f"arn:aws:sagemaker:eu-central-1:123456789012:training-job/{name}"
-
-
 def test_kill_of_the_server_does_not_harm_a_job(own_backend):
     """A job that runs while the server is killed completes, and the next server knows it and its logs."""
     own_backend.up()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import re
 import time
+from datetime import datetime, timezone
 from urllib.parse import quote, unquote, urlsplit
 
 import boto3
@@ -19,6 +21,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from waiting import wait_until
 
+from local_sagemaker.faults.request import BodyTooLarge
+from local_sagemaker.faults.request import Request as Arriving
 from local_sagemaker.keys import ExpiredKey, HomeKey, Keys, UnknownKey
 from local_sagemaker.signatures import UNSIGNED_PAYLOAD, Refused, Request, Signature
 
@@ -157,6 +161,57 @@ def test_the_body_is_signed_too(backend):
 
     assert asked("POST", request.url, signed, b"{}")[0] == 200
     assert b"InvalidSignatureException" in asked("POST", request.url, signed, b'{"MaxResults": 1}')[2]
+
+
+@pytest.mark.parametrize("signed", [True, False], ids=["forged", "unsigned"])
+def test_a_large_body_is_refused_before_it_is_read(backend, signed):
+    """A request that says that it has 1 GB gets its answer at once, whoever signed it, and not a byte was sent."""
+    headers = {"Content-Length": str(1 << 30), "X-Amz-Target": "SageMaker.CreateTrainingJob"}
+    if signed:
+        now = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
+        scope = f"AKIAEXAMPLE/{now[:8]}/us-east-1/sagemaker/aws4_request"
+        headers["Authorization"] = f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0"
+        headers["X-Amz-Date"] = now
+    connection = http.client.HTTPConnection(urlsplit(backend.endpoint).netloc, timeout=10)
+    connection.putrequest("POST", "/")
+    for name, value in headers.items():
+        connection.putheader(name, value)
+    connection.endheaders()
+    answer = connection.getresponse()
+    code = json.loads(answer.read())["__type"]
+    connection.close()
+
+    expected = (413, "RequestEntityTooLargeException") if signed else (400, "MissingAuthenticationTokenException")
+    assert (answer.status, code) == expected
+
+
+def test_a_body_without_a_length_ends_at_the_bound():
+    """A stream that says no length is read as far as the bound, and a body of just that size is taken."""
+    blocks = []
+
+    async def receive():
+        blocks.append(1)
+        return {"type": "http.request", "body": bytes(10), "more_body": len(blocks) < 100}
+
+    scope = {"type": "http", "headers": []}
+    with pytest.raises(BodyTooLarge):
+        asyncio.run(Arriving(0, None, scope, receive, None).whole(999))
+    assert len(blocks) == 100
+    blocks.clear()
+    with pytest.raises(BodyTooLarge):
+        asyncio.run(Arriving(0, None, scope, receive, None).whole(25))
+    assert len(blocks) == 3
+    blocks.clear()
+    assert len(asyncio.run(Arriving(0, None, scope, receive, None).whole(1000)).body) == 1000
+
+
+def test_the_largest_bodies_of_clients_are_taken(client):
+    """A message of 1 MiB, the most that SQS takes, comes in."""
+    sqs = client("sqs")
+    url = sqs.create_queue(QueueName=new_name(), Attributes={"MaximumMessageSize": str(1 << 20)})["QueueUrl"]
+    sent = sqs.send_message(QueueUrl=url, MessageBody="x" * (1 << 20))
+
+    assert sent["MessageId"]
 
 
 # -- presigned addresses -------------------------------------------------------------------------------------------

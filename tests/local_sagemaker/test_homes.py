@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from api_requests import error_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -97,6 +98,36 @@ def test_a_line_that_does_not_fit_leaves_the_file_as_it_was(tmp_path, monkeypatc
         append_line(tmp_path / "lines", "two")
 
     assert (tmp_path / "lines").read_text() == "one\n"
+
+
+CHANGES = {
+    "ssm": ("put_parameter", {"Name": "/a", "Value": "b", "Type": "String"}),
+    "iam": ("create_user", {"UserName": "u"}),
+    "scheduler": ("create_schedule_group", {"Name": "g"}),
+}
+
+
+@pytest.mark.logs_errors("could not be written to the journal", "Traceback", "FileNotFoundError")
+def test_what_cannot_be_written_down_is_not_done(own_backend):
+    """A client is told so in its own protocol; once the journal can be written, the same call succeeds and is kept."""
+    own_backend.up()
+    journal = own_backend.home / "moto.jsonl"
+    journal.symlink_to(own_backend.home / "missing" / "moto.jsonl")  # whose directory is not there, for root either
+    for service, (name, arguments) in CHANGES.items():
+        code, message = error_of(getattr(own_backend.client(service), name), **arguments)
+        assert code == "InternalFailure"
+        assert message.endswith("could not be written down (No such file or directory), and was not done.")
+        assert message.startswith(f"{service}:")
+    journal.unlink()
+    for service, (name, arguments) in CHANGES.items():
+        assert getattr(own_backend.client(service), name)(**arguments)
+    own_backend.kill()
+    own_backend.up()
+
+    assert known(own_backend) == ["/a"]
+    assert [one["UserName"] for one in own_backend.client("iam").list_users()["Users"]] == ["u"]
+    groups = own_backend.client("scheduler").list_schedule_groups()["ScheduleGroups"]
+    assert sorted(one["Name"] for one in groups) == ["default", "g"]
 
 
 @pytest.mark.always

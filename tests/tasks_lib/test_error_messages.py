@@ -243,7 +243,9 @@ class Case:
         check_home(shared, self.objects)
 
     def a_local_sagemaker_that_does_not_start(self):
-        backend.ensure_backend(self.here, lambda command: subprocess.CompletedProcess(command, 1, "", "no space left"))
+        backend.ensure_backend(
+            self.here, run=lambda command: subprocess.CompletedProcess(command, 1, "", "no space left")
+        )
 
     def a_local_project_that_calls_away(self):
         block = SageMakerProject.local(home=self.here)
