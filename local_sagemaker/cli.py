@@ -19,6 +19,7 @@ from local_sagemaker.faults.client import FaultClient, FaultsRefused
 from local_sagemaker.home import HOME_VARIABLE, Home, NotAHome, OtherRegion
 from local_sagemaker.keys import HomeKey, Keys
 from local_sagemaker.lifecycle import LifecycleError, down, reset, status, up
+from local_sagemaker.services import LOST
 
 _PROGRAM = "python -m local_sagemaker"
 _EPILOG = f"""\
@@ -105,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
         "file", nargs="?", help="for `set`: a JSON document of faults; - reads it from standard input"
     )
     faulting.add_argument("--json", action="store_true", help="print rules, counts and held requests as JSON")
-    ending = command("down", "Stop all jobs as StopTrainingJob does, and end the server. The data stay.")
+    ending = command("down", "Stop all jobs as StopTrainingJob does, and end the server. It says what is not kept.")
     ending.add_argument("--keep-jobs", action="store_true", help="end only the server; jobs run on without it")
     erasing = command("reset", "Do what `down` does, then delete all jobs, objects, logs and roles.")
     erasing.add_argument("--yes", action="store_true", help="really delete them")
@@ -217,7 +218,7 @@ def _fault_lines(shown: Mapping[str, Any]) -> Iterator[str]:
 
 def _down(home: Home, options: argparse.Namespace) -> int:
     _say_down(home, *down(home, keep_jobs=options.keep_jobs, say=_complain))
-    _say(f"Next: {_command('up', home, options)} (jobs, objects and roles are kept)")
+    _say(f"Next: {_command('up', home, options)} (all is kept but {' and '.join(LOST)})")
     return 0
 
 

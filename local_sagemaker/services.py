@@ -45,7 +45,7 @@ SERVICES = (
     ServedService("sts", "sts", "identities and temporary keys", is_global=True),
     ServedService("sns", "sns", "topics, and subscriptions of queues"),
     ServedService("sqs", "sqs", "queues and messages", lost="messages of SQS queues"),
-    ServedService("events", "events", "rules and targets; the events of jobs reach queues and topics"),
+    ServedService("events", "events", "rules and targets; events of jobs reach targets that are queues, and no others"),
     ServedService("scheduler", "scheduler", "schedules, to keep and to read; none starts anything"),
     ServedService(
         "cloudwatch",
