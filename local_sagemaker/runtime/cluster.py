@@ -17,6 +17,7 @@ from local_sagemaker.disk import Volumes
 from local_sagemaker.keys import HomeKey
 from local_sagemaker.runtime import contract
 from local_sagemaker.runtime.plan import JobFailure
+from local_sagemaker.runtime.processes import Processes, allowed
 from local_sagemaker.runtime.role_store import session_of_job
 from local_sagemaker.runtime.tail import Tail
 from local_sagemaker.runtime.workspace import read_json
@@ -93,6 +94,7 @@ class Cluster:
             hosts=self.plan.hosts,
             places=_outermost(("/opt/ml", *self.plan.directories)),
             isolation=self.settings.isolation,
+            most=allowed(self.settings.max_processes),
         )
 
     def _tail(self, host: Host) -> Tail:
@@ -103,12 +105,13 @@ class Cluster:
         living = [host for host in self.hosts if self._lives(host, note)]
         places = [(host.name, host.files) for host in self.hosts]
         volumes = Volumes(self.workspace.home, places, self.plan.volume_gb)
+        processes = Processes(self.hosts, allowed(self.settings.max_processes))
         tick = _SHORTEST_TICK
         while living:
             for host, tail in zip(self.hosts, tails, strict=True):
                 host.hold_back(tail.backlog)
             moved = [tail.pump() for tail in tails]
-            if complaint := volumes.complaint():
+            if complaint := volumes.complaint() or processes.complaint():
                 raise JobFailure(f"ClientError: {complaint}")
             self._decide(living, due, note)
             tick = _SHORTEST_TICK if any(moved) else min(_LONGEST_TICK, tick * 1.5)

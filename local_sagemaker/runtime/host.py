@@ -77,6 +77,7 @@ class Host:
         hosts: Sequence[str],
         places: Sequence[str],
         isolation: str,
+        most: int,
     ) -> None:
         """Start the command, unless it has been started before; return when the host can be signalled.
 
@@ -86,12 +87,13 @@ class Host:
             hosts: the names of all hosts, for `/etc/hosts`.
             places: the container paths that must be real.
             isolation: as in the settings.
+            most: processes and threads that it may have, where the kernel can bound them.
         """
         lock = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             if self._take(lock) and not self._was_started():
                 spec = self._spec(command, environment, hosts, places)
-                write_json(self.directory / "spec.json", {**spec, "isolation": isolation, "lock": lock})
+                write_json(self.directory / "spec.json", {**spec, "isolation": isolation, "most": most, "lock": lock})
                 self._spawn(lock)
         finally:
             os.close(lock)
@@ -205,6 +207,12 @@ class Host:
             self._signal_all(signal.SIGCONT)
             self._held.unlink()
 
+    def count(self) -> int:
+        """Return how many processes and threads the host runs, its first process excepted."""
+        if not self.alive() or not self._was_started():
+            return 0
+        return sum(map(_threads, self._processes()))
+
     def _signal_all(self, number: signal.Signals, after: float = 0.0) -> bool:
         """Signal what the host runs, so many seconds later; return whether there was anything."""
         time.sleep(after)
@@ -245,6 +253,13 @@ def _kill(pid: int, number: signal.Signals) -> None:
         os.kill(pid, number)
     except ProcessLookupError:  # it ended a moment ago
         return
+
+
+def _threads(pid: int) -> int:
+    try:
+        return len(os.listdir(f"/proc/{pid}/task"))  # noqa: PTH208 -- of thousands
+    except (FileNotFoundError, ProcessLookupError):  # it ended a moment ago
+        return 0
 
 
 def _of_root(root: Path) -> list[int]:

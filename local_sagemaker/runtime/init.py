@@ -13,10 +13,12 @@ Where namespaces cannot be made (some containers, macOS), the same command runs 
 # ruff: noqa: PTH101, PTH102, PTH103, PTH112, PTH113, PTH114, PTH115, PTH116, PTH118, PTH120, PTH123, PTH208, PTH211
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import json
 import os
+import resource
 import signal
 import socket
 import stat
@@ -32,6 +34,9 @@ CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWUSER, CLONE_NEWPID = 0x00020000, 0x04000000,
 MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC = 2, 4, 8, 4096, 16384
 MS_UNBINDABLE, MS_PRIVATE, MNT_DETACH = 1 << 17, 1 << 18, 2
 PR_SET_CHILD_SUBREAPER = 36
+_RESERVED_PIDS = 300  # <linux/pid.h>: below it no pid is given out a second time
+_PID_MAX_OF_A_NAMESPACE = [6, 14]  # Linux
+_ABOVE = 1000  # processes; the supervisor sees that there are too many before the kernel makes no more
 
 # What a container's first process may be sent; the rest (SIGKILL, SIGSTOP, faults) never reaches us as a choice.
 PASSED_ON = frozenset(
@@ -295,6 +300,7 @@ def _as_first_process(spec: dict[str, Any], record: Record, parent: socket.socke
         if without_overlay:
             say(f"packages that this job installs go into an environment of its own: {without_overlay}")
             environment = make_environment(spec["layer"], environment)
+        bound_processes(spec["most"])
         record.write("host.json", {"pid": outer, "isolation": "namespaces"})
         parent.sendall(f"ready {outer}\n".encode())
         parent.close()
@@ -307,6 +313,22 @@ def _as_first_process(spec: dict[str, Any], record: Record, parent: socket.socke
     except BaseException:  # noqa: BLE001 -- shown; a forked child must not run into its parent's frames
         sys.excepthook(*sys.exc_info())
     os._exit(code)  # the kernel ends what is left in our pid namespace
+
+
+def bound_processes(most: int) -> None:
+    """Let the kernel bound the processes of our namespaces, a little above the limit that the supervisor tells of.
+
+    `RLIMIT_NPROC` counts the processes of a user namespace since Linux 5.14, and does not hold for the machine's root.
+    """
+    most += _ABOVE
+    _, hard = resource.getrlimit(resource.RLIMIT_NPROC)
+    nproc = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(resource.RLIMIT_NPROC, (nproc, nproc))
+    release = os.uname().release.split("-")[0].split(".")[:2]
+    # Before, the file is the whole machine's, and root may write it from inside of a namespace.
+    if [int(part) for part in release] >= _PID_MAX_OF_A_NAMESPACE:
+        with contextlib.suppress(OSError), open("/proc/sys/kernel/pid_max", "w") as file:  # /proc/sys may be read-only
+            file.write(str(most + _RESERVED_PIDS))
 
 
 def run(command: list[str], environment: dict[str, str], directory: str) -> int:

@@ -26,12 +26,14 @@ class Settings:
         stop_grace_seconds: from SIGTERM to SIGKILL; 120 as on AWS (API reference, `StopTrainingJob`).
         isolation: `auto` gives each host namespaces of its own where the machine allows it; `directory` never does, and
             the contract's paths lie under `LOCAL_SAGEMAKER_ROOT`.
+        max_processes: processes and threads that a host of a job may have; at most half of what the machine allows.
         quotas: instances that may run at a time, by the quota's name at AWS, such as `ml.m5.large for training job
             usage`; what is not named has no quota.
     """
 
     stop_grace_seconds: float = 120.0
     isolation: Isolation = "auto"
+    max_processes: int = 4096
     quotas: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -51,6 +53,8 @@ def read_settings(home: Path) -> Settings:
     settings = Settings(**given)
     if settings.isolation not in get_args(Isolation) or settings.stop_grace_seconds < 0:
         raise ValueError(f"{path}: isolation is one of {get_args(Isolation)}, stop_grace_seconds is not negative.")
+    if type(settings.max_processes) is not int or settings.max_processes < 1:
+        raise ValueError(f"{path}: max_processes is a whole number above 0.")
     if not _are_quotas(settings.quotas):
         raise ValueError(f'{path}: quotas are whole numbers by name: {{"ml.m5.large for training job usage": 2}}.')
     return settings
