@@ -28,6 +28,7 @@ def irish(make_backend, tmp_path_factory):
     return backend
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("service", REGIONAL)
 def test_a_client_of_another_region_is_refused(backend, irish, service):
     """The message names both regions and the way out; in each home the client of its own region is served."""

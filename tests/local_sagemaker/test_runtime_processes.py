@@ -57,6 +57,7 @@ def script(code, count, then):
     return f"exec python -c '{code}' {count} {then}"
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("code", [FORK, THREADS], ids=["processes", "threads"])
 def test_a_job_with_too_many_processes_fails(laboratory, code):
     """Its reason has the count, the limit and the setting; nothing of it is left."""
@@ -70,6 +71,7 @@ def test_a_job_with_too_many_processes_fails(laboratory, code):
     assert not processes("sys.argv[2] ==")
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("code", [FORK, THREADS], ids=["processes", "threads"])
 def test_a_job_with_many_processes_completes(laboratory, code):
     """Half as many as it may have at a time, and more than the limit in its life; each host has a limit of its own."""

@@ -58,6 +58,7 @@ def test_the_services_of_the_table_answer(backend):
         assert getattr(backend.client(service), operation)(**arguments)["ResponseMetadata"]["HTTPStatusCode"] == 200
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("service", ABSENT)
 def test_any_other_service_is_refused_by_name(backend, service):
     """In each of AWS's protocols; the message says which services there are."""
