@@ -218,7 +218,7 @@ def _fault_lines(shown: Mapping[str, Any]) -> Iterator[str]:
 
 def _down(home: Home, options: argparse.Namespace) -> int:
     _say_down(home, *down(home, keep_jobs=options.keep_jobs, say=_complain))
-    _say(f"Next: {_command('up', home, options)} (all is kept but {' and '.join(LOST)})")
+    _say(f"Next: {_command('up', home, options)} (all is kept but {', '.join(LOST[:-1])} and {LOST[-1]})")
     return 0
 
 

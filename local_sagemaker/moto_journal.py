@@ -22,6 +22,7 @@ _READING_METHODS = frozenset({"GET", "HEAD"})
 _READING = ("Get", "List", "Describe", "Simulate", "Generate", "Check", "Test", "BatchGet", "BatchCheck")
 _PASSING: Mapping[str, tuple[str, ...]] = {
     "sns": ("Publish",),
+    "kms": ("Encrypt", "Decrypt", "ReEncrypt", "Sign", "Verify"),
     "sqs": ("SendMessage", "ReceiveMessage", "DeleteMessage", "ChangeMessageVisibility", "PurgeQueue"),
     "events": ("PutEvents",),
     "monitoring": ("PutMetricData",),

@@ -41,7 +41,7 @@ SERVICES = (
         "tags of jobs, buckets, topics, queues, secrets and alarms, to read",
         in_moto=False,
     ),
-    ServedService("iam", "iam", "users, roles and policies; they forbid nothing", is_global=True),
+    ServedService("iam", "iam", "users, roles and policies; a role may do what its policies say", is_global=True),
     ServedService("sts", "sts", "identities and temporary keys", is_global=True),
     ServedService("sns", "sns", "topics, and subscriptions of queues"),
     ServedService("sqs", "sqs", "queues and messages", lost="messages of SQS queues"),
@@ -55,6 +55,12 @@ SERVICES = (
     ),
     ServedService("ssm", "ssm", "Parameter Store"),
     ServedService("secretsmanager", "secretsmanager", "secrets"),
+    ServedService(
+        "kms",
+        "kms",
+        "keys, of which a role needs the rights; objects in S3 are not encrypted",
+        lost="what KMS has encrypted",
+    ),
     ServedService("ecr", "ecr", "repositories; images cannot be pushed"),
 )
 """All of them."""

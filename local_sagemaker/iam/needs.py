@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from local_sagemaker.account import ACCOUNT, partition_of
+from local_sagemaker.account import ACCOUNT
 from local_sagemaker.iam.policies import Need
 
 # Names in signatures that are not those of actions.
@@ -53,7 +53,7 @@ class Asked:
 
     def arn(self, resource: str) -> str:
         """Return the ARN of a resource of the service."""
-        return f"arn:{partition_of(self.region)}:{self.prefix}:{self.region}:{ACCOUNT}:{resource}"
+        return f"arn:aws:{self.prefix}:{self.region}:{ACCOUNT}:{resource}"
 
     def need(self, resource: str | None, **context: str) -> Need:
         """Return the need of the operation itself."""
@@ -152,7 +152,7 @@ def _with_the_role(asked: Asked) -> list[Need]:
 
 def _iam(asked: Asked) -> list[Need]:
     name = asked.text("RoleName")
-    return [asked.need(f"arn:{partition_of(asked.region)}:iam::{ACCOUNT}:role/{name}" if name else None)]
+    return [asked.need(f"arn:aws:iam::{ACCOUNT}:role/{name}" if name else None)]
 
 
 def _by_arn(*members: str) -> Callable[[Asked], list[Need]]:

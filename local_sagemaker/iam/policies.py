@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -36,6 +36,12 @@ class Need:
     action: str
     resource: str | None
     context: Mapping[str, Sequence[str]] = field(default_factory=dict, hash=False)
+
+    def within(self, partition: str) -> Need:
+        """Return the same need in a partition, such as `aws-cn`, where its resource is in `aws`."""
+        if self.resource is None or not self.resource.startswith("arn:aws:"):
+            return self
+        return replace(self, resource=f"arn:{partition}:{self.resource.removeprefix('arn:aws:')}")
 
 
 @dataclass(frozen=True)

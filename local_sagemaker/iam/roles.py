@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from local_sagemaker.account import partition_of
 from local_sagemaker.iam.patterns import Context
 from local_sagemaker.iam.policies import Decision, MalformedPolicy, Need, Policy, decide
 
@@ -159,7 +160,7 @@ class Access:
         if found := self._role():
             role, session = found
             for need in needs:
-                self._check(role, session, need)
+                self._check(role, session, need.within(partition_of(self.region)))
 
     def allows(self, need: Need) -> bool:
         """Tell whether the policies allow it."""

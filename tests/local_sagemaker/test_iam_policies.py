@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from local_sagemaker.iam.policies import MalformedPolicy, Need, Policy, decide
+from local_sagemaker.iam.roles import Access, NotAuthorized, Role, RoleTable, session_of
+from local_sagemaker.s3.needs import object_arn
 
 OBJECT = "arn:aws:s3:::bucket/folder/name"
 
@@ -196,6 +200,20 @@ def test_a_boundary_gives_nothing_and_bounds_all():
     assert not allows(boundary=everything)
     refused = decide([everything], Need("s3:PutObject", OBJECT), reading)
     assert refused.because("s3:PutObject") == "because no permissions boundary allows the s3:PutObject action"
+
+
+@pytest.mark.parametrize(("region", "partition"), [("eu-west-1", "aws"), ("cn-north-1", "aws-cn")])
+def test_policies_name_resources_in_the_partition_of_the_home(tmp_path, region, partition):
+    """A role of China allows ARNs of China; the refusal of another key has such an ARN, too."""
+    arn = f"arn:{partition}:iam::123456789012:role/fit"
+    statement = {"Effect": "Allow", "Action": "s3:GetObject", "Resource": f"arn:{partition}:s3:::data/in/*"}
+    roles = RoleTable(tmp_path)
+    roles.write([Role(arn, "AROA", [json.dumps({"Version": "2012-10-17", "Statement": statement})])], 0)
+    access = Access(session_of(arn, "SageMaker"), roles, region)
+
+    access.check(Need("s3:GetObject", object_arn("data", "in/a")))
+    with pytest.raises(NotAuthorized, match=f'on resource: "arn:{partition}:s3:::data/out"'):
+        access.check(Need("s3:GetObject", object_arn("data", "out")))
 
 
 def test_a_resource_that_cannot_be_told():

@@ -8,6 +8,7 @@ import pytest
 from api_requests import new_name, training_request
 from waiting import wait_until
 
+from local_sagemaker.iam.roles import RoleTable
 from local_sagemaker.keys import HomeKey
 from local_sagemaker.moto_journal import Call, Journal
 from local_sagemaker.moto_services import MotoServices
@@ -73,7 +74,7 @@ def test_what_was_configured_is_kept(own_backend):
     done = own_backend.run("down")
     own_backend.up()
 
-    assert done.stdout.endswith("(all is kept but messages of SQS queues and metric data of CloudWatch)\n")
+    assert done.stdout.endswith("(all is kept but messages of SQS queues, metric data of CloudWatch and what KMS has encrypted)\n")
     assert configured(own_backend.client) == before
     assert own_backend.client("cloudwatch").list_metrics(Namespace="n")["Metrics"] == []
     sqs, url, name = own_backend.client("sqs"), before["queues"][0], new_name()
@@ -106,7 +107,10 @@ CALL = {"region": "us-east-1", "method": "POST", "path": "/", "body": ""}
         ("events", "AWSEvents.PutEvents", False),
         ("monitoring", "GraniteServiceVersion20100801.PutDashboard", True),
         ("monitoring", "GraniteServiceVersion20100801.PutMetricData", False),
-        ("kms", "TrentService.CreateKey", False),
+        ("kms", "TrentService.CreateKey", True),
+        ("kms", "TrentService.Decrypt", False),
+        ("kms", "TrentService.GenerateDataKey", False),
+        ("glue", "AWSGlue.CreateJob", False),
     ],
 )
 def test_changes_are_kept_and_what_passes_is_not(service, target, kept):
@@ -134,9 +138,9 @@ def test_changes_of_other_protocols(more, operation, kept):
 def test_a_rule_of_an_earlier_server_gets_events_at_once(tmp_path):
     """A server whose home has rules sends events before a client asks for moto; one without them does not load it."""
     journal = Journal(tmp_path / "moto.jsonl")
-    key = HomeKey.of(tmp_path)
+    key, roles = HomeKey.of(tmp_path), RoleTable(tmp_path)
     journal.append(Call(service="iam", headers={}, **CALL), 1)
-    assert not MotoServices(journal, key).awake
+    assert not MotoServices(journal, key, roles).awake
     journal.append(Call(service="events", headers={}, **CALL), 1)
 
-    assert MotoServices(journal, key).awake
+    assert MotoServices(journal, key, roles).awake

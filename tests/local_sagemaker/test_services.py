@@ -17,7 +17,7 @@ from local_sagemaker.wire.protocols import Words, answer, wire_of
 DOCUMENTATION = Path(__file__).parents[2] / "docs/explanation/local-sagemaker.md"
 # Of each protocol that AWS has, a service that is not there.
 ABSENT = {
-    "kms": "list_keys",
+    "glue": "list_jobs",
     "lambda": "list_functions",
     "cloudformation": "list_stacks",
     "ec2": "describe_instances",
@@ -39,6 +39,7 @@ READING = {
     "cloudwatch": "describe_alarms",
     "ssm": "describe_parameters",
     "secretsmanager": "list_secrets",
+    "kms": "list_keys",
     "ecr": "describe_repositories",
 }
 
