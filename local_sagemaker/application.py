@@ -19,6 +19,7 @@ from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from local_sagemaker.account import ACCOUNT
+from local_sagemaker.cloudwatch import CloudWatch
 from local_sagemaker.entrance import Entrance, Guest
 from local_sagemaker.events import Announcer
 from local_sagemaker.faults.control import FAULTS_PATH, FaultControl
@@ -83,6 +84,7 @@ class Application:
             "servicequotas": quotas_service(self._quotas),  # its name in signatures, and not boto3's
             "logs": logs_service(home.logs),
             "tagging": tagging_service(jobs, store, self._others),
+            "monitoring": CloudWatch(home.metrics, self._others),
             "sqs": LongPolling(self._others),
         }
         self._faults = FaultyEdge(faults, hang_up)

@@ -37,7 +37,7 @@ _REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d{1,2}")
 # All that `reset` deletes: other things may have come into a home. The endpoint and the region stay, since clients are
 # configured with them, and so do the user's own settings.json and the locks.
 _DATA = (
-    *("jobs", "logs", "s3", "jobs.sqlite", "jobs.sqlite-shm", "jobs.sqlite-wal", "jobs.lock"),
+    *("jobs", "logs", "metrics", "s3", "jobs.sqlite", "jobs.sqlite-shm", "jobs.sqlite-wal", "jobs.lock"),
     *("moto.jsonl", "roles.json", "server.log", "server.log.1", "reserve"),
 )
 
@@ -157,6 +157,11 @@ class Home:
     def logs(self) -> Path:
         """The log groups."""
         return self.directory / "logs"
+
+    @property
+    def metrics(self) -> Path:
+        """The metrics of training jobs, for CloudWatch."""
+        return self.directory / "metrics"
 
     @property
     def moto_journal(self) -> Path:

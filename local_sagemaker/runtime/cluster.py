@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from local_sagemaker.disk import Volumes
 from local_sagemaker.keys import HomeKey
 from local_sagemaker.runtime import contract
+from local_sagemaker.runtime.metrics import MetricReader, compiled
 from local_sagemaker.runtime.plan import JobFailure
 from local_sagemaker.runtime.processes import Processes, allowed
 from local_sagemaker.runtime.role_store import session_of_job
@@ -75,12 +76,16 @@ class Cluster:
             note: called when they are told.
         """
         tails = [self._tail(host) for host in self.hosts]
+        readers = self._metric_readers()
         try:
-            self._attend(tails, due, note)
+            self._attend(tails, readers, due, note)
         finally:
             for tail in tails:
                 tail.pump(final=True)
                 tail.close()
+            for reader in readers:
+                reader.pump(final=True)
+                reader.close()
             for host in self.hosts:
                 host.close()
 
@@ -101,7 +106,16 @@ class Cluster:
         stream = self.workspace.stream(host.name, self.progress.epoch)
         return Tail(host.output, stream, host.directory / "position.json", self.clock)
 
-    def _attend(self, tails: Sequence[Tail], due: Due, note: Note) -> None:
+    def _metric_readers(self) -> list[MetricReader]:
+        """Return what reads the metrics; the streams' files are there, since their tails have made them."""
+        expressions, _ = compiled(self.plan.metrics)
+        if not expressions:
+            return []
+        streams = [self.workspace.stream(host.name, self.progress.epoch) for host in self.hosts]
+        directory = self.workspace.metrics(self.job.arn.split(":")[3])
+        return [MetricReader(expressions, stream, directory / stream.name) for stream in streams]
+
+    def _attend(self, tails: Sequence[Tail], readers: Sequence[MetricReader], due: Due, note: Note) -> None:
         living = [host for host in self.hosts if self._lives(host, note)]
         places = [(host.name, host.files) for host in self.hosts]
         volumes = Volumes(self.workspace.home, places, self.plan.volume_gb)
@@ -111,6 +125,8 @@ class Cluster:
             for host, tail in zip(self.hosts, tails, strict=True):
                 host.hold_back(tail.backlog)
             moved = [tail.pump() for tail in tails]
+            for reader in readers:
+                reader.pump()
             if complaint := volumes.complaint() or processes.complaint():
                 raise JobFailure(f"ClientError: {complaint}")
             self._decide(living, due, note)

@@ -19,6 +19,7 @@ from local_sagemaker.runtime.cluster import Cluster
 from local_sagemaker.runtime.delivery import Delivery
 from local_sagemaker.runtime.host import Host
 from local_sagemaker.runtime.inputs import fetch, pieces_of, share
+from local_sagemaker.runtime.metrics import compiled, final_metrics
 from local_sagemaker.runtime.mirror import Mirroring
 from local_sagemaker.runtime.outputs import read_inside
 from local_sagemaker.runtime.plan import JobFailure, plan
@@ -159,6 +160,8 @@ class Conductor:
         self._show("Downloading", "Downloading input data", **self._opening_fields())
         for host in self._hosts:
             host.prepare(self._plan.directories, contract.configuration(self._job, self._plan, host.name))
+        for complaint in compiled(self._plan.metrics)[1]:
+            self._hosts[0].say(complaint)
         for source in self._plan.inputs:
             self._download(source)
         self._delivery.remember()
@@ -321,7 +324,7 @@ class Conductor:
         outcome = self._progress.outcome
         assert outcome is not None
         self._workspace.clear()
-        fields = verdict.closing_fields(self._job.kind, self._progress, outcome)
+        fields = {**verdict.closing_fields(self._job.kind, self._progress, outcome), **self._final_metrics()}
 
         def write() -> None:
             self._table.update(
@@ -335,6 +338,11 @@ class Conductor:
 
         with_space(write, self._reserve.spend)
         self._reserve.keep()
+
+    def _final_metrics(self) -> dict[str, Any]:
+        directory = self._workspace.metrics(self._job.arn.split(":")[3])
+        found = final_metrics(sorted(directory.glob("*.jsonl")), self._job.created)
+        return {"FinalMetricDataList": found} if found else {}
 
     def _go_on(self, phase: Phase) -> None:
         self._progress.phase = phase

@@ -129,6 +129,7 @@ class Plan:
         max_runtime: seconds from the start.
         max_wait: seconds from the creation; None without spot instances.
         volume_gb: what each host may use of the disk.
+        metrics: the `MetricDefinitions`.
     """
 
     hosts: tuple[str, ...]
@@ -141,6 +142,7 @@ class Plan:
     max_runtime: float
     max_wait: float | None
     volume_gb: float
+    metrics: tuple[Mapping[str, str], ...] = ()
 
     def group_of(self, host: str) -> str:
         """Return the instance group of a host."""
@@ -184,6 +186,7 @@ def _plan_training(job: Job) -> Plan:
         max_runtime=stopping.get("MaxRuntimeInSeconds", DEFAULT_MAX_RUNTIME),
         max_wait=stopping.get("MaxWaitTimeInSeconds") if request.get("EnableManagedSpotTraining") else None,
         volume_gb=_volume(job),
+        metrics=tuple(request.get("AlgorithmSpecification", {}).get("MetricDefinitions", ())),
     )
 
 

@@ -125,6 +125,10 @@ class Workspace:
         group = quote(LOG_GROUPS[self.kind], safe="")
         return self.home / "logs" / group / self.name / f"{host}-{epoch}.jsonl"
 
+    def metrics(self, region: str) -> Path:
+        """Return the directory of the job's metrics, which has a file for each log stream."""
+        return self.home / "metrics" / region / self.name
+
     def load(self, created: float) -> Progress | None:
         """Return the progress of this very job; None if nothing has begun."""
         kept = read_json(self._progress)

@@ -36,8 +36,7 @@ class JobKind:
     def describe(self, job: Job) -> dict[str, Any]:
         """Return all that is known of a job, tags included; the answer's shape decides what is shown."""
         return {
-            **self.defaults(job.request),
-            **job.described,
+            **_filled(job.described, self.defaults(job.request)),
             f"{self.word}JobName": job.name,
             f"{self.word}JobArn": job.arn,
             f"{self.word}JobStatus": job.status,
@@ -48,6 +47,16 @@ class JobKind:
         }
 
 
+def _filled(given: Document, defaults: Document) -> dict[str, Any]:
+    """Return `given` with what it lacks of `defaults`, in the structures of both as well."""
+    both = {
+        name: _filled(given[name], default)
+        for name, default in defaults.items()
+        if isinstance(default, Mapping) and isinstance(given.get(name), Mapping)
+    }
+    return {**defaults, **given, **both}
+
+
 def _training_defaults(request: Document) -> Document:
     """What `DescribeTrainingJob` always shows; the place of the model is known before there is one."""
     output = request["OutputDataConfig"]
@@ -55,6 +64,8 @@ def _training_defaults(request: Document) -> Document:
     folder = f"{output['S3OutputPath'].rstrip('/')}/{request['TrainingJobName']}/output"
     return {
         "ModelArtifacts": {"S3ModelArtifacts": f"{folder}/{model}"},
+        # Without a key AWS shows an empty one, and the SageMaker SDK v2 asks for it by index (`Estimator.attach`).
+        "OutputDataConfig": {"KmsKeyId": "", "CompressionType": "GZIP"},
         "StoppingCondition": {"MaxRuntimeInSeconds": 86_400},  # API reference, StoppingCondition: 1 day by default
         "EnableNetworkIsolation": False,
         "EnableInterContainerTrafficEncryption": False,
