@@ -9,7 +9,7 @@ HEADER = "\# Exact versions of all that bin/setup installs: Python 3.10 to 3.13,
 CACHES = build dist htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart ui test test-fast test-all test-matrix lint docs screenshots crash-all fault-soak setup lock clean
+.PHONY: help quickstart ui test test-fast test-all clients test-matrix lint docs screenshots crash-all fault-soak setup lock clean
 # Another project's modules must not get before ours, and packages are installed uncompiled: set-up and first use compile what is used.
 unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE VIRTUAL_ENV
 
@@ -35,6 +35,10 @@ test-fast: ## run the tests that start no process, while you type (ARGS="-k name
 
 test-all: lint ## run everything there is, in parts; again: what has not passed (ARGS=--list, ARGS="docs races")
 	.venv/bin/python tests/run_all.py $(ARGS)
+
+clients: ## train with the SageMaker SDKs and simple-sagemaker, each in an environment of its own (ARGS="-k v2")
+	@$(PYTHON) bin/setup dev
+	.venv/bin/python -m pytest -n0 tests/clients $(ARGS)
 
 test-matrix: ## run a part of the tests on each Python and each Prefect that is supported (ARGS=--help)
 	@$(PYTHON) bin/setup dev
@@ -80,7 +84,7 @@ setup: ## make .venv with all that any command here needs
 lock: ## write constraints.txt anew, with the newest versions that pyproject.toml allows (by uv)
 	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv" >&2; exit 1; }
 	@{ printf '%s\n' $(HEADER); uv pip compile --quiet --universal --no-python-downloads --python-version 3.10 \
-		--extra dev --no-emit-package prefect-sagemaker --no-header --no-annotate pyproject.toml; } > .constraints.new \
+		--extra dev --extra training-toolkit --no-emit-package prefect-sagemaker --no-header --no-annotate pyproject.toml; } > .constraints.new \
 		|| { rm -f .constraints.new; exit 1; }
 	@mv .constraints.new constraints.txt
 	@git --no-pager diff --stat -- constraints.txt

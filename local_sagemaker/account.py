@@ -8,6 +8,9 @@ from __future__ import annotations
 ACCOUNT = "123456789012"
 """moto's default account, so that roles and jobs agree."""
 
+ROLE = "local-sagemaker"
+"""The role of the home's user. The SageMaker SDKs run jobs with the caller's role, and refuse a caller without."""
+
 REGION = "us-east-1"
 """The region of a home, unless its first `up` names another."""
 

@@ -74,7 +74,7 @@ class Application:
         key = HomeKey.of(home.directory)
         self._entrance = Entrance(key, home.region)
         roles = RoleTable(home.directory)
-        self._others = MotoServices(Journal(home.moto_journal), key, roles)
+        self._others = MotoServices(Journal(home.moto_journal), key, roles, home.region)
         self._others.catch_up()
         self._gate = Gate(roles, jobs, self._others)
         self._services: Mapping[str, ASGIApp] = {
@@ -104,6 +104,7 @@ class Application:
 
     async def _dispatch(self, guest: Guest, scope: Scope) -> None:
         scope["service"], scope["region"] = guest.service, guest.region
+        scope["access_key"], scope["identity"] = guest.access_key, guest.identity
         self._sequence += 1
         service = self._services.get(guest.service, unserved)
         try:

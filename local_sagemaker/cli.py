@@ -29,7 +29,7 @@ a port, a region, jobs, objects, roles and a key of its own, which `env` tells; 
 exit codes: 0 done; 1 it failed, the message says why; 2 wrong usage, or `reset` without --yes;
             3 `status` found no server running.
 
-  eval "$({_PROGRAM} env)"                     then boto3, the AWS CLI and the SDKs talk to this machine
+  eval "$({_PROGRAM} env)"                     then boto3, the AWS CLI and the SageMaker SDKs talk to it
   echo '{{"requests": [{{"kind": "throttle", "probability": 0.3}}]}}' | {_PROGRAM} faults set -
 """
 _FAULTS_EPILOG = """\
@@ -45,6 +45,7 @@ requests: lose, drop, throttle, error, slow, expire, hold; jobs: interrupt, capa
 What each does and which members it takes is told in local_sagemaker/faults/rules.py.
 """
 _OURS_ALONE = 0o077
+_FOR_CLIENTS = Path(__file__).parent / "for_clients"
 _EXIT_FAILED = 1
 _EXIT_USAGE = 2
 _EXIT_NOT_RUNNING = 3  # as `systemctl status` and the LSB have it
@@ -163,7 +164,8 @@ def _env(home: Home, options: argparse.Namespace) -> int:
         _complain(f"No server runs for {home.directory}. Start it: {_command('up', home, options)}")
         return _EXIT_FAILED
     _say("unset AWS_PROFILE AWS_SESSION_TOKEN;")
-    for name, value in client_environment(found, HomeKey.of(home.directory).keys).items():
+    variables = client_environment(found, HomeKey.of(home.directory).keys)
+    for name, value in {**variables, **interpreter_environment(os.environ)}.items():
         _say(f"export {name}={shlex.quote(value)};")
     return 0
 
@@ -176,6 +178,23 @@ def client_environment(found: Mapping[str, Any], keys: Keys) -> dict[str, str]:
         "AWS_SECRET_ACCESS_KEY": keys.secret_key,
         "AWS_DEFAULT_REGION": found["region"],
     }
+
+
+def interpreter_environment(given: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that keep Python clients on this machine which the others do not.
+
+    `for_clients` is what its `sitecustomize` says. A proxy would be asked for loopback addresses, too.
+
+    Args:
+        given: the caller's variables, some of which are kept in ours.
+    """
+    others = [entry for entry in given.get("PYTHONPATH", "").split(os.pathsep) if entry != str(_FOR_CLIENTS)]
+    path = os.pathsep.join([str(_FOR_CLIENTS), *others]) if any(others) else str(_FOR_CLIENTS)
+    if not any(name.lower().endswith("_proxy") for name in given):
+        return {"PYTHONPATH": path}
+    spared = [name for name in (given.get("no_proxy") or given.get("NO_PROXY", "")).split(",") if name]
+    no_proxy = ",".join(dict.fromkeys(["127.0.0.1", "localhost", *spared]))
+    return {"PYTHONPATH": path, "NO_PROXY": no_proxy, "no_proxy": no_proxy}
 
 
 def _faults(home: Home, options: argparse.Namespace) -> int:

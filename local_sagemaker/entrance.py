@@ -89,14 +89,18 @@ class Guest:
     Attributes:
         service: the service that it was signed for.
         region: that of the home.
+        access_key: by which it was signed.
         caller: the ARN of the session whose key signed it; empty for a lasting key.
+        identity: the ARN that STS tells the caller; empty for the key of an IAM user.
         receive: of ASGI, with what has been read of the body.
         send: of ASGI.
     """
 
     service: str
     region: str
+    access_key: str
     caller: str
+    identity: str
     receive: Receive
     send: Send
 
@@ -126,7 +130,9 @@ class Entrance:
             await _refusal(error, wire, scope["path"])(scope, receive, send)
             return None
         caller = self._key.bearer_of(signature.token)
-        return Guest(signature.service, self._region, caller, receive, _guarded(send, download=bool(page)))
+        identity = self._key.caller_of(signature.access_key, signature.token)
+        guarded = _guarded(send, download=bool(page))
+        return Guest(signature.service, self._region, signature.access_key, caller, identity, receive, guarded)
 
     async def _check(
         self, headers: Headers, scope: Scope, receive: Receive, send: Send

@@ -20,12 +20,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from local_sagemaker.account import ACCOUNT, ROLE
+
 _FILE = "key.json"
 _TOKEN_START = "IQoJb3JpZ2lu"  # noqa: S105 -- as AWS's own session tokens begin, so that logs are masked
 _ID_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 _ID_LENGTH = 16
 _SECRET_LENGTH = 40
 _MAC_BYTES = 16
+_USER = f"arn:aws:sts::{ACCOUNT}:assumed-role/{ROLE}/user"  # of the home
 
 
 @dataclass(frozen=True)
@@ -129,6 +132,12 @@ class HomeKey:
         if time.time() > float(content["until"]):
             raise ExpiredKey
         return self.derived(access_key)
+
+    def caller_of(self, access_key: str, token: str) -> str:
+        """Return the ARN that a known key stands for; empty for a lasting key that IAM gave to a user."""
+        if token:
+            return self._content(token)["arn"] or _USER  # `GetSessionToken` is for the caller's own
+        return _USER if access_key == self.keys.access_key else ""
 
     def _content(self, token: str) -> dict[str, Any]:
         try:

@@ -41,6 +41,7 @@ class Call:
         path: with the query.
         headers: those that mean something to a service, by lower-case name.
         body: text; bytes that are no UTF-8 are escaped as surrogates.
+        access_key: whose moto takes the call for.
     """
 
     service: str
@@ -49,6 +50,7 @@ class Call:
     path: str
     headers: Mapping[str, str]
     body: str
+    access_key: str = "local"
 
     @property
     def parameters(self) -> dict[str, list[str]]:

@@ -10,20 +10,25 @@ is its only user.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import re
 import secrets
 import threading
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
+from urllib.parse import urlencode
+from xml.sax.saxutils import escape
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from local_sagemaker.account import ROLE, partition_of
 from local_sagemaker.iam.roles import RoleTable
 from local_sagemaker.keys import HomeKey, Keys
 from local_sagemaker.moto_journal import Call, Journal
@@ -60,13 +65,15 @@ class MotoServices:
         journal: the requests to replay.
         key: the home's key, of which all others are made.
         roles: gets what roles may do, after each change.
+        region: of the home.
     """
 
-    def __init__(self, journal: Journal, key: HomeKey, roles: RoleTable) -> None:
+    def __init__(self, journal: Journal, key: HomeKey, roles: RoleTable, region: str) -> None:
         self._journal = journal
         self._has_rules = journal.has("events")
         self._key = key
         self._roles = roles
+        self._region = region
         # moto is not made for threads, and the journal must have the order in which things happened.
         self._lock = threading.Lock()
         self._application: Any = None
@@ -85,7 +92,10 @@ class MotoServices:
             (await request.body()).decode("utf-8", "surrogateescape"),
         )
         scope["aws.operation"] = call.operation
-        given = await run_in_threadpool(self._answer, call)
+        if (call.service, call.operation) == ("sts", "GetCallerIdentity"):
+            given = await run_in_threadpool(self._identify, call, scope["access_key"], scope["identity"])
+        else:
+            given = await run_in_threadpool(self._answer, call)
         await Response(given.body, given.status, dict(given.headers))(scope, receive, send)
 
     @property
@@ -106,6 +116,7 @@ class MotoServices:
     def _wake(self) -> None:
         if not self._ready:
             self._application = _load()
+            self._make_role()
             self._replay()
             self._ready = True
 
@@ -139,6 +150,25 @@ class MotoServices:
                 return _not_in_force(call, error)
         return given
 
+    def _identify(self, call: Call, access_key: str, caller: str) -> Answer:
+        """`GetCallerIdentity`: moto knows the users of IAM by their keys, and forgets all other keys."""
+        answer = self._answer(replace(call, access_key=access_key))
+        return replace(answer, body=with_caller(answer.body, caller)) if caller else answer
+
+    def _make_role(self) -> None:
+        """Make the role of the home's user; before the replay, which may delete it again."""
+        trust = {"Effect": "Allow", "Principal": {"Service": "sagemaker.amazonaws.com"}, "Action": "sts:AssumeRole"}
+        named = {"RoleName": ROLE, "Version": "2010-05-08"}
+        document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
+        # It may do everything, as a role that IAM does not have.
+        policy = f"arn:{partition_of(self._region)}:iam::aws:policy/AdministratorAccess"
+        for parameters in (
+            {"Action": "CreateRole", "AssumeRolePolicyDocument": document, **named},
+            {"Action": "AttachRolePolicy", "PolicyArn": policy, **named},
+        ):
+            headers = {"content-type": "application/x-www-form-urlencoded"}
+            self._run(Call("iam", self._region, "POST", "/", headers, urlencode(parameters)), 0)
+
     def _simulate(self, call: Call) -> Answer:
         """`SimulatePrincipalPolicy`, which moto lacks; for a role that is not there, moto's own error."""
         source = call.parameters.get("PolicySourceArn", [""])[0]
@@ -171,11 +201,11 @@ class MotoServices:
             return _not_built(call, f"{type(error).__name__}: {error}")
         if given.status_code >= _HTTP_ERROR and given.mimetype == "text/html":
             return _not_built(call, "")  # a page for people, where moto has no such address
-        headers = {name: value for name, value in given.headers if not name.lower().startswith("access-control-")}
+        left_out = ("access-control-", "content-length")  # the length is that of the body as we send it
+        headers = {name: value for name, value in given.headers if not name.lower().startswith(left_out)}
         body = given.get_data()
         if (call.service, call.operation) in _GIVING_KEYS and given.status_code < _HTTP_ERROR:
             body = with_our_keys(body, self._key)
-            headers["Content-Length"] = str(len(body))
         return Answer(given.status_code, headers, body)
 
     def _replay(self) -> None:
@@ -211,6 +241,19 @@ def with_our_keys(body: bytes, key: HomeKey) -> bytes:
     return text.encode()
 
 
+def with_caller(body: bytes, arn: str) -> bytes:
+    """Return moto's answer to `GetCallerIdentity` with the caller's own ARN.
+
+    Args:
+        body: the answer.
+        arn: of an assumed role or a federated user; the last part is the session's name.
+    """
+    role, _, session = arn.rpartition("/")
+    digest = hashlib.sha256(role.encode()).hexdigest().upper()
+    text = re.sub(r"<Arn>[^<]*</Arn>", f"<Arn>{escape(arn)}</Arn>", body.decode())
+    return re.sub(r"<UserId>[^<]*</UserId>", f"<UserId>AROA{digest[:17]}:{escape(session)}</UserId>", text).encode()
+
+
 def _element_of(text: str, name: str) -> str:
     found = re.search(rf"<{name}>([^<]*)</{name}>", text)
     return found[1].strip() if found else ""
@@ -230,7 +273,7 @@ def _load() -> Any:
 
 def _headers(call: Call) -> dict[str, str]:
     """The headers by which moto knows service, region and operation; a signature would mean nothing to it."""
-    scope = f"local/20260101/{call.region}/{call.service}/aws4_request"
+    scope = f"{call.access_key}/20260101/{call.region}/{call.service}/aws4_request"
     signature = f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0"
     return {**call.headers, "authorization": signature}
 

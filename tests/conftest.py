@@ -102,17 +102,19 @@ class Backend:
 
     Args:
         home: the data directory; made here, with short grace for jobs that are stopped.
+        python: what runs the server and its jobs; by default what runs the tests.
     """
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, python: Path = Path(sys.executable)) -> None:
         home.mkdir(parents=True)
+        self._python = python
         self.home = home
         (home / "settings.json").write_text(json.dumps({"stop_grace_seconds": STOP_GRACE_SECONDS}))
         self._client = cache(self._new_client)
 
     def command(self, *arguments: str) -> list[str]:
         """The command line of a command on this home."""
-        return [sys.executable, "-m", "local_sagemaker", *arguments, "--home", str(self.home)]
+        return [str(self._python), "-m", "local_sagemaker", *arguments, "--home", str(self.home)]
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a command of the command line to its end."""
@@ -194,8 +196,8 @@ def make_backend():
     """A function that makes a `Backend`, not yet served, which is ended when all tests are done."""
     with ExitStack() as made:
 
-        def make(home: Path) -> Backend:
-            backend = Backend(home)
+        def make(home: Path, **options: Path) -> Backend:
+            backend = Backend(home, **options)
             made.callback(backend.down)
             return backend
 

@@ -37,6 +37,7 @@ PARTS = {
     "races": ["tests/exactly_once/test_races.py"],
     "docs": ["tests/docs"],
     "house": ["tests/house"],
+    "clients": ["tests/clients"],
 }
 
 

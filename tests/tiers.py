@@ -23,10 +23,19 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 TIERS = ("fast", "sample", "all")
-WITH_PROCESSES = ("application", "docs", "exactly_once", "house", "journeys", "local_sagemaker", "worker_toolkit")
+WITH_PROCESSES = (
+    "application",
+    "clients",
+    "docs",
+    "exactly_once",
+    "house",
+    "journeys",
+    "local_sagemaker",
+    "worker_toolkit",
+)
 """Folders that `fast` does not collect; in the others a mark or a fixture tells."""
 PROCESS_FIXTURES = {"backend", "make_backend", "own_backend", "prefect_api"}
-GROUPED = ("application", "exactly_once", "docs", "house", "journeys", "local_sagemaker")
+GROUPED = ("application", "clients", "exactly_once", "docs", "house", "journeys", "local_sagemaker")
 """Folders whose modules share what is slow to make: xdist gives a module of theirs to one worker. The slowest first."""
 SHARE_A_QUICKSTART = ("application/test_quickstart.py", "application/test_ui.py")
 STARTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn"}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from local_sagemaker.disk import LEAST, Reserve, free, is_full, used_up, with_space
 from local_sagemaker.instances import selection
-from local_sagemaker.runtime import contract, verdict
+from local_sagemaker.runtime import contract, toolkit, verdict
 from local_sagemaker.runtime.cluster import Cluster
 from local_sagemaker.runtime.delivery import Delivery
 from local_sagemaker.runtime.host import Host
@@ -155,6 +155,7 @@ class Conductor:
     # -- preparing ------------------------------------------------------------------------------------------------
 
     def _prepare(self) -> None:
+        toolkit.check(self._plan.command)
         self._workspace.clear()
         self._workspace.save(self._progress)
         self._show("Downloading", "Downloading input data", **self._opening_fields())

@@ -392,7 +392,9 @@ def run_in_directory(spec: dict[str, Any], record: Record, why: str) -> NoReturn
     say(f"{why}; the paths of this job lie under LOCAL_SAGEMAKER_ROOT={root}")
     record.write("host.json", {"pid": os.getpid(), "isolation": "directory"})
     environment = make_environment(spec["layer"], spec["environment"])
-    code = run(spec["command"], {**environment, "LOCAL_SAGEMAKER_ROOT": root}, root)
+    # SAGEMAKER_BASE_DIR is where AWS's training toolkit looks for what is /opt/ml elsewhere.
+    environment = {"SAGEMAKER_BASE_DIR": f"{root}/opt/ml", **environment, "LOCAL_SAGEMAKER_ROOT": root}
+    code = run(spec["command"], environment, root)
     finish(record, spec["host"], code)
     end_descendants()
     os.killpg(0, signal.SIGKILL)  # we lead the group, so this is our own end too

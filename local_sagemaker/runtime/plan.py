@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 MODEL = "/opt/ml/model"
 OUTPUT_DATA = "/opt/ml/output/data"
+TRAIN = "train"
+"""What a training image without `ContainerEntrypoint` is run with: `docker run image train` (Developer Guide)."""
 DEFAULT_MAX_RUNTIME = 86_400  # seconds; API reference, `StoppingCondition`
 GROUP_OF_ALL = "homogeneousCluster"  # the name AWS gives to the only group of a job without `InstanceGroups`
 
@@ -178,7 +180,7 @@ def _plan_training(job: Job) -> Plan:
     return Plan(
         hosts=tuple(host for _, hosts in groups.values() for host in hosts),
         groups=groups,
-        command=_command(request.get("AlgorithmSpecification", {}), "AlgorithmSpecification", "TrainingImage"),
+        command=_training_command(request),
         environment=request.get("Environment", {}),
         inputs=(*(_channel(one, request) for one in request.get("InputDataConfig", [])), *_restores(checkpoint)),
         outputs=checkpoint,
@@ -225,6 +227,14 @@ def _groups(cluster: Mapping[str, Any]) -> dict[str, tuple[str, tuple[str, ...]]
         groups[one["InstanceGroupName"]] = (one["InstanceType"], hosts)
         first += len(hosts)
     return groups
+
+
+def _training_command(request: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the command of a training job; without an entry point AWS's toolkit can run a script."""
+    algorithm = request.get("AlgorithmSpecification", {})
+    if "ContainerEntrypoint" not in algorithm and "sagemaker_program" in request.get("HyperParameters", {}):
+        return (TRAIN, *algorithm.get("ContainerArguments", []))
+    return _command(algorithm, "AlgorithmSpecification", "TrainingImage")
 
 
 def _command(given: Mapping[str, Any], member: str, image: str) -> tuple[str, ...]:

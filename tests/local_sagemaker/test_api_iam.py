@@ -7,6 +7,8 @@ import json
 import boto3
 from api_requests import error_of, new_name
 
+from local_sagemaker.keys import HomeKey
+
 TRUST = json.dumps(
     {
         "Version": "2012-10-17",
@@ -18,9 +20,41 @@ TRUST = json.dumps(
 ALLOW_S3 = json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]})
 
 
+def caller(backend, access_key: str, secret_key: str, token: str | None = None) -> str:
+    """Whom STS takes a key's owner for."""
+    keys = {"aws_access_key_id": access_key, "aws_secret_access_key": secret_key, "aws_session_token": token}
+    client = boto3.client("sts", region_name="us-east-1", endpoint_url=backend.endpoint, **keys)
+    return client.get_caller_identity()["Arn"]
+
+
 def test_identity(backend):
-    """Whoever asks has the account of the backend, the one of jobs' ARNs."""
-    assert backend.client("sts").get_caller_identity()["Account"] == "123456789012"
+    """Whoever asks has the account of the backend, the one of jobs' ARNs, and a role that is there."""
+    found = backend.client("sts").get_caller_identity()
+    role = backend.client("iam").get_role(RoleName="local-sagemaker")["Role"]
+
+    assert (found["Account"], found["Arn"]) == (
+        "123456789012",
+        "arn:aws:sts::123456789012:assumed-role/local-sagemaker/user",
+    )
+    assert found["UserId"].endswith(":user")
+    assert role["Arn"] == "arn:aws:iam::123456789012:role/local-sagemaker"
+
+
+def test_each_key_has_its_own_identity(backend):
+    """The key of an assumed role, of a session, of an IAM user and of a job stand for just these."""
+    iam, sts, name = backend.client("iam"), backend.client("sts"), new_name("known")
+    arn = iam.create_role(RoleName=name, AssumeRolePolicyDocument=TRUST)["Role"]["Arn"]
+    assumed = sts.assume_role(RoleArn=arn, RoleSessionName="session")["Credentials"]
+    session = sts.get_session_token()["Credentials"]
+    iam.create_user(UserName=name)
+    user = iam.create_access_key(UserName=name)["AccessKey"]
+    job = HomeKey.of(backend.home).temporary("arn:aws:sts::123456789012:assumed-role/worker/SageMaker", 60)
+    fields = ("AccessKeyId", "SecretAccessKey", "SessionToken")
+
+    assert caller(backend, *(assumed[field] for field in fields)).endswith(f":assumed-role/{name}/session")
+    assert caller(backend, *(session[field] for field in fields)).endswith(":assumed-role/local-sagemaker/user")
+    assert caller(backend, *(user[field] for field in fields[:2])) == f"arn:aws:iam::123456789012:user/{name}"
+    assert caller(backend, job.access_key, job.secret_key, job.token).endswith(":assumed-role/worker/SageMaker")
 
 
 def test_roles(backend):
@@ -82,6 +116,8 @@ def test_roles_survive_a_killed_server(own_backend):
     iam.put_role_policy(RoleName="kept", PolicyName="s3", PolicyDocument=ALLOW_S3)
     iam.create_role(RoleName="gone", AssumeRolePolicyDocument=TRUST)
     iam.delete_role(RoleName="gone")
+    own = {"RoleName": "local-sagemaker"}
+    iam.detach_role_policy(**own, PolicyArn="arn:aws:iam::aws:policy/AdministratorAccess")
     key = iam.create_access_key(UserName=iam.create_user(UserName="u")["User"]["UserName"])["AccessKey"]["AccessKeyId"]
     topic = sns.create_topic(Name="ends")["TopicArn"]
     ssm.put_parameter(Name="/a", Value="b", Type="String")
@@ -109,7 +145,8 @@ def test_roles_survive_a_killed_server(own_backend):
     iam.create_role(RoleName="later", AssumeRolePolicyDocument=TRUST)
     own_backend.kill()
     own_backend.up()
-    assert {one["RoleName"] for one in iam.list_roles()["Roles"]} == {"kept", "later"}
+    assert {one["RoleName"] for one in iam.list_roles()["Roles"]} == {"kept", "later", "local-sagemaker"}
+    assert iam.list_attached_role_policies(**own)["AttachedPolicies"] == []
     assert journal.stat().st_mode & 0o077 == 0
 
 

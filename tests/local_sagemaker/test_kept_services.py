@@ -8,6 +8,7 @@ import pytest
 from api_requests import new_name, training_request
 from waiting import wait_until
 
+from local_sagemaker.account import REGION
 from local_sagemaker.iam.roles import RoleTable
 from local_sagemaker.keys import HomeKey
 from local_sagemaker.moto_journal import Call, Journal
@@ -74,7 +75,8 @@ def test_what_was_configured_is_kept(own_backend):
     done = own_backend.run("down")
     own_backend.up()
 
-    assert done.stdout.endswith("(all is kept but messages of SQS queues, metric data of CloudWatch and what KMS has encrypted)\n")
+    lost = "messages of SQS queues, metric data of CloudWatch and what KMS has encrypted"
+    assert done.stdout.endswith(f"(all is kept but {lost})\n")
     assert configured(own_backend.client) == before
     assert own_backend.client("cloudwatch").list_metrics(Namespace="n")["Metrics"] == []
     sqs, url, name = own_backend.client("sqs"), before["queues"][0], new_name()
@@ -140,7 +142,7 @@ def test_a_rule_of_an_earlier_server_gets_events_at_once(tmp_path):
     journal = Journal(tmp_path / "moto.jsonl")
     key, roles = HomeKey.of(tmp_path), RoleTable(tmp_path)
     journal.append(Call(service="iam", headers={}, **CALL), 1)
-    assert not MotoServices(journal, key, roles).awake
+    assert not MotoServices(journal, key, roles, REGION).awake
     journal.append(Call(service="events", headers={}, **CALL), 1)
 
-    assert MotoServices(journal, key, roles).awake
+    assert MotoServices(journal, key, roles, REGION).awake

@@ -1,0 +1,3 @@
+"""A processing script."""
+
+print("processed")
