@@ -21,7 +21,14 @@ import anyio.to_thread
 
 from local_sagemaker.account import ACCOUNT, REGION
 from local_sagemaker.iam.roles import NotAuthorized
-from local_sagemaker.s3 import bucket_operations, listing_operations, multipart_operations, object_operations
+from local_sagemaker.s3 import (
+    attributes,
+    bucket_operations,
+    listing_operations,
+    multipart_operations,
+    object_operations,
+)
+from local_sagemaker.s3.checksums import given_checksums
 from local_sagemaker.s3.errors import (
     AccessDenied,
     EntityTooLarge,
@@ -31,6 +38,7 @@ from local_sagemaker.s3.errors import (
     S3Error,
 )
 from local_sagemaker.s3.errors import NotImplementedByThisServer as NotBuilt
+from local_sagemaker.s3.members import check_members
 from local_sagemaker.s3.needs import listing, needs_of
 from local_sagemaker.s3.operations import UNKNOWN
 from local_sagemaker.s3.payload import Document, Payload
@@ -73,11 +81,13 @@ _RECEIVERS: Mapping[str, Callable[[Service, S3Request], Receiver]] = {
     "UploadPart": multipart_operations.UploadPart,
 }
 _HANDLERS: Handlers = {
+    **attributes.HANDLERS,
     **bucket_operations.HANDLERS,
     **listing_operations.HANDLERS,
     **multipart_operations.HANDLERS,
     **object_operations.HANDLERS,
 }
+SERVED = frozenset({*_RECEIVERS, *_HANDLERS})  # the operations that are built, by their names in botocore
 
 
 class _Reading:
@@ -149,6 +159,7 @@ class S3Application:
         request = S3Request.from_scope(scope)
         scope["aws.operation"] = request.operation
         self._check_owner(request)
+        check_members(request.operation, request.query, request.headers)
         try:
             if request.access:
                 await self._in_thread(partial(self._check_rights, request, request.access))
@@ -183,7 +194,7 @@ class S3Application:
         if handler is None:
             raise _not_built(request)
         document = Document()
-        payload = Payload(request, document)
+        payload = Payload(request, document, given=_checksums_of_document(request))
         async for block in body:
             payload.write(block)
         payload.finish()
@@ -222,6 +233,11 @@ def _as_told_to(request: S3Request, error: NoSuchKey) -> S3Error:
     except NotAuthorized as refusal:
         return AccessDenied(str(refusal))
     return error
+
+
+def _checksums_of_document(request: S3Request) -> Mapping[str, str]:
+    """Return what the headers say of a document's checksum; those of a completion are about the whole object."""
+    return {} if request.operation == "CompleteMultipartUpload" else given_checksums(request.headers)
 
 
 def _receive_at_once(begin: Callable[[], Receiver], data: bytes) -> Response:

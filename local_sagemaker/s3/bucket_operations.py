@@ -1,79 +1,39 @@
-"""The operations on buckets and their configuration; only `local_sagemaker.s3` imports it.
-
-A configuration is kept as the document that the client sent and given back, not obeyed: nothing here is public,
-expires, or is encrypted. One that was never set answers 404 with S3's code for it, also where AWS has defaults by now
-(encryption, public access block), so that a client's omission can be seen.
-"""
+"""The operations on buckets themselves; only `local_sagemaker.s3` imports it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
-from local_sagemaker.s3.documents import Value, parse
-from local_sagemaker.s3.errors import (
-    BucketAlreadyOwnedByYou,
-    IllegalLocationConstraintException,
-    MalformedXML,
-    Unset,
-)
+from local_sagemaker.s3 import access, configurations
+from local_sagemaker.s3.access import ENFORCED, check_new_buckets_acl
+from local_sagemaker.s3.configurations import documents_of_new_bucket
+from local_sagemaker.s3.documents import Value, document, parse
+from local_sagemaker.s3.errors import BucketAlreadyOwnedByYou, IllegalLocationConstraintException
+from local_sagemaker.s3.request import check_tags
 from local_sagemaker.s3.responses import iso_date, xml_response
+from local_sagemaker.s3.schema import read_document
 
 if TYPE_CHECKING:
     from local_sagemaker.s3.request import S3Request
-    from local_sagemaker.s3.service import Handler, Handlers, Service
+    from local_sagemaker.s3.service import Handlers, Service
     from local_sagemaker.s3.store import ObjectStore
 
 _UNNAMED_REGION = "us-east-1"  # it is told by an empty LocationConstraint
 _MOST_BUCKETS = 10_000
 
 
-@dataclass(frozen=True)
-class _Configuration:
-    """A configuration of a bucket: root of its document (empty: JSON), code and message while it is unset."""
-
-    root: str
-    code: str
-    message: str
-
-
-_CONFIGURATIONS = {
-    "BucketPolicy": _Configuration("", "NoSuchBucketPolicy", "The bucket policy does not exist"),
-    "PublicAccessBlock": _Configuration(
-        "PublicAccessBlockConfiguration",
-        "NoSuchPublicAccessBlockConfiguration",
-        "The public access block configuration was not found",
-    ),
-    "BucketEncryption": _Configuration(
-        "ServerSideEncryptionConfiguration",
-        "ServerSideEncryptionConfigurationNotFoundError",
-        "The server side encryption configuration was not found",
-    ),
-    "BucketTagging": _Configuration("Tagging", "NoSuchTagSet", "The TagSet does not exist"),
-    "BucketLifecycleConfiguration": _Configuration(
-        "LifecycleConfiguration",
-        "NoSuchLifecycleConfiguration",
-        "The lifecycle configuration does not exist",
-    ),
-    "BucketCors": _Configuration(
-        "CORSConfiguration", "NoSuchCORSConfiguration", "The CORS configuration does not exist"
-    ),
-    "BucketOwnershipControls": _Configuration(
-        "OwnershipControls",
-        "OwnershipControlsNotFoundError",
-        "The bucket ownership controls were not found",
-    ),
-}
-
-
 def list_buckets(service: Service, request: S3Request, _body: bytes) -> Response:
     """`ListBuckets`, by name and in pages."""
     prefix, token = request.query.get("prefix", ""), request.query.get("continuation-token", "")
     limit = request.number("max-buckets", _MOST_BUCKETS, lowest=1, highest=_MOST_BUCKETS)
-    found = [one for one in service.store.buckets() if one.name.startswith(prefix) and one.name > token]
+    region = request.query.get("bucket-region")
+    found = [
+        one
+        for one in service.store.buckets()
+        if one.name.startswith(prefix) and one.name > token and region in (None, one.region)
+    ]
     buckets: list[tuple[str, Value]] = [
         ("Bucket", [("Name", one.name), ("CreationDate", iso_date(one.created)), ("BucketRegion", one.region)])
         for one in found[:limit]
@@ -87,14 +47,23 @@ def list_buckets(service: Service, request: S3Request, _body: bytes) -> Response
 
 def create_bucket(service: Service, request: S3Request, body: bytes) -> Response:
     """`CreateBucket`, in the region of the home; without a constraint done again without an error, as in us-east-1."""
-    constraint = parse(body, "CreateBucketConfiguration").findtext("LocationConstraint") if body.strip() else None
+    given = read_document(request.operation, body) if body.strip() else {}
+    constraint = given.get("LocationConstraint")
     if constraint not in (None, "", service.region):
         raise IllegalLocationConstraintException(
             f"The {constraint} location constraint is incompatible for the region specific endpoint this request was "
             f"sent to. All buckets of this home of local_sagemaker are in {service.region}."
         )
+    ownership = request.choice("x-amz-object-ownership", ENFORCED, "BucketOwnerPreferred", "ObjectWriter")
+    request.choice("x-amz-bucket-namespace", "global")
+    check_new_buckets_acl(request, ownership)
+    documents = documents_of_new_bucket(ownership)
+    if tags := given.get("Tags"):
+        pairs: list[tuple[str, Value]] = [("Tag", [("Key", one["Key"]), ("Value", one["Value"])]) for one in tags]
+        check_tags([(one["Key"], one["Value"]) for one in tags], most=50, what="Bucket")
+        documents["BucketTagging"] = document("Tagging", [("TagSet", pairs)])
     try:
-        service.store.create_bucket(request.bucket, service.region)
+        service.store.create_bucket(request.bucket, service.region, documents)
     except BucketAlreadyOwnedByYou:
         if constraint:
             raise
@@ -119,12 +88,6 @@ def get_bucket_location(service: Service, request: S3Request, _body: bytes) -> R
     return xml_response("LocationConstraint", "" if region == _UNNAMED_REGION else region)
 
 
-def get_bucket_versioning(service: Service, request: S3Request, _body: bytes) -> Response:
-    """`GetBucketVersioning`: never was enabled."""
-    service.store.configuration.get(request.bucket)
-    return xml_response("VersioningConfiguration", [])
-
-
 def bucket_tags(store: ObjectStore) -> dict[str, dict[str, str]]:
     """Return the tags of all buckets that have any, by their names."""
     return {
@@ -133,46 +96,12 @@ def bucket_tags(store: ObjectStore) -> dict[str, dict[str, str]]:
     }
 
 
-def _get_configuration(noun: str, service: Service, request: S3Request, _body: bytes) -> Response:
-    configuration = _CONFIGURATIONS[noun]
-    content = service.store.configuration.document(request.bucket, noun)
-    if content is None:
-        raise Unset(configuration.code, configuration.message, BucketName=request.bucket)
-    return Response(content, media_type="application/xml" if configuration.root else "application/json")
-
-
-def _put_configuration(noun: str, service: Service, request: S3Request, body: bytes) -> Response:
-    root = _CONFIGURATIONS[noun].root
-    if root:
-        parse(body, root)
-    elif not body.strip():
-        raise MalformedXML("The document is empty.")
-    service.store.configuration.put_document(request.bucket, noun, body)
-    return Response(status_code=200 if root else 204)
-
-
-def _delete_configuration(noun: str, service: Service, request: S3Request, _body: bytes) -> Response:
-    service.store.configuration.delete_document(request.bucket, noun)
-    return Response(status_code=204)
-
-
-def _of_configurations() -> dict[str, Handler]:
-    handlers: dict[str, Handler] = {}
-    for noun in _CONFIGURATIONS:
-        handlers[f"Get{noun}"] = partial(_get_configuration, noun)
-        handlers[f"Put{noun}"] = partial(_put_configuration, noun)
-        handlers[f"Delete{noun}"] = partial(_delete_configuration, noun)
-    # The one whose name is irregular.
-    handlers["DeleteBucketLifecycle"] = handlers.pop("DeleteBucketLifecycleConfiguration")
-    return handlers
-
-
 HANDLERS: Handlers = {
     "ListBuckets": list_buckets,
     "CreateBucket": create_bucket,
     "HeadBucket": head_bucket,
     "DeleteBucket": delete_bucket,
     "GetBucketLocation": get_bucket_location,
-    "GetBucketVersioning": get_bucket_versioning,
-    **_of_configurations(),
+    **access.HANDLERS,
+    **configurations.HANDLERS,
 }

@@ -10,7 +10,7 @@ from local_sagemaker.s3.errors import BucketAlreadyOwnedByYou, BucketNotEmpty, N
 from local_sagemaker.s3.names import check_bucket_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from local_sagemaker.s3.index import Index
 
@@ -44,8 +44,8 @@ class Buckets:
         self._index = index
         self._clock = clock
 
-    def create(self, bucket: str, region: str) -> None:
-        """Make a bucket.
+    def create(self, bucket: str, region: str, documents: Mapping[str, bytes] = {}) -> None:
+        """Make a bucket, with the configurations that it has from the beginning.
 
         Raises:
             InvalidBucketName: the name breaks S3's rules.
@@ -57,6 +57,9 @@ class Buckets:
                 db.execute("INSERT INTO buckets VALUES (?, ?, ?)", (bucket, self._clock(), region))
             except sqlite3.IntegrityError as error:
                 raise BucketAlreadyOwnedByYou(BucketName=bucket) from error
+            db.executemany(
+                "INSERT INTO documents VALUES (?, ?, ?)", [(bucket, kind, each) for kind, each in documents.items()]
+            )
 
     def all(self) -> list[Bucket]:
         """Return all buckets by name."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 HEADER = "x-amz-checksum-"
 FULL_OBJECT = "FULL_OBJECT"
 COMPOSITE = "COMPOSITE"
+_NO_ALGORITHMS = frozenset({"algorithm", "type", "mode"})
 TYPE = "type"  # where a mapping of checksums keeps which of the two it is
 
 
@@ -54,8 +55,6 @@ _ALGORITHMS: dict[str, Callable[[], Hash]] = {
     "md5": lambda: hashlib.md5(usedforsecurity=False),
 }
 _NOT_BUILT = frozenset({"xxhash3", "xxhash64", "xxhash128"})
-# Only a CRC of the whole can be had from those of its parts; AWS offers the others as COMPOSITE alone.
-_DEFAULT_TYPE = {"crc64nvme": FULL_OBJECT}
 
 
 def new_hash(algorithm: str) -> Hash:
@@ -86,20 +85,30 @@ def checksum_of(algorithm: str, pieces: Iterable[bytes]) -> str:
     return encoded(running.digest())
 
 
+def is_crc(algorithm: str) -> bool:
+    """Tell whether the checksum of a whole object can be asked of an upload in parts; AWS takes CRCs only."""
+    return algorithm.startswith("crc")
+
+
+def named_checksums(headers: Mapping[str, str]) -> dict[str, str]:
+    """Pick `x-amz-checksum-<algorithm>` out of headers or trailers; algorithm to value, which is not looked at.
+
+    Raises:
+        InvalidRequest: there is more than one.
+    """
+    names = [name for name in headers if name.startswith(HEADER) and name.removeprefix(HEADER) not in _NO_ALGORITHMS]
+    if len(names) > 1:
+        raise InvalidRequest("Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed.")
+    return {name.removeprefix(HEADER): headers[name] for name in names}
+
+
 def given_checksums(headers: Mapping[str, str]) -> dict[str, str]:
     """Pick `x-amz-checksum-<algorithm>` out of headers or trailers; algorithm to value.
 
     Raises:
         InvalidRequest: a value is no base64 of the algorithm's length, or there is more than one.
     """
-    plain = {f"{HEADER}algorithm", f"{HEADER}type", f"{HEADER}mode"}
-    found = {
-        name.removeprefix(HEADER): value
-        for name, value in headers.items()
-        if name.startswith(HEADER) and name not in plain
-    }
-    if len(found) > 1:
-        raise InvalidRequest("Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed.")
+    found = named_checksums(headers)
     for algorithm, value in found.items():
         if len(_decoded(value)) != len(new_hash(algorithm).digest()):
             raise InvalidRequest(f"Value for {HEADER}{algorithm} header is invalid.")
@@ -113,9 +122,27 @@ def _decoded(value: str) -> bytes:
         return b""
 
 
-def default_type(algorithm: str) -> str:
-    """Return the type of a multipart upload's checksum when the client names none."""
-    return _DEFAULT_TYPE.get(algorithm, COMPOSITE)
+def upload_type(algorithm: str, asked: str) -> str:
+    """Return the type of a multipart upload's checksum; empty without an algorithm.
+
+    Args:
+        algorithm: in lower case; empty: none.
+        asked: `COMPOSITE` or `FULL_OBJECT`; empty: the algorithm's default.
+
+    Raises:
+        InvalidRequest: the algorithm has no checksum of this type.
+    """
+    if not algorithm:
+        if asked:
+            raise InvalidRequest(f"The {HEADER}type header can only be used with the {HEADER}algorithm header.")
+        return ""
+    new_hash(algorithm)  # refuses one that is not there
+    default = FULL_OBJECT if algorithm == "crc64nvme" else COMPOSITE
+    kind = asked or default
+    # Only a CRC of the whole can be had from those of its parts.
+    if (kind == FULL_OBJECT and not is_crc(algorithm)) or (kind == COMPOSITE and default == FULL_OBJECT):
+        raise InvalidRequest(f"The {kind} checksum type cannot be used with the {algorithm} checksum algorithm.")
+    return kind
 
 
 def composite(algorithm: str, parts: list[str]) -> str:

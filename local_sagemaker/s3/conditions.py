@@ -7,8 +7,12 @@ Reads: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-reads.h
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from local_sagemaker.s3.errors import NoSuchKey, NotImplementedByThisServer, NotModified, PreconditionFailed
+
+if TYPE_CHECKING:
+    from local_sagemaker.s3.objects import StoredObject
 
 
 def matches(wanted: str, etag: str) -> bool:
@@ -50,6 +54,40 @@ class WriteConditions:
                 raise NoSuchKey(Key=key)
             if not matches(self.match, present):
                 raise PreconditionFailed(Condition="If-Match")
+
+
+@dataclass(frozen=True)
+class DeleteConditions:
+    """What must hold of an object for its deletion to happen; None: not asked.
+
+    Args:
+        match: the ETag that it must have, or `*` for any; there must be an object.
+        modified: epoch seconds, whole; an object that is not there meets it, as AWS documents.
+        size: bytes; an object that is not there meets it.
+    """
+
+    match: str | None = None
+    modified: float | None = None
+    size: int | None = None
+
+    def check(self, present: StoredObject | None, key: str) -> None:
+        """Check them.
+
+        Args:
+            present: the object; None: there is none.
+            key: its key, for the message.
+
+        Raises:
+            NoSuchKey: `match`, and there is no object.
+            PreconditionFailed: a condition does not hold.
+        """
+        WriteConditions(self.match).check(present.etag if present else None, key)
+        if present is None:
+            return
+        if self.modified is not None and int(present.last_modified) != int(self.modified):
+            raise PreconditionFailed(Condition="x-amz-if-match-last-modified-time")
+        if self.size is not None and present.size != self.size:
+            raise PreconditionFailed(Condition="x-amz-if-match-size")
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,8 @@ def _inner(value: Value) -> str:
         return ""
     if isinstance(value, str | int):
         return _SPECIAL.sub(lambda found: f"&#{ord(found[0])};", str(value))
-    return "".join(f"<{name}>{_inner(inner)}</{name}>" for name, inner in value if inner is not None)
+    # A name may bring attributes along.
+    return "".join(f"<{name}>{_inner(inner)}</{name.partition(' ')[0]}>" for name, inner in value if inner is not None)
 
 
 class _NoDoctype(ET.TreeBuilder):

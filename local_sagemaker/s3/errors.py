@@ -2,16 +2,17 @@
 
     S3Error
     ├── 304  NotModified
-    ├── 400  BadDigest, EntityTooLarge, EntityTooSmall, IllegalLocationConstraintException, IncompleteBody,
-    │        InvalidArgument, InvalidBucketName, InvalidDigest, InvalidPart, InvalidPartOrder, InvalidRequest,
-    │        InvalidTag, InvalidURI, KeyTooLongError, MalformedXML, MetadataTooLarge, XAmzContentChecksumMismatch,
-    │        XAmzContentSHA256Mismatch
+    ├── 400  AccessControlListNotSupported, BadDigest, BadRequest, EntityTooLarge, EntityTooSmall,
+    │        IllegalLocationConstraintException, IncompleteBody, InvalidArgument, InvalidBucketAclWithObjectOwnership,
+    │        InvalidBucketName, InvalidDigest, InvalidEncryptionAlgorithmError, InvalidPart, InvalidPartOrder,
+    │        InvalidRequest, InvalidStorageClass, InvalidTag, InvalidURI, KeyTooLongError, MalformedPolicy,
+    │        MalformedXML, MetadataTooLarge, XAmzContentChecksumMismatch, XAmzContentSHA256Mismatch
     ├── 403  AccessDenied
     ├── 404  NoSuchBucket, NoSuchKey, NoSuchUpload, and what a bucket may lack (`Unset`)
-    ├── 409  BucketAlreadyOwnedByYou, BucketNotEmpty
+    ├── 409  BucketAlreadyOwnedByYou, BucketNotEmpty, InvalidBucketState
     ├── 411  MissingContentLength
     ├── 412  PreconditionFailed
-    ├── 416  InvalidRange
+    ├── 416  InvalidPartNumber, InvalidRange
     ├── 500  InternalError
     └── 501  NotImplementedByThisServer (code `NotImplemented`)
 
@@ -56,10 +57,22 @@ class NotModified(S3Error):
     default_message = "Not Modified"
 
 
+class AccessControlListNotSupported(S3Error):
+    """A bucket whose owner owns all of it takes no access control lists."""
+
+    default_message = "The bucket does not allow ACLs"
+
+
 class BadDigest(S3Error):
     """The body is not what its `Content-MD5` or its checksum says."""
 
     default_message = "The Content-MD5 or checksum value that you specified did not match what the server received."
+
+
+class BadRequest(S3Error):
+    """An object or a bucket gets too many tags."""
+
+    default_message = "Bad Request"
 
 
 class EntityTooLarge(S3Error):
@@ -94,6 +107,12 @@ class InvalidArgument(S3Error):
     default_message = "Invalid Argument"
 
 
+class InvalidBucketAclWithObjectOwnership(S3Error):
+    """A bucket is made with a public list and an ownership that takes no lists."""
+
+    default_message = "Bucket cannot have ACLs set with ObjectOwnership's BucketOwnerEnforced setting"
+
+
 class InvalidBucketName(S3Error):
     """A bucket's name breaks the rules of naming."""
 
@@ -104,6 +123,12 @@ class InvalidDigest(S3Error):
     """`Content-MD5` is not a digest at all."""
 
     default_message = "The Content-MD5 you specified is not valid."
+
+
+class InvalidEncryptionAlgorithmError(S3Error):
+    """The encryption asked for is none of S3's."""
+
+    default_message = "The Encryption request you specified is not valid. Supported value: AES256."
 
 
 class InvalidPart(S3Error):
@@ -127,6 +152,12 @@ class InvalidRequest(S3Error):
     default_message = "Invalid Request"
 
 
+class InvalidStorageClass(S3Error):
+    """S3 has no such storage class."""
+
+    default_message = "The storage class you specified is not valid"
+
+
 class InvalidTag(S3Error):
     """A tag is too long, given twice, or one too many."""
 
@@ -143,6 +174,12 @@ class KeyTooLongError(S3Error):
     """A key has more than 1,024 bytes of UTF-8."""
 
     default_message = "Your key is too long."
+
+
+class MalformedPolicy(S3Error):
+    """A bucket's policy is not JSON, or says what S3 does not take."""
+
+    default_message = "This policy contains invalid Json"
 
 
 class MalformedXML(S3Error):
@@ -218,6 +255,13 @@ class BucketAlreadyOwnedByYou(S3Error):
     default_message = "Your previous request to create the named bucket succeeded and you already own it."
 
 
+class InvalidBucketState(S3Error):
+    """The bucket is not in the state that the request needs."""
+
+    status = 409
+    default_message = "The request is not valid for the current state of the bucket."
+
+
 class BucketNotEmpty(S3Error):
     """A bucket with objects in it cannot be deleted."""
 
@@ -244,6 +288,13 @@ class InvalidRange(S3Error):
 
     status = 416
     default_message = "The requested range is not satisfiable"
+
+
+class InvalidPartNumber(S3Error):
+    """An object has fewer parts than the number that a read asks for."""
+
+    status = 416
+    default_message = "The requested partnumber is not satisfiable"
 
 
 class InternalError(S3Error):

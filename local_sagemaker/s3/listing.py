@@ -40,6 +40,11 @@ class Page:
         """The last key or prefix; empty for an empty page."""
         return max([*(one.key for one in self.objects[-1:]), *self.prefixes[-1:]], default="")
 
+    @property
+    def last_is_object(self) -> bool:
+        """Whether the page ends with an object, not with a prefix."""
+        return bool(self.objects) and self.objects[-1].key == self.last
+
 
 def list_page(store: ObjectStore, bucket: str, prefix: str, delimiter: str, *, start: str, limit: int) -> Page:
     """Return up to `limit` objects and common prefixes with keys from `start` on, itself included.
@@ -67,13 +72,18 @@ def list_page(store: ObjectStore, bucket: str, prefix: str, delimiter: str, *, s
 
 def _take(page: Page, row: StoredObject, prefix: str, delimiter: str) -> str | None:
     """Add an object, or the common prefix that it belongs to; return where to go on."""
-    cut = row.key.find(delimiter, len(prefix)) if delimiter else -1
-    if cut < 0:
+    group = common_prefix(row.key, prefix, delimiter)
+    if not group:
         page.objects.append(row)
         return after(row.key)
-    group = row.key[: cut + len(delimiter)]
     page.prefixes.append(group)
     return behind(group)
+
+
+def common_prefix(key: str, prefix: str, delimiter: str) -> str:
+    """Return the common prefix that stands for a key in a listing; empty: the key stands for itself."""
+    cut = key.find(delimiter, len(prefix)) if delimiter else -1
+    return "" if cut < 0 else key[: cut + len(delimiter)]
 
 
 def start_behind(marker: str, prefix: str, delimiter: str) -> str:

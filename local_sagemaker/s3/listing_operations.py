@@ -58,6 +58,45 @@ def list_objects_v2(service: Service, request: S3Request, _body: bytes) -> Respo
     return xml_response("ListBucketResult", [*head, *_body_of(page, request, limit, owner)])
 
 
+def list_object_versions(service: Service, request: S3Request, _body: bytes) -> Response:
+    """`ListObjectVersions` of buckets without versioning: each object is its latest version, named `null`."""
+    query, write = request.query, name_writer(request)
+    prefix, delimiter, marker = query.get("prefix", ""), query.get("delimiter", ""), query.get("key-marker", "")
+    version = query.get("version-id-marker", "")
+    if version and not marker:
+        raise InvalidArgument(
+            "A version-id marker cannot be specified without a key marker.",
+            ArgumentName="version-id-marker",
+            ArgumentValue=version,
+        )
+    limit = request.number("max-keys", MOST, highest=MOST)
+    start = start_behind(marker, prefix, delimiter) if marker else ""
+    page = list_page(service.store, request.bucket, prefix, delimiter, start=start, limit=limit)
+    more = page.following is not None
+    return xml_response(
+        "ListVersionsResult",
+        [
+            ("Name", request.bucket),
+            ("Prefix", write(prefix)),
+            ("KeyMarker", write(marker)),
+            ("VersionIdMarker", version),
+            ("NextKeyMarker", write(page.last) if more else None),
+            ("NextVersionIdMarker", "null" if more and page.last_is_object else None),
+            ("MaxKeys", limit),
+            ("Delimiter", write(delimiter) if delimiter else None),
+            ("EncodingType", query.get("encoding-type")),
+            ("IsTruncated", more),
+            *(("Version", _version(one, write(one.key), service.owner)) for one in page.objects),
+            *(("CommonPrefixes", [("Prefix", write(one))]) for one in page.prefixes),
+        ],
+    )
+
+
+def _version(found: StoredObject, key: str, owner: Value) -> list[tuple[str, Value]]:
+    name, *rest = _entry(found, key, owner)
+    return [name, ("VersionId", "null"), ("IsLatest", True), *rest]
+
+
 def name_writer(request: S3Request) -> Callable[[str], str]:
     """Return how the answer writes keys: as they are, or percent-encoded if the client asked for it.
 
@@ -115,4 +154,8 @@ def _read_token(token: str) -> str:
         ) from error
 
 
-HANDLERS: Handlers = {"ListObjects": list_objects, "ListObjectsV2": list_objects_v2}
+HANDLERS: Handlers = {
+    "ListObjects": list_objects,
+    "ListObjectsV2": list_objects_v2,
+    "ListObjectVersions": list_object_versions,
+}

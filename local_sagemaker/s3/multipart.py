@@ -8,21 +8,22 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from local_sagemaker.s3.buckets import require_bucket
-from local_sagemaker.s3.checksums import FULL_OBJECT, TYPE, Hash, composite, encoded, new_hash
+from local_sagemaker.s3.checksums import COMPOSITE, FULL_OBJECT, TYPE, Hash, composite, encoded, is_crc, new_hash
 from local_sagemaker.s3.errors import (
     BadDigest,
     EntityTooSmall,
     InvalidPart,
     InvalidPartOrder,
+    InvalidRequest,
     MalformedXML,
     NoSuchUpload,
 )
 from local_sagemaker.s3.names import after, behind, check_key
-from local_sagemaker.s3.objects import Content, Properties
+from local_sagemaker.s3.objects import Content, ObjectPart, Properties
 
 if TYPE_CHECKING:
     import sqlite3
@@ -81,6 +82,63 @@ class NamedPart:
     number: int
     etag: str
     checksums: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the client says of the whole object in a completion; empty or None: not said.
+
+    Args:
+        checksums: of the whole object, by lower-case algorithm; a composite one with or without its count of parts.
+        checksum_type: `COMPOSITE` or `FULL_OBJECT`.
+        size: bytes.
+    """
+
+    checksums: Mapping[str, str] = field(default_factory=dict)
+    checksum_type: str = ""
+    size: int | None = None
+
+    def check_type(self, upload: MultipartUpload) -> None:
+        """Check what can be known before the parts are joined.
+
+        Raises:
+            BadDigest: the upload was created with another type of checksum.
+            InvalidRequest: it was created with another algorithm.
+        """
+        if self.checksum_type not in ("", upload.checksum_type):
+            raise BadDigest(
+                f"The upload was created with the checksum type {upload.checksum_type or 'of the default'}, the"
+                f" completion says {self.checksum_type}."
+            )
+        for algorithm in self.checksums:
+            if algorithm != upload.algorithm and not (upload.algorithm == "" and is_crc(algorithm)):
+                raise InvalidRequest(type_mismatch(upload.algorithm, algorithm))
+
+    def check_value(self, algorithm: str, value: str) -> None:
+        """Compare the checksum that was computed.
+
+        Raises:
+            BadDigest: the client says another.
+        """
+        if self.checksums.get(algorithm, value) not in (value, value.partition("-")[0]):
+            raise BadDigest(f"The {algorithm.upper()} you specified did not match the calculated checksum.")
+
+    def check_size(self, size: int) -> None:
+        """Compare the size.
+
+        Raises:
+            InvalidRequest: the client says another.
+        """
+        if self.size not in (None, size):
+            raise InvalidRequest(f"The provided 'x-amz-mp-object-size' {self.size} does not match the size {size}.")
+
+
+def type_mismatch(wanted: str, given: str) -> str:
+    """Return S3's sentence about a checksum of another algorithm than the upload's; empty: none."""
+    return (
+        f"Checksum Type mismatch occurred, expected checksum Type: {wanted or 'null'}, actual checksum Type:"
+        f" {given or 'null'}"
+    )
 
 
 class MultipartUploads:
@@ -193,7 +251,7 @@ class MultipartUploads:
         named: Sequence[NamedPart],
         conditions: WriteConditions,
         *,
-        expected: Mapping[str, str],
+        expected: Expected,
     ) -> StoredObject:
         """Join the named parts into the object. Done again, after the answer got lost, it answers the same.
 
@@ -202,12 +260,13 @@ class MultipartUploads:
             upload_id: of the upload.
             named: the parts, in ascending order.
             conditions: on the present object.
-            expected: checksum of the whole, by algorithm, as the client says it; empty: not said.
+            expected: what the client says of the whole.
 
         Raises:
             NoSuchUpload: the upload is not there.
             InvalidPart, InvalidPartOrder, EntityTooSmall: the parts cannot be joined so.
-            BadDigest: the whole has another checksum.
+            BadDigest: the whole has another checksum, or one of another type.
+            InvalidRequest: the whole has another size, or a checksum is missing.
             NoSuchKey, PreconditionFailed: a condition does not hold.
         """
         with self._store.index.reading() as db:
@@ -215,17 +274,22 @@ class MultipartUploads:
             present = {part.number: part for part in _parts(db, upload_id)}
         if upload.completed_etag is not None:
             return self._completed_before(upload)
+        expected.check_type(upload)
         parts = _chosen(named, present)
+        expected.check_size(sum(part.size for part in parts))
+        composed = _composed(upload, named, parts, expected)
         with self._store.bodies.draft() as draft:
-            checksums = self._join(upload, parts, draft, expected)
+            checksums = composed or self._join(upload, parts, draft, expected)
+            if composed:
+                self._append(upload, parts, draft, None)
             digests = b"".join(bytes.fromhex(part.etag) for part in parts)
             etag = f"{hashlib.md5(digests, usedforsecurity=False).hexdigest()}-{len(parts)}"
-            content = Content(draft.size, draft.md5.hex(), etag, checksums, tuple(part.size for part in parts))
+            kept = tuple(ObjectPart(part.size, part.checksums[upload.algorithm] if composed else "") for part in parts)
             return self._store.adopt(
                 draft,
                 target,
                 upload.properties,
-                content,
+                Content(draft.size, draft.md5.hex(), etag, checksums, kept),
                 conditions=conditions,
                 settle=lambda db: _close(db, upload, etag),
             )
@@ -236,36 +300,51 @@ class MultipartUploads:
             raise NoSuchUpload(UploadId=upload.upload_id)
         return found
 
-    def _join(
-        self, upload: MultipartUpload, parts: Sequence[Part], draft: Draft, expected: Mapping[str, str]
-    ) -> dict[str, str]:
-        """Write the parts into the draft; return the checksums of the whole."""
-        whole = upload.checksum_type == FULL_OBJECT
-        running = new_hash(upload.algorithm) if whole else None
-        for part in parts:
-            self._append(upload, part, draft, running)
-        if not upload.algorithm:
+    def _join(self, upload: MultipartUpload, parts: Sequence[Part], draft: Draft, expected: Expected) -> dict[str, str]:
+        """Write the parts into the draft; return the checksum of the whole, if one is asked for."""
+        algorithm = upload.algorithm or next(iter(expected.checksums), "")
+        running = new_hash(algorithm) if algorithm else None
+        self._append(upload, parts, draft, running)
+        if not running:
             return {}
-        if running:
-            value = encoded(running.digest())
-        else:
-            value = composite(upload.algorithm, [part.checksums[upload.algorithm] for part in parts])
-        said = expected.get(upload.algorithm, value)
-        if said not in (value, value.partition("-")[0]):
-            raise BadDigest(f"The {upload.algorithm.upper()} you specified did not match the calculated checksum.")
-        return {upload.algorithm: value, TYPE: upload.checksum_type}
+        value = encoded(running.digest())
+        expected.check_value(algorithm, value)
+        return {algorithm: value, TYPE: FULL_OBJECT}
 
-    def _append(self, upload: MultipartUpload, part: Part, draft: Draft, running: Hash | None) -> None:
-        try:
-            with self._store.bodies.path(part.body).open("rb") as file:
-                while block := file.read(_BLOCK):
-                    draft.write(block)
-                    if running:
-                        running.update(block)
-        except FileNotFoundError as error:
-            # Somebody has aborted the upload, completed it, or replaced the part.
-            self.get((upload.bucket, upload.key), upload.upload_id)
-            raise InvalidPart(UploadId=upload.upload_id, PartNumber=part.number) from error
+    def _append(self, upload: MultipartUpload, parts: Sequence[Part], draft: Draft, running: Hash | None) -> None:
+        for part in parts:
+            try:
+                with self._store.bodies.path(part.body).open("rb") as file:
+                    while block := file.read(_BLOCK):
+                        draft.write(block)
+                        if running:
+                            running.update(block)
+            except FileNotFoundError as error:  # noqa: PERF203 -- the part's number belongs into the error
+                # Somebody has aborted the upload, completed it, or replaced the part.
+                self.get((upload.bucket, upload.key), upload.upload_id)
+                raise InvalidPart(UploadId=upload.upload_id, PartNumber=part.number) from error
+
+
+def _composed(
+    upload: MultipartUpload, named: Sequence[NamedPart], parts: Sequence[Part], expected: Expected
+) -> dict[str, str]:
+    """Return the composite checksum, which needs no bytes; empty for an upload of another type.
+
+    Raises:
+        BadDigest: the client says another.
+        InvalidRequest: the completion lacks the checksum of a part.
+    """
+    if upload.checksum_type != COMPOSITE:
+        return {}
+    value = composite(upload.algorithm, [part.checksums[upload.algorithm] for part in parts])
+    expected.check_value(upload.algorithm, value)
+    for one in named:
+        if upload.algorithm not in one.checksums:
+            raise InvalidRequest(
+                f"The upload was created using a {upload.algorithm} checksum. The complete request must include the"
+                f" checksum for each part. It was missing for part {one.number} in the request."
+            )
+    return {upload.algorithm: value, TYPE: COMPOSITE}
 
 
 def _chosen(named: Sequence[NamedPart], present: Mapping[int, Part]) -> list[Part]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response
@@ -10,30 +11,32 @@ from local_sagemaker.s3.checksums import (
     COMPOSITE,
     FULL_OBJECT,
     HEADER,
-    default_type,
+    TYPE,
     encoded,
     given_checksums,
+    named_checksums,
     new_hash,
+    upload_type,
 )
-from local_sagemaker.s3.documents import Value, parse, text
-from local_sagemaker.s3.errors import InvalidRequest, MalformedXML
-from local_sagemaker.s3.errors import NotImplementedByThisServer as NotBuilt
+from local_sagemaker.s3.documents import Value
+from local_sagemaker.s3.errors import InvalidArgument, InvalidRequest, MalformedXML
+from local_sagemaker.s3.listing import common_prefix
 from local_sagemaker.s3.listing_operations import MOST, name_writer
-from local_sagemaker.s3.multipart import MultipartUpload, NamedPart, Part
-from local_sagemaker.s3.object_operations import check_copy_source, encryption_headers
+from local_sagemaker.s3.multipart import Expected, MultipartUpload, NamedPart, Part, type_mismatch
+from local_sagemaker.s3.object_operations import check_copy_source, properties_of_new
 from local_sagemaker.s3.payload import Payload
 from local_sagemaker.s3.ranges import copy_range
 from local_sagemaker.s3.responses import (
     checksum_elements,
     checksum_headers,
+    encryption_headers,
     iso_date,
     quoted,
     xml_response,
 )
+from local_sagemaker.s3.schema import Structure, read_document
 
 if TYPE_CHECKING:
-    from xml.etree import ElementTree as ET
-
     from local_sagemaker.s3.request import S3Request
     from local_sagemaker.s3.service import Handlers, Service
 
@@ -47,6 +50,7 @@ class UploadPart:
         self._uploads = service.uploads
         self._number = request.part_number()
         self._upload = service.uploads.get(request.target, request.query["uploadId"])
+        _check_algorithm(self._upload, request)
         self._draft = service.store.bodies.draft()
         try:
             self._payload = Payload(request, self._draft, self._upload.algorithm)
@@ -60,30 +64,38 @@ class UploadPart:
 
     def finish(self) -> Response:
         """Verify the body, keep the part, answer."""
-        checksums = _without_type(self._payload.finish())
+        checksums = {name: value for name, value in self._payload.finish().items() if name != TYPE}
         part = self._uploads.put_part(self._upload, self._number, self._draft, checksums)
-        return Response(headers={"etag": quoted(part.etag), **checksum_headers(checksums)})
+        encryption = encryption_headers(self._upload.properties.headers)
+        return Response(headers={"etag": quoted(part.etag), **checksum_headers(checksums), **encryption})
 
     def abort(self) -> None:
         """Drop what came so far; nothing to do after `finish`."""
         self._draft.drop()
 
 
-def _without_type(checksums: dict[str, str]) -> dict[str, str]:
-    return {name: value for name, value in checksums.items() if name != "type"}
+def _check_algorithm(upload: MultipartUpload, request: S3Request) -> None:
+    """Check that a part comes with the checksum that its upload was created for.
+
+    Raises:
+        InvalidRequest: it comes with another, or without one though a composite needs it.
+    """
+    trailer = request.headers.get("x-amz-trailer", "").strip().lower().removeprefix(HEADER)
+    given = next(iter(given_checksums(request.headers)), trailer)
+    needed = upload.checksum_type == COMPOSITE
+    if upload.algorithm and given != upload.algorithm and (given or needed):
+        raise InvalidRequest(type_mismatch(upload.algorithm, given))
 
 
 def create_multipart_upload(service: Service, request: S3Request, _body: bytes) -> Response:
     """`CreateMultipartUpload`."""
     algorithm = request.headers.get(f"{HEADER}algorithm", "").lower()
-    if algorithm:
-        new_hash(algorithm)  # refuses one that is not there
-    kind = request.choice(f"{HEADER}type", default_type(algorithm), FULL_OBJECT, COMPOSITE) if algorithm else ""
-    if kind == FULL_OBJECT and not algorithm.startswith("crc"):
-        raise InvalidRequest(f"The FULL_OBJECT checksum type cannot be used with the {algorithm.upper()} algorithm.")
-    upload = service.uploads.create(request.target, request.properties(), algorithm=algorithm, checksum_type=kind)
+    kind = upload_type(algorithm, request.choice(f"{HEADER}type", "", FULL_OBJECT, COMPOSITE))
+    service.store.configuration.get(request.bucket)
+    given = properties_of_new(service, request)
+    upload = service.uploads.create(request.target, given, algorithm=algorithm, checksum_type=kind)
     headers = {f"{HEADER}algorithm": algorithm.upper(), f"{HEADER}type": kind} if algorithm else {}
-    headers |= encryption_headers(dict(upload.properties.headers))
+    headers |= encryption_headers(upload.properties.headers)
     content = [("Bucket", request.bucket), ("Key", request.key), ("UploadId", upload.upload_id)]
     return xml_response("InitiateMultipartUploadResult", content, headers)
 
@@ -105,18 +117,19 @@ def upload_part_copy(service: Service, request: S3Request, _body: bytes) -> Resp
         checksums = {upload.algorithm: encoded(running.digest())} if running else {}
         part = service.uploads.put_part(upload, number, draft, checksums)
     content: list[tuple[str, Value]] = [("LastModified", iso_date(part.modified)), ("ETag", quoted(part.etag))]
-    return xml_response("CopyPartResult", [*content, *checksum_elements(checksums)])
+    encryption = encryption_headers(upload.properties.headers)
+    return xml_response("CopyPartResult", [*content, *checksum_elements(checksums)], encryption)
 
 
 def complete_multipart_upload(service: Service, request: S3Request, body: bytes) -> Response:
     """`CompleteMultipartUpload`."""
-    tree = parse(body, "CompleteMultipartUpload")
+    named = read_document(request.operation, body).get("Parts", [])
     new = service.uploads.complete(
         request.target,
         request.query["uploadId"],
-        [_named_part(element) for element in tree.findall("Part")],
+        [_named_part(one) for one in named],
         request.write_conditions(),
-        expected=given_checksums(request.headers),
+        expected=_expected(request),
     )
     content: list[tuple[str, Value]] = [
         ("Location", f"http://{request.headers.get('host', '')}/{request.bucket}/{request.key}"),
@@ -128,15 +141,25 @@ def complete_multipart_upload(service: Service, request: S3Request, body: bytes)
     return xml_response("CompleteMultipartUploadResult", content, encryption_headers(new.headers))
 
 
-def _named_part(element: ET.Element) -> NamedPart:
-    prefix = "Checksum"
-    number = text(element, "PartNumber")
-    if not number.strip().isdecimal():
-        raise MalformedXML(f"PartNumber is {number!r}.")
-    checksums = {
-        child.tag.removeprefix(prefix).lower(): child.text or "" for child in element if child.tag.startswith(prefix)
-    }
-    return NamedPart(int(number), text(element, "ETag"), checksums)
+def _named_part(given: Structure) -> NamedPart:
+    if not {"PartNumber", "ETag"} <= given.keys():
+        raise MalformedXML("A part must have a PartNumber and an ETag.")
+    checksums = {name.removeprefix("Checksum").lower(): given[name] for name in given if name.startswith("Checksum")}
+    return NamedPart(given["PartNumber"], given["ETag"], checksums)
+
+
+def _expected(request: S3Request) -> Expected:
+    """Return what a completion says of the whole object.
+
+    Raises:
+        InvalidArgument: the size or the type of the checksum cannot be read.
+    """
+    size = request.headers.get("x-amz-mp-object-size")
+    if size is not None and not re.fullmatch(r"\d{1,18}", size):
+        raise InvalidArgument(ArgumentName="x-amz-mp-object-size", ArgumentValue=size)
+    kind = request.choice(f"{HEADER}type", "", FULL_OBJECT, COMPOSITE)
+    checksums = named_checksums(request.headers)
+    return Expected(checksums, kind, None if size is None else int(size))
 
 
 def abort_multipart_upload(service: Service, request: S3Request, _body: bytes) -> Response:
@@ -187,29 +210,54 @@ def _storage_class(upload: MultipartUpload) -> str:
 
 
 def list_multipart_uploads(service: Service, request: S3Request, _body: bytes) -> Response:
-    """`ListMultipartUploads`; without a delimiter, which nobody was seen to use here."""
+    """`ListMultipartUploads`, with keys rolled up to a delimiter."""
     query, write = request.query, name_writer(request)
-    if query.get("delimiter"):
-        raise NotBuilt("ListMultipartUploads with a delimiter is not built into this server.")
     limit = request.number("max-uploads", MOST, lowest=1, highest=MOST)
-    prefix, marker = query.get("prefix", ""), (query.get("key-marker", ""), query.get("upload-id-marker", ""))
-    found = service.uploads.list(request.bucket, prefix, marker=marker, limit=limit + 1)
-    shown, truncated = found[:limit], len(found) > limit
+    prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
+    marker = query.get("key-marker", ""), query.get("upload-id-marker", "")
+    shown, prefixes, following = _page_of_uploads(service, request.bucket, prefix, delimiter, marker, limit)
     return xml_response(
         "ListMultipartUploadsResult",
         [
             ("Bucket", request.bucket),
             ("KeyMarker", write(marker[0])),
             ("UploadIdMarker", marker[1]),
-            ("NextKeyMarker", write(shown[-1].key) if truncated else None),
-            ("NextUploadIdMarker", shown[-1].upload_id if truncated else None),
+            ("NextKeyMarker", write(following[0]) if following else None),
+            ("NextUploadIdMarker", following[1] if following else None),
             ("Prefix", write(prefix)),
+            ("Delimiter", write(delimiter) if delimiter else None),
             ("EncodingType", query.get("encoding-type")),
             ("MaxUploads", limit),
-            ("IsTruncated", truncated),
+            ("IsTruncated", following is not None),
             *(("Upload", _upload_element(one, write(one.key), service.owner)) for one in shown),
+            *(("CommonPrefixes", [("Prefix", write(one))]) for one in prefixes),
         ],
     )
+
+
+def _page_of_uploads(  # noqa: PLR0917 -- the parameters of the operation
+    service: Service, bucket: str, prefix: str, delimiter: str, marker: tuple[str, str], limit: int
+) -> tuple[list[MultipartUpload], list[str], tuple[str, str] | None]:
+    """Return uploads, common prefixes, and the marker of the next page; None: this is the last."""
+    shown: list[MultipartUpload] = []
+    prefixes: list[str] = []
+    seen = last = marker
+    while True:
+        found = service.uploads.list(bucket, prefix, marker=seen, limit=limit + 1)
+        for one in found:
+            seen = (one.key, one.upload_id)
+            group = common_prefix(one.key, prefix, delimiter)
+            if group and group in (last[0], *prefixes[-1:]):
+                continue
+            if len(shown) + len(prefixes) == limit:
+                return shown, prefixes, last
+            if group:
+                prefixes.append(group)
+            else:
+                shown.append(one)
+            last = (group, "") if group else seen
+        if len(found) <= limit:
+            return shown, prefixes, None
 
 
 def _upload_element(upload: MultipartUpload, key: str, owner: Value) -> list[tuple[str, Value]]:

@@ -3,37 +3,46 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, BinaryIO
 
 from starlette.responses import Response
 
 from local_sagemaker.iam.roles import NotAuthorized
-from local_sagemaker.s3.documents import Value, parse, text
+from local_sagemaker.s3.access import check_object_acl
+from local_sagemaker.s3.checksums import COMPOSITE, FULL_OBJECT, HEADER, TYPE, checksum_of
+from local_sagemaker.s3.conditions import DeleteConditions
+from local_sagemaker.s3.documents import Value
+from local_sagemaker.s3.encryption import encryption_of_new
 from local_sagemaker.s3.errors import AccessDenied, InvalidRequest, MalformedXML, NotModified, PreconditionFailed
-from local_sagemaker.s3.errors import NotImplementedByThisServer as NotBuilt
 from local_sagemaker.s3.needs import deleting
 from local_sagemaker.s3.objects import Properties
 from local_sagemaker.s3.payload import Payload
 from local_sagemaker.s3.ranges import ByteRange, part_range, read_range
-from local_sagemaker.s3.request import check_version, checked_tags
+from local_sagemaker.s3.request import check_tags, check_version
 from local_sagemaker.s3.responses import (
     BodyResponse,
     checksum_elements,
     checksum_headers,
+    encryption_headers,
     iso_date,
     object_headers,
     quoted,
     safe_headers,
     xml_response,
 )
+from local_sagemaker.s3.schema import Structure, read_document
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from local_sagemaker.s3.errors import S3Error
     from local_sagemaker.s3.objects import StoredObject
     from local_sagemaker.s3.request import S3Request
     from local_sagemaker.s3.service import Handlers, Service
 
 _MOST_DELETIONS = 1000
+_BLOCK = 1 << 20  # bytes read at a time
 
 
 class PutObject:
@@ -41,8 +50,8 @@ class PutObject:
 
     def __init__(self, service: Service, request: S3Request) -> None:
         self._request = request
-        self._properties = request.properties()
         service.store.configuration.get(request.bucket)
+        self._properties = properties_of_new(service, request)
         self._upload = service.store.new_upload()
         try:
             self._payload = Payload(request, self._upload)
@@ -77,10 +86,15 @@ class PutObject:
         self._upload.abort()
 
 
-def encryption_headers(headers: dict[str, str]) -> dict[str, str]:
-    """Return those of an object's headers that an answer to a write repeats."""
-    prefix = "x-amz-server-side-encryption"
-    return safe_headers({name: value for name, value in headers.items() if name.startswith(prefix)})
+def properties_of_new(service: Service, request: S3Request) -> Properties:
+    """Return what a write says of its object, with the encryption that the bucket adds.
+
+    Raises:
+        S3Error: a header has a value that S3 or this server does not take.
+    """
+    given = request.properties()
+    check_object_acl(service, request)
+    return replace(given, headers={**given.headers, **encryption_of_new(service, request)})
 
 
 def get_object(service: Service, request: S3Request, _body: bytes) -> Response:
@@ -112,10 +126,11 @@ def _reading(request: S3Request, found: StoredObject) -> tuple[int, ByteRange, d
     """
     request.read_conditions().check(found.etag, found.last_modified)
     wanted = _wanted_range(request, found)
-    with_checksums = wanted is None and request.headers.get("x-amz-checksum-mode", "").upper() == "ENABLED"
-    headers = object_headers(found, with_checksums=with_checksums)
-    if "partNumber" in request.query and found.part_sizes:
-        headers["x-amz-mp-parts-count"] = str(len(found.part_sizes))
+    headers = object_headers(found)
+    if request.headers.get("x-amz-checksum-mode", "").upper() == "ENABLED":
+        headers |= _checksums_of_reading(request, found, wanted)
+    if "partNumber" in request.query and found.parts:
+        headers["x-amz-mp-parts-count"] = str(len(found.parts))
     headers |= request.overrides()
     if wanted is None:
         return 200, ByteRange(0, found.size, found.size), safe_headers(headers)
@@ -123,12 +138,24 @@ def _reading(request: S3Request, found: StoredObject) -> tuple[int, ByteRange, d
     return 206, wanted, safe_headers(headers)
 
 
+def _checksums_of_reading(request: S3Request, found: StoredObject, wanted: ByteRange | None) -> dict[str, str]:
+    """Return the checksum of what is read: the object's, or that of one part; a range has none."""
+    if wanted is None or wanted.length == found.size:
+        return checksum_headers(found.checksums)
+    if "partNumber" in request.query and found.checksums.get(TYPE) == COMPOSITE:
+        algorithm = next(name for name in found.checksums if name != TYPE)
+        part = found.parts[request.part_number() - 1]
+        return checksum_headers({algorithm: part.checksum, TYPE: COMPOSITE}) if part.checksum else {}
+    return {}
+
+
 def _wanted_range(request: S3Request, found: StoredObject) -> ByteRange | None:
     header = request.headers.get("range")
     if "partNumber" in request.query:
         if header:
             raise InvalidRequest("Cannot specify both Range header and partNumber query parameter")
-        return part_range(request.part_number(), found.part_sizes, found.size) if found.size else None
+        sizes = tuple(part.size for part in found.parts)
+        return part_range(request.part_number(), sizes, found.size) if found.size else None
     if request.headers.get("if-range", quoted(found.etag)) != quoted(found.etag):
         return None
     return read_range(header, found.size)
@@ -137,23 +164,25 @@ def _wanted_range(request: S3Request, found: StoredObject) -> ByteRange | None:
 def delete_object(service: Service, request: S3Request, _body: bytes) -> Response:
     """`DeleteObject`."""
     check_version(request.query)
-    service.store.delete(*request.target, if_match=request.headers.get("if-match"))
+    (refusal,) = service.store.delete_many(request.bucket, [(request.key, request.delete_conditions())])
+    if refusal is not None:
+        raise refusal
     return Response(status_code=204)
 
 
 def delete_objects(service: Service, request: S3Request, body: bytes) -> Response:
     """`DeleteObjects`: up to 1,000, each with a result of its own."""
-    tree = parse(body, "Delete")
-    wanted = [(text(one, "Key"), one.findtext("ETag")) for one in tree.findall("Object")]
-    if not 1 <= len(wanted) <= _MOST_DELETIONS:
+    given = read_document(request.operation, body)
+    named = given["Objects"]
+    if len(named) > _MOST_DELETIONS:
         raise MalformedXML("The request must name 1 to 1000 objects.")
-    for one in tree.findall("Object"):
-        check_version({"versionId": one.findtext("VersionId") or "null"})
+    for one in named:
+        check_version({"versionId": one.get("VersionId") or "null"})
+    wanted = [(one["Key"], _conditions_of(one)) for one in named]
     denied = {key: refusal for key, _ in wanted if (refusal := _denied(request, key))}
-    allowed = [one for one in wanted if one[0] not in denied]
-    others = iter(service.store.delete_many(request.bucket, allowed))
+    others = iter(service.store.delete_many(request.bucket, [one for one in wanted if one[0] not in denied]))
     refusals = [denied.get(key) or next(others) for key, _ in wanted]
-    quiet = (tree.findtext("Quiet") or "").strip() == "true"
+    quiet = given.get("Quiet", False)
     results = zip(wanted, refusals, strict=True)
     return xml_response(
         "DeleteResult", [_deletion(key, refusal) for (key, _), refusal in results if refusal or not quiet]
@@ -169,6 +198,11 @@ def _denied(request: S3Request, key: str) -> S3Error | None:
     return None
 
 
+def _conditions_of(named: Structure) -> DeleteConditions:
+    modified = named.get("LastModifiedTime")
+    return DeleteConditions(named.get("ETag"), modified.timestamp() if modified else None, named.get("Size"))
+
+
 def _deletion(key: str, refusal: S3Error | None) -> tuple[str, Value]:
     if refusal is None:
         return "Deleted", [("Key", key)]
@@ -177,13 +211,7 @@ def _deletion(key: str, refusal: S3Error | None) -> tuple[str, Value]:
 
 def copy_object(service: Service, request: S3Request, _body: bytes) -> Response:
     """`CopyObject`."""
-    source = request.copy_source()
-    new = service.store.copy(
-        source,
-        request.target,
-        judge=lambda found: _properties_of_copy(request, found),
-        conditions=request.write_conditions(),
-    )
+    new = _copied(service, request)
     content: list[tuple[str, Value]] = [
         ("LastModified", iso_date(new.last_modified)),
         ("ETag", quoted(new.etag)),
@@ -192,33 +220,71 @@ def copy_object(service: Service, request: S3Request, _body: bytes) -> Response:
     return xml_response("CopyObjectResult", content, encryption_headers(new.headers))
 
 
-def _properties_of_copy(request: S3Request, found: StoredObject) -> Properties:
+class _SourceChanged(Exception):
+    """The source is another object by now than the one whose checksum was computed."""
+
+
+def _copied(service: Service, request: S3Request) -> StoredObject:
+    """Copy, with a checksum of the whole that was computed before the transaction, since that takes long."""
+    source = request.copy_source()
+    check_object_acl(service, request)
+    encryption = encryption_of_new(service, request)
+    while True:
+        seen, file = service.store.open(*source)
+        with file:
+            checksums = _checksums_of_copy(request, seen, file)
+
+        def judge(
+            found: StoredObject, seen: StoredObject = seen, checksums: Mapping[str, str] = checksums
+        ) -> tuple[Properties, Mapping[str, str]]:
+            if found.path != seen.path:
+                raise _SourceChanged
+            return _properties_of_copy(request, found, encryption), checksums
+
+        try:
+            return service.store.copy(source, request.target, judge=judge, conditions=request.write_conditions())
+        except _SourceChanged:
+            continue
+
+
+def _checksums_of_copy(request: S3Request, found: StoredObject, file: BinaryIO) -> Mapping[str, str]:
+    """Return the checksum that the copy gets: that of the algorithm asked for, else of its source's.
+
+    A copy is one piece, so it has a checksum of the whole, also where its source has a composite one.
+    """
+    theirs = next((name for name in found.checksums if name != TYPE), "")
+    algorithm = request.headers.get(f"{HEADER}algorithm", "").lower() or theirs
+    if not algorithm or (algorithm == theirs and found.checksums.get(TYPE) == FULL_OBJECT):
+        return found.checksums
+    blocks = iter(partial(file.read, _BLOCK), b"")
+    return {algorithm: checksum_of(algorithm, blocks), TYPE: FULL_OBJECT}
+
+
+def _properties_of_copy(request: S3Request, found: StoredObject, encryption: Mapping[str, str]) -> Properties:
     """Return the properties of the copy of `found`.
 
     Raises:
         PreconditionFailed: a condition on the source does not hold.
         InvalidRequest: a copy onto itself that changes nothing.
-        NotImplementedByThisServer: a checksum that the source does not have.
     """
     check_copy_source(request, found)
-    algorithm = request.headers.get("x-amz-checksum-algorithm", "").lower()
-    if algorithm and (algorithm not in found.checksums or found.checksums["type"] != "FULL_OBJECT"):
-        raise NotBuilt("A copy with a checksum that its source lacks is not built into this server.")
     replaced = request.choice("x-amz-metadata-directive", "COPY", "REPLACE") == "REPLACE"
     retagged = request.choice("x-amz-tagging-directive", "COPY", "REPLACE") == "REPLACE"
     given = request.properties()
-    if (found.bucket, found.key) == request.target and not (replaced or retagged or given.headers):
+    changed = replaced or retagged or any(name.startswith("x-amz-") for name in given.headers)
+    changed = changed or "x-amz-server-side-encryption" in request.headers
+    if (found.bucket, found.key) == request.target and not changed:
         raise InvalidRequest(
             "This copy request is illegal because it is trying to copy an object to itself without changing the"
             " object's metadata, storage class, website redirect location or encryption attributes."
         )
     tags = given.tags if retagged else found.tags
     if replaced:
-        return replace(given, tags=tags)
+        return replace(given, tags=tags, headers={**given.headers, **encryption})
     # Storage class and encryption belong to the copy, not to the metadata: they are as this request says.
     own = {name: value for name, value in found.headers.items() if not name.startswith("x-amz-")}
     own |= {name: value for name, value in given.headers.items() if name.startswith("x-amz-")}
-    return Properties(found.content_type, found.metadata, own, tags)
+    return Properties(found.content_type, found.metadata, {**own, **encryption}, tags)
 
 
 def check_copy_source(request: S3Request, found: StoredObject) -> None:
@@ -244,8 +310,8 @@ def get_object_tagging(service: Service, request: S3Request, _body: bytes) -> Re
 def put_object_tagging(service: Service, request: S3Request, body: bytes) -> Response:
     """`PutObjectTagging`."""
     check_version(request.query)
-    pairs = [(text(tag, "Key"), text(tag, "Value")) for tag in parse(body, "Tagging").iterfind("TagSet/Tag")]
-    service.store.retag(*request.target, checked_tags(pairs))
+    pairs = [(tag["Key"], tag["Value"]) for tag in read_document(request.operation, body)["TagSet"]]
+    service.store.retag(*request.target, check_tags(pairs))
     return Response()
 
 

@@ -21,6 +21,19 @@ _COLUMNS = "bucket, key, body, size, etag, modified, content_type, metadata, hea
 
 
 @dataclass(frozen=True)
+class ObjectPart:
+    """A part of an object that was uploaded in parts.
+
+    Attributes:
+        size: bytes.
+        checksum: in base64, by the algorithm of the object; empty unless that is a composite one.
+    """
+
+    size: int
+    checksum: str = ""
+
+
+@dataclass(frozen=True)
 class StoredObject:
     """An object as the index has it.
 
@@ -32,7 +45,7 @@ class StoredObject:
             gives an open file instead.
         headers: further headers that are given back on a read, by their lower-case names (`cache-control`).
         checksums: lower-case algorithm to base64 value; `type` is `FULL_OBJECT` or `COMPOSITE`.
-        part_sizes: bytes of each part of a multipart upload; empty for others.
+        parts: those of a multipart upload; empty for others.
     """
 
     bucket: str
@@ -46,7 +59,7 @@ class StoredObject:
     headers: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     checksums: dict[str, str] = field(default_factory=dict)
-    part_sizes: tuple[int, ...] = ()
+    parts: tuple[ObjectPart, ...] = ()
     md5: str = ""
 
 
@@ -68,7 +81,7 @@ class Content:
     md5: str
     etag: str
     checksums: Mapping[str, str] = field(default_factory=dict)
-    part_sizes: tuple[int, ...] = ()
+    parts: tuple[ObjectPart, ...] = ()
 
 
 def stored(
@@ -86,7 +99,7 @@ def stored(
         headers=dict(given.headers),
         tags=dict(given.tags),
         checksums=dict(content.checksums),
-        part_sizes=content.part_sizes,
+        parts=content.parts,
         md5=content.md5,
     )
 
@@ -136,7 +149,7 @@ class ObjectTable:
                 _packed(entry.headers),
                 _packed(entry.tags),
                 _packed(entry.checksums),
-                _packed(entry.part_sizes),
+                _packed_parts(entry.parts),
                 entry.md5,
             ),
         )
@@ -146,7 +159,7 @@ class ObjectTable:
         db.execute("DELETE FROM objects WHERE bucket = ? AND key = ?", (bucket, key))
 
     def _from_row(self, row: tuple[Any, ...]) -> StoredObject:
-        bucket, key, body, size, etag, modified, content_type, *packed, part_sizes, md5 = row
+        bucket, key, body, size, etag, modified, content_type, *packed, parts, md5 = row
         metadata, headers, tags, checksums = map(_unpacked, packed)
         return StoredObject(
             bucket,
@@ -160,12 +173,23 @@ class ObjectTable:
             headers=headers,
             tags=tags,
             checksums=checksums,
-            part_sizes=tuple(json.loads(part_sizes)) if part_sizes else (),
+            parts=_unpacked_parts(parts),
             md5=md5,
         )
 
 
-def _packed(value: Mapping[str, str] | tuple[int, ...]) -> str:
+def _packed_parts(parts: tuple[ObjectPart, ...]) -> str:
+    # Numbers alone where there are no checksums: so older homes have it in the column.
+    rows = [[part.size, part.checksum] if part.checksum else part.size for part in parts]
+    return json.dumps(rows, separators=(",", ":")) if rows else ""
+
+
+def _unpacked_parts(text: str) -> tuple[ObjectPart, ...]:
+    rows = json.loads(text) if text else ()
+    return tuple(ObjectPart(row) if isinstance(row, int) else ObjectPart(*row) for row in rows)
+
+
+def _packed(value: Mapping[str, str]) -> str:
     # Empty ones are most of them, and a listing reads a thousand rows at a time.
     return json.dumps(value, separators=(",", ":")) if value else ""
 

@@ -73,10 +73,16 @@ def operation_of(method: str, bucket: str, key: str, query: Mapping[str, str], h
 
 
 @cache
+def model() -> botocore.model.ServiceModel:
+    """Return botocore's model of S3."""
+    loader = botocore.loaders.create_loader()
+    return botocore.model.ServiceModel(loader.load_service_model("s3", "service-2"), "s3")
+
+
+@cache
 def _rules() -> tuple[dict[tuple[str, bool, bool], list[_Rule]], frozenset[str]]:
     """Return the rules by method and level, the most particular first, and all parameters that single out one."""
-    loader = botocore.loaders.create_loader()
-    service = botocore.model.ServiceModel(loader.load_service_model("s3", "service-2"), "s3")
+    service = model()
     rules: dict[tuple[str, bool, bool], list[_Rule]] = {}
     operations = [service.operation_model(name) for name in service.operation_names if name not in _ELSEWHERE]
     for operation in sorted(operations, key=lambda one: one.deprecated):

@@ -20,6 +20,8 @@ from local_sagemaker.s3.errors import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from local_sagemaker.s3.request import S3Request
 
 _MD5_SIZE = 16  # bytes
@@ -81,14 +83,17 @@ class Payload:
         request: tells framing, length and digests.
         sink: gets the bytes.
         algorithm: a checksum to compute in any case.
+        given: what the headers say of its checksum, by algorithm; None: as in `x-amz-checksum-<algorithm>`.
     """
 
-    def __init__(self, request: S3Request, sink: Sink, algorithm: str = "") -> None:
+    def __init__(
+        self, request: S3Request, sink: Sink, algorithm: str = "", given: Mapping[str, str] | None = None
+    ) -> None:
         headers = request.headers
         self._headers = headers
         self._sink = sink
         self._md5 = _content_md5(headers.get("content-md5"))
-        self._given = given_checksums(headers)
+        self._given = given_checksums(headers) if given is None else given
         self._trailer = _announced_trailer(headers.get("x-amz-trailer", ""))
         wanted = {*self._given, self._trailer, algorithm, headers.get("x-amz-sdk-checksum-algorithm", "").lower()}
         self._hashes: dict[str, Hash] = {name: new_hash(name) for name in wanted if name}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from local_sagemaker.s3.errors import InvalidArgument, InvalidRange
+from local_sagemaker.s3.errors import InvalidArgument, InvalidPartNumber, InvalidRange
 
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 _LONGEST = 20  # digits; more than any size has, and Python reads no number of thousands of them
@@ -77,9 +77,9 @@ def part_range(number: int, part_sizes: tuple[int, ...], size: int) -> ByteRange
     """Return where part `number` of an object lies; an object that was put in one piece is its own part 1.
 
     Raises:
-        InvalidRange: there is no such part (S3: `InvalidPartNumber`, 416).
+        InvalidPartNumber: there is no such part.
     """
     sizes = part_sizes or (size,)
     if not 1 <= number <= len(sizes):
-        raise InvalidRange("The requested partnumber is not satisfiable", ActualPartCount=len(sizes))
+        raise InvalidPartNumber(ActualPartCount=len(sizes))
     return ByteRange(sum(sizes[: number - 1]), sizes[number - 1], size)

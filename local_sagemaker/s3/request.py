@@ -8,9 +8,15 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, unquote_plus, unquote_to_bytes
 
-from local_sagemaker.s3.conditions import ReadConditions, WriteConditions
-from local_sagemaker.s3.errors import InvalidArgument, InvalidRequest, InvalidTag, InvalidURI, MetadataTooLarge
-from local_sagemaker.s3.errors import NotImplementedByThisServer as NotBuilt
+from local_sagemaker.s3.conditions import DeleteConditions, ReadConditions, WriteConditions
+from local_sagemaker.s3.errors import (
+    BadRequest,
+    InvalidArgument,
+    InvalidStorageClass,
+    InvalidTag,
+    InvalidURI,
+    MetadataTooLarge,
+)
 from local_sagemaker.s3.objects import DEFAULT_CONTENT_TYPE, Properties
 from local_sagemaker.s3.operations import operation_of
 
@@ -23,7 +29,7 @@ _METADATA = "x-amz-meta-"
 _MAX_METADATA = (
     2048  # bytes of names and values, https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html
 )
-# Kept with an object and given back. Encryption is only noted down: the files are as readable as the user's own.
+# Kept with an object and given back.
 _KEPT = (
     "cache-control",
     "content-disposition",
@@ -32,20 +38,23 @@ _KEPT = (
     "expires",
     "x-amz-storage-class",
     "x-amz-website-redirect-location",
-    "x-amz-server-side-encryption",
-    "x-amz-server-side-encryption-aws-kms-key-id",
-    "x-amz-server-side-encryption-bucket-key-enabled",
+)
+_STORAGE_CLASS = "x-amz-storage-class"
+# Those of S3 in a region; botocore's list has those of other products besides.
+_STORAGE_CLASSES = frozenset(
+    {
+        *("STANDARD", "REDUCED_REDUNDANCY", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER"),
+        *("DEEP_ARCHIVE", "GLACIER_IR"),
+    }
 )
 # Of a read: API reference of GetObject.
 _OVERRIDABLE = frozenset(
     {"cache-control", "content-disposition", "content-encoding", "content-language", "content-type", "expires"}
 )
-_NOT_BUILT = re.compile(
-    r"x-amz-(copy-source-)?server-side-encryption-customer-.*|x-amz-object-lock-.*|x-amz-write-offset-bytes"
-)
 _MAX_TAGS = 10  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html
 _MAX_TAG_KEY = 128  # characters
 _MAX_TAG_VALUE = 256
+_IN_QUERY = re.compile(r"x-amz-[a-z0-9-]+|content-type|content-md5")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -95,6 +104,8 @@ class S3Request:
             names = unquote_to_bytes(bucket).decode(), unquote_to_bytes(key).decode()
         except ValueError as error:
             raise InvalidURI from error
+        # Of a presigned address: what was signed as a header stands in the query (Version 2, and newer SDKs).
+        headers = {name: value for name, value in query.items() if _IN_QUERY.fullmatch(name)} | headers
         method = scope["method"]
         operation = operation_of(method, *names, query, headers)
         return cls(method, *names, query, headers, operation, scope.get("access"))
@@ -138,6 +149,21 @@ class S3Request:
         """Return what the request asks of the present object."""
         return WriteConditions(self.headers.get("if-match"), self.headers.get("if-none-match"))
 
+    def delete_conditions(self) -> DeleteConditions:
+        """Return what the request asks of the object that it deletes.
+
+        Raises:
+            InvalidArgument: a condition cannot be read; it must not count as not given.
+        """
+        headers = self.headers
+        date, size = headers.get("x-amz-if-match-last-modified-time"), headers.get("x-amz-if-match-size")
+        modified = _epoch(date)
+        if date is not None and modified is None:
+            raise InvalidArgument(ArgumentName="x-amz-if-match-last-modified-time", ArgumentValue=date)
+        if size is not None and not re.fullmatch(r"\d{1,18}", size):
+            raise InvalidArgument(ArgumentName="x-amz-if-match-size", ArgumentValue=size)
+        return DeleteConditions(headers.get("if-match"), modified, None if size is None else int(size))
+
     def read_conditions(self, prefix: str = "") -> ReadConditions:
         """Return what the request asks of the object that it reads; `prefix` of the headers, for a copy's source."""
         headers = self.headers
@@ -154,9 +180,7 @@ class S3Request:
         Raises:
             MetadataTooLarge: the user's metadata has more than 2 KB.
             InvalidTag: the tags break S3's rules.
-            NotImplementedByThisServer: keys of the customer, object lock, appending.
         """
-        self._refuse_what_is_not_built()
         metadata = {
             name.removeprefix(_METADATA): value for name, value in self.headers.items() if name.startswith(_METADATA)
         }
@@ -164,6 +188,8 @@ class S3Request:
         if size > _MAX_METADATA:
             raise MetadataTooLarge(Size=size, MaxSizeAllowed=_MAX_METADATA)
         kept = {name: self.headers[name] for name in _KEPT if name in self.headers}
+        if kept.get(_STORAGE_CLASS, "STANDARD") not in _STORAGE_CLASSES:
+            raise InvalidStorageClass(StorageClassRequested=kept[_STORAGE_CLASS])
         # `aws-chunked` describes the transfer, not the object.
         codings = [one.strip() for one in kept.pop("content-encoding", "").split(",")]
         if encoding := ",".join(one for one in codings if one and one != "aws-chunked"):
@@ -178,12 +204,7 @@ class S3Request:
             InvalidTag: they break S3's rules.
         """
         pairs = parse_qsl(self.headers.get("x-amz-tagging", ""), keep_blank_values=True)
-        return checked_tags(pairs)
-
-    def _refuse_what_is_not_built(self) -> None:
-        for name in self.headers:
-            if _NOT_BUILT.fullmatch(name):
-                raise NotBuilt(f"The header {name} is not built into this server.", Header=name)
+        return check_tags(pairs)
 
     def copy_source(self) -> tuple[str, str]:
         """Return bucket and key of `x-amz-copy-source`.
@@ -214,9 +235,12 @@ class S3Request:
             InvalidArgument: one is not among the six that S3 has, or a value would break out of its header.
         """
         prefix = "response-"
-        found = {name.removeprefix(prefix): value for name, value in self.query.items() if name.startswith(prefix)}
+        for name in self.query:
+            if name.startswith(prefix) and name.removeprefix(prefix) not in _OVERRIDABLE:
+                raise InvalidArgument(ArgumentName=name, ArgumentValue=self.query[name])
+        found = {name: self.query[prefix + name] for name in _OVERRIDABLE if prefix + name in self.query}
         for name, value in found.items():
-            if name not in _OVERRIDABLE or _CONTROL.search(value):
+            if _CONTROL.search(value):
                 raise InvalidArgument(ArgumentName=prefix + name, ArgumentValue=value)
         return found
 
@@ -243,22 +267,28 @@ def check_version(query: Mapping[str, str]) -> None:
         raise InvalidArgument("Invalid version id specified", ArgumentName="versionId", ArgumentValue=version)
 
 
-def checked_tags(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+def check_tags(pairs: Iterable[tuple[str, str]], *, most: int = _MAX_TAGS, what: str = "Object") -> dict[str, str]:
     """Return tags as a dictionary.
 
+    Args:
+        pairs: keys and values.
+        most: how many there may be.
+        what: what they are of, for the message.
+
     Raises:
-        InvalidTag: one is too long or given twice, or there are more than ten.
+        BadRequest: there are too many.
+        InvalidTag: one is too long, has characters that S3 does not take, or is given twice.
     """
     pairs = list(pairs)
     tags = dict(pairs)
     if len(tags) < len(pairs):
         raise InvalidTag("Cannot provide multiple Tags with the same key")
-    if len(tags) > _MAX_TAGS:
-        raise InvalidRequest("Object tags cannot be greater than 10")
+    if len(tags) > most:
+        raise BadRequest(f"{what} tags cannot be greater than {most}")
     for key, value in pairs:
-        if not 1 <= len(key) <= _MAX_TAG_KEY:
+        if not 1 <= len(key) <= _MAX_TAG_KEY or _CONTROL.search(key):
             raise InvalidTag("The TagKey you have provided is invalid", TagKey=key)
-        if len(value) > _MAX_TAG_VALUE:
+        if len(value) > _MAX_TAG_VALUE or _CONTROL.search(value):
             raise InvalidTag("The TagValue you have provided is invalid", TagKey=key, TagValue=value)
     return tags
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from local_sagemaker.s3.objects import StoredObject
 
+ENCRYPTION_HEADER = "x-amz-server-side-encryption"  # of the algorithm; the others begin with it
+DEFAULT_ENCRYPTION = {ENCRYPTION_HEADER: "AES256"}
 _BLOCK = 1 << 18  # bytes read from a body at a time
 
 
@@ -80,21 +82,26 @@ class BodyResponse(StreamingResponse):
             self._file.close()
 
 
-def object_headers(found: StoredObject, *, with_checksums: bool) -> dict[str, str]:
+def object_headers(found: StoredObject) -> dict[str, str]:
     """Return the headers of an object that is read."""
     headers = {
         "etag": quoted(found.etag),
         "last-modified": http_date(found.last_modified),
         "accept-ranges": "bytes",
         "content-type": found.content_type,
+        **encryption_headers(found.headers),
         **found.headers,
         **{f"x-amz-meta-{name}": value for name, value in found.metadata.items()},
     }
     if found.tags:
         headers["x-amz-tagging-count"] = str(len(found.tags))
-    if with_checksums:
-        headers |= checksum_headers(found.checksums)
     return headers
+
+
+def encryption_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return those of an object's headers that tell its encryption; SSE-S3 if a job's supervisor wrote it."""
+    found = {name: value for name, value in headers.items() if name.startswith(ENCRYPTION_HEADER)}
+    return safe_headers(found or DEFAULT_ENCRYPTION)
 
 
 def checksum_headers(checksums: Mapping[str, str]) -> dict[str, str]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from local_sagemaker.s3.bodies import Bodies, Draft
 from local_sagemaker.s3.buckets import Bucket, Buckets, require_bucket
-from local_sagemaker.s3.conditions import WriteConditions
+from local_sagemaker.s3.conditions import DeleteConditions, WriteConditions
 from local_sagemaker.s3.errors import NoSuchKey, S3Error
 from local_sagemaker.s3.index import Index
 from local_sagemaker.s3.names import after, behind, check_key
@@ -76,14 +76,24 @@ class ObjectStore:
                 self.bodies.discard(*stray)
         return swept + len(stray)
 
-    def create_bucket(self, bucket: str, region: str = "us-east-1") -> None:
+    def create_bucket(
+        self,
+        bucket: str,
+        region: str = "us-east-1",
+        documents: Mapping[str, bytes] = {},
+    ) -> None:
         """Make a bucket.
+
+        Args:
+            bucket: its name.
+            region: where it says to be.
+            documents: its configurations by their kinds.
 
         Raises:
             InvalidBucketName: the name breaks S3's rules.
             BucketAlreadyOwnedByYou: it exists.
         """
-        self.configuration.create(bucket, region)
+        self.configuration.create(bucket, region, documents)
 
     def buckets(self) -> Sequence[Bucket]:
         """Return all buckets by name."""
@@ -186,12 +196,12 @@ class ObjectStore:
             NoSuchBucket: the bucket does not exist.
             NoSuchKey, PreconditionFailed: `if_match` does not hold.
         """
-        (refusal,) = self.delete_many(bucket, [(key, if_match)])
+        (refusal,) = self.delete_many(bucket, [(key, DeleteConditions(if_match))])
         if refusal is not None:
             raise refusal
 
-    def delete_many(self, bucket: str, wanted: Sequence[tuple[str, str | None]]) -> Sequence[S3Error | None]:
-        """Remove objects in one transaction, each key under its own `if_match`.
+    def delete_many(self, bucket: str, wanted: Sequence[tuple[str, DeleteConditions]]) -> Sequence[S3Error | None]:
+        """Remove objects in one transaction, each key under its own conditions.
 
         Returns:
             For each key what refused it; None: it is gone.
@@ -203,9 +213,9 @@ class ObjectStore:
         freed = []
         with self.index.writing() as db:
             require_bucket(db, bucket)
-            for key, if_match in wanted:
+            for key, conditions in wanted:
                 found = self.objects.find(db, bucket, key)
-                refusal = _refusal(found, key, if_match)
+                refusal = _refusal(found, key, conditions)
                 refusals.append(refusal)
                 if found and not refusal:
                     self.objects.remove(db, bucket, key)
@@ -218,7 +228,7 @@ class ObjectStore:
         source: tuple[str, str],
         target: tuple[str, str],
         *,
-        judge: Callable[[StoredObject], Properties],
+        judge: Callable[[StoredObject], tuple[Properties, Mapping[str, str]]],
         conditions: WriteConditions = _ANY,
     ) -> StoredObject:
         """Copy an object inside the store without touching its bytes.
@@ -226,7 +236,8 @@ class ObjectStore:
         Args:
             source: bucket and key.
             target: bucket and key.
-            judge: sees the source inside the transaction; raises to refuse it, or returns the properties of the copy.
+            judge: sees the source inside the transaction; raises to refuse it, or returns the properties of the copy
+                and its checksums.
             conditions: on the present target.
 
         Raises:
@@ -236,10 +247,9 @@ class ObjectStore:
         check_key(target[1])
         with self.index.writing() as db:
             found = self._existing(db, *source)
-            given = judge(found)
+            given, checksums = judge(found)
             old = self._target(db, target, conditions)
-            # A copy has no parts, so neither their ETag nor a checksum of theirs.
-            checksums = {} if found.checksums.get("type") == "COMPOSITE" else found.checksums
+            # A copy has no parts, so not their ETag either.
             content = Content(found.size, found.md5, found.md5, checksums)
             # A name of its own for the same body: whoever overwrites the source discards the source's name only.
             path = self.bodies.path(self.bodies.duplicate(found.path.name))
@@ -317,9 +327,9 @@ class ObjectStore:
             self.bodies.discard(old.path.name)
 
 
-def _refusal(found: StoredObject | None, key: str, if_match: str | None) -> S3Error | None:
+def _refusal(found: StoredObject | None, key: str, conditions: DeleteConditions) -> S3Error | None:
     try:
-        WriteConditions(if_match).check(found.etag if found else None, key)
+        conditions.check(found, key)
     except S3Error as error:
         return error
     return None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import uuid
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -70,25 +72,244 @@ def test_buckets_are_listed_in_pages(s3: Any) -> None:
     assert sorted(names) == [one["Name"] for page in pages for one in page["Buckets"] if one["Name"] in names]
 
 
-def test_a_fresh_bucket_has_no_configuration(s3: Any, bucket: str) -> None:
-    """Each configuration that was never set has S3's own code; versioning is simply off."""
-    unset = {
-        s3.get_bucket_policy: "NoSuchBucketPolicy",
-        s3.get_public_access_block: "NoSuchPublicAccessBlockConfiguration",
-        s3.get_bucket_encryption: "ServerSideEncryptionConfigurationNotFoundError",
-        s3.get_bucket_tagging: "NoSuchTagSet",
-        s3.get_bucket_lifecycle_configuration: "NoSuchLifecycleConfiguration",
-        s3.get_bucket_cors: "NoSuchCORSConfiguration",
-        s3.get_bucket_ownership_controls: "OwnershipControlsNotFoundError",
-    }
-    for call, code in unset.items():
+ALL_BLOCKED = dict.fromkeys(("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True)
+# https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html; what set-up scripts ask a new bucket.
+UNSET = {
+    "get_bucket_policy": "NoSuchBucketPolicy",
+    "get_bucket_policy_status": "NoSuchBucketPolicy",
+    "get_bucket_tagging": "NoSuchTagSet",
+    "get_bucket_lifecycle_configuration": "NoSuchLifecycleConfiguration",
+    "get_bucket_cors": "NoSuchCORSConfiguration",
+    "get_bucket_replication": "ReplicationConfigurationNotFoundError",
+    "get_bucket_website": "NoSuchWebsiteConfiguration",
+    "get_object_lock_configuration": "ObjectLockConfigurationNotFoundError",
+}
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "get_bucket_versioning": {},
+    "get_bucket_logging": {},
+    "get_bucket_notification_configuration": {},
+    "get_bucket_accelerate_configuration": {},
+    "get_bucket_request_payment": {"Payer": "BucketOwner"},
+    "get_public_access_block": {"PublicAccessBlockConfiguration": ALL_BLOCKED},
+    "get_bucket_ownership_controls": {"OwnershipControls": {"Rules": [{"ObjectOwnership": "BucketOwnerEnforced"}]}},
+    "get_bucket_encryption": {
+        "ServerSideEncryptionConfiguration": {
+            "Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}, "BucketKeyEnabled": False}]
+        }
+    },
+    "list_bucket_analytics_configurations": {"IsTruncated": False},
+    "list_bucket_inventory_configurations": {"IsTruncated": False},
+    "list_bucket_metrics_configurations": {"IsTruncated": False},
+    "list_bucket_intelligent_tiering_configurations": {"IsTruncated": False},
+}
+
+
+@pytest.mark.parametrize("operation", sorted(UNSET))
+def test_what_a_fresh_bucket_lacks(s3: Any, bucket: str, operation: str) -> None:
+    """Each configuration without a default has S3's own code, and so has a bucket that is not there."""
+    for name, code in ((bucket, UNSET[operation]), ("nowhere-at-all", "NoSuchBucket")):
+        with pytest.raises(ClientError) as refused:
+            getattr(s3, operation)(Bucket=name)
+        assert code_of(refused) == (404, code)
+
+
+@pytest.mark.parametrize("operation", sorted(DEFAULTS))
+def test_what_a_fresh_bucket_has(s3: Any, bucket: str, operation: str) -> None:
+    """Each configuration that AWS has a default for is answered with it."""
+    answer = getattr(s3, operation)(Bucket=bucket)
+
+    answer.pop("ResponseMetadata")
+    assert answer == DEFAULTS[operation]
+    with pytest.raises(ClientError) as refused:
+        getattr(s3, operation)(Bucket="nowhere-at-all")
+    assert code_of(refused) == (404, "NoSuchBucket")
+
+
+def test_defaults_can_be_set_again(s3: Any, bucket: str) -> None:
+    """What Terraform sends when a configuration is taken away is accepted."""
+    s3.put_bucket_logging(Bucket=bucket, BucketLoggingStatus={})
+    s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration={})
+    s3.put_bucket_request_payment(Bucket=bucket, RequestPaymentConfiguration={"Payer": "BucketOwner"})
+    s3.delete_bucket_website(Bucket=bucket)
+    s3.delete_bucket_replication(Bucket=bucket)
+
+
+def test_after_a_deletion_there_is_no_default_but_of_encryption(s3: Any, bucket: str) -> None:
+    """As on AWS: the blocks and the ownership are gone for good, the encryption is SSE-S3 again."""
+    s3.delete_public_access_block(Bucket=bucket)
+    s3.delete_bucket_ownership_controls(Bucket=bucket)
+    s3.delete_bucket_encryption(Bucket=bucket)
+
+    for call, code in (
+        (s3.get_public_access_block, "NoSuchPublicAccessBlockConfiguration"),
+        (s3.get_bucket_ownership_controls, "OwnershipControlsNotFoundError"),
+    ):
         with pytest.raises(ClientError) as refused:
             call(Bucket=bucket)
         assert code_of(refused) == (404, code)
+    assert "ServerSideEncryptionConfiguration" in s3.get_bucket_encryption(Bucket=bucket)
+
+
+def test_lists_of_access(s3: Any, bucket: str) -> None:
+    """The owner may do everything; a bucket takes no other list, unless its ownership allows the owner's lists."""
+    s3.put_object(Bucket=bucket, Key="k", Body=b"x", ACL="bucket-owner-full-control")
+    lists = [s3.get_bucket_acl(Bucket=bucket), s3.get_object_acl(Bucket=bucket, Key="k")]
+
+    for one in lists:
+        assert [(grant["Permission"], grant["Grantee"]) for grant in one["Grants"]] == [
+            ("FULL_CONTROL", {**one["Owner"], "Type": "CanonicalUser"})
+        ]
+    for call, extra in ((s3.put_object, {"Key": "k"}), (s3.put_object_acl, {"Key": "k"}), (s3.put_bucket_acl, {})):
         with pytest.raises(ClientError) as refused:
-            call(Bucket="nowhere-at-all")
-        assert code_of(refused) == (404, "NoSuchBucket")
-    assert "Status" not in s3.get_bucket_versioning(Bucket=bucket)
+            call(Bucket=bucket, ACL="private", **extra)
+        assert code_of(refused) == (400, "AccessControlListNotSupported")
+    s3.put_object_acl(Bucket=bucket, Key="k", ACL="bucket-owner-full-control")
+    with pytest.raises(ClientError) as refused:
+        s3.create_bucket(Bucket=f"{bucket}-public", ACL="public-read")
+    assert code_of(refused) == (400, "InvalidBucketAclWithObjectOwnership")
+
+    s3.put_bucket_ownership_controls(
+        Bucket=bucket, OwnershipControls={"Rules": [{"ObjectOwnership": "BucketOwnerPreferred"}]}
+    )
+    s3.put_object(Bucket=bucket, Key="k", Body=b"y", ACL="private")
+    s3.put_bucket_acl(Bucket=bucket, ACL="private")
+    same = {name: lists[0][name] for name in ("Owner", "Grants")}
+    s3.put_bucket_acl(Bucket=bucket, AccessControlPolicy=same)
+    for call, extra in ((s3.put_object, {"Key": "k"}), (s3.put_bucket_acl, {})):
+        with pytest.raises(ClientError) as refused:
+            call(Bucket=bucket, ACL="public-read", **extra)
+        assert code_of(refused) == (501, "NotImplemented")
+    assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"y"
+
+
+def test_encryption_of_objects(s3: Any, bucket: str) -> None:
+    """SSE-S3 by default, else what the bucket says, else what the request says; told by every answer."""
+    key = "arn:aws:kms:us-east-1:123456789012:key/11111111-2222-3333-4444-555555555555"
+    target = {"Bucket": bucket, "Key": "k"}
+    assert s3.put_object(**target, Body=b"x")["ServerSideEncryption"] == "AES256"
+    assert s3.head_object(**target)["ServerSideEncryption"] == "AES256"
+    assert s3.copy_object(Bucket=bucket, Key="c", CopySource=target)["ServerSideEncryption"] == "AES256"
+    rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": key}}
+    s3.put_bucket_encryption(Bucket=bucket, ServerSideEncryptionConfiguration={"Rules": [rule]})
+
+    s3.put_object(**target, Body=b"x")
+    s3.copy_object(Bucket=bucket, Key="c", CopySource=target)
+
+    for name in ("k", "c"):
+        head = s3.head_object(Bucket=bucket, Key=name)
+        assert (head["ServerSideEncryption"], head["SSEKMSKeyId"]) == ("aws:kms", key)
+    assert s3.put_object(**target, Body=b"x", ServerSideEncryption="AES256")["ServerSideEncryption"] == "AES256"
+    assert "SSEKMSKeyId" not in s3.head_object(**target)
+    with pytest.raises(ClientError) as refused:
+        s3.put_object(**target, Body=b"x", SSEKMSKeyId=key)
+    assert code_of(refused) == (400, "InvalidArgument")
+
+
+def statement(bucket: str, **changes: Any) -> dict[str, Any]:
+    allow = {"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": f"arn:aws:s3:::{bucket}/*"}
+    return {name: value for name, value in {**allow, **changes}.items() if value is not None}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"Effect": "Maybe"},
+        {"Effect": None},
+        {"Principal": None},
+        {"Action": "ec2:RunInstances"},
+        {"Action": None},
+        {"Resource": "arn:aws:s3:::another-bucket/*"},
+        {"Resource": None},
+        {"NotAction": "s3:GetObject"},
+        {"Foo": "bar"},
+        {"Condition": "x"},
+    ],
+)
+def test_a_policy_that_s3_does_not_take(s3: Any, bucket: str, changes: dict[str, Any]) -> None:
+    """A broken statement is MalformedPolicy and changes nothing; the same policy without the fault is taken."""
+    policy: dict[str, Any] = {"Version": "2012-10-17", "Statement": [statement(bucket, **changes)]}
+    with pytest.raises(ClientError) as refused:
+        s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy))
+    assert code_of(refused) == (400, "MalformedPolicy")
+    with pytest.raises(ClientError):
+        s3.get_bucket_policy(Bucket=bucket)
+
+    policy = {"Version": "2012-10-17", "Statement": [statement(bucket)]}
+    s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy))
+    assert s3.get_bucket_policy_status(Bucket=bucket)["PolicyStatus"]["IsPublic"] is True
+    policy["Statement"] = statement(bucket, Principal={"AWS": "arn:aws:iam::123456789012:root"})
+    s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy))
+    assert s3.get_bucket_policy_status(Bucket=bucket)["PolicyStatus"]["IsPublic"] is False
+
+
+@pytest.mark.parametrize("policy", ["no json", "[]", "{}", '{"Version": "2020-01-01", "Statement": []}', '"x"'])
+def test_what_is_no_policy_at_all(s3: Any, bucket: str, policy: str) -> None:
+    """Text, lists and objects without a statement are MalformedPolicy."""
+    with pytest.raises(ClientError) as refused:
+        s3.put_bucket_policy(Bucket=bucket, Policy=policy)
+    assert code_of(refused) == (400, "MalformedPolicy")
+
+
+RULE: dict[str, Any] = {"ID": "r", "Status": "Enabled", "Filter": {"Prefix": "tmp/"}, "Expiration": {"Days": 1}}
+
+
+@pytest.mark.parametrize(
+    ("rules", "code"),
+    [
+        ([{**RULE, "Status": "enabled"}], "MalformedXML"),
+        ([{**RULE, "Expiration": {"Days": 0}}], "InvalidArgument"),
+        ([{**RULE, "Expiration": {"Date": datetime(2030, 1, 1, 1, tzinfo=timezone.utc)}}], "InvalidArgument"),
+        ([{**RULE, "ID": "x" * 256}], "InvalidArgument"),
+        ([RULE, RULE], "InvalidArgument"),
+        ([{name: RULE[name] for name in ("ID", "Status", "Filter")}], "InvalidRequest"),
+        ([{name: RULE[name] for name in ("ID", "Status", "Expiration")}], "MalformedXML"),
+    ],
+)
+def test_a_lifecycle_that_s3_does_not_take(s3: Any, bucket: str, rules: list[dict[str, Any]], code: str) -> None:
+    """A rule that S3 refuses is refused and changes nothing; a good one is taken, and gets an ID if it has none."""
+    with pytest.raises(ClientError) as refused:
+        s3.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": rules})
+    assert code_of(refused) == (400, code)
+
+    unnamed = {name: RULE[name] for name in ("Status", "Filter", "Expiration")}
+    s3.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": [RULE, unnamed]})
+    first, second = s3.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]
+    assert (first, second | {"ID": ""}) == (RULE, unnamed | {"ID": ""})
+    assert second["ID"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("PUT", "?cors", b"<CORSConfiguration><CORSRule><Foo/></CORSRule></CORSConfiguration>"),
+        ("PUT", "?encryption", b"<ServerSideEncryptionConfiguration/>"),
+        ("PUT", "?ownershipControls", b"<OwnershipControls><Rule/></OwnershipControls>"),
+        ("PUT", "?publicAccessBlock", b"<PublicAccessBlockConfiguration><BlockPublicAcls>maybe</BlockPublicAcls></P>"),
+        ("PUT", "?tagging", b"<Tagging><TagSet><Tag><Key>a</Key></Tag></TagSet></Tagging>"),
+        ("PUT", "?lifecycle", b"no xml"),
+    ],
+)
+def test_documents_against_the_schema(s3_server: Any, bucket: str, method: str, path: str, body: bytes) -> None:
+    """Unknown and missing elements, and values of another type, are MalformedXML."""
+    connection = http.client.HTTPConnection("127.0.0.1", s3_server.port, timeout=30)
+    connection.request(method, f"/{bucket}{path}", body)
+    answer = connection.getresponse()
+    content = answer.read()
+    connection.close()
+
+    assert (answer.status, b"<Code>MalformedXML</Code>" in content) == (400, True)
+
+
+def test_buckets_of_a_region(s3: Any) -> None:
+    """`BucketRegion` picks those of one region; tags may be given at the creation."""
+    name = f"tagged-{uuid.uuid4().hex[:12]}"
+    tags = [{"Key": "a", "Value": "1"}]
+    s3.create_bucket(
+        Bucket=name, CreateBucketConfiguration={"LocationConstraint": "eu-central-1", "Tags": tags}, ACL="private"
+    )
+
+    assert [one["Name"] for one in s3.list_buckets(BucketRegion="eu-central-1")["Buckets"]] == [name]
+    assert s3.get_bucket_tagging(Bucket=name)["TagSet"] == tags
 
 
 def test_configurations_come_back_as_given(s3: Any, bucket: str) -> None:
@@ -97,8 +318,8 @@ def test_configurations_come_back_as_given(s3: Any, bucket: str) -> None:
     encryption = {"Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]}
     tags = [{"Key": "a", "Value": "ü & <b>"}]
     rule = {"ID": "r", "Status": "Enabled", "Filter": {"Prefix": "tmp/"}, "Expiration": {"Days": 1}}
-    policy = {"Version": "2012-10-17", "Statement": []}
-    steps: list[tuple[Callable[[], Any], Callable[..., Any], str, Any, Callable[..., Any]]] = [
+    policy = {"Version": "2012-10-17", "Statement": [statement(bucket)]}
+    steps: list[tuple[Callable[[], Any], Callable[..., Any], str, Any, Callable[..., Any] | None]] = [
         (
             lambda: s3.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration=private),
             s3.get_public_access_block,
@@ -111,7 +332,7 @@ def test_configurations_come_back_as_given(s3: Any, bucket: str) -> None:
             s3.get_bucket_encryption,
             "ServerSideEncryptionConfiguration",
             encryption,
-            s3.delete_bucket_encryption,
+            None,
         ),
         (
             lambda: s3.put_bucket_tagging(Bucket=bucket, Tagging={"TagSet": tags}),
@@ -138,6 +359,8 @@ def test_configurations_come_back_as_given(s3: Any, bucket: str) -> None:
     for put, get, name, expected, delete in steps:
         put()
         assert get(Bucket=bucket)[name] == expected
+        if delete is None:  # there is always an encryption
+            continue
         delete(Bucket=bucket)
         with pytest.raises(ClientError):
             get(Bucket=bucket)
@@ -147,10 +370,13 @@ def test_configurations_come_back_as_given(s3: Any, bucket: str) -> None:
     ("operation", "parameters"),
     [
         ("put_bucket_versioning", {"VersioningConfiguration": {"Status": "Enabled"}}),
-        ("list_object_versions", {}),
-        ("get_bucket_acl", {}),
-        ("get_object_acl", {"Key": "k"}),
-        ("get_object_attributes", {"Key": "k", "ObjectAttributes": ["ETag"]}),
+        ("put_bucket_accelerate_configuration", {"AccelerateConfiguration": {"Status": "Enabled"}}),
+        ("put_bucket_request_payment", {"RequestPaymentConfiguration": {"Payer": "Requester"}}),
+        (
+            "put_bucket_logging",
+            {"BucketLoggingStatus": {"LoggingEnabled": {"TargetBucket": "b", "TargetPrefix": "p"}}},
+        ),
+        ("restore_object", {"Key": "k", "RestoreRequest": {"Days": 1}}),
         (
             "update_object_encryption",
             {"Key": "k", "ObjectEncryption": {"SSEKMS": {"KMSKeyArn": "arn:aws:kms:us-east-1:123456789012:key/x"}}},

@@ -274,7 +274,8 @@ def test_checksums_of_the_whole(s3: Any, bucket: str, kind: str) -> None:
             s3.complete_multipart_upload(**upload, MultipartUpload={"Parts": wrong})
         assert code_of(refused) == (400, "InvalidPart")
 
-    done = s3.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts})
+    named = [{**part, "ChecksumCRC32": base64_crc32(body)} for part, body in zip(parts, bodies, strict=True)]
+    done = s3.complete_multipart_upload(**upload, MultipartUpload={"Parts": named}, ChecksumCRC32=expected)
 
     head = s3.head_object(**target, ChecksumMode="ENABLED")
     assert (done["ChecksumCRC32"], done["ChecksumType"]) == (expected, kind)

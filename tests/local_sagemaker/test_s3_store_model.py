@@ -75,11 +75,11 @@ class StoreAgainstDictionary(RuleBasedStateMachine):
     @rule(source=_KEYS, to=_KEYS)
     def copy(self, source: str, to: str) -> None:
         if source in self.model:
-            self.store.copy(("data", source), ("data", to), judge=lambda _found: Properties())
+            self.store.copy(("data", source), ("data", to), judge=lambda found: (Properties(), found.checksums))
             self.model[to] = self.model[source]
         else:
             with pytest.raises(NoSuchKey):
-                self.store.copy(("data", source), ("data", to), judge=lambda _found: Properties())
+                self.store.copy(("data", source), ("data", to), judge=lambda found: (Properties(), found.checksums))
 
     @rule(key=_KEYS)
     def delete(self, key: str) -> None:
