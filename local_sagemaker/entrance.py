@@ -21,8 +21,10 @@ from local_sagemaker.faults.request import BodyTooLarge
 from local_sagemaker.faults.request import Request as Arriving
 from local_sagemaker.keys import ExpiredKey, HomeKey, UnknownKey
 from local_sagemaker.loopback import foreign_host, from_a_page
+from local_sagemaker.s3.errors import S3Error
+from local_sagemaker.s3.forms import FormReader, boundary_of
 from local_sagemaker.services import BY_SIGNATURE
-from local_sagemaker.signatures import UNSIGNED_PAYLOAD, OldSignature, Refused, Request, Signature
+from local_sagemaker.signatures import UNSIGNED_PAYLOAD, FormSignature, OldSignature, Refused, Request, Signature
 from local_sagemaker.wire.protocols import Protocol, Wire, Words, answer, protocol_of, wire_of
 
 _HINT = 'The keys of this home: eval "$(python -m local_sagemaker env)".'
@@ -136,9 +138,19 @@ class Entrance:
 
     async def _check(
         self, headers: Headers, scope: Scope, receive: Receive, send: Send
-    ) -> tuple[Signature | OldSignature, Receive]:
+    ) -> tuple[Signature | OldSignature | FormSignature, Receive]:
         """Return the signature of a request, which is right, and what of the request is still to be read."""
         signature = Signature.of(headers, QueryParams(scope["query_string"]))
+        if (
+            signature is None
+            and scope["method"] == "POST"
+            and (boundary := boundary_of(headers.get("content-type", "")))
+        ):
+            form, receive = await _signature_of_form(FormReader(boundary), receive)
+            if form is not None:
+                form.check(self._key.secret_of)
+                self._check_region(form)
+                return form, receive
         if signature is None:
             raise Refused("missing", f"The request is not signed. {_HINT}")
         payload, receive = await _payload(signature, headers, scope, receive, send)
@@ -147,7 +159,7 @@ class Entrance:
         self._check_region(signature)
         return signature, receive
 
-    def _check_region(self, signature: Signature | OldSignature) -> None:
+    def _check_region(self, signature: Signature | OldSignature | FormSignature) -> None:
         """Refuse a client of another region: its jobs, logs and queues would be those of the home's region.
 
         boto3's client of S3 reads the region in the error and signs again for it, as it does on AWS for a bucket that
@@ -169,6 +181,27 @@ class Entrance:
         given = headers.get("authorization", "").removeprefix("Bearer ")
         known = hmac.compare_digest(given.encode(), self._key.control.encode())
         return known and not (foreign_host(headers) or from_a_page(headers))
+
+
+async def _signature_of_form(form: FormReader, receive: Receive) -> tuple[FormSignature | None, Receive]:
+    """Return the signature of a form, which stands in its fields, and the whole form to be read again.
+
+    No more is read than the fields before the file, which S3 and the reader bound.
+    """
+    messages: list[Message] = []
+    while not form.has_file and (not messages or messages[-1].get("more_body", False)):
+        messages.append(await receive())
+        try:
+            form.feed(messages[-1].get("body", b""))
+        except S3Error as error:
+            raise Refused("malformed", error.message) from error
+    left = iter(messages)
+
+    async def again() -> Message:
+        found = next(left, None)
+        return await receive() if found is None else found
+
+    return FormSignature.of(form.fields), again
 
 
 def _is_presigned_read(scope: Scope) -> bool:

@@ -1,6 +1,6 @@
 """AWS's signatures, from the side that checks: who signed a request, and whether it is what was signed. Pure.
 
-Version 4, and of Version 2 the presigned addresses of S3, which boto3 still makes by default.
+Version 4, and of Version 2 the presigned addresses and forms of S3, which boto3 still makes by default.
 
 Sources: IAM User Guide, "Create a signed AWS API request"; S3 API Reference, "Authenticating Requests (AWS Signature
 Version 4)" and "(… Version 2)", also for query parameters. The signatures of single chunks of a streamed body are not
@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, unquote_plus
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 UNSIGNED_PAYLOAD = "UNSIGNED-PAYLOAD"
@@ -32,7 +32,7 @@ _SUBRESOURCES = frozenset(
         *("acl", "accelerate", "analytics", "cors", "defaultObjectAcl", "delete", "inventory", "lifecycle", "location"),
         *("logging", "metrics", "notification", "partNumber", "policy", "replication", "requestPayment", "restore"),
         *("tagging", "torrent", "uploadId", "uploads", "versionId", "versioning", "versions", "website", "select"),
-        *("object-lock", "retention", "legal-hold", "select-type", "encryption", "x-amz-security-token"),
+        *("object-lock", "retention", "legal-hold", "select-type", "encryption"),
         *(f"response-{name}" for name in ("cache-control", "content-disposition", "content-encoding")),
         *(f"response-{name}" for name in ("content-language", "content-type", "expires")),
     }
@@ -135,9 +135,7 @@ class Signature:
     def _made(self, canonical: str, secret: str) -> str:
         scope = f"{self.date}/{self.region}/{self.service}/aws4_request"
         digest = hashlib.sha256(canonical.encode("utf-8", "surrogateescape")).hexdigest()
-        key = f"AWS4{secret}".encode()
-        for part in scope.split("/"):
-            key = hmac.digest(key, part.encode(), hashlib.sha256)
+        key = _signing_key(secret, self.date, self.region, self.service)
         return hmac.new(key, f"{ALGORITHM}\n{self.at}\n{scope}\n{digest}".encode(), hashlib.sha256).hexdigest()
 
 
@@ -186,6 +184,66 @@ class OldSignature:
 
 
 @dataclass(frozen=True)
+class FormSignature:
+    """The signature of a form's policy, of Version 4 or 2: a presigned POST, which only S3 has.
+
+    S3 API Reference, "Authenticating Requests in Browser-Based Uploads Using POST". When it expires is said by the
+    policy, which is S3's to judge.
+
+    Attributes:
+        access_key: the key's name.
+        token: the session token; empty for a lasting key.
+        policy: as it was signed, in base64.
+        given: the signature.
+        region: of the credential scope; empty in Version 2.
+        date: of the credential scope; empty in Version 2.
+    """
+
+    access_key: str
+    token: str
+    policy: str
+    given: str
+    region: str = ""
+    date: str = ""
+    service: str = "s3"
+
+    @classmethod
+    def of(cls, fields: Mapping[str, str]) -> FormSignature | None:
+        """Return the signature of a form; `None` if it has neither policy nor signature.
+
+        Args:
+            fields: of the form, by lower-case names.
+
+        Raises:
+            Refused: it is malformed, or a part of it is missing.
+        """
+        if not {"policy", "signature", "x-amz-signature"} & fields.keys():
+            return None
+        token, policy = fields.get("x-amz-security-token", ""), fields.get("policy", "")
+        if {"awsaccesskeyid", "signature", "policy"} <= fields.keys():
+            return cls(fields["awsaccesskeyid"], token, policy, fields["signature"])
+        scope = _CREDENTIAL.fullmatch(fields.get("x-amz-credential", ""))
+        if not scope or not policy or scope["service"].lower() != "s3" or "x-amz-signature" not in fields:
+            raise Refused("malformed", "The form lacks a policy, a credential or a signature.")
+        return cls(scope["key"], token, policy, fields["x-amz-signature"], scope["region"], scope["date"])
+
+    def check(self, secret_of: Callable[[str, str], str]) -> None:
+        """See that the policy was signed with the key that the form names.
+
+        Raises:
+            Refused: it was not.
+        """
+        secret = secret_of(self.access_key, self.token)
+        policy = self.policy.encode("utf-8", "surrogateescape")
+        if self.date:
+            made = hmac.new(_signing_key(secret, self.date, self.region, "s3"), policy, hashlib.sha256).hexdigest()
+        else:
+            made = base64.b64encode(hmac.digest(secret.encode(), policy, hashlib.sha1)).decode()
+        if not _same(self.given, made):
+            raise Refused("signature", _MISMATCH)
+
+
+@dataclass(frozen=True)
 class Request:
     """What of a request is signed.
 
@@ -216,13 +274,24 @@ class Request:
 
     def canonical_of_2006(self, until: str) -> str:
         """Return what Version 2 signs of a presigned address."""
-        plain = [self.headers.get(name, "") for name in ("content-md5", "content-type")]
-        amazons = sorted((name, value) for name, value in self.headers.items() if name.startswith("x-amz-"))
         pairs = [pair.partition("=") for pair in self.query.split("&") if pair]
+        # What the client signed as a header may stand in the address.
+        told = {unquote_plus(name).lower(): unquote_plus(value) for name, _, value in pairs}
+        told = {name: value for name, value in told.items() if name.startswith(("x-amz-", "content-"))}
+        told |= dict(self.headers)
+        plain = [told.get(name, "") for name in ("content-md5", "content-type")]
+        amazons = sorted((name, value) for name, value in told.items() if name.startswith("x-amz-"))
         kept = sorted((name, sign, unquote(value)) for name, sign, value in pairs if unquote(name) in _SUBRESOURCES)
         resource = self.path + ("?" if kept else "") + "&".join(name + sign + value for name, sign, value in kept)
         lines = [self.method, *plain, until, *(f"{name}:{value}" for name, value in amazons), resource]
         return "\n".join(lines)
+
+
+def _signing_key(secret: str, date: str, region: str, service: str) -> bytes:
+    key = f"AWS4{secret}".encode()
+    for part in (date, region, service, "aws4_request"):
+        key = hmac.digest(key, part.encode(), hashlib.sha256)
+    return key
 
 
 def _moment(at: str) -> float:

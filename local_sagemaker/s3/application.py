@@ -40,8 +40,9 @@ from local_sagemaker.s3.errors import (
 from local_sagemaker.s3.errors import NotImplementedByThisServer as NotBuilt
 from local_sagemaker.s3.members import check_members
 from local_sagemaker.s3.needs import listing, needs_of
-from local_sagemaker.s3.operations import UNKNOWN
+from local_sagemaker.s3.operations import POST_OBJECT, UNKNOWN
 from local_sagemaker.s3.payload import Document, Payload
+from local_sagemaker.s3.post_operations import PostObject
 from local_sagemaker.s3.request import S3Request
 from local_sagemaker.s3.responses import error_response
 from local_sagemaker.s3.service import Service
@@ -64,7 +65,7 @@ _T = TypeVar("_T")
 
 
 class Receiver(Protocol):
-    """An operation whose body streams in: `PutObject`, `UploadPart`."""
+    """An operation whose body streams in: `PutObject`, `UploadPart`, `PostObject`."""
 
     def write(self, data: bytes) -> None:
         """Take the next bytes of the body."""
@@ -77,6 +78,7 @@ class Receiver(Protocol):
 
 
 _RECEIVERS: Mapping[str, Callable[[Service, S3Request], Receiver]] = {
+    POST_OBJECT: PostObject,
     "PutObject": object_operations.PutObject,
     "UploadPart": multipart_operations.UploadPart,
 }
@@ -87,7 +89,8 @@ _HANDLERS: Handlers = {
     **multipart_operations.HANDLERS,
     **object_operations.HANDLERS,
 }
-SERVED = frozenset({*_RECEIVERS, *_HANDLERS})  # the operations that are built, by their names in botocore
+# The operations of botocore's model that are built.
+SERVED = frozenset({*_RECEIVERS, *_HANDLERS}) - {POST_OBJECT}
 
 
 class _Reading:

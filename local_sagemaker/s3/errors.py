@@ -5,8 +5,9 @@
     ├── 400  AccessControlListNotSupported, BadDigest, BadRequest, EntityTooLarge, EntityTooSmall,
     │        IllegalLocationConstraintException, IncompleteBody, InvalidArgument, InvalidBucketAclWithObjectOwnership,
     │        InvalidBucketName, InvalidDigest, InvalidEncryptionAlgorithmError, InvalidPart, InvalidPartOrder,
-    │        InvalidRequest, InvalidStorageClass, InvalidTag, InvalidURI, KeyTooLongError, MalformedPolicy,
-    │        MalformedXML, MetadataTooLarge, XAmzContentChecksumMismatch, XAmzContentSHA256Mismatch
+    │        InvalidPolicyDocument, InvalidRequest, InvalidStorageClass, InvalidTag, InvalidURI, KeyTooLongError,
+    │        MalformedPOSTRequest, MalformedPolicy, MalformedXML, MaxPostPreDataLengthExceededError, MetadataTooLarge,
+    │        XAmzContentChecksumMismatch, XAmzContentSHA256Mismatch
     ├── 403  AccessDenied
     ├── 404  NoSuchBucket, NoSuchKey, NoSuchUpload, and what a bucket may lack (`Unset`)
     ├── 409  BucketAlreadyOwnedByYou, BucketNotEmpty, InvalidBucketState
@@ -146,6 +147,12 @@ class InvalidPartOrder(S3Error):
     default_message = "The list of parts was not in ascending order. Parts must be ordered by part number."
 
 
+class InvalidPolicyDocument(S3Error):
+    """The policy of a form is not one."""
+
+    default_message = "The content of the form does not meet the conditions specified in the policy document."
+
+
 class InvalidRequest(S3Error):
     """Headers or parameters that contradict one another."""
 
@@ -176,6 +183,12 @@ class KeyTooLongError(S3Error):
     default_message = "Your key is too long."
 
 
+class MalformedPOSTRequest(S3Error):
+    """The body of a form is not well-formed `multipart/form-data`."""
+
+    default_message = "The body of your POST request is not well-formed multipart/form-data."
+
+
 class MalformedPolicy(S3Error):
     """A bucket's policy is not JSON, or says what S3 does not take."""
 
@@ -186,6 +199,12 @@ class MalformedXML(S3Error):
     """A request's document is not well-formed, or not the one of this operation."""
 
     default_message = "The XML you provided was not well-formed or did not validate against our published schema."
+
+
+class MaxPostPreDataLengthExceededError(S3Error):
+    """A form's fields before the file are longer than S3 takes."""
+
+    default_message = "Your POST request fields preceding the upload file were too large."
 
 
 class MetadataTooLarge(S3Error):

@@ -63,6 +63,11 @@ class PutObject:
         """Take the next bytes of the body."""
         self._payload.write(data)
 
+    @property
+    def size(self) -> int:
+        """Bytes of the object so far."""
+        return self._upload.size
+
     def finish(self) -> Response:
         """Verify the body, put the object, answer."""
         given, conditions = self._properties, self._request.write_conditions()

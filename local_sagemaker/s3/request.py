@@ -17,8 +17,9 @@ from local_sagemaker.s3.errors import (
     InvalidURI,
     MetadataTooLarge,
 )
+from local_sagemaker.s3.forms import boundary_of
 from local_sagemaker.s3.objects import DEFAULT_CONTENT_TYPE, Properties
-from local_sagemaker.s3.operations import operation_of
+from local_sagemaker.s3.operations import POST_OBJECT, UNKNOWN, operation_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, MutableMapping
@@ -108,6 +109,9 @@ class S3Request:
         headers = {name: value for name, value in query.items() if _IN_QUERY.fullmatch(name)} | headers
         method = scope["method"]
         operation = operation_of(method, *names, query, headers)
+        is_form = method == "POST" and names[0] and not names[1] and boundary_of(headers.get("content-type", ""))
+        if operation == UNKNOWN and is_form and not query:
+            operation = POST_OBJECT
         return cls(method, *names, query, headers, operation, scope.get("access"))
 
     @property

@@ -19,6 +19,7 @@ from botocore.config import Config
 from botocore.credentials import Credentials
 from hypothesis import given
 from hypothesis import strategies as st
+from urllib3.filepost import encode_multipart_formdata
 from waiting import wait_until
 
 from local_sagemaker.faults.request import BodyTooLarge
@@ -276,6 +277,100 @@ def test_an_old_presigned_address_is_for_one_thing(client, page_object):
     assert [asked("GET", each)[0] for each in (url.replace("page?", "pag2?"), later)] == [403, 403]
     assert asked("PUT", url, {}, b"new")[0] == 403
     assert asked("GET", url + "&response-content-type=text/html")[0] == 403
+
+
+@pytest.fixture(params=[False, True], ids=["the home's key", "a session"])
+def keys(request, backend, client):
+    """The home's key, and one that STS gave out."""
+    if not request.param:
+        return backend.keys
+    given = client("sts").get_session_token()["Credentials"]
+    return Keys(given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"])
+
+
+def test_a_presigned_put_keeps_what_was_signed_with_it(client, page_object, presigning, keys):
+    """Headers that the address carries in its query count as sent; a changed one is another signature."""
+    wanted = {"ContentType": "text/x", "Metadata": {"m": "1"}, "StorageClass": "STANDARD_IA"}
+    url = client("s3", keys, presigning).generate_presigned_url("put_object", Params={**page_object, **wanted})
+    in_query = "x-amz-meta-m=1" in url
+    headers = {} if in_query else {"content-type": "text/x", "x-amz-meta-m": "1", "x-amz-storage-class": "STANDARD_IA"}
+
+    assert asked("PUT", url, headers, b"new")[0] == 200
+
+    head = client("s3").head_object(**page_object)
+    assert {name: head[name] for name in wanted} == wanted
+    if in_query:
+        assert asked("PUT", url.replace("x-amz-meta-m=1", "x-amz-meta-m=2"), headers, b"new")[0] == 403
+
+
+def posted(form, content=b"x", headers=(), **changes):
+    """Send a presigned form; a field that is changed to None is left out."""
+    fields = {name: value for name, value in {**form["fields"], **changes}.items() if value is not None}
+    body, kind = encode_multipart_formdata({**fields, "file": ("f.txt", content)})
+    return asked("POST", form["url"], {"content-type": kind, **dict(headers)}, body)
+
+
+def test_a_presigned_form_puts_an_object(client, page_object, presigning, keys):
+    """What boto3 presigns is taken as it is, and from no web page; conditions and the file's length are obeyed."""
+    conditions = [["content-length-range", 1, 10], ["starts-with", "$x-amz-meta-m", "a"]]
+    form = client("s3", keys, presigning).generate_presigned_post(
+        page_object["Bucket"], "posted", {"x-amz-meta-m": "ab"}, conditions
+    )
+
+    refused = [
+        posted(form, b"x" * 11),
+        posted(form, b""),
+        posted(form, key="other"),
+        posted(form, **{"x-amz-meta-m": "b"}),
+        posted(form, **{"x-amz-meta-other": "b"}),
+        posted(form, headers=PAGE),
+    ]
+    codes = [re.search(rb"<Code>(\w+)", body) for _, _, body in refused]
+    assert [(status, code and code[1].decode()) for (status, _, _), code in zip(refused, codes, strict=True)] == [
+        (400, "EntityTooLarge"),
+        (400, "EntityTooSmall"),
+        (403, "AccessDenied"),
+        (403, "AccessDenied"),
+        (403, "AccessDenied"),
+        (403, None),
+    ]
+    assert client("s3").list_objects_v2(Bucket=page_object["Bucket"], Prefix="p")["KeyCount"] == 1
+
+    assert posted(form, b"content")[0] == 204
+
+    got = client("s3").get_object(Bucket=page_object["Bucket"], Key="posted")
+    assert (got["Body"].read(), got["Metadata"]) == (b"content", {"m": "ab"})
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"policy": "e30="}, "SignatureDoesNotMatch"),
+        ({"x-amz-signature": "0" * 64}, "SignatureDoesNotMatch"),
+        ({"x-amz-signature": None}, "AuthorizationHeaderMalformed"),
+        ({"x-amz-credential": "nonsense"}, "AuthorizationHeaderMalformed"),
+        ({"policy": None, "x-amz-signature": None}, "AccessDenied"),
+        ({"padding": "x" * 30_000}, "AuthorizationHeaderMalformed"),
+    ],
+)
+def test_a_form_that_nobody_signed(client, page_object, changes, code):
+    """A changed policy, a wrong signature or none: nothing is written, and the form itself is taken."""
+    form = client("s3", version="s3v4").generate_presigned_post(page_object["Bucket"], "posted")
+
+    status, _, body = posted(form, **changes)
+
+    assert (status // 100, re.search(rb"<Code>(\w+)", body)[1].decode()) == (4, code)
+    assert "Contents" not in client("s3").list_objects_v2(Bucket=page_object["Bucket"], Prefix="posted")
+    assert posted(form)[0] == 204
+
+
+def test_forms_expire(client, page_object, presigning):
+    """A form whose policy has expired is refused."""
+    form = client("s3", version=presigning).generate_presigned_post(page_object["Bucket"], "posted", ExpiresIn=-1)
+
+    status, _, body = posted(form)
+
+    assert (status, b"Policy expired" in body) == (403, True)
 
 
 def test_only_what_s3_lets_override_is_overridden(client, page_object):

@@ -20,7 +20,7 @@ from local_sagemaker.s3 import (
     multipart_operations,
     object_operations,
 )
-from local_sagemaker.s3.application import SERVED
+from local_sagemaker.s3.application import SERVED, Receiver
 from local_sagemaker.s3.errors import S3Error
 from local_sagemaker.s3.members import WITHOUT_EFFECT, is_read, read_members
 from local_sagemaker.s3.payload import Document, Payload
@@ -29,7 +29,7 @@ from local_sagemaker.s3.service import Service
 from local_sagemaker.s3.store import ObjectStore, Properties
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
 MODEL = botocore.session.get_session().get_service_model("s3")
@@ -40,7 +40,10 @@ HANDLERS = {
     **multipart_operations.HANDLERS,
     **object_operations.HANDLERS,
 }
-RECEIVERS = {"PutObject": object_operations.PutObject, "UploadPart": multipart_operations.UploadPart}
+RECEIVERS: dict[str, Callable[..., Receiver]] = {
+    "PutObject": object_operations.PutObject,
+    "UploadPart": multipart_operations.UploadPart,
+}
 # Read before any operation is: by the application, and by the answer of uvicorn.
 AT_THE_DOOR = {"ExpectedBucketOwner", "ExpectedSourceBucketOwner", "ContentLength"}
 
@@ -51,7 +54,7 @@ RULE = {"Status": "Enabled", "Filter": {}, "Expiration": {"Days": 1}}
 class Recorder(dict[str, str]):
     """A mapping that notes which names it was asked for."""
 
-    def __init__(self, content: dict[str, str], asked: set[str]) -> None:
+    def __init__(self, content: Mapping[str, str], asked: set[str]) -> None:
         super().__init__(content)
         self.asked = asked
 

@@ -1,0 +1,146 @@
+"""`multipart/form-data` piece by piece: the fields of a form, then the bytes of its file. A state machine without I/O.
+
+Not a library's parser: those spool the file before the fields can be judged, and an upload that no policy allows must
+not be written at all. The entrance and `local_sagemaker.s3` import it. RFC 7578.
+"""
+
+from __future__ import annotations
+
+import re
+from email.message import Message
+from enum import Enum, auto
+
+from local_sagemaker.s3.errors import IncompleteBody, MalformedPOSTRequest, MaxPostPreDataLengthExceededError
+
+FILE = "file"  # the field that ends the form: S3 ignores what comes behind it
+_MOST_FIELDS = 20 << 10  # bytes before the file, https://docs.aws.amazon.com/AmazonS3/latest/API/RESTObjectPOST.html
+_HEAD_END = b"\r\n\r\n"
+
+
+class _State(Enum):
+    PREAMBLE = auto()
+    HEAD = auto()  # the headers of a part
+    FIELD = auto()
+    CONTENT = auto()  # the file's bytes
+    DONE = auto()
+
+
+def boundary_of(content_type: str) -> str:
+    """Return the boundary of a form; empty: it is not a form."""
+    told = Message()
+    told["content-type"] = content_type
+    if told.get_content_type() != "multipart/form-data":
+        return ""
+    return str(told.get_boundary(""))
+
+
+class FormReader:
+    """Takes a form as it comes.
+
+    Attributes:
+        fields: those before the file, by lower-case names.
+        filename: of the file; empty: the client told none.
+        has_file: whether the file has begun, and all fields are known.
+    """
+
+    def __init__(self, boundary: str) -> None:
+        self.fields: dict[str, str] = {}
+        self.filename = ""
+        self.has_file = False
+        # The first boundary has no line break before it.
+        self._buffer = bytearray(b"\r\n")
+        self._delimiter = f"\r\n--{boundary}".encode("utf-8", "surrogateescape")
+        self._state = _State.PREAMBLE
+        self._name = ""
+        self._read = 0
+
+    def feed(self, data: bytes) -> bytes:
+        """Take the next bytes; return what they hold of the file.
+
+        Raises:
+            MalformedPOSTRequest: it is not a form.
+            MaxPostPreDataLengthExceededError: the fields before the file are too long.
+        """
+        self._buffer += data
+        content = bytearray()
+        while self._step(content):
+            pass
+        if self._read + (0 if self.has_file else len(self._buffer)) > _MOST_FIELDS:
+            raise MaxPostPreDataLengthExceededError
+        return bytes(content)
+
+    def finish(self) -> None:
+        """Check that the form is complete.
+
+        Raises:
+            MalformedPOSTRequest: it has no file.
+            IncompleteBody: it ended before its last boundary.
+        """
+        if not self.has_file:
+            raise MalformedPOSTRequest("POST requires exactly one file upload per request.")
+        if self._state is not _State.DONE:
+            raise IncompleteBody("The form ended before its last boundary.")
+
+    def _step(self, content: bytearray) -> bool:
+        """Go one state further; False: more bytes are needed."""
+        if self._state is _State.DONE:
+            self._buffer.clear()
+            return False
+        if self._state is _State.HEAD:
+            return self._head()
+        end = self._buffer.find(self._delimiter)
+        if self._state is _State.CONTENT:
+            # What may be the beginning of the delimiter waits for more.
+            cut = end if end >= 0 else max(len(self._buffer) - len(self._delimiter), 0)
+            content += self._buffer[:cut]
+            del self._buffer[:cut]
+            end = 0 if end >= 0 else -1
+        if end < 0:
+            return False
+        value = bytes(self._buffer[:end])
+        del self._buffer[: end + len(self._delimiter)]
+        self._part_ended(value)
+        return True
+
+    def _part_ended(self, value: bytes) -> None:
+        if self._state is _State.CONTENT:
+            self._state = _State.DONE
+            return
+        if self._state is _State.FIELD:
+            self._read += len(value)
+            try:
+                self.fields[self._name.lower()] = value.decode()
+            except UnicodeDecodeError as error:
+                raise MalformedPOSTRequest(f"The field {self._name} is not UTF-8.") from error
+        self._state = _State.HEAD
+
+    def _head(self) -> bool:
+        if self._buffer.startswith(b"--"):
+            self._state = _State.DONE
+            return True
+        end = self._buffer.find(_HEAD_END)
+        if end < 0:
+            return False
+        head = bytes(self._buffer[:end])
+        del self._buffer[: end + len(_HEAD_END)]
+        self._read += len(head)
+        self._name, filename = _disposition(head)
+        if self._name.lower() == FILE:
+            self.has_file, self.filename, self._state = True, filename, _State.CONTENT
+        else:
+            self._state = _State.FIELD
+        return True
+
+
+def _disposition(head: bytes) -> tuple[str, str]:
+    """Return the name of a part and of its file.
+
+    Raises:
+        MalformedPOSTRequest: it has no name.
+    """
+    text = head.decode("utf-8", "replace")
+    found = re.search(r"^content-disposition:\s*form-data;(.*)$", text, re.IGNORECASE | re.MULTILINE)
+    told = dict(re.findall(r'\b(name|filename)="([^"]*)"', found[1])) if found else {}
+    if "name" not in told:
+        raise MalformedPOSTRequest("A part of the form has no name.")
+    return told["name"], told.get("filename", "")
