@@ -51,6 +51,12 @@ _REFUSALS: Mapping[str, Mapping[Protocol, tuple[str, int]]] = {
         "query": ("IncompleteSignature", 400),
         "rest": ("IncompleteSignatureException", 400),
     },
+    "query": {
+        "json": ("IncompleteSignatureException", 400),
+        "s3": ("AuthorizationQueryParametersError", 400),
+        "query": ("IncompleteSignature", 400),
+        "rest": ("IncompleteSignatureException", 400),
+    },
     "signature": {
         "json": ("InvalidSignatureException", 400),
         "s3": ("SignatureDoesNotMatch", 403),

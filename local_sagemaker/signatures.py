@@ -45,7 +45,8 @@ class Refused(Exception):
     """A request is not let in.
 
     Attributes:
-        reason: what kind of refusal: `missing`, `malformed`, `signature`, `late`, `expired`, `region` or `large`.
+        reason: what kind of refusal: `missing`, `malformed`, `query`, `signature`, `late`, `expired`, `region` or
+            `large`.
         details: further members of S3's error.
     """
 
@@ -97,8 +98,8 @@ class Signature:
             parts = (query.get("X-Amz-Credential", ""), query.get("X-Amz-SignedHeaders", ""), query["X-Amz-Signature"])
             text = query.get("X-Amz-Expires", "")
             lasts = int(text) if re.fullmatch(r"\d{1,7}", text) else -1
-            if query.get("X-Amz-Algorithm") != ALGORITHM or not 0 < lasts <= _LONGEST:
-                raise Refused("malformed", "The address is not presigned as Signature Version 4 has it.")
+            if query.get("X-Amz-Algorithm") != ALGORITHM or not 0 <= lasts <= _LONGEST:
+                raise Refused("query", "The address is not presigned as Signature Version 4 has it.")
         else:
             return OldSignature.of(query)
         scope = _CREDENTIAL.fullmatch(parts[0])
@@ -122,7 +123,7 @@ class Signature:
             Refused: it was not.
         """
         age = now - _moment(self.at)
-        if self.presigned and age > self.lasts:
+        if self.presigned and (age > self.lasts or not self.lasts):
             raise Refused("expired", "Request has expired")
         if age < -_SKEW or (not self.presigned and age > _SKEW):
             raise Refused("late", "The difference between the request time and the server's time is too large.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from local_sagemaker.s3.checksums import COMPOSITE, TYPE
+from local_sagemaker.s3.checksums import TYPE
 from local_sagemaker.s3.documents import Value
 from local_sagemaker.s3.errors import InvalidArgument
 from local_sagemaker.s3.request import check_version
@@ -14,7 +14,7 @@ from local_sagemaker.s3.responses import checksum_elements, http_date, xml_respo
 if TYPE_CHECKING:
     from starlette.responses import Response
 
-    from local_sagemaker.s3.objects import StoredObject
+    from local_sagemaker.s3.objects import ObjectPart, StoredObject
     from local_sagemaker.s3.request import S3Request
     from local_sagemaker.s3.service import Handlers, Service
 
@@ -54,24 +54,23 @@ def _number(request: S3Request, header: str, default: int) -> int:
 
 
 def _parts(found: StoredObject, first: int, limit: int) -> list[tuple[str, Value]]:
-    """Return a page of the parts; only those with checksums of their own are told one by one, as on AWS."""
-    count: list[tuple[str, Value]] = [("PartsCount", len(found.parts))]
-    if found.checksums.get(TYPE) != COMPOSITE:
-        return count
-    algorithm = next(name for name in found.checksums if name != TYPE)
+    """Return a page of the parts, with those checksums that they have."""
+    algorithm = next((name for name in found.checksums if name != TYPE), "")
     numbered = list(enumerate(found.parts, 1))[first:]
     shown = numbered[:limit]
     return [
-        *count,
+        ("PartsCount", len(found.parts)),
         ("PartNumberMarker", first),
         ("NextPartNumberMarker", shown[-1][0] if shown else 0),
         ("MaxParts", limit),
         ("IsTruncated", len(numbered) > len(shown)),
-        *(
-            ("Part", [("PartNumber", number), ("Size", part.size), *checksum_elements({algorithm: part.checksum})])
-            for number, part in shown
-        ),
+        *(("Part", _part(number, part, algorithm)) for number, part in shown),
     ]
+
+
+def _part(number: int, part: ObjectPart, algorithm: str) -> list[tuple[str, Value]]:
+    checksum = checksum_elements({algorithm: part.checksum}) if part.checksum else []
+    return [("PartNumber", number), ("Size", part.size), *checksum]
 
 
 HANDLERS: Handlers = {"GetObjectAttributes": get_object_attributes}

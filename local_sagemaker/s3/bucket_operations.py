@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response
@@ -10,7 +11,11 @@ from local_sagemaker.s3 import access, configurations
 from local_sagemaker.s3.access import ENFORCED, check_new_buckets_acl
 from local_sagemaker.s3.configurations import documents_of_new_bucket
 from local_sagemaker.s3.documents import Value, document, parse
-from local_sagemaker.s3.errors import BucketAlreadyOwnedByYou, IllegalLocationConstraintException
+from local_sagemaker.s3.errors import (
+    BucketAlreadyOwnedByYou,
+    IllegalLocationConstraintException,
+    InvalidLocationConstraint,
+)
 from local_sagemaker.s3.request import check_tags
 from local_sagemaker.s3.responses import iso_date, xml_response
 from local_sagemaker.s3.schema import read_document
@@ -22,6 +27,7 @@ if TYPE_CHECKING:
 
 _UNNAMED_REGION = "us-east-1"  # it is told by an empty LocationConstraint
 _MOST_BUCKETS = 10_000
+_REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d|EU")  # not botocore's list, which is older than AWS's newest region
 
 
 def list_buckets(service: Service, request: S3Request, _body: bytes) -> Response:
@@ -49,7 +55,9 @@ def create_bucket(service: Service, request: S3Request, body: bytes) -> Response
     """`CreateBucket`, in the region of the home; without a constraint done again without an error, as in us-east-1."""
     given = read_document(request.operation, body) if body.strip() else {}
     constraint = given.get("LocationConstraint")
-    if constraint not in (None, "", service.region):
+    if constraint is not None and (constraint == _UNNAMED_REGION or not _REGION.fullmatch(constraint)):
+        raise InvalidLocationConstraint(LocationConstraint=constraint)
+    if constraint not in (None, service.region):
         raise IllegalLocationConstraintException(
             f"The {constraint} location constraint is incompatible for the region specific endpoint this request was "
             f"sent to. All buckets of this home of local_sagemaker are in {service.region}."

@@ -119,7 +119,8 @@ def _check_rule(rule: Structure) -> None:
         raise MalformedXML("A Filter must have one condition, or And.")
     if not _ACTIONS & rule.keys():
         raise InvalidRequest("At least one action needs to be specified in a rule")
-    for action in (rule.get("Expiration", {}), *rule.get("Transitions", [])):
+    expirations = [rule["Expiration"]] if "Expiration" in rule else []
+    for action in (*expirations, *rule.get("Transitions", [])):
         if len({"Date", "Days", "ExpiredObjectDeleteMarker"} & action.keys()) != 1:
             raise MalformedXML("An action must have either a Date or Days.")
         date = action.get("Date")

@@ -4,7 +4,8 @@
     ├── 304  NotModified
     ├── 400  AccessControlListNotSupported, BadDigest, BadRequest, EntityTooLarge, EntityTooSmall,
     │        IllegalLocationConstraintException, IncompleteBody, InvalidArgument, InvalidBucketAclWithObjectOwnership,
-    │        InvalidBucketName, InvalidDigest, InvalidEncryptionAlgorithmError, InvalidPart, InvalidPartOrder,
+    │        InvalidBucketName, InvalidDigest, InvalidEncryptionAlgorithmError, InvalidLocationConstraint,
+    │        InvalidPart, InvalidPartOrder,
     │        InvalidPolicyDocument, InvalidRequest, InvalidStorageClass, InvalidTag, InvalidURI, KeyTooLongError,
     │        MalformedPOSTRequest, MalformedPolicy, MalformedXML, MaxPostPreDataLengthExceededError, MetadataTooLarge,
     │        XAmzContentChecksumMismatch, XAmzContentSHA256Mismatch
@@ -130,6 +131,12 @@ class InvalidEncryptionAlgorithmError(S3Error):
     """The encryption asked for is none of S3's."""
 
     default_message = "The Encryption request you specified is not valid. Supported value: AES256."
+
+
+class InvalidLocationConstraint(S3Error):
+    """A bucket's region is not one, or is the one that is never named."""
+
+    default_message = "The specified location-constraint is not valid"
 
 
 class InvalidPart(S3Error):

@@ -284,7 +284,7 @@ class MultipartUploads:
                 self._append(upload, parts, draft, None)
             digests = b"".join(bytes.fromhex(part.etag) for part in parts)
             etag = f"{hashlib.md5(digests, usedforsecurity=False).hexdigest()}-{len(parts)}"
-            kept = tuple(ObjectPart(part.size, part.checksums[upload.algorithm] if composed else "") for part in parts)
+            kept = tuple(ObjectPart(part.size, part.checksums.get(upload.algorithm, "")) for part in parts)
             return self._store.adopt(
                 draft,
                 target,

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 _MAX_KEY = 1024  # bytes of UTF-8, https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _ADDRESS = re.compile(r"\d+\.\d+\.\d+\.\d+")
+_RESERVED_STARTS = ("xn--", "sthree-", "amzn-s3-demo-")
+_RESERVED_ENDS = ("-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3")
 _TOKEN = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
 _HIGHEST = chr(0x10FFFF)
 
@@ -23,7 +25,9 @@ def check_bucket_name(bucket: str) -> None:
     Raises:
         InvalidBucketName: it breaks a rule.
     """
-    if not _BUCKET.fullmatch(bucket) or ".." in bucket or _ADDRESS.fullmatch(bucket):
+    torn = any(pair in bucket for pair in ("..", ".-", "-."))
+    reserved = bucket.startswith(_RESERVED_STARTS) or bucket.endswith(_RESERVED_ENDS)
+    if not _BUCKET.fullmatch(bucket) or torn or reserved or _ADDRESS.fullmatch(bucket):
         raise InvalidBucketName(BucketName=bucket)
 
 

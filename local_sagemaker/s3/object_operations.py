@@ -10,17 +10,25 @@ from starlette.responses import Response
 
 from local_sagemaker.iam.roles import NotAuthorized
 from local_sagemaker.s3.access import check_object_acl
-from local_sagemaker.s3.checksums import COMPOSITE, FULL_OBJECT, HEADER, TYPE, checksum_of
+from local_sagemaker.s3.checksums import FULL_OBJECT, HEADER, TYPE, checksum_of
 from local_sagemaker.s3.conditions import DeleteConditions
 from local_sagemaker.s3.documents import Value
 from local_sagemaker.s3.encryption import encryption_of_new
-from local_sagemaker.s3.errors import AccessDenied, InvalidRequest, MalformedXML, NotModified, PreconditionFailed
+from local_sagemaker.s3.errors import (
+    AccessDenied,
+    InvalidArgument,
+    InvalidRequest,
+    MalformedXML,
+    NotModified,
+    PreconditionFailed,
+)
 from local_sagemaker.s3.needs import deleting
 from local_sagemaker.s3.objects import Properties
 from local_sagemaker.s3.payload import Payload
 from local_sagemaker.s3.ranges import ByteRange, part_range, read_range
 from local_sagemaker.s3.request import check_tags, check_version
 from local_sagemaker.s3.responses import (
+    ENCRYPTION_HEADER,
     BodyResponse,
     checksum_elements,
     checksum_headers,
@@ -129,6 +137,10 @@ def _reading(request: S3Request, found: StoredObject) -> tuple[int, ByteRange, d
         NotModified, PreconditionFailed: a condition does not hold.
         InvalidRange: there is no such range or part.
     """
+    if ENCRYPTION_HEADER in request.headers:
+        raise InvalidArgument(
+            f"{ENCRYPTION_HEADER} header is not supported for this operation.", ArgumentName=ENCRYPTION_HEADER
+        )
     request.read_conditions().check(found.etag, found.last_modified)
     wanted = _wanted_range(request, found)
     headers = object_headers(found)
@@ -147,10 +159,10 @@ def _checksums_of_reading(request: S3Request, found: StoredObject, wanted: ByteR
     """Return the checksum of what is read: the object's, or that of one part; a range has none."""
     if wanted is None or wanted.length == found.size:
         return checksum_headers(found.checksums)
-    if "partNumber" in request.query and found.checksums.get(TYPE) == COMPOSITE:
+    if "partNumber" in request.query and found.checksums:
         algorithm = next(name for name in found.checksums if name != TYPE)
         part = found.parts[request.part_number() - 1]
-        return checksum_headers({algorithm: part.checksum, TYPE: COMPOSITE}) if part.checksum else {}
+        return checksum_headers({algorithm: part.checksum, TYPE: found.checksums[TYPE]}) if part.checksum else {}
     return {}
 
 

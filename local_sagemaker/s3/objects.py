@@ -26,7 +26,7 @@ class ObjectPart:
 
     Attributes:
         size: bytes.
-        checksum: in base64, by the algorithm of the object; empty unless that is a composite one.
+        checksum: in base64, by the algorithm of the object; empty if that has none.
     """
 
     size: int

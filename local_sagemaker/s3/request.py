@@ -196,7 +196,7 @@ class S3Request:
             raise InvalidStorageClass(StorageClassRequested=kept[_STORAGE_CLASS])
         # `aws-chunked` describes the transfer, not the object.
         codings = [one.strip() for one in kept.pop("content-encoding", "").split(",")]
-        if encoding := ",".join(one for one in codings if one and one != "aws-chunked"):
+        if encoding := ", ".join(one for one in codings if one and one != "aws-chunked"):
             kept["content-encoding"] = encoding
         content_type = self.headers.get("content-type") or DEFAULT_CONTENT_TYPE
         return Properties(content_type, metadata, kept, self.tags())

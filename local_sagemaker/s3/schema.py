@@ -44,6 +44,9 @@ def read_document(operation: str, content: bytes) -> Structure:
     return _Reader(operation).structure(tree, shape, name)
 
 
+_OPEN = frozenset({"BucketLocationConstraint"})  # the operation knows better what AWS takes
+
+
 class _Reader:
     def __init__(self, operation: str) -> None:
         self._operation = operation
@@ -97,7 +100,7 @@ def _scalar(element: ET.Element, shape: Shape) -> Any:
         value = _SCALARS.get(shape.type_name, str)(text)
     except (KeyError, ValueError, RuntimeError, OverflowError) as error:
         raise MalformedXML(f"{text!r} is not a {shape.type_name}, which {element.tag} must be.") from error
-    allowed = getattr(shape, "enum", [])
+    allowed = getattr(shape, "enum", []) if shape.name not in _OPEN else []
     if len(element) or (allowed and value not in allowed):
         raise MalformedXML(f"{text!r} is not a value of {element.tag}.")
     return value

@@ -53,9 +53,17 @@ def test_a_bucket_elsewhere(s3: Any) -> None:
     assert s3.head_bucket(Bucket=name)["BucketRegion"] == "us-east-1"
 
 
+def test_a_region_that_cannot_be_named(s3: Any) -> None:
+    """us-east-1 is the absence of a constraint, and what is no region is refused."""
+    for where in ("us-east-1", "somewhere"):
+        with pytest.raises(ClientError) as refused:
+            s3.create_bucket(Bucket="nowhere-at-all", CreateBucketConfiguration={"LocationConstraint": where})
+        assert code_of(refused) == (400, "InvalidLocationConstraint")
+
+
 def test_bad_names(s3: Any) -> None:
     """Names that pass boto3's own check and break S3's rules."""
-    for name in ("Upper-Case", "a..b", "192.168.0.1"):
+    for name in ("Upper-Case", "a..b", "192.168.0.1", "a-.b", "a.-b", "xn--abc", "sthree-abc", "abc-s3alias"):
         with pytest.raises(ClientError) as refused:
             s3.create_bucket(Bucket=name)
         assert code_of(refused) == (400, "InvalidBucketName")
@@ -276,6 +284,34 @@ def test_a_lifecycle_that_s3_does_not_take(s3: Any, bucket: str, rules: list[dic
     first, second = s3.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]
     assert (first, second | {"ID": ""}) == (RULE, unnamed | {"ID": ""})
     assert second["ID"]
+
+
+@pytest.mark.parametrize(
+    "actions",
+    [
+        {"AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 2}},
+        {"NoncurrentVersionExpiration": {"NoncurrentDays": 2}},
+        {"Expiration": {"ExpiredObjectDeleteMarker": True}},
+        {"Expiration": {"Date": datetime(2030, 1, 1, tzinfo=timezone.utc)}},
+        {"Transitions": [{"Days": 30, "StorageClass": "GLACIER"}]},
+    ],
+)
+@pytest.mark.parametrize(
+    "which",
+    [
+        {"Filter": {}},
+        {"Filter": {"Tag": {"Key": "a", "Value": "1"}}},
+        {"Filter": {"And": {"Prefix": "a", "Tags": [{"Key": "a", "Value": "1"}]}}},
+        {"Prefix": ""},
+    ],
+)
+def test_a_lifecycle_of_any_kind(s3: Any, bucket: str, actions: dict[str, Any], which: dict[str, Any]) -> None:
+    """Each action and each filter that S3 has is taken, and comes back as it was given."""
+    rules = [{"ID": "r", "Status": "Enabled", **actions, **which}]
+
+    s3.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": rules})
+
+    assert s3.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"] == rules
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import socket
 import time
@@ -57,7 +58,9 @@ def test_what_was_acknowledged_survives_a_kill(server: S3Server) -> None:
     """
     client = server.client()
     client.create_bucket(Bucket="data")
-    target, policy = {"Bucket": "data", "Key": "parts"}, '{"Version": "2012-10-17"}'
+    target = {"Bucket": "data", "Key": "parts"}
+    deny = {"Effect": "Deny", "Principal": "*", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::data/*"}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": deny})
     for number in range(30):
         client.put_object(
             Bucket="data", Key=f"k{number}", Body=str(number).encode() * 1000, Metadata={"n": str(number)}

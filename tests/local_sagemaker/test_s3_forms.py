@@ -31,7 +31,9 @@ def policy(*conditions: Any, **changes: Any) -> str:
     return base64.b64encode(json.dumps(document).encode()).decode()
 
 
-NAMES = st.text(st.characters(codec="utf-8", exclude_characters='"\r\n\\', exclude_categories=("C",)), min_size=1)
+NAMES = st.text(
+    st.characters(codec="utf-8", exclude_characters='"\r\n\\', categories=("L", "N", "P", "S", "Zs")), min_size=1
+)
 
 
 @given(
