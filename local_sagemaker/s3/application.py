@@ -38,9 +38,10 @@ from local_sagemaker.s3.errors import (
     S3Error,
 )
 from local_sagemaker.s3.errors import NotImplementedByThisServer as NotBuilt
+from local_sagemaker.s3.forms import POST_OBJECT
 from local_sagemaker.s3.members import check_members
-from local_sagemaker.s3.needs import listing, needs_of
-from local_sagemaker.s3.operations import POST_OBJECT, UNKNOWN
+from local_sagemaker.s3.needs import check_rights, listing
+from local_sagemaker.s3.operations import UNKNOWN
 from local_sagemaker.s3.payload import Document, Payload
 from local_sagemaker.s3.post_operations import PostObject
 from local_sagemaker.s3.request import S3Request
@@ -53,7 +54,6 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import Message, Receive, Scope, Send
 
-    from local_sagemaker.iam.roles import Access
     from local_sagemaker.s3.service import Handlers
     from local_sagemaker.s3.store import ObjectStore
 
@@ -165,7 +165,7 @@ class S3Application:
         check_members(request.operation, request.query, request.headers)
         try:
             if request.access:
-                await self._in_thread(partial(self._check_rights, request, request.access))
+                await self._in_thread(partial(check_rights, request, self._service.store))
             if request.operation in _RECEIVERS:
                 return await self._receive(request, body)
             return await self._handle(request, body)
@@ -181,16 +181,6 @@ class S3Application:
         for header in ("x-amz-expected-bucket-owner", "x-amz-source-expected-bucket-owner"):
             if request.headers.get(header, self._service.account) != self._service.account:
                 raise AccessDenied(BucketName=request.bucket)
-
-    def _check_rights(self, request: S3Request, access: Access) -> None:
-        """See that the policies of a role allow a request; a bucket that is not there is told to everybody."""
-        store = self._service.store
-        try:
-            access.check(*needs_of(request, store.get))
-        except NotAuthorized as error:
-            if request.bucket and request.operation != "CreateBucket":
-                store.configuration.get(request.bucket)
-            raise AccessDenied(str(error)) from error
 
     async def _handle(self, request: S3Request, body: AsyncIterator[bytes]) -> Response:
         handler = _HANDLERS.get(request.operation)

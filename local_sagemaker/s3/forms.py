@@ -12,6 +12,9 @@ from enum import Enum, auto
 
 from local_sagemaker.s3.errors import IncompleteBody, MalformedPOSTRequest, MaxPostPreDataLengthExceededError
 
+POST_OBJECT = "PostObject"
+"""The operation that takes a form; the one of S3 that botocore's model lacks."""
+
 FILE = "file"  # the field that ends the form: S3 ignores what comes behind it
 _MOST_FIELDS = 20 << 10  # bytes before the file, https://docs.aws.amazon.com/AmazonS3/latest/API/RESTObjectPOST.html
 _HEAD_END = b"\r\n\r\n"

@@ -1,7 +1,8 @@
 """What a request to S3 needs of a role's policies: actions, resources, and what conditions look at.
 
-Pure. Source: Service Authorization Reference, "Actions, resources, and condition keys for Amazon S3", and S3 User
-Guide, "Required permissions for Amazon S3 API operations". Only `local_sagemaker.s3` and the supervisors import it.
+Standard library only, because supervisors import it; `local_sagemaker.s3` is the other user. Source: Service
+Authorization Reference, "Actions, resources, and condition keys for Amazon S3", and S3 User Guide, "Required
+permissions for Amazon S3 API operations".
 """
 
 from __future__ import annotations
@@ -10,13 +11,16 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
 from local_sagemaker.iam.policies import Need
-from local_sagemaker.s3.errors import NoSuchBucket, NoSuchKey
+from local_sagemaker.iam.roles import NotAuthorized
+from local_sagemaker.s3.errors import AccessDenied, NoSuchBucket, NoSuchKey
+from local_sagemaker.s3.forms import POST_OBJECT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from local_sagemaker.s3.objects import StoredObject
     from local_sagemaker.s3.request import S3Request
+    from local_sagemaker.s3.store import ObjectStore
 
 # Operations whose action has another name than their own.
 _ACTIONS: Mapping[str, str] = {
@@ -31,6 +35,7 @@ _ACTIONS: Mapping[str, str] = {
     "ListObjects": "ListBucket",
     "ListObjectsV2": "ListBucket",
     "HeadBucket": "ListBucket",
+    "ListObjectVersions": "ListBucketVersions",
     "ListBuckets": "ListAllMyBuckets",
     "GetBucketEncryption": "GetEncryptionConfiguration",
     "PutBucketEncryption": "PutEncryptionConfiguration",
@@ -46,6 +51,17 @@ _ACTIONS: Mapping[str, str] = {
     "PutBucketCors": "PutBucketCORS",
     "DeleteBucketCors": "PutBucketCORS",
     "DeleteBucketOwnershipControls": "PutBucketOwnershipControls",
+    "GetBucketAccelerateConfiguration": "GetAccelerateConfiguration",
+    "GetBucketNotificationConfiguration": "GetBucketNotification",
+    "PutBucketNotificationConfiguration": "PutBucketNotification",
+    "GetBucketReplication": "GetReplicationConfiguration",
+    "DeleteBucketReplication": "PutReplicationConfiguration",
+    "ListBucketAnalyticsConfigurations": "GetAnalyticsConfiguration",
+    "ListBucketInventoryConfigurations": "GetInventoryConfiguration",
+    "ListBucketMetricsConfigurations": "GetMetricsConfiguration",
+    "ListBucketIntelligentTieringConfigurations": "GetIntelligentTieringConfiguration",
+    "GetObjectLockConfiguration": "GetBucketObjectLockConfiguration",
+    "PutObjectLockConfiguration": "PutBucketObjectLockConfiguration",
 }
 _COPIES = frozenset({"CopyObject", "UploadPartCopy"})
 _WRITES_TAGS = frozenset({"PutObject", "CopyObject", "CreateMultipartUpload"})
@@ -111,13 +127,15 @@ def using_key(action: str, headers: Mapping[str, str]) -> list[Need]:
 
 
 def needs_of(request: S3Request, look_up: Callable[[str, str], StoredObject]) -> list[Need]:
-    """Return what a request needs. `DeleteObjects` needs `deleting` for each key of its body.
+    """Return what a request needs.
+
+    `DeleteObjects` needs `deleting` for each key of its body, and a form what the put in it needs.
 
     Args:
         request: the request.
         look_up: returns an object by bucket and key, or raises `NoSuchKey` or `NoSuchBucket`.
     """
-    if request.operation == "DeleteObjects":
+    if request.operation in ("DeleteObjects", POST_OBJECT):
         return []
     context = _context(request)
     action = f"s3:{_ACTIONS.get(request.operation, request.operation)}"
@@ -125,6 +143,8 @@ def needs_of(request: S3Request, look_up: Callable[[str, str], StoredObject]) ->
         return _reading_stored(request.target, look_up, context)
     where = object_arn(*request.target) if request.key else bucket_arn(request.bucket) if request.bucket else "*"
     needs = [Need(action, where, context)]
+    if request.operation == "GetObjectAttributes":
+        needs += _reading_stored(request.target, look_up, {})
     if request.operation in _COPIES:
         needs += _reading_stored(request.copy_source(), look_up, {})
     if request.operation in _WRITES_TAGS and "x-amz-tagging" in request.headers:
@@ -132,6 +152,27 @@ def needs_of(request: S3Request, look_up: Callable[[str, str], StoredObject]) ->
     if action == "s3:PutObject":
         needs += using_key("kms:GenerateDataKey", request.headers)
     return needs
+
+
+def check_rights(request: S3Request, store: ObjectStore) -> None:
+    """See that the policies of the one who asks allow a request; a bucket that is not there is told to everybody.
+
+    Args:
+        request: the request; of the home's user anything is allowed.
+        store: the objects.
+
+    Raises:
+        AccessDenied: they do not.
+        NoSuchBucket: there is no such bucket.
+    """
+    if request.access is None:
+        return
+    try:
+        request.access.check(*needs_of(request, store.get))
+    except NotAuthorized as error:
+        if request.bucket and request.operation != "CreateBucket":
+            store.configuration.get(request.bucket)
+        raise AccessDenied(str(error)) from error
 
 
 def _reading_stored(

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
 UNKNOWN = "Unknown"
-POST_OBJECT = "PostObject"  # a form; the one operation of S3 that botocore's model lacks
 # They live on endpoints of their own, and look like other operations here.
 _ELSEWHERE = frozenset({"ListDirectoryBuckets", "WriteGetObjectResponse"})
 

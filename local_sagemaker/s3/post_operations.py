@@ -17,6 +17,7 @@ from local_sagemaker.s3.documents import parse, text
 from local_sagemaker.s3.errors import InvalidArgument, MalformedXML
 from local_sagemaker.s3.forms import FormReader, boundary_of
 from local_sagemaker.s3.members import check_members
+from local_sagemaker.s3.needs import check_rights
 from local_sagemaker.s3.object_operations import PutObject
 from local_sagemaker.s3.post_policy import Lengths, check_form
 from local_sagemaker.s3.responses import xml_response
@@ -82,6 +83,7 @@ class PostObject:
         headers = _headers_of(fields)
         inner = replace(self._request, method="PUT", operation="PutObject", key=self._key, query={}, headers=headers)
         check_members(inner.operation, (), headers)
+        check_rights(inner, self._service.store)
         return PutObject(self._service, inner)
 
     def _answer(self, stored: Response) -> Response:

@@ -17,9 +17,9 @@ from local_sagemaker.s3.errors import (
     InvalidURI,
     MetadataTooLarge,
 )
-from local_sagemaker.s3.forms import boundary_of
+from local_sagemaker.s3.forms import POST_OBJECT, boundary_of
 from local_sagemaker.s3.objects import DEFAULT_CONTENT_TYPE, Properties
-from local_sagemaker.s3.operations import POST_OBJECT, UNKNOWN, operation_of
+from local_sagemaker.s3.operations import UNKNOWN, operation_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, MutableMapping

@@ -6,6 +6,7 @@ import json
 
 import boto3
 import pytest
+import requests
 from api_requests import error_of, finished, new_name, processing_request, training_request
 from botocore.config import Config
 from botocore.exceptions import ClientError
@@ -183,6 +184,23 @@ def test_a_missing_object(role, bucket):
     role_may(allow(["s3:GetObject", "s3:ListBucket"]))
     assert outcome(s3.get_object, Bucket=bucket, Key="none") == "NoSuchKey"
     assert outcome(s3.head_object, Bucket=bucket, Key="none") == "404"
+
+
+def test_a_presigned_form_has_the_rights_of_its_role(role, bucket):
+    """What is put by a form needs what a put of that object needs."""
+    form = role.client("s3").generate_presigned_post(bucket, "form/${filename}")
+    role.may(allow("s3:PutObject", f"arn:aws:s3:::{bucket}/other/*"))
+
+    def post():
+        return requests.post(form["url"], form["fields"], files={"file": ("f.txt", b"x")}, timeout=60)
+
+    refused = post()
+    assert refused.status_code == 403
+    assert "s3:PutObject on resource:" in refused.text
+    assert f"arn:aws:s3:::{bucket}/form/f.txt" in refused.text
+
+    role.may(allow("s3:PutObject", f"arn:aws:s3:::{bucket}/form/*"))
+    assert post().status_code == 204
 
 
 def test_copies_and_deletions_of_many(role, bucket):

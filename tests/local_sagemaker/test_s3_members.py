@@ -162,7 +162,7 @@ def test_a_member_that_nothing_reads_is_refused(s3: Any, bucket: str, operation:
 def test_a_member_that_counts_as_read_is_asked_for(tmp_path: Path, operation: str) -> None:
     """The code of the operation looks at each header and parameter that the table says it reads."""
     with ObjectStore(tmp_path) as store:
-        service = Service(store, "123456789012")
+        service = Service(store, "123456789012", "us-east-1")
         store.create_bucket("data")
         read = [
             path
