@@ -69,7 +69,7 @@ class Departure:
         except ServiceError as error:
             self._run.tell(
                 self._task,
-                f"the job {interest.job} could not be stopped, and may be running: {error}\n"
+                f"the job {interest.job} could not be stopped, and may be running: {error!s}\n"
                 "Stop it in SageMaker's console.",
             )
 

@@ -40,10 +40,12 @@ its `meaning` (`meaning.py`).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from blocks import BackendNotRunning, BlockInvalid, BlockNotFound, LoopbackOnly, PrefectSageMakerError
+from blocks.errors import LONGEST_SUMMARY, shortened
 from tasks_lib.meaning import Meaning
 
 __all__ = [
@@ -81,6 +83,15 @@ __all__ = [
     "UnsafeArchive",
     "WrongAccount",
 ]
+
+_LONGEST_TASK = 40
+"""Characters of a task's name in a summary."""
+_MOST_LINES, _OF_THE_FIRST, _OF_EACH_OTHER, _LONGEST_LINE, _MOST_OF_REASON = 14, 10, 2, 300, 4
+"""Bounds of an error's text: 25 lines in all."""
+_WRAPPER = re.compile(r"^AlgorithmError: *(See job logs for more information)?|,? *exit code: *\d+$")
+"""What SageMaker puts around the words of a container, or in their place."""
+_ECHO = re.compile(r" on algo-\d+ of \d+ (ended with exit code|was ended by) |^local_sagemaker: .* exited with code ")
+"""What the worker toolkit and the local SageMaker say of an end, which the message says as well."""
 
 
 class InvalidTask(PrefectSageMakerError):
@@ -204,6 +215,7 @@ class JobError(PrefectSageMakerError):
         message: What happened.
         task: Name of the task.
         job: Name of the job.
+        ending: How the task ended, as the end of a sentence, with the cause: `failed: KeyError: 'area'`.
         arn: ARN of the job.
         reason: AWS's own words (`FailureReason`).
         exit_code: Exit code of the container, where one is known.
@@ -225,6 +237,7 @@ class JobError(PrefectSageMakerError):
         *,
         task: str,
         job: str,
+        ending: str = "",
         arn: str = "",
         reason: str = "",
         exit_code: int | None = None,
@@ -236,21 +249,70 @@ class JobError(PrefectSageMakerError):
     ) -> None:
         super().__init__(message, fix=fix)
         self.meaning = meaning
-        self.task, self.job, self.arn = task, job, arn
+        self.task, self.job, self.ending, self.arn = task, job, ending, arn
         self.reason, self.exit_code, self.host = reason, exit_code, host
         self.last_lines, self.link = tuple(last_lines), link
 
+    @property
+    def summary(self) -> str:
+        """How the task ended, in one line; the job's name is left out if there is no room for it."""
+        if not self.ending:
+            return super().summary
+        words = shortened(f"task {shortened(self.task, _LONGEST_TASK)!r} {self.ending}", LONGEST_SUMMARY)
+        job = f" (job {self.job})"
+        return words + job if len(words) + len(job) <= LONGEST_SUMMARY else words
+
+    @property
+    def report(self) -> str:
+        """The text without the last lines, which the log of the run has just shown."""
+        return self._text(())
+
     def __str__(self) -> str:
+        return self._text(few_lines(self.last_lines))
+
+    def _text(self, lines: Sequence[str]) -> str:
         parts = [self.message]
-        if self.reason:
-            parts.append(f"SageMaker says: {self.reason}")
-        if self.last_lines:
-            parts.append("Last lines of the log:\n" + "\n".join(f"    {line}" for line in self.last_lines))
+        if said := new_lines(self.reason, [self.message, *self.last_lines]):
+            parts.append("SageMaker says: " + "\n".join(said[-_MOST_OF_REASON:]))
+        if lines:
+            parts.append("Last lines of the log:\n" + "\n".join(f"    {line}" for line in lines))
         if self.link:
             parts.append(f"Job and logs: {self.link}")
         if self.fix:
             parts.append(f"To resolve this: {self.fix}")
         return "\n".join(parts)
+
+
+def few_lines(lines: Sequence[str]) -> list[str]:
+    """Return those of a job's last lines that an error shows: most of them from the host that stands first.
+
+    Args:
+        lines: As `host | text`, host by host.
+    """
+    hosts: dict[str, list[str]] = {}
+    for line in lines:
+        host, _, text = line.partition(" | ")
+        if not _ECHO.search(text):
+            hosts.setdefault(host, []).append(line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]}…")
+    first, *others = hosts.values() or [[]]
+    shown = first[-(_OF_THE_FIRST if others else _MOST_LINES) :]
+    return [*shown, *(line for said in others for line in said[-_OF_EACH_OTHER:])][:_MOST_LINES]
+
+
+def unwrapped(line: str) -> str:
+    """Return a line of AWS's reason without what SageMaker puts around the words of a container."""
+    return _WRAPPER.sub("", line).strip()
+
+
+def new_lines(reason: str, told: Sequence[str]) -> list[str]:
+    """Return the lines of AWS's reason that say something new.
+
+    Args:
+        reason: AWS's words.
+        told: Texts that the reader has.
+    """
+    lines = [unwrapped(line) for line in reason.splitlines()]
+    return [line for line in lines if line and not _ECHO.search(line) and not any(line in text for text in told)]
 
 
 class JobFailed(JobError):

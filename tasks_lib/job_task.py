@@ -9,7 +9,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from copy import copy
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from prefect import Flow, Task
 from prefect.cache_policies import NO_CACHE
@@ -23,7 +23,9 @@ from typing_extensions import Self
 from tasks_lib.autonamer import NameStyle, Point, named_points
 from tasks_lib.errors import InvalidTask, JobError
 from tasks_lib.hyperparameters import encode_hyperparameters
+from tasks_lib.job_future import JobFuture, first_failed, futures_in
 from tasks_lib.meaning import Meaning
+from tasks_lib.reports.failures import tell_once
 from tasks_lib.results import JobResult
 from tasks_lib.run_context import check_event_loop
 
@@ -63,7 +65,24 @@ class JobTask(Task[..., JobResult]):
         if isinstance(answer, State) and not kwargs.get("return_state"):
             check_event_loop()
             return answer.result(_sync=True)  # type: ignore[call-overload] # an async flow would get a coroutine
+        if answer is None and (failed := first_failed(futures_in((args, kwargs)))):  # Prefect calls no body then
+            failed.result()
         return answer
+
+    if not TYPE_CHECKING:  # a type checker sees Prefect's own overloads
+
+        def submit(self, *args: Any, **kwargs: Any) -> Any:
+            """Submit the task; its future raises the error of an input that failed."""
+            future = super().submit(*args, **kwargs)
+            return future if kwargs.get("return_state") else JobFuture.of(future, args, kwargs)
+
+        def map(self, *args: Any, **kwargs: Any) -> Any:
+            """Submit the task for each element; the futures raise the errors of inputs that failed."""
+            futures = super().map(*args, **kwargs)
+            if not kwargs.get("return_state"):
+                for future in futures:
+                    JobFuture.of(future, args, kwargs)
+            return futures
 
     def with_options(self, **options: Any) -> Self:
         """Return a copy with other options of Prefect's, of the same class: Prefect makes a plain `Task` of any."""
@@ -163,3 +182,6 @@ def _as_list(futures: Iterable[PrefectFuture[JobResult]]) -> Futures:
 def as_state(result: JobResult) -> State[JobResult] | JobResult:
     """Return what a task's body hands to Prefect: a skip shows as `Cached`, with its reason."""
     return Completed(name="Cached", message=result.reason, data=result) if result.cached else result
+
+
+tell_once()

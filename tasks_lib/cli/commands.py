@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if not _is_explained(error):
             raise
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(str(error) + "\n")
         return _EXIT_FAILED
     return 0
 

@@ -35,7 +35,7 @@ from prefect.blocks.core import Block
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import FlowRun, TaskRun
 from prefect.context import FlowRunContext, TaskRunContext
-from prefect.exceptions import CancelledRun, MissingResult, UpstreamTaskError
+from prefect.exceptions import CancelledRun, MissingResult, UnfinishedRun, UpstreamTaskError
 from prefect.futures import PrefectConcurrentFuture, PrefectFuture
 from prefect.settings import temporary_settings
 from prefect.states import Cancelled, Completed, Failed
@@ -44,6 +44,8 @@ from prefect_double import PrefectDouble, played_prefect
 from prefect_parts import HELD_ELSEWHERE, ROWS, Row, holds, is_of_part
 from private_uses import CHECKOUT, private_names_of_bases, private_uses, sources
 from pydantic import ValidationError
+
+from tasks_lib import output_of
 
 LONG_SECONDS = 30
 
@@ -711,6 +713,133 @@ def test_dates_of_a_schedule():
     dates = [asyncio.run(one.get_dates(n=1, start=start, end=start + timedelta(days=1))) for one in each]
 
     assert [[date.isoformat() for date in found] for found in dates] == [["2026-01-01T01:00:00+00:00"]] * 3
+
+
+# -- failures ----------------------------------------------------------------------------------------------------------
+
+
+@holds(
+    "prefect.futures.PrefectConcurrentFuture.__class__",
+    where="tasks_lib/job_future.py",
+    what_for="to raise the error of an input that failed, in the place of `UnfinishedRun`",
+)
+def test_future_whose_input_failed(api):
+    """It is of the plain class, which can be replaced by one of ours; it has no result and says which input failed."""
+
+    class Own(PrefectConcurrentFuture[Any]):
+        def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> Any:
+            with pytest.raises(UnfinishedRun):
+                super().result(timeout, raise_on_failure)
+            return "ours"
+
+    def fail() -> None:
+        raise ValueError
+
+    @flow(persist_result=False)
+    def chain() -> tuple[Any, ...]:
+        first = _of_task(fail).submit()
+        second = _of_task(lambda _: 1).submit(first)
+        kind = type(second)
+        second.__class__ = Own
+        return kind, second.result(), str(first.task_run_id) in second.state.message, second.state.name
+
+    assert chain() == (PrefectConcurrentFuture, "ours", True, "NotReady")
+
+
+@holds(
+    "A direct call whose input failed returns None",
+    where="tasks_lib/job_task.py",
+    what_for="to raise the error of an input that failed",
+    named=False,
+)
+def test_direct_call_whose_input_failed(api):
+    """The body is not called, and nothing is raised."""
+
+    def fail() -> None:
+        raise ValueError
+
+    @flow(persist_result=False)
+    def chain() -> list[Any]:
+        return [_of_task(lambda _: 1)(_of_task(fail).submit())]
+
+    assert chain() == [None]
+
+
+@holds(
+    "prefect.utilities.collections.visit_collection",
+    where="tasks_lib/job_future.py",
+    what_for="to find the futures among a task's arguments",
+)
+def test_visit_collection():
+    """It sees what is inside of lists, dicts and dataclasses."""
+    visit_collection = resolve_name("prefect.utilities.collections.visit_collection")
+    seen = []
+
+    visit_collection(({"inputs": {"a": [output_of("x")]}},), visit_fn=seen.append, return_data=False)
+
+    assert "x" in seen
+
+
+@holds(
+    "The engine writes the exception of a run, as `exc_info`, to the loggers `prefect.task_runs`, `prefect.flow_runs` "
+    "and `prefect.engine`",
+    where="tasks_lib/reports/failures.py",
+    what_for="to tell an error of ours once, and without the engine's frames",
+    named=False,
+)
+def test_loggers_of_the_engine(api):
+    """A task run that fails and the flow run that fails by it write one record each, with the exception."""
+    error, seen = ValueError("told twice"), []
+
+    def note(record: logging.LogRecord) -> bool:
+        seen.append((record.name, record.exc_info and record.exc_info[1]))
+        return False
+
+    def fail() -> None:
+        raise error
+
+    @flow(persist_result=False)
+    def chain() -> None:
+        _of_task(fail)()
+
+    loggers = [logging.getLogger(name) for name in ("prefect.task_runs", "prefect.flow_runs")]
+    try:
+        for logger in loggers:
+            logger.addFilter(note)
+        with pytest.raises(ValueError, match="told twice"):
+            chain()
+    finally:
+        for logger in loggers:
+            logger.removeFilter(note)
+
+    assert [each for each in seen if each[1]] == [("prefect.task_runs", error), ("prefect.flow_runs", error)]
+    assert resolve_name("prefect.engine.engine_logger").name == "prefect.engine"
+
+
+@holds(
+    "The message of a state has the exception as `format` gives it",
+    where="blocks/errors.py",
+    what_for="to put one line into the message, which is the text of a notification",
+    named=False,
+)
+def test_message_of_a_failed_state(api):
+    """It is the name of the exception's class and what its `__format__` returns, after at most 59 characters."""
+
+    class TwoTexts(Exception):
+        def __format__(self, spec: str) -> str:
+            return "short"
+
+    def fail() -> None:
+        raise TwoTexts("long")
+
+    def failing() -> None:
+        _of_task(fail)()
+
+    of_task = _of_task(fail)(return_state=True)
+    of_flow = flow(failing, persist_result=False)(return_state=True)
+
+    assert of_task.message == "Task run encountered an exception TwoTexts: short"
+    assert of_flow.message == "Flow run encountered an exception: TwoTexts: short"
 
 
 # -- the table ---------------------------------------------------------------------------------------------------------
