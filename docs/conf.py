@@ -34,7 +34,7 @@ html_title = project
 html_static_path: list[str] = []
 
 myst_enable_extensions = ["colon_fence", "deflist", "fieldlist"]
-myst_heading_anchors = 3
+myst_heading_anchors = 4
 # What lies outside of `docs/` is a file of the repository and no page.
 myst_url_schemes = ["http", "https"]
 

@@ -102,14 +102,14 @@ TABLE = (
     _row(
         Meaning.USER_ERROR,
         "",
-        "mend what the last lines name and run again; finished steps are skipped.",
+        "fix the code that the last lines name, and run again: finished steps are skipped.",
         message="^(AlgorithmError|ClientError|Exception)|exit code:? *[0-9]+|ExecuteUserScriptError",
         status=_ENDED,
     ),
     _row(
         Meaning.UNKNOWN,
         "",
-        "mend what the last lines name and run again; finished steps are skipped.",
+        "fix the code that the last lines name, and run again: finished steps are skipped.",
         status=_ENDED,
     ),
     # -- why a call was refused --------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from blocks_of_pages import matches
 from markdown_it import MarkdownIt
 
 from tasks_lib import errors
+from tasks_lib.causes import CAUSES, PAGE
 
 ROOT = Path(__file__).parents[2]
 BASES = {"PrefectSageMakerError", "JobError"}  # nobody raises these themselves
@@ -46,3 +48,23 @@ def test_messages_are_those_that_are_raised(name):
     golden = [message for real in REAL.values() for message in real] if name == "ServiceError" else REAL[name]
     for told in TOLD[name]:
         assert any(matches(f"{told.rstrip()}\n…", message) for message in golden), told
+
+
+def headings(page: Path, level: str) -> list[str]:
+    """The headings of a page of one level, in their order."""
+    tokens = MarkdownIt("commonmark").parse(page.read_text())
+    pairs = pairwise(tokens)
+    return [inline.content for opening, inline in pairs if opening.type == "heading_open" and opening.tag == level]
+
+
+def test_every_known_cause_has_its_section():
+    """What the table recognises has a section below `JobFailed`, and each section there is of the table."""
+    assert {row.section for row in CAUSES} == set(headings(ROOT / PAGE, "h4"))
+
+
+@pytest.mark.parametrize("row", CAUSES, ids=lambda row: row.anchor)
+def test_the_link_of_a_cause_leads_to_its_section(row):
+    """The anchor is the one that MyST makes of the heading."""
+    anchors = pytest.importorskip("mdit_py_plugins.anchors.index", reason="MyST has no release for Python 3.10")
+
+    assert row.anchor == anchors.slugify(row.section)

@@ -49,9 +49,10 @@ def test_a_failing_host_is_told_with_its_exit_code_and_last_lines(kind, sm):
     hosts = [line.partition(" | ")[0] for line in error.last_lines]
     assert hosts == sorted(hosts, reverse=True)  # a few lines of its peer come after
     text = str(error)
-    assert f"{error.job} of task 'fit' failed on algo-2 with exit code 3" in text
-    assert "SageMaker says: " in text
+    assert f"{error.job} of task 'fit' failed on algo-2 with exit code 3: algo-2 line 3." in text.splitlines()[0]
     assert all(line in text for line in lines)
+    assert text.count("algo-2 line 3") == 2  # as the cause, and in its place in the log
+    assert len(text.splitlines()) <= 25
     assert text.splitlines()[-1].startswith("To resolve this: ")
 
 
@@ -71,6 +72,7 @@ def test_a_training_job_tells_its_own_failure_text(sm, backend):
     assert "the data are empty" in error.reason
     assert described(backend, error.job)["FailureReason"] == error.reason
     assert error.exit_code == 4
+    assert "with exit code 4: the data are empty." in str(error)
 
 
 def test_a_python_exception_is_the_reason(sm, tmp_path):
@@ -137,6 +139,40 @@ def test_a_failed_step_fails_its_flow(sm):
 
     assert state.is_failed()
     assert [step.state.name for step in steps] == ["Failed", "NotReady"]
+
+
+KNOWN = {
+    "a-missing-package": ("import no_such_package", "'no_such_package'"),
+    "a-syntax-error": ("print(1", "correct the line"),
+    "a-missing-channel": ("import os\nos.environ['SM_CHANNEL_TRIAN']", "SM_CHANNEL_TRIAN stands for"),
+    "an-unknown-argument": (
+        "import argparse\nargparse.ArgumentParser().parse_args()",
+        "add --lr",
+    ),
+    "out-of-memory": ("import os\nos.kill(os.getpid(), 9)", "more memory"),
+    "a-literal-optml-on-this-machine": ("open('/opt/ml/not/there')", "SM_* variables"),
+}
+
+
+@pytest.mark.parametrize("anchor", KNOWN)
+def test_a_known_cause_is_told_with_its_own_fix(anchor, sm, tmp_path):
+    """What the page on troubleshooting knows, the message says, too, with the link to the section."""
+    program, words = KNOWN[anchor]
+    (tmp_path / "fit.py").write_text(program)
+    error = failed(lambda: sm.train("fit", entry_point=str(tmp_path / "fit.py"), hyperparameters={"lr": 1}))
+
+    assert words in error.fix
+    assert str(error).splitlines()[-1] == f"More: docs/troubleshooting.md#{anchor}"
+
+
+def test_an_unknown_cause_is_told_with_the_usual_fix(sm, tmp_path):
+    """Also where a line of the log, which is not the cause, looks like a known one."""
+    (tmp_path / "fit.py").write_text(
+        "print('ModuleNotFoundError: No module named x')\nprint('going on\\n' * 9)\nraise ValueError('no rows')"
+    )
+    error = failed(lambda: sm.train("fit", entry_point=str(tmp_path / "fit.py")))
+
+    assert error.fix == "fix the code that the last lines name, and run again: finished steps are skipped."
 
 
 # -- stopped -------------------------------------------------------------------------------------------------------

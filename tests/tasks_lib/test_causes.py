@@ -1,0 +1,109 @@
+"""The table of known causes against the words of the programs that say them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+
+import pytest
+from aws_doubles import make_block
+
+from tasks_lib.aws.jobs import Job
+from tasks_lib.causes import CAUSES
+from tasks_lib.diagnosis import job_error
+from worker_toolkit.failure import explain
+from worker_toolkit.process import Ended
+
+USUAL = "fix the code that the last lines name, and run again: finished steps are skipped."
+ARGPARSE = "import argparse; argparse.ArgumentParser().parse_args(['--rate=1'])"
+
+
+def said_by(*command: str) -> str:
+    """The last line that a program writes when it fails."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SM_")}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment | {"LC_ALL": "C"})
+    assert done.returncode != 0
+    return done.stderr.splitlines()[-1]
+
+
+def python(program: str) -> str:
+    """The last line of a program of this Python."""
+    return said_by(sys.executable, "-c", program)
+
+
+def fix(reason: str) -> str:
+    """What the error of a failed job advises."""
+    arn = "arn:aws:sagemaker:us-east-1:123456789012:training-job/fit-1"
+    return job_error(make_block(), "fit", Job("training", "fit-1", arn, "Failed", reason=reason), []).fix
+
+
+SAID = {
+    "A missing package": [
+        (lambda: python("import no_such_package"), "'no_such_package'"),
+        (lambda: said_by(sys.executable, "-m", "no_such_module"), "no_such_module"),
+    ],
+    "A missing channel": [
+        (lambda: python("import os; os.environ['SM_CHANNEL_TRIAN']"), "SM_CHANNEL_TRIAN"),
+        (lambda: said_by("sh", "-uc", 'cat "$SM_CHANNEL_TRIAN"'), "SM_CHANNEL_TRIAN"),
+        (lambda: said_by("bash", "-uc", 'cat "$SM_CHANNEL_TRIAN"'), "SM_CHANNEL_TRIAN"),
+    ],
+    "An unknown argument": [(lambda: python(ARGPARSE), "add --rate ")],
+    "A syntax error": [
+        # as the sagemaker-training toolkit wraps it
+        (lambda: 'ExecuteUserScriptError:\nExitCode 1\nErrorMessage "SyntaxError: invalid syntax"', "correct"),
+        (lambda: python("print(1"), "correct the line"),
+        (lambda: python("if True:\nprint(1)"), "correct the line"),
+    ],
+    "An image without Python": [
+        (lambda: said_by("sh", "-c", "PATH=/nowhere; python3 fit.py"), "has python3 on"),
+        (lambda: said_by("bash", "-c", "PATH=/nowhere; python3 fit.py"), "has python3 on"),
+    ],
+    "A full disk": [(lambda: f"OSError: [Errno 28] {os.strerror(errno.ENOSPC)}: 'model.bin'", "volume_size_gb")],
+    "Out of memory": [
+        (lambda: python("raise MemoryError"), "more memory"),
+        (lambda: "torch.cuda.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB.", "more memory"),
+        (lambda: explain("fit.py on algo-1 of 1", Ended(137, "")), "more memory"),
+    ],
+    "A literal /opt/ml on this machine": [(lambda: python("open('/opt/ml/no/such')"), "SM_* variables")],
+    # https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html
+    "A missing permission": [
+        (
+            lambda: (
+                "botocore.exceptions.ClientError: An error occurred (AccessDenied) when calling the GetObject "
+                "operation: User: arn:aws:sts::123456789012:assumed-role/jobs/SageMaker is not authorized to perform: "
+                's3:GetObject on resource: "arn:aws:s3:::elsewhere/rows.csv"'
+            ),
+            "permission s3:GetObject:",
+        )
+    ],
+    # containerd's and the kernel's words
+    "An image that cannot be started": [
+        (lambda: "ClientError: Cannot pull image: manifest unknown", "the role may pull it"),
+        (lambda: "exec /usr/bin/python3: exec format error", "processor"),
+    ],
+    "A file outside of the code": [
+        (
+            lambda: "The entry point 'fit.py' is not in the code, which holds: a.py",
+            "'fit.py'",
+        )
+    ],
+}
+CASES = [(section, *case) for section, cases in SAID.items() for case in cases]
+
+
+@pytest.mark.parametrize(("section", "words", "named"), CASES, ids=[case[0] for case in CASES])
+def test_the_words_of_a_failure_lead_to_its_fix(section, words, named):
+    """The fix names what is missing, and the section where there is more about it."""
+    (row,) = (row for row in CAUSES if row.section == section)
+    said = fix(f"AlgorithmError: {words()}, exit code: 1")
+
+    assert named in said
+    assert said.endswith(f"#{row.anchor}")
+
+
+@pytest.mark.parametrize("error", [KeyError("SM_MODEL"), ValueError("no rows"), FileNotFoundError("/data/opt/ml/rows")])
+def test_other_words_have_the_usual_fix(error):
+    """An error that looks like a known one, and is another."""
+    assert fix(f"AlgorithmError: {type(error).__name__}: {error}, exit code: 1") == USUAL
