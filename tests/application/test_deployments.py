@@ -60,8 +60,27 @@ def test_nightly_as_the_server_has_it(on_the_server):
     assert found["parameters"] == {"project": "local", "Cs": [0.03, 0.1, 0.3, 1.0], "epochs": 24}
     assert found["entrypoint"] == "flows.quickstart.quickstart"
     assert found["work_pool_name"] == "local"
-    assert found["concurrency_options"]["collision_strategy"] == "CANCEL_NEW"
+    assert found["concurrency_options"]["collision_strategy"] == "ENQUEUE"
     assert found["global_concurrency_limit"]["limit"] == 1
+
+
+def test_a_run_after_one_that_died_waits(on_the_server, prefect_api):
+    """1. A run dies with its worker: it stays Running. 2. The next one waits. 3. The first is Crashed. 4. It runs."""
+    nightly = on_the_server["quickstart/nightly"]
+    # Runs of no work queue, so that the worker of the other tests does not take them.
+    of_nightly = {"flow_id": nightly["flow_id"], "deployment_id": nightly["id"], "state": {"type": "SCHEDULED"}}
+    died, following = (ask(prefect_api, "/flow_runs/", **of_nightly)["id"] for _ in range(2))
+
+    def told(run: str, state: str) -> str:
+        """Propose a state as a worker does; return the name of the state that the server has set."""
+        return str(ask(prefect_api, f"/flow_runs/{run}/set_state", state={"type": state})["state"]["type"])
+
+    assert [told(died, state) for state in ("PENDING", "RUNNING")] == ["PENDING", "RUNNING"]
+    assert told(following, "PENDING") == "SCHEDULED"
+    assert ask(prefect_api, f"/flow_runs/{following}")["state_name"] == "AwaitingConcurrencySlot"
+    assert told(died, "CRASHED") == "CRASHED"
+    assert told(following, "PENDING") == "PENDING"
+    assert told(following, "CANCELLED") == "CANCELLED"
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +134,7 @@ def test_reap_orphans_as_the_server_has_it(on_the_server):
     assert [(row["schedule"]["cron"], row["active"]) for row in found["schedules"]] == [("17 * * * *", True)]
     expected = {"project": "local", "dry_run": True, "grace_minutes": 15, "include_left": False}
     assert found["parameters"] == expected
-    assert found["concurrency_options"]["collision_strategy"] == "CANCEL_NEW"
+    assert found["concurrency_options"]["collision_strategy"] == "ENQUEUE"
     assert found["global_concurrency_limit"]["limit"] == 1
 
 
