@@ -30,7 +30,10 @@ BUCKET = "local-sagemaker"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/local-sagemaker"
 IMAGE = "local/python"
 
-_START_SECONDS = 60
+_UP_SECONDS = 600
+"""Longer than `up` itself waits: it then says why."""
+_EXIT_NO_ANSWER = 4
+"""Exit code of `up` for a server that lives but does not answer."""
 
 Run = Callable[[Sequence[str]], "subprocess.CompletedProcess[str]"]
 
@@ -75,7 +78,7 @@ def run_command(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
         text=True,
         stdin=subprocess.DEVNULL,
         cwd=sys.prefix,  # `-m` looks in the working directory first, where a user's `queue.py` may lie
-        timeout=_START_SECONDS,
+        timeout=_UP_SECONDS,
         check=False,
     )
 
@@ -89,14 +92,17 @@ def ensure_backend(home: Path, region: str = REGION, run: Run = run_command) -> 
         run: How a command is run; a test gives its own.
 
     Raises:
-        BackendNotRunning: It did not come up, or is in another region; the message has the last lines of its log.
+        BackendNotRunning: It did not come up, or is in another region, and the message has the last lines of its log; or
+            it does not answer.
     """
     command = [sys.executable, "-m", "local_sagemaker", "up", "--json", "--home", str(home.absolute())]
     command += ["--region", region]
     try:
         done = run(command)
     except subprocess.TimeoutExpired as error:
-        raise _not_running(home, f"no answer within {error.timeout:.0f} s") from error
+        raise _no_answer(home, f"it was asked for {error.timeout:.0f} s") from error
+    if done.returncode == _EXIT_NO_ANSWER:
+        raise _no_answer(home, done.stderr.strip())
     if done.returncode != 0:
         raise _not_running(home, (done.stderr or done.stdout).strip())
     try:
@@ -111,6 +117,14 @@ def _not_running(home: Path, why: str) -> BackendNotRunning:
     return BackendNotRunning(
         f"The local SageMaker with its data in {home.absolute()} does not run: {why}",
         fix=f"look at `python -m local_sagemaker status --home {home}`; `… up` starts it, `… reset` begins anew.",
+    )
+
+
+def _no_answer(home: Path, why: str) -> BackendNotRunning:
+    return BackendNotRunning(
+        f"The local SageMaker with its data in {home.absolute()} does not answer: {why}",
+        fix="run again when this machine is less busy: jobs that run go on, and finished steps are skipped. "
+        f"`python -m local_sagemaker status --home {home}` says whether it answers.",
     )
 
 

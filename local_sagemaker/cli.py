@@ -18,7 +18,7 @@ from typing import Any
 from local_sagemaker.faults.client import FaultClient, FaultsRefused
 from local_sagemaker.home import HOME_VARIABLE, Home, NotAHome, OtherRegion
 from local_sagemaker.keys import HomeKey, Keys
-from local_sagemaker.lifecycle import LifecycleError, down, reset, status, up
+from local_sagemaker.lifecycle import LifecycleError, NoAnswer, down, reset, status, up
 from local_sagemaker.services import LOST
 
 _PROGRAM = "python -m local_sagemaker"
@@ -27,7 +27,7 @@ The data directory is --home, else ${HOME_VARIABLE}, else ~/.local/share/local-s
 a port, a region, jobs, objects, roles and a key of its own, which `env` tells; the account is 123456789012.
 
 exit codes: 0 done; 1 it failed, the message says why; 2 wrong usage, or `reset` without --yes;
-            3 `status` found no server running.
+            3 `status` found no server running; 4 a server runs, but does not answer.
 
   eval "$({_PROGRAM} env)"                     then boto3, the AWS CLI and the SageMaker SDKs talk to it
   echo '{{"requests": [{{"kind": "throttle", "probability": 0.3}}]}}' | {_PROGRAM} faults set -
@@ -49,6 +49,7 @@ _FOR_CLIENTS = Path(__file__).parent / "for_clients"
 _EXIT_FAILED = 1
 _EXIT_USAGE = 2
 _EXIT_NOT_RUNNING = 3  # as `systemctl status` and the LSB have it
+_EXIT_NO_ANSWER = 4
 _EXIT_INTERRUPTED = 130
 
 Command = Callable[[Home, argparse.Namespace], int]
@@ -72,7 +73,7 @@ def main(arguments: list[str]) -> int:
         return commands[options.command](home, options)
     except (LifecycleError, NotAHome, OtherRegion, FaultsRefused, OSError) as error:
         _complain(str(error))
-        return _EXIT_FAILED
+        return _EXIT_NO_ANSWER if isinstance(error, NoAnswer) else _EXIT_FAILED
     except KeyboardInterrupt:
         _complain("Interrupted.")
         return _EXIT_INTERRUPTED
@@ -125,7 +126,7 @@ def _port(text: str) -> int:
 
 
 def _up(home: Home, options: argparse.Namespace) -> int:
-    found, started = up(home, options.port, options.region)
+    found, started = up(home, options.port, options.region, say=_complain)
     if options.json:
         keys = HomeKey.of(home.directory).keys
         _say(json.dumps({**found, "access_key": keys.access_key, "secret_key": keys.secret_key}))

@@ -33,7 +33,8 @@ from local_sagemaker.s3.store import ObjectStore
 STATUS_PATH = "/_local/status"
 
 _ANSWER_TIMEOUT = 10.0  # seconds for one answer of a server that lives
-_START_TIMEOUT = 60.0  # seconds until a new server serves; it takes one, a loaded machine takes more
+_PATIENCE = 120.0  # seconds that `up` waits for a server that lives, or for a new one; an idle machine takes one
+_SAY_AFTER = 5.0  # seconds after which `up` says that it waits
 _EXIT_TIMEOUT = 10.0  # seconds for the server to finish the requests it has
 _TICK = 0.05  # seconds between looks at what cannot be waited for: another's process, lock or job
 _LOG_TAIL = 20  # lines
@@ -48,11 +49,23 @@ class LifecycleError(Exception):
     """The server could not be started, asked or ended; the text says what to do."""
 
 
-def status(home: Home) -> dict[str, Any]:
-    """Return what the server of a home says of itself, with `running`; what is known without it if it is down."""
+class NoAnswer(LifecycleError):
+    """A server lives, but does not answer: on a machine that is very busy, or since it hangs."""
+
+
+def status(home: Home, timeout: float = _ANSWER_TIMEOUT) -> dict[str, Any]:
+    """Return what the server of a home says of itself, with `running`; what is known without it if it is down.
+
+    Args:
+        home: the data directory.
+        timeout: seconds to wait for the answer of a server that lives.
+
+    Raises:
+        NoAnswer: a server lives, and does not answer.
+    """
     known = home.endpoint()
     if known is not None and home.server_pid() is not None:
-        answer = _ask(home, known)
+        answer = _ask(home, known, timeout)
         if answer is not None:
             return {**answer, "running": True}
     return {
@@ -67,7 +80,9 @@ def status(home: Home) -> dict[str, Any]:
     }
 
 
-def up(home: Home, port: int | None = None, region: str | None = None) -> tuple[dict[str, Any], bool]:
+def up(
+    home: Home, port: int | None = None, region: str | None = None, *, say: Say, patience: float = _PATIENCE
+) -> tuple[dict[str, Any], bool]:
     """Start the server of a home unless it runs; return its status, and whether this call started it.
 
     Any number of processes may call it at once: one starts the server, all get the same answer.
@@ -76,21 +91,24 @@ def up(home: Home, port: int | None = None, region: str | None = None) -> tuple[
         home: the data directory; made when it is missing.
         port: the port to use; None takes the last one again, or a free one the first time.
         region: the region of a new home; None keeps the home's, and is us-east-1 for a new one.
+        say: is told of what takes long.
+        patience: seconds to wait for a server that lives and does not answer.
 
     Raises:
+        NoAnswer: a server lives, and does not answer.
         LifecycleError: the server does not come up, or runs at another port than the one asked for.
         OtherRegion: the home is in another region.
     """
     Reserve(home.directory).spend_if_needed()
-    found = status(home)
+    found = _found(home, patience, say)
     started = False
     if not found["running"]:
         with home.starting():
-            found = status(home)
+            found = _found(home, patience, say)
             if not found["running"]:
                 home.settle(region)
                 _start(home, port)
-                found, started = status(home), True
+                found, started = _found(home, patience, say), True
     if not found["running"]:
         raise LifecycleError(f"The server ended right after its start. Its log says:\n{_log_tail(home)}")
     if port is not None and not str(found["endpoint"]).endswith(f":{port}"):
@@ -139,17 +157,49 @@ def reset(home: Home, *, say: Say) -> tuple[bool, int]:
     return ended
 
 
-def _ask(home: Home, known: Endpoint) -> dict[str, Any] | None:
+def _found(home: Home, patience: float, say: Say) -> dict[str, Any]:
+    """Return the status as soon as the server answers, or none lives."""
+    deadline = time.monotonic() + patience
+    first = min(_SAY_AFTER, patience)
+    try:
+        found = _settled(home, first, time.monotonic() + first)
+    except NoAnswer:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise
+        say(f"The server (pid {home.server_pid()}) lives but does not answer; waiting for it up to {left:.0f} s …")
+        found = _settled(home, left, deadline)
+    return found
+
+
+def _settled(home: Home, timeout: float, deadline: float) -> dict[str, Any]:
+    """Return the status; a server that lives and does not listen yet, or no longer, is asked until a deadline."""
+    while True:
+        found = status(home, timeout)
+        pid = home.server_pid()
+        if found["running"] or pid is None:
+            return found
+        if time.monotonic() > deadline:
+            raise _no_answer(home, pid, timeout)
+        time.sleep(_TICK)
+
+
+def _no_answer(home: Home, pid: int | None, seconds: float) -> NoAnswer:
+    return NoAnswer(
+        f"The server (pid {pid}) has not answered for {seconds:.0f} s. It lives, and its jobs go on; it may only be "
+        f"slow. Try again when this machine is less busy, and look into {home.server_log}."
+    )
+
+
+def _ask(home: Home, known: Endpoint, timeout: float) -> dict[str, Any] | None:
     """Return the server's own status; None while it does not listen yet, or if another program has its old port."""
-    connection = http.client.HTTPConnection("127.0.0.1", known.port, timeout=_ANSWER_TIMEOUT)
+    connection = http.client.HTTPConnection("127.0.0.1", known.port, timeout=timeout)
     try:
         key = HomeKey.of(home.directory).control
         connection.request("GET", STATUS_PATH, headers={"Authorization": f"Bearer {key}"})
         answer = json.loads(connection.getresponse().read())
     except TimeoutError as error:
-        raise LifecycleError(
-            f"The server (pid {known.pid}) does not answer at {known.endpoint}. End it with `down`, then `up`."
-        ) from error
+        raise _no_answer(home, known.pid, timeout) from error
     except (OSError, http.client.HTTPException, ValueError):
         return None
     finally:
@@ -160,9 +210,6 @@ def _ask(home: Home, known: Endpoint) -> dict[str, Any] | None:
 
 def _start(home: Home, port: int | None) -> None:
     """Start a server and wait until it listens; it outlives its caller, and has nothing of it."""
-    _wait_until(
-        lambda: home.server_pid() is None, _EXIT_TIMEOUT, "A server of this home lives but does not answer", home
-    )
     ready, announce = os.pipe()
     arguments = [] if port is None else ["--port", str(port)]
     _rotate(home.server_log)
@@ -192,13 +239,13 @@ def _rotate(path: Path) -> None:
 
 def _await_ready(home: Home, server: subprocess.Popen[bytes], pipe: int) -> None:
     """Wait for the word of a new server; the end of the pipe without one means that it died."""
-    readable, _, _ = select.select([pipe], [], [], _START_TIMEOUT)
+    readable, _, _ = select.select([pipe], [], [], _PATIENCE)
     if readable and os.read(pipe, 1):
         return
     if not readable:
         server.kill()
     code = server.wait()
-    what = f"ended with code {code}" if readable else f"did not listen after {_START_TIMEOUT:.0f} s"
+    what = f"ended with code {code}" if readable else f"did not listen after {_PATIENCE:.0f} s"
     raise LifecycleError(f"The server {what}. Its log, {home.server_log}, ends with:\n{_log_tail(home)}")
 
 

@@ -78,11 +78,25 @@ def test_a_backend_that_does_not_come_up_is_told(tmp_path, run):
     assert f"local_sagemaker status --home {tmp_path}" in caught.value.fix
 
 
-@pytest.mark.parametrize("run", [Command(), Command(error=subprocess.TimeoutExpired("up", 60))], ids=["silent", "slow"])
-def test_a_backend_that_says_nothing_is_told(tmp_path, run):
-    """No bare `IndexError`, no bare `TimeoutExpired`."""
-    with pytest.raises(BackendNotRunning):
+def test_a_backend_that_says_nothing_is_told(tmp_path):
+    """No bare `IndexError`."""
+    with pytest.raises(BackendNotRunning, match="does not run"):
+        ensure_backend(tmp_path, run=Command())
+
+
+@pytest.mark.parametrize(
+    "run",
+    [Command(code=4, stderr="The server has not answered"), Command(error=subprocess.TimeoutExpired("up", 600))],
+    ids=["up gives up", "up does not end"],
+)
+def test_a_backend_that_is_slow_is_not_said_to_be_down(tmp_path, run):
+    """It does not answer; the advice is patience, and no command that would stop its jobs."""
+    with pytest.raises(BackendNotRunning, match="does not answer") as caught:
         ensure_backend(tmp_path, run=run)
+
+    assert "does not run" not in str(caught.value)
+    assert "less busy" in caught.value.fix
+    assert not any(command in caught.value.fix for command in ("down", "reset"))
 
 
 @pytest.mark.processes

@@ -16,6 +16,7 @@ from api_requests import finished, new_name, training_request
 from waiting import wait_until
 
 from local_sagemaker.home import Home
+from local_sagemaker.lifecycle import NoAnswer, up
 
 pytestmark = pytest.mark.sampled(5, group="all")
 
@@ -292,6 +293,55 @@ def test_a_hung_server_is_told_and_can_be_ended(own_backend):
 
     assert done.returncode == 0, done.stderr
     assert own_backend.processes() == []
+
+
+@pytest.mark.sampled(4, group="commands")
+def test_up_waits_for_a_server_that_is_slow(own_backend):
+    """A server that lives but does not answer is waited for, and said to be: none is started beside it."""
+    pid = own_backend.up()["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    with subprocess.Popen(
+        own_backend.command("up", "--json"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as waiting:
+        told = waiting.stderr.readline()
+        os.kill(pid, signal.SIGCONT)
+        found = json.loads(waiting.stdout.read())
+
+    assert f"(pid {pid}) lives but does not answer; waiting" in told
+    assert (waiting.returncode, found["pid"]) == (0, pid)
+
+
+def test_a_server_that_never_answers_is_told(own_backend):
+    """The message says that it lives, and does not advise to end it: `down` would stop the jobs."""
+    pid = own_backend.up()["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    told = []
+    with pytest.raises(NoAnswer, match=rf"\(pid {pid}\) has not answered .* It lives, and its jobs go on") as caught:
+        up(Home(own_backend.home), say=told.append, patience=0.3)
+    os.kill(pid, signal.SIGCONT)
+
+    assert "down" not in str(caught.value)
+    assert up(Home(own_backend.home), say=told.append)[0]["pid"] == pid
+
+
+def test_a_server_that_does_not_listen_yet_is_waited_for(own_backend):
+    """It has the home's lock, and no port; none is started beside it."""
+    home = Home(own_backend.home)
+    home.make()
+    with home.claim(), pytest.raises(NoAnswer, match=rf"\(pid {os.getpid()}\)"):
+        up(home, say=lambda _: None, patience=0.3)
+
+    assert own_backend.up()["running"]
+
+
+@pytest.mark.exhaustive
+def test_a_server_that_does_not_answer_has_an_exit_code_of_its_own(own_backend):
+    """`status` ends with 4, and not as if none ran."""
+    os.kill(own_backend.up()["pid"], signal.SIGSTOP)
+    done = own_backend.run("status")
+
+    assert (done.returncode, done.stdout) == (4, "")
+    assert "has not answered for 10 s" in done.stderr
 
 
 def test_the_users_credentials_stay_outside(own_backend):
