@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import logging
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -29,6 +31,8 @@ REGION = "us-east-1"
 BUCKET = "local-sagemaker"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/local-sagemaker"
 IMAGE = "local/python"
+
+_logger = logging.getLogger("prefect.sagemaker")
 
 _UP_SECONDS = 600
 """Longer than `up` itself waits: it then says why."""
@@ -107,10 +111,14 @@ def ensure_backend(home: Path, region: str = REGION, run: Run = run_command) -> 
         raise _not_running(home, (done.stderr or done.stdout).strip())
     try:
         told = json.loads(done.stdout.strip().splitlines()[-1])
-        return Backend(told["endpoint"], home, told["access_key"], told["secret_key"])
+        found = Backend(told["endpoint"], home, told["access_key"], told["secret_key"])
     except (ValueError, LookupError, TypeError) as error:
         shown = "its answer cannot be read" if "secret_key" in done.stdout else f"it answered {done.stdout!r}"
         raise _not_running(home, shown) from error
+    if told.get("started"):
+        end = "python -m local_sagemaker down" + ("" if home == default_home() else f" --home {shlex.quote(str(home))}")
+        _logger.info("Started the local SageMaker. It runs on when this program is over; `%s` ends it.", end)
+    return found
 
 
 def _not_running(home: Path, why: str) -> BackendNotRunning:

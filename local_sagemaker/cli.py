@@ -86,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version of prefect-sagemaker")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
     def command(name: str, summary: str) -> argparse.ArgumentParser:
@@ -118,6 +119,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+class _Version(argparse.Action):
+    """Prints the installed version, which it reads from the wheel's metadata only then."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from importlib.metadata import version  # noqa: PLC0415 -- 30 ms, and a warm `up` has to be quick
+
+        sys.stdout.write(f"prefect-sagemaker {version('prefect-sagemaker')}\n")
+        parser.exit()
+
+
 def _port(text: str) -> int:
     port = int(text)
     if not 0 < port < 1 << 16:
@@ -129,7 +140,7 @@ def _up(home: Home, options: argparse.Namespace) -> int:
     found, started = up(home, options.port, options.region, say=_complain)
     if options.json:
         keys = HomeKey.of(home.directory).keys
-        _say(json.dumps({**found, "access_key": keys.access_key, "secret_key": keys.secret_key}))
+        _say(json.dumps({**found, "started": started, "access_key": keys.access_key, "secret_key": keys.secret_key}))
         return 0
     what = "Started" if started else "Already running:"
     _say(f"{what} local SageMaker at {found['endpoint']} (pid {found['pid']}, data in {found['home']}).")

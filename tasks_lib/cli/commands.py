@@ -10,6 +10,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 _EXIT_FAILED = 1
 _EXIT_INTERRUPTED = 130
@@ -66,12 +67,23 @@ def _parser() -> argparse.ArgumentParser:
         description="Prefect flows whose steps are SageMaker jobs, in a repository of your own.",
         epilog=_EPILOG,
     )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version of prefect-sagemaker")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _add_init(commands)
     _add_policy(commands)
     _add_quotas(commands)
     _add_schedules(commands)
     return parser
+
+
+class _Version(argparse.Action):
+    """Prints the installed version; it is read from the wheel's metadata when it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from importlib.metadata import version  # noqa: PLC0415 - see the module's docstring
+
+        sys.stdout.write(f"prefect-sagemaker {version('prefect-sagemaker')}\n")
+        parser.exit()
 
 
 def _add_init(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -1,4 +1,4 @@
-"""`ssm init`: a repository with a flow that runs at once, its block, and the rights that it will need on AWS."""
+"""`ssm init`: a repository with a flow that runs at once, and its block."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from prefect.settings import get_current_settings
 
 from blocks import SageMakerProject
 from tasks_lib.cli.place import checked, project_on_aws
-from tasks_lib.cli.policy import as_json, documents
 from tasks_lib.cli.repository import contents, write
 from tasks_lib.errors import InvalidName, ProjectError
 from tasks_lib.naming import slug
 
-_EXAMPLE_BUCKET, _EXAMPLE_REGION = "your-bucket", "us-east-1"
+_EXAMPLE_BUCKET = "your-bucket"
 _BLOCK_NAME = r"[a-z0-9-]+"  # what Prefect allows
 
 
@@ -36,9 +35,9 @@ def init(options: argparse.Namespace) -> str:
     made = "".join(f"\n  {path}" for path in texts)
     return "\n\n".join(
         [
-            _rights(project),
             f"Made in {directory}:{made}",
             _saved(project, block),
+            _later(project),
             f"Next: {_go_to(directory)}python flow.py",
         ]
     )
@@ -101,17 +100,16 @@ def _saved(project: SageMakerProject, block: str) -> str:
     return f"Saved the block {block!r} on the Prefect server at {api}."
 
 
-def _rights(project: SageMakerProject) -> str:
-    """Return the policies, with a place that is an example where the project has none on AWS."""
-    if not project.is_local:
-        return f"The rights that it needs on AWS, by `ssm policy`:\n{as_json(documents(project))}"
-    role = f"{slug(project.project)}-jobs"
-    example = project_on_aws(project.project, _EXAMPLE_BUCKET, region=_EXAMPLE_REGION, role=role)
-    return (
-        f"The rights that it will need on AWS, for a bucket {_EXAMPLE_BUCKET!r} and a role {role!r} "
-        f"(for yours: ssm policy --project {project.project} --bucket … --region … --role …):\n"
-        f"{as_json(documents(example))}"
-    )
+def _later(project: SageMakerProject) -> str:
+    """Return the commands for what comes after: on AWS its rights, on this machine the end of its server."""
+    if project.is_local:
+        return (
+            "The flow starts the local SageMaker, which runs on after it: `python -m local_sagemaker down` ends it.\n"
+            f"On AWS it needs rights: `ssm policy --project {project.project} --bucket … --region …` prints them."
+        )
+    role = f" --role {shlex.quote(project.role)}" if project.role else ""
+    place = f"--project {project.project} --bucket {project.bucket} --region {project.region}{role}"
+    return f"It needs rights on AWS: `ssm policy {place}` prints them."
 
 
 def _go_to(directory: Path) -> str:

@@ -61,7 +61,7 @@ def test_status_as_json(own_backend):
         "sequence": 0,
         "running": False,
     }
-    assert {*documents[0], "access_key", "secret_key"} == set(documents[1])
+    assert {*documents[0], "started", "access_key", "secret_key"} == set(documents[1])
     assert set(documents[0]) == set(documents[2])
     assert documents[1]["running"]
     assert documents[2]["requests"] == {"s3:CreateBucket": 1, "s3:PutObject": 1}

@@ -2,9 +2,11 @@
 
 import ast
 import json
+import re
 import runpy
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -59,11 +61,28 @@ def imported_by(code):
 @pytest.mark.processes
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["init", "--help"], ["policy", "--help"], ["quotas", "--help"], ["schedules", "--help"], []],
+    [
+        ["--help"],
+        ["init", "--help"],
+        ["policy", "--help"],
+        ["quotas", "--help"],
+        ["schedules", "--help"],
+        ["--version"],
+        [],
+    ],
 )
 def test_help_is_light(arguments):
     """It answers without Prefect, AWS's SDKs and pydantic: in 0.03 s instead of 2."""
     assert not HEAVY & imported_by(f"from tasks_lib.cli import main; main({arguments})")
+
+
+@pytest.mark.parametrize("module", ["tasks_lib", "local_sagemaker"])
+@pytest.mark.processes
+def test_the_version(module):
+    """`--version` tells the installed one, for a report of an error."""
+    done = subprocess.run([sys.executable, "-m", module, "--version"], capture_output=True, text=True, check=True)
+
+    assert done.stdout == f"prefect-sagemaker {version('prefect-sagemaker')}\n"
 
 
 def test_the_public_names():
@@ -108,14 +127,16 @@ def test_an_unknown_name_is_an_error():
 
 
 def test_init_on_this_machine(tmp_path, capsys):
-    """Without a bucket the block stands for this machine, and the rights are shown for an example."""
+    """Without a bucket the block stands for this machine, and few lines say what is left and what comes next."""
     assert main(["init", str(tmp_path / "Churn model")]) == 0
     said = capsys.readouterr().out
     project = runpy.run_path(str(tmp_path / "Churn model" / "project.py"))["project"]
 
     assert project.model_dump() == SageMakerProject.local("Churn-model").model_dump()
     assert "python project.py` saves it as 'churn-model'" in said
-    assert "'your-bucket' and a role 'Churn-model-jobs'" in said
+    assert "ssm policy --project Churn-model --bucket … --region …" in said
+    assert "runs on after it: `python -m local_sagemaker down` ends it." in said
+    assert len(said.splitlines()) <= 20
     assert said.endswith(f"Next: cd '{tmp_path}/Churn model' && python flow.py\n")
 
 
@@ -124,7 +145,9 @@ def test_init_on_aws(tmp_path, capsys):
     assert main(["init", str(tmp_path / "churn"), *ON_AWS, "--role", "jobs", "--block", "prod"]) == 0
     said = capsys.readouterr().out
     project = runpy.run_path(str(tmp_path / "churn" / "project.py"))["project"]
-    printed = json.loads(said[said.index("{\n") : said.rindex("}\n") + 1])
+    command = re.search("`ssm (policy [^`]*)`", said)[1]
+    assert main(command.split()) == 0
+    printed = json.loads(capsys.readouterr().out)
 
     assert (project.project, project.bucket, project.region, project.role) == (
         "churn",
