@@ -1,9 +1,6 @@
-"""The reaper of orphaned jobs: finds live jobs in which no live run has an interest, and stops them when told to.
+"""The reaper of `tasks_lib.orphans`, with the checkout's own Prefect and local SageMaker.
 
-A dry run by default, which says what it would stop. As a deployment it looks every hour (`prefect.yaml`).
-
-    python -m flows.reap_orphans [--no-dry-run] [--project BLOCK]
-    prefect deployment run reap-orphans/reap-orphans -p dry_run=false
+python -m flows.reap_orphans [--no-dry-run] [--project BLOCK]
 """
 
 from __future__ import annotations
@@ -18,93 +15,11 @@ if __name__ == "__main__":  # before Prefect is imported: it reads its settings 
     NAMED = re.search(r" --project[= ](\S+)", " ".join(sys.argv))
     SERVER = use_own_server(use_own_home()) if NAMED is None or NAMED[1] == "local" else None
 
-import argparse
-from collections.abc import Callable, Sequence
-from datetime import timedelta
+from tasks_lib.orphans.reap_orphans import main, reap_orphans
 
-from prefect import flow
-from prefect.artifacts import create_table_artifact
-from prefect.client.orchestration import get_client
-
-from blocks import SageMakerProject
-from tasks_lib.errors import PrefectSageMakerError
-from tasks_lib.naming import slug
-from tasks_lib.orphans.judgement import Rules
-from tasks_lib.orphans.reaper import Harvest, Reaper, asking
-from tasks_lib.tables import Table
-
-
-@flow(name="reap-orphans", log_prints=True)
-def reap_orphans(
-    project: str = "local",
-    dry_run: bool = True,
-    grace_minutes: float = 15,
-    include_left: bool = False,
-    silent_hours: float = 12,
-) -> Table:
-    """Find a project's orphaned jobs, and stop them unless this is a dry run.
-
-    Args:
-        project: Name of a `SageMakerProject` block; `local` runs on this machine.
-        dry_run: Stop nothing, and say what would be stopped.
-        grace_minutes: A job younger than this is none.
-        include_left: Also stop jobs that were left on purpose (`on_exit="leave"`).
-        silent_hours: A flow run that Prefect calls live is believed for so long after it was last heard of.
-
-    Returns:
-        All live jobs of the project and what became of each; also an artifact, `orphans-<project>`.
-
-    Raises:
-        PrefectSageMakerError: Jobs could not be listed, looked at or stopped; all others were dealt with before.
-    """
-    block = SageMakerProject.named(project)
-    rules = Rules(timedelta(minutes=grace_minutes), timedelta(hours=silent_hours), include_left)
-    with get_client(sync_client=True) as api:
-        harvest = Reaper(block, asking(api), rules).reap(dry_run=dry_run)
-    table = harvest.table
-    print(table)
-    print(_next_command(harvest))
-    create_table_artifact(table.to_dicts(), key=f"orphans-{slug(block.project).lower()}", description=table.title)
-    if harvest.errors:
-        raise harvest.errors[0]
-    return table
-
-
-def _next_command(harvest: Harvest) -> str:
-    if harvest.count("would stop"):
-        return "To stop them: the same with dry_run=false (`--no-dry-run` on the command line)."
-    return "Nothing is left to stop."
-
-
-def _main(reap: Callable[..., Table], arguments: Sequence[str] | None = None) -> int:
-    wanted = _parser().parse_args(arguments)
-    try:
-        reap(**vars(wanted))
-    except PrefectSageMakerError as error:
-        print(error)
-        return 1
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m flows.reap_orphans",
-        description="Find live jobs that nobody waits for; a dry run by default.",
-        allow_abbrev=False,  # `--proj` would not be seen above
-    )
-    parser.add_argument("--project", default="local", help="SageMakerProject block; default: this machine")
-    parser.add_argument(
-        "--dry-run", action=argparse.BooleanOptionalAction, default=True, help="stop nothing, say what would be stopped"
-    )
-    parser.add_argument("--grace-minutes", type=float, default=15, help="a younger job is no orphan; default: 15")
-    parser.add_argument("--include-left", action="store_true", help="also stop what was left on purpose")
-    parser.add_argument(
-        "--silent-hours", type=float, default=12, help="how long a silent run that Prefect calls live is believed"
-    )
-    return parser
-
+__all__ = ["reap_orphans"]  # the entry point of deployments that were made before the flow moved
 
 if __name__ == "__main__":
     if SERVER:
         SERVER.wait_until_up()
-    raise SystemExit(_main(reap_orphans))
+    raise SystemExit(main(program="python -m flows.reap_orphans"))

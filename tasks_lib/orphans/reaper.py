@@ -6,7 +6,7 @@ project would have given to the work which its environment names: the project's 
 
 A run that attaches to a job writes its mark and then waits; the reaper announces its stop and then looks at the marks,
 once more, before it stops. S3 is consistent, so that at least one of the two sees the other: the reaper keeps its hands
-off, or the run finds its job stopped as announced and goes on with the next attempt. Used by `flows/reap_orphans.py`.
+off, or the run finds its job stopped as announced and goes on with the next attempt.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 from pathlib import Path
@@ -76,6 +77,20 @@ def test_output_into_a_pipe(first_run):
     assert places == sorted(places)
     assert "\x1b" not in done.out
     assert done.err == ""
+
+
+def test_the_readme_shows_lines_that_occur(first_run):
+    """The log lines and the last line of its sample are those of a first run; another library has other decimals."""
+    _, done = first_run
+    readme = (CHECKOUT / "README.md").read_text()
+    sample = readme[readme.index("training, 1 host\n\n") :].partition("```")[0].splitlines()[2:]
+    shown = [line for line in sample if line != "…" and line]
+
+    def rounded(line: str) -> str:
+        return re.sub(r"=0\.\d+", "=0.…", line)
+
+    assert len(shown) == 4
+    assert {rounded(line) for line in shown} <= {rounded(line) for line in done.out.splitlines()}
 
 
 @pytest.mark.exhaustive

@@ -174,6 +174,16 @@ def test_the_flow_runs_at_once_and_then_is_cached(churn):
     assert len(churn.jobs()) == 3
 
 
+def test_the_reaper_comes_with_the_wheel(churn):
+    """It looks at the jobs of the repository's block, and its flow can be deployed from there."""
+    said = churn.run("python", "-m", "tasks_lib.orphans.reap_orphans", "--project", "churn")
+    load = "from prefect.flows import load_flow_from_entrypoint as load; print(load('{}').name)"
+    name = churn.run("python", "-c", load.format("tasks_lib.orphans.reap_orphans.reap_orphans"))
+
+    assert "Live jobs of churn: none" in said
+    assert name.strip() == "reap-orphans"
+
+
 def test_the_deployment_is_accepted(churn, prefect_api):
     """`prefect deploy --all` takes the `prefect.yaml` that was made."""
     churn.run("python", "-m", "prefect", "work-pool", "create", "local", "--type", "process", "--overwrite")

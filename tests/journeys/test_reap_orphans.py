@@ -16,7 +16,6 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Completed, Failed, Running
 from waiting import wait_until
 
-from flows.reap_orphans import reap_orphans
 from tasks_lib.aws.jobs import FINGERPRINT_VARIABLE, STARTED_BY_VARIABLE, Jobs
 from tasks_lib.aws.objects import Location, Objects
 from tasks_lib.aws.pace import Pace
@@ -25,6 +24,7 @@ from tasks_lib.ledger.interest import Interest
 from tasks_lib.ledger.records import Ledger
 from tasks_lib.naming import job_name
 from tasks_lib.orphans.judgement import Rules
+from tasks_lib.orphans.reap_orphans import reap_orphans
 from tasks_lib.orphans.reaper import Reaper, asking
 
 pytestmark = pytest.mark.sampled(7, group="all")
