@@ -6,9 +6,10 @@ repository replaces two names in them, and the place of the project where it is 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from contextlib import ExitStack
-from importlib.metadata import version
+from importlib.metadata import distribution
 from importlib.resources import files
 from pathlib import Path
 
@@ -39,10 +40,27 @@ def contents(project: SageMakerProject, block: str) -> dict[str, str]:
     """
     templates = files("tasks_lib.cli") / "templates"
     made = {name: (templates / source).read_text(encoding="utf-8") for name, source in _TEMPLATES.items()}
-    made["requirements.txt"] = f"prefect-sagemaker=={version('prefect-sagemaker')}\n"  # the one that was tried
+    installed = distribution("prefect-sagemaker")
+    made["requirements.txt"] = requirement(installed.version, installed.read_text("direct_url.json")) + "\n"
     if not project.is_local:
         made["project.py"] = _on_aws(made["project.py"], project)
     return {name: text.replace(_PROJECT, project.project).replace(_BLOCK, block) for name, text in made.items()}
+
+
+def requirement(version: str, origin: str | None) -> str:
+    """Return the line of a requirements.txt that installs the very prefect-sagemaker that is running.
+
+    Args:
+        version: Its version.
+        origin: Where it was installed from, if not from an index: the text of `direct_url.json` (PEP 610). No index
+            has the version then, or another package of that name.
+    """
+    if origin is None:
+        return f"prefect-sagemaker=={version}"
+    found = json.loads(origin)
+    if vcs := found.get("vcs_info"):
+        return f"prefect-sagemaker @ {vcs['vcs']}+{found['url']}@{vcs['commit_id']}"
+    return f"prefect-sagemaker @ {found['url']}"
 
 
 def _on_aws(text: str, project: SageMakerProject) -> str:

@@ -174,6 +174,16 @@ def test_the_flow_runs_at_once_and_then_is_cached(churn):
     assert len(churn.jobs()) == 3
 
 
+def test_the_requirements_can_be_installed(churn, installed, wheel_file):
+    """They name the wheel from which it was installed: no index has this version."""
+    assert (churn.folder / "requirements.txt").read_text() == f"prefect-sagemaker @ {Path(wheel_file).as_uri()}\n"
+    uv = shutil.which("uv")
+    pip = [uv, "pip", "--offline"] if uv else [sys.executable, "-m", "pip"]
+    where = ["--python", str(installed / "bin" / "python")]
+    command = [*pip, "install", *where] if uv else [*pip, *where, "install", "--no-index"]
+    run(*command, "--dry-run", "--no-deps", "-r", str(churn.folder / "requirements.txt"))
+
+
 def test_the_reaper_comes_with_the_wheel(churn):
     """It looks at the jobs of the repository's block, and its flow can be deployed from there."""
     said = churn.run("python", "-m", "tasks_lib.orphans.reap_orphans", "--project", "churn")

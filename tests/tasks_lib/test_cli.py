@@ -14,6 +14,7 @@ import yaml
 from aws_doubles import make_block
 from hypothesis import given
 from hypothesis import strategies as st
+from packaging.requirements import Requirement
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 import tasks_lib
@@ -21,7 +22,7 @@ from blocks import SageMakerProject
 from tasks_lib.aws.policies import caller_policy
 from tasks_lib.cli import main
 from tasks_lib.cli.policy import as_json, documents
-from tasks_lib.cli.repository import contents, write
+from tasks_lib.cli.repository import contents, requirement, write
 
 HEAVY = {"prefect", "prefect_aws", "boto3", "botocore", "pydantic", "sagemaker"}
 ON_AWS = ("--bucket", "my-bucket", "--region", "eu-central-1")
@@ -181,6 +182,27 @@ def test_any_project_name_makes_sound_files(project):
         assert "my-block" not in text
         if name.endswith(".py"):
             compile(text, name, "exec")
+
+
+@pytest.mark.parametrize(
+    ("origin", "expected"),
+    [
+        (None, "prefect-sagemaker==1.2"),
+        ({"url": "file:///srv/wheels/a.whl", "archive_info": {}}, "prefect-sagemaker @ file:///srv/wheels/a.whl"),
+        ({"url": "file:///srv/checkout", "dir_info": {"editable": True}}, "prefect-sagemaker @ file:///srv/checkout"),
+        (
+            {"url": "https://example.com/us.git", "vcs_info": {"vcs": "git", "commit_id": "c0ffee"}},
+            "prefect-sagemaker @ git+https://example.com/us.git@c0ffee",
+        ),
+    ],
+    ids=["index", "wheel", "checkout", "git"],
+)
+def test_the_requirement_is_what_is_installed(origin, expected):
+    """From an index by its version, else from where it came (PEP 610); each is a requirement of PEP 508."""
+    made = requirement("1.2", origin and json.dumps(origin))
+
+    assert made == expected
+    assert Requirement(made).name == "prefect-sagemaker"
 
 
 def test_nothing_is_overwritten(tmp_path, capsys):
