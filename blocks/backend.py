@@ -96,8 +96,8 @@ def ensure_backend(home: Path, region: str = REGION, run: Run = run_command) -> 
         run: How a command is run; a test gives its own.
 
     Raises:
-        BackendNotRunning: It did not come up, or is in another region, and the message has the last lines of its log; or
-            it does not answer.
+        BackendNotRunning: It does not answer; or it did not come up, or is in another region, and the message has the
+            last lines of its log.
     """
     command = [sys.executable, "-m", "local_sagemaker", "up", "--json", "--home", str(home.absolute())]
     command += ["--region", region]

@@ -36,6 +36,7 @@ MS_UNBINDABLE, MS_PRIVATE, MNT_DETACH = 1 << 17, 1 << 18, 2
 PR_SET_CHILD_SUBREAPER = 36
 _RESERVED_PIDS = 300  # <linux/pid.h>: below it no pid is given out a second time
 _PID_MAX_OF_A_NAMESPACE = [6, 14]  # Linux
+_TOOLKIT = "train"  # the command of `runtime.toolkit`; nothing of ours can be imported here
 _ABOVE = 1000  # processes; the supervisor sees that there are too many before the kernel makes no more
 
 # What a container's first process may be sent; the rest (SIGKILL, SIGSTOP, faults) never reaches us as a choice.
@@ -392,9 +393,11 @@ def run_in_directory(spec: dict[str, Any], record: Record, why: str) -> NoReturn
     say(f"{why}; the paths of this job lie under LOCAL_SAGEMAKER_ROOT={root}")
     record.write("host.json", {"pid": os.getpid(), "isolation": "directory"})
     environment = make_environment(spec["layer"], spec["environment"])
-    # SAGEMAKER_BASE_DIR is where AWS's training toolkit looks for what is /opt/ml elsewhere.
-    environment = {"SAGEMAKER_BASE_DIR": f"{root}/opt/ml", **environment, "LOCAL_SAGEMAKER_ROOT": root}
-    code = run(spec["command"], environment, root)
+    if spec["command"][0] == _TOOLKIT:
+        say("AWS's training toolkit needs namespaces: it waits until the name of its host resolves")
+        code = 1
+    else:
+        code = run(spec["command"], {**environment, "LOCAL_SAGEMAKER_ROOT": root}, root)
     finish(record, spec["host"], code)
     end_descendants()
     os.killpg(0, signal.SIGKILL)  # we lead the group, so this is our own end too

@@ -63,7 +63,7 @@ def test_a_server_that_is_left_behind_is_told(tmp_path, started, caplog):
     """The call that starts it says that it runs on, and how it ends; one that finds it says nothing."""
     told = {"endpoint": "http://127.0.0.1:4321", "started": started, "access_key": "key", "secret_key": "s3cret"}
     with caplog.at_level("INFO", logger="prefect.sagemaker"):
-        ensure_backend(tmp_path, Command(stdout=json.dumps(told)))
+        ensure_backend(tmp_path, run=Command(stdout=json.dumps(told)))
 
     ending = f"`python -m local_sagemaker down --home {tmp_path}` ends it"
     assert [ending in line for line in caplog.messages] == [True] * started

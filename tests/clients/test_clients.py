@@ -127,8 +127,8 @@ def test_the_refusal_says_how_to_install_the_toolkit(backend, refusal, ours):
     assert "alpha=0.25; channel=[]" in lines(backend, "TrainingJobs", "accepted")
 
 
-def test_script_mode_runs_without_namespaces(backend, refusal):
-    """The toolkit finds the contract's paths where they lie, because `SAGEMAKER_BASE_DIR` names them."""
+def test_script_mode_needs_namespaces(backend, refusal):
+    """The toolkit would wait 15 minutes for the name of its host; the job fails at once, and its log says why."""
     settings = backend.home / "settings.json"
     before = settings.read_text()
     settings.write_text(json.dumps({**json.loads(before), "isolation": "directory"}))
@@ -138,8 +138,8 @@ def test_script_mode_runs_without_namespaces(backend, refusal):
     finally:
         settings.write_text(before)
 
-    assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
-    assert "alpha=0.25; channel=[]" in lines(backend, "TrainingJobs", "in-a-directory")
+    assert job["TrainingJobStatus"] == "Failed"
+    assert "AWS's training toolkit needs namespaces" in "\n".join(lines(backend, "TrainingJobs", "in-a-directory"))
 
 
 def test_sdk_v3_trains(backend, shell, ours):

@@ -135,7 +135,7 @@ def test_a_job_sees_only_the_documented_environment(laboratory, monkeypatch):
         "TRAINING_JOB_NAME", "TRAINING_JOB_ARN", "AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY",
         "AWS_SESSION_TOKEN",
         "AWS_DEFAULT_REGION", "AWS_REGION", "AWS_EC2_METADATA_DISABLED", "COLOUR", "PATH", "HOME", "LANG", "TZ",
-        "PYTHONUNBUFFERED", "LOCAL_SAGEMAKER_ROOT", "SAGEMAKER_BASE_DIR", "PWD", "OLDPWD", "SHLVL", "_",
+        "PYTHONUNBUFFERED", "LOCAL_SAGEMAKER_ROOT", "PWD", "OLDPWD", "SHLVL", "_",
     }  # fmt: skip
     assert not any("hidden-value-4711" in line for line in lines)
     given = dict(line.split("=", 1) for line in lines if line.startswith("AWS_"))
