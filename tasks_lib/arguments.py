@@ -50,7 +50,8 @@ class JobArguments:
         on_exit: Where the run is cancelled, timed out or interrupted, `stop` the job (default) unless others wait for
             it, or `leave` it to run for a later attach.
         capacity_minutes: How long to go on asking where AWS has no capacity; default 60.
-        overrides: Merged into the request to SageMaker, deep.
+        overrides: Fields of the request to SageMaker that have no argument of their own; mappings are merged, a list's
+            entries are found by their names, `None` removes a field.
     """
 
     arguments: Sequence[str] = ()
@@ -62,7 +63,7 @@ class JobArguments:
     instance_type: str | Sequence[str] | None = None
     instance_count: int | None = None
     volume_size_gb: int | None = None
-    max_runtime_minutes: int | None = None
+    max_runtime_minutes: float | None = None
     state: StateMode | None = None
     tags: Mapping[str, str] | None = None
     rerun: Rerun | None = None
@@ -85,7 +86,7 @@ class TrainingArguments(JobArguments):
 
     hyperparameters: Mapping[str, Any] | None = None
     spot: bool | Literal["fallback"] | None = None
-    max_wait_minutes: int | None = None
+    max_wait_minutes: float | None = None
 
 
 def shares(arguments: type[JobArguments]) -> Callable[[_Function], _Function]:

@@ -23,7 +23,6 @@ OUTPUTS: dict[JobKind, tuple[OutputName, ...]] = {
     "processing": ("output", "state", "source"),
 }
 DEFAULT_OUTPUT: dict[JobKind, OutputName] = {"training": "model", "processing": "output"}
-TARBALLS: dict[JobKind, tuple[OutputName, ...]] = {"training": ("model", "output", "source"), "processing": ("source",)}
 
 
 @dataclass(frozen=True)
@@ -142,7 +141,7 @@ def output_place(name: str, wanted: TaskOutput, kind: JobKind, outputs: Mapping[
             f"Input {name!r} asks for the {output!r} of a {kind} task that has none.",
             fix=f"use one of {', '.join(sorted(outputs))}.",
         )
-    packed = output in TARBALLS[kind]
+    packed = is_tarball(outputs[output])
     if packed and wanted.subdir and not wanted.extract:
         raise InvalidInput(
             f"Input {name!r} asks for {wanted.subdir!r} inside {outputs[output]}, which is packed.",
@@ -155,6 +154,11 @@ def output_place(name: str, wanted: TaskOutput, kind: JobKind, outputs: Mapping[
         )
     subdir = f"{wanted.subdir}/" if wanted.subdir and not packed else ""
     return output, outputs[output] + subdir
+
+
+def is_tarball(uri: str) -> bool:
+    """Whether an output is packed; a training job's is a prefix where the request says `CompressionType` `NONE`."""
+    return uri.endswith(".tar.gz")
 
 
 def _is_readable(channel: Channel | TaskOutput) -> bool:

@@ -31,6 +31,8 @@ _WITHOUT_EFFECT = {
     "Tags",
     "TensorBoardOutputConfig",
     "VpcConfig",
+    "AlgorithmSpecification.MetricDefinitions",
+    "ResourceConfig.InstanceGroups[].InstanceType",
     "ResourceConfig.InstancePreferences",
     "ResourceConfig.InstanceType",
     "ResourceConfig.KeepAlivePeriodInSeconds",
@@ -117,7 +119,11 @@ def _with_effect(overrides: Mapping[str, Any], path: str = "") -> dict[str, Any]
         here = f"{path}{key}"
         if here in _WITHOUT_EFFECT:
             continue
-        below = _with_effect(value, f"{here}.") if isinstance(value, Mapping) else value
+        below = value
+        if isinstance(value, Mapping):
+            below = _with_effect(value, f"{here}.")
+        elif isinstance(value, list):
+            below = [_with_effect(one, f"{here}[].") if isinstance(one, Mapping) else one for one in value]
         if below != {} or value == {}:
             kept[key] = below
     return kept

@@ -24,16 +24,11 @@ from tasks_lib.hyperparameters import encode_hyperparameters
 from tasks_lib.ledger.state_directory import OnBusy
 from tasks_lib.metrics import metric_patterns
 from tasks_lib.naming import check_task_name
+from tasks_lib.overrides import check_overrides, combined, deep_merge
 from tasks_lib.run_context import RunContext
 from tasks_lib.secret_references import check_secrets
 from tasks_lib.shipping.bundle import Source
-from tasks_lib.spec import (
-    JobSpec,
-    StateMode,
-    check_arguments,
-    check_overrides,
-    deep_merge,
-)
+from tasks_lib.spec import JobSpec, StateMode, check_arguments
 from tasks_lib.status import JobKind
 from tasks_lib.wish import OnExit, Wish
 
@@ -137,9 +132,7 @@ class JobCall:
 
     @property
     def _spec(self) -> JobSpec:
-        overrides = self._merged("overrides")
-        check_overrides(self._kind, overrides)
-        project = self._project
+        overrides, project = self._overrides, self._project
         return _checked_spec(
             kind=self._kind,
             task=check_task_name(self._name),
@@ -168,6 +161,19 @@ class JobCall:
             tags={**project.tags, **self._merged("tags")},
             overrides=overrides,
         )
+
+    @property
+    def _overrides(self) -> dict[str, Any]:
+        levels = [self._defaults.get("overrides") or {}, self._arguments.overrides or {}]
+        for level in levels:
+            if not isinstance(level, Mapping):
+                raise InvalidTask(
+                    f"overrides is of type {type(level).__name__}, not fields of the request by name.",
+                    fix="give a dict: {'RetryStrategy': {'MaximumRetryAttempts': 2}}.",
+                )
+        overrides = combined(self._kind, *levels)
+        check_overrides(self._kind, overrides, inputs=self._inputs, ships_code=self._source[0] is not None)
+        return overrides
 
     @property
     def _spot(self) -> bool | Literal["fallback"]:

@@ -13,6 +13,7 @@ from typing import IO, Any
 
 from tasks_lib.aws.objects import Location, Objects
 from tasks_lib.aws.sync import download, extract
+from tasks_lib.channels import is_tarball
 from tasks_lib.errors import MissingPath
 
 
@@ -34,7 +35,7 @@ class Output:
     @property
     def is_tarball(self) -> bool:
         """Whether it is packed."""
-        return self.uri.endswith(".tar.gz")
+        return is_tarball(self.uri)
 
     def download(self, target: str | Path, *, unpack: bool = True) -> list[Path]:
         """Fetch it into a directory.

@@ -214,12 +214,12 @@ class JobResult(BaseModel):
 
     @property
     def model(self) -> Output:
-        """The model, `model.tar.gz` (training)."""
+        """The model (training): `model.tar.gz`, or a prefix with `CompressionType` `NONE`."""
         return self._output("model")
 
     @property
     def output(self) -> Output:
-        """The output: `output.tar.gz` of training, a prefix of processing."""
+        """The output: `output.tar.gz` of training; a prefix with `CompressionType` `NONE`, and of processing."""
         return self._output("output")
 
     @property

@@ -15,10 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tasks_lib.capacity import Rung, ladder
 from tasks_lib.channels import Distribution
-from tasks_lib.errors import InvalidRequest, InvalidTask
+from tasks_lib.errors import InvalidRequest
 from tasks_lib.hyperparameters import encode_hyperparameters
 from tasks_lib.manifest import Manifest
 from tasks_lib.naming import SOURCE_CHANNEL, STATE_CHANNEL
+from tasks_lib.overrides import with_overrides
 from tasks_lib.secret_references import secret_variables
 from tasks_lib.status import JobKind
 
@@ -29,7 +30,9 @@ ARGUMENT_LIMIT = 256
 
 STATE_PATH = "/state"
 PROCESSING = "/opt/ml/processing"
-_FIXED = ("OutputDataConfig.S3OutputPath", *(f"Environment.SSM_{name}" for name in ("FINGERPRINT", "PROJECT", "TASK")))
+_TARBALLS = ("model.tar.gz", "output.tar.gz")
+_PREFIXES = ("model/", "data/")
+"""What a training job leaves with `CompressionType` `NONE` (Developer Guide, "Uncompressed model output")."""
 _STARTER = 'exec sh "$LOCAL_SAGEMAKER_ROOT{channel}/start.sh" "$@"'
 
 
@@ -63,7 +66,7 @@ class JobSpec(BaseModel):
         network_isolation: Cut the containers off from every network.
         encrypt_between_containers: Encrypt traffic between hosts.
         tags: Tags of the job.
-        overrides: Merged into the request last, deep: mappings are merged, everything else is replaced.
+        overrides: Laid over the request last, by the rules of `overrides.py`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -161,7 +164,7 @@ class JobPlace:
 def to_request(spec: JobSpec, place: JobPlace) -> dict[str, Any]:
     """Return the arguments of `CreateTrainingJob` or `CreateProcessingJob`."""
     build = _training_request if spec.kind == "training" else _processing_request
-    return deep_merge(_without_nothing(build(spec, place)), spec.overrides)
+    return with_overrides(spec.kind, _without_nothing(build(spec, place)), spec.overrides)
 
 
 def outputs_of(spec: JobSpec, place: JobPlace, left: Collection[str], *, has_state: bool) -> dict[str, str]:
@@ -176,7 +179,7 @@ def outputs_of(spec: JobSpec, place: JobPlace, left: Collection[str], *, has_sta
     folder = f"{place.task_uri}{place.job}/output/"
     outputs = {"output": folder} if left else {}
     if spec.kind == "training":
-        outputs = {name: f"{folder}{name}.tar.gz" for name in ("model", "output") if f"{name}.tar.gz" in left}
+        outputs = {name: f"{folder}{where}" for name, where in _training_outputs(left)}
     if has_state:
         outputs["state"] = f"{place.task_uri}state/"
     if place.bundle_uri:
@@ -184,34 +187,24 @@ def outputs_of(spec: JobSpec, place: JobPlace, left: Collection[str], *, has_sta
     return outputs
 
 
-def deep_merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `base` with `over` laid upon it: mappings are merged, everything else is replaced."""
-    merged = dict(base)
-    for key, value in over.items():
-        below = merged.get(key)
-        merged[key] = deep_merge(below, value) if isinstance(below, dict) and isinstance(value, Mapping) else value
-    return merged
+def all_outputs(spec: JobSpec) -> tuple[str, ...]:
+    """Return the names of what a job leaves in its output folder if it writes all outputs."""
+    if spec.kind == "processing":
+        return ("output",)
+    return _PREFIXES if not _packs_outputs(spec) else _TARBALLS
 
 
-def check_overrides(kind: JobKind, overrides: Mapping[str, Any]) -> None:
-    """Refuse overrides that would break what makes a job findable again.
-
-    Raises:
-        InvalidTask: The name, the place of the outputs, or the variables that say which work it is, are overridden.
-    """
-    name = "TrainingJobName" if kind == "training" else "ProcessingJobName"
-    taken = [key for key in (name, *_FIXED) if _has_path(overrides, key.split("."))]
-    if taken:
-        raise InvalidTask(
-            f"overrides cannot set {' and '.join(taken)}: it says which work this is.",
-            fix="leave it out; the task's name gives the stem and the folder.",
-        )
+def _packs_outputs(spec: JobSpec) -> bool:
+    return (spec.overrides.get("OutputDataConfig") or {}).get("CompressionType") != "NONE"
 
 
-def _has_path(values: Any, path: list[str]) -> bool:
-    if not path:
-        return True
-    return isinstance(values, Mapping) and path[0] in values and _has_path(values[path[0]], path[1:])
+def _training_outputs(left: Collection[str]) -> Iterable[tuple[str, str]]:
+    """Yield output and name in the output folder: a tarball, or without compression a prefix."""
+    for name, tarball, prefix in zip(("model", "output"), _TARBALLS, _PREFIXES, strict=True):
+        if tarball in left:
+            yield name, tarball
+        elif any(each.startswith(prefix) for each in left):
+            yield name, prefix
 
 
 def _training_request(spec: JobSpec, place: JobPlace) -> dict[str, Any]:
@@ -228,7 +221,9 @@ def _training_request(spec: JobSpec, place: JobPlace) -> dict[str, Any]:
             "EnableSageMakerMetricsTimeSeries": True if spec.metrics else None,
         },
         "RoleArn": place.role,
-        "InputDataConfig": [_training_channel(name, uri, how) for name, uri, how in _sources(place)],
+        "InputDataConfig": [
+            _training_channel(name, uri, how, _mode(spec, place, name)) for name, uri, how in _sources(place)
+        ],
         "OutputDataConfig": {"S3OutputPath": place.task_uri, "KmsKeyId": spec.output_kms_key},
         "ResourceConfig": _cluster(spec, rung),
         "StoppingCondition": {"MaxRuntimeInSeconds": spec.max_runtime_seconds, "MaxWaitTimeInSeconds": wait},
@@ -315,9 +310,19 @@ def _sources(place: JobPlace) -> Iterable[tuple[str, str, Distribution]]:
         yield SOURCE_CHANNEL, place.bundle_uri, "FullyReplicated"
 
 
-def _training_channel(name: str, uri: str, distribution: Distribution) -> dict[str, Any]:
+def _training_channel(name: str, uri: str, distribution: Distribution, mode: str) -> dict[str, Any]:
     source = {"S3DataType": "S3Prefix", "S3Uri": uri, "S3DataDistributionType": distribution}
-    return {"ChannelName": name, "DataSource": {"S3DataSource": source}, "InputMode": "File"}
+    return {"ChannelName": name, "DataSource": {"S3DataSource": source}, "InputMode": mode}
+
+
+def _mode(spec: JobSpec, place: JobPlace, channel: str) -> str:
+    """Return a channel's input mode: the job's, but File for the code and where the bootstrap unpacks in place."""
+    files = {SOURCE_CHANNEL, *(each.name for each in place.channels if each.extract)}
+    return "File" if channel in files else _input_mode(spec)
+
+
+def _input_mode(spec: JobSpec) -> str:
+    return str((spec.overrides.get("AlgorithmSpecification") or {}).get("TrainingInputMode", "File"))
 
 
 def _processing_inputs(spec: JobSpec, place: JobPlace) -> Iterable[dict[str, Any]]:

@@ -1,6 +1,7 @@
-"""The directive `block-fields`: every field of `SageMakerProject` as its form in Prefect's UI has it.
+"""The directives `block-fields` and `override-rules`: tables that the code itself has.
 
-Read from the schema that Prefect itself gets, so that page and form cannot differ.
+The fields of `SageMakerProject` are read from the schema that Prefect gets for its form, and the rules of `overrides`
+from the table by which a call is checked, so that page and code cannot differ.
 """
 # ruff: noqa: INP001  Sphinx loads it by its name
 
@@ -8,12 +9,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
 from blocks import SageMakerProject
+from tasks_lib.overrides import TABLES, How, Row
+from tasks_lib.status import JobKind
 
 _HEADINGS = ("field", "what it is", "default")
 _WIDTHS = (26, 54, 20)
@@ -57,7 +60,38 @@ class BlockFields(SphinxDirective):
         return [nodes.table("", group)]
 
 
+def rules(kind: JobKind) -> Iterator[tuple[str, str]]:
+    """Yield each field of a Create request that the table of overrides has, and what happens to it."""
+    for path, row in sorted(TABLES[kind].items()):
+        yield path, _rule(row)
+
+
+def _rule(row: Row) -> str:
+    removable = "`None` removes it" if row.removable and row.how is not How.FREE else ""
+    return "; ".join(filter(None, (row.how.value, row.advice, removable)))
+
+
+class OverrideRules(SphinxDirective):
+    """The rules of `overrides` for one kind of job."""
+
+    required_arguments = 1
+    has_content = False
+
+    def run(self) -> list[nodes.Node]:
+        """Build the table."""
+        group = nodes.tgroup("", nodes.colspec(colwidth=45), nodes.colspec(colwidth=55), cols=2)
+        head = nodes.row("", *(nodes.entry("", nodes.paragraph("", name)) for name in ("field", "what happens")))
+        body = nodes.tbody("")
+        for path, rule in rules(cast("JobKind", self.arguments[0])):
+            words, _ = self.parse_inline(rule.replace("`", "``"))
+            name = nodes.paragraph("", "", nodes.literal("", path))
+            body += nodes.row("", nodes.entry("", name), nodes.entry("", nodes.paragraph("", "", *words)))
+        group += [nodes.thead("", head), body]
+        return [nodes.table("", group)]
+
+
 def setup(app: Any) -> dict[str, bool]:
     """Called by Sphinx."""
     app.add_directive("block-fields", BlockFields)
+    app.add_directive("override-rules", OverrideRules)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -36,10 +36,27 @@ def check_training_job(request: Document) -> None:
     _check_s3_uris(request, ("OutputDataConfig", "S3OutputPath"), ("CheckpointConfig", "S3Uri"))
     channels = request.get("InputDataConfig", [])
     _check_unique("ChannelName", channels)
+    groups = [group["InstanceGroupName"] for group in request["ResourceConfig"].get("InstanceGroups", [])]
     for channel in channels:
-        source = channel["DataSource"]
-        _check_one_of(f"DataSource of channel {channel['ChannelName']}", source, _CHANNEL_SOURCES)
-        _check_s3_uris(source, ("S3DataSource", "S3Uri"))
+        _check_channel(channel, groups)
+
+
+def _check_channel(channel: Document, groups: list[str]) -> None:
+    """API reference, Channel and S3DataSource: `InstanceGroupNames` are among those of the `ResourceConfig`."""
+    name, source = channel["ChannelName"], channel["DataSource"]
+    form = _check_one_of(f"DataSource of channel {name}", source, _CHANNEL_SOURCES)
+    if form != "S3DataSource":
+        raise invalid(
+            f"{form} of channel {name} is not built in local_sagemaker: no file system of AWS can be mounted on this "
+            "machine. Use an S3DataSource here."
+        )
+    _check_s3_uris(source, ("S3DataSource", "S3Uri"))
+    unknown = [group for group in source["S3DataSource"].get("InstanceGroupNames", []) if group not in groups]
+    if unknown:
+        raise invalid(
+            f"InstanceGroupNames of channel {name} has {unknown[0]!r}, which is not among the InstanceGroups of the "
+            f"ResourceConfig: {', '.join(groups) or 'none'}."
+        )
 
 
 def check_processing_job(request: Document) -> None:
@@ -86,6 +103,8 @@ def _check_training_cluster(request: Document) -> None:
     if cluster is None:
         raise invalid("ResourceConfig is required.")
     form = _check_one_of("ResourceConfig", cluster, ("InstanceType", "InstanceGroups", "InstancePreferences"))
+    if form == "InstanceGroups":
+        _check_unique("InstanceGroupName", cluster["InstanceGroups"])
     if form == "InstanceType" and cluster.get("InstanceCount", 0) < 1:
         raise invalid("ResourceConfig.InstanceCount must be at least 1.")
     if form == "InstancePreferences":

@@ -224,6 +224,7 @@ def _is_unknown(error: ClientError) -> bool:
 def _job(kind: JobKind, answer: dict[str, Any]) -> Job:
     word = _WORD[kind]
     cluster = answer.get("ResourceConfig") or answer.get("ProcessingResources", {}).get("ClusterConfig", {})
+    instance_type, instance_count = instances_of(cluster)
     return Job(
         kind=kind,
         name=answer[f"{word}JobName"],
@@ -237,11 +238,20 @@ def _job(kind: JobKind, answer: dict[str, Any]) -> Job:
         started=_moment(answer.get(f"{word}StartTime")),
         ended=_moment(answer.get(f"{word}EndTime")),
         billable_seconds=answer.get("BillableTimeInSeconds"),
-        # With `InstancePreferences` it is SageMaker that chooses.
-        instance_type=cluster.get("SelectedInstanceType") or cluster.get("InstanceType", ""),
-        instance_count=cluster.get("SelectedInstanceCount") or cluster.get("InstanceCount"),
+        instance_type=instance_type,
+        instance_count=instance_count,
         phases=tuple(seconds_by_phase(kind, answer).items()),
     )
+
+
+def instances_of(cluster: dict[str, Any]) -> tuple[str, int | None]:
+    """Return what a job runs on and on how many hosts; the different types of groups are joined by `+`."""
+    if groups := cluster.get("InstanceGroups"):
+        types = dict.fromkeys(group["InstanceType"] for group in groups)
+        return "+".join(types), sum(group["InstanceCount"] for group in groups)
+    # With `InstancePreferences` it is SageMaker that chooses.
+    chosen = cluster.get("SelectedInstanceType") or cluster.get("InstanceType", "")
+    return chosen, cluster.get("SelectedInstanceCount") or cluster.get("InstanceCount")
 
 
 def _moment(value: datetime | None) -> float | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from tasks_lib.attendance import metrics_from_log
+from tasks_lib.aws.jobs import instances_of
 from tasks_lib.channels import Channel, TaskOutput
 from tasks_lib.completion import Action
 from tasks_lib.cost import cost_of
@@ -19,12 +20,10 @@ from tasks_lib.ledger.records import Entry, Record
 from tasks_lib.planning.planned import NotYetKnown, PlannedOutputs, PlannedResult
 from tasks_lib.results import JobResult
 from tasks_lib.shipping.inputs import check_are_there
-from tasks_lib.spec import outputs_of, to_request
+from tasks_lib.spec import all_outputs, outputs_of, to_request
 from tasks_lib.status import Phase
 
 PlanAction = Literal["skip", "attach", "run"]
-
-_LEFT = {"training": ("model.tar.gz", "output.tar.gz"), "processing": ("output",)}
 
 
 @dataclass(frozen=True)
@@ -104,23 +103,25 @@ class Prospect(Execution):
         request = to_request(self.spec, self._place(job))  # with `overrides`: what counts is what SageMaker is told
         place = request["ResourceConfig"] if self.spec.kind == "training" else request["ProcessingResources"]
         cluster: dict[str, Any] = place.get("ClusterConfig", place)
-        hosts = cluster.get("InstancePreferences", [cluster])
-        type_, count = hosts[0].get("InstanceType", ""), hosts[0].get("InstanceCount", 0)
-        at_most = self._at_most(hosts, request["StoppingCondition"]["MaxRuntimeInSeconds"]) if action == "run" else 0.0
-        return Step(self.spec.task, action, why, job, type_, count, at_most)
+        type_, count = instances_of((cluster.get("InstancePreferences") or [cluster])[0])
+        at_most = self._at_most(cluster, request["StoppingCondition"]["MaxRuntimeInSeconds"])
+        return Step(self.spec.task, action, why, job, type_, count or 0, at_most if action == "run" else 0.0)
 
-    def _at_most(self, hosts: list[dict[str, Any]], seconds: float) -> float | None:
-        """Return the highest cost among what the job may run on; none where the price of one is unknown."""
-        prices = self.project.hourly_prices
+    def _at_most(self, cluster: dict[str, Any], seconds: float) -> float | None:
+        """Return the cost of all groups, or the highest among types to choose from; none where a price is unknown."""
+        prices, groups = self.project.hourly_prices, cluster.get("InstanceGroups")
+        hosts = groups or cluster.get("InstancePreferences") or [cluster]
         costs = [
             cost_of(prices.get(one.get("InstanceType", "")), one.get("InstanceCount", 0), seconds) for one in hosts
         ]
         known = [cost for cost in costs if cost is not None]
-        return max(known) if len(known) == len(costs) else None
+        if len(known) < len(costs):
+            return None
+        return sum(known) if groups else max(known)
 
     def _planned(self, job: str, arn: str, reason: str) -> PlannedResult:
         place = self._place(job)
-        outputs = outputs_of(self.spec, place, _LEFT[self.spec.kind], has_state=self.spec.state == "task")
+        outputs = outputs_of(self.spec, place, all_outputs(self.spec), has_state=self.spec.state == "task")
         result = PlannedResult(
             project=self.project.project,
             task=self.spec.task,

@@ -270,14 +270,17 @@ def test_a_default_that_there_is_not(project):
     ("kind", "overrides", "expected", "words"),
     [
         ("train", {"TrainingJobNam": "x"}, InvalidRequest, 'Unknown parameter in input: "TrainingJobNam"'),
-        ("train", {"ResourceConfig": {"VolumeSizeInGB": "30"}}, InvalidRequest, "ResourceConfig.VolumeSizeInGB"),
-        ("train", {"ResourceConfig": None}, InvalidRequest, "ResourceConfig"),
+        ("train", {"RetryStrategy": {"MaximumRetryAttempts": "2"}}, InvalidRequest, "MaximumRetryAttempts"),
+        ("train", {"RoleArn": None}, InvalidRequest, 'Missing required parameter in input: "RoleArn"'),
+        ("train", {"ResourceConfig": None}, InvalidTask, "cannot set ResourceConfig"),
+        ("train", {"ResourceConfig": {"VolumeSizeInGB": 30}}, InvalidTask, "use `volume_size_gb`"),
+        ("train", [("RetryStrategy", {})], InvalidTask, "overrides is of type list"),
         ("train", {"RetryStrategy": {"MaximumRetryAttempts": 99}}, InvalidRequest, "99, at most 30"),
         ("process", {"NetworkConfig": {"VpcConfig": {"Subnets": []}}}, InvalidRequest, "SecurityGroupIds"),
         ("train", {"TrainingJobName": "mine"}, InvalidTask, "cannot set TrainingJobName"),
         ("process", {"ProcessingJobName": "mine"}, InvalidTask, "cannot set ProcessingJobName"),
         ("train", {"OutputDataConfig": {"S3OutputPath": "s3://x"}}, InvalidTask, "OutputDataConfig.S3OutputPath"),
-        ("train", {"Environment": {"SSM_FINGERPRINT": "x"}}, InvalidTask, "Environment.SSM_FINGERPRINT"),
+        ("train", {"Environment": {"SSM_FINGERPRINT": "x"}}, InvalidTask, "Environment: use `environment`"),
     ],
 )
 def test_overrides_that_break_the_request(kind, overrides, expected, words, refused):

@@ -180,11 +180,12 @@ def test_an_unknown_cause_is_told_with_the_usual_fix(sm, tmp_path):
 
 @KINDS
 @pytest.mark.sampled(1)
-def test_a_job_that_ran_into_its_time_limit_is_no_success(kind, sm, backend, project):
+def test_a_job_that_ran_into_its_time_limit_is_no_success(kind, backend, project):
     """A job that SageMaker stops for its time is a `JobStopped`, and no record; of training it says which limit."""
-    limit = {"StoppingCondition": {"MaxRuntimeInSeconds": 1}}
     with pytest.raises(JobStopped) as caught:
-        getattr(sm, kind)("fit", command="sleep 60", overrides=limit)
+        getattr(sagemaker_tasks(project, max_wait_minutes=5), kind)(
+            "fit", command="sleep 60", max_runtime_minutes=1 / 60
+        )
 
     words = {"train": "ran into its time limit (MaxRuntimeExceeded)", "process": "was stopped before it was done"}
     assert words[kind] in str(caught.value)

@@ -118,13 +118,12 @@ def test_a_plan_is_what_the_run_does(pipeline, planned):
 
 
 def test_the_highest_possible_cost(make_project, planned):
-    """Price x hosts x longest run of each new job, overrides counted; a sum where all prices are known."""
+    """Price x hosts x longest run of each new job; a sum where all prices are known."""
     sm = sagemaker_tasks(make_project(hourly_prices={"ml.m5.large": 0.12, "ml.m5.xlarge": 0.5}))
 
     def calls(instance_type="ml.m5.xlarge"):
         sm.train("fit", command="true", max_runtime_minutes=30, instance_count=2)
-        over = {"ProcessingResources": {"ClusterConfig": {"InstanceCount": 3}}}
-        sm.process("big", command="true", instance_type=instance_type, max_runtime_minutes=60, overrides=over)
+        sm.process("big", command="true", instance_type=instance_type, max_runtime_minutes=60, instance_count=3)
 
     found, other = planned(calls), planned(calls, instance_type="ml.c5.xlarge")
 
@@ -135,6 +134,24 @@ def test_the_highest_possible_cost(make_project, planned):
     assert str(other).startswith("2 to run, 0 skipped; at most unknown\n")
     assert other.to_dicts()[1]["at_most"] is None
     assert "unknown</td>" in other._repr_html_()
+
+
+def test_the_highest_possible_cost_of_groups(make_project, planned):
+    """What `overrides` ask for is what is counted: each group has hosts and a price of its own."""
+    sm = sagemaker_tasks(make_project(hourly_prices={"ml.c5.xlarge": 0.2, "ml.g5.xlarge": 1.0}))
+    groups = [
+        {"InstanceGroupName": "cpu", "InstanceType": "ml.c5.xlarge", "InstanceCount": 2},
+        {"InstanceGroupName": "gpu", "InstanceType": "ml.g5.xlarge", "InstanceCount": 1},
+    ]
+
+    def calls():
+        over = {"ResourceConfig": {"InstanceGroups": groups}}
+        sm.train("fit", command="true", max_runtime_minutes=60, overrides=over)
+
+    (step,) = planned(calls).steps
+
+    assert (step.instance_type, step.instance_count) == ("ml.c5.xlarge+ml.g5.xlarge", 3)
+    assert step.at_most == pytest.approx(1.4)
 
 
 # -- what only a finished job knows ----------------------------------------------------------------------------------

@@ -7,8 +7,8 @@ import json
 import pytest
 from journey_tools import counting
 
-from tasks_lib import sagemaker_tasks
-from tasks_lib.errors import AccessDenied
+from tasks_lib import output_of, sagemaker_tasks
+from tasks_lib.errors import AccessDenied, ServiceError
 
 pytestmark = pytest.mark.sampled(10, group="all")
 
@@ -133,50 +133,91 @@ def test_spot_waits_at_least_as_long_as_it_runs(sm, backend):
 
 
 def test_overrides_reach_the_training_job(project, backend):
-    """`overrides` are merged deep, the call's over the bound ones, and replace what is no mapping."""
+    """`overrides` are merged deep, the call's over the bound ones; `None` takes a field away."""
     bound = sagemaker_tasks(
-        project, overrides={"RetryStrategy": {"MaximumRetryAttempts": 3}, "ResourceConfig": {"VolumeSizeInGB": 5}}
+        project,
+        overrides={"RetryStrategy": {"MaximumRetryAttempts": 3}, "ResourceConfig": {"KeepAlivePeriodInSeconds": 5}},
     )
     overrides = {
-        "ResourceConfig": {"KeepAlivePeriodInSeconds": 600},
+        "ResourceConfig": {"KeepAlivePeriodInSeconds": 600, "VolumeSizeInGB": None},
         "ExperimentConfig": {"RunName": "run-1"},
-        "Environment": {"FROM": "overrides"},
-        "AlgorithmSpecification": {"MetricDefinitions": [{"Name": "loss", "Regex": "loss=(.*)"}]},
+        "AlgorithmSpecification": {"MetricDefinitions": None},
     }
-    result = bound.train(
-        "fit",
-        command="true",
-        spot=False,
-        environment={"FROM": "call", "ALSO": "x"},
-        metrics={"auc": "auc=(.)"},
-        overrides=overrides,
-    )
+    result = bound.train("fit", command="echo auc=1", spot=False, metrics={"auc": "auc=(.)"}, overrides=overrides)
     said = backend.client("sagemaker").describe_training_job(TrainingJobName=result.job)
 
     assert said["RetryStrategy"] == {"MaximumRetryAttempts": 3}
-    assert tuple(
-        said["ResourceConfig"][key] for key in ("VolumeSizeInGB", "KeepAlivePeriodInSeconds", "InstanceCount")
-    ) == (5, 600, 1)
+    assert said["ResourceConfig"]["KeepAlivePeriodInSeconds"] == 600
+    assert "VolumeSizeInGB" not in said["ResourceConfig"]
     assert said["ExperimentConfig"] == {"RunName": "run-1"}
-    assert (said["Environment"]["FROM"], said["Environment"]["ALSO"]) == ("overrides", "x")
     assert result.fingerprint == said["Environment"]["SSM_FINGERPRINT"]
-    assert said["AlgorithmSpecification"]["MetricDefinitions"] == [{"Name": "loss", "Regex": "loss=(.*)"}]
+    assert "MetricDefinitions" not in said["AlgorithmSpecification"]
+    assert result.metrics == {"auc": 1.0}
+
+
+def test_an_uncompressed_model_is_a_result(sm):
+    """1. Model and output are prefixes. 2. The step is skipped. 3. The next step reads the files themselves."""
+    over = {"OutputDataConfig": {"CompressionType": "NONE"}}
+    command = "cd $SM_MODEL_DIR; mkdir best; echo w > best/weights; echo {} > $SM_OUTPUT_DATA_DIR/report.json"
+    fit, again = (sm.train("fit", command=command, overrides=over) for _ in range(2))
+    copied = sm.process(
+        "copy",
+        command="cp -r $SM_CHANNEL_MODEL/weights $SM_OUTPUT_DATA_DIR",
+        inputs={"model": output_of(fit, subdir="best")},
+    )
+
+    assert fit.model.uri.endswith(f"/{fit.job}/output/model/")
+    assert (fit.model.read_text("best/weights"), fit.output.read_json("report.json")) == ("w\n", {})
+    assert (again.cached, again.outputs) == (True, fit.outputs)
+    assert copied.output.read_text("weights") == "w\n"
+
+
+def test_a_further_channel_reaches_the_job(sm, backend, project):
+    """Code and inputs travel beside a channel of the overrides; one of a file system is refused here by its name."""
+    backend.client("s3").put_object(Bucket=project.bucket, Key="lake/b.txt", Body=b"b")
+    source = {"S3DataType": "S3Prefix", "S3Uri": f"s3://{project.bucket}/lake/"}
+    over = {"InputDataConfig": [{"ChannelName": "lake", "DataSource": {"S3DataSource": source}}]}
+    command = 'cat $SM_CHANNEL_LAKE/b.txt > $SM_MODEL_DIR/found; echo " $SM_CHANNELS" >> $SM_MODEL_DIR/found'
+    result = sm.train("fit", command=command, overrides=over)
+    system = {
+        "FileSystemId": "fs-0123456789abcdef0",
+        "FileSystemAccessMode": "ro",
+        "FileSystemType": "EFS",
+        "DirectoryPath": "/data",
+    }
+    on_efs = {"InputDataConfig": [{"ChannelName": "lake", "DataSource": {"FileSystemDataSource": system}}]}
+
+    assert result.model.read_text("found") == 'b ["lake"]\n'
+    with pytest.raises(ServiceError, match="FileSystemDataSource of channel lake is not built in local_sagemaker"):
+        sm.train("fit", command=command, overrides=on_efs)
+
+
+def test_instance_groups_reach_the_job(sm):
+    """A heterogeneous cluster: each host knows its group, and the result counts all hosts."""
+    groups = [
+        {"InstanceGroupName": "cpu", "InstanceType": "ml.c5.xlarge", "InstanceCount": 1},
+        {"InstanceGroupName": "gpu", "InstanceType": "ml.g5.xlarge", "InstanceCount": 1},
+    ]
+    command = "echo $SM_CURRENT_INSTANCE_GROUP > $SM_MODEL_DIR/$SM_CURRENT_HOST"
+    result, moved = (
+        sm.train("fit", command=command, overrides={"ResourceConfig": {"InstanceGroups": given}})
+        for given in (groups, [groups[0] | {"InstanceType": "ml.c5.2xlarge"}, groups[1]])
+    )
+
+    assert [result.model.read_text(f"algo-{host}") for host in (1, 2)] == ["cpu\n", "gpu\n"]
+    assert (result.instance_type, result.instance_count) == ("ml.c5.xlarge+ml.g5.xlarge", 2)
+    assert moved.cached
 
 
 def test_overrides_reach_the_processing_job(sm, backend):
     """`overrides` of a processing task are merged deep into its request."""
     overrides = {
-        "StoppingCondition": {"MaxRuntimeInSeconds": 61},
-        "ProcessingResources": {"ClusterConfig": {"VolumeSizeInGB": 6}},
         "NetworkConfig": {"EnableNetworkIsolation": True},
         "ExperimentConfig": {"TrialComponentDisplayName": "clean"},
     }
     job = sm.process("clean", command="true", overrides=overrides).job
     said = backend.client("sagemaker").describe_processing_job(ProcessingJobName=job)
 
-    assert said["StoppingCondition"] == {"MaxRuntimeInSeconds": 61}
-    cluster = said["ProcessingResources"]["ClusterConfig"]
-    assert (cluster["VolumeSizeInGB"], cluster["InstanceCount"]) == (6, 1)
     assert said["NetworkConfig"]["EnableNetworkIsolation"]
     assert said["ExperimentConfig"] == {"TrialComponentDisplayName": "clean"}
 
@@ -184,7 +225,7 @@ def test_overrides_reach_the_processing_job(sm, backend):
 def test_overrides_that_change_the_result_run_again(sm):
     """An override is part of the work where it can change the result, and not where it only changes the price."""
     first = sm.train("fit", command="true")
-    cheaper = sm.train("fit", command="true", overrides={"ResourceConfig": {"VolumeSizeInGB": 5}, "Tags": []})
+    cheaper = sm.train("fit", command="true", overrides={"ResourceConfig": {"VolumeSizeInGB": None}, "Tags": None})
     other = sm.train("fit", command="true", overrides={"AlgorithmSpecification": {"TrainingInputMode": "FastFile"}})
 
     assert (first.job, True) == (cheaper.job, cheaper.cached)

@@ -150,6 +150,20 @@ def test_what_is_not_built_says_so(refused):
     assert "has no operation" in refused("DescribeTrainingJob", {}, prefix="Logs_20140328")[1]
 
 
+GROUP = {"InstanceGroupName": "cpu", "InstanceType": "ml.c5.xlarge", "InstanceCount": 2}
+IN_S3 = {"S3DataType": "S3Prefix", "S3Uri": "s3://data/a/"}
+ON_EFS = {
+    "FileSystemId": "fs-0123456789abcdef0",
+    "FileSystemAccessMode": "ro",
+    "FileSystemType": "EFS",
+    "DirectoryPath": "/data",
+}
+
+
+def channel(**source):
+    return {"ChannelName": "data", "DataSource": source}
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -191,6 +205,21 @@ def test_what_is_not_built_says_so(refused):
                 "ResourceConfig": {"InstanceCount": 1, "InstancePreferences": [{"InstanceType": "ml.m5.large"}]},
             },
             "InstancePreferences is mutually exclusive",
+        ),
+        (
+            {"ResourceConfig": {"InstanceGroups": [GROUP, GROUP], "VolumeSizeInGB": 1}},
+            "InstanceGroupName must be unique within a job; given more than once: cpu",
+        ),
+        (
+            {
+                "ResourceConfig": {"InstanceGroups": [GROUP], "VolumeSizeInGB": 1},
+                "InputDataConfig": [channel(S3DataSource={**IN_S3, "InstanceGroupNames": ["gpu"]})],
+            },
+            "InstanceGroupNames of channel data has 'gpu', which is not among the InstanceGroups of the",
+        ),
+        (
+            {"InputDataConfig": [channel(FileSystemDataSource=ON_EFS)]},
+            "FileSystemDataSource of channel data is not built in local_sagemaker",
         ),
         ({"Tags": [{"Key": "a", "Value": "1"}, {"Key": "a", "Value": "2"}]}, "Duplicate tag keys found: a"),
         ({"Tags": [{"Key": "aws:x", "Value": "1"}]}, "reserved"),

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from prefect.utilities.collections import visit_collection
 
 from tasks_lib import Channel, TaskOutput, output_of
-from tasks_lib.channels import DEFAULT_OUTPUT, OUTPUTS, TARBALLS, as_channel, as_channels, output_place
+from tasks_lib.channels import DEFAULT_OUTPUT, OUTPUTS, as_channel, as_channels, output_place
 from tasks_lib.errors import InvalidInput
 
 FOLDER = "s3://bucket/demo/fit/fit-0-1/output/"
@@ -114,12 +114,22 @@ def test_a_tarball_is_addressed_as_one_object():
 
 
 @pytest.mark.parametrize(
-    ("kind", "output"), [(kind, output) for kind in OUTPUTS for output in OUTPUTS[kind] if output not in TARBALLS[kind]]
+    ("kind", "output"),
+    [(kind, output) for kind in OUTPUTS for output in OUTPUTS[kind] if MADE[kind][output].endswith("/")],
 )
 def test_a_directory_cannot_be_unpacked(kind, output):
     """`extract` of something that is no tarball is a mistake, not a wish that does nothing."""
     with pytest.raises(InvalidInput, match="which is a directory"):
         output_place("x", output_of("fit", output, extract=True), kind, MADE[kind])
+
+
+def test_an_output_that_is_not_packed_is_a_directory():
+    """A model that was left uncompressed has directories to read, and nothing to unpack."""
+    outputs = TRAINED | {"model": f"{FOLDER}model/"}
+
+    assert output_place("x", output_of("fit", subdir="best"), "training", outputs) == ("model", f"{FOLDER}model/best/")
+    with pytest.raises(InvalidInput, match="which is a directory"):
+        output_place("x", output_of("fit", extract=True), "training", outputs)
 
 
 @pytest.mark.parametrize(

@@ -858,7 +858,10 @@ def test_defaults_and_overrides_are_merged_deep(train, sagemaker):
             "environment": {"A": "1", "B": "1"},
             "tags": {"team": "a"},
         },
-        overrides={"ResourceConfig": {"VolumeSizeInGB": 99}, "RetryStrategy": {"MaximumRetryAttempts": 2}},
+        overrides={
+            "ResourceConfig": {"TrainingPlanArn": "arn:aws:sagemaker:us-east-1:123456789012:training-plan/a"},
+            "RetryStrategy": {"MaximumRetryAttempts": 2},
+        },
         environment={"B": "2"},
         tags={"more": "b"},
     )
@@ -866,7 +869,7 @@ def test_defaults_and_overrides_are_merged_deep(train, sagemaker):
     request = job["request"]
 
     assert request["ResourceConfig"]["KeepAlivePeriodInSeconds"] == 60
-    assert request["ResourceConfig"]["VolumeSizeInGB"] == 99
+    assert request["ResourceConfig"]["TrainingPlanArn"].endswith("training-plan/a")
     assert request["RetryStrategy"] == {"MaximumRetryAttempts": 2}
     assert {name: request["Environment"][name] for name in "AB"} == {"A": "1", "B": "2"}
     tags = {tag["Key"]: tag["Value"] for tag in request["Tags"]}

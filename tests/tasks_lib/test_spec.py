@@ -8,66 +8,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from whole_specs import COMMON, OPERATION, PLACE, PROCESSING, SPECS, TRAINING
 
 from blocks import SageMakerProject
 from tasks_lib.aws.request_check import check_request
 from tasks_lib.channels import as_channels
-from tasks_lib.errors import InvalidHyperparameter, InvalidName, InvalidTask
+from tasks_lib.errors import InvalidHyperparameter, InvalidName
 from tasks_lib.hyperparameters import encode_hyperparameters
-from tasks_lib.spec import (
-    JobPlace,
-    JobSpec,
-    ResolvedChannel,
-    check_overrides,
-    deep_merge,
-    outputs_of,
-    to_request,
-)
-
-OPERATION = {"training": "CreateTrainingJob", "processing": "CreateProcessingJob"}
-COMMON = {
-    "task": "fit",
-    "image": "123456789012.dkr.ecr.us-east-1.amazonaws.com/image:1",
-    "arguments": ("--verbose", "-x"),
-    "environment": {"MODE": "fast"},
-    "instance_types": ("ml.m5.large",),
-    "instance_count": 2,
-    "volume_size_gb": 31,
-    "max_runtime_seconds": 3600,
-    "subnets": ("subnet-0a", "subnet-0b"),
-    "security_group_ids": ("sg-0a",),
-    "volume_kms_key": "1234abcd-12ab-34cd-56ef-1234567890ab",
-    "output_kms_key": "alias/outputs",
-    "network_isolation": True,
-    "encrypt_between_containers": True,
-    "tags": {"team": "a"},
-}
-TRAINING = JobSpec(
-    kind="training",
-    entry_point="fit.py",
-    hyperparameters={"C": 0.1, "name": "svm", "layers": [1, 2]},
-    metrics={"auc": "auc=([0-9.]+)"},
-    spot=True,
-    max_wait_seconds=7200,
-    **COMMON,
-)
-PROCESSING = JobSpec(kind="processing", command="echo $HOME | cat", **COMMON)
-CHANNELS = (
-    ResolvedChannel("model", "s3://bucket/m/model.tar.gz", "FullyReplicated", {}, extract=True, subdir="best"),
-    ResolvedChannel("other", "s3://bucket/o/model.tar.gz", "FullyReplicated", {}, extract=True),
-    ResolvedChannel("train", "s3://bucket/data/", "ShardedByS3Key", {}),
-)
-PLACE = JobPlace(
-    job="fit-0123456789abcdef-1",
-    task_uri="s3://bucket/demo/fit/",
-    role="arn:aws:iam::123456789012:role/jobs",
-    channels=CHANNELS,
-    bundle_uri="s3://bucket/demo/_bundles/ab/",
-    has_state=True,
-    environment={"SSM_FINGERPRINT": "f" * 64},
-    tags={"prefect-sagemaker:task": "fit"},
-)
-SPECS = {"training": TRAINING, "processing": PROCESSING}
+from tasks_lib.spec import JobPlace, JobSpec, outputs_of, to_request
 
 
 def s3_input(uri, distribution="FullyReplicated"):
@@ -348,104 +296,20 @@ def test_only_what_a_job_left_is_an_output(kind, left, has_state, expected):
     assert expected == list(outputs_of(SPECS[kind], PLACE, left, has_state=has_state))
 
 
+def test_outputs_without_compression_are_prefixes():
+    """With `CompressionType` `NONE` SageMaker leaves the files themselves below `model/` and `data/`."""
+    folder = "s3://bucket/demo/fit/fit-0123456789abcdef-1/output/"
+    found = outputs_of(TRAINING, PLACE, ["data/a.csv", "model/step-1/w", "model/w"], has_state=False)
+
+    assert (found["model"], found["output"]) == (f"{folder}model/", f"{folder}data/")
+    assert "output" not in outputs_of(TRAINING, PLACE, ["model/w"], has_state=False)
+
+
 def test_an_image_that_is_complete_has_no_source():
     """There is no bundle to point to."""
     place = JobPlace(**{**vars(PLACE), "bundle_uri": None})
 
     assert list(outputs_of(TRAINING, place, LEFT, has_state=False)) == ["model", "output"]
-
-
-# -- overrides -----------------------------------------------------------------------------------------------------
-
-
-def test_overrides_come_last_and_deep():
-    """One field beside ours, one instead of ours, one that we do not know."""
-    spec = TRAINING.model_copy(
-        update={
-            "overrides": {
-                "ResourceConfig": {"KeepAlivePeriodInSeconds": 60, "VolumeSizeInGB": 99},
-                "RetryStrategy": {"MaximumRetryAttempts": 2},
-                "Tags": [{"Key": "only", "Value": "this"}],
-            }
-        }
-    )
-
-    request = to_request(spec, PLACE)
-
-    assert request["ResourceConfig"] == to_request(TRAINING, PLACE)["ResourceConfig"] | {
-        "KeepAlivePeriodInSeconds": 60,
-        "VolumeSizeInGB": 99,
-    }
-    assert request["RetryStrategy"] == {"MaximumRetryAttempts": 2}
-    assert request["Tags"] == [{"Key": "only", "Value": "this"}]
-
-
-TREES = st.recursive(
-    st.integers() | st.lists(st.integers(), max_size=2),
-    lambda below: st.dictionaries(st.sampled_from("abc"), below, max_size=3),
-    max_leaves=12,
-)
-MAPPINGS = st.dictionaries(st.sampled_from("abc"), TREES, max_size=3)
-
-
-def leaves(tree, path=()):
-    """Every path to something that is no mapping."""
-    if not isinstance(tree, dict):
-        return {path: tree}
-    return {where: value for key, below in tree.items() for where, value in leaves(below, (*path, key)).items()}
-
-
-@given(MAPPINGS, MAPPINGS)
-def test_a_merge_has_all_of_what_lies_on_top(base, over):
-    """Everything in the overrides is in the result, and what they do not touch stays."""
-    before = json.dumps(base, sort_keys=True)
-    merged = leaves(deep_merge(base, over))
-
-    assert leaves(over).items() <= merged.items() or not leaves(over)
-    for path, value in leaves(base).items():
-        touched = any(path[: len(other)] == other or other[: len(path)] == path for other in leaves(over))
-        assert touched or merged.get(path, value) == value
-    assert before == json.dumps(base, sort_keys=True)
-
-
-@given(MAPPINGS)
-def test_merging_nothing_changes_nothing(tree):
-    """From either side; and merging the same again neither."""
-    assert deep_merge(tree, {}) == deep_merge({}, tree) == deep_merge(tree, tree) == tree
-
-
-@pytest.mark.parametrize(
-    ("kind", "overrides"),
-    [
-        ("training", {"TrainingJobName": "mine"}),
-        ("processing", {"ProcessingJobName": "mine"}),
-        ("training", {"OutputDataConfig": {"S3OutputPath": "s3://other/"}}),
-    ],
-)
-def test_overrides_cannot_lose_the_job(kind, overrides):
-    """The name is the idempotency key, the output path is where the record looks."""
-    with pytest.raises(InvalidTask, match="overrides cannot set"):
-        check_overrides(kind, overrides)
-
-
-@pytest.mark.parametrize("kind", SPECS)
-def test_overrides_cannot_rename_the_work(kind):
-    """A job under another fingerprint would be taken for somebody else's, and the next attempt be made, for ever."""
-    with pytest.raises(InvalidTask, match="SSM_FINGERPRINT"):
-        check_overrides(kind, {"Environment": {"SSM_FINGERPRINT": "mine"}})
-
-
-@pytest.mark.parametrize(
-    ("kind", "overrides"),
-    [
-        ("training", {"OutputDataConfig": {"KmsKeyId": "k"}}),
-        ("training", {"Environment": {"A": "b"}}),
-        ("processing", {}),
-    ],
-)
-def test_other_overrides_are_fine(kind, overrides):
-    """Neighbours of what is refused are not."""
-    check_overrides(kind, overrides)
 
 
 # -- hyperparameters -----------------------------------------------------------------------------------------------

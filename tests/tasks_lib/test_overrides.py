@@ -1,0 +1,411 @@
+"""What `overrides` may set: a row for each field of the request that we write or read, held against AWS's own model."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from whole_specs import OPERATION, PLACE, PROCESSING, SPECS, TRAINING
+
+from tasks_lib import Channel, output_of
+from tasks_lib.aws.jobs import instances_of
+from tasks_lib.aws.request_check import check_request
+from tasks_lib.errors import InvalidName, InvalidTask
+from tasks_lib.overrides import TABLES, How, check_overrides, combined, deep_merge
+from tasks_lib.quotas.quota import hosts_by_quota
+from tasks_lib.spec import all_outputs, outputs_of, to_request
+
+INPUTS = {"model": output_of("fit", extract=True), "train": Channel("s3://bucket/data/")}
+GROUPS = [
+    {"InstanceGroupName": "cpu", "InstanceType": "ml.c5.xlarge", "InstanceCount": 2},
+    {"InstanceGroupName": "gpu", "InstanceType": "ml.g5.xlarge", "InstanceCount": 1},
+]
+ON_EFS = {
+    "ChannelName": "shared",
+    "DataSource": {
+        "FileSystemDataSource": {
+            "FileSystemId": "fs-0123456789abcdef0",
+            "FileSystemAccessMode": "ro",
+            "FileSystemType": "EFS",
+            "DirectoryPath": "/data",
+        }
+    },
+}
+
+
+def check(kind, overrides, *, ships_code=True):
+    check_overrides(kind, overrides, inputs=INPUTS, ships_code=ships_code)
+
+
+def overridden(spec, overrides):
+    check(spec.kind, overrides)
+    return to_request(spec.model_copy(update={"overrides": overrides}), PLACE)
+
+
+def by_name(entries, key):
+    return {entry[key]: entry for entry in entries}
+
+
+# -- the table against AWS's model -----------------------------------------------------------------------------------
+
+
+def shape_at(shape, path):
+    """Return the shape of a path of the table; it fails where there is none."""
+    for part in path.split("."):
+        shape = shape.members[part.removesuffix("[]")]
+        if part.endswith("[]"):
+            shape = shape.member
+    return shape
+
+
+@pytest.mark.parametrize("kind", SPECS)
+def test_each_row_is_a_field_of_aws(kind, sagemaker_model):
+    """No row is misspelt, and what is merged by members or by names is a structure or a list of them."""
+    shape = sagemaker_model.operation_model(OPERATION[kind]).input_shape
+    for path, row in TABLES[kind].items():
+        found = shape_at(shape, path)
+        assert row.how is not How.MEMBERS or found.type_name == "structure", path
+        assert row.how is not How.ENTRIES or row.key in found.member.members, path
+
+
+@pytest.mark.parametrize("kind", SPECS)
+def test_each_field_beside_ours_has_a_row(kind, sagemaker_model):
+    """Each top-level member, and each member of what is merged: a new one of AWS's has to be thought about."""
+    shape, table = sagemaker_model.operation_model(OPERATION[kind]).input_shape, TABLES[kind]
+    wanted = set(shape.members)
+    for path, row in table.items():
+        if row.how is How.MEMBERS:
+            wanted |= {f"{path}.{name}" for name in shape_at(shape, path).members}
+        elif row.how is How.ENTRIES:
+            wanted |= {f"{path}[].{name}" for name in shape_at(shape, path).member.members if name != row.key}
+
+    assert not sorted(wanted - table.keys())
+
+
+def written(table, value, path=""):
+    """Yield each path of a request as deep as the table has rows for it, with its row."""
+    row = table[path] if path else None
+    if row is None or row.how is How.MEMBERS:
+        for name, below in value.items():
+            yield from written(table, below, f"{path}.{name}".lstrip("."))
+    elif row.how is How.ENTRIES:
+        for entry in value:
+            for name in entry.keys() - {row.key}:
+                yield from written(table, entry[name], f"{path}[].{name}")
+    else:
+        yield path, row
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        TRAINING,
+        PROCESSING,
+        TRAINING.model_copy(update={"spot": False, "instance_types": ("ml.m5.large", "ml.c5.xlarge")}),
+        TRAINING.model_copy(update={"entry_point": None}),
+        PROCESSING.model_copy(update={"command": None}),
+    ],
+)
+def test_nothing_that_we_write_is_free(spec):
+    """Each field of our request is merged or refused by a rule of its own."""
+    found = dict(written(TABLES[spec.kind], to_request(spec, PLACE)))
+
+    assert len(found) > 10
+    assert [path for path, row in found.items() if row.how is How.FREE] == []
+
+
+class Read(dict):
+    """A request that notes which paths are asked for."""
+
+    def __init__(self, value, path, seen):
+        wrapped = {key: self._wrap(below, f"{path}.{key}".lstrip("."), seen) for key, below in value.items()}
+        super().__init__(wrapped)
+        self.path, self.seen = path, seen
+
+    def _wrap(self, value, path, seen):
+        if isinstance(value, dict):
+            return Read(value, path, seen)
+        if isinstance(value, list):
+            return [self._wrap(one, f"{path}[]", seen) for one in value]
+        return value
+
+    def __getitem__(self, key):
+        self.seen.add(f"{self.path}.{key}".lstrip("."))
+        return super().__getitem__(key)
+
+    def get(self, key, default=None):
+        self.seen.add(f"{self.path}.{key}".lstrip("."))
+        return super().get(key, default)
+
+
+@pytest.mark.parametrize("kind", SPECS)
+def test_nothing_that_we_read_is_free(kind):
+    """What quotas and costs are read from has a rule of its own, as has what it lies in."""
+    seen = set()
+    request = Read(to_request(SPECS[kind], PLACE), "", seen)
+    hosts_by_quota(kind, request)
+    instances_of(request["ResourceConfig"] if kind == "training" else request["ProcessingResources"]["ClusterConfig"])
+    # `InstanceGroups` are of training jobs alone; a processing job's cluster is asked for them in vain.
+    unknown = {"ProcessingResources.ClusterConfig.InstanceGroups"}
+
+    assert len(seen) > 4
+    assert [path for path in seen - unknown if TABLES[kind][path].how is How.FREE] == []
+
+
+# -- merged ----------------------------------------------------------------------------------------------------------
+
+
+def test_values_replace_ours_beside_others():
+    """One field instead of ours, and one that we do not write; all others stay."""
+    request = overridden(
+        TRAINING,
+        {
+            "ResourceConfig": {"KeepAlivePeriodInSeconds": 60},
+            "RoleArn": "arn:aws:iam::123456789012:role/other",
+            "RetryStrategy": {"MaximumRetryAttempts": 2},
+        },
+    )
+    own = to_request(TRAINING, PLACE)
+
+    assert request == own | {
+        "ResourceConfig": own["ResourceConfig"] | {"KeepAlivePeriodInSeconds": 60},
+        "RoleArn": "arn:aws:iam::123456789012:role/other",
+        "RetryStrategy": {"MaximumRetryAttempts": 2},
+    }
+
+
+def test_a_further_channel_stands_beside_ours(sagemaker_model):
+    """A file system is an input that `inputs` cannot say; code and inputs travel all the same."""
+    request = overridden(TRAINING, {"InputDataConfig": [ON_EFS]})
+
+    assert request["InputDataConfig"] == [*to_request(TRAINING, PLACE)["InputDataConfig"], ON_EFS]
+    check_request(sagemaker_model, "CreateTrainingJob", request)
+
+
+def test_a_channel_of_ours_is_changed_where_it_stands(sagemaker_model):
+    """Found by its name: what the override says is added to it, and nothing of it is lost."""
+    over = [
+        {
+            "ChannelName": "train",
+            "InputMode": "FastFile",
+            "DataSource": {"S3DataSource": {"InstanceGroupNames": ["gpu"]}},
+        }
+    ]
+    request = overridden(TRAINING, {"InputDataConfig": over, "ResourceConfig": {"InstanceGroups": GROUPS}})
+    own, found = (by_name(one["InputDataConfig"], "ChannelName") for one in (to_request(TRAINING, PLACE), request))
+
+    assert list(own) == list(found)
+    assert found["train"]["InputMode"] == "FastFile"
+    assert found["train"]["DataSource"]["S3DataSource"] == {
+        **own["train"]["DataSource"]["S3DataSource"],
+        "InstanceGroupNames": ["gpu"],
+    }
+    assert {name: channel for name, channel in own.items() if name != "train"} == {
+        name: channel for name, channel in found.items() if name != "train"
+    }
+    check_request(sagemaker_model, "CreateTrainingJob", request)
+
+
+def test_a_further_output_stands_beside_ours(sagemaker_model):
+    """A processing job's outputs and inputs are merged by their names as well."""
+    output = {
+        "OutputName": "lake",
+        "S3Output": {"S3Uri": "s3://lake/x/", "LocalPath": "/opt/ml/processing/lake", "S3UploadMode": "EndOfJob"},
+    }
+    source = {
+        "InputName": "more",
+        "S3Input": {
+            "S3Uri": "s3://lake/y/",
+            "LocalPath": "/opt/ml/processing/input/data/more",
+            "S3DataType": "S3Prefix",
+            "S3InputMode": "File",
+        },
+    }
+    request = overridden(PROCESSING, {"ProcessingOutputConfig": {"Outputs": [output]}, "ProcessingInputs": [source]})
+    own = to_request(PROCESSING, PLACE)
+
+    assert request["ProcessingOutputConfig"]["Outputs"] == [*own["ProcessingOutputConfig"]["Outputs"], output]
+    assert request["ProcessingInputs"] == [*own["ProcessingInputs"], source]
+    check_request(sagemaker_model, "CreateProcessingJob", request)
+
+
+def test_instance_groups_take_the_place_of_one_type(sagemaker_model):
+    """AWS wants exactly one of type, groups and preferences; quotas and the result count the groups."""
+    for types in (("ml.m5.large",), ("ml.m5.large", "ml.m5.xlarge")):
+        spec = TRAINING.model_copy(update={"spot": False, "max_wait_seconds": None, "instance_types": types})
+        request = overridden(spec, {"ResourceConfig": {"InstanceGroups": GROUPS}})
+
+        assert request["ResourceConfig"] == {
+            "InstanceGroups": GROUPS,
+            "VolumeSizeInGB": 31,
+            "VolumeKmsKeyId": "1234abcd-12ab-34cd-56ef-1234567890ab",
+        }
+        check_request(sagemaker_model, "CreateTrainingJob", request)
+    assert list(hosts_by_quota("training", request).values()) == [2, 1]
+    assert instances_of(request["ResourceConfig"]) == ("ml.c5.xlarge+ml.g5.xlarge", 3)
+
+
+def test_the_jobs_input_mode_is_that_of_its_channels():
+    """But of the code, which the container starts, and of what is unpacked in place."""
+    request = overridden(TRAINING, {"AlgorithmSpecification": {"TrainingInputMode": "FastFile"}})
+    modes = {channel["ChannelName"]: channel["InputMode"] for channel in request["InputDataConfig"]}
+
+    assert modes == {"model": "File", "other": "File", "train": "FastFile", "ssm_source": "File"}
+    assert request["AlgorithmSpecification"]["TrainingInputMode"] == "FastFile"
+
+
+def test_none_removes_what_we_write(sagemaker_model):
+    """A job without a VPC, a key and SageMaker's own metrics, in a project that has them; it is still a valid one."""
+    request = overridden(
+        TRAINING,
+        {
+            "VpcConfig": None,
+            "OutputDataConfig": {"KmsKeyId": None},
+            "ResourceConfig": {"VolumeSizeInGB": None},
+            "AlgorithmSpecification": {"MetricDefinitions": None, "EnableSageMakerMetricsTimeSeries": None},
+            "RetryStrategy": None,
+        },
+    )
+
+    assert "VpcConfig" not in request
+    assert request["OutputDataConfig"] == {"S3OutputPath": PLACE.task_uri}
+    assert "VolumeSizeInGB" not in request["ResourceConfig"]
+    assert not {"MetricDefinitions", "EnableSageMakerMetricsTimeSeries"} & request["AlgorithmSpecification"].keys()
+    check_request(sagemaker_model, "CreateTrainingJob", request)
+
+
+def test_a_task_takes_back_what_was_bound_for_all():
+    """The task's own overrides win, entry by entry, and its `None` removes a field also where another was bound."""
+    bound = {"VpcConfig": {"Subnets": ["subnet-1"]}, "InputDataConfig": [ON_EFS], "RetryStrategy": {"x": 1}}
+    own = {"VpcConfig": None, "InputDataConfig": [{"ChannelName": "shared", "InputMode": "File"}]}
+
+    assert combined("training", bound, own) == {
+        "VpcConfig": None,
+        "InputDataConfig": [ON_EFS | {"InputMode": "File"}],
+        "RetryStrategy": {"x": 1},
+    }
+
+
+def test_outputs_that_a_plan_expects():
+    """A plan says the same places as the result will."""
+    plain = TRAINING.model_copy(update={"overrides": {"OutputDataConfig": {"CompressionType": "NONE"}}})
+    places = [outputs_of(spec, PLACE, all_outputs(spec), has_state=False)["model"] for spec in (TRAINING, plain)]
+
+    assert [place.rpartition("/output/")[2] for place in places] == ["model.tar.gz", "model/"]
+
+
+# -- refused ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", SPECS)
+def test_each_refused_field_says_what_to_do(kind):
+    """The call names the field and the way to do it, before anything else happens."""
+    table, seen = TABLES[kind], 0
+    for path, row in table.items():
+        if row.how is How.REFUSED and "[]" not in path:
+            over = "x"
+            for part in reversed(path.split(".")):
+                over = {part: over}
+            with pytest.raises(InvalidTask) as caught:
+                check(kind, over)
+            assert caught.value.message == f"overrides cannot set {path}."
+            assert caught.value.fix == f"{path}: {row.advice}."
+            seen += 1
+    assert seen > 9
+
+
+@pytest.mark.parametrize(
+    ("kind", "overrides", "words"),
+    [
+        ("training", {"InputDataConfig": [{"ChannelName": "ssm_source", "InputMode": "Pipe"}]}, "[ssm_source]"),
+        ("processing", {"ProcessingInputs": [{"InputName": "ssm_state"}]}, "ProcessingInputs[ssm_state]"),
+        (
+            "training",
+            {"InputDataConfig": [{"ChannelName": "train", "DataSource": {"S3DataSource": {"S3Uri": "s3://x/"}}}]},
+            "InputDataConfig[train].DataSource.S3DataSource.S3Uri: say in `inputs`",
+        ),
+        (
+            "training",
+            {"InputDataConfig": [{**ON_EFS, "ChannelName": "train"}]},
+            "DataSource.FileSystemDataSource: name another channel",
+        ),
+        (
+            "training",
+            {"InputDataConfig": [{"ChannelName": "model", "InputMode": "FastFile"}]},
+            "leave `extract` out",
+        ),
+        (
+            "processing",
+            {"ProcessingInputs": [{"InputName": "model", "S3Input": {"S3InputMode": "Pipe"}}]},
+            "leave `extract` out",
+        ),
+        (
+            "processing",
+            {"ProcessingOutputConfig": {"Outputs": [{"OutputName": "state", "S3Output": {}}]}},
+            "Outputs[state].S3Output: name another output",
+        ),
+        ("training", {"InputDataConfig": None}, "the job needs the others"),
+        ("training", {"ResourceConfig": None}, "the job needs the others"),
+        ("training", {"Environment": {"SSM_FINGERPRINT": "x"}}, "use `environment`"),
+    ],
+)
+def test_what_would_contradict_the_task_is_refused(kind, overrides, words):
+    """Code, state and the content of the task's own inputs stay as the ledger and the fingerprint know them."""
+    with pytest.raises(InvalidTask) as caught:
+        check(kind, overrides)
+
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "place"), [("training", "AlgorithmSpecification"), ("processing", "AppSpecification")]
+)
+def test_an_image_that_is_complete_may_be_given_its_entry_point(kind, place):
+    """There our bootstrap does not start the job; where it does, the entry point is its own."""
+    over = {place: {"ContainerEntrypoint": ["train"]}}
+    check(kind, over, ships_code=False)
+    with pytest.raises(InvalidTask, match=f"{place}.ContainerEntrypoint"):
+        check(kind, over)
+
+
+def test_a_further_channel_needs_a_variable_of_its_own():
+    """`TRAIN` and `train` would be one `SM_CHANNEL_TRAIN`."""
+    with pytest.raises(InvalidName, match="SM_CHANNEL_TRAIN"):
+        check("training", {"InputDataConfig": [{**ON_EFS, "ChannelName": "TRAIN"}]})
+
+
+# -- deep_merge ------------------------------------------------------------------------------------------------------
+
+
+TREES = st.recursive(
+    st.integers() | st.lists(st.integers(), max_size=2),
+    lambda below: st.dictionaries(st.sampled_from("abc"), below, max_size=3),
+    max_leaves=12,
+)
+MAPPINGS = st.dictionaries(st.sampled_from("abc"), TREES, max_size=3)
+
+
+def leaves(tree, path=()):
+    """Every path to something that is no mapping."""
+    if not isinstance(tree, dict):
+        return {path: tree}
+    return {where: value for key, below in tree.items() for where, value in leaves(below, (*path, key)).items()}
+
+
+@given(MAPPINGS, MAPPINGS)
+def test_a_merge_has_all_of_what_lies_on_top(base, over):
+    """Everything in the overrides is in the result, and what they do not touch stays."""
+    before = json.dumps(base, sort_keys=True)
+    merged = leaves(deep_merge(base, over))
+
+    assert leaves(over).items() <= merged.items() or not leaves(over)
+    for path, value in leaves(base).items():
+        touched = any(path[: len(other)] == other or other[: len(path)] == path for other in leaves(over))
+        assert touched or merged.get(path, value) == value
+    assert before == json.dumps(base, sort_keys=True)
+
+
+@given(MAPPINGS)
+def test_merging_nothing_changes_nothing(tree):
+    """From either side; and merging the same again neither."""
+    assert deep_merge(tree, {}) == deep_merge({}, tree) == deep_merge(tree, tree) == tree
