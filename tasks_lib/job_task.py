@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from copy import copy
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,6 +18,11 @@ from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
 from prefect.exceptions import TerminationSignal
 from prefect.futures import PrefectFuture, PrefectFutureList
+from prefect.settings import (
+    PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW,
+    get_current_settings,
+    temporary_settings,
+)
 from prefect.states import Cancelled, Completed
 from typing_extensions import Self
 
@@ -59,7 +65,8 @@ class JobTask(Task[..., JobResult]):
         signals: list[BaseException] = []
         direct = copy(self)
         direct.fn = _noting(self.fn, signals)
-        answer = super(JobTask, direct).__call__(*args, **kwargs)
+        with _quiet_outside_a_flow():
+            answer = super(JobTask, direct).__call__(*args, **kwargs)
         if signals:
             raise signals[0]
         if isinstance(answer, State) and not kwargs.get("return_state"):
@@ -99,6 +106,20 @@ def worth_retrying(_task: Any, _task_run: Any, state: State[Any]) -> bool:
     error = state.data
     hopeless = getattr(error, "meaning", None) in (Meaning.USER_ERROR, Meaning.ACCESS_DENIED)
     return isinstance(error, JobError) or not hopeless
+
+
+@contextmanager
+def _quiet_outside_a_flow() -> Iterator[None]:
+    """Keep Prefect from warning at each log line of a call outside of a flow run, unless the user's settings ask for it.
+
+    The lines have no flow run to which the API could add them. The terminal shows them all the same.
+    """
+    chosen = "when_missing_flow" in get_current_settings().logging.to_api.model_fields_set
+    if FlowRunContext.get() or chosen:
+        yield
+        return
+    with temporary_settings({PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW: "ignore"}):
+        yield
 
 
 def _noting(body: Callable[..., Any], signals: list[BaseException]) -> Callable[..., Any]:

@@ -21,7 +21,6 @@ for name in [name for name in os.environ if name.startswith("PREFECT_")]:
 os.environ.update(
     PREFECT_HOME=str(HOME),
     PREFECT_SERVER_ANALYTICS_ENABLED="false",
-    PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW="ignore",
 )
 
 import prefect.settings as prefect_settings
@@ -44,7 +43,6 @@ ISOLATED = {
     prefect_settings.PREFECT_API_KEY: None,
     prefect_settings.PREFECT_SERVER_ANALYTICS_ENABLED: False,
     prefect_settings.PREFECT_SERVER_DATABASE_CONNECTION_URL: f"sqlite+aiosqlite:///{HOME}/prefect.db",
-    prefect_settings.PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW: "ignore",
     # Prefect waits a second for its heartbeat's thread at the end of each flow run.
     prefect_settings.PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
 }

@@ -26,7 +26,6 @@ def own_homes(prefect_api, tmp_path):
         "PREFECT_API_URL": prefect_api,
         "PREFECT_HOME": str(tmp_path / "prefect"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
         "DO_NOT_TRACK": "1",
         "LOCAL_SAGEMAKER_HOME": str(sagemaker),
         "QUICKSTART_HOME": str(tmp_path / "quickstart"),

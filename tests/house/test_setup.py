@@ -96,11 +96,17 @@ uv = pytest.param({"UV": "uv"}, id="uv", marks=pytest.mark.skipif(not shutil.whi
 
 @pytest.mark.parametrize("variables", [pytest.param({}, id="pip"), uv])
 def test_second_call_does_nothing_until_something_changes(checkout, variables):
-    """First a venv with the project; then silence, also after `touch`; then an update, for the reason it names."""
+    """First a venv with the project; then silence, also after `touch`; then an update, for the reason it names.
+
+    Without a terminal each phase is named where it begins and where it ends.
+    """
     code, said = checkout.setup("quickstart", **variables)
 
     assert code == 0, said
     assert "first time" in said
+    phases = [line.strip() for line in said.splitlines() if line.startswith("  ")]
+    assert [line for line in phases if line.endswith(" …")] == ["venv …", "packages …", "first imports …"]
+    assert [line.partition("   ")[0] for line in phases[1::2]] == ["venv", "packages", "first imports"]
     assert checkout.installed() == "1"
 
     os.utime(checkout.root / "pyproject.toml")

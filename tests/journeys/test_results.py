@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import pickle
+import warnings
 
 import pytest
 from journey_tools import Bucket
 from prefect import flow
+from prefect.settings import PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW, temporary_settings
 
 from tasks_lib import JobResult, best, sagemaker_tasks
 from tasks_lib.errors import InvalidInput, JobFailed, MetricMissing, MissingPath, UnsafeArchive
@@ -260,6 +262,18 @@ def test_a_training_that_diverged_does_not_look_good(sm):
     assert [str(value) for _, value in again.metric_history["loss"]] == ["0.5", "0.4", "nan", "inf", "nan"]
     assert best([diverged, again, good], minimize="loss") is good
     assert (again.cached, JobResult.model_validate_json(again.model_dump_json())) == (True, again)
+
+
+@pytest.mark.parametrize(
+    ("settings", "warned"), [({}, False), ({PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW: "warn"}, True)]
+)
+def test_a_call_outside_of_a_flow_is_quiet(sm, settings, warned):
+    """Prefect does not warn at each line that no flow run has a place for it, unless the user's settings ask for that."""
+    with temporary_settings(settings), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        sm.train("fit", command="echo a; echo b")
+
+    assert any("attempted to send logs to the API" in str(each.message) for each in caught) is warned
 
 
 def test_a_metric_that_nothing_is_found_for_is_told(sm, caplog):
