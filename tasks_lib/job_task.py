@@ -110,7 +110,7 @@ def worth_retrying(_task: Any, _task_run: Any, state: State[Any]) -> bool:
 
 @contextmanager
 def _quiet_outside_a_flow() -> Iterator[None]:
-    """Keep Prefect from warning at each log line of a call outside of a flow run, unless the user's settings ask for it.
+    """Keep Prefect from warning at each line of a call outside of a flow run, unless the settings ask for it.
 
     The lines have no flow run to which the API could add them. The terminal shows them all the same.
     """

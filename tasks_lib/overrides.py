@@ -56,6 +56,7 @@ def _refused(advice: str, *, removable: bool = False, with_code: bool = False) -
 
 
 _MEMBERS, _REPLACED, _FREE = Row(How.MEMBERS), Row(How.REPLACED, removable=True), Row(How.FREE, removable=True)
+_KEPT = Row(How.REPLACED)
 _REMOVABLE = Row(How.MEMBERS, removable=True)
 _NAME = _refused("the task's name gives the stem of its jobs' names")
 _CONTENT = _refused("say in `inputs` what the input reads")
@@ -64,7 +65,7 @@ _MEANS_CODE = (
     "name the program by a file or `command`; the entry point of an image that is complete in itself may be set"
 )
 _ANSWER = _refused("leave it out: SageMaker says there what it chose")
-_VPC = {"Subnets": _REPLACED, "SecurityGroupIds": _REPLACED}
+_VPC = {"Subnets": _KEPT, "SecurityGroupIds": _KEPT}
 _CLUSTER = {
     "InstanceType": _refused("use `instance_type`"),
     "InstanceCount": _refused("use `instance_count`"),
@@ -75,7 +76,7 @@ _CLUSTER = {
     "SelectedInstanceCount": _ANSWER,
 }
 _BOTH = {
-    "RoleArn": _REPLACED,
+    "RoleArn": _KEPT,
     "Environment": _refused("use `environment`, which the log masks, or `secrets`"),
     "Tags": _refused("use `tags`", removable=True),
     "ExperimentConfig": _FREE,
@@ -224,6 +225,7 @@ PROCESSING: dict[str, Row] = {
     "ProcessingResources": _MEMBERS,
     "ProcessingResources.ClusterConfig": _MEMBERS,
     **_below("ProcessingResources.ClusterConfig", _CLUSTER),
+    "ProcessingResources.ClusterConfig.VolumeSizeInGB": _refused("use `volume_size_gb`"),
     "StoppingCondition": _MEMBERS,
     "StoppingCondition.MaxRuntimeInSeconds": _refused("use `max_runtime_minutes`, which may be a fraction"),
     "NetworkConfig": _REMOVABLE,
@@ -288,9 +290,9 @@ def _entries(
     table: Mapping[str, Row], path: str, key: str, base: list[Any], over: list[Any], *, keeps_none: bool
 ) -> list[Any]:
     merged = list(base)
-    places = {entry[key]: place for place, entry in enumerate(base) if isinstance(entry, Mapping) and key in entry}
+    places = {entry[key]: place for place, entry in enumerate(base) if _has_name(entry, key)}
     for entry in over:
-        place = places.get(entry.get(key)) if isinstance(entry, Mapping) else None
+        place = places.get(entry[key]) if _has_name(entry, key) else None
         if place is None:
             merged.append(
                 _laid_over(table, path, {}, entry, keeps_none=keeps_none) if isinstance(entry, Mapping) else entry
@@ -352,8 +354,9 @@ def _refusals(
         row = table.get(here, _UNREAD)
         if row.how is How.REFUSED and not (row.with_code and not ships_code) and not (value is None and row.removable):
             yield here, row.advice
-        elif value is None and row.how in {How.MEMBERS, How.ENTRIES} and not row.removable:
-            yield here, "give the members to change: the job needs the others"
+        elif value is None and row.how is not How.FREE and not row.removable:
+            whole = row.how in {How.MEMBERS, How.ENTRIES}
+            yield here, "give the members to change: the job needs the others" if whole else "give a value, not None"
         elif row.how is How.ENTRIES:
             for entry in _named(value, row.key):
                 yield from _refusals_of_entry(table, here, row.key, entry, inputs)
@@ -375,18 +378,30 @@ def _refusals_of_entry(
         return
     if name not in (_OUR_OUTPUTS if key == "OutputName" else inputs):
         return
-    without_name = {member: value for member, value in entry.items() if member != key}
+    without_name = {below: value for below, value in entry.items() if below != key}
     for below, advice in _refusals(table, f"{path}[]", without_name, inputs, ships_code=True):
         yield below.replace(f"{path}[]", f"{path}[{name}]", 1), advice
-    mode = (entry.get("S3Input") or entry).get("S3InputMode" if "S3Input" in entry else "InputMode", "File")
+    mode = member(entry, "S3Input", "S3InputMode") or entry.get("InputMode") or "File"
     if mode != "File" and getattr(inputs.get(name), "extract", False):
         yield f"{path}[{name}] {mode}", "leave `extract` out: only in File mode the directory can be written to"
+
+
+def member(tree: Mapping[str, Any], *path: str) -> Any:
+    """Return what lies at a path of overrides, or None; AWS's model refuses what is no mapping on the way."""
+    found: Any = tree
+    for name in path:
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return found
 
 
 def _named(entries: Any, key: str) -> list[Mapping[str, Any]]:
     """Return the entries of a list that have a text as their name; AWS's model refuses all others."""
     rows = entries if isinstance(entries, list) else []
-    return [entry for entry in rows if isinstance(entry, Mapping) and isinstance(entry.get(key), str)]
+    return [entry for entry in rows if _has_name(entry, key)]
+
+
+def _has_name(entry: Any, key: str) -> bool:
+    return isinstance(entry, Mapping) and isinstance(entry.get(key), str)
 
 
 def _join(path: str, name: str) -> str:

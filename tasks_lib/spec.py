@@ -19,7 +19,7 @@ from tasks_lib.errors import InvalidRequest
 from tasks_lib.hyperparameters import encode_hyperparameters
 from tasks_lib.manifest import Manifest
 from tasks_lib.naming import SOURCE_CHANNEL, STATE_CHANNEL
-from tasks_lib.overrides import with_overrides
+from tasks_lib.overrides import member, with_overrides
 from tasks_lib.secret_references import secret_variables
 from tasks_lib.status import JobKind
 
@@ -195,7 +195,7 @@ def all_outputs(spec: JobSpec) -> tuple[str, ...]:
 
 
 def _packs_outputs(spec: JobSpec) -> bool:
-    return (spec.overrides.get("OutputDataConfig") or {}).get("CompressionType") != "NONE"
+    return member(spec.overrides, "OutputDataConfig", "CompressionType") != "NONE"
 
 
 def _training_outputs(left: Collection[str]) -> Iterable[tuple[str, str]]:
@@ -322,7 +322,7 @@ def _mode(spec: JobSpec, place: JobPlace, channel: str) -> str:
 
 
 def _input_mode(spec: JobSpec) -> str:
-    return str((spec.overrides.get("AlgorithmSpecification") or {}).get("TrainingInputMode", "File"))
+    return str(member(spec.overrides, "AlgorithmSpecification", "TrainingInputMode") or "File")
 
 
 def _processing_inputs(spec: JobSpec, place: JobPlace) -> Iterable[dict[str, Any]]:

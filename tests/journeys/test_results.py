@@ -268,7 +268,7 @@ def test_a_training_that_diverged_does_not_look_good(sm):
     ("settings", "warned"), [({}, False), ({PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW: "warn"}, True)]
 )
 def test_a_call_outside_of_a_flow_is_quiet(sm, settings, warned):
-    """Prefect does not warn at each line that no flow run has a place for it, unless the user's settings ask for that."""
+    """Prefect does not warn at each line that no flow run has a place for it, unless the settings ask for that."""
     with temporary_settings(settings), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         sm.train("fit", command="echo a; echo b")

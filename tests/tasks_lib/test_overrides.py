@@ -1,6 +1,7 @@
 """What `overrides` may set: a row for each field of the request that we write or read, held against AWS's own model."""
 
 import json
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -272,6 +273,49 @@ def test_none_removes_what_we_write(sagemaker_model):
     assert "VolumeSizeInGB" not in request["ResourceConfig"]
     assert not {"MetricDefinitions", "EnableSageMakerMetricsTimeSeries"} & request["AlgorithmSpecification"].keys()
     check_request(sagemaker_model, "CreateTrainingJob", request)
+
+
+KEYS = {"InputDataConfig[]": "ChannelName", "ProcessingInputs[]": "InputName", "Outputs[]": "OutputName"}
+
+
+def at(path, value, name):
+    """Return overrides with a value at a path of the table, in an entry of that name where it lies in a list."""
+    for part in reversed(path.split(".")):
+        if part.endswith("[]"):
+            key = {"InputDataConfig[]": "ChannelName", "ProcessingInputs[]": "InputName", "Outputs[]": "OutputName"}[
+                part
+            ]
+            value = [{key: name} | value if isinstance(value, dict) else value]
+        value = {part.removesuffix("[]"): value}
+    return value
+
+
+@pytest.mark.parametrize("kind", SPECS)
+def test_none_leaves_a_request_that_aws_takes_or_is_refused(kind, sagemaker_model):
+    """What can be removed is nothing that AWS requires; and of no other field `None` is passed on."""
+    for path, row in TABLES[kind].items():
+        over = at(path, None, "output" if "Outputs" in path else "train")
+        if row.removable:
+            check_request(sagemaker_model, OPERATION[kind], overridden(SPECS[kind], over))
+        elif row.how is not How.FREE and not row.with_code:
+            with pytest.raises(InvalidTask):
+                check(kind, over)
+
+
+JUNK = st.sampled_from([None, "x", 3, True, [], ["a"], {}, {"a": None}, [{}], [None], [[1]]])
+
+
+@pytest.mark.parametrize("kind", SPECS)
+@given(data=st.data())
+def test_overrides_of_any_form_are_answered(kind, sagemaker_model, data):
+    """A text in place of a mapping, a name that is a list: AWS takes it, or an error of ours says what is wrong."""
+    path = data.draw(st.sampled_from([path.rpartition(".")[0] or path for path in TABLES[kind]]))
+    over = at(path, data.draw(JUNK), data.draw(st.sampled_from(["train", "new"]) | JUNK))
+    spec = SPECS[kind].model_copy(update={"overrides": combined(kind, over, over)})
+    with suppress(InvalidTask):
+        check_request(sagemaker_model, OPERATION[kind], overridden(spec, spec.overrides))
+
+    assert all_outputs(spec)
 
 
 def test_a_task_takes_back_what_was_bound_for_all():
