@@ -70,7 +70,7 @@ def named_points(stem: str, over: Mapping[str, Any], *, style: NameStyle = "seed
         name if shared[name] == 1 and _is_task_name(name) else _with_hash(name, values)
         for name, values in zip(plain, points, strict=True)
     ]
-    _check_distinct(names, points)
+    check_distinct(names, points)
     return [Point(name, values) for name, values in zip(names, points, strict=True)]
 
 
@@ -164,7 +164,12 @@ def _check_axis(name: str, value: Any) -> None:
         )
 
 
-def _check_distinct(names: list[str], points: list[dict[str, Any]]) -> None:
+def check_distinct(names: list[str], points: list[dict[str, Any]]) -> None:
+    """See that no two points of a grid share a name.
+
+    Raises:
+        InvalidTask: Two do, so that they are the same point.
+    """
     count = Counter(names)
     twice = next((values for name, values in zip(names, points, strict=True) if count[name] > 1), None)
     if twice is not None:

@@ -171,32 +171,35 @@ class SweepTask(JobTask):
         points = named_points(stem, over, style=style)
         for point in points:
             encode_hyperparameters(point.values)
-        if FlowRunContext.get():
-            return self._submit_points(points, arguments)
-        return self._submit_in_own_flow(points, arguments)
+        return in_a_flow(lambda: self._submit_points(points, arguments))
 
     def _submit_points(self, points: list[Point], arguments: dict[str, Any]) -> Futures:
         common = dict(arguments)
         below = common.pop("hyperparameters", None) or {}
-        return _as_list(
-            self.submit(point.name, hyperparameters={**below, **point.values}, **common) for point in points
-        )
+        return as_list(self.submit(point.name, hyperparameters={**below, **point.values}, **common) for point in points)
 
-    def _submit_in_own_flow(self, points: list[Point], arguments: dict[str, Any]) -> Futures:
-        """Submit the points in a flow run: Prefect submits in no other place, and an interrupted one stops its jobs."""
-        submitted = _as_list(())
 
-        def sweep() -> Futures:
-            submitted.extend(self._submit_points(points, arguments))
-            return submitted
+def in_a_flow(submit: Callable[[], PrefectFutureList[Any]]) -> PrefectFutureList[Any]:
+    """Submit tasks in the flow run that calls, or in one of their own, after which all of them are over.
 
-        state = Flow(sweep, name="sweep", persist_result=False)(return_state=True)
-        if not submitted:
-            state.result(_sync=True)  # type: ignore[call-overload] # raises what kept them from being submitted
+    Prefect submits in no other place, and an interrupted flow run stops its jobs.
+    """
+    if FlowRunContext.get():
+        return submit()
+    submitted = as_list(())
+
+    def sweep() -> PrefectFutureList[Any]:
+        submitted.extend(submit())
         return submitted
 
+    state = Flow(sweep, name="sweep", persist_result=False)(return_state=True)
+    if not submitted:
+        state.result(_sync=True)  # type: ignore[call-overload] # raises what kept them from being submitted
+    return submitted
 
-def _as_list(futures: Iterable[PrefectFuture[JobResult]]) -> Futures:
+
+def as_list(futures: Iterable[PrefectFuture[Any]]) -> PrefectFutureList[Any]:
+    """Return futures as the list of them that Prefect makes."""
     return PrefectFutureList(futures)  # type: ignore[abstract] # Prefect declares an iterator, and makes a list
 
 

@@ -34,9 +34,10 @@ from blocks import SageMakerProject
 from tasks_lib.arguments import JobArguments, TrainingArguments
 from tasks_lib.errors import DuplicateTask, InvalidTask
 from tasks_lib.functions.code import FunctionCode
+from tasks_lib.functions.grid import function_points
 from tasks_lib.functions.names import call_name, check_template
 from tasks_lib.functions.values import ARGUMENTS_CHANNEL, Arguments, Signature, read_result
-from tasks_lib.job_task import JobTask
+from tasks_lib.job_task import JobTask, as_list, in_a_flow
 from tasks_lib.results import JobResult
 from tasks_lib.status import JobKind
 from tasks_lib.tasks import SageMakerTasks, sagemaker_tasks
@@ -184,11 +185,35 @@ class FunctionTask(JobTask):
 
     def map(self, *args: Any, **kwargs: Any) -> PrefectFutureList[Any]:  # type: ignore[override] # one of Prefect's
         """Run it once for each element of its arguments; each call is a task of its own name."""
-        own = {name: kwargs[name] for name in kwargs.keys() - {"return_state", "wait_for", "deferred"}}
-        given = get_call_parameters(self.fn, args, own, apply_defaults=False)
+        given = get_call_parameters(self.fn, args, _without_options(kwargs), apply_defaults=False)
         over = {name for name, value in given.items() if isinstance(value, PrefectFuture) or _is_mapped(value)}
         task = self._doing(replace(self.work, mapped=frozenset(over)))
         return cast("PrefectFutureList[Any]", super(FunctionTask, task).map(*args, **kwargs))
+
+    def sweep(self, *args: Any, over: Mapping[str, Any], **kwargs: Any) -> PrefectFutureList[Any]:
+        """Submit one call for each point of a grid, each a task of its own name: `fit-C0.1-epochs10`.
+
+        In a flow they run side by side as any submitted tasks do. Outside of one, a flow run `sweep` is made for them,
+        and all of them are over when this returns.
+
+        Args:
+            *args: Arguments that are the same at each point; futures in them are resolved.
+            over: Values by parameter: a list is an axis, and the last axis varies fastest; any other value, a tuple
+                too, is the same at each point, and part of the names.
+            **kwargs: As `args`, by name.
+
+        Returns:
+            A future for each point, in the order of the grid.
+
+        Raises:
+            InvalidTask: Before any task is submitted: an empty axis, a point that is there twice, an axis that is none
+                of the parameters or is given twice, or a template of the name that leaves out an axis.
+            TypeError: A further argument is none of the function's.
+        """
+        given = inspect.signature(self.fn).bind_partial(*args, **_without_options(kwargs)).arguments
+        points = function_points(self.work.signature, over, given=given, template=self.work.name)
+        task = self._doing(replace(self.work, mapped=frozenset(over)))
+        return in_a_flow(lambda: as_list(task.submit(*args, **kwargs, **point) for point in points))
 
     def _doing(self, work: FunctionWork) -> FunctionTask:
         changed = self.with_options()
@@ -204,6 +229,11 @@ def _in_event_loop() -> bool:
     except RuntimeError:
         return False
     return True
+
+
+def _without_options(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the function's own arguments, without those of Prefect's `submit` and `map`."""
+    return {name: kwargs[name] for name in kwargs.keys() - {"return_state", "wait_for", "deferred"}}
 
 
 def _is_mapped(value: Any) -> bool:

@@ -292,6 +292,31 @@ def test_one_name_for_two_pieces_of_work(project, steps, tmp_path):
 
 
 @pytest.mark.sampled(5, group="function jobs")
+def test_a_sweep(backend, project, steps):
+    """A call for each point, in order, futures resolved; a point more, outside of a flow, runs alone."""
+    add = steps.add.on(project)
+
+    @flow
+    def sweeping():
+        return add.sweep(over={"a": [2, 3], "b": [1]}).result()
+
+    @flow
+    def chained():
+        return add.sweep(add.submit(2), over={"b": [0, 1]}).result()
+
+    with counting(backend) as made:
+        values = sweeping()
+    with counting(backend) as made_more:
+        more = add.with_options(tags=["grid"]).sweep(over={"a": [3, 2, 4], "b": [1]})
+
+    assert (values, created(made)) == ([3, 4], 2)
+    assert ([each.result() for each in more], created(made_more)) == ([4, 3, 5], 1)
+    stems = ("add-a2-b1", "add-a3-b1", "add-a4-b1")
+    assert [len(jobs_of(backend, project, stem)) for stem in stems] == [1, 1, 1]
+    assert chained() == [3, 4]
+
+
+@pytest.mark.sampled(5, group="function jobs")
 def test_a_map_over_files(project, tmp_path):
     """A map over inputs needs no template: each call is named by its input."""
     text = STEPS.replace('@sagemaker_task(name="prepared")', "@sagemaker_task")

@@ -5,6 +5,7 @@ import dataclasses
 import datetime as dt
 import enum
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -22,6 +23,7 @@ from tasks_lib import Channel, JobResult, output_of
 from tasks_lib.errors import InvalidTask, MissingPath
 from tasks_lib.functions.code import FunctionCode
 from tasks_lib.functions.file_output import FileOutput
+from tasks_lib.functions.grid import function_points
 from tasks_lib.functions.names import call_name
 from tasks_lib.functions.task import FunctionTask, sagemaker_task
 from tasks_lib.functions.values import Arguments, Signature
@@ -236,6 +238,45 @@ def test_distinct_values_have_distinct_names(values):
 
     assert all(len(texts) == 1 for texts in kinds.values())
     assert all(len(each) <= 128 for each in names)
+
+
+# -- sweeps --------------------------------------------------------------------------------------------------------
+
+
+def grid_of(over, template=None, **given):
+    def fit(data: Path, C: float = 1.0, kind: str = "a", columns: list[str] = (), *, depth: int = 1): ...  # noqa: N803
+
+    return function_points(Signature(fit), over, given=given, template=template)
+
+
+def test_points_of_a_grid():
+    """A list is an axis, the last varies fastest, and any other value is the same at each point."""
+    assert grid_of({"C": [0.1, 1], "kind": "b", "depth": [1, 2]}, data="x") == [
+        {"C": 0.1, "depth": 1, "kind": "b"},
+        {"C": 0.1, "depth": 2, "kind": "b"},
+        {"C": 1, "depth": 1, "kind": "b"},
+        {"C": 1, "depth": 2, "kind": "b"},
+    ]
+    assert len(grid_of({"C": [0.1, 1], "kind": "b"}, template="fit-{C}")) == 2
+
+
+@pytest.mark.parametrize(
+    ("over", "more", "said"),
+    [
+        ({"c": [1]}, {}, "did you mean 'C'"),
+        ({"rate": [1]}, {}, "use any of data, C, kind, columns, depth"),
+        ({"C": [1]}, {"C": 2.0}, "both in over= and beside it"),
+        ({"C": []}, {}, "no values"),
+        ({"columns": [["a"], ["a"]]}, {}, "there twice"),
+        ({"C": [1], "depth": [1, 2]}, {"template": "fit-{C}"}, "put it in: 'fit-{C}-{depth}'"),
+        ({"kind": [threading.Lock()]}, {"data": "x"}, "argument 'kind' of fit"),
+        ([1, 2], {}, "give a dict of values by parameter"),
+    ],
+)
+def test_a_sweep_that_cannot_be(over, more, said):
+    """What is wrong with a grid is said at the call, before any of its points is submitted."""
+    with pytest.raises(InvalidTask, match=re.escape(said)):
+        grid_of(over, **more)
 
 
 # -- arguments ------------------------------------------------------------------------------------------------------
