@@ -226,18 +226,20 @@ def _flow_run(page: Page, ui: Ui) -> FloatRect:
 
 
 def _summary(page: Page, ui: Ui) -> FloatRect:
-    page.goto(ui.artifact("fit-c10-0-summary"))
+    page.goto(ui.artifact("local--fit-c10-0-summary"))
     return _down_to(page, page.get_by_role("button", name="Show Raw Data"))
 
 
 def _plot(page: Page, ui: Ui) -> FloatRect:
     """Enlarged, since Prefect shows it no larger than it is; below it Prefect writes its whole address."""
-    return _content(page, ui.artifact("fit-c10-0-plot"), page.get_by_role("tabpanel").get_by_role("img"), zoom=1.9)
+    return _content(
+        page, ui.artifact("local--fit-c10-0-plot"), page.get_by_role("tabpanel").get_by_role("img"), zoom=1.9
+    )
 
 
 def _failure(page: Page, ui: Ui) -> FloatRect:
     """Without the column on the right, where Prefect repeats all words of the error without its lines."""
-    return _content(page, ui.artifact("check-failure"), page.get_by_test_id("markdown-display"), zoom=1.8)
+    return _content(page, ui.artifact("local--check-failure"), page.get_by_test_id("markdown-display"), zoom=1.8)
 
 
 def _content(page: Page, address: str, shown: Locator, zoom: float) -> FloatRect:

@@ -1,7 +1,8 @@
 """What a step leaves in Prefect's UI: summary, metrics, plot, failure, and a progress bar while it runs.
 
-The only module that writes Prefect artifacts. Their keys are the task's name and what they are (`fit-metrics`), the
-same in every run, so that Prefect's page of a key is the history of a step. They are written by the task run's own
+The only module that writes Prefect artifacts. Their keys are project, task and what they are (`demo--fit-metrics`), the
+same in every run, so that Prefect's page of a key is the history of a step. Two dashes, which no name has once it is in
+a key: `demo--fit-x` and `demo-fit--x` are tasks of two projects. They are written by the task run's own
 client: Prefect's functions would make a new one for each artifact. Used by `execution.py` and `attendance.py`.
 
 An artifact is a comment on the work and never fails it: what cannot be written is one warning in the run's log.
@@ -103,7 +104,7 @@ class Report:
 
         def create(api: SyncPrefectClient) -> UUID:
             artifact = ArtifactCreate(
-                key=f"{slug(self._task).lower()}-{what}",
+                key=artifact_key(self._project.project, self._task, what),
                 type=kind,
                 description=self._mask(description),
                 data=content(),
@@ -127,6 +128,11 @@ class Report:
                 self._run.logger.warning(text, self._task, type(error).__name__, error)
             self._warned = True
             return None
+
+
+def artifact_key(project: str, task: str, what: str) -> str:
+    """Return the key of an artifact; Prefect allows lowercase letters, digits and dashes."""
+    return f"{slug(project)}--{slug(task)}-{what}".lower()
 
 
 def _moved(api: SyncPrefectClient, bar: UUID, to: Progress, words: str) -> UUID:

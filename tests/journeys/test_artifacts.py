@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import uuid
 from functools import partial
 
 import httpx
@@ -36,7 +37,8 @@ def artifacts(run=None, *keys):
 
 def by_kind(run, task):
     """The artifacts of one task in a flow run, by what they are."""
-    return {each.key.removeprefix(f"{task}-"): each for each in artifacts(run) if each.key.startswith(f"{task}-")}
+    found = {each.key.partition("--")[2]: each for each in artifacts(run)}
+    return {key.removeprefix(f"{task}-"): each for key, each in found.items() if key.startswith(f"{task}-")}
 
 
 def run_of(work):
@@ -84,13 +86,24 @@ def test_a_price_gives_a_cost(make_project):
     assert "| **Cost** | unknown |" not in found["summary"].data
 
 
-def test_two_runs_are_one_history(sm):
+def test_two_runs_are_one_history(sm, project):
     """1. A step runs. 2. With another parameter it runs again. 3. Its keys have two versions each, in order."""
     for value in (0.1, 0.2):
         run_of(partial(sm.train, "history", command=f"echo auc={value}", metrics=METRICS))
 
-    assert [json.loads(each.data)[0]["last"] for each in artifacts(None, "history-metrics")] == [0.1, 0.2]
-    assert ["first run" in each.data for each in artifacts(None, "history-summary")] == [True, False]
+    metrics, summaries = (artifacts(None, f"{project.project}--history-{what}") for what in ("metrics", "summary"))
+    assert [json.loads(each.data)[0]["last"] for each in metrics] == [0.1, 0.2]
+    assert ["first run" in each.data for each in summaries] == [True, False]
+
+
+def test_two_projects_have_histories_of_their_own(make_project):
+    """A task of one name in two projects leaves artifacts under two keys, whatever the names are made of."""
+    name = f"two-{uuid.uuid4().hex[:8]}"
+    for project, task in ((name, "x-fit"), (f"{name}-x", "fit")):
+        run_of(partial(sagemaker_tasks(make_project(project=project)).train, task, command="true"))
+    keys = [f"{name}--x-fit-summary", f"{name}-x--fit-summary"]
+
+    assert [[each.key for each in artifacts(None, key)] for key in keys] == [[key] for key in keys]
 
 
 def test_a_skip_leaves_a_summary_alone(sm):
@@ -122,23 +135,23 @@ def test_a_failed_job_leaves_its_diagnosis(kind, sm):
     assert found["progress"].description.startswith("Failed: broken-")
 
 
-def test_the_bar_moves_while_the_job_runs(sm, tmp_path):
+def test_the_bar_moves_while_the_job_runs(sm, project, tmp_path):
     """1. A job waits, and the bar says that it trains. 2. It goes on, and the same bar is at 100."""
     gate = Gate(tmp_path / "open")
 
     def bar():
-        return next(iter(artifacts(None, "moving-progress")), None)
+        return next(iter(artifacts(None, f"{project.project}--moving-progress")), None)
 
     with in_background(lambda: run_of(lambda: sm.train("moving", command=gate.wait))):
         seen = wait_until(lambda: bar() if bar() and bar().data == 50 else None, "the bar at half")
         assert seen.description.startswith("Training: moving-")
         gate.open()
 
-    assert [(each.id, each.data) for each in artifacts(None, "moving-progress")] == [(seen.id, 100)]
+    assert [(each.id, each.data) for each in artifacts(None, f"{project.project}--moving-progress")] == [(seen.id, 100)]
 
 
 @pytest.mark.exhaustive
-def test_all_ways_to_call_a_step_leave_a_summary(sm):
+def test_all_ways_to_call_a_step_leave_a_summary(sm, project):
     """From a flow directly, submitted, mapped, from an asynchronous flow, and without a flow."""
 
     @flow
@@ -157,7 +170,7 @@ def test_all_ways_to_call_a_step_leave_a_summary(sm):
     sm.train("without-flow", command="true")
 
     for task in ("direct", "submitted", "mapped-1", "mapped-2", "within-async", "submitted-async", "without-flow"):
-        (found,) = artifacts(None, f"{task}-summary")
+        (found,) = artifacts(None, f"{project.project}--{task}-summary")
         assert f"# {task}: completed" in found.data
         assert found.task_run_id is not None
         assert (found.flow_run_id is None) == (task == "without-flow")
