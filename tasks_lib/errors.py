@@ -41,7 +41,7 @@ its `meaning` (`meaning.py`).
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from blocks import BackendNotRunning, BlockInvalid, BlockNotFound, LoopbackOnly, PrefectSageMakerError
@@ -125,7 +125,17 @@ class InputNotReady(InvalidTask):
 
 
 class DuplicateTask(InvalidTask):
-    """The same task was called twice in one flow run with different work."""
+    """The same task was called twice in one flow run with different work.
+
+    Args:
+        message: As of any error.
+        fix: As of any error.
+        parts: What of the work differs: `inputs`, `environment`, `overrides` and so on.
+    """
+
+    def __init__(self, message: str, *, fix: str = "", parts: Collection[str] = ()) -> None:
+        super().__init__(message, fix=fix)
+        self.parts = frozenset(parts)
 
 
 class MetricMissing(InvalidTask, KeyError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tasks_lib.hyperparameters import encode_hyperparameters
@@ -93,7 +93,7 @@ def differences(old: Ingredients, new: Ingredients) -> list[str]:
     """Return what changed between two sets of ingredients, in words, the most telling first."""
     found = []
     for part in _WORD:
-        found += _mapping_difference(part, old.get(part) or {}, new.get(part) or {})
+        found += _mapping_difference(part, _members(part, old), _members(part, new))
     for part in sorted((old.keys() | new.keys()) - _WORD.keys()):
         if old.get(part) != new.get(part):
             found.append(_plain_difference(part, old.get(part), new.get(part)))
@@ -135,8 +135,23 @@ _WORD = {
     "hyperparameters": "hyperparameter",
     "environment": "environment variable",
     "secrets": "secret",
+    "overrides": "override",
 }
 """What has members, the most telling first."""
+
+
+def _members(part: str, work: Ingredients) -> Mapping[str, Any]:
+    members = work.get(part) or {}
+    return dict(_leaves(members)) if part == "overrides" else members
+
+
+def _leaves(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield each field of overrides with its path, as AWS's API reference writes it."""
+    for name, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{path}{name}.")
+        else:
+            yield f"{path}{name}", "None" if value is None else value
 
 
 def _mapping_difference(part: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

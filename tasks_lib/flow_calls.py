@@ -49,4 +49,5 @@ def check_call(run: RunContext, task_uri: str, work: Ingredients) -> None:
             f"{task_uri} was called twice in one flow run with different work: task run {first.task_run} and "
             f"task run {run.task_run} differ in: {'; '.join(differences(first.ingredients, work))}.",
             fix="give each piece of work a name of its own, such as fit-C0.1 and fit-C1.0.",
+            parts=[part for part, value in work.items() if first.ingredients.get(part) != value],
         )

@@ -17,6 +17,7 @@ import functools
 import inspect
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -98,16 +99,19 @@ class FunctionWork:
             try:
                 answer = self._call(Path(scratch), values)
             except DuplicateTask as error:
-                first = next(iter(self.signature.parameters), "…")
-                raise DuplicateTask(
-                    error.message,
-                    fix=f"use .map, or name the calls apart: @sagemaker_task(name='{self.code.name}-{{{first}}}').",
-                ) from error
+                raise DuplicateTask(error.message, fix=self._names_apart(error.parts), parts=error.parts) from error
         if not isinstance(answer, State):
             return self._value(answer)
         if not answer.is_completed():
             return answer
         return Completed(name=answer.name, message=answer.message, data=self._value(cast(JobResult, answer.data)))
+
+    def _names_apart(self, parts: AbstractSet[str]) -> str:
+        """Return how to name two calls apart: by their arguments, or as two tasks where it is options that differ."""
+        first = next(iter(self.signature.parameters), None)
+        if first is None or not parts <= {"inputs"}:
+            return f"give one of the two tasks a name of its own: @sagemaker_task(name='{self.code.name}-2')."
+        return f"use .map, or name the calls apart: @sagemaker_task(name='{self.code.name}-{{{first}}}')."
 
     def _call(self, scratch: Path, values: dict[str, Any]) -> Any:
         if self.serializer == "json":

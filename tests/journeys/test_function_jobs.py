@@ -17,7 +17,7 @@ from journey_tools import counting, jobs_of
 from prefect import flow, unmapped
 from prefect.client.schemas.objects import State
 
-from tasks_lib import JobResult, output_of, sagemaker_tasks
+from tasks_lib import JobResult, output_of, sagemaker_task, sagemaker_tasks
 from tasks_lib.errors import DuplicateTask, InvalidTask, JobFailed
 from tasks_lib.functions.file_output import FileOutput
 from tasks_lib.planning.plan import plan
@@ -289,6 +289,22 @@ def test_one_name_for_two_pieces_of_work(project, steps, tmp_path):
     with pytest.raises(DuplicateTask) as refused:
         twice()
     assert "use .map, or name the calls apart: @sagemaker_task(name='prepare-{raw}')" in str(refused.value)
+
+
+@pytest.mark.sampled(5, group="function jobs")
+def test_two_tasks_of_one_function(project, steps):
+    """Where it is an option that differs, the error names it, and a template over the arguments would not help."""
+    add = steps.add.on(project)
+    other = sagemaker_task(project=project, environment={"MODE": "b"})(add.sagemaker_function)
+
+    @flow
+    def twice():
+        add(2)
+        other(2)
+
+    with pytest.raises(DuplicateTask, match=r'differ in: environment variable "MODE" added\.') as refused:
+        twice()
+    assert "give one of the two tasks a name of its own: @sagemaker_task(name='add-2')" in str(refused.value)
 
 
 @pytest.mark.sampled(5, group="function jobs")

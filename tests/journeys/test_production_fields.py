@@ -229,7 +229,7 @@ def test_overrides_that_change_the_result_run_again(sm):
     other = sm.train("fit", command="true", overrides={"AlgorithmSpecification": {"TrainingInputMode": "FastFile"}})
 
     assert (first.job, True) == (cheaper.job, cheaper.cached)
-    assert other.reason == "ran: overrides changed"
+    assert other.reason == 'ran: override "AlgorithmSpecification.TrainingInputMode" added'
 
 
 # -- whose bucket, whose role --------------------------------------------------------------------------------------

@@ -302,6 +302,10 @@ WORDS = {
     "the hosts": ((spec(instance_count=3), code(), (channel(),)), ["instance count changed (1 -> 3)"]),
     "the image": ((spec(image="image:2"), code(), (channel(),)), ["image changed (image:1 -> image:2)"]),
     "arguments": ((spec(arguments=("-q",)), code(), (channel(),)), ["arguments changed"]),
+    "an override": (
+        (spec(overrides={"A": {"B": 1, "C": {}}, "D": [1]}), code(), (channel(),)),
+        ['override "A.B" added', 'override "A.C" added', 'override "D" added'],
+    ),
     "nothing": ((spec(), code(), (channel(),)), []),
     "several": (
         (spec(image="image:2", environment={}), code(), (channel(identity={"digest": "d0"}),)),
