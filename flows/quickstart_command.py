@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 from prefect.logging.handlers import PrefectConsoleHandler
 
 from blocks import PrefectSageMakerError, SageMakerProject
@@ -21,6 +22,7 @@ from flows.console import JobLogHandler, QuickstartConsole
 from flows.own_home import own_directory
 from flows.prefect_server import PrefectServer
 from tasks_lib import JobResult, plan
+from tasks_lib.errors import PrefectServerLost
 
 Flow = Callable[..., list[JobResult]]
 
@@ -49,6 +51,14 @@ def main(flow: Flow, server: PrefectServer | None, arguments: Sequence[str] | No
         results = flow(**parameters)
     except PrefectSageMakerError as error:
         console.show_failure(error)
+        return 1
+    except httpx.ConnectError:  # what Prefect raises of a flow whose end it could not write
+        console.show_failure(
+            PrefectServerLost(
+                "The Prefect server of the quickstart died, and the running jobs go on.",
+                fix="make quickstart attaches to them; finished steps are skipped.",
+            )
+        )
         return 1
     except KeyboardInterrupt:
         console.show_warning("\nInterrupted, and the running jobs stopped. Finished steps are kept: make quickstart")

@@ -22,7 +22,7 @@ from tasks_lib.reports.artifacts import Report
 from tasks_lib.reports.links import log_url
 from tasks_lib.reports.log_relay import LogRelay
 from tasks_lib.reports.progress import progress_of
-from tasks_lib.run_context import LONGEST_TICK, RunCancelled, RunContext
+from tasks_lib.run_context import LONGEST_TICK, RunContext
 
 _LAST_LINES = 100
 """Of each host: the one that failed must not lose its words to its peers, who go on to say that they lost it."""
@@ -78,6 +78,7 @@ class Attendance:
 
         Raises:
             RunCancelled: The run was cancelled meanwhile.
+            PrefectServerLost: Prefect's server on this machine died meanwhile.
             PrefectSageMakerError: The job cannot be watched any more.
         """
         with self._log_of(job) as (log, relay):
@@ -105,8 +106,7 @@ class Attendance:
         shown = ""
         with watcher_of(self._project).watching(job) as watched:
             while not watched.wait(LONGEST_TICK):
-                if self._run.cancelled():
-                    raise RunCancelled(f"The run was cancelled while job {job.name} was running.")
+                self._run.check(f"job {job.name} was running")
                 interest.renew()
                 shown = self._show_status(watched.job, shown)
                 self._take_in(log.take(), relay)

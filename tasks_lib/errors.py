@@ -28,6 +28,7 @@
     |-- JobError                           the job ended otherwise than well
     |   |-- JobFailed
     |   `-- JobStopped
+    |-- PrefectServerLost                the Prefect server of this machine died while a job was waited for
     |-- StateBusy                          other work holds the task's state directory
     |-- InputsChanged                      an input changed while the job was reading it
     |-- LedgerConflict                     a record was changed by somebody else, again and again
@@ -74,6 +75,7 @@ __all__ = [
     "MissingPath",
     "NoCredentials",
     "PrefectSageMakerError",
+    "PrefectServerLost",
     "ProjectError",
     "QuotaExceeded",
     "ServiceError",
@@ -331,6 +333,12 @@ class JobFailed(JobError):
 
 class JobStopped(JobError):
     """The job was stopped before it was done: by somebody, or by its time limit. Never a success."""
+
+
+class PrefectServerLost(PrefectSageMakerError):
+    """The Prefect server on this machine died; the flow ends, and its jobs go on for the next run to attach to."""
+
+    meaning = Meaning.USER_ERROR
 
 
 class StateBusy(PrefectSageMakerError):

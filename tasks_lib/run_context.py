@@ -31,6 +31,7 @@ from prefect.settings import get_current_settings
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from tasks_lib.interruption import MEANS_STOP, end_cancelled
+from tasks_lib.server_watch import ServerWatch, watch_of
 
 NO_FLOW = "no-flow"
 """What stands for the flow run in the mark of a task that is called outside a flow."""
@@ -74,6 +75,7 @@ class RunContext:
         handed_on: Tells whether it is only to go on elsewhere: its job is left to it.
         stopped: Is told what ended the call, once its job is stopped: a signal is no crash of the flow run then.
         api: Prefect's API, by the connection that the task run has open; none outside a task run.
+        server: Watches the server of that API; none if it is not on this machine.
         longest_message: Characters of the longest log message that goes to the API, as JSON.
     """
 
@@ -86,6 +88,7 @@ class RunContext:
     handed_on: Callable[[], bool] = lambda: get_intent() in _HANDED_ON
     stopped: Callable[[BaseException], None] = lambda _: None
     api: SyncPrefectClient | None = None
+    server: ServerWatch | None = None
     longest_message: int = LONGEST_MESSAGE
 
     @property
@@ -115,9 +118,12 @@ class RunContext:
 
         Raises:
             RunCancelled: The run was cancelled.
+            PrefectServerLost: Prefect's server on this machine died.
         """
         if self.cancelled():
             raise RunCancelled(f"The run was cancelled while {what}.")
+        if self.server:
+            self.server.check(what)
 
     def pause(self, seconds: float, what: str) -> None:
         """Wait, but not beyond a cancellation.
@@ -139,6 +145,7 @@ def current_run() -> RunContext:
     flow = FlowRunContext.get()
     if task is None:
         return RunContext()
+    api = _api(task)
     return RunContext(
         flow_run=str(task.task_run.flow_run_id) if task.task_run.flow_run_id else None,
         flow_try=flow.flow_run.run_count if flow and flow.flow_run else 0,
@@ -147,7 +154,8 @@ def current_run() -> RunContext:
         logger=_logger(),
         cancelled=_cancellation(flow, task.task_run.id),
         stopped=lambda ended: end_cancelled(ended, _flows(flow), by_prefect=get_intent() is not None),
-        api=_api(task),
+        api=api,
+        server=watch_of(api.api_url),
         longest_message=min(LONGEST_MESSAGE, get_current_settings().logging.to_api.max_log_size // 2),
     )
 

@@ -195,7 +195,7 @@ def all_outputs(spec: JobSpec) -> tuple[str, ...]:
 
 
 def _packs_outputs(spec: JobSpec) -> bool:
-    return member(spec.overrides, "OutputDataConfig", "CompressionType") != "NONE"
+    return bool(member(spec.overrides, "OutputDataConfig", "CompressionType") != "NONE")
 
 
 def _training_outputs(left: Collection[str]) -> Iterable[tuple[str, str]]:

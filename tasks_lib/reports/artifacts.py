@@ -116,7 +116,7 @@ class Report:
         return self._trying(create)
 
     def _trying(self, act: Callable[[SyncPrefectClient], UUID]) -> UUID | None:
-        if self._run.api is None:
+        if self._run.api is None or (self._run.server and self._run.server.away):
             return None
         try:
             return act(self._run.api)

@@ -5,6 +5,8 @@ Real processes and real signals: a flow in one process, the local SageMaker in a
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
 import uuid
 from pathlib import Path
@@ -13,6 +15,8 @@ import pytest
 from application_programs import WAITING_FLOW, Program, flow_runs, recorded_states
 from slow_relay import SlowRelay
 from waiting import wait_until
+
+from flows.prefect_server import PrefectServer
 
 BUCKET = "local-sagemaker"
 GOING_DOWN = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -42,8 +46,7 @@ class Work:
             cwd=self.directory,
             PREFECT_HOME=str(self.directory / "prefect"),
             LOCAL_SAGEMAKER_HOME=str(self.backend.home),
-            PREFECT_API_URL=self._api,
-            **variables,
+            **{"PREFECT_API_URL": self._api, **variables},
         )
 
     def started(self, flow: Program) -> None:
@@ -148,6 +151,33 @@ def test_both_killed_while_the_job_runs(work):
     assert done.result["reason"] == "attached to its running job"
     assert done.result["metrics"] == {"value": 7.0}
     assert list(work.jobs().values()) == ["Completed"]
+
+
+@pytest.mark.exhaustive
+def test_prefect_server_killed(work, prefect_database, tmp_path, monkeypatch):
+    """After `kill -9` of Prefect's server the flow says so and ends, and the next run attaches to its job."""
+    shutil.copy(prefect_database, tmp_path)
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
+    server = PrefectServer(tmp_path)
+    try:
+        server.wait_until_up()
+        first = work.flow(PREFECT_API_URL=server.api)
+        work.started(first)
+        os.killpg(server.pid, signal.SIGKILL)
+        done = first.done()
+    finally:
+        server.stop()
+    jobs = work.jobs()
+    second = work.flow()
+    second.wait_for("algo-1 | started")
+    work.open_gate()
+    after = second.done()
+
+    assert (done.code, list(jobs.values())) == (1, ["InProgress"])
+    assert done.err.count("The flow ends, and its jobs go on: the next run attaches to them.") == 1
+    assert after.code == 0, after.err
+    assert work.jobs().keys() == jobs.keys()
+    assert after.result["metrics"] == {"value": 7.0}
 
 
 @pytest.mark.sampled(2, group="kills")

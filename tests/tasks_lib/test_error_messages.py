@@ -23,7 +23,7 @@ import prefect
 import pytest
 from aws_doubles import BUCKET, client_error, make_block
 from botocore.exceptions import ConnectionClosedError, NoCredentialsError, ProfileNotFound
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_URL, Settings, temporary_settings
 
 from blocks import SageMakerProject, backend
 from tasks_lib import Channel, JobResult, SageMakerTasks, best, output_of, sagemaker_tasks
@@ -39,6 +39,7 @@ from tasks_lib.ledger.records import Ledger
 from tasks_lib.meaning import TABLE
 from tasks_lib.metrics import Metrics
 from tasks_lib.run_context import RunContext
+from tasks_lib.server_watch import LOST_SECONDS, ServerWatch
 from tasks_lib.spec import JobSpec
 
 GOLDEN = Path(__file__).parent / "golden_errors.md"
@@ -212,6 +213,14 @@ class Case:
 
     def overrides_of_the_job_name(self):
         self.sm.train.fn("fit", command="true", overrides={"TrainingJobName": "mine"})
+
+    def a_prefect_server_that_died(self):
+        now = iter([0.0, LOST_SECONDS, LOST_SECONDS])
+        watch = ServerWatch(
+            "http://127.0.0.1:4200/api/", Settings(), listens=lambda: False, clock=lambda: next(now), thread=None
+        )
+        watch.look()
+        RunContext(server=watch).check("job fit-1 was running")
 
     def one_name_for_two_kinds_of_work(self):
         for run, parameters in (("first", {"C": 1}), ("second", {"C": 2})):

@@ -46,6 +46,7 @@ from private_uses import CHECKOUT, private_names_of_bases, private_uses, sources
 from pydantic import ValidationError
 
 from tasks_lib import output_of
+from tasks_lib.server_watch import release_exit
 
 LONG_SECONDS = 30
 
@@ -331,6 +332,60 @@ def test_class_of_a_task_with_options(api):
     assert changed.fn is own.fn
     assert changed.retries == 2
     assert changed.twice() == (2, 2)
+
+
+@holds(
+    "prefect._internal.concurrency.services.QueueService",
+    "prefect._internal.concurrency.services.QueueService.drain.__code__",
+    "prefect._internal.concurrency.services.QueueService._loop",
+    "prefect._internal.concurrency.services.QueueService._done_event",
+    where="tasks_lib/server_watch.py",
+    what_for="to let a process exit whose Prefect server has died",
+)
+def test_drain_of_a_queue():
+    """At exit a thread waits for a queue whose items take for ever; the event that it waits for lets it go."""
+    service: Any = resolve_name("prefect._internal.concurrency.services.QueueService")
+    run = resolve_name("prefect._internal.concurrency.threads.get_global_loop")
+
+    class Stuck(service):
+        async def _handle(self, item: Any) -> None:
+            await asyncio.Event().wait()
+
+    stuck = Stuck.instance()
+    assert run()
+    stuck.send("an event")
+    exiting = threading.Thread(target=stuck.drain, kwargs={"at_exit": True}, daemon=True)
+    exiting.start()
+    until = time.monotonic() + LONG_SECONDS
+    while exiting.is_alive() and time.monotonic() < until:
+        release_exit(exiting.ident or 0)
+        exiting.join(0.05)
+
+    assert not exiting.is_alive()
+
+
+@holds(
+    "All threads of a flow run have one object of settings, and a client reads the number of its retries there",
+    where="tasks_lib/server_watch.py",
+    what_for="to end the retries when the server has died",
+    named=False,
+)
+def test_retries_are_read_each_time(monkeypatch):
+    """The setting is changed in place by one thread, and another thread in the flow's context reads the new number."""
+    settings, read = prefect_settings.get_current_settings(), []
+    monkeypatch.setattr(settings.client, "max_retries", 7)
+    other = threading.Thread(
+        target=contextvars.copy_context().run,
+        args=(lambda: read.append(prefect_settings.PREFECT_CLIENT_MAX_RETRIES.value()),),
+    )
+    other.start()
+    other.join()
+
+    assert read == [7]
+    assert (
+        "PREFECT_CLIENT_MAX_RETRIES"
+        in resolve_name("prefect.client.base.PrefectHttpxSyncClient._send_with_retry").__code__.co_names
+    )
 
 
 @holds(
