@@ -1,9 +1,12 @@
 """The wheel: exactly the library, since a stray top-level package would overwrite somebody else's."""
 
+import re
 from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+
+README = Path(__file__).parents[2] / "README.md"
 
 
 @pytest.fixture(scope="module")
@@ -62,3 +65,15 @@ def test_the_command_is_installed(wheel):
 def test_the_licence_travels(wheel):
     """Apache-2.0 asks for its text beside the code."""
     assert "Apache License" in wheel.read("prefect_sagemaker-0.1.0.dist-info/licenses/LICENSE").decode()
+
+
+def test_the_description_has_no_links_that_lead_nowhere(wheel):
+    """An index shows the README: what is relative there is text, and all else is as it was."""
+    metadata = wheel.read("prefect_sagemaker-0.1.0.dist-info/METADATA").decode()
+    targets = re.findall(r"\]\(([^)]*)\)", metadata)
+
+    assert [target for target in targets if not target.startswith(("https://", "#"))] == []
+    assert "Description-Content-Type: text/markdown\n" in metadata
+    assert "[Architecture](" in README.read_text()
+    assert "\nArchitecture · decisions · contributing" in metadata
+    assert README.read_text().splitlines()[0] in metadata
