@@ -124,7 +124,11 @@ class Program:
 
 
 def ask(api: str, path: str, **body: Any) -> Any:
-    """Ask a Prefect API: a GET, or a POST where there is something to say; again where its database is busy (503)."""
+    """Ask a Prefect API: a GET, or a POST where there is something to say.
+
+    Again where its database is busy (503). A GET also where the server has not answered for a minute, since nothing is
+    done twice by it.
+    """
     data = json.dumps(body).encode() if body else None
     request = urllib.request.Request(f"{api}{path}", data=data, headers={"Content-Type": "application/json"})
 
@@ -134,6 +138,10 @@ def ask(api: str, path: str, **body: Any) -> Any:
                 return (json.load(answer),)
         except HTTPError as refused:
             if refused.code != HTTPStatus.SERVICE_UNAVAILABLE:
+                raise
+            return None
+        except TimeoutError:
+            if data:
                 raise
             return None
 

@@ -150,7 +150,7 @@ def test_summary_names_the_job_and_the_reason(page, site):
     """The summary of a step that ran, and of one that was skipped, shows the job's name and why."""
     job = site.runs["results"]["fit-C0.1"]["job"]
     for run, reason in (("first", "ran: first run"), ("second", "skipped: nothing changed")):
-        summary = _open_artifact(page, site, run, "local--fit-c0-1-summary")
+        summary = _open_artifact(page, site, run, "browsed--fit-c0-1-summary")
 
         expect(summary.get_by_role("row", name=f"Job {job}")).to_be_visible()
         expect(summary.get_by_role("row", name=f"Why {reason}")).to_be_visible()
@@ -159,11 +159,11 @@ def test_summary_names_the_job_and_the_reason(page, site):
 @pytest.mark.sampled(2, group="pages")
 def test_metrics_are_a_table_and_a_picture(page, site):
     """The metrics' page has a row of numbers for each, and the plot's page a picture that the browser could draw."""
-    table = _open_artifact(page, site, "first", "local--fit-c0-1-metrics")
+    table = _open_artifact(page, site, "first", "browsed--fit-c0-1-metrics")
 
     expect(table.get_by_role("row", name=re.compile(r"auc\s+0\.7\s+0\.5\s+0\.75\s+3"))).to_be_visible()
 
-    picture = _open_artifact(page, site, "first", "local--fit-c0-1-plot").get_by_role("img")
+    picture = _open_artifact(page, site, "first", "browsed--fit-c0-1-plot").get_by_role("img")
 
     expect(picture).to_be_visible()
     expect(picture).to_have_js_property("complete", value=True)
@@ -173,32 +173,32 @@ def test_metrics_are_a_table_and_a_picture(page, site):
 @pytest.mark.sampled(2, group="pages")
 def test_failure_says_what_broke_and_what_to_do(page, site):
     """The failure's page shows its kind, its exit code, the job's last lines, and what to do now."""
-    failure = _open_artifact(page, site, "failed", "broken-failure")
+    failure = _open_artifact(page, site, "failed", "browsed--broken-failure")
 
     expect(failure.get_by_role("row", name=re.compile("Kind of failure JobFailed"))).to_be_visible()
     expect(failure.get_by_role("row", name="Exit code 3")).to_be_visible()
     # The page holds the raw text as well, out of sight.
     expect(failure.get_by_text("reading part-7").filter(visible=True).first).to_be_visible()
     expect(failure.get_by_role("heading", name="What to do")).to_be_visible()
-    expect(failure.get_by_text("run again; finished steps are skipped").filter(visible=True)).to_be_visible()
+    expect(failure.get_by_text("run again: finished steps are skipped").filter(visible=True)).to_be_visible()
 
 
 @pytest.mark.sampled(2, group="pages")
 def test_progress_is_a_bar_at_its_end(page, site):
     """The progress of a step that is done stands at 100 %."""
-    expect(_open_artifact(page, site, "first", "local--fit-c0-1-progress").get_by_text("100%")).to_be_visible()
+    expect(_open_artifact(page, site, "first", "browsed--fit-c0-1-progress").get_by_text("100%")).to_be_visible()
 
 
 @pytest.mark.sampled(2, group="pages")
 def test_key_is_the_history_of_a_step(page, site):
     """From a run's artifact one gets to its key, where both runs' summaries are, the newest first."""
     page.goto(site.run("second", "Artifacts"))
-    page.get_by_role("link", name="local--fit-c0-1-summary").first.click()
+    page.get_by_role("link", name="browsed--fit-c0-1-summary").first.click()
     page.wait_for_url(re.compile("/artifacts/(key|artifact)/"))
     if "/artifacts/artifact/" in page.url:  # Prefect 3.9 shows the artifact first, and its key as a link; 3.8 does not
         # By its address: a link of that name is on the page before, too, which may still be shown.
-        page.locator('a[href*="/artifacts/key/local--fit-c0-1-summary"]').first.click()
-    page.wait_for_url("**/artifacts/key/local--fit-c0-1-summary")
+        page.locator('a[href*="/artifacts/key/browsed--fit-c0-1-summary"]').first.click()
+    page.wait_for_url("**/artifacts/key/browsed--fit-c0-1-summary")
 
     reasons = page.get_by_text(re.compile("^(ran: first run|skipped: nothing changed)$"))
     expect(reasons.filter(visible=True).first).to_have_text("skipped: nothing changed")
@@ -226,7 +226,9 @@ def _save(page, site: Site, name: str, **values: str) -> None:
     _open_form(page, site)
     page.get_by_label("Name", exact=True).fill(name)
     _fill(page, **values)
-    page.get_by_role("button", name="Save").click()
+    with page.expect_response(lambda answer: answer.url.rstrip("/").endswith("/block_documents")) as answer:
+        page.get_by_role("button", name="Save").click()
+    assert answer.value.ok, answer.value.text()
     page.wait_for_url("**/blocks/block/*")
 
 

@@ -128,7 +128,7 @@ def test_a_failed_job_leaves_its_diagnosis(kind, sm):
     assert found.keys() == {"failure", "summary", "metrics", "progress"}
     page = found["failure"].data
     for words in ("# broken failed", "JobFailed", "| **Exit code** | 3 |", "algo-1", "reading", "## SageMaker says",
-                  "run again; finished steps are skipped"):  # fmt: skip
+                  "run again: finished steps are skipped"):  # fmt: skip
         assert words in page
     assert "# broken: failed" in found["summary"].data
     assert found["progress"].data < 100

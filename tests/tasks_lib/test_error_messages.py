@@ -258,7 +258,7 @@ class Case:
 
     def a_local_sagemaker_that_does_not_answer(self):
         told = "The server (pid 4711) has not answered for 120 s. It lives, and its jobs go on; it may only be slow. …"
-        backend.ensure_backend(self.here, lambda command: subprocess.CompletedProcess(command, 4, "", told))
+        backend.ensure_backend(self.here, run=lambda command: subprocess.CompletedProcess(command, 4, "", told))
 
     def a_local_project_that_calls_away(self):
         block = SageMakerProject.local(home=self.here)
