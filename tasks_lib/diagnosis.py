@@ -109,7 +109,9 @@ def _ending(job: Job, meaning: Meaning, host: str | None, code: int | None, caus
     """Return how the job ended, as the end of a sentence."""
     if job.phase is Phase.FAILED:
         where = (f" on {host}" if host else "") + (f" with exit code {code}" if code is not None else "")
-        return f"failed{where}{_IN_WORDS.get(meaning, '')}" + (f": {shortened(cause, _LONGEST_CAUSE)}" if cause else "")
+        return f"failed{where}{_IN_WORDS.get(meaning, '')}" + (
+            f": {shortened(cause, _LONGEST_CAUSE).rstrip('.')}" if cause else ""
+        )
     if meaning is Meaning.TIME_LIMIT:
         return f"ran into its time limit ({job.secondary})"
     return "was stopped before it was done"

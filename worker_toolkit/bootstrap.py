@@ -15,7 +15,7 @@ from typing import Mapping, Sequence
 from . import environment
 from .arguments import Request, parse
 from .errors import BootstrapError
-from .failure import explain, write_reason
+from .failure import explain, explain_start, write_reason
 from .hardware import count_cpus, count_gpus
 from .job import Job, read_job
 from .launch import plan
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
         try:
             return run_job(parse(sys.argv[1:] if argv is None else argv), given, runner, output)
         except BootstrapError as error:
-            return _give_up(output.text(str(error)), given, error.exit_code)
+            return _give_up(output.text(str(error)), given, error.exit_code, output.text(error.details))
         except Exception as error:  # noqa: BLE001  the outermost frame: nobody else would leave a reason for SageMaker
             told = f"The job could not be run: {error!r}\n{traceback.format_exc()}"
             return _give_up(output.text(told), given, 1)
@@ -76,7 +76,7 @@ def run_job(request: Request, environ: Mapping[str, str], runner: ProgramRunner,
         # Said in the log, too: SageMaker names no host, and the user's code may have left a reason of its own.
         sys.stderr.write(f"ssm: {reason.splitlines()[0]}\n")
         sys.stderr.flush()
-        write_reason(Path(job.layout.reason), reason)
+        write_reason(job.layout, reason)
     return ended.code
 
 
@@ -100,10 +100,20 @@ def _with_code_first(variables: Mapping[str, str], code: Path) -> dict[str, str]
     return {**variables, "PYTHONPATH": os.pathsep.join(path), "PYTHONUNBUFFERED": "1"}
 
 
-def _give_up(message: str, environ: Mapping[str, str], exit_code: int) -> int:
-    sys.stderr.write(f"ssm: {message}\n")
+def _give_up(message: str, environ: Mapping[str, str], exit_code: int, details: str = "") -> int:
+    said = explain_start(_host(environ), exit_code, message)
+    sys.stderr.write(f"ssm: {said}\n")
     sys.stderr.flush()
     layout = find_layout(environ)
     if layout is not None:
-        write_reason(Path(layout.reason), message)
+        write_reason(layout, f"{said}\n{details}" if details else said)
     return exit_code
+
+
+def _host(environ: Mapping[str, str]) -> str:
+    """Return this host as reasons name it, such as `algo-1 of 2`; empty where the job's files do not tell."""
+    try:
+        job = read_job(environ)
+    except BootstrapError:
+        return ""
+    return f"{job.current_host} of {len(job.hosts)}"

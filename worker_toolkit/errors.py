@@ -12,8 +12,10 @@ class BootstrapError(Exception):
     Args:
         message: What happened, and the remedy.
         exit_code: Exit code of the container; 2 for wrong arguments, else 1.
+        details: More lines for SageMaker, which the log has already.
     """
 
-    def __init__(self, message: str, exit_code: int = 1) -> None:
+    def __init__(self, message: str, exit_code: int = 1, details: str = "") -> None:
         super().__init__(message)
         self.exit_code = exit_code
+        self.details = details

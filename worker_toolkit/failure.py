@@ -11,12 +11,16 @@ import signal
 import sys
 from pathlib import Path
 
+from .paths import Layout
 from .process import Ended
 
 LIMIT = 1024
 """Bytes (`FailureReason` and `ExitMessage` in SageMaker's API)."""
 
 _TRACEBACK = "Traceback (most recent call last):"
+_GROUP = "+ Exception Group "
+"""Stands before the traceback of a group; its lines, and those of its exceptions, begin with a bar in that place."""
+
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _EXCEPTION = re.compile(r"[\w.]*(Error|Exception|Interrupt|Exit)(:.*)?")
 _KILLED = {128 + number: number for number in signal.Signals}
@@ -39,13 +43,27 @@ def explain(what: str, ended: Ended) -> str:
     return f"{headline}\n{_end_of(chr(10).join(more), room)}" if more else headline
 
 
-def write_reason(path: Path, text: str) -> None:
+def explain_start(host: str, code: int, message: str) -> str:
+    """Return why the user's program could not be started, in the form that `explain` has.
+
+    Args:
+        host: The host, such as `algo-1 of 2`; empty where it is not known.
+        code: Exit code of the container.
+        message: What happened.
+    """
+    return f"the bootstrap on {host} {_how(code)}: {message}" if host else message
+
+
+def write_reason(layout: Layout, text: str) -> None:
     """Leave the reason for SageMaker, unless the user's code has left one of its own."""
+    path = Path(layout.reason)
+    # What the hosts of a processing job leave stands side by side in `ExitMessage`.
+    end = "\n" if layout.kind == "processing" else ""
     try:
         if path.is_file() and path.stat().st_size > 0:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(_shortened(text, LIMIT).encode())
+        path.write_bytes(f"{_shortened(text, LIMIT - len(end))}{end}".encode())
     except OSError as error:
         # The exit code still tells that the job failed, and the log why.
         sys.stderr.write(f"ssm: the reason could not be left in {path}: {error}\n")
@@ -65,8 +83,9 @@ def _details(output: str) -> list[str]:
     starts = [index for index, line in enumerate(lines) if _TRACEBACK in line]
     if not starts:
         return [line for line in lines if line][-_FEW_LINES:]
-    prefix = lines[starts[-1]].split(_TRACEBACK)[0]
-    return [line[len(prefix) :] if line.startswith(prefix) else line for line in lines[starts[-1] :]]
+    prefix = lines[starts[-1]].split(_TRACEBACK)[0].replace(_GROUP, "| ")
+    after = [line[len(prefix) :] if line.startswith(prefix) else line for line in lines[starts[-1] + 1 :]]
+    return [_TRACEBACK, *after]
 
 
 def _cause(details: list[str], *, killed: bool) -> str:

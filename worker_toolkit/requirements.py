@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Mapping
+from typing import Mapping, Sequence
 
 from .errors import BootstrapError
 from .process import ProgramRunner
 
 _SHOWN = 12
-"""Lines of pip's errors that are repeated; it says the cause last."""
+"""Last lines of pip that SageMaker is told."""
+
+_ERROR = "ERROR:"
 
 
 def install_requirements(code: Path, environment: Mapping[str, str], runner: ProgramRunner) -> None:
@@ -26,17 +28,19 @@ def install_requirements(code: Path, environment: Mapping[str, str], runner: Pro
         runner: Runs pip.
 
     Raises:
-        BootstrapError: pip failed; the message has its last lines, the exit code is pip's.
+        BootstrapError: pip failed; the message has its cause, the details its last lines, the exit code is pip's.
     """
     if not (code / "requirements.txt").is_file():
         return
     # pip runs where relative requirements start, yet must not take the user's `logging.py` for Python's (from 3.11 on).
     ended = runner.run(pip_command(code), cwd=code, environment={**environment, "PYTHONSAFEPATH": "1"})
     if ended.code != 0:
+        said = [line for line in ended.output.splitlines() if line.strip()]
+        cause = _cause(said)
         raise BootstrapError(
-            f"requirements.txt could not be installed, pip ended with {ended.code}. Correct it, or put the packages "
-            f"into the image or into wheelhouse/. pip said:\n{_last_lines(ended.output)}",
+            "requirements.txt could not be installed" + (f": {cause}" if cause else ""),
             exit_code=ended.code,
+            details="\n".join(said[-_SHOWN:]),
         )
 
 
@@ -55,5 +59,7 @@ def pip_command(code: Path) -> list[str]:
     return [*command, "--no-index", "--find-links", "wheelhouse"] if (code / "wheelhouse").is_dir() else command
 
 
-def _last_lines(text: str) -> str:
-    return "\n".join([line for line in text.splitlines() if line.strip()][-_SHOWN:])
+def _cause(said: Sequence[str]) -> str:
+    """Return the last error that names a package or a file; the one behind a conflict names a web page."""
+    errors = [line[len(_ERROR) :].strip() for line in said if line.startswith(_ERROR)]
+    return next((text for text in reversed(errors) if not text.startswith("ResolutionImpossible")), "")

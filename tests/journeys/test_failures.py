@@ -120,7 +120,8 @@ def test_requirements_that_cannot_be_installed(sm, tmp_path):
     (tmp_path / "fit.py").write_text("print('started')\n")
     error = failed(lambda: sm.train("fit", source_dir=str(tmp_path), entry_point="fit.py"))
 
-    assert "requirements.txt could not be installed" in error.reason
+    assert error.host == "algo-1"
+    assert "requirements.txt could not be installed: " in error.summary
     assert "no-such-package" in error.reason
     assert not [line for line in error.last_lines if "started" in line]
 

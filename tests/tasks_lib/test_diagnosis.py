@@ -7,7 +7,7 @@ from tasks_lib.aws.jobs import Job
 from tasks_lib.aws.logs import LogLine
 from tasks_lib.diagnosis import job_error
 from tasks_lib.errors import JobFailed, JobStopped
-from worker_toolkit.failure import explain
+from worker_toolkit.failure import explain, explain_start
 from worker_toolkit.process import Ended
 
 TRACEBACK = 'Traceback (most recent call last):\n  File "fit.py", line 1\nValueError: no such column\n'
@@ -41,6 +41,16 @@ def test_two_hosts_words_without_anything_in_between(killed):
     for said in (f"{told}{failed}", f"{failed}{told}"):
         found = error(job(message=said))
         assert (found.host, found.exit_code) == ("algo-2", killed)
+
+
+def test_the_host_whose_pip_failed():
+    """A host whose pip was told to end when another's had failed is not the one to look at."""
+    told = explain_start("algo-1 of 2", 143, "requirements.txt could not be installed")
+    failed = explain_start("algo-2 of 2", 1, "requirements.txt could not be installed: No such package.")
+    found = error(job(message=f"{told}\n{failed}\n"))
+
+    assert (found.host, found.exit_code) == ("algo-2", 1)
+    assert found.ending == "failed on algo-2 with exit code 1: requirements.txt could not be installed: No such package"
 
 
 def test_all_hosts_were_told_to_end():

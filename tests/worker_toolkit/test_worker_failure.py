@@ -41,14 +41,22 @@ def test_a_command_that_fails_shows_its_last_lines_and_not_itself(container):
     """Without a traceback the last lines of standard error are the reason; the command may hold a secret."""
     container.run("--command", "echo 'disk is full' >&2; exit 28  # s3cret")
 
-    assert container.reason.read_text() == "the shell command on algo-1 of 2 ended with exit code 28: disk is full"
+    said = container.reason.read_text().splitlines()
+    assert said == ["the shell command on algo-1 of 2 ended with exit code 28: disk is full"]
 
 
 def test_a_silent_end_is_told(container):
     """A program that says nothing still has a reason."""
     container.run("--command", "exit 9")
 
-    assert container.reason.read_text() == "the shell command on algo-1 of 2 ended with exit code 9"
+    assert container.reason.read_text().splitlines() == ["the shell command on algo-1 of 2 ended with exit code 9"]
+
+
+def test_the_reasons_of_two_hosts_do_not_run_into_each_other(processing):
+    """SageMaker puts what the hosts of a processing job leave side by side: each ends its last line."""
+    processing.run("--command", "echo 'disk is full' >&2; exit 28")
+
+    assert processing.reason.read_text().endswith("28: disk is full\n")
 
 
 def test_a_kill_is_told_with_its_usual_cause(training):
@@ -78,6 +86,31 @@ def test_it_is_never_longer_than_sagemaker_keeps(code, what, errors):
     assert len(explain(what[:50], Ended(code, errors)).encode("utf-8", "surrogatepass")) <= LIMIT
 
 
+GROUP = """\
+  + Exception Group Traceback (most recent call last):
+  |   File "fit.py", line 1, in <module>
+  |     raise ExceptionGroup('two of them', [ValueError('a'), TypeError('b')])
+  | ExceptionGroup: two of them (2 sub-exceptions)
+  +-+---------------- 1 ----------------
+    | ValueError: a
+    +---------------- 2 ----------------
+    | TypeError: b
+    +------------------------------------
+"""
+NESTED_GROUP = """\
+  + Exception Group Traceback (most recent call last):
+  |   File "fit.py", line 9, in main
+  | ExceptionGroup: unhandled errors in a TaskGroup (1 sub-exception)
+  +-+---------------- 1 ----------------
+    | Traceback (most recent call last):
+    |   File "fit.py", line 5, in load
+    |     raise ValueError("no rows")
+    | ValueError: no rows
+    +------------------------------------
+"""
+"""What Python 3.11 and newer write of groups: of exceptions that were never raised, and of a task's."""
+
+
 @pytest.mark.parametrize(
     ("errors", "cause"),
     [
@@ -102,6 +135,8 @@ def test_it_is_never_longer_than_sagemaker_keeps(code, what, errors):
             ),
             "ValueError: in a cell",
         ),
+        (GROUP, "ExceptionGroup: two of them (2 sub-exceptions)"),
+        (NESTED_GROUP, "ValueError: no rows"),
         ("10%|#  |\r50%|## |\r100%|###|\ncould not save\n\n", "could not save"),
         ("10%|#  |\r100%|###| out of disk\r\n", "100%|###| out of disk"),
     ],
@@ -112,13 +147,16 @@ def test_the_cause_is_found(errors, cause):
 
 
 def test_what_nobody_foresaw_is_told_too(training):
-    """An error of the bootstrap itself, here a file where it needs a directory, is left with its cause first."""
+    """An error of the bootstrap itself, here a file where it needs a directory, begins with the host and its cause."""
     training.at("/opt/ml").mkdir(parents=True, exist_ok=True)
     training.at("/opt/ml/model").write_text("in the way")
     ended = training.run("--command", "true")
 
     assert ended.returncode == 1
-    assert training.reason.read_text().startswith("The job could not be run: FileExistsError(17, 'File exists')\nTrace")
+    cause = "The job could not be run: FileExistsError(17, 'File exists')"
+    assert training.reason.read_text().startswith(
+        f"the bootstrap on algo-1 of 2 ended with exit code 1: {cause}\nTrace"
+    )
 
 
 def test_a_reason_that_cannot_be_left_does_not_hide_the_failure(training):

@@ -53,9 +53,19 @@ def test_what_cannot_be_installed_is_told(container, site):
     reason = container.reason.read_text()
 
     assert ended.returncode == 1
-    assert reason.startswith("requirements.txt could not be installed, pip ended with 1.")
-    assert "No matching distribution found for tinylib==7" in reason
+    cause = "requirements.txt could not be installed: No matching distribution found for tinylib==7"
+    assert reason.splitlines()[0] == f"the bootstrap on algo-1 of 2 ended with exit code 1: {cause}"
+    assert reason.splitlines()[-1] == "ERROR: No matching distribution found for tinylib==7"
+    assert ended.stdout.count("ERROR: No matching distribution") == 1  # the log has pip's own lines already
     assert "not reached" not in ended.stdout
+
+
+def test_a_line_that_pip_does_not_understand_is_the_cause(container, site):
+    """Where pip's errors end in an excerpt of the file, the line that says what is wrong is told first."""
+    container.source({"requirements.txt": "not a requirement\n", "fit.py": "print('not reached')"})
+    container.run("--entry-point", "fit.py", **site)
+
+    assert ": Invalid requirement: 'not a requirement'" in container.reason.read_text().splitlines()[0]
 
 
 def test_a_path_in_the_requirements_is_the_codes(container, site):
