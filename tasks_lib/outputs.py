@@ -56,7 +56,7 @@ class Output:
             return download(self._objects, Location.parse(self.uri), folder)
         with tempfile.TemporaryDirectory() as scratch:
             (archive,) = download(self._objects, Location.parse(self.uri), Path(scratch))
-            return extract(archive, folder)
+            return extract(archive, folder, origin=self.uri)
 
     def open(self, name: str) -> IO[bytes]:
         """Open one file of it for reading: bytes, to be closed by the caller (`with`).

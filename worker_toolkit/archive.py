@@ -12,6 +12,7 @@ Stands on the standard library and on `paths` alone, so that `tasks_lib` unpacks
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import itertools
 import lzma
@@ -96,6 +97,11 @@ def _extract(archive: Path, folder: Path) -> set[str]:
     except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
         raise BootstrapError(f"{archive} has a file where it also has a directory ({error}); make it again.") from error
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise BootstrapError(
+                f"{archive} has a name that is too long for this disk, and nothing of it was unpacked: "
+                f"{Path(str(error.filename)).name[:40]!r}…; make it again with shorter names."
+            ) from error
         if error.errno is not None:
             raise  # of the system, such as a full disk; those of `gzip` and `bz2` have no number
         raise BootstrapError(_unsound(archive, error)) from error
@@ -179,7 +185,8 @@ def _check_links(archive: Path, folder: Path, links: Iterable[str]) -> None:
     root = os.path.realpath(folder)
     for name in sorted(links):
         path = folder / name
-        if not path.exists() or os.path.commonpath([root, os.path.realpath(path)]) != root:
+        there = os.path.exists(path)  # noqa: PTH110  that of `Path` raises for a name that is too long
+        if not there or os.path.commonpath([root, os.path.realpath(path)]) != root:
             raise UnsafeArchive(_refusal(archive, name, f"leads to {os.readlink(path)!r}"))
 
 

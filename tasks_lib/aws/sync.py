@@ -154,10 +154,15 @@ def download(objects: Objects, source: Location, target: Path) -> list[Path]:
     return sorted(keys[key] for key in wanted)
 
 
-def extract(archive: Path, target: Path) -> list[Path]:
+def extract(archive: Path, target: Path, *, origin: str = "") -> list[Path]:
     """Unpack a tarball into a directory; return the files written, and the links to files.
 
     By the rule by which a job unpacks an input (`worker_toolkit.archive`): all of it or nothing.
+
+    Args:
+        archive: The tarball.
+        target: The directory.
+        origin: Where the archive comes from, such as its URI, for an error's fix.
 
     Raises:
         UnsafeArchive: It is no sound tarball, or has something that leads outside, is no file, directory or link, or
@@ -172,7 +177,7 @@ def extract(archive: Path, target: Path) -> list[Path]:
     except BootstrapError as error:
         raise UnsafeArchive(
             str(error).replace(str(archive), archive.name),
-            fix="download it without unpacking (`unpack=False`), and look at it with `tar tvf`.",
+            fix=f"download {origin or 'it'} without unpacking (`unpack=False`), and look at it with `tar tvf`.",
         ) from error
 
 
