@@ -46,13 +46,15 @@ class KnownCause:
 CAUSES = (
     KnownCause(
         "A file outside of the code",
-        r"entry point (?P<file>'[^']*') is not in the code",
-        "give the entry point {file} relative to source_dir, and see that .sagemakerignore does not leave it out.",
+        r"entry point (?P<file>'[^']*') is not in the code"
+        r"|can't open file '(/opt/ml/code/)?(?P<opened>[^']*)': \[Errno 2\]",
+        "name {file}{opened} relative to source_dir, or in files=[…] of sm.shell, and see that .sagemakerignore does "
+        "not leave it out.",
     ),
     KnownCause(
         "Packages that could not be installed",
         r"requirements\.txt could not be installed",
-        "correct requirements.txt by what pip says above; without a way to a package index, ship a wheelhouse/.",
+        "correct requirements.txt by what pip says; without a way to a package index, ship a wheelhouse/.",
     ),
     KnownCause(
         "A notebook without papermill",
@@ -76,6 +78,19 @@ CAUSES = (
         r"error: unrecognized arguments: (?P<argument>[^\s=]+)",
         "add {argument} to the program's argparse, or read the arguments with parse_known_args(); each hyperparameter "
         "is an argument.",
+    ),
+    KnownCause(
+        "A missing argument",
+        r"error: the following arguments are required: (?P<argument>.+)",
+        "give the task what {argument} needs, in hyperparameters={{…}} or arguments=[…], or give it a default in the "
+        "program's argparse.",
+    ),
+    KnownCause(
+        "An archive that cannot be unpacked",
+        r"is no sound tarball|is refused, and nothing of it was unpacked|has a file where it also has a directory"
+        r"|has a name that is too long for this disk",
+        "let the step that made the archive run again (rerun='always'), or upload it again; without extract=True the "
+        "job gets it as it is.",
     ),
     KnownCause(
         "A syntax error",
@@ -113,6 +128,11 @@ CAUSES = (
         r"MemoryError|CUDA out of memory|SIGKILL|OutOfMemory",
         "use an instance type with more memory, or load less at once: a program that takes too much is killed.",
         exit_codes=(137,),
+    ),
+    KnownCause(
+        "A program that could not be started",
+        r"\bthe bootstrap on algo-\d+ of \d+ ",
+        "correct what the message says: it happened before your program was started.",
     ),
 )
 """The first row that fits counts."""

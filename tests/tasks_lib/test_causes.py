@@ -6,6 +6,8 @@ import errno
 import os
 import subprocess
 import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from aws_doubles import make_block
@@ -13,11 +15,26 @@ from aws_doubles import make_block
 from tasks_lib.aws.jobs import Job
 from tasks_lib.causes import CAUSES
 from tasks_lib.diagnosis import job_error
-from worker_toolkit.failure import explain
+from worker_toolkit.archive import unpack
+from worker_toolkit.errors import BootstrapError
+from worker_toolkit.failure import explain, explain_start
 from worker_toolkit.process import Ended
 
 USUAL = "fix the code that the last lines name, and run again: finished steps are skipped."
 ARGPARSE = "import argparse; argparse.ArgumentParser().parse_args(['--rate=1'])"
+
+
+REQUIRED = "import argparse; p = argparse.ArgumentParser(); p.add_argument('--rate', required=True); p.parse_args()"
+
+
+def unpacking(content: bytes) -> str:
+    """The reason of a job whose input cannot be unpacked."""
+    with TemporaryDirectory() as folder:
+        archive = Path(folder, "model.tar.gz")
+        archive.write_bytes(content)
+        with pytest.raises(BootstrapError) as caught:
+            unpack(archive, Path(folder))
+    return explain_start("algo-1 of 1", 1, str(caught.value))
 
 
 def said_by(*command: str) -> str:
@@ -87,7 +104,13 @@ SAID = {
         (
             lambda: "The entry point 'fit.py' is not in the code, which holds: a.py",
             "'fit.py'",
-        )
+        ),
+        (lambda: said_by(sys.executable, "fit.py"), "fit.py relative to source_dir"),
+    ],
+    "A missing argument": [(lambda: python(REQUIRED), "what --rate needs")],
+    "An archive that cannot be unpacked": [(lambda: unpacking(b"no tarball"), "run again")],
+    "A program that could not be started": [
+        (lambda: explain_start("algo-1 of 1", 1, "SM_LOG_LEVEL is 'high'."), "what the message says")
     ],
 }
 CASES = [(section, *case) for section, cases in SAID.items() for case in cases]
