@@ -127,7 +127,7 @@ def _identity(value: Any) -> Any:
     """Return plain JSON values that tell a value from others; an input by its name, whichever job made it."""
     try:
         return plain_value(rebuilt(value, _called))
-    except TypeError:  # the caller may have asked for pickle
+    except (TypeError, RecursionError):  # the caller may have asked for pickle
         try:
             return [hashlib.sha256(pickle.dumps(value, protocol=4)).hexdigest()]
         except Exception as error:  # whatever the class of the value raises when it is asked for its state

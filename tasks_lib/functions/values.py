@@ -124,7 +124,7 @@ class Arguments:
         try:
             check_annotation(hint)
             plain = _checked(hint, held.with_marks(value), held)
-        except (ValidationError, TypeError, PydanticUserError) as error:
+        except (ValidationError, TypeError, RecursionError, PydanticUserError) as error:
             given = type(value).__name__
             raise InvalidTask(
                 f"The argument {name!r} of {self._signature.name}() is of type {given} and cannot travel as "

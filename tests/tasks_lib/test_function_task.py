@@ -376,6 +376,10 @@ def test_inputs(tmp_path):
     }
 
 
+ENDLESS: list[object] = []
+ENDLESS.append(ENDLESS)
+
+
 @pytest.mark.parametrize(
     ("annotation", "value", "said"),
     [
@@ -394,6 +398,7 @@ def test_inputs(tmp_path):
         (ModelWithPath, ModelWithPath(path="x"), "has a path in it"),
         (Odd, Odd.PAIR, "no texts or numbers"),
         (Config, Config(1, "x"), "it would arrive as a Config; annotate it"),
+        (Any, ENDLESS, "maximum recursion depth exceeded"),
     ],
 )
 def test_arguments_that_cannot_travel(annotation, value, said):
