@@ -114,7 +114,7 @@ def as_channels(inputs: Mapping[str, Any] | None) -> dict[str, Channel | TaskOut
     """Return all channels of a task by name.
 
     Raises:
-        InvalidInput: Inputs without names, or one that is no channel.
+        InvalidInput: Inputs without names, a name that is no text, or an input that is no channel.
         InvalidName: Two names would share a variable in the job.
     """
     if inputs is not None and not isinstance(inputs, Mapping):
@@ -122,7 +122,10 @@ def as_channels(inputs: Mapping[str, Any] | None) -> dict[str, Channel | TaskOut
             f"inputs is of type {type(inputs).__name__}, not channels by name.",
             fix="give a dict: {'train': 'data/train'}.",
         )
-    check_variables("inputs", "SM_CHANNEL_", [name for name in inputs or {} if isinstance(name, str)])
+    for name in inputs or {}:
+        if not isinstance(name, str):
+            raise InvalidInput(f"An input is named {name!r}.", fix="name it by a text.")
+    check_variables("inputs", "SM_CHANNEL_", inputs or {})
     return {name: as_channel(name, value) for name, value in (inputs or {}).items()}
 
 

@@ -5,9 +5,12 @@ Everything that can be wrong with a call by itself is said here, before S3 or Sa
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cached_property
+from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
@@ -41,6 +44,17 @@ _OF_CALL = {
 }
 
 
+_EXAMPLES = {
+    "environment": "{'OMP_NUM_THREADS': '4'}",
+    "hyperparameters": "{'C': 0.1}",
+    "metrics": "{'auc': 'auc='}",
+    "overrides": "{'RetryStrategy': {'MaximumRetryAttempts': 2}}",
+    "secrets": "{'DB_PASSWORD': 'ssm:/team/db'}",
+    "tags": "{'team': 'churn'}",
+}
+"""What is given by name, each with an example."""
+
+
 @dataclass(frozen=True)
 class Code:
     """What is run, as the author names it.
@@ -66,15 +80,16 @@ class Code:
         """
         if self.entry_point and self.command:
             raise InvalidTask(f"The task {task!r} has both a file and a command to run.", fix="give one of the two.")
-        folder = Path(self.source_dir) if self.source_dir is not None else None
+        dependencies = check_paths("dependencies", self.dependencies)
+        folder = check_paths("source_dir", [self.source_dir])[0] if self.source_dir is not None else None
         if not (self.entry_point or self.command):
-            if folder is not None or self.dependencies:
+            if folder is not None or dependencies:
                 raise InvalidTask(
                     f"The task {task!r} has code and nothing of it to run.",
                     fix="name the file to run, or a command; an image that is complete in itself needs no code.",
                 )
             return None, None
-        return Source.collect(folder, str(self.entry_point) if self.entry_point else None, self.dependencies)
+        return Source.collect(folder, str(self.entry_point) if self.entry_point else None, dependencies)
 
 
 class JobCall:
@@ -143,7 +158,7 @@ class JobCall:
             hyperparameters=_checked_hyperparameters(getattr(self._arguments, "hyperparameters", None)),
             environment=_variables(self._merged("environment")),
             secrets=self._secrets(overrides),
-            metrics=metric_patterns(self._arguments.metrics or {}),
+            metrics=metric_patterns(_by_name("metrics", self._arguments.metrics)),
             instance_types=_types(self._chosen("instance_type")),
             instance_count=self._chosen("instance_count"),
             volume_size_gb=self._chosen("volume_size_gb"),
@@ -164,14 +179,8 @@ class JobCall:
 
     @property
     def _overrides(self) -> dict[str, Any]:
-        levels = [self._defaults.get("overrides") or {}, self._arguments.overrides or {}]
-        for level in levels:
-            if not isinstance(level, Mapping):
-                raise InvalidTask(
-                    f"overrides is of type {type(level).__name__}, not fields of the request by name.",
-                    fix="give a dict: {'RetryStrategy': {'MaximumRetryAttempts': 2}}.",
-                )
-        overrides = combined(self._kind, *levels)
+        bound, own = self._defaults.get("overrides"), self._arguments.overrides
+        overrides = combined(self._kind, _by_name("overrides", bound), _by_name("overrides", own))
         check_overrides(self._kind, overrides, inputs=self._inputs, ships_code=self._source[0] is not None)
         return overrides
 
@@ -211,7 +220,7 @@ class JobCall:
         return getattr(self._project, name) if name in _OF_BLOCK else otherwise
 
     def _merged(self, name: str) -> dict[str, Any]:
-        return deep_merge(self._defaults.get(name) or {}, getattr(self._arguments, name) or {})
+        return deep_merge(_by_name(name, self._defaults.get(name)), _by_name(name, getattr(self._arguments, name)))
 
 
 def check_defaults(defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -250,11 +259,23 @@ def _seconds(what: str, minutes: Any) -> int | None:
         return None
     if not isinstance(minutes, (int, float)):
         raise InvalidTask(f"{what} is {minutes!r}, not a number.", fix="give minutes, such as 90.")
+    if not math.isfinite(minutes):
+        raise InvalidTask(f"{what} is {minutes!r}, not a finite number.", fix="give minutes, such as 90.")
     return round(minutes * 60)
 
 
 def _checked_hyperparameters(values: Mapping[str, Any] | None) -> dict[str, Any]:
-    encode_hyperparameters(values or {})
+    given = _by_name("hyperparameters", values)
+    encode_hyperparameters(given)
+    return given
+
+
+def _by_name(what: str, values: Any) -> dict[str, Any]:
+    """Return values by name; none where none are given."""
+    if values is not None and not isinstance(values, Mapping):
+        raise InvalidTask(
+            f"{what} is of type {type(values).__name__}, not values by name.", fix=f"give a dict: {_EXAMPLES[what]}."
+        )
     return dict(values or {})
 
 
@@ -273,7 +294,26 @@ def _one_of(choices: Any, what: str, value: Any) -> Any:
     return value
 
 
-def _texts(what: str, values: Sequence[Any]) -> tuple[str, ...]:
+def _texts(what: str, values: Any) -> tuple[str, ...]:
     if isinstance(values, str):
         raise InvalidTask(f"{what} is one text, {values!r}, not a list.", fix=f"give a list: {values.split()!r}.")
-    return tuple(str(value) for value in values)
+    in_order = isinstance(values, Iterable) and not isinstance(values, (Mapping, AbstractSet))
+    texts = list(values) if in_order else []
+    if not in_order or any(text is None for text in texts):
+        wrong = "has a None" if in_order else f"is of type {type(values).__name__}, not a list"
+        raise InvalidTask(f"{what} {wrong}.", fix="give a list of texts and numbers: ['--C', 0.1].")
+    return tuple(str(text) for text in texts)
+
+
+def check_paths(what: str, paths: Sequence[str | Path]) -> list[Path]:
+    """Return a list of paths; one path alone would be read letter by letter.
+
+    Raises:
+        InvalidTask: It is one path, or one of them is not a path.
+    """
+    if isinstance(paths, (str, Path)):
+        raise InvalidTask(f"{what} is one path, {str(paths)!r}, not a list.", fix=f"give a list: [{str(paths)!r}].")
+    wrong = [path for path in paths if not isinstance(path, (str, PathLike))]
+    if wrong:
+        raise InvalidTask(f"{what} has {wrong[0]!r}, not a path.", fix="give a text or a `Path`.")
+    return [Path(path) for path in paths]

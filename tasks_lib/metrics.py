@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, PlainSerializer
 
@@ -70,12 +70,18 @@ def metric_patterns(given: Mapping[str, str]) -> dict[str, str]:
             ends in no letter and no digit: `"auc"` is rather an expression whose group was forgotten.
 
     Raises:
-        InvalidTask: An expression does not compile, has no group, or is longer than SageMaker takes.
+        InvalidTask: An expression is no text, does not compile, has no group, or is longer than SageMaker takes.
     """
     return {name: _pattern(name, text) for name, text in given.items()}
 
 
-def _pattern(name: str, text: str) -> str:
+def _pattern(name: str, given: Any) -> str:
+    if not isinstance(given, str):
+        raise InvalidTask(
+            f"The expression of metric {name!r} is of type {type(given).__name__}.",
+            fix=f"give the text before the value: metrics={{{name!r}: '{name}='}}.",
+        )
+    text = given
     if text and not _SPECIAL.search(text) and not text[-1].isalnum():
         before = _BEFORE_A_NAME if text[0].isalnum() or text[0] == "_" else ""
         text = before + text.replace(".", _DOT) + _BEHIND_A_NAME

@@ -17,7 +17,7 @@ from blocks import SageMakerProject
 from tasks_lib.arguments import JobArguments, TrainingArguments, shares
 from tasks_lib.errors import InvalidTask
 from tasks_lib.execution import Execution
-from tasks_lib.job_call import Code, JobCall, check_defaults
+from tasks_lib.job_call import Code, JobCall, check_defaults, check_paths
 from tasks_lib.job_task import JobTask, SweepTask, as_state
 from tasks_lib.planning.planning import check_thread, current_planning
 from tasks_lib.planning.prospect import Prospect
@@ -127,7 +127,7 @@ class SageMakerTasks:
             raise InvalidTask(
                 f"The task {name!r} has the command {command!r}.", fix="give a text, such as 'cat words.txt | wc -l'."
             )
-        code = Code(command=command, dependencies=_paths("files", files))
+        code = Code(command=command, dependencies=check_paths("files", files))
         return self._run("training", name, code, TrainingArguments(**shared))
 
     def _run(self, kind: JobKind, name: str, code: Code, arguments: JobArguments) -> Any:
@@ -156,10 +156,3 @@ def sagemaker_tasks(project: str | SageMakerProject = "local", **defaults: Any) 
         InvalidTask: A default that there is not.
     """
     return SageMakerTasks(SageMakerProject.named(project), defaults)
-
-
-def _paths(what: str, paths: Sequence[str | Path]) -> Sequence[str | Path]:
-    """Return a list of paths; one path alone would be read letter by letter."""
-    if isinstance(paths, (str, Path)):
-        raise InvalidTask(f"{what} is one path, {str(paths)!r}, not a list.", fix=f"give a list: [{str(paths)!r}].")
-    return paths

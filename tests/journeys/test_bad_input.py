@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import socket
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 from journey_tools import counting, jobs_of
@@ -246,6 +247,19 @@ def test_a_request_that_is_too_big_or_misspelt(kind, arguments, words, refused):
         ("train", {"command": "true", "instance_count": 0}, "instance_count=0"),
         ("train", {"command": "true", "inputs": ["data"]}, "inputs"),
         ("process", {"command": "true", "max_runtime_minutes": "10"}, "'10'"),
+        ("train", {"command": "true", "max_runtime_minutes": float("nan")}, "nan, not a finite number"),
+        ("train", {"command": "true", "arguments": {"--C": 1}}, "arguments is of type dict, not a list"),
+        ("process", {"command": "true", "arguments": 1}, "arguments is of type int, not a list"),
+        ("process", {"command": "true", "arguments": ["--C", None]}, "arguments has a None"),
+        ("train", {"command": "true", "metrics": ["auc"]}, "give a dict: {'auc': 'auc='}"),
+        ("process", {"command": "true", "metrics": {"auc": 1}}, "metric 'auc' is of type int"),
+        ("train", {"command": "true", "hyperparameters": "C=1"}, "give a dict: {'C': 0.1}"),
+        ("process", {"command": "true", "environment": ["A=1"]}, "environment is of type list, not values by name"),
+        ("train", {"command": "true", "secrets": ["A"]}, "secrets is of type list, not values by name"),
+        ("process", {"command": "true", "tags": [{"Key": "a", "Value": "b"}]}, "give a dict: {'team': 'churn'}"),
+        ("train", {"command": "true", "inputs": {1: "data"}}, "An input is named 1"),
+        ("train", {"entry_point": "fit.py", "source_dir": 5}, "source_dir has 5, not a path"),
+        ("train", {"entry_point": "fit.py", "dependencies": "lib"}, "give a list: ['lib']"),
     ],
 )
 def test_a_call_that_makes_no_sense(kind, arguments, words, refused, sm):
@@ -254,6 +268,14 @@ def test_a_call_that_makes_no_sense(kind, arguments, words, refused, sm):
         sm.project.image = None
 
     assert words in refused(kind, InvalidTask, **arguments)
+
+
+def test_forms_that_are_not_those_of_the_examples(sm):
+    """What can be read in one way only is taken: any mapping, a tuple of arguments, numbers."""
+    given = {"environment": MappingProxyType({"A": 1}), "tags": MappingProxyType({"team": "churn"})}
+    done = sm.process("words", command='test "$*$A" = "--C 0.11"', arguments=("--C", 0.1), **given)
+
+    assert done.status == "Completed"
 
 
 def test_a_default_that_there_is_not(project):
@@ -271,7 +293,7 @@ def test_a_default_that_there_is_not(project):
     [
         ("train", {"TrainingJobNam": "x"}, InvalidRequest, 'Unknown parameter in input: "TrainingJobNam"'),
         ("train", {"RetryStrategy": {"MaximumRetryAttempts": "2"}}, InvalidRequest, "MaximumRetryAttempts"),
-        ("train", {"RoleArn": None}, InvalidRequest, 'Missing required parameter in input: "RoleArn"'),
+        ("train", {"RoleArn": None}, InvalidTask, "RoleArn: give a value, not None"),
         ("train", {"ResourceConfig": None}, InvalidTask, "cannot set ResourceConfig"),
         ("train", {"ResourceConfig": {"VolumeSizeInGB": 30}}, InvalidTask, "use `volume_size_gb`"),
         ("train", [("RetryStrategy", {})], InvalidTask, "overrides is of type list"),
