@@ -99,8 +99,8 @@ class Payload:
         self._hashes: dict[str, Hash] = {name: new_hash(name) for name in wanted if name}
         sha256 = headers.get("x-amz-content-sha256", "")
         self._sha256 = hashlib.sha256() if len(sha256) == _SHA256_DIGITS else None
-        framed = sha256.startswith("STREAMING-") or "aws-chunked" in headers.get("content-encoding", "")
-        self._decoder = ChunkedDecoder() if framed else None
+        # `aws-chunked` alone does not frame a body: https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming.html
+        self._decoder = ChunkedDecoder() if sha256.startswith("STREAMING-") else None
 
     def write(self, data: bytes) -> None:
         """Take the next bytes as they came over the wire."""

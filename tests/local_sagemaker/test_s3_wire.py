@@ -92,6 +92,17 @@ def test_chunked_bodies(  # noqa: PLR0917 -- fixtures
     assert got.get("ChecksumCRC32") == (CRC32 if trailer else None)
 
 
+@pytest.mark.parametrize("encoding", ["aws-chunked", "gzip, aws-chunked", "aws-chunked, gzip"])
+@pytest.mark.parametrize("body", [b"", b"hello world"])
+def test_an_encoding_does_not_frame_a_body(s3: Any, bucket: str, encoding: str, body: bytes) -> None:
+    """Only `x-amz-content-sha256` says that a body comes in chunks; another one is kept as it is."""
+    s3.put_object(Bucket=bucket, Key="k", Body=body, ContentEncoding=encoding)
+
+    got = s3.get_object(Bucket=bucket, Key="k")
+    assert got["Body"].read() == body
+    assert got.get("ContentEncoding") == ("gzip" if "gzip" in encoding else None)
+
+
 @pytest.mark.parametrize(
     ("body", "code"),
     [
