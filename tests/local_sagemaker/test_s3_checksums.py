@@ -8,6 +8,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from boto3.exceptions import S3UploadFailedError
 from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
 
@@ -20,7 +21,7 @@ FIVE_MB = 5 << 20
 BODIES = [b"1" * FIVE_MB, b"2"]
 WHOLE = b"".join(BODIES)
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html, by type.
-COMPOSITE = ("CRC32", "CRC32C", "SHA1", "SHA256")
+COMPOSITE = ("CRC32", "CRC32C", "SHA1", "SHA256", "SHA512", "MD5")
 FULL_OBJECT = ("CRC32", "CRC32C", "CRC64NVME")
 
 
@@ -48,6 +49,39 @@ def test_upload_file_with_the_sum_of_the_whole(s3: Any, bucket: str, tmp_path: P
 
     head = s3.head_object(Bucket=bucket, Key="k", ChecksumMode="ENABLED")
     assert (head["ChecksumCRC32"], head["ChecksumType"]) == (right, "FULL_OBJECT")
+
+
+@pytest.mark.parametrize("algorithm", ["CRC32", "SHA1", "SHA256", "SHA512"])
+def test_upload_file_with_an_algorithm(s3: Any, bucket: str, tmp_path: Path, algorithm: str) -> None:
+    """boto3 sends each part with its checksum, and the object gets the composite of them."""
+    source = tmp_path / "source"
+    source.write_bytes(WHOLE)
+    config = TransferConfig(multipart_threshold=FIVE_MB, multipart_chunksize=FIVE_MB)
+
+    s3.upload_file(str(source), bucket, "k", ExtraArgs={"ChecksumAlgorithm": algorithm}, Config=config)
+
+    head = s3.head_object(Bucket=bucket, Key="k", ChecksumMode="ENABLED")
+    assert (head[f"Checksum{algorithm}"], head["ChecksumType"]) == (composite_of(algorithm), "COMPOSITE")
+
+
+@pytest.mark.parametrize("algorithm", ["SHA1", "SHA256", "SHA512", "MD5"])
+def test_upload_file_with_a_digest_of_the_whole(s3: Any, bucket: str, tmp_path: Path, algorithm: str) -> None:
+    """A hash of the whole goes with a file in one piece; parts have no such checksum, so no upload in parts begins."""
+    source = tmp_path / "source"
+    source.write_bytes(WHOLE)
+    right = {f"Checksum{algorithm}": checksum_of(algorithm, [WHOLE])}
+    wrong = {f"Checksum{algorithm}": checksum_of(algorithm, [b"other"])}
+    in_parts = TransferConfig(multipart_threshold=FIVE_MB, multipart_chunksize=FIVE_MB)
+    for claim, config, code in ((right, in_parts, "InvalidRequest"), (wrong, None, "BadDigest")):
+        with pytest.raises(S3UploadFailedError, match=code):
+            s3.upload_file(str(source), bucket, "k", ExtraArgs=claim, Config=config)
+    assert "Contents" not in s3.list_objects_v2(Bucket=bucket)
+    assert "Uploads" not in s3.list_multipart_uploads(Bucket=bucket)
+
+    s3.upload_file(str(source), bucket, "k", ExtraArgs=right)
+
+    head = s3.head_object(Bucket=bucket, Key="k", ChecksumMode="ENABLED")
+    assert right.items() <= head.items()
 
 
 @pytest.mark.sampled(3)
@@ -102,6 +136,8 @@ def test_each_algorithm_and_type(s3: Any, bucket: str, algorithm: str, kind: str
         {"ChecksumAlgorithm": "CRC64NVME", "ChecksumType": "COMPOSITE"},
         {"ChecksumAlgorithm": "SHA256", "ChecksumType": "FULL_OBJECT"},
         {"ChecksumAlgorithm": "SHA1", "ChecksumType": "FULL_OBJECT"},
+        {"ChecksumAlgorithm": "SHA512", "ChecksumType": "FULL_OBJECT"},
+        {"ChecksumAlgorithm": "MD5", "ChecksumType": "FULL_OBJECT"},
         {"ChecksumType": "FULL_OBJECT"},
     ],
 )
@@ -140,7 +176,7 @@ def test_parts_of_a_composite_need_their_sums(s3: Any, bucket: str) -> None:
     assert s3.get_object(**target)["Body"].read() == b"x"
 
 
-@pytest.mark.parametrize("algorithm", ["CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256"])
+@pytest.mark.parametrize("algorithm", ["CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256", "SHA512", "MD5"])
 def test_a_copy_with_a_checksum(s3: Any, bucket: str, algorithm: str) -> None:
     """A copy gets the checksum that is asked for, and otherwise one of its source's algorithm, of the whole."""
     s3.put_object(Bucket=bucket, Key="a", Body=b"123456789", ChecksumAlgorithm="SHA1")
