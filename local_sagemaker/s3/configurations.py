@@ -18,7 +18,14 @@ from starlette.responses import Response
 from local_sagemaker.s3.access import ENFORCED
 from local_sagemaker.s3.documents import Value, document, parse
 from local_sagemaker.s3.encryption import DEFAULT_DOCUMENT
-from local_sagemaker.s3.errors import InvalidArgument, InvalidBucketState, InvalidRequest, MalformedXML, Unset
+from local_sagemaker.s3.errors import (
+    AccessDenied,
+    InvalidArgument,
+    InvalidBucketState,
+    InvalidRequest,
+    MalformedXML,
+    Unset,
+)
 from local_sagemaker.s3.errors import NotImplementedByThisServer as NotBuilt
 from local_sagemaker.s3.policies import check_policy, is_public
 from local_sagemaker.s3.request import check_tags
@@ -197,7 +204,7 @@ def _put(noun: str, service: Service, request: S3Request, body: bytes) -> Respon
     if kept.root:
         kept.check(read_document(request.operation, body))
     else:
-        check_policy(request.bucket, body)
+        _check_public(service, request.bucket, check_policy(request.bucket, body))
     if noun == "BucketLifecycleConfiguration":
         body = _with_names(body)
         if request.headers.get(_MINIMUM, _DEFAULT_MINIMUM) != _DEFAULT_MINIMUM:
@@ -205,6 +212,24 @@ def _put(noun: str, service: Service, request: S3Request, body: bytes) -> Respon
     service.store.configuration.put_document(request.bucket, noun, body)
     # S3 answers 204 to policies and tags, and 200 to the others.
     return Response(status_code=204 if noun in ("BucketPolicy", "BucketTagging") else 200)
+
+
+def _check_public(service: Service, bucket: str, policy: dict[str, Any]) -> None:
+    """Refuse a public policy where the bucket blocks those, as a new bucket does.
+
+    Source: S3 User Guide, "Blocking public access to your Amazon S3 storage", `BlockPublicPolicy`.
+
+    Raises:
+        AccessDenied: the policy is public, and the bucket blocks public policies.
+    """
+    blocks = service.store.configuration.document(bucket, "PublicAccessBlock")
+    if blocks is None or not is_public(policy):
+        return
+    if (parse(blocks, "PublicAccessBlockConfiguration").findtext("BlockPublicPolicy") or "").lower() in ("true", "1"):
+        raise AccessDenied(
+            f"The policy gives access to everyone, which BlockPublicPolicy of the bucket {bucket} prevents. Name the"
+            " principals, or set BlockPublicPolicy to false with PutPublicAccessBlock."
+        )
 
 
 def _with_names(body: bytes) -> bytes:

@@ -213,6 +213,9 @@ def test_encryption_of_objects(s3: Any, bucket: str) -> None:
     assert code_of(refused) == (400, "InvalidArgument")
 
 
+ACCOUNT = {"AWS": "arn:aws:iam::123456789012:root"}
+
+
 def statement(bucket: str, **changes: Any) -> dict[str, Any]:
     allow = {"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": f"arn:aws:s3:::{bucket}/*"}
     return {name: value for name, value in {**allow, **changes}.items() if value is not None}
@@ -242,12 +245,26 @@ def test_a_policy_that_s3_does_not_take(s3: Any, bucket: str, changes: dict[str,
     with pytest.raises(ClientError):
         s3.get_bucket_policy(Bucket=bucket)
 
-    policy = {"Version": "2012-10-17", "Statement": [statement(bucket)]}
-    s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy))
-    assert s3.get_bucket_policy_status(Bucket=bucket)["PolicyStatus"]["IsPublic"] is True
-    policy["Statement"] = statement(bucket, Principal={"AWS": "arn:aws:iam::123456789012:root"})
+    policy["Statement"] = statement(bucket, Principal=ACCOUNT)
     s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy))
     assert s3.get_bucket_policy_status(Bucket=bucket)["PolicyStatus"]["IsPublic"] is False
+
+
+def test_a_public_policy(s3: Any, bucket: str) -> None:
+    """A bucket that blocks public policies, as a new one does, refuses one with 403 and keeps what it had."""
+    public = json.dumps({"Version": "2012-10-17", "Statement": [statement(bucket)]})
+    private = json.dumps({"Version": "2012-10-17", "Statement": [statement(bucket, Principal=ACCOUNT)]})
+    s3.put_bucket_policy(Bucket=bucket, Policy=private)
+    with pytest.raises(ClientError) as refused:
+        s3.put_bucket_policy(Bucket=bucket, Policy=public)
+    assert code_of(refused) == (403, "AccessDenied")
+    assert s3.get_bucket_policy(Bucket=bucket)["Policy"] == private
+
+    s3.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration={"BlockPublicPolicy": False})
+    s3.put_bucket_policy(Bucket=bucket, Policy=public)
+    assert s3.get_bucket_policy_status(Bucket=bucket)["PolicyStatus"]["IsPublic"] is True
+    s3.delete_public_access_block(Bucket=bucket)
+    s3.put_bucket_policy(Bucket=bucket, Policy=public)
 
 
 @pytest.mark.parametrize("policy", ["no json", "[]", "{}", '{"Version": "2020-01-01", "Statement": []}', '"x"'])
