@@ -160,5 +160,5 @@ def test_an_exception_of_the_users_own(shop, start, tmp_path):
     flow.write_text((shop.place / "flow.py").read_text().replace("return train.result()", "raise ValueError('mine')"))
     done = start(str(flow), cwd=shop.place, **shop.variables).done()
 
-    assert done.err.splitlines()[-1] == "ValueError: mine"
+    assert done.err.splitlines().count("ValueError: mine") >= 1  # Prefect may have the last word: what it still sends
     assert "site-packages/prefect" in done.err
