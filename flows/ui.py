@@ -5,6 +5,7 @@ The same database as `flows.quickstart` writes; a quickstart that is started mea
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import signal
@@ -20,6 +21,9 @@ _USUAL_PORT = 4200
 
 def main() -> int:
     """Serve until interrupted."""
+    argparse.ArgumentParser(
+        prog="python -m flows.ui", description="Serves Prefect's UI on the runs of this checkout, until Ctrl-C."
+    ).parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` asks for the same as Ctrl-C
     home = use_own_home()
     running = served_api(home)

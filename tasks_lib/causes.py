@@ -70,8 +70,8 @@ CAUSES = (
     KnownCause(
         "A missing channel",
         r"KeyError: 'SM_CHANNEL_(?P<channel>\w+)'|SM_CHANNEL_(?P<unbound>\w+): (unbound variable|parameter not set)",
-        "read the variable of an input that the task has: inputs={{'train': …}} gives SM_CHANNEL_TRAIN. Or give the "
-        "task the input that SM_CHANNEL_{channel}{unbound} stands for.",
+        "give the task the input that SM_CHANNEL_{channel}{unbound} stands for, or read the variable of one that it "
+        "has: an input 'train' is SM_CHANNEL_TRAIN.",
     ),
     KnownCause(
         "An unknown argument",

@@ -41,11 +41,12 @@ def best(
     metric, sign = (maximize, -1) if maximize is not None else (str(minimize), 1)
     ended = [each if isinstance(each, JobResult) else each.result() for each in results]
     finite = [each for each in ended if math.isfinite(each.metrics.get(metric, math.nan))]
+    if not ended:
+        raise MetricMissing("best() was given no results.", fix="give it the results of tasks, or their futures.")
     if not finite:
         raise MetricMissing(
             f"Of {len(ended)} results none has a finite value of {metric!r}"
-            + (": " + ", ".join(f"{each.task} {_told(each, metric)}" for each in ended[:10]) if ended else "")
-            + ".",
+            f": {', '.join(f'{each.task} {_told(each, metric)}' for each in ended[:10])}.",
             fix="look at the logs of these jobs (`result.logs()`), and at the metrics that their tasks are given.",
         )
     return min(finite, key=lambda each: sign * each.metrics[metric])

@@ -38,7 +38,9 @@ def plan_commands(arguments: Sequence[str]) -> list[Text]:
         arguments: Of the command that made the plan.
     """
     kept = [word for word in arguments if word != "--plan"]
-    command = shlex.join(["python", "-m", "flows.quickstart", *kept]) if kept else _COMMANDS[0][1]
+    words = shlex.join(kept)
+    quoted = shlex.quote(words) if set(words) & set("'\"\\$`") else f'"{words}"'
+    command = f"make quickstart ARGS={quoted}" if kept else _COMMANDS[0][1]
     return [Text("  nothing was run", "bold"), Text("  next", "dim"), _line("run it", command, "")]
 
 

@@ -14,8 +14,9 @@ import io
 import os
 import tarfile
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -204,7 +205,7 @@ def _add_entry_point(files: dict[str, Path], source_dir: Path | None, entry_poin
     path = source_dir / entry_point
     name = Path(os.path.relpath(path, source_dir)).as_posix()
     if name not in files:
-        raise _not_shipped(path, name, source_dir)
+        raise _not_shipped(path, name, source_dir, files)
     _check_line_ends(path)
     return name
 
@@ -218,13 +219,16 @@ def _check_line_ends(script: Path) -> None:
         )
 
 
-def _not_shipped(path: Path, name: str, source_dir: Path) -> MissingPath:
-    outside = name.startswith("../")
-    why = "does not exist" if not path.is_file() else "lies outside of the source" if outside else "is ignored"
-    return MissingPath(
-        f"The entry point {path.absolute()} {why}.",
-        fix=f"give a file below {source_dir.absolute()} that is not left out; `!{name}` in {IGNORE_FILE} sends it.",
-    )
+def _not_shipped(path: Path, name: str, source_dir: Path, files: Iterable[str]) -> MissingPath:
+    where = f"give a path relative to source_dir, {source_dir.absolute()}"
+    if not path.is_file():
+        meant = [file for file in files if name.endswith(f"/{file}")] or get_close_matches(name, files, n=1)
+        why, fix = "does not exist", f"{where}: {meant[0]!r}?" if meant else f"{where}."
+    elif name.startswith("../"):
+        why, fix = "lies outside of the source", f"{where}."
+    else:
+        why, fix = "is ignored", f"`!{name}` in {IGNORE_FILE} sends it."
+    return MissingPath(f"The entry point {path.absolute()} {why}.", fix=fix)
 
 
 def _check_file(path: Path) -> None:

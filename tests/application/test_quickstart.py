@@ -105,7 +105,7 @@ def test_plan_of_what_the_next_run_does(unserved):
     assert "2 to run, 2 skipped" in planned.out
     assert "Prefect server" not in planned.out
     assert "nothing was run" in planned.out
-    assert "python -m flows.quickstart --json --Cs 0.1 20\n" in planned.out
+    assert 'make quickstart ARGS="--json --Cs 0.1 20"\n' in planned.out
     assert unserved.jobs() == before
 
     done = unserved.run(*wanted)

@@ -81,6 +81,15 @@ def test_run_is_visible_while_it_runs(quickstart, tmp_path):
     assert after[new[0]["id"]] == "Failed"
 
 
+def test_other_words_are_refused(quickstart):
+    """`--help` says what the command does, any other word is refused, and neither goes on to serve."""
+    helped, refused = quickstart.start("flows.ui", "--help").done(), quickstart.start("flows.ui", "serve").done()
+
+    assert (helped.code, refused.code) == (0, 2)
+    assert "until Ctrl-C" in helped.out
+    assert "unrecognized arguments: serve" in refused.err
+
+
 def test_served_once(quickstart):
     """A second `flows.ui` finds the first, prints the same addresses, and ends."""
     first = quickstart.serve()

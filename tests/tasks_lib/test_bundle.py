@@ -275,6 +275,34 @@ def test_errors_have_the_absolute_path(tmp_path, monkeypatch):
         assert caught.value.fix
 
 
+@pytest.mark.parametrize(
+    ("written", "advice"),
+    [
+        ("code/fit.py", ": 'fit.py'?"),  # the directory named twice
+        ("code/lib/util.py", ": 'lib/util.py'?"),
+        ("ft.py", ": 'fit.py'?"),
+        ("evaluate.sh", "."),
+    ],
+)
+def test_an_entry_point_that_is_not_there_is_looked_for(code, written, advice):
+    """The advice says where paths begin and which file is meant, and speaks of no ignored files."""
+    with pytest.raises(MissingPath, match="does not exist") as caught:
+        Source.collect(code, written)
+
+    assert caught.value.fix == f"give a path relative to source_dir, {code}{advice}"
+
+
+def test_an_ignored_entry_point_can_be_sent(code):
+    """The advice names the line, which does it."""
+    write(code / ".sagemakerignore", "fit.py")
+    with pytest.raises(MissingPath, match="is ignored") as caught:
+        Source.collect(code, "fit.py")
+
+    assert caught.value.fix == "`!fit.py` in .sagemakerignore sends it."
+    write(code / ".sagemakerignore", "fit.py\n!fit.py")
+    assert Source.collect(code, "fit.py")[1] == "fit.py"
+
+
 def test_a_directory_is_no_entry_point(code):
     """Neither with a source directory nor without."""
     with pytest.raises(MissingPath):

@@ -60,6 +60,14 @@ def test_the_error_says_what_there_was():
     assert caught.value.message == "Of 2 results none has a finite value of 'loss': a has nan, b has 'auc'."
 
 
+def test_of_no_results_none_is_best():
+    """It is said so, and no log is blamed."""
+    with pytest.raises(MetricMissing, match="no results") as caught:
+        best([], maximize="auc")
+
+    assert "log" not in str(caught.value)
+
+
 @pytest.mark.parametrize("metrics", [{}, {"maximize": "a", "minimize": "b"}])
 def test_one_metric_is_named(metrics):
     """Neither none nor two."""
