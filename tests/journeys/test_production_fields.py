@@ -289,6 +289,7 @@ def test_a_role_by_name_is_looked_up(make_project, backend):
     """A role that is given by its name is found, and one that there is not is refused before any job."""
     iam, name = backend.client("iam"), make_project().project
     arn = iam.create_role(RoleName=name, AssumeRolePolicyDocument="{}")["Role"]["Arn"]
+    iam.attach_role_policy(RoleName=name, PolicyArn="arn:aws:iam::aws:policy/AdministratorAccess")
     job = sagemaker_tasks(make_project(role=name)).train("fit", command="true").job
 
     assert arn == backend.client("sagemaker").describe_training_job(TrainingJobName=job)["RoleArn"]
