@@ -116,6 +116,7 @@ SAID = {
 CASES = [(section, *case) for section, cases in SAID.items() for case in cases]
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(("section", "words", "named"), CASES, ids=[case[0] for case in CASES])
 def test_the_words_of_a_failure_lead_to_its_fix(section, words, named):
     """The fix names what is missing, and the section where there is more about it."""
