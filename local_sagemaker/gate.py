@@ -28,6 +28,7 @@ from local_sagemaker.wire.protocols import Words, answer, protocol_of, wire_of
 # IAM and the other services of the query protocol say `AccessDenied`, those of JSON `AccessDeniedException`.
 _REFUSED = {"json": ("AccessDeniedException", 400), "query": ("AccessDenied", 403)}
 
+_REST = frozenset({"scheduler"})  # of `services.SERVICES`, S3 aside
 _CBOR = RpcV2CBORParser()
 _EMPTY_MAP = b"\xa0"
 
@@ -59,6 +60,9 @@ class Gate:
             return None
         wire = wire_of(guest.service, request.headers)
         protocol = protocol_of(wire)
+        if protocol == "rest" and guest.service not in _REST:
+            # moto reads an `Action` in the query string too, and in a body of any type.
+            wire, protocol = "query", "query"
         if protocol not in _REFUSED:  # a REST service of moto's: which operation it is, no header says
             return replace(guest, receive=request.receive)
         try:
@@ -108,7 +112,8 @@ def _is_cbor(request: Request) -> bool:
 
 
 def _form(request: Request) -> dict[str, str]:
-    return dict(parse_qsl(request.body.decode("latin-1"), keep_blank_values=True))
+    query, body = request.scope["query_string"].decode("latin-1"), request.body.decode("latin-1")
+    return dict(parse_qsl(f"{query}&{body}", keep_blank_values=True))
 
 
 async def _nowhere(scope: Any, receive: Any, send: Any) -> None:

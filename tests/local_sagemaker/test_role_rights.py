@@ -8,6 +8,8 @@ import boto3
 import pytest
 import requests
 from api_requests import error_of, finished, new_name, processing_request, training_request
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
@@ -320,6 +322,27 @@ def test_jobs_by_their_tags(role, backend):
     sagemaker.stop_training_job(TrainingJobName=names["b"])
     for name in names.values():
         finished(sagemaker, name)
+
+
+@pytest.mark.parametrize("way", ["query string", "body without a type"])
+def test_a_call_in_another_form_has_the_rights_of_its_role(role, way):
+    """The query protocol by hand: refused without the right, done with it."""
+    name = new_name("user")
+    action = f"Action=CreateUser&UserName={name}&Version=2010-05-08"
+    url = f"{role.backend.endpoint}/?{action}" if way == "query string" else f"{role.backend.endpoint}/"
+    asked = AWSRequest("GET", url) if way == "query string" else AWSRequest("POST", url, data=action)
+
+    def status():
+        credentials = role.client("iam")._request_signer._credentials
+        SigV4Auth(credentials, "iam", "us-east-1").add_auth(asked)
+        sent = asked.prepare()
+        return requests.request(
+            sent.method, sent.url, headers=dict(sent.headers), data=sent.body, timeout=60
+        ).status_code
+
+    assert status() == 403
+    role.may(allow("iam:CreateUser"))
+    assert status() == 200
 
 
 def test_everybody_may_ask_who_they_are(role):
