@@ -2,8 +2,8 @@
 
 Each job has a supervisor of its own, in a session of its own, and not a thread of the server, so that jobs outlive the
 server. It keeps how far it came in the job's workspace; `reconcile` starts a successor for each job that lost its
-supervisor, which does the present phase again or adopts the running hosts. It stands on the standard library, the table
-of jobs and the object store, and never talks to the server.
+supervisor, which does the present phase again or adopts the running hosts. A job whose supervisors crash one after the
+other fails. It stands on the standard library, the table of jobs and the object store, and never talks to the server.
 
 A job's lock says that it has one. Whoever starts a supervisor takes the lock and hands it down, so that one that is
 still starting is never taken for lost. The server imports `start_supervisor` and `reconcile`; the process is
@@ -17,22 +17,41 @@ import os
 import subprocess
 import sys
 import threading
+import time
+import traceback
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from local_sagemaker.disk import Reserve, with_space
+from local_sagemaker.disk import Reserve, is_full, with_space
 from local_sagemaker.faults.table import FaultTable
 from local_sagemaker.job_table import JobTable
-from local_sagemaker.jobs import Kind
+from local_sagemaker.jobs import Job, Kind
+from local_sagemaker.runtime import verdict
 from local_sagemaker.runtime.conductor import Conductor
-from local_sagemaker.runtime.workspace import Workspace
+from local_sagemaker.runtime.host import Host
+from local_sagemaker.runtime.workspace import Progress, Workspace
 from local_sagemaker.s3.store import ObjectStore
 
 _PACKAGE_ROOT = Path(__file__).parents[2]
+_TAIL = 4096  # bytes of a log
 _ARGUMENTS = 5  # the program, HOME, KIND, NAME, and the number of the descriptor that holds the lock
 
-# Supervisors that this process started: kept to be reaped, since an exited child stays a zombie until somebody asks.
-_children: list[subprocess.Popen[bytes]] = []
+_MOST_CRASHES = 10  # in a row; `reconcile` is called every second, and a package that is just being replaced comes back
+
+
+@dataclass(frozen=True)
+class _Child:
+    """A supervisor that this process started."""
+
+    workspace: Workspace
+    process: subprocess.Popen[bytes]
+
+
+# Kept to be reaped, since an exited child stays a zombie until somebody asks, and to count the crashes of a job's.
+_children: list[_Child] = []
+_crashes: Counter[Path] = Counter()
 _children_lock = threading.Lock()
 
 
@@ -46,9 +65,9 @@ def start_supervisor(home: Path, kind: Kind, name: str) -> int | None:
         child = _start(workspace, kind, name, lock)
     finally:
         os.close(lock)  # the child has it
+    _reap()
     with _children_lock:
-        _children[:] = [one for one in _children if one.poll() is None]
-        _children.append(child)
+        _children.append(_Child(workspace, child))
     return child.pid
 
 
@@ -73,11 +92,51 @@ def reconcile(home: Path) -> list[str]:
 
     Cheap enough to be called every second: a query, and a lock for each live job.
     """
-    with _children_lock:
-        _children[:] = [one for one in _children if one.poll() is None]
+    _reap()
     with JobTable(home) as table:
+        for job in table.live("process"):
+            workspace = Workspace(home, job.kind, job.name)
+            if _crashes[workspace.directory] >= _MOST_CRASHES:
+                _give_up(table, job, workspace)
         live = table.live("process")
     return [job.name for job in live if start_supervisor(home, job.kind, job.name)]
+
+
+def _reap() -> None:
+    """Ask after the supervisors that this process started; a crash counts, and a kill does not."""
+    with _children_lock:
+        for child in [one for one in _children if one.process.poll() is not None]:
+            _children.remove(child)
+            if child.process.returncode > 0 and child.process.returncode != os.EX_TEMPFAIL:
+                _crashes[child.workspace.directory] += 1
+            else:
+                _crashes.pop(child.workspace.directory, None)
+
+
+def _give_up(table: JobTable, job: Job, workspace: Workspace) -> None:
+    """Fail a job that no supervisor can carry: it would run, or wait, for ever."""
+    lock = _lock(workspace)
+    if lock is None:
+        return
+    try:
+        for directory in workspace.hosts.glob("*"):
+            Host(workspace.hosts, directory.name).kill()
+        crashes = _crashes.pop(workspace.directory)
+        cause = f"its supervisor crashed {crashes} times, with {_last_line(workspace.output)}; see {workspace.output}"
+        outcome = verdict.failed(f"{verdict.INTERNAL_ERROR} ({cause})", time.time())
+        progress = Progress(job.created, started=job.fields.get("TrainingStartTime"))
+        fields = verdict.closing_fields(job.kind, progress, outcome)
+        workspace.clear()
+        table.update(
+            job.kind, job.name, status=outcome.status, secondary=outcome.secondary, message=outcome.message, **fields
+        )
+    finally:
+        os.close(lock)
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_bytes()[-_TAIL:].decode(errors="replace").split("\n")
+    return next((line for line in reversed(lines) if line.strip()), "nothing in its log")
 
 
 def _lock(workspace: Workspace) -> int | None:
@@ -110,7 +169,13 @@ def main(arguments: list[str]) -> int:
         return 2
     kind: Kind = "training-job" if arguments[2] == "training-job" else "processing-job"
     os.set_inheritable(int(arguments[4]), False)  # held until this process ends, and not by what it starts
-    supervise(Path(arguments[1]), kind, arguments[3])
+    try:
+        supervise(Path(arguments[1]), kind, arguments[3])
+    except Exception as error:
+        if not is_full(error):
+            raise
+        traceback.print_exc()
+        return os.EX_TEMPFAIL  # a disk that is full now may have room later
     return 0
 
 

@@ -121,6 +121,42 @@ def test_a_stop_is_carried_out_by_the_successor(laboratory):
     assert laboratory.end_of().status == "Stopped"
 
 
+@pytest.mark.always
+def test_a_job_whose_supervisors_crash_fails(laboratory):
+    """Each of them reads a file that nobody can: in the end the job says which, and nothing of it runs."""
+    laboratory.train("echo up; while true; do sleep 0.02; done", wait=False)
+    wait_until(lambda: laboratory.has_lines("up"), "the first line")
+    host = laboratory.host_pid()
+    laboratory.kill_supervisor()
+    (laboratory.directory() / "progress.json").write_text("{")
+
+    def given_up():
+        reconcile(laboratory.home)
+        return laboratory.table.get("training-job", "job").finished
+
+    wait_until(given_up, "the job's end")
+    job = laboratory.end_of()
+
+    assert (job.status, job.secondary_status) == ("Failed", "Failed")
+    reason = job.fields["FailureReason"]
+    assert "its supervisor crashed 10 times, with json.decoder.JSONDecodeError: Expecting" in reason
+    assert str(laboratory.directory() / "supervisor.log") in reason
+    assert is_gone(host)
+    assert reconcile(laboratory.home) == []
+
+
+def test_a_supervisor_that_is_killed_again_and_again_is_replaced(laboratory):
+    """A kill is no crash."""
+    laboratory.train("echo up; while [ ! -e $R/opt/ml/go ]; do sleep 0.02; done", wait=False)
+    wait_until(lambda: laboratory.has_lines("up"), "the first line")
+    for _ in range(12):
+        laboratory.kill_supervisor()
+        laboratory.recover()
+    (laboratory.directory() / "hosts/algo-1/files/opt/ml/go").touch()
+
+    assert laboratory.end_of().status == "Completed"
+
+
 def test_a_job_has_one_supervisor(one_laboratory):
     """From the moment in which it is started, and until it ends; the job runs once."""
     one_laboratory.train("echo up; while [ ! -e $R/opt/ml/go ]; do sleep 0.02; done", wait=False)
