@@ -15,8 +15,8 @@ from typing import Any
 from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive, Scope, Send
 
-from local_sagemaker.moto_journal import Call
 from local_sagemaker.moto_services import MotoServices
+from local_sagemaker.wire.call import Call
 
 log = logging.getLogger(__name__)
 

@@ -17,9 +17,9 @@ from typing import Any
 
 from local_sagemaker.job_table import JobTable
 from local_sagemaker.jobs import Job
-from local_sagemaker.moto_journal import Call
 from local_sagemaker.moto_services import MotoServices
 from local_sagemaker.sagemaker.kinds import PROCESSING, TRAINING, JobKind
+from local_sagemaker.wire.call import Call
 
 log = logging.getLogger(__name__)
 

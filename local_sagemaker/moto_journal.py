@@ -9,15 +9,14 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from urllib.parse import parse_qs
 
 from local_sagemaker.services import BY_SIGNATURE
+from local_sagemaker.wire.call import Call
 
 log = logging.getLogger(__name__)
 
-_READING_METHODS = frozenset({"GET", "HEAD"})
 # How the operations begin that change nothing that is kept.
 _READING = ("Get", "List", "Describe", "Simulate", "Generate", "Check", "Test", "BatchGet", "BatchCheck")
 _PASSING: Mapping[str, tuple[str, ...]] = {
@@ -30,52 +29,12 @@ _PASSING: Mapping[str, tuple[str, ...]] = {
 _PASSED_BY_NAME = frozenset({"sts"})  # its keys are made of the home's, and carry their own end
 
 
-@dataclass(frozen=True)
-class Call:
-    """One request to moto, with no more of it than a replay needs.
-
-    Attributes:
-        service: the service of the credential scope.
-        region: its region.
-        method: of HTTP.
-        path: with the query.
-        headers: those that mean something to a service, by lower-case name.
-        body: text; bytes that are no UTF-8 are escaped as surrogates.
-        access_key: whose moto takes the call for.
-    """
-
-    service: str
-    region: str
-    method: str
-    path: str
-    headers: Mapping[str, str]
-    body: str
-    access_key: str = "local"
-
-    @property
-    def parameters(self) -> dict[str, list[str]]:
-        """The parameters of the query protocol; none in the others."""
-        is_form = self.headers.get("content-type", "").startswith("application/x-www-form-urlencoded")
-        return parse_qs(self.body, keep_blank_values=True) if is_form else {}
-
-    @property
-    def operation(self) -> str:
-        """The operation's name; method and path in the REST protocols, which name none."""
-        path = self.path.partition("?")[0]
-        if self.headers.get("smithy-protocol") == "rpc-v2-cbor":
-            return path.rpartition("/")[2]
-        target = self.headers.get("x-amz-target", "")
-        action = target.rpartition(".")[2] or self.parameters.get("Action", [""])[0]
-        return action or f"{self.method} {path}"
-
-    @property
-    def is_kept(self) -> bool:
-        """Whether the journal must have it."""
-        served = BY_SIGNATURE.get(self.service)
-        if served is None or not served.in_moto or self.service in _PASSED_BY_NAME:
-            return False
-        passing = (*_READING, *_PASSING.get(self.service, ()))
-        return self.method not in _READING_METHODS and not self.operation.startswith(passing)
+def is_kept(call: Call) -> bool:
+    """Return whether the journal must have a call."""
+    served = BY_SIGNATURE.get(call.service)
+    if served is None or not served.in_moto or call.service in _PASSED_BY_NAME:
+        return False
+    return not call.operation.startswith((*_READING, *_PASSING.get(call.service, ())))
 
 
 class Journal:

@@ -31,9 +31,10 @@ from starlette.types import Receive, Scope, Send
 from local_sagemaker.account import ROLE, partition_of
 from local_sagemaker.iam.roles import RoleTable
 from local_sagemaker.keys import HomeKey, Keys
-from local_sagemaker.moto_journal import Call, Journal
+from local_sagemaker.moto_journal import Journal, is_kept
 from local_sagemaker.moto_roles import roles_of_moto
 from local_sagemaker.policy_simulation import simulate
+from local_sagemaker.wire.call import Call
 from local_sagemaker.wire.protocols import Words, answer, protocol_of, wire_of
 
 log = logging.getLogger(__name__)
@@ -44,7 +45,6 @@ _GIVING_KEYS = frozenset(
         *(("sts", "GetSessionToken"), ("sts", "GetFederationToken"), ("iam", "CreateAccessKey")),
     }
 )
-_OF_THE_SIGNATURE = frozenset({"x-amz-date", "x-amz-content-sha256", "x-amz-security-token"})
 _HTTP_ERROR = 400
 _HTTP_FAILURE = 500
 
@@ -81,17 +81,8 @@ class MotoServices:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request; `scope` has service and region, and gets the operation as `aws.operation`."""
-        request = Request(scope, receive)
-        query = f"?{request.url.query}" if request.url.query else ""
-        call = Call(
-            scope["service"],
-            scope["region"],
-            request.method,
-            scope["raw_path"].decode("ascii") + query,
-            {name: value for name, value in request.headers.items() if _is_meant_for_service(name)},
-            (await request.body()).decode("utf-8", "surrogateescape"),
-        )
-        scope["aws.operation"] = call.operation
+        call = Call.of(scope, await Request(scope, receive).body())
+        scope["aws.operation"] = call.operation or "Unknown"
         if (call.service, call.operation) == ("sts", "GetCallerIdentity"):
             given = await run_in_threadpool(self._identify, call, scope["access_key"], scope["identity"])
         else:
@@ -121,11 +112,13 @@ class MotoServices:
             self._ready = True
 
     def _answer(self, call: Call) -> Answer:
+        if not call.operation:
+            return _not_built(call, "")
         with self._lock:
             self._wake()
             if (call.service, call.operation) == ("iam", "SimulatePrincipalPolicy"):
                 return self._simulate(call)
-            return self._keep(call) if call.is_kept else self._run(call, secrets.randbits(64))
+            return self._keep(call) if is_kept(call) else self._run(call, secrets.randbits(64))
 
     def _keep(self, call: Call) -> Answer:
         """Do a call that changes something, and write it down.
@@ -171,7 +164,7 @@ class MotoServices:
 
     def _simulate(self, call: Call) -> Answer:
         """`SimulatePrincipalPolicy`, which moto lacks; for a role that is not there, moto's own error."""
-        source = call.parameters.get("PolicySourceArn", [""])[0]
+        source = call.parameters.get("PolicySourceArn", "")
         kind, _, path = source.rpartition(":")[2].partition("/")
         if kind == "role":
             body = f"Action=GetRole&RoleName={path.rpartition('/')[2]}&Version=2010-05-08"
@@ -278,15 +271,10 @@ def _headers(call: Call) -> dict[str, str]:
     return {**call.headers, "authorization": signature}
 
 
-def _is_meant_for_service(header: str) -> bool:
-    if header in ("content-type", "smithy-protocol"):
-        return True
-    return header.startswith("x-amz-") and header not in _OF_THE_SIGNATURE
-
-
 def _not_built(call: Call, why: str) -> Answer:
     """Tell the client that neither we nor moto have this operation."""
-    message = f"{call.service}:{call.operation} is not built in local_sagemaker{f' ({why})' if why else ''}."
+    operation = call.operation or f"{call.method} {call.path}"
+    message = f"{call.service}:{operation} is not built in local_sagemaker{f' ({why})' if why else ''}."
     code = "InvalidAction" if _speaks_query(call) else "UnknownOperationException"
     return _refusal(call, Words(code, _HTTP_ERROR, message))
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 from local_sagemaker.iam.policies import Decision, Need
@@ -16,14 +16,14 @@ from local_sagemaker.iam.roles import RoleTable
 _NAMESPACE = "https://iam.amazonaws.com/doc/2010-05-08/"
 
 
-def simulate(parameters: Mapping[str, Sequence[str]], roles: RoleTable) -> bytes:
+def simulate(parameters: Mapping[str, str], roles: RoleTable) -> bytes:
     """Return the answer document for the parameters of a query request: each action on each resource.
 
     Args:
         parameters: of the request.
         roles: those of the home. What is no role of it, such as a user, may do everything here.
     """
-    role = roles.get(parameters.get("PolicySourceArn", [""])[0].rpartition("/")[2])
+    role = roles.get(parameters.get("PolicySourceArn", "").rpartition("/")[2])
     context = dict(_context(parameters))
     answer = Element("SimulatePrincipalPolicyResponse", xmlns=_NAMESPACE)
     result = SubElement(answer, "SimulatePrincipalPolicyResult")
@@ -47,12 +47,12 @@ def _word(decision: Decision) -> str:
     return "explicitDeny" if decision.explicit else "implicitDeny"
 
 
-def _members(parameters: Mapping[str, Sequence[str]], name: str) -> list[str]:
-    return [values[0] for key, values in parameters.items() if re.fullmatch(rf"{re.escape(name)}\.member\.\d+", key)]
+def _members(parameters: Mapping[str, str], name: str) -> list[str]:
+    return [value for key, value in parameters.items() if re.fullmatch(rf"{re.escape(name)}\.member\.\d+", key)]
 
 
-def _context(parameters: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, list[str]]]:
+def _context(parameters: Mapping[str, str]) -> Iterator[tuple[str, list[str]]]:
     """Yield key and values of each `ContextEntries.member.N`."""
-    for name, values in parameters.items():
+    for name, value in parameters.items():
         if found := re.fullmatch(r"(ContextEntries\.member\.\d+)\.ContextKeyName", name):
-            yield values[0].lower(), _members(parameters, f"{found[1]}.ContextKeyValues")
+            yield value.lower(), _members(parameters, f"{found[1]}.ContextKeyValues")

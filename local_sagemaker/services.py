@@ -20,6 +20,7 @@ class ServedService:
         lost: what of it is gone after the server has ended; empty if all is kept.
         in_moto: whether moto holds it. The others are in this package.
         is_global: whether it belongs to no region on AWS, so that clients of any home sign for us-east-1 too.
+        is_rest: whether method and path say which operation a request is. S3, which has readers of its own, aside.
     """
 
     name: str
@@ -28,6 +29,7 @@ class ServedService:
     lost: str = ""
     in_moto: bool = True
     is_global: bool = False
+    is_rest: bool = False
 
 
 SERVICES = (
@@ -46,7 +48,7 @@ SERVICES = (
     ServedService("sns", "sns", "topics, and subscriptions of queues"),
     ServedService("sqs", "sqs", "queues and messages", lost="messages of SQS queues"),
     ServedService("events", "events", "rules and targets; events of jobs reach targets that are queues, and no others"),
-    ServedService("scheduler", "scheduler", "schedules, to keep and to read; none starts anything"),
+    ServedService("scheduler", "scheduler", "schedules, to keep and to read; none starts anything", is_rest=True),
     ServedService(
         "cloudwatch",
         "monitoring",

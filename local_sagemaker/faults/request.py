@@ -8,13 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from local_sagemaker.s3.application import operation_asked
-from local_sagemaker.wire.json_service import operation_of
+from local_sagemaker.wire.call import Call
 
 
 class BodyTooLarge(Exception):
@@ -85,15 +84,12 @@ class Request:
 
     async def named(self) -> Request | None:
         """Put the operation's name into the scope; return the request to go on with, None if the client left."""
-        if "x-amz-target" in self.headers:
-            self.scope["aws.operation"] = operation_of(self.headers["x-amz-target"])
-            return self
         if self.scope["service"] == "s3":
             self.scope["aws.operation"] = operation_asked(self.scope)
             return self
         request = await self.whole()  # the query protocol has the name in the body
-        action = parse_qs(request.body.decode("latin-1")).get("Action") if request else None
-        self.scope["aws.operation"] = action[0] if action else f"{self.scope['method']} {self.scope['path']}"
+        if request is not None:
+            self.scope["aws.operation"] = Call.of(self.scope, request.body).operation or "Unknown"
         return request
 
 

@@ -134,6 +134,26 @@ def test_an_error_is_worded_as_wished(faulty, bucket, rule, expected):
     assert keys(s3, bucket) == []
 
 
+@pytest.mark.parametrize(
+    ("service", "method", "operation"),
+    [
+        ("cloudwatch", "list_metrics", "ListMetrics"),
+        ("iam", "list_users", "ListUsers"),
+        ("scheduler", "list_schedules", "ListSchedules"),
+        ("ssm", "describe_parameters", "DescribeParameters"),
+    ],
+)
+def test_operations_have_their_names_in_each_protocol(faulty, service, method, operation):
+    """CBOR, query, REST and JSON: the one that is named, and no other."""
+    call = getattr(faulty.client(service), method)
+    with faulty.requests({"kind": "drop", "service": "*", "operation": operation}):
+        named = outcome_of(call)
+    with faulty.requests({"kind": "drop", "service": "*", "operation": f"{operation}Too"}):
+        other = outcome_of(call)
+
+    assert (named, other) == ("ConnectionClosedError", "ok")
+
+
 def test_an_error_may_come_after_the_act(faulty, bucket):
     """A 500 does not tell whether something happened: with `when: after` it has."""
     s3 = faulty.client("s3")

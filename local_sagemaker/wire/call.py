@@ -1,0 +1,162 @@
+"""A request to a service of AWS other than S3, read once: what it names is what is judged, counted, kept and done.
+
+There are four ways to name an operation: in the path (CBOR, REST), in `X-Amz-Target` (JSON), and as `Action` of a form
+(query). moto takes an `Action` first, wherever it finds one: beside a target, or in the text of a document. So a call
+is written anew with each thing in its one place, and moto gets nothing else. Pure.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+from urllib.parse import parse_qsl, urlencode
+
+from botocore.parsers import ResponseParserError, RpcV2CBORParser
+from starlette.datastructures import Headers
+from starlette.types import Scope
+
+from local_sagemaker.services import BY_SIGNATURE
+from local_sagemaker.wire.json_service import load_model, operation_of
+
+_FORM = "application/x-www-form-urlencoded"
+_JSON = "application/x-amz-json-"
+_CBOR_PATH = re.compile(r"/service/\w+/operation/(\w+)")
+_QUERY_PATH = re.compile(r"/?|/\d{12}/[\w.-]+")  # the latter a queue's
+_CBOR = RpcV2CBORParser()
+_EMPTY_MAP = b"\xa0"
+_GZIP = zlib.MAX_WBITS + 16
+_LARGEST = 64 << 20  # bytes of a body that was unpacked; more is cut off, and cannot be read then
+
+_Protocol = Literal["cbor", "json", "rest", "query"]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request, with no more of it than a replay needs.
+
+    Attributes:
+        service: the service of the credential scope.
+        region: its region.
+        method: of HTTP.
+        path: with the query.
+        headers: those that mean something to a service, by lower-case name.
+        body: text; bytes that are no UTF-8 are escaped as surrogates.
+        access_key: whose moto takes the call for.
+    """
+
+    service: str
+    region: str
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: str
+    access_key: str = "local"
+
+    @classmethod
+    def of(cls, scope: Scope, body: bytes) -> Call:
+        """Return what a request asks for.
+
+        Args:
+            scope: of ASGI, with `service` and `region`.
+            body: all of it.
+        """
+        headers = Headers(scope=scope)
+        path, query = scope["raw_path"].decode("latin-1"), scope["query_string"].decode("latin-1")
+        text = _unpacked(headers, body).decode("utf-8", "surrogateescape")
+        protocol = _protocol_of(scope["service"], headers)
+        method, kept = scope["method"], {"content-type": headers.get("content-type", "")}
+        if protocol == "cbor":
+            kept = {"content-type": "application/cbor", "smithy-protocol": "rpc-v2-cbor"}
+        elif protocol == "json":
+            path, text = "/", _without_fields(text)
+            kept = {"content-type": _json_type(kept["content-type"]), "x-amz-target": headers["x-amz-target"]}
+        elif protocol == "rest":
+            path, text = f"{path}?{query}" if query else path, _without_fields(text)
+            kept = {"content-type": "application/json"}
+        elif "Action" in (fields := {**_fields(query), **_fields(text)}):
+            method, kept, text = "POST", {"content-type": _FORM}, urlencode(fields, errors="surrogateescape")
+        return cls(scope["service"], scope["region"], method, path, kept, text)
+
+    @property
+    def operation(self) -> str:
+        """The operation's name; empty if the call names none, or if moto might find another in it."""
+        path, _, query = self.path.partition("?")
+        protocol = _protocol_of(self.service, self.headers)
+        if protocol == "query":
+            return self.parameters.get("Action", "") if _QUERY_PATH.fullmatch(path) else ""
+        if "Action" in {**_fields(query), **_fields(self.body)}:
+            return ""
+        if protocol == "cbor":
+            found = _CBOR_PATH.fullmatch(path)
+            return found[1] if found else ""
+        return operation_of(self.headers["x-amz-target"]) if protocol == "json" else _rest(self, path)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The members of the body; none if it cannot be read, which the service tells."""
+        protocol = _protocol_of(self.service, self.headers)
+        if protocol == "query":
+            return dict(_fields(self.body))
+        try:
+            if protocol == "cbor":
+                data = self.body.encode("utf-8", "surrogateescape") or _EMPTY_MAP
+                found = _CBOR.parse_data_item(_CBOR.get_peekable_stream_from_bytes(data))
+            else:
+                found = json.loads(self.body or "{}")
+        except (ValueError, RecursionError, ResponseParserError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+
+def _protocol_of(service: str, headers: Mapping[str, str]) -> _Protocol:
+    if (served := BY_SIGNATURE.get(service)) and served.is_rest:
+        return "rest"
+    if "x-amz-target" in headers:
+        return "json"
+    return "cbor" if headers.get("smithy-protocol") == "rpc-v2-cbor" else "query"
+
+
+def _unpacked(headers: Mapping[str, str], body: bytes) -> bytes:
+    """Return a body as it was before a client compressed it: boto3 does so with more than 10 KB for CloudWatch."""
+    if headers.get("content-encoding") != "gzip":
+        return body
+    try:
+        return zlib.decompressobj(_GZIP).decompress(body, _LARGEST)
+    except zlib.error:
+        return body
+
+
+def _json_type(said: str) -> str:
+    return said if said.startswith(_JSON) else f"{_JSON}1.1"
+
+
+def _without_fields(document: str) -> str:
+    """Return a JSON document that cannot be taken for a form: an ampersand stands in texts only, and may be escaped."""
+    return document.replace("&", r"\u0026")
+
+
+def _fields(form: str) -> dict[str, str]:
+    """Return the fields of a form; of several with one name, the first."""
+    return dict(reversed(parse_qsl(form, keep_blank_values=True, errors="surrogateescape")))
+
+
+@cache
+def _rest_operations(service: str) -> list[tuple[str, re.Pattern[str], str]]:
+    """Return method, path and name of all operations of a REST service; a path with fewer variables comes first."""
+    model = load_model(service)
+    found = []
+    for name in model.operation_names:
+        http = model.operation_model(name).http
+        path = re.sub(r"\\{\w+\\}", "[^/]+", re.escape(http["requestUri"].partition("?")[0]))
+        found.append((http["method"], re.compile(path), name))
+    return sorted(found, key=lambda operation: operation[1].pattern.count("[^/]+"))
+
+
+def _rest(call: Call, path: str) -> str:
+    operations = _rest_operations(BY_SIGNATURE[call.service].name)
+    return next((name for method, form, name in operations if method == call.method and form.fullmatch(path)), "")

@@ -1,0 +1,204 @@
+"""A request that names one operation where policies look, and another where moto looks, does not do the other."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import requests
+from api_requests import new_name
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.session import Session
+from test_role_rights import RoleOfTest, allow
+
+FORM, JSON = "application/x-www-form-urlencoded", "application/x-amz-json-1.1"
+
+
+@pytest.fixture
+def lister(backend):
+    """A role that may look, and change nothing."""
+    role = RoleOfTest(backend)
+    role.may(allow(["ssm:DescribeParameters", "iam:List*", "cloudwatch:List*", "sagemaker:List*", "sqs:ListQueues"]))
+    return role
+
+
+def send(role, service, body="", *, path="/", headers=None):
+    """Send a request that the role signed; return the HTTP status."""
+    credentials = role.client("sts")._request_signer._credentials
+    asked = AWSRequest("POST", f"{role.backend.endpoint}{path}", data=body, headers=headers or {})
+    SigV4Auth(credentials, service, "us-east-1").add_auth(asked)
+    sent = asked.prepare()
+    return requests.post(sent.url, headers=dict(sent.headers), data=sent.body, timeout=60).status_code
+
+
+def parameter(name, **more):
+    """The body of PutParameter."""
+    return json.dumps({"Name": name, "Value": "v", "Type": "String", **more})
+
+
+LOOK = {"x-amz-target": "AmazonSSM.DescribeParameters", "content-type": JSON}
+
+
+@pytest.mark.parametrize("way", ["query", "text", "form"])
+def test_an_action_beside_the_target(lister, way):
+    """In the query string; in the text of a document; in a body that says it is a form."""
+    name = new_name("parameter")
+    fields = f"Action=PutParameter&Name={name}&Value=v&Type=String"
+    if way == "query":
+        send(lister, "ssm", parameter(name), path=f"/?{fields}", headers=LOOK)
+    elif way == "text":
+        send(lister, "ssm", parameter(name, Description=f"&{fields}&"), headers=LOOK)
+    else:
+        send(lister, "ssm", fields, headers={**LOOK, "content-type": FORM})
+
+    assert_missing(lister.backend, name)
+
+
+def assert_missing(backend, name):
+    """See that a parameter was not made, by the home's own user."""
+    found = backend.client("ssm").describe_parameters()["Parameters"]
+    assert name not in [one["Name"] for one in found]
+
+
+def test_a_text_with_an_action_is_a_text(backend):
+    """The home's own user gets what was written."""
+    name, text = new_name("parameter"), "a&Action=DeleteParameter&Name=b"
+
+    backend.client("ssm").put_parameter(Name=name, Value=text, Type="String")
+
+    assert backend.client("ssm").get_parameter(Name=name)["Parameter"]["Value"] == text
+
+
+@pytest.mark.parametrize("way", ["first in the query", "last in the query", "body and query", "form and query", "gzip"])
+def test_two_actions(lister, way):
+    """One that the role may and one that it may not."""
+    name = new_name("user")
+    may, may_not = "Action=ListUsers&Version=2010-05-08", f"Action=CreateUser&UserName={name}&Version=2010-05-08"
+    if way == "first in the query":
+        send(lister, "iam", path=f"/?{may_not}&{may}")
+    elif way == "last in the query":
+        send(lister, "iam", path=f"/?{may}&{may_not}")
+    elif way == "body and query":
+        for body, query in ((may, may_not), (may_not, may)):
+            send(lister, "iam", body, path=f"/?{query}")
+    elif way == "form and query":
+        for body, query in ((may, may_not), (may_not, may)):
+            send(lister, "iam", body, path=f"/?{query}", headers={"content-type": FORM})
+    else:
+        import gzip
+
+        send(lister, "iam", gzip.compress(may_not.encode()), path=f"/?{may}", headers={"content-encoding": "gzip"})
+
+    assert name not in [one["UserName"] for one in lister.backend.client("iam").list_users()["Users"]]
+
+
+def cbor(text):
+    """A map of no members in CBOR, after a text that it does not need."""
+    data = text.encode()
+    return b"\xa1" + b"\x69Namespace" + bytes([0x78, len(data)]) + data
+
+
+@pytest.mark.parametrize("way", ["query", "text"])
+def test_an_action_beside_the_path_of_cbor(lister, way):
+    """CloudWatch, which names its operation in the path."""
+    name = new_name("alarm")
+    fields = (
+        f"Action=PutMetricAlarm&AlarmName={name}&ComparisonOperator=GreaterThanThreshold&EvaluationPeriods=1"
+        "&Threshold=1&MetricName=m&Namespace=n&Period=60&Statistic=Sum"
+    )
+    path = "/service/GraniteServiceVersion20100801/operation/ListMetrics"
+    headers = {"smithy-protocol": "rpc-v2-cbor", "content-type": "application/cbor"}
+    if way == "query":
+        send(lister, "monitoring", b"\xa0", path=f"{path}?{fields}", headers=headers)
+    else:
+        send(lister, "monitoring", cbor(f"&{fields}"), path=path, headers=headers)
+
+    found = lister.backend.client("cloudwatch").describe_alarms()["MetricAlarms"]
+    assert name not in [one["AlarmName"] for one in found]
+
+
+def test_a_target_beside_the_path_of_cbor(lister):
+    """SageMaker, which speaks JSON alone."""
+    name = new_name("group")
+    headers = {
+        "smithy-protocol": "rpc-v2-cbor", "x-amz-target": "SageMaker.AddTags", "content-type": JSON,
+    }  # fmt: skip
+    body = json.dumps({"ResourceArn": f"arn:aws:sagemaker:us-east-1:123456789012:training-job/{name}", "Tags": []})
+
+    status = send(lister, "sagemaker", body, path="/service/SageMaker/operation/ListTags", headers=headers)
+
+    assert status in (400, 403)
+
+
+@pytest.mark.parametrize("service", ["scheduler", "iam", "ssm", "sqs"])
+def test_the_control_of_moto_is_out_of_reach(lister, service):
+    """It would forget all that the home has."""
+    name = new_name("parameter")
+    lister.backend.client("ssm").put_parameter(Name=name, Value="v", Type="String")
+
+    send(lister, service, path="/moto-api/reset")
+    send(lister, service, path="/moto-api/reset", headers=LOOK)
+
+    assert lister.backend.client("ssm").get_parameter(Name=name)["Parameter"]["Value"] == "v"
+
+
+def test_schedules_need_their_right(lister):
+    """A service of REST: refused, and done with the right."""
+    scheduler, name = lister.client("scheduler"), new_name("group")
+    with pytest.raises(scheduler.exceptions.ClientError, match="scheduler:CreateScheduleGroup"):
+        scheduler.create_schedule_group(Name=name)
+    lister.may(allow("scheduler:CreateScheduleGroup"), policy="schedules")
+
+    assert scheduler.create_schedule_group(Name=name)["ScheduleGroupArn"].endswith(name)
+
+
+def test_all_operations_of_rest_are_known(backend):
+    """Each that botocore can send has its name, by which a policy refuses it."""
+    role, service = RoleOfTest(backend), "scheduler"
+    model = Session().get_service_model(service)
+    client = role.client(service)
+    for operation in model.operation_names:
+        shape = model.operation_model(operation).input_shape
+        call = getattr(client, client_method(client, operation))
+        with pytest.raises(client.exceptions.ClientError, match=f"scheduler:{operation}"):
+            call(**{name: minimal(shape.members[name]) for name in shape.required_members})
+
+
+def client_method(client, operation):
+    """The method of a client for an operation."""
+    return next(method for method, name in client.meta.method_to_api_mapping.items() if name == operation)
+
+
+def minimal(shape):
+    """A value of a shape that passes botocore's own validation."""
+    if shape.type_name == "structure":
+        return {name: minimal(shape.members[name]) for name in shape.required_members}
+    if shape.type_name == "list":
+        return [minimal(shape.member)]
+    return "arn:aws:scheduler:us-east-1:123456789012:schedule-group/a" if shape.type_name == "string" else 1
+
+
+def test_a_change_by_query_string_is_kept(own_backend):
+    """An old client makes a user by GET: it is there after a restart."""
+    own_backend.up()
+    name, iam = new_name("user"), own_backend.client("iam")
+    asked = AWSRequest("GET", f"{own_backend.endpoint}/?Action=CreateUser&UserName={name}&Version=2010-05-08")
+    SigV4Auth(iam._request_signer._credentials, "iam", "us-east-1").add_auth(asked)
+    sent = asked.prepare()
+    assert requests.get(sent.url, headers=dict(sent.headers), timeout=60).status_code == 200
+    own_backend.run("down")
+    own_backend.up()
+
+    assert own_backend.client("iam").get_user(UserName=name)["User"]["UserName"] == name
+
+
+def test_a_body_that_boto3_compresses(backend):
+    """Points of metrics of more than 10 KB."""
+    cloudwatch, name = backend.client("cloudwatch"), new_name("metric")
+    data = [{"MetricName": name, "Dimensions": [{"Name": "n", "Value": "v" * 50}], "Value": 1.0}] * 200
+
+    cloudwatch.put_metric_data(Namespace="compressed", MetricData=data)
+
+    found = cloudwatch.list_metrics(Namespace="compressed")["Metrics"]
+    assert name in {one["MetricName"] for one in found}
