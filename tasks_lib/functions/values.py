@@ -126,10 +126,11 @@ class Arguments:
             plain = _checked(hint, held.with_marks(value), held)
         except (ValidationError, TypeError, RecursionError, PydanticUserError) as error:
             given = type(value).__name__
+            is_other = isinstance(error, ValidationError)
             raise InvalidTask(
                 f"The argument {name!r} of {self._signature.name}() is of type {given} and cannot travel as "
                 f"{shown(hint)}: {_words(error)}.",
-                fix=_WAYS_OUT,
+                fix="give a value that the annotation allows, or mend the annotation." if is_other else _WAYS_OUT,
             ) from error
         return f"{name}.json", json.dumps(plain).encode()
 

@@ -16,7 +16,7 @@ from tasks_lib.aws.jobs import Jobs
 from tasks_lib.aws.objects import Location, Objects
 from tasks_lib.aws.sync import local_files, manifest_of
 from tasks_lib.channels import Channel, TaskOutput, output_place
-from tasks_lib.errors import InputNotReady, InvalidInput, MissingPath
+from tasks_lib.errors import BucketMissing, InputNotReady, InvalidInput, MissingPath
 from tasks_lib.ledger.records import Ledger
 from tasks_lib.manifest import Manifest
 from tasks_lib.naming import check_channel_name, check_task_name
@@ -107,10 +107,16 @@ class Resolver:
     def _from_s3(self, name: str, wanted: Channel) -> ResolvedChannel:
         uri = str(wanted.source).rstrip("/") + (f"/{wanted.subdir}" if wanted.subdir else "")
         prefix = Location.parse(f"{uri}/")
-        manifest = self._objects.listing(prefix)
+        try:
+            manifest = self._objects.listing(prefix)
+        except BucketMissing as error:
+            raise MissingPath(
+                f"There is no bucket {prefix.bucket}: the input {name!r} is {uri}.",
+                fix="mend the URI, or make the bucket and put the data there.",
+            ) from error
         if not len(manifest):
             prefix = Location.parse(uri)
-            manifest = self._single_object(name, prefix)
+            manifest = self._single_object(name, prefix, uri if wanted.subdir else str(wanted.source))
         elif all(not key or key.endswith("/") for key, _ in manifest):
             raise MissingPath(
                 f"There are only empty folders under {prefix.uri}, the input {name!r}.",
@@ -119,11 +125,11 @@ class Resolver:
         identity = {"uri": prefix.uri, "digest": manifest.digest}
         return ResolvedChannel(name, prefix.uri, wanted.distribution, identity, manifest=manifest, foreign=True)
 
-    def _single_object(self, name: str, place: Location) -> Manifest:
+    def _single_object(self, name: str, place: Location, given: str) -> Manifest:
         found = self._objects.listing(place)
         if "" not in found.items:
             raise MissingPath(
-                f"There is no object under {place.uri}, the input {name!r}.",
+                f"There is no object under {given}, the input {name!r}.",
                 fix="mend the URI, or put the data there: SageMaker refuses an empty input.",
             )
         if len(found) > 1:

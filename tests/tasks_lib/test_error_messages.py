@@ -131,6 +131,9 @@ class Case:
     def an_input_in_s3_that_is_not_there(self):
         self.sm.train.fn("fit", command="true", inputs={"train": f"s3://{BUCKET}/nothing/"})
 
+    def an_input_in_a_bucket_that_is_not_there(self):
+        self.sm.train.fn("fit", command="true", inputs={"train": "s3://no-such-bucket/data"})
+
     def an_object_whose_name_begins_another(self):
         for name in ("data.csv", "data.csv.bak"):
             self.project.client("s3").put_object(Bucket=BUCKET, Key=f"raw/{name}", Body=b"1")
