@@ -20,6 +20,9 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 from prefect.settings import temporary_settings
 
+# Prefect's threads, which outlive the tests before, draw from `random` while Hypothesis draws and looks at it.
+pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
+
 LANES = 3
 """A mixture waits most of its time: more than there are cores is not too many."""
 
