@@ -255,12 +255,19 @@ def deep_merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, An
 
 def combined(kind: JobKind, first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
     """Return the overrides of two levels as one; the second level is the task's own, and wins."""
-    return _laid_over(TABLES[kind], "", first, second, keeps_none=True)
+    return _laid_over(TABLES[kind], "", _plain(first), _plain(second), keeps_none=True)
 
 
 def with_overrides(kind: JobKind, request: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Return a request with overrides that `check_overrides` has let pass; `None` removes a field."""
     return _laid_over(TABLES[kind], "", request, overrides, keeps_none=False)
+
+
+def _plain(value: Any) -> Any:
+    """Return overrides as JSON has them. boto3 takes tuples too, which the rules for lists would not see."""
+    if isinstance(value, Mapping):
+        return {name: _plain(below) for name, below in value.items()}
+    return [_plain(entry) for entry in value] if isinstance(value, (list, tuple)) else value
 
 
 def _laid_over(
@@ -294,6 +301,8 @@ def _entries(
     for entry in over:
         place = places.get(entry[key]) if _has_name(entry, key) else None
         if place is None:
+            if _has_name(entry, key):
+                places[entry[key]] = len(merged)
             merged.append(
                 _laid_over(table, path, {}, entry, keeps_none=keeps_none) if isinstance(entry, Mapping) else entry
             )

@@ -318,6 +318,37 @@ def test_overrides_of_any_form_are_answered(kind, sagemaker_model, data):
     assert all_outputs(spec)
 
 
+def with_tuples(value, draw):
+    """Return overrides with some of their lists as tuples."""
+    if isinstance(value, dict):
+        return {name: with_tuples(below, draw) for name, below in value.items()}
+    if not isinstance(value, list):
+        return value
+    entries = [with_tuples(entry, draw) for entry in value]
+    return tuple(entries) if draw(st.booleans()) else entries
+
+
+@given(data=st.data())
+def test_a_tuple_is_a_list(data):
+    """boto3 takes both: our channels stay, our outputs are refused, and the fingerprint is that of what is sent."""
+    groups = {"ResourceConfig": {"InstanceGroups": GROUPS}, "InputDataConfig": [ON_EFS]}
+    output = {"ProcessingOutputConfig": {"Outputs": [{"OutputName": "output", "S3Output": {"S3Uri": "s3://b/x"}}]}}
+    for kind, over in (("training", groups), ("processing", output)):
+        varied = with_tuples(over, data.draw)
+        assert combined(kind, varied, {}) == combined(kind, {}, varied) == combined(kind, over, {}) == over
+    with pytest.raises(InvalidTask, match="name another output"):
+        check("processing", combined("processing", {}, varied))
+
+
+def test_one_further_channel_twice_is_one_channel():
+    """In one list as on two levels."""
+    more = {"ChannelName": "shared", "InputMode": "FastFile"}
+
+    assert combined("training", {}, {"InputDataConfig": [ON_EFS, more]}) == combined(
+        "training", {"InputDataConfig": [ON_EFS]}, {"InputDataConfig": [more]}
+    )
+
+
 def test_a_task_takes_back_what_was_bound_for_all():
     """The task's own overrides win, entry by entry, and its `None` removes a field also where another was bound."""
     bound = {"VpcConfig": {"Subnets": ["subnet-1"]}, "InputDataConfig": [ON_EFS], "RetryStrategy": {"x": 1}}
