@@ -14,6 +14,7 @@ from own_prefect import ISOLATED  # before anybody imports Prefect
 # ruff: isort: split
 import prefect.settings as prefect_settings
 import pytest
+from callers import Caller
 from journey_tools import Bucket, RunLog
 from prefect.settings import temporary_settings
 from prefect_aws import AwsCredentials
@@ -31,14 +32,29 @@ def isolated_prefect(prefect_api):
 
 
 @pytest.fixture(scope="session")
-def make_project(backend):
-    """A function that gives a fresh project on this machine; all share their clients, which are slow to make."""
-    first = SageMakerProject.local("journeys", home=backend.home)
-    for service in ("s3", "sagemaker", "logs", "iam"):
-        first.client(service)
+def caller(backend):
+    """Who calls in all tests of this process."""
+    return Caller(backend)
+
+
+@pytest.fixture(scope="session")
+def make_project(backend, caller):
+    """A function that gives a fresh project on this machine; all share their clients, which are slow to make.
+
+    Who calls has the rights that `ssm policy … caller` prints for the project, and no others. The jobs have those of
+    the role that is made for them, unless the test names one.
+    """
+    first = SageMakerProject.local("journeys", home=backend.home, role=None)
+    clients = caller.clients_like(first)
+    for prefix in ("", "any-prefix"):
+        caller.gets_policy_of_each(first, prefix)
+    first._clients.made.update(clients)
 
     def make(**fields):
-        return first.model_copy(update={"project": f"p-{uuid.uuid4().hex[:12]}", **fields})
+        project = first.model_copy(update={"project": f"p-{uuid.uuid4().hex[:12]}", **fields})
+        if fields:
+            caller.gets_policy_of(project)
+        return project
 
     return make
 

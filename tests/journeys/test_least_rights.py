@@ -96,13 +96,14 @@ def test_the_callers_policy_is_enough_and_no_more(make_aws_project, backend, tmp
         assert statement["Sid"] == NOT_SEEN or not unused, unused
 
 
-def read_all_that_the_api_offers(project, backend, make_project):
+def read_all_that_the_api_offers(project, backend, make_project, caller):
     """Run a job that reads another bucket, another project's output and a secret; return what it printed."""
     name = f"{project.project}-other"
     backend.client("s3").create_bucket(Bucket=name)
     backend.client("s3").put_object(Bucket=name, Key="raw/a", Body=b"1")
     backend.client("secretsmanager").create_secret(Name=f"{name}/db", SecretString="a-long-secret")
-    features = make_project(project=name, role=None)
+    features = make_project(project=name)
+    caller.gets_policy_of(project, [f"s3://{name}/raw/", features.uri])
     sagemaker_tasks(features).process("embed", command='echo 2 > "$SM_OUTPUT_DATA_DIR/b"')
     return sagemaker_tasks(project).process(
         "join",
@@ -113,24 +114,25 @@ def read_all_that_the_api_offers(project, backend, make_project):
     )
 
 
-def test_the_made_role_reads_what_the_api_offers(make_project, backend, tmp_path):
+def test_the_made_role_reads_what_the_api_offers(make_project, backend, caller, tmp_path):
     """An input of another bucket, another project's output, and a secret, by a role that was made for less."""
-    project = make_project(role=None)
+    project = make_project()
     sm = sagemaker_tasks(project)
     sm.process("first", command="true")
-    result = read_all_that_the_api_offers(project, backend, make_project)
+    result = read_all_that_the_api_offers(project, backend, make_project, caller)
     result.output.download(tmp_path / "out")
 
     assert (tmp_path / "out" / "c").read_text() == "12\n13"
 
 
-def test_a_role_of_ones_own_that_lacks_a_right(make_project, backend):
+def test_a_role_of_ones_own_that_lacks_a_right(make_project, backend, caller):
     """The job fails here as it does on AWS; with the policy of `ssm policy` for the same reads it completes."""
     project, iam = make_project(), backend.client("iam")
     name, other = f"role-{project.project}", f"{project.project}-other"
     backend.client("s3").create_bucket(Bucket=other)
     backend.client("s3").put_object(Bucket=other, Key="raw/a", Body=b"1")
     role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(trust_policy()))["Role"]["Arn"]
+    caller.gets_policy_of(project.model_copy(update={"role": role}), [f"s3://{other}/raw/"])
     sm, call = sagemaker_tasks(project.model_copy(update={"role": role})), {"inputs": {"raw": f"s3://{other}/raw/"}}
 
     def may(policy):

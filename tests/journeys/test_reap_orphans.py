@@ -16,6 +16,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Completed, Failed, Running
 from waiting import wait_until
 
+from blocks.backend import ROLE
 from tasks_lib.aws.jobs import FINGERPRINT_VARIABLE, STARTED_BY_VARIABLE, Jobs
 from tasks_lib.aws.objects import Location, Objects
 from tasks_lib.aws.pace import Pace
@@ -80,6 +81,7 @@ class Place:
         told |= {STARTED_BY_VARIABLE: started_by} if started_by else {}
         request = request_for(kind, name or job_name(task, uri, work, 1), self.project.role, uri)
         request["Environment"] = {"SIMULATED_SECONDS": str(seconds), **(told if environment is None else environment)}
+        request["Tags"] = [{"Key": "prefect-sagemaker:project", "Value": self.project.project}]  # who may stop it
         self._made.append(self.jobs.create(kind, request))
         return self._made[-1]
 
@@ -122,7 +124,7 @@ def make_place(make_project):
     places = []
 
     def make(**fields):
-        places.append(Place(make_project(**fields)))
+        places.append(Place(make_project(**{"role": ROLE, **fields})))
         return places[-1]
 
     yield make
