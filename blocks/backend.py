@@ -124,7 +124,7 @@ def ensure_backend(home: Path, region: str = REGION, run: Run = run_command) -> 
 def _not_running(home: Path, why: str) -> BackendNotRunning:
     return BackendNotRunning(
         f"The local SageMaker with its data in {home.absolute()} does not run: {why}",
-        fix=f"look at `python -m local_sagemaker status --home {home}`; `… up` starts it, `… reset` begins anew.",
+        fix=f"`python -m local_sagemaker up --home {home}` starts it, or says why not; its log is {home}/server.log.",
     )
 
 

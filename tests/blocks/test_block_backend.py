@@ -86,7 +86,7 @@ def test_a_backend_that_does_not_come_up_is_told(tmp_path, run):
         ensure_backend(tmp_path, run=run)
 
     assert str(tmp_path) in caught.value.message
-    assert f"local_sagemaker status --home {tmp_path}" in caught.value.fix
+    assert f"local_sagemaker up --home {tmp_path}" in caught.value.fix
 
 
 def test_a_backend_that_says_nothing_is_told(tmp_path):
