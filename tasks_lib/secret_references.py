@@ -115,7 +115,7 @@ def check_secrets(
         environment: The task's plain variables.
         ships_code: Whether our bootstrap starts the job.
         network_isolation: Whether the project cuts its jobs off.
-        overrides: Which may do so, too.
+        overrides: Which may do so, too, or undo it.
 
     Raises:
         InvalidTask: One that cannot be; the message repeats no value, since it may be the secret itself.
@@ -128,7 +128,7 @@ def check_secrets(
             f"The task {task!r} has secrets, and its image runs as it is: nobody would read them there.",
             fix="give a file or a command to run, or let the image's own program read them with its role.",
         )
-    if secrets and (network_isolation or _isolated(overrides)):
+    if secrets and _is_isolated(network_isolation, overrides):
         raise InvalidTask(
             f"The task {task!r} has secrets, and network isolation: the job cannot reach where they are kept.",
             fix="leave one of the two out; a job in a VPC without a way to the internet needs interface endpoints of "
@@ -163,7 +163,10 @@ def _check_name(task: str, name: Any, environment: Mapping[str, Any]) -> None:
         )
 
 
-def _isolated(overrides: Mapping[str, Any]) -> bool:
-    network = overrides.get("NetworkConfig")
-    below = network.get("EnableNetworkIsolation") if isinstance(network, Mapping) else None
-    return bool(overrides.get("EnableNetworkIsolation") or below)
+def _is_isolated(by_project: bool, overrides: Mapping[str, Any]) -> bool:
+    """Tell whether a job is cut off; an override of the task wins, and a `None` removes what the project says."""
+    path = "EnableNetworkIsolation"
+    for said in (overrides, overrides.get("NetworkConfig", {})):
+        if said is None or (isinstance(said, Mapping) and path in said):
+            return bool(said and said[path])
+    return by_project

@@ -120,6 +120,20 @@ def test_a_job_that_could_not_read_them(changed, why):
     assert checked({}, **changed) == {}
 
 
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"EnableNetworkIsolation": False},
+        {"EnableNetworkIsolation": None},
+        {"NetworkConfig": {"EnableNetworkIsolation": False}},
+        {"NetworkConfig": None},
+    ],
+)
+def test_a_task_that_leaves_the_isolation_of_its_project(overrides):
+    """Its overrides win."""
+    assert checked({"A": "ssm:/x"}, network_isolation=True, overrides=overrides) == {"A": "ssm:/x"}
+
+
 def test_an_isolated_project_makes_nothing(project, sagemaker):
     """The refusal comes before a bucket is written or a job is made, for each kind of job."""
     sm = sagemaker_tasks(make_block(network_isolation=True), secrets={"A": "ssm:/x"})
