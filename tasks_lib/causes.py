@@ -124,6 +124,11 @@ CAUSES = (
         "read the path from the SM_* variables, such as $SM_MODEL_DIR; this machine may have no /opt/ml.",
     ),
     KnownCause(
+        "An input that only AWS has",
+        r"cannot be given to a job on this machine",
+        "read the input from S3 in File or FastFile mode, or run the step in a project on AWS.",
+    ),
+    KnownCause(
         "Out of memory",
         r"MemoryError|CUDA out of memory|SIGKILL|OutOfMemory",
         "use an instance type with more memory, or load less at once: a program that takes too much is killed.",

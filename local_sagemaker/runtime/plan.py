@@ -267,8 +267,8 @@ def _input(name: str, source: Mapping[str, Any] | None, mode: str, path: str) ->
     # FastFile shows the same files, only read later (Developer Guide, "Setting up training jobs to access datasets").
     if source is None or mode not in {"File", "FastFile"} or kind not in {"S3Prefix", "ManifestFile"} or not path:
         raise JobFailure(
-            f"ClientError: the input {name} cannot be given to a job on this machine: only S3 sources of the types"
-            " S3Prefix and ManifestFile in File mode, with a LocalPath, are supported."
+            f"ClientError: the input {name} cannot be given to a job on this machine, which has S3 sources of the types"
+            " S3Prefix and ManifestFile only, in the modes File and FastFile, with a LocalPath."
         )
     return Input(
         name=name,

@@ -12,6 +12,8 @@ from tempfile import TemporaryDirectory
 import pytest
 from aws_doubles import make_block
 
+from local_sagemaker.jobs import Job as LocalJob
+from local_sagemaker.runtime.plan import JobFailure, plan
 from tasks_lib.aws.jobs import Job
 from tasks_lib.causes import CAUSES
 from tasks_lib.diagnosis import job_error
@@ -35,6 +37,24 @@ def unpacking(content: bytes) -> str:
         with pytest.raises(BootstrapError) as caught:
             unpack(archive, Path(folder))
     return explain_start("algo-1 of 1", 1, str(caught.value))
+
+
+def plan_of_pipe_mode() -> str:
+    """The reason of a local job whose input is a pipe."""
+    source = {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": "s3://bucket/data/"}}
+    algorithm = {"TrainingInputMode": "Pipe", "TrainingImage": "image", "ContainerEntrypoint": ["true"]}
+    channels = [{"ChannelName": "data", "DataSource": source}]
+    cluster = {"InstanceType": "ml.m5.large", "InstanceCount": 1}
+    request = {
+        "AlgorithmSpecification": algorithm,
+        "InputDataConfig": channels,
+        "ResourceConfig": cluster,
+        "OutputDataConfig": {"S3OutputPath": "s3://bucket/out"},
+    }
+    job = LocalJob("training-job", "fit", "arn", request, 0.0, "InProgress", None, {}, 0.0, False, {})
+    with pytest.raises(JobFailure) as caught:
+        plan(job)
+    return str(caught.value)
 
 
 def said_by(*command: str) -> str:
@@ -107,6 +127,7 @@ SAID = {
         ),
         (lambda: said_by(sys.executable, "fit.py"), "fit.py relative to source_dir"),
     ],
+    "An input that only AWS has": [(plan_of_pipe_mode, "a project on AWS")],
     "A missing argument": [(lambda: python(REQUIRED), "what --rate needs")],
     "An archive that cannot be unpacked": [(lambda: unpacking(b"no tarball"), "run again")],
     "A program that could not be started": [
