@@ -19,7 +19,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import anyio
 from prefect._internal.control_listener import get_intent
@@ -58,7 +58,7 @@ class RunCancelled(Exception):
     """The flow run is being ended while a job was waited for, or before there was one."""
 
 
-Logger = logging.Logger | logging.LoggerAdapter[Any]
+Logger: TypeAlias = "logging.Logger | logging.LoggerAdapter[Any]"  # which Python 3.10 cannot evaluate
 
 
 @dataclass(frozen=True)
