@@ -7,6 +7,7 @@ import json
 import boto3
 from api_requests import error_of, new_name
 
+from local_sagemaker.iam.sessions import Session
 from local_sagemaker.keys import HomeKey
 
 TRUST = json.dumps(
@@ -48,7 +49,7 @@ def test_each_key_has_its_own_identity(backend):
     session = sts.get_session_token()["Credentials"]
     iam.create_user(UserName=name)
     user = iam.create_access_key(UserName=name)["AccessKey"]
-    job = HomeKey.of(backend.home).temporary("arn:aws:sts::123456789012:assumed-role/worker/SageMaker", 60)
+    job = HomeKey.of(backend.home).temporary(Session("arn:aws:iam::123456789012:role/worker", "SageMaker"), 60)
     fields = ("AccessKeyId", "SecretAccessKey", "SessionToken")
 
     assert caller(backend, *(assumed[field] for field in fields)).endswith(f":assumed-role/{name}/session")
