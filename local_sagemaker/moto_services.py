@@ -166,9 +166,9 @@ class MotoServices:
     def _simulate(self, call: Call) -> Answer:
         """`SimulatePrincipalPolicy`, which moto lacks; for a role that is not there, moto's own error."""
         source = call.parameters.get("PolicySourceArn", "")
-        kind, _, path = source.rpartition(":")[2].partition("/")
-        if kind == "role":
-            body = f"Action=GetRole&RoleName={path.rpartition('/')[2]}&Version=2010-05-08"
+        kind = source.rpartition(":")[2].partition("/")[0]
+        if kind == "role" and self._roles.get(source) is None:
+            body = urlencode({"Action": "GetRole", "RoleName": source, "Version": "2010-05-08"})
             found = self._run(Call(**{**asdict(call), "body": body}), 0)
             if found.status >= _HTTP_ERROR:
                 return found

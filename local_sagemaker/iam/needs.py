@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 from local_sagemaker.iam.asked import Asked
 from local_sagemaker.iam.policies import Need
-from local_sagemaker.iam.resources import key_of, key_of_ciphertext, resources_of, secret_of
+from local_sagemaker.iam.resources import event_bus, key_of, key_of_ciphertext, resources_of, secret_of
 
 # "No permissions are required", and a denial changes nothing (STS API reference, GetCallerIdentity).
 _ALWAYS = "sts:GetCallerIdentity"
@@ -51,6 +51,14 @@ def _cloudwatch(asked: Asked) -> list[Need]:
     if asked.operation != "PutMetricData":
         return _of_resources(asked)
     return [asked.need("*", **{"cloudwatch:namespace": asked.text("Namespace")})]
+
+
+def _events(asked: Asked) -> list[Need]:
+    """PutEvents takes events for several buses, each of which may be left out."""
+    if asked.operation != "PutEvents":
+        return _of_resources(asked)
+    buses = {entry.get("EventBusName") or "default" for entry in asked.parameters.get("Entries") or ()}
+    return [asked.need(event_bus(asked, bus)) for bus in sorted(buses)]
 
 
 def _kms(asked: Asked) -> list[Need]:
@@ -104,6 +112,7 @@ def _of_job(asked: Asked, operation: str, arn: str) -> Need:
 
 _SERVICES: Mapping[str, Callable[[Asked], list[Need]]] = {
     "cloudwatch": _cloudwatch,
+    "events": _events,
     "kms": _kms,
     "sagemaker": _sagemaker,
     "secretsmanager": _secretsmanager,

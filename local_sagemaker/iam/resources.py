@@ -59,6 +59,11 @@ def secret_of(asked: Asked, name: str) -> str:
     return asked.known.secret(asked.region, name) or missing
 
 
+def event_bus(asked: Asked, name: str) -> str:
+    """Return the ARN of a bus of EventBridge, which a request may name by the ARN of another account."""
+    return asked.arn(f"event-bus/{name.rpartition('/')[2]}")
+
+
 def key_of_ciphertext(asked: Asked, text: str) -> str | None:
     """Return the ARN of the key with which moto encrypted; its id stands at the beginning."""
     try:
@@ -120,10 +125,6 @@ def _rule(asked: Asked, name: str) -> str:
     return asked.arn(f"rule/{name}" if bus == "default" else f"rule/{bus}/{name}")
 
 
-def _event_bus(asked: Asked, name: str) -> str:
-    return asked.arn(f"event-bus/{name.rpartition('/')[2]}")
-
-
 def _schedule(asked: Asked, name: str) -> str:
     return asked.arn(f"schedule/{asked.text('GroupName') or 'default'}/{name}")
 
@@ -159,9 +160,8 @@ _ROWS: Mapping[str, Sequence[Row]] = {
     "events": (
         Row("(Put|Delete|Describe|Enable|Disable)Rule", [("Name", _rule)]),
         Row("(Put|Remove)Targets|ListTargetsByRule", [("Rule", _rule)]),
-        Row("(Create|Update|Describe|Delete)EventBus", [("Name", _event_bus)], "event-bus/default"),
-        Row("(Put|Remove)Permission", [("EventBusName", _event_bus)], "event-bus/default"),
-        Row("PutEvents", [("Entries.EventBusName", _event_bus)], "event-bus/default"),
+        Row("(Create|Update|Describe|Delete)EventBus", [("Name", event_bus)], "event-bus/default"),
+        Row("(Put|Remove)Permission", [("EventBusName", event_bus)], "event-bus/default"),
         Row(r"\w+Archive", [("ArchiveName", _named("archive/{}"))]),
         Row(r"\w+Replay", [("ReplayName", _named("replay/{}"))]),
         Row(_TAGGING, [("ResourceARN", _arn)]),

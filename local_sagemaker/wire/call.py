@@ -89,16 +89,13 @@ class Call:
         """Return the call without what its operation does not have: moto might read a `Name` that is not judged."""
         if not self.operation or (document := self._document()) is None:
             return self
-        members, protocol = members_of(self.service, self.operation), _protocol_of(self.service, self.headers)
+        protocol = _protocol_of(self.service, self.headers)
         if protocol == "query":
-            known = {name: value for name, value in document.items() if _is_field(name, members.body)}
-            return replace(self, body=urlencode(known, errors="surrogateescape"))
-        if protocol == "cbor" or not self.body:
-            text = self.body
-        else:
-            text = _without_fields(json.dumps({name: document[name] for name in document if name in members.body}))
+            return replace(self, body=urlencode(document, errors="surrogateescape"))
         path, _, query = self.path.partition("?")
-        asked = [(name, value) for name, value in parse_qsl(query, keep_blank_values=True) if name in members.query]
+        known = members_of(self.service, self.operation).query
+        asked = [(name, value) for name, value in parse_qsl(query, keep_blank_values=True) if name in known]
+        text = self.body if protocol == "cbor" or not self.body else _without_fields(json.dumps(document))
         return replace(self, path=f"{path}?{urlencode(asked)}" if asked else path, body=text)
 
     @property
@@ -142,19 +139,27 @@ class Call:
     def parameters(self) -> dict[str, Any]:
         """The members of the request; none if it cannot be read, which the service tells."""
         document = self._document() or {}
-        if not self.operation or _protocol_of(self.service, self.headers) == "query":
+        if not self.operation or _protocol_of(self.service, self.headers) != "rest":
             return document
         members = members_of(self.service, self.operation)
         path, _, query = self.path.partition("?")
-        asked, placed = _fields(query), rest_operation(self.service, self.method, path)[1] if members.path else {}
+        asked, placed = _fields(query), rest_operation(self.service, self.method, path)[1]
         return {
-            **{name: value for name, value in document.items() if name in members.body},
+            **document,
             **{members.query[name]: value for name, value in asked.items() if name in members.query},
             **{members.path[name]: value for name, value in placed.items() if name in members.path},
         }
 
     def _document(self) -> dict[str, Any] | None:
-        """Return what the body says; None if it cannot be read."""
+        """Return the members in the body that the operation has; None if the body cannot be read."""
+        document, operation = self._read(), self.operation
+        if document is None or not operation:
+            return document
+        known = members_of(self.service, operation).body
+        is_form = _protocol_of(self.service, self.headers) == "query"
+        return {name: one for name, one in document.items() if name in known or (is_form and _is_field(name))}
+
+    def _read(self) -> dict[str, Any] | None:
         protocol = _protocol_of(self.service, self.headers)
         if protocol == "query":
             return dict(_fields(self.body))
@@ -196,9 +201,9 @@ def _without_fields(document: str) -> str:
     return document.replace("&", r"\u0026")
 
 
-def _is_field(name: str, members: frozenset[str]) -> bool:
-    """Return whether an operation reads a field of the query protocol; a part of a list or a map is one anyway."""
-    return name in members or "." in name or name in _OF_ALL
+def _is_field(name: str) -> bool:
+    """Return whether a field of the query protocol is one of all operations, or a part of a list or a map."""
+    return name in _OF_ALL or "." in name
 
 
 def _fields(form: str) -> dict[str, str]:

@@ -121,6 +121,27 @@ def test_alarms_that_are_made(role):
     assert_needs(role, call, alarm, "cloudwatch:PutMetricAlarm", f"arn:aws:cloudwatch:{EAST}:alarm:{name}")
 
 
+def test_lists_of_the_query_protocol(role):
+    """Members that are numbered fields."""
+    fields = "Action=DeleteAlarms&Version=2010-08-01&AlarmNames.member.1=a&AlarmNames.member.2=b"
+    statuses = []
+    for names in ("ab", "a"):
+        role.may(allow("cloudwatch:DeleteAlarms", [f"arn:aws:cloudwatch:{EAST}:alarm:{name}" for name in names]))
+        statuses.append(send(role, "monitoring", fields, headers={"content-type": FORM}))
+
+    assert statuses == [200, 403]
+
+
+def test_events_for_several_buses(role):
+    """Those for the default bus, which need not be named, among them."""
+    put, event = role.client("events").put_events, {"Source": "s", "DetailType": "t", "Detail": "{}"}
+    other, default = (f"arn:aws:events:{EAST}:event-bus/{name}" for name in ("other", "default"))
+    both = {"Entries": [{**event, "EventBusName": "other"}, event]}
+
+    assert_needs(role, put, both, "events:PutEvents", default, more=[allow("events:PutEvents", other)])
+    assert_needs(role, put, both, "events:PutEvents", other, more=[allow("events:PutEvents", default)])
+
+
 def test_roles_have_their_path_in_their_arn(backend, role):
     """A role that is changed by its name, as users with a path are."""
     name, iam = new_name("other"), backend.client("iam")
@@ -272,6 +293,9 @@ def test_a_member_beside_its_place(backend, role):
 
     found = [scheduler.get_schedule(Name="a", GroupName=group).get("Description") for group in (ok, secret)]
     assert found == ["changed", None]
+    role.may(allow("scheduler:GetSchedule", f"arn:aws:scheduler:{EAST}:schedule/default/*"))
+    body = json.dumps({"groupName": secret})
+    assert send(role, "scheduler", body, path="/schedules/a", method="GET") == 404
 
 
 # -- requests that cannot be read ----------------------------------------------------------------------------------
