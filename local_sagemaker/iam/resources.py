@@ -24,8 +24,8 @@ class Row:
     Attributes:
         operations: a regular expression.
         members: which members name a resource, and how their texts become ARNs. Each of them is needed.
-        otherwise: the resource of a request that has none of the members: `*` for an action that has no resource, None
-            where it cannot be told. A text without `arn:` is one of the service.
+        otherwise: the resource of a request that has none of the members, as the end of its ARN; `*` for an action
+            that has no resource, None where it cannot be told.
     """
 
     operations: str
@@ -37,7 +37,7 @@ def resources_of(asked: Asked) -> list[str | None]:
     """Return the ARNs of all resources of a request; None for one that cannot be told."""
     rows = _ROWS.get(asked.prefix, ())
     row = next((one for one in rows if re.fullmatch(one.operations, asked.operation)), Row(".*"))
-    found = [form(asked, text) for member, form in row.members for text in asked.texts(*member.split("."))]
+    found = [form(asked, text) for member, form in row.members for text in asked.texts(member)]
     if found or row.otherwise in (None, "*"):
         return found or [row.otherwise]
     return [asked.arn(str(row.otherwise))]
@@ -53,10 +53,10 @@ def key_of(asked: Asked, name: str) -> str:
 
 def secret_of(asked: Asked, name: str) -> str:
     """Return the ARN of a secret; for one that does not exist, one with the ending that it might have."""
-    missing = (
-        name if name.startswith("arn:") else f"arn:aws:secretsmanager:{asked.region}:{ACCOUNT}:secret:{name}-AAAAAA"
-    )
-    return asked.known.secret(asked.region, name) or missing
+    found = asked.known.secret(asked.region, name)
+    if found or name.startswith("arn:"):
+        return found or name
+    return f"arn:aws:secretsmanager:{asked.region}:{ACCOUNT}:secret:{name}-AAAAAA"
 
 
 def event_bus(asked: Asked, name: str) -> str:
@@ -75,6 +75,11 @@ def key_of_ciphertext(asked: Asked, text: str) -> str | None:
 
 def _arn(_asked: Asked, text: str) -> str:
     return text
+
+
+def _own_arn(asked: Asked, text: str) -> str:
+    """Return the ARN of the resource here where moto finds it by the end of an ARN, of whatever account."""
+    return asked.arn(text.split(":", _COLONS)[-1])
 
 
 def _named(resource: str) -> Form:
@@ -142,6 +147,7 @@ def _everything(_asked: Asked, _text: str) -> str:
 
 
 _KEY_ID = 36  # characters
+_COLONS = 5  # of an ARN, before its resource
 _group, _profile = _global("group"), _global("instance-profile")
 _TAGGING = r"(Tag|Untag)Resource|ListTagsForResource"
 _ROWS: Mapping[str, Sequence[Row]] = {
@@ -164,7 +170,7 @@ _ROWS: Mapping[str, Sequence[Row]] = {
         Row("(Put|Remove)Permission", [("EventBusName", event_bus)], "event-bus/default"),
         Row(r"\w+Archive", [("ArchiveName", _named("archive/{}"))]),
         Row(r"\w+Replay", [("ReplayName", _named("replay/{}"))]),
-        Row(_TAGGING, [("ResourceARN", _arn)]),
+        Row(_TAGGING, [("ResourceARN", _own_arn)]),
     ),
     "iam": (
         Row("CreateRole", [("RoleName", _global("role"))]),

@@ -179,6 +179,17 @@ def test_the_key_of_another_account_is_not_the_one_here(backend, role):
     assert outcome(kms.encrypt, KeyId=key, Plaintext=b"x") == "AccessDeniedException"
 
 
+def test_a_rule_by_the_arn_of_another_account(backend, role):
+    """Moto finds it by the end of the ARN; and so it needs the right on the rule here."""
+    name, events = new_name("rule"), role.client("events")
+    arn = backend.client("events").put_rule(Name=name, ScheduleExpression="rate(1 day)")["RuleArn"]
+    foreign = {"ResourceARN": arn.replace(ACCOUNT, "210987654321")}
+    role.may(allow("events:ListTagsForResource", foreign["ResourceARN"]))
+
+    assert outcome(events.list_tags_for_resource, **foreign) == "AccessDeniedException"
+    assert_needs(role, events.list_tags_for_resource, {"ResourceARN": arn}, "events:ListTagsForResource", arn)
+
+
 def test_what_was_encrypted_is_decrypted_by_the_right_on_its_key(backend, role):
     """`Decrypt` and `ReEncrypt` need not name the key; `ReEncrypt` has an action for each of its two."""
     kms, (key, other) = role.client("kms"), (key_of(backend) for _ in range(2))
