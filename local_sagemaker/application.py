@@ -80,7 +80,7 @@ class Application:
         self._services: Mapping[str, ASGIApp] = {
             **{service.signed_as: self._others for service in SERVICES if service.in_moto},
             "s3": S3Application(store, account=ACCOUNT, region=home.region),
-            "sagemaker": sagemaker_service(jobs, faults, self._quotas, self._start),
+            "sagemaker": sagemaker_service(jobs, faults, self._quotas, roles, self._start),
             "servicequotas": quotas_service(self._quotas),  # its name in signatures, and not boto3's
             "logs": logs_service(home.logs),
             "tagging": tagging_service(jobs, store, self._others),

@@ -36,6 +36,7 @@ _STEPS = (
     CREATE TABLE faults (
         position INTEGER PRIMARY KEY, rule TEXT NOT NULL, matched INTEGER NOT NULL, fired INTEGER NOT NULL);
     """,
+    "ALTER TABLE jobs ADD COLUMN role_id TEXT NOT NULL DEFAULT '';",
 )
 
 

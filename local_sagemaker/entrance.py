@@ -19,6 +19,7 @@ from starlette.types import Message, Receive, Scope, Send
 from local_sagemaker.faults.answers import EXPIRED_AS
 from local_sagemaker.faults.request import BodyTooLarge
 from local_sagemaker.faults.request import Request as Arriving
+from local_sagemaker.iam.sessions import Session
 from local_sagemaker.keys import ExpiredKey, HomeKey, UnknownKey
 from local_sagemaker.loopback import foreign_host, from_a_page
 from local_sagemaker.s3.errors import S3Error
@@ -98,7 +99,7 @@ class Guest:
         service: the service that it was signed for.
         region: that of the home.
         access_key: by which it was signed.
-        caller: the ARN of the session whose key signed it; empty for a lasting key.
+        session: the session of the role whose key signed it; None for another's key.
         identity: the ARN that STS tells the caller; empty for the key of an IAM user.
         receive: of ASGI, with what has been read of the body.
         send: of ASGI.
@@ -107,7 +108,7 @@ class Guest:
     service: str
     region: str
     access_key: str
-    caller: str
+    session: Session | None
     identity: str
     receive: Receive
     send: Send
@@ -135,12 +136,12 @@ class Entrance:
             signature, receive = await self._check(headers, scope, receive, send)
         except (Refused, UnknownKey, ExpiredKey) as error:
             wire = wire_of(_service_of(headers), headers)
-            await _refusal(error, wire, scope["path"])(scope, receive, send)
+            await refusal(error, wire, scope["path"])(scope, receive, send)
             return None
-        caller = self._key.bearer_of(signature.token)
+        session = self._key.session_of(signature.token)
         identity = self._key.caller_of(signature.access_key, signature.token)
         guarded = _guarded(send, download=bool(page))
-        return Guest(signature.service, self._region, signature.access_key, caller, identity, receive, guarded)
+        return Guest(signature.service, self._region, signature.access_key, session, identity, receive, guarded)
 
     async def _check(
         self, headers: Headers, scope: Scope, receive: Receive, send: Send
@@ -249,7 +250,8 @@ async def _nobody(scope: Scope, receive: Receive, send: Send) -> None:
     """Stand for a service where none is known yet."""
 
 
-def _refusal(error: Exception, wire: Wire, path: str) -> Response:
+def refusal(error: Exception, wire: Wire, path: str) -> Response:
+    """Return the answer to a request that may not come in, in the words of its service."""
     protocol = protocol_of(wire)
     if isinstance(error, ExpiredKey):
         words = EXPIRED_AS[protocol]

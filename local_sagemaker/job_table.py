@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SortBy = Literal["CreationTime", "Name", "Status"]
 
-_COLUMNS = "kind, name, arn, request, created, status, secondary, fields, modified, stop_requested, runner"
+_COLUMNS = "kind, name, arn, request, created, status, secondary, fields, modified, stop_requested, runner, role_id"
 
 _Jobs = list[Job]  # inside JobTable the name `list` is its method
 
@@ -64,6 +64,7 @@ class JobTable:
         tags: Mapping[str, str] | None = None,
         *,
         runner: Runner = "process",
+        role_id: str = "",
     ) -> Job:
         """Add a job, `InProgress`; a training job begins in the secondary status `Starting`.
 
@@ -71,12 +72,13 @@ class JobTable:
             JobExists: the name is taken, also when another process took it a moment ago.
         """
         now = self._clock()
-        new = Job(kind, name, arn, dict(request), now, "InProgress", None, {}, now, False, dict(tags or {}), runner)
+        more = (dict(tags or {}), runner, role_id)
+        new = Job(kind, name, arn, dict(request), now, "InProgress", None, {}, now, False, *more)
         job = advance(new, now, secondary="Starting", message="Starting the training job")
         with self.database.writing() as db:
             if db.execute("SELECT 1 FROM jobs WHERE kind = ? AND name = ?", (kind, name)).fetchone():
                 raise JobExists(f"A {kind} named {name} exists already; choose another name.", kind, name)
-            db.execute(f"INSERT INTO jobs ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", _to_row(job))  # noqa: S608 -- a constant of this module
+            db.execute(f"INSERT INTO jobs ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", _to_row(job))  # noqa: S608 -- a constant of this module
             _put_tags(db, arn, job.tags)
         return job
 
@@ -250,11 +252,12 @@ def _to_row(job: Job) -> tuple[Any, ...]:
         job.modified,
         int(job.stop_requested),
         job.runner,
+        job.role_id,
     )
 
 
 def _from_row(row: tuple[Any, ...], tags: dict[str, str]) -> Job:
-    kind, name, arn, request, created, status, secondary, fields, modified, stop, runner = row
+    kind, name, arn, request, created, status, secondary, fields, modified, stop, runner, role_id = row
     return Job(
         kind=kind,
         name=name,
@@ -268,4 +271,5 @@ def _from_row(row: tuple[Any, ...], tags: dict[str, str]) -> Job:
         stop_requested=bool(stop),
         tags=tags,
         runner=runner,
+        role_id=role_id,
     )

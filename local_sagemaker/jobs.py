@@ -53,7 +53,8 @@ class Job:
 
     `request` is the Create request as it was given. `fields` holds what Describe adds to it: `FailureReason`,
     `TrainingStartTime`, `SecondaryStatusTransitions`, `ModelArtifacts`, `ExitMessage` and so on. `runner` is who
-    carries it to its end: a supervisor with processes, or the server that simulates it.
+    carries it to its end: a supervisor with processes, or the server that simulates it. `role_id` is the id that the
+    job's role had at its creation, empty for a role that this home's IAM did not have.
     """
 
     kind: Kind
@@ -68,6 +69,7 @@ class Job:
     stop_requested: bool
     tags: dict[str, str]
     runner: Runner = "process"
+    role_id: str = ""
 
     @property
     def described(self) -> dict[str, Any]:

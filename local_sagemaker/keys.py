@@ -16,11 +16,12 @@ import json
 import os
 import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
 from local_sagemaker.account import ACCOUNT, ROLE
+from local_sagemaker.iam.sessions import Session
 
 _FILE = "key.json"
 _TOKEN_START = "IQoJb3JpZ2lu"  # noqa: S105 -- as AWS's own session tokens begin, so that logs are masked
@@ -28,6 +29,7 @@ _ID_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 _ID_LENGTH = 16
 _SECRET_LENGTH = 40
 _MAC_BYTES = 16
+_OF_TOKENS = "session"  # what a token is signed for; one of before tokens had the id of a role was for "token"
 _USER = f"arn:aws:sts::{ACCOUNT}:assumed-role/{ROLE}/user"  # of the home
 
 
@@ -86,30 +88,33 @@ class HomeKey:
         """What the addresses below `/_local/` want as a bearer's token."""
         return self._mac("control").hex()
 
-    def temporary(self, arn: str, seconds: float, access_key: str = "") -> Keys:
+    def temporary(self, bearer: Session | str, seconds: float, access_key: str = "") -> Keys:
         """Return a key that is good for a while.
 
         Args:
-            arn: who it stands for.
+            bearer: who it stands for: the session of a role, or the ARN of another whom the home's user made; empty
+                for the home's user.
             seconds: for how long.
             access_key: its name; by default a new one.
         """
         name = access_key or _new_id("ASIA")
-        content = json.dumps({"key": name, "arn": arn, "until": int(time.time() + seconds)}).encode()
-        token = base64.urlsafe_b64encode(self._mac("token", content)[:_MAC_BYTES] + content).decode()
+        who = {"session": astuple(bearer)} if isinstance(bearer, Session) else {"arn": bearer}
+        content = json.dumps({"key": name, "until": int(time.time() + seconds), **who}).encode()
+        token = base64.urlsafe_b64encode(self._mac(_OF_TOKENS, content)[:_MAC_BYTES] + content).decode()
         return Keys(name, self.derived(name), _TOKEN_START + token)
 
     def derived(self, access_key: str) -> str:
         """Return the secret of a key that is not the home's own."""
         return base64.b64encode(self._mac("secret", access_key.encode())).decode()[:_SECRET_LENGTH]
 
-    def bearer_of(self, token: str) -> str:
-        """Return the ARN for which a temporary key stands; empty for a lasting key.
+    def session_of(self, token: str) -> Session | None:
+        """Return the session of a role for which a temporary key stands; None for all other keys.
 
         Raises:
             UnknownKey: this home gave out no such token.
         """
-        return str(self._content(token)["arn"]) if token else ""
+        content = self._content(token) if token else {}
+        return Session(*content["session"]) if "session" in content else None
 
     def secret_of(self, access_key: str, token: str) -> str:
         """Return the secret with which a request must have been signed.
@@ -135,8 +140,10 @@ class HomeKey:
 
     def caller_of(self, access_key: str, token: str) -> str:
         """Return the ARN that a known key stands for; empty for a lasting key that IAM gave to a user."""
+        if session := self.session_of(token):
+            return session.arn
         if token:
-            return self._content(token)["arn"] or _USER  # `GetSessionToken` is for the caller's own
+            return str(self._content(token)["arn"]) or _USER  # `GetSessionToken` is for the caller's own
         return _USER if access_key == self.keys.access_key else ""
 
     def _content(self, token: str) -> dict[str, Any]:
@@ -145,7 +152,7 @@ class HomeKey:
         except ValueError:
             raw = b""
         mac, content = raw[:_MAC_BYTES], raw[_MAC_BYTES:]
-        if not content or not hmac.compare_digest(mac, self._mac("token", content)[:_MAC_BYTES]):
+        if not content or not hmac.compare_digest(mac, self._mac(_OF_TOKENS, content)[:_MAC_BYTES]):
             raise UnknownKey("The session token was not given out by this home.")
         found: dict[str, Any] = json.loads(content)
         return found

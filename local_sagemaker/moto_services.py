@@ -30,6 +30,7 @@ from starlette.types import Receive, Scope, Send
 
 from local_sagemaker.account import ROLE, partition_of
 from local_sagemaker.iam.roles import RoleTable
+from local_sagemaker.iam.sessions import Session
 from local_sagemaker.keys import HomeKey, Keys
 from local_sagemaker.moto_journal import Journal, is_kept
 from local_sagemaker.moto_roles import roles_of_moto
@@ -165,9 +166,9 @@ class MotoServices:
     def _simulate(self, call: Call) -> Answer:
         """`SimulatePrincipalPolicy`, which moto lacks; for a role that is not there, moto's own error."""
         source = call.parameters.get("PolicySourceArn", "")
-        kind, _, path = source.rpartition(":")[2].partition("/")
-        if kind == "role":
-            body = f"Action=GetRole&RoleName={path.rpartition('/')[2]}&Version=2010-05-08"
+        kind = source.rpartition(":")[2].partition("/")[0]
+        if kind == "role" and self._roles.get(source) is None:
+            body = urlencode({"Action": "GetRole", "RoleName": source, "Version": "2010-05-08"})
             found = self._run(Call(**{**asdict(call), "body": body}), 0)
             if found.status >= _HTTP_ERROR:
                 return found
@@ -198,7 +199,7 @@ class MotoServices:
         headers = {name: value for name, value in given.headers if not name.lower().startswith(left_out)}
         body = given.get_data()
         if (call.service, call.operation) in _GIVING_KEYS and given.status_code < _HTTP_ERROR:
-            body = with_our_keys(body, self._key)
+            body = with_our_keys(body, self._key, self._session_of(call, body))
         return Answer(given.status_code, headers, body)
 
     def _replay(self) -> None:
@@ -207,28 +208,35 @@ class MotoServices:
             given = self._run(call, seed)
             if given.status >= _HTTP_ERROR:
                 log.error("%s:%s of the journal is refused now: %r", call.service, call.operation, given.body[:500])
-        if self._journal.size:
-            self._write_roles()
+        self._write_roles()
+
+    def _session_of(self, call: Call, body: bytes) -> Session | None:
+        """Return the session of a role that an answer begins; None for one that gives a key of another kind."""
+        if not call.operation.startswith("AssumeRole"):
+            return None
+        name = element_of(body.decode(), "Arn").rpartition("/")[2]
+        return self._roles.session(str(call.parameters.get("RoleArn", "")), name)
 
     def _write_roles(self) -> None:
         self._roles.write(roles_of_moto(), self._journal.size)
 
 
-def with_our_keys(body: bytes, key: HomeKey) -> bytes:
+def with_our_keys(body: bytes, key: HomeKey, session: Session | None) -> bytes:
     """Return an answer that gives out a key, with a secret and a token that this server knows again.
 
     Args:
         body: moto's answer: `AccessKeyId`, `SecretAccessKey` and, for a temporary key, `SessionToken`, `Expiration`
             and the caller's `Arn`.
         key: the home's key.
+        session: the one that was asked for; None where the key is for another than a role.
     """
     text = body.decode()
-    access_key = _element_of(text, "AccessKeyId")
+    access_key = element_of(text, "AccessKeyId")
     keys = Keys(access_key, key.derived(access_key))
-    if _element_of(text, "SessionToken"):
-        until = datetime.fromisoformat(_element_of(text, "Expiration").replace("Z", "+00:00"))
+    if element_of(text, "SessionToken"):
+        until = datetime.fromisoformat(element_of(text, "Expiration").replace("Z", "+00:00"))
         seconds = (until - datetime.now(timezone.utc)).total_seconds()
-        keys = key.temporary(_element_of(text, "Arn"), seconds, access_key)
+        keys = key.temporary(session or element_of(text, "Arn"), seconds, access_key)
     for name, value in (("SecretAccessKey", keys.secret_key), ("SessionToken", keys.token)):
         text = re.sub(rf"<{name}>[^<]*</{name}>", f"<{name}>{value}</{name}>", text)
     return text.encode()
@@ -247,7 +255,8 @@ def with_caller(body: bytes, arn: str) -> bytes:
     return re.sub(r"<UserId>[^<]*</UserId>", f"<UserId>AROA{digest[:17]}:{escape(session)}</UserId>", text).encode()
 
 
-def _element_of(text: str, name: str) -> str:
+def element_of(text: str, name: str) -> str:
+    """Return the text of the first element of a name in an answer of XML; empty if there is none."""
     found = re.search(rf"<{name}>([^<]*)</{name}>", text)
     return found[1].strip() if found else ""
 

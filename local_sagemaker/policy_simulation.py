@@ -23,7 +23,7 @@ def simulate(parameters: Mapping[str, str], roles: RoleTable) -> bytes:
         parameters: of the request.
         roles: those of the home. What is no role of it, such as a user, may do everything here.
     """
-    role = roles.get(parameters.get("PolicySourceArn", "").rpartition("/")[2])
+    role = roles.get(parameters.get("PolicySourceArn", ""))
     context = dict(_context(parameters))
     answer = Element("SimulatePrincipalPolicyResponse", xmlns=_NAMESPACE)
     result = SubElement(answer, "SimulatePrincipalPolicyResult")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,8 +17,10 @@ from typing import Any
 from local_sagemaker.account import partition_of
 from local_sagemaker.iam.patterns import Context
 from local_sagemaker.iam.policies import Decision, MalformedPolicy, Need, Policy, decide
+from local_sagemaker.iam.sessions import Session
 
-_SESSION = re.compile(r"arn:[^:]+:sts::(?P<account>\d{12}):assumed-role/(?P<role>[^/]+)/(?P<session>.+)")
+# By these a caller comes to the rights of another role.
+_GIVING_A_ROLE = ("sts:AssumeRole", "iam:PassRole")
 
 
 class NotAuthorized(Exception):
@@ -87,9 +88,23 @@ class RoleTable:
         self._version: tuple[int, int, int] | None = None
         self._roles: Mapping[str, Role] = {}
 
-    def get(self, name: str) -> Role | None:
-        """Return a role by its name; None if there is none."""
-        return self._read().get(name)
+    def get(self, arn: str) -> Role | None:
+        """Return a role by its ARN, whose path and case count; None if there is none."""
+        return self._read().get(arn)
+
+    def named(self, name: str) -> Role | None:
+        """Return a role by its name, which is unique; None if there is none."""
+        return next((role for arn, role in self._read().items() if arn.rpartition("/")[2] == name), None)
+
+    def session(self, role_arn: str, name: str) -> Session:
+        """Return a session that begins now.
+
+        Args:
+            role_arn: the role's; need not be in the table.
+            name: the session's.
+        """
+        role = self.get(role_arn)
+        return Session(role_arn, name, role.role_id if role else "")
 
     def write(self, roles: Sequence[Role], position: int) -> None:
         """Replace all roles.
@@ -121,7 +136,7 @@ class RoleTable:
         version = found.st_ino, found.st_mtime_ns, found.st_size
         if version != self._version:
             roles = [Role(**kept) for kept in self._content()["roles"]]
-            self._roles, self._version = {role.arn.rpartition("/")[2]: role for role in roles}, version
+            self._roles, self._version = {role.arn: role for role in roles}, version
         return self._roles
 
     def _content(self) -> dict[str, Any]:
@@ -137,30 +152,41 @@ class Access:
     """What one who asks may do.
 
     Attributes:
-        caller: the ARN of a role's session; empty for the home's user, who may do everything.
+        session: the session of the role that asks; None for the home's user, who may do everything.
         roles: the roles of the home.
         region: which the requests are for.
     """
 
-    caller: str
+    session: Session | None
     roles: RoleTable
     region: str
 
     @property
     def is_bounded(self) -> bool:
-        """Whether there are policies to ask. A role that this home's IAM does not have may do everything."""
-        return self._role() is not None
+        """Whether there are policies to ask. A role that this home's IAM never had may do everything."""
+        return self.session is not None and (bool(self.session.role_id) or self._role(self.session) is not None)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the role was deleted since the session began; AWS takes none of its keys then."""
+        return self.session is not None and bool(self.session.role_id) and self._role(self.session) is None
 
     def check(self, *needs: Need) -> None:
         """See that the policies allow all of it.
 
         Raises:
-            NotAuthorized: they do not.
+            NotAuthorized: they do not, or the role was deleted.
         """
-        if found := self._role():
-            role, session = found
+        if self.session is None:
+            return
+        role = self._role(self.session)
+        if role is None and self.session.role_id:
+            raise NotAuthorized(
+                f"User: {self.session.arn} is not authorized: the role {self.session.role_arn} is deleted"
+            )
+        if role is not None:
             for need in needs:
-                self._check(role, session, need.within(partition_of(self.region)))
+                self._check(role, self.session, need)
 
     def allows(self, need: Need) -> bool:
         """Tell whether the policies allow it."""
@@ -170,33 +196,20 @@ class Access:
             return False
         return True
 
-    def _check(self, role: Role, session: str, need: Need) -> None:
+    def _check(self, role: Role, session: Session, need: Need) -> None:
+        here = need.within(partition_of(self.region))
+        about = f' on resource: "{here.resource}"' if here.resource not in (None, "*") else ""
+        refused = f"User: {session.arn} is not authorized to perform: {need.action}{about}"
         try:
-            decision = role.decide(need, session, self.region)
+            decision = role.decide(here, session.name, self.region)
         except MalformedPolicy as error:
-            raise NotAuthorized(f"User: {self.caller} has a policy that IAM would not have taken: {error}") from error
+            raise NotAuthorized(f"User: {session.arn} has a policy that IAM would not have taken: {error}") from error
         if not decision.allowed:
-            about = f' on resource: "{need.resource}"' if need.resource not in (None, "*") else ""
-            reason = decision.because(need.action)
-            raise NotAuthorized(f"User: {self.caller} is not authorized to perform: {need.action}{about} {reason}")
+            raise NotAuthorized(f"{refused} {decision.because(need.action)}")
+        if need.action.startswith(_GIVING_A_ROLE) and self.roles.get(need.resource or "") is None:
+            raise NotAuthorized(f"{refused} because the IAM of this home has no role of exactly this ARN")
 
-    def _role(self) -> tuple[Role, str] | None:
-        found = _SESSION.fullmatch(self.caller)
-        role = self.roles.get(found["role"]) if found else None
-        # A role of another account is another role, whatever its name.
-        if not found or role is None or role.arn.split(":")[4] != found["account"]:
-            return None
-        return role, found["session"]
-
-
-def session_of(role_arn: str, session: str) -> str:
-    """Return the ARN that a role's session has at STS.
-
-    Args:
-        role_arn: the role's; its path is no part of the session's.
-        session: the session's name.
-    """
-    parts = role_arn.split(":")
-    account = parts[4] if len(parts) > 5 else ""  # noqa: PLR2004 -- an ARN has six parts
-    partition = parts[1] if account else "aws"
-    return f"arn:{partition}:sts::{account}:assumed-role/{role_arn.rpartition('/')[2]}/{session}"
+    def _role(self, session: Session) -> Role | None:
+        """Return the role of a session, as long as it is the one with which the session began."""
+        role = self.roles.get(session.role_arn)
+        return role if role and session.role_id in ("", role.role_id) else None

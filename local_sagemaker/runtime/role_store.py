@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, BinaryIO
 
-from local_sagemaker.iam.roles import Access, NotAuthorized, RoleTable, session_of
+from local_sagemaker.iam.roles import Access, NotAuthorized, RoleTable
+from local_sagemaker.iam.sessions import Session
 from local_sagemaker.s3.errors import AccessDenied
 from local_sagemaker.s3.needs import KEY_HEADER, listing, reading, using_key, writing
 from local_sagemaker.s3.objects import DEFAULT_CONTENT_TYPE
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
     from local_sagemaker.s3.store import ObjectStore
 
 
-def session_of_job(job: Job) -> str:
-    """Return the ARN of the session that SageMaker has of a job's role."""
-    return session_of(job.request.get("RoleArn", ""), "SageMaker")
+def session_of_job(job: Job) -> Session:
+    """Return the session that SageMaker has of a job's role; it begins when the job is created."""
+    return Session(job.request.get("RoleArn", ""), "SageMaker", job.role_id)
 
 
 def store_of_job(job: Job, home: Path, store: ObjectStore) -> RoleStore:

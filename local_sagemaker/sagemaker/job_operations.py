@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from local_sagemaker.iam.roles import RoleTable
 from local_sagemaker.job_table import JobTable
 from local_sagemaker.jobs import Job, JobExists, JobFinished, JobInProgress, JobUnknown, Kind, Runner
 from local_sagemaker.sagemaker.kinds import Document, JobKind
@@ -30,13 +31,17 @@ class JobOperations:
         kind: its words and rules.
         jobs: the table.
         quotas: of the account.
+        roles: those of the home; a job remembers which of them it has.
         start: called with a new job once it is in the table.
     """
 
-    def __init__(self, kind: JobKind, jobs: JobTable, quotas: Quotas, start: Callable[[Job], object]) -> None:
+    def __init__(
+        self, kind: JobKind, jobs: JobTable, quotas: Quotas, roles: RoleTable, start: Callable[[Job], object]
+    ) -> None:
         self._kind = kind
         self._jobs = jobs
         self._quotas = quotas
+        self._roles = roles
         self._start = start
 
     def handlers(self) -> Mapping[str, Handler]:
@@ -62,7 +67,8 @@ class JobOperations:
         tags = {tag["Key"]: tag["Value"] for tag in request.get("Tags", [])}
         try:
             with self._quotas.admitting(self._kind.kind, name, request):
-                job = self._jobs.create(self._kind.kind, name, arn, request, tags, runner=runner)
+                role_id = self._roles.session(request["RoleArn"], "SageMaker").role_id
+                job = self._jobs.create(self._kind.kind, name, arn, request, tags, runner=runner, role_id=role_id)
         except JobExists as error:
             taken_by = self._jobs.get(self._kind.kind, name).arn
             raise ApiError("ResourceInUse", f"{self._kind.taken} ({taken_by})") from error

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from local_sagemaker.faults.table import FaultTable
+from local_sagemaker.iam.roles import RoleTable
 from local_sagemaker.job_table import JobTable
 from local_sagemaker.jobs import Job
 from local_sagemaker.sagemaker.job_operations import JobOperations
@@ -19,7 +20,11 @@ from local_sagemaker.wire.json_service import JsonService
 
 
 def sagemaker_service(
-    jobs: JobTable, faults: FaultTable, quotas: Callable[[], Mapping[str, int]], start: Callable[[Job], object]
+    jobs: JobTable,
+    faults: FaultTable,
+    quotas: Callable[[], Mapping[str, int]],
+    roles: RoleTable,
+    start: Callable[[Job], object],
 ) -> JsonService:
     """Build the service.
 
@@ -27,11 +32,12 @@ def sagemaker_service(
         jobs: the table of jobs.
         faults: the rules, some of which are quotas.
         quotas: tells the account's quotas, by name.
+        roles: those of the home.
         start: called after a job is in the table, so that it begins to run.
     """
     admission = Quotas(faults, quotas, jobs)
-    training = JobOperations(TRAINING, jobs, admission, start)
-    processing = JobOperations(PROCESSING, jobs, admission, start)
+    training = JobOperations(TRAINING, jobs, admission, roles, start)
+    processing = JobOperations(PROCESSING, jobs, admission, roles, start)
     tags = TagOperations(jobs)
     handlers = {
         **training.handlers(),

@@ -11,8 +11,7 @@ import json
 import re
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 from urllib.parse import parse_qsl, urlencode
 
@@ -21,12 +20,14 @@ from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from local_sagemaker.services import BY_SIGNATURE
-from local_sagemaker.wire.json_service import load_model, operation_of
+from local_sagemaker.wire.json_service import operation_of
+from local_sagemaker.wire.operations import has_operation, is_typed, members_of, rest_operation
 
 _FORM = "application/x-www-form-urlencoded"
 _JSON = "application/x-amz-json-"
 _CBOR_PATH = re.compile(r"/service/\w+/operation/(\w+)")
-_QUERY_PATH = re.compile(r"/?|/\d{12}/[\w.-]+")  # the latter a queue's
+_QUEUE_PATH = re.compile(r"/\d{12}/[\w.-]+")  # of the query protocol, in the place of `QueueUrl`
+_OF_ALL = ("Action", "Version")  # fields of the query protocol
 _CBOR = RpcV2CBORParser()
 _EMPTY_MAP = b"\xa0"
 _GZIP = zlib.MAX_WBITS + 16
@@ -59,7 +60,7 @@ class Call:
 
     @classmethod
     def of(cls, scope: Scope, body: bytes) -> Call:
-        """Return what a request asks for.
+        """Return what a request asks for, without the members that its operation does not have.
 
         Args:
             scope: of ASGI, with `service` and `region`.
@@ -79,26 +80,86 @@ class Call:
             path, text = f"{path}?{query}" if query else path, _without_fields(text)
             kept = {"content-type": "application/json"}
         elif "Action" in (fields := {**_fields(query), **_fields(text)}):
+            if scope["service"] == "sqs" and _QUEUE_PATH.fullmatch(path):
+                fields.setdefault("QueueUrl", f"https://sqs.{scope['region']}.amazonaws.com{path}")
             method, kept, text = "POST", {"content-type": _FORM}, urlencode(fields, errors="surrogateescape")
-        return cls(scope["service"], scope["region"], method, path, kept, text)
+        return cls(scope["service"], scope["region"], method, path, kept, text).bare()
+
+    def bare(self) -> Call:
+        """Return the call without what its operation does not have: moto might read a `Name` that is not judged."""
+        if not self.operation or (document := self._document()) is None:
+            return self
+        protocol = _protocol_of(self.service, self.headers)
+        if protocol == "query":
+            return replace(self, body=urlencode(document, errors="surrogateescape"))
+        path, _, query = self.path.partition("?")
+        known = members_of(self.service, self.operation).query
+        asked = [(name, value) for name, value in parse_qsl(query, keep_blank_values=True) if name in known]
+        text = self.body if protocol == "cbor" or not self.body else _without_fields(json.dumps(document))
+        return replace(self, path=f"{path}?{urlencode(asked)}" if asked else path, body=text)
 
     @property
     def operation(self) -> str:
-        """The operation's name; empty if the call names none, or if moto might find another in it."""
+        """The operation's name; empty if the call names none of its service, or if moto might find another in it."""
+        name = self._named()
+        return name if has_operation(self.service, name) else ""
+
+    def _named(self) -> str:
         path, _, query = self.path.partition("?")
         protocol = _protocol_of(self.service, self.headers)
         if protocol == "query":
-            return self.parameters.get("Action", "") if _QUERY_PATH.fullmatch(path) else ""
+            is_path = path in ("", "/") or (self.service == "sqs" and _QUEUE_PATH.fullmatch(path))
+            return _fields(self.body).get("Action", "") if is_path else ""
         if "Action" in {**_fields(query), **_fields(self.body)}:
             return ""
         if protocol == "cbor":
             found = _CBOR_PATH.fullmatch(path)
             return found[1] if found else ""
-        return operation_of(self.headers["x-amz-target"]) if protocol == "json" else _rest(self, path)
+        if protocol == "json":
+            return operation_of(self.headers["x-amz-target"])
+        return rest_operation(self.service, self.method, path)[0]
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether the body is a document with members of the right types, and its text is Unicode.
+
+        Services refuse what is not.
+        """
+        document = self._document()
+        if document is None:
+            return False
+        try:
+            json.dumps(document, ensure_ascii=False, default=str).encode()
+        except (UnicodeEncodeError, RecursionError):
+            return False
+        is_form = _protocol_of(self.service, self.headers) == "query"
+        return is_form or not self.operation or is_typed(self.service, self.operation, document)
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The members of the body; none if it cannot be read, which the service tells."""
+        """The members of the request; none if it cannot be read, which the service tells."""
+        document = self._document() or {}
+        if not self.operation or _protocol_of(self.service, self.headers) != "rest":
+            return document
+        members = members_of(self.service, self.operation)
+        path, _, query = self.path.partition("?")
+        asked, placed = _fields(query), rest_operation(self.service, self.method, path)[1]
+        return {
+            **document,
+            **{members.query[name]: value for name, value in asked.items() if name in members.query},
+            **{members.path[name]: value for name, value in placed.items() if name in members.path},
+        }
+
+    def _document(self) -> dict[str, Any] | None:
+        """Return the members in the body that the operation has; None if the body cannot be read."""
+        document, operation = self._read(), self.operation
+        if document is None or not operation:
+            return document
+        known = members_of(self.service, operation).body
+        is_form = _protocol_of(self.service, self.headers) == "query"
+        return {name: one for name, one in document.items() if name in known or (is_form and _is_field(name))}
+
+    def _read(self) -> dict[str, Any] | None:
         protocol = _protocol_of(self.service, self.headers)
         if protocol == "query":
             return dict(_fields(self.body))
@@ -109,8 +170,8 @@ class Call:
             else:
                 found = json.loads(self.body or "{}")
         except (ValueError, RecursionError, ResponseParserError):
-            return {}
-        return found if isinstance(found, dict) else {}
+            return None
+        return found if isinstance(found, dict) else None
 
 
 def _protocol_of(service: str, headers: Mapping[str, str]) -> _Protocol:
@@ -140,23 +201,11 @@ def _without_fields(document: str) -> str:
     return document.replace("&", r"\u0026")
 
 
+def _is_field(name: str) -> bool:
+    """Return whether a field of the query protocol is one of all operations, or a part of a list or a map."""
+    return name in _OF_ALL or "." in name
+
+
 def _fields(form: str) -> dict[str, str]:
     """Return the fields of a form; of several with one name, the first."""
     return dict(reversed(parse_qsl(form, keep_blank_values=True, errors="surrogateescape")))
-
-
-@cache
-def _rest_operations(service: str) -> list[tuple[str, re.Pattern[str], str]]:
-    """Return method, path and name of all operations of a REST service; a path with fewer variables comes first."""
-    model = load_model(service)
-    found = []
-    for name in model.operation_names:
-        http = model.operation_model(name).http
-        path = re.sub(r"\\{\w+\\}", "[^/]+", re.escape(http["requestUri"].partition("?")[0]))
-        found.append((http["method"], re.compile(path), name))
-    return sorted(found, key=lambda operation: operation[1].pattern.count("[^/]+"))
-
-
-def _rest(call: Call, path: str) -> str:
-    operations = _rest_operations(BY_SIGNATURE[call.service].name)
-    return next((name for method, form, name in operations if method == call.method and form.fullmatch(path)), "")

@@ -24,6 +24,7 @@ from waiting import wait_until
 
 from local_sagemaker.faults.request import BodyTooLarge
 from local_sagemaker.faults.request import Request as Arriving
+from local_sagemaker.iam.sessions import Session
 from local_sagemaker.keys import ExpiredKey, HomeKey, Keys, UnknownKey
 from local_sagemaker.signatures import UNSIGNED_PAYLOAD, Refused, Request, Signature
 
@@ -453,7 +454,7 @@ def test_the_key_stays(tmp_path):
 def test_a_temporary_key_ends(tmp_path, monkeypatch):
     """With its time, and in no other home."""
     home = HomeKey.of(tmp_path)
-    keys = home.temporary("arn:aws:sts::1:assumed-role/r/s", 60)
+    keys = home.temporary(Session("arn:aws:iam::1:role/r", "s"), 60)
 
     assert home.secret_of(keys.access_key, keys.token) == keys.secret_key
     with pytest.raises(UnknownKey):

@@ -23,13 +23,13 @@ def lister(backend):
     return role
 
 
-def send(role, service, body="", *, path="/", headers=None):
+def send(role, service, body="", *, path="/", headers=None, method="POST"):
     """Send a request that the role signed; return the HTTP status."""
     credentials = role.client("sts")._request_signer._credentials
-    asked = AWSRequest("POST", f"{role.backend.endpoint}{path}", data=body, headers=headers or {})
+    asked = AWSRequest(method, f"{role.backend.endpoint}{path}", data=body, headers=headers or {})
     SigV4Auth(credentials, service, "us-east-1").add_auth(asked)
     sent = asked.prepare()
-    return requests.post(sent.url, headers=dict(sent.headers), data=sent.body, timeout=60).status_code
+    return requests.request(method, sent.url, headers=dict(sent.headers), data=sent.body, timeout=60).status_code
 
 
 def parameter(name, **more):

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from local_sagemaker.iam.policies import MalformedPolicy, Need, Policy, decide
-from local_sagemaker.iam.roles import Access, NotAuthorized, Role, RoleTable, session_of
+from local_sagemaker.iam.roles import Access, NotAuthorized, Role, RoleTable
+from local_sagemaker.iam.sessions import Session
 from local_sagemaker.s3.needs import object_arn
 
 OBJECT = "arn:aws:s3:::bucket/folder/name"
@@ -209,7 +210,7 @@ def test_policies_name_resources_in_the_partition_of_the_home(tmp_path, region, 
     statement = {"Effect": "Allow", "Action": "s3:GetObject", "Resource": f"arn:{partition}:s3:::data/in/*"}
     roles = RoleTable(tmp_path)
     roles.write([Role(arn, "AROA", [json.dumps({"Version": "2012-10-17", "Statement": statement})])], 0)
-    access = Access(session_of(arn, "SageMaker"), roles, region)
+    access = Access(Session(arn, "SageMaker"), roles, region)
 
     access.check(Need("s3:GetObject", object_arn("data", "in/a")))
     with pytest.raises(NotAuthorized, match=f'on resource: "arn:{partition}:s3:::data/out"'):

@@ -421,8 +421,8 @@ def test_a_reader_sees_what_was_written_last(tmp_path):
     writer, reader = RoleTable(tmp_path), RoleTable(tmp_path)
     role = Role(f"arn:aws:iam::{ACCOUNT}:role/path/name", "AROA", ["{}"], tags={"a": "b"})
 
-    assert reader.get("name") is None
+    assert reader.get(role.arn) is None
     writer.write([role], 7)
-    assert (reader.get("name"), reader.position) == (role, 7)
+    assert (reader.get(role.arn), reader.named("name"), reader.position) == (role, role, 7)
     writer.write([], 8)
-    assert (reader.get("name"), reader.position) == (None, 8)
+    assert (reader.get(role.arn), reader.named("name"), reader.position) == (None, None, 8)

@@ -1,0 +1,231 @@
+"""Where the operations of each service name their resources: one table. Pure but for what `Known` looks up.
+
+Source: the pages of the Service Authorization Reference. `needs` is the only user.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from local_sagemaker.account import ACCOUNT
+from local_sagemaker.iam.asked import Asked
+
+Form = Callable[[Asked, str], "str | None"]
+"""Makes the ARN of a resource from a member's text; None if it cannot be told."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """How operations name their resources.
+
+    Attributes:
+        operations: a regular expression.
+        members: which members name a resource, and how their texts become ARNs. Each of them is needed.
+        otherwise: the resource of a request that has none of the members, as the end of its ARN; `*` for an action
+            that has no resource, None where it cannot be told.
+    """
+
+    operations: str
+    members: Sequence[tuple[str, Form]] = ()
+    otherwise: str | None = None
+
+
+def resources_of(asked: Asked) -> list[str | None]:
+    """Return the ARNs of all resources of a request; None for one that cannot be told."""
+    rows = _ROWS.get(asked.prefix, ())
+    row = next((one for one in rows if re.fullmatch(one.operations, asked.operation)), Row(".*"))
+    found = [form(asked, text) for member, form in row.members for text in asked.texts(member)]
+    if found or row.otherwise in (None, "*"):
+        return found or [row.otherwise]
+    return [asked.arn(str(row.otherwise))]
+
+
+def key_of(asked: Asked, name: str) -> str:
+    """Return the ARN of the KMS key that would be used, whatever its id, alias or ARN says of another account."""
+    found = asked.known.key(asked.region, name)
+    if found or name.startswith("arn:"):
+        return found or name
+    return asked.arn(name if name.startswith("alias/") else f"key/{name}")
+
+
+def secret_of(asked: Asked, name: str) -> str:
+    """Return the ARN of a secret; for one that does not exist, one with the ending that it might have."""
+    found = asked.known.secret(asked.region, name)
+    if found or name.startswith("arn:"):
+        return found or name
+    return f"arn:aws:secretsmanager:{asked.region}:{ACCOUNT}:secret:{name}-AAAAAA"
+
+
+def event_bus(asked: Asked, name: str) -> str:
+    """Return the ARN of a bus of EventBridge, which a request may name by the ARN of another account."""
+    return asked.arn(f"event-bus/{name.rpartition('/')[2]}")
+
+
+def key_of_ciphertext(asked: Asked, text: str) -> str | None:
+    """Return the ARN of the key with which moto encrypted; its id stands at the beginning."""
+    try:
+        name = base64.b64decode(text)[:_KEY_ID].decode()
+    except ValueError:
+        return None
+    return asked.known.key(asked.region, name)
+
+
+def _arn(_asked: Asked, text: str) -> str:
+    return text
+
+
+def _own_arn(asked: Asked, text: str) -> str:
+    """Return the ARN of the resource here where moto finds it by the end of an ARN, of whatever account."""
+    return asked.arn(text.split(":", _COLONS)[-1])
+
+
+def _named(resource: str) -> Form:
+    return lambda asked, name: asked.arn(resource.format(name))
+
+
+def _arn_or(resource: str) -> Form:
+    return lambda asked, name: name if name.startswith("arn:") else asked.arn(resource.format(name))
+
+
+def _global(kind: str) -> Form:
+    """Return how IAM names what belongs to no region; one that is new has the path of its request."""
+    return lambda asked, name: f"arn:aws:iam::{ACCOUNT}:{kind}{asked.text('Path') or '/'}{name}"
+
+
+def _role(asked: Asked, name: str) -> str:
+    return asked.known.role(name) or f"arn:aws:iam::{ACCOUNT}:role/{name}"
+
+
+def _user(asked: Asked, name: str) -> str:
+    return asked.known.user(asked.region, name) or f"arn:aws:iam::{ACCOUNT}:user/{name}"
+
+
+def _parameter(asked: Asked, name: str) -> str:
+    if name.startswith("arn:"):
+        return name
+    return asked.arn(f"parameter/{name.partition(':')[0].removeprefix('/')}")  # without version or label
+
+
+def _tagged_by_ssm(asked: Asked, name: str) -> str | None:
+    kind = asked.text("ResourceType")
+    if kind == "Parameter":
+        return _parameter(asked, name)
+    return asked.arn(f"{kind.lower()}/{name}") if kind in ("Document", "MaintenanceWindow") else None
+
+
+def _log_group(asked: Asked, name: str) -> str:
+    group = name.partition(":log-group:")[2].removesuffix(":*") if name.startswith("arn:") else name
+    return asked.arn(f"log-group:{group}:log-stream:{asked.text('logStreamName')}")
+
+
+def _queue_of_url(asked: Asked, url: str) -> str:
+    return asked.arn(url.rstrip("/").rpartition("/")[2])
+
+
+def _rule(asked: Asked, name: str) -> str:
+    bus = asked.text("EventBusName").rpartition("/")[2] or "default"
+    return asked.arn(f"rule/{name}" if bus == "default" else f"rule/{bus}/{name}")
+
+
+def _schedule(asked: Asked, name: str) -> str:
+    return asked.arn(f"schedule/{asked.text('GroupName') or 'default'}/{name}")
+
+
+def _dashboard(_asked: Asked, name: str) -> str:
+    return f"arn:aws:cloudwatch::{ACCOUNT}:dashboard/{name}"
+
+
+def _each(form: Form, *members: str) -> list[tuple[str, Form]]:
+    return [(member, form) for member in members]
+
+
+def _everything(_asked: Asked, _text: str) -> str:
+    return "*"
+
+
+_KEY_ID = 36  # characters
+_COLONS = 5  # of an ARN, before its resource
+_group, _profile = _global("group"), _global("instance-profile")
+_TAGGING = r"(Tag|Untag)Resource|ListTagsForResource"
+_ROWS: Mapping[str, Sequence[Row]] = {
+    "cloudwatch": (
+        Row("PutMetricData", otherwise="*"),
+        Row(_TAGGING, [("ResourceARN", _arn)]),
+        Row(r"\w*Dashboards?", _each(_dashboard, "DashboardName", "DashboardNames")),
+        Row("DescribeAlarms", [("AlarmNames", _named("alarm:{}"))], "alarm:*"),  # without names, of all of them
+        Row(".*", _each(_named("alarm:{}"), "AlarmName", "AlarmNames")),
+    ),
+    "ecr": (
+        Row("GetAuthorizationToken", otherwise="*"),
+        Row("DescribeRepositories", [("repositoryNames", _named("repository/{}"))], "repository/*"),
+        Row(".*", [("repositoryName", _named("repository/{}")), ("resourceArn", _arn)]),
+    ),
+    "events": (
+        Row("(Put|Delete|Describe|Enable|Disable)Rule", [("Name", _rule)]),
+        Row("(Put|Remove)Targets|ListTargetsByRule", [("Rule", _rule)]),
+        Row("(Create|Update|Describe|Delete)EventBus", [("Name", event_bus)], "event-bus/default"),
+        Row("(Put|Remove)Permission", [("EventBusName", event_bus)], "event-bus/default"),
+        Row(r"\w+Archive", [("ArchiveName", _named("archive/{}"))]),
+        Row(r"\w+Replay", [("ReplayName", _named("replay/{}"))]),
+        Row(_TAGGING, [("ResourceARN", _own_arn)]),
+    ),
+    "iam": (
+        Row("CreateRole", [("RoleName", _global("role"))]),
+        Row("CreateUser", [("UserName", _global("user"))]),
+        Row("CreateGroup", [("GroupName", _group)]),
+        Row("CreatePolicy", [("PolicyName", _global("policy"))]),
+        Row("CreateInstanceProfile", [("InstanceProfileName", _profile)]),
+        Row(r"(Add|Remove)\w+InstanceProfile", [("InstanceProfileName", _profile)]),
+        Row(r"(Add|Remove)User\w+Group", [("GroupName", _group)]),
+        Row(r"(Attach|Detach)\w+Policy", [("RoleName", _role), ("UserName", _user), ("GroupName", _group)]),
+        Row(
+            ".*",
+            [
+                *(("RoleName", _role), ("UserName", _user), ("GroupName", _group), ("InstanceProfileName", _profile)),
+                *_each(_arn, "PolicyArn", "PolicySourceArn"),
+            ],
+        ),
+    ),
+    "kms": (
+        Row("CreateAlias", [("AliasName", _arn_or("{}")), ("TargetKeyId", key_of)]),
+        Row("UpdateAlias", [("AliasName", _arn_or("{}")), ("AliasName", key_of), ("TargetKeyId", key_of)]),
+        Row("DeleteAlias", [("AliasName", _arn_or("{}")), ("AliasName", key_of)]),
+        Row("CreateKey|ListKeys|ListAliases|GenerateRandom", otherwise="*"),
+        Row(".*", [("KeyId", key_of), ("CiphertextBlob", key_of_ciphertext)]),
+    ),
+    "logs": (Row(".*", _each(_log_group, "logGroupName", "logGroupIdentifier")),),
+    "scheduler": (
+        Row("(Create|Get|Update|Delete)Schedule", [("Name", _schedule)]),
+        Row("(Create|Get|Delete)ScheduleGroup", [("Name", _named("schedule-group/{}"))]),
+        Row(_TAGGING, [("ResourceArn", _arn)]),
+    ),
+    "secretsmanager": (
+        Row("CreateSecret", [("Name", secret_of)]),
+        Row("BatchGetSecretValue|ListSecrets|GetRandomPassword", otherwise="*"),
+        Row(".*", [("SecretId", secret_of)]),
+    ),
+    "sns": (
+        Row("CreateTopic", [("Name", _named("{}"))]),
+        Row(
+            ".*",
+            [
+                *_each(_arn, "TopicArn", "TargetArn", "ResourceArn", "PlatformApplicationArn", "EndpointArn"),
+                ("PhoneNumber", _everything),
+            ],
+        ),
+    ),
+    "sqs": (
+        Row("CreateQueue|GetQueueUrl", [("QueueName", _named("{}"))]),
+        Row(".*", [("QueueUrl", _queue_of_url), ("SourceArn", _arn), ("DestinationArn", _arn)]),
+    ),
+    "ssm": (
+        Row("(AddTagsTo|RemoveTagsFrom|ListTagsFor)Resource", [("ResourceId", _tagged_by_ssm)]),
+        Row(r"\w*Document\w*", [("Name", _arn_or("document/{}"))]),
+        Row(r"\w+Parameter\w*", _each(_parameter, "Name", "Names", "Path")),
+    ),
+    "sts": (Row(r"AssumeRole\w*", [("RoleArn", _arn)], "*"),),
+    "tag": (Row(".*", otherwise="*"),),
+}
