@@ -45,8 +45,8 @@ class Refused(Exception):
     """A request is not let in.
 
     Attributes:
-        reason: what kind of refusal: `missing`, `malformed`, `query`, `signature`, `late`, `expired`, `region` or
-            `large`.
+        reason: what kind of refusal: `missing`, `malformed`, `query`, `signature`, `late`, `expired`, `policy`,
+            `region` or `large`.
         details: further members of S3's error.
     """
 
@@ -189,7 +189,7 @@ class FormSignature:
     """The signature of a form's policy, of Version 4 or 2: a presigned POST, which only S3 has.
 
     S3 API Reference, "Authenticating Requests in Browser-Based Uploads Using POST". When it expires is said by the
-    policy, which is S3's to judge.
+    policy.
 
     Attributes:
         access_key: the key's name.

@@ -38,7 +38,7 @@ from local_sagemaker.s3.errors import (
     S3Error,
 )
 from local_sagemaker.s3.errors import NotImplementedByThisServer as NotBuilt
-from local_sagemaker.s3.forms import POST_OBJECT
+from local_sagemaker.s3.forms import POST_OBJECT, boundary_of
 from local_sagemaker.s3.members import check_members
 from local_sagemaker.s3.needs import check_rights, listing
 from local_sagemaker.s3.operations import UNKNOWN
@@ -115,6 +115,18 @@ def operation_asked(scope: Scope) -> str:
         return S3Request.from_scope(scope).operation
     except S3Error:
         return UNKNOWN
+
+
+def boundary_asked(scope: Scope) -> str:
+    """Return the boundary of the form by which a request posts an object; empty: it is another request.
+
+    The entrance must read the form as `PostObject` will, also where a client sends two of a header.
+    """
+    try:
+        request = S3Request.from_scope(scope)
+    except S3Error:
+        return ""
+    return boundary_of(request.headers["content-type"]) if request.operation == POST_OBJECT else ""
 
 
 class _Disconnected(Exception):
