@@ -21,6 +21,7 @@ from local_sagemaker.s3.members import check_members
 from local_sagemaker.s3.needs import check_rights
 from local_sagemaker.s3.object_operations import PutObject
 from local_sagemaker.s3.post_policy import Lengths, check_form
+from local_sagemaker.s3.request import VERSION_2, VERSION_4
 from local_sagemaker.s3.responses import xml_response
 
 if TYPE_CHECKING:
@@ -83,9 +84,18 @@ class PostObject:
         fields = {**fields, "key": self._key}
         self._lengths = check_form(fields, self._request.bucket)
         headers = _headers_of(fields)
-        inner = replace(self._request, method="PUT", operation="PutObject", key=self._key, query={}, headers=headers)
+        inner = replace(
+            self._request,
+            method="PUT",
+            operation="PutObject",
+            key=self._key,
+            query={},
+            headers=headers,
+            authentication="POST",
+            signature_version=VERSION_4 if "x-amz-signature" in fields else VERSION_2,
+        )
         check_members(inner.operation, (), headers)
-        check_rights(inner, self._service.store)
+        check_rights(self._service, inner)
         return PutObject(self._service, inner)
 
     def _answer(self, stored: Response) -> Response:
