@@ -92,7 +92,7 @@ class PostObject:
             query={},
             headers=headers,
             authentication="POST",
-            signature_version=VERSION_4 if "x-amz-signature" in fields else VERSION_2,
+            signature_version=VERSION_2 if {"awsaccesskeyid", "signature"} <= fields.keys() else VERSION_4,
         )
         check_members(inner.operation, (), headers)
         check_rights(self._service, inner)

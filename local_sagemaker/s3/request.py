@@ -125,7 +125,7 @@ class S3Request:
         if operation == UNKNOWN and is_form and not query:
             operation = POST_OBJECT
         client = (scope.get("client") or ("",))[0]
-        signed = _signed(query)
+        signed = _signed(headers, query)
         return cls(method, *names, query, headers, operation, scope.get("access"), client, *signed)
 
     @property
@@ -282,8 +282,13 @@ class S3Request:
         return value
 
 
-def _signed(query: Mapping[str, str]) -> tuple[str, str]:
-    """Return where the signature of a request stands, and its version, as conditions name them."""
+def _signed(headers: Mapping[str, str], query: Mapping[str, str]) -> tuple[str, str]:
+    """Return where the signature of a request stands, and its version, as conditions name them.
+
+    The entrance looks in this order, too: what it does not check must not be told.
+    """
+    if "authorization" in headers:
+        return "REST-HEADER", VERSION_4
     if "X-Amz-Signature" in query:
         return "REST-QUERY-STRING", VERSION_4
     return ("REST-QUERY-STRING", VERSION_2) if "AWSAccessKeyId" in query else ("REST-HEADER", VERSION_4)

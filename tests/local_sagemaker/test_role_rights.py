@@ -241,6 +241,12 @@ def test_a_copy_of_tags_needs_rights_on_tags(role, bucket):
     role.may(plain, reads, writes)
     assert outcome(s3.copy_object, **copy) == "ok"
 
+    # Tags that a copy does not write are none of the request's.
+    only_b = {"StringEquals": {"s3:RequestObjectTag/team": "b"}}
+    role.may(allow("s3:Get*"), allow("s3:Put*", condition=only_b))
+    assert outcome(s3.copy_object, **copy, Tagging="team=b") == "AccessDenied"
+    assert outcome(s3.copy_object, **copy, **replacing) == "ok"
+
 
 @pytest.mark.parametrize("method", ["put_object", "put_object_tagging"])
 def test_conditions_on_the_tags_of_a_request(role, bucket, method):
@@ -520,6 +526,18 @@ def test_conditions_on_the_signature(role, bucket, version, told):
         assert send() == 403
         role.may(allow("s3:*"), deny("s3:*", condition={"StringNotEquals": {"s3:authType": "REST-HEADER"}}))
         assert send() == 403
+
+
+def test_a_signature_that_is_not_looked_at_is_not_told(role, bucket):
+    """A parameter that a client adds to a request which was signed by a header."""
+    s3 = role.client("s3")
+    s3.meta.events.register(
+        "before-send.s3.ListObjectsV2", lambda request, **_: setattr(request, "url", f"{request.url}&X-Amz-Signature=x")
+    )
+    role.may(allow("s3:*", condition={"StringEquals": {"s3:authType": "REST-QUERY-STRING"}}))
+    assert outcome(s3.list_objects_v2, Bucket=bucket) == "AccessDenied"
+    role.may(allow("s3:*", condition={"StringEquals": {"s3:authType": "REST-HEADER"}}))
+    assert outcome(s3.list_objects_v2, Bucket=bucket) == "ok"
 
 
 def test_conditions_on_the_length_of_a_page(role, bucket):
