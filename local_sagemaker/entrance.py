@@ -84,6 +84,7 @@ _REFUSALS: Mapping[str, Mapping[Protocol, tuple[str, int]]] = {
         "rest": ("RequestEntityTooLargeException", 413),
     },
     "policy": {"s3": ("InvalidPolicyDocument", 400)},
+    "unsigned": {"s3": ("AccessDenied", 403)},
     "expired": {
         "json": ("ExpiredTokenException", 400),
         "s3": ("AccessDenied", 403),

@@ -304,6 +304,21 @@ def test_a_presigned_put_keeps_what_was_signed_with_it(client, page_object, pres
         assert asked("PUT", url.replace("x-amz-meta-m=1", "x-amz-meta-m=2"), headers, b"new")[0] == 403
 
 
+def test_a_presigned_put_takes_no_other_headers_of_s3(client, page_object, presigning):
+    """One that was not signed would make another request of it, such as a copy of what only the signer may read."""
+    s3 = client("s3", version=presigning)
+    s3.put_object(Bucket=page_object["Bucket"], Key="secret", Body=b"secret")
+    target = {"Bucket": page_object["Bucket"], "Key": "put"}
+    url = s3.generate_presigned_url("put_object", Params=target)
+
+    for name, value in (("x-amz-copy-source", f"{target['Bucket']}/secret"), ("x-amz-tagging", "a=b")):
+        status, _, body = asked("PUT", url, {name: value}, b"")
+        assert status == 403
+        assert name.encode() in body or b"SignatureDoesNotMatch" in body
+    assert s3.list_objects_v2(Bucket=target["Bucket"], Prefix="put")["KeyCount"] == 0
+    assert asked("PUT", url, {"x-other": "a"}, b"new")[0] == 200
+
+
 def posted(form, content=b"x", headers=(), **changes):
     """Send a presigned form; a field that is changed to None is left out."""
     fields = {name: value for name, value in {**form["fields"], **changes}.items() if value is not None}
