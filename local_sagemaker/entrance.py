@@ -22,8 +22,10 @@ from local_sagemaker.faults.request import Request as Arriving
 from local_sagemaker.iam.sessions import Session
 from local_sagemaker.keys import ExpiredKey, HomeKey, UnknownKey
 from local_sagemaker.loopback import foreign_host, from_a_page
-from local_sagemaker.s3.errors import S3Error
-from local_sagemaker.s3.forms import FormReader, boundary_of
+from local_sagemaker.s3.application import boundary_asked
+from local_sagemaker.s3.errors import AccessDenied, S3Error
+from local_sagemaker.s3.forms import FormReader
+from local_sagemaker.s3.post_policy import check_expiry
 from local_sagemaker.services import BY_SIGNATURE
 from local_sagemaker.signatures import UNSIGNED_PAYLOAD, FormSignature, OldSignature, Refused, Request, Signature
 from local_sagemaker.wire.protocols import Protocol, Wire, Words, answer, protocol_of, wire_of
@@ -82,6 +84,8 @@ _REFUSALS: Mapping[str, Mapping[Protocol, tuple[str, int]]] = {
         "query": ("RequestEntityTooLarge", 413),
         "rest": ("RequestEntityTooLargeException", 413),
     },
+    "policy": {"s3": ("InvalidPolicyDocument", 400)},
+    "unsigned": {"s3": ("AccessDenied", 403)},
     "expired": {
         "json": ("ExpiredTokenException", 400),
         "s3": ("AccessDenied", 403),
@@ -148,14 +152,12 @@ class Entrance:
     ) -> tuple[Signature | OldSignature | FormSignature, Receive]:
         """Return the signature of a request, which is right, and what of the request is still to be read."""
         signature = Signature.of(headers, QueryParams(scope["query_string"]))
-        if (
-            signature is None
-            and scope["method"] == "POST"
-            and (boundary := boundary_of(headers.get("content-type", "")))
-        ):
+        # A form's policy speaks of one object. Signed by it, another operation would be bound by no condition.
+        if signature is None and (boundary := boundary_asked(scope)):
             form, receive = await _signature_of_form(FormReader(boundary), receive)
             if form is not None:
                 form.check(self._key.secret_of)
+                _check_expiry(form)
                 self._check_region(form)
                 return form, receive
         if signature is None:
@@ -209,6 +211,15 @@ async def _signature_of_form(form: FormReader, receive: Receive) -> tuple[FormSi
         return await receive() if found is None else found
 
     return FormSignature.of(form.fields), again
+
+
+def _check_expiry(form: FormSignature) -> None:
+    try:
+        check_expiry(form.policy, time.time())
+    except AccessDenied as error:
+        raise Refused("expired", error.message) from error
+    except S3Error as error:
+        raise Refused("policy", error.message) from error
 
 
 def _is_presigned_read(scope: Scope) -> bool:

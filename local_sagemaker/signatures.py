@@ -45,8 +45,8 @@ class Refused(Exception):
     """A request is not let in.
 
     Attributes:
-        reason: what kind of refusal: `missing`, `malformed`, `query`, `signature`, `late`, `expired`, `region` or
-            `large`.
+        reason: what kind of refusal: `missing`, `malformed`, `query`, `signature`, `late`, `expired`, `policy`,
+            `unsigned`, `region` or `large`.
         details: further members of S3's error.
     """
 
@@ -130,6 +130,11 @@ class Signature:
         secret = secret_of(self.access_key, self.token)
         if "host" not in self.signed:
             raise Refused("malformed", "The header Host is not signed.")
+        # S3 takes many of them for parameters: `x-amz-copy-source` makes a copy of a put.
+        unsigned = [name for name in request.headers if name.startswith("x-amz-") and name not in self.signed]
+        if self.service == "s3" and unsigned:
+            told = "There were headers present in the request which were not signed"
+            raise Refused("unsigned", told, HeadersNotSigned=", ".join(unsigned))
         if not any(_same(self.given, self._made(text, secret)) for text in request.canonical(self)):
             raise Refused("signature", _MISMATCH)
 
@@ -189,7 +194,7 @@ class FormSignature:
     """The signature of a form's policy, of Version 4 or 2: a presigned POST, which only S3 has.
 
     S3 API Reference, "Authenticating Requests in Browser-Based Uploads Using POST". When it expires is said by the
-    policy, which is S3's to judge.
+    policy.
 
     Attributes:
         access_key: the key's name.

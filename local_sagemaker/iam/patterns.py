@@ -13,7 +13,8 @@ from functools import cached_property
 Context = Mapping[str, Sequence[str]]
 """What a request says of itself: values by condition key, the key in lower case."""
 
-_VARIABLE = re.compile(r"\$\{\s*([^},\s]*)\s*(?:,\s*'([^']*)'\s*)?\}")
+# The name of a variable may have blanks inside: `${aws:PrincipalTag/cost center}`.
+_VARIABLE = re.compile(r"\$\{\s*([^},]*?)\s*(?:,\s*'([^']*)'\s*)?\}")
 _WILDCARDS = {"*": ".*", "?": "."}
 _LITERALS = frozenset("*?$")  # `${*}` is a star that is a star
 _ARN_COLONS = 5

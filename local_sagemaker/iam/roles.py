@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,13 @@ class Role:
         Raises:
             MalformedPolicy: one of its policies cannot be read.
         """
-        about = {"aws:userid": [f"{self.role_id}:{session}"], "aws:requestedregion": [region]}
+        now = datetime.now(timezone.utc)
+        about = {
+            "aws:currenttime": [now.strftime("%Y-%m-%dT%H:%M:%SZ")],
+            "aws:epochtime": [str(int(now.timestamp()))],
+            "aws:requestedregion": [region],
+            "aws:userid": [f"{self.role_id}:{session}"],
+        }
         return decide(self._policies, need, self._bound, {**self._context, **about})
 
     @cached_property
@@ -68,6 +75,7 @@ class Role:
         return {
             "aws:principalarn": [self.arn],
             "aws:principalaccount": [self.arn.split(":")[4]],
+            "aws:resourceaccount": [self.arn.split(":")[4]],  # a home has one account
             "aws:principaltype": ["AssumedRole"],
             "aws:principalisawsservice": ["false"],
             "aws:viaawsservice": ["false"],

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from local_sagemaker.iam.roles import Access, NotAuthorized, RoleTable
 from local_sagemaker.iam.sessions import Session
+from local_sagemaker.s3.encryption import ENCRYPTION_HEADER, KEY_HEADER, encryption_of_new
 from local_sagemaker.s3.errors import AccessDenied
-from local_sagemaker.s3.needs import KEY_HEADER, listing, reading, using_key, writing
+from local_sagemaker.s3.needs import listing, reading, using_key, writing
 from local_sagemaker.s3.objects import DEFAULT_CONTENT_TYPE
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class RoleStore:
         """
         found, body = self._store.open(bucket, key)
         try:
-            self._check(*reading(found))
+            self._check(*reading(found, self._access.region))
         except AccessDenied:
             body.close()
             raise
@@ -79,11 +80,11 @@ class RoleStore:
 
     def new_upload(self) -> RoleUpload:
         """Begin an object whose body comes piece by piece."""
-        return RoleUpload(self._store, self._headers, self._check)
+        return RoleUpload(self._store, self._headers, self._access.region, self._check)
 
     @property
     def _headers(self) -> dict[str, str]:
-        return {"x-amz-server-side-encryption": "aws:kms", KEY_HEADER: self._kms_key} if self._kms_key else {}
+        return {ENCRYPTION_HEADER: "aws:kms", KEY_HEADER: self._kms_key} if self._kms_key else {}
 
     def _check(self, *needs: Need) -> None:
         try:
@@ -97,13 +98,16 @@ class RoleUpload:
 
     Args:
         store: the objects.
-        headers: what the object is encrypted with.
+        headers: what the request says of encryption; empty: it is as the bucket has it.
+        region: of the bucket.
         check: sees that the role has what it needs.
     """
 
-    def __init__(self, store: ObjectStore, headers: dict[str, str], check: Callable[..., None]) -> None:
+    def __init__(self, store: ObjectStore, headers: dict[str, str], region: str, check: Callable[..., None]) -> None:
+        self._store = store
         self._upload = store.new_upload()
         self._headers = headers
+        self._region = region
         self._check = check
 
     def write(self, data: bytes) -> None:
@@ -118,8 +122,10 @@ class RoleUpload:
             NoSuchBucket: the bucket does not exist.
             KeyTooLongError, InvalidArgument: S3 takes no such key.
         """
-        self._check(writing(bucket, key), *using_key("kms:GenerateDataKey", self._headers))
-        self._upload.commit(bucket, key, content_type=content_type, headers=self._headers)
+        encryption = encryption_of_new(self._store, bucket, self._headers, self._region)
+        needed = using_key("kms:GenerateDataKey", encryption, (bucket, key), self._region)
+        self._check(writing(bucket, key, self._headers), *needed)
+        self._upload.commit(bucket, key, content_type=content_type, headers=encryption)
 
     def __enter__(self) -> RoleUpload:  # noqa: PYI034 -- Self came with Python 3.11
         return self

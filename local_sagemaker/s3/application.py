@@ -38,9 +38,9 @@ from local_sagemaker.s3.errors import (
     S3Error,
 )
 from local_sagemaker.s3.errors import NotImplementedByThisServer as NotBuilt
-from local_sagemaker.s3.forms import POST_OBJECT
+from local_sagemaker.s3.forms import POST_OBJECT, boundary_of
 from local_sagemaker.s3.members import check_members
-from local_sagemaker.s3.needs import check_rights, listing
+from local_sagemaker.s3.needs import about, check_rights, listing
 from local_sagemaker.s3.operations import UNKNOWN
 from local_sagemaker.s3.payload import Document, Payload
 from local_sagemaker.s3.post_operations import PostObject
@@ -117,6 +117,18 @@ def operation_asked(scope: Scope) -> str:
         return UNKNOWN
 
 
+def boundary_asked(scope: Scope) -> str:
+    """Return the boundary of the form by which a request posts an object; empty: it is another request.
+
+    The entrance must read the form as `PostObject` will, also where a client sends two of a header.
+    """
+    try:
+        request = S3Request.from_scope(scope)
+    except S3Error:
+        return ""
+    return boundary_of(request.headers["content-type"]) if request.operation == POST_OBJECT else ""
+
+
 class _Disconnected(Exception):
     """The client went away in the middle of its body."""
 
@@ -165,7 +177,7 @@ class S3Application:
         check_members(request.operation, request.query, request.headers)
         try:
             if request.access:
-                await self._in_thread(partial(check_rights, request, self._service.store))
+                await self._in_thread(partial(check_rights, self._service, request))
             if request.operation in _RECEIVERS:
                 return await self._receive(request, body)
             return await self._handle(request, body)
@@ -222,7 +234,7 @@ def _as_told_to(request: S3Request, error: NoSuchKey) -> S3Error:
     if request.access is None or not request.key:
         return error
     try:
-        request.access.check(listing(*request.target))
+        request.access.check(listing(*request.target, about(request)))
     except NotAuthorized as refusal:
         return AccessDenied(str(refusal))
     return error

@@ -6,8 +6,9 @@
     │        IllegalLocationConstraintException, IncompleteBody, InvalidArgument, InvalidBucketAclWithObjectOwnership,
     │        InvalidBucketName, InvalidDigest, InvalidEncryptionAlgorithmError, InvalidLocationConstraint,
     │        InvalidPart, InvalidPartOrder,
-    │        InvalidPolicyDocument, InvalidRequest, InvalidStorageClass, InvalidTag, InvalidURI, KeyTooLongError,
-    │        MalformedPOSTRequest, MalformedPolicy, MalformedXML, MaxPostPreDataLengthExceededError, MetadataTooLarge,
+    │        InvalidPolicyDocument, InvalidRedirectLocation, InvalidRequest, InvalidStorageClass, InvalidTag,
+    │        InvalidURI, KeyTooLongError, MalformedPOSTRequest, MalformedPolicy, MalformedTrailerError, MalformedXML,
+    │        MaxPostPreDataLengthExceededError, MetadataTooLarge,
     │        XAmzContentChecksumMismatch, XAmzContentSHA256Mismatch
     ├── 403  AccessDenied
     ├── 404  NoSuchBucket, NoSuchKey, NoSuchUpload, and what a bucket may lack (`Unset`)
@@ -160,6 +161,14 @@ class InvalidPolicyDocument(S3Error):
     default_message = "The content of the form does not meet the conditions specified in the policy document."
 
 
+class InvalidRedirectLocation(S3Error):
+    """An object is to redirect to what is neither an address nor a key."""
+
+    default_message = (
+        "The website redirect location must have a prefix of 'http://' or 'https://' or '/' for redirects."
+    )
+
+
 class InvalidRequest(S3Error):
     """Headers or parameters that contradict one another."""
 
@@ -200,6 +209,12 @@ class MalformedPolicy(S3Error):
     """A bucket's policy is not JSON, or says what S3 does not take."""
 
     default_message = "This policy contains invalid Json"
+
+
+class MalformedTrailerError(S3Error):
+    """A body ends with a trailer that was not announced."""
+
+    default_message = "The request contained trailing data that was not well-formed."
 
 
 class MalformedXML(S3Error):

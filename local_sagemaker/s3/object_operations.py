@@ -13,7 +13,7 @@ from local_sagemaker.s3.access import check_object_acl
 from local_sagemaker.s3.checksums import FULL_OBJECT, HEADER, TYPE, checksum_of
 from local_sagemaker.s3.conditions import DeleteConditions
 from local_sagemaker.s3.documents import Value
-from local_sagemaker.s3.encryption import encryption_of_new
+from local_sagemaker.s3.encryption import ENCRYPTION_HEADER, encryption_of_new
 from local_sagemaker.s3.errors import (
     AccessDenied,
     InvalidArgument,
@@ -22,13 +22,12 @@ from local_sagemaker.s3.errors import (
     NotModified,
     PreconditionFailed,
 )
-from local_sagemaker.s3.needs import deleting
+from local_sagemaker.s3.needs import check_rights, deleting
 from local_sagemaker.s3.objects import Properties
 from local_sagemaker.s3.payload import Payload
 from local_sagemaker.s3.ranges import ByteRange, part_range, read_range
 from local_sagemaker.s3.request import check_tags, check_version
 from local_sagemaker.s3.responses import (
-    ENCRYPTION_HEADER,
     BodyResponse,
     checksum_elements,
     checksum_headers,
@@ -107,7 +106,8 @@ def properties_of_new(service: Service, request: S3Request) -> Properties:
     """
     given = request.properties()
     check_object_acl(service, request)
-    return replace(given, headers={**given.headers, **encryption_of_new(service, request)})
+    encryption = encryption_of_new(service.store, request.bucket, request.headers, service.region)
+    return replace(given, headers={**given.headers, **encryption})
 
 
 def get_object(service: Service, request: S3Request, _body: bytes) -> Response:
@@ -193,12 +193,15 @@ def delete_objects(service: Service, request: S3Request, body: bytes) -> Respons
     named = given["Objects"]
     if len(named) > _MOST_DELETIONS:
         raise MalformedXML("The request must name 1 to 1000 objects.")
+    if any(not one["Key"] for one in named):
+        raise MalformedXML("A Key is empty.")
     for one in named:
         check_version({"versionId": one.get("VersionId") or "null"})
     wanted = [(one["Key"], _conditions_of(one)) for one in named]
-    denied = {key: refusal for key, _ in wanted if (refusal := _denied(request, key))}
-    others = iter(service.store.delete_many(request.bucket, [one for one in wanted if one[0] not in denied]))
-    refusals = [denied.get(key) or next(others) for key, _ in wanted]
+    denied = [_denied(request, one) for one in named]
+    allowed = [one for one, refusal in zip(wanted, denied, strict=True) if refusal is None]
+    others = iter(service.store.delete_many(request.bucket, allowed))
+    refusals = [refusal or next(others) for refusal in denied]
     quiet = given.get("Quiet", False)
     results = zip(wanted, refusals, strict=True)
     return xml_response(
@@ -206,10 +209,10 @@ def delete_objects(service: Service, request: S3Request, body: bytes) -> Respons
     )
 
 
-def _denied(request: S3Request, key: str) -> S3Error | None:
+def _denied(request: S3Request, named: Structure) -> S3Error | None:
     try:
         if request.access:
-            request.access.check(deleting(request.bucket, key))
+            request.access.check(deleting(request, named["Key"], named.get("VersionId")))
     except NotAuthorized as error:
         return AccessDenied(str(error))
     return None
@@ -245,7 +248,7 @@ def _copied(service: Service, request: S3Request) -> StoredObject:
     """Copy, with a checksum of the whole that was computed before the transaction, since that takes long."""
     source = request.copy_source()
     check_object_acl(service, request)
-    encryption = encryption_of_new(service, request)
+    encryption = encryption_of_new(service.store, request.bucket, request.headers, service.region)
     while True:
         seen, file = service.store.open(*source)
         with file:
@@ -328,7 +331,9 @@ def put_object_tagging(service: Service, request: S3Request, body: bytes) -> Res
     """`PutObjectTagging`."""
     check_version(request.query)
     pairs = [(tag["Key"], tag["Value"]) for tag in read_document(request.operation, body)["TagSet"]]
-    service.store.retag(*request.target, check_tags(pairs))
+    tags = check_tags(pairs)
+    check_rights(service, request, tags)
+    service.store.retag(*request.target, tags)
     return Response()
 
 

@@ -21,6 +21,9 @@ UNKNOWN = "Unknown"
 # They live on endpoints of their own, and look like other operations here.
 _ELSEWHERE = frozenset({"ListDirectoryBuckets", "WriteGetObjectResponse"})
 
+# SDKs send a checksum, and S3 asks for none: minio-go, which is used with AWS, sends neither it nor an MD5.
+_WITHOUT_CHECKSUM = frozenset({"PutBucketPolicy"})
+
 
 @dataclass(frozen=True)
 class _Rule:
@@ -77,6 +80,23 @@ def model() -> botocore.model.ServiceModel:
     """Return botocore's model of S3."""
     loader = botocore.loaders.create_loader()
     return botocore.model.ServiceModel(loader.load_service_model("s3", "service-2"), "s3")
+
+
+@cache
+def takes_checksum(operation: str) -> bool:
+    """Tell whether an operation has a body of which a request may say the checksum."""
+    return operation in model().operation_names and bool(
+        model().operation_model(operation).http_checksum.get("requestAlgorithmMember")
+    )
+
+
+@cache
+def requires_checksum(operation: str) -> bool:
+    """Tell whether a request must say the checksum of its body, or its MD5."""
+    return takes_checksum(operation) and bool(
+        operation not in _WITHOUT_CHECKSUM
+        and model().operation_model(operation).http_checksum.get("requestChecksumRequired")
+    )
 
 
 @cache

@@ -15,12 +15,14 @@ from local_sagemaker.s3.errors import (
     IncompleteBody,
     InvalidDigest,
     InvalidRequest,
+    MalformedTrailerError,
     XAmzContentChecksumMismatch,
     XAmzContentSHA256Mismatch,
 )
+from local_sagemaker.s3.operations import requires_checksum, takes_checksum
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from local_sagemaker.s3.request import S3Request
 
@@ -84,6 +86,10 @@ class Payload:
         sink: gets the bytes.
         algorithm: a checksum to compute in any case.
         given: what the headers say of its checksum, by algorithm; None: as in `x-amz-checksum-<algorithm>`.
+
+    Raises:
+        InvalidDigest: `Content-MD5` is not an MD5.
+        InvalidRequest: the headers contradict each other, or lack a checksum that the operation requires.
     """
 
     def __init__(
@@ -95,7 +101,8 @@ class Payload:
         self._md5 = _content_md5(headers.get("content-md5"))
         self._given = given_checksums(headers) if given is None else given
         self._trailer = _announced_trailer(headers.get("x-amz-trailer", ""))
-        wanted = {*self._given, self._trailer, algorithm, headers.get("x-amz-sdk-checksum-algorithm", "").lower()}
+        _check_named(request, {*self._given, self._trailer} - {""})
+        wanted = {*self._given, self._trailer, algorithm}
         self._hashes: dict[str, Hash] = {name: new_hash(name) for name in wanted if name}
         sha256 = headers.get("x-amz-content-sha256", "")
         self._sha256 = hashlib.sha256() if len(sha256) == _SHA256_DIGITS else None
@@ -116,6 +123,7 @@ class Payload:
 
         Raises:
             IncompleteBody: it is shorter or longer than announced.
+            MalformedTrailerError: it has a checksum that was not announced.
             BadDigest, XAmzContentSHA256Mismatch, XAmzContentChecksumMismatch: it is not what a header or trailer says.
         """
         trailers = self._trailers()
@@ -142,12 +150,38 @@ class Payload:
         if not self._decoder:
             return {}
         self._decoder.finish()
+        found = given_checksums(self._decoder.trailers)
+        if found.keys() - {self._trailer}:
+            raise MalformedTrailerError(f"x-amz-trailer does not announce the trailer {HEADER}{next(iter(found))}.")
         if not self._trailer:
             return {}
-        found = given_checksums(self._decoder.trailers)
         if self._trailer not in found:
             raise IncompleteBody(f"The body lacks the trailer {HEADER}{self._trailer} that x-amz-trailer announces.")
         return {self._trailer: found[self._trailer]}
+
+
+def _check_named(request: S3Request, checksums: Collection[str]) -> None:
+    """Check that a request has the checksum that it speaks of, or that its operation requires.
+
+    Args:
+        request: the request.
+        checksums: algorithms of the checksums that it has, in headers and trailers.
+
+    Raises:
+        InvalidRequest: it has not.
+    """
+    named = request.headers.get("x-amz-sdk-checksum-algorithm", "").lower()
+    if requires_checksum(request.operation) and not checksums and "content-md5" not in request.headers:
+        raise InvalidRequest("Missing required header for this request: Content-MD5")
+    if not named or not takes_checksum(request.operation):
+        return
+    if not checksums:
+        raise InvalidRequest(
+            "x-amz-sdk-checksum-algorithm specified, but no corresponding x-amz-checksum-* or x-amz-trailer headers"
+            " were found."
+        )
+    if named not in checksums:
+        raise InvalidRequest("Value for x-amz-sdk-checksum-algorithm header is invalid.")
 
 
 def _content_md5(header: str | None) -> bytes | None:

@@ -1,12 +1,13 @@
 """`PostObject`: a form with a file in it, as a presigned POST sends it; only `local_sagemaker.s3` imports it.
 
-The operation is not in botocore's model. The entrance has checked the signature of the form's policy by then; what the
-policy says of the fields and of the file's length is checked here.
+The operation is not in botocore's model. The entrance has checked the signature of the form's policy and its expiry by
+then; what the policy says of the fields and of the file's length is checked here.
 https://docs.aws.amazon.com/AmazonS3/latest/API/RESTObjectPOST.html
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode, urlsplit
@@ -20,6 +21,7 @@ from local_sagemaker.s3.members import check_members
 from local_sagemaker.s3.needs import check_rights
 from local_sagemaker.s3.object_operations import PutObject
 from local_sagemaker.s3.post_policy import Lengths, check_form
+from local_sagemaker.s3.request import VERSION_2, VERSION_4
 from local_sagemaker.s3.responses import xml_response
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ _PROPERTIES = frozenset(
 )
 _OF_SIGNATURE = frozenset({"x-amz-algorithm", "x-amz-credential", "x-amz-date", "x-amz-signature"})
 _CREATED = 201
+_SEPARATORS = re.compile(r"[/\\]")  # a browser may send the path that the file has on its machine
 
 
 class PostObject:
@@ -77,13 +80,22 @@ class PostObject:
                 " fields.",
                 ArgumentName="key",
             )
-        self._key = fields["key"].replace("${filename}", self._form.filename)
+        self._key = fields["key"].replace("${filename}", _SEPARATORS.split(self._form.filename)[-1])
         fields = {**fields, "key": self._key}
-        self._lengths = check_form(fields, self._request.bucket, self._service.store.clock())
+        self._lengths = check_form(fields, self._request.bucket)
         headers = _headers_of(fields)
-        inner = replace(self._request, method="PUT", operation="PutObject", key=self._key, query={}, headers=headers)
+        inner = replace(
+            self._request,
+            method="PUT",
+            operation="PutObject",
+            key=self._key,
+            query={},
+            headers=headers,
+            authentication="POST",
+            signature_version=VERSION_2 if {"awsaccesskeyid", "signature"} <= fields.keys() else VERSION_4,
+        )
         check_members(inner.operation, (), headers)
-        check_rights(inner, self._service.store)
+        check_rights(self._service, inner)
         return PutObject(self._service, inner)
 
     def _answer(self, stored: Response) -> Response:

@@ -1,4 +1,4 @@
-"""The policy of a presigned form, judged; pure, only `local_sagemaker.s3` imports it.
+"""The policy of a presigned form, judged; pure, the entrance and `local_sagemaker.s3` import it.
 
 https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-HTTPPOSTConstructPolicy.html
 """
@@ -50,21 +50,33 @@ class Lengths:
             raise EntityTooSmall(ProposedSize=size, MinSizeAllowed=self.least)
 
 
-def check_form(fields: Mapping[str, str], bucket: str, now: float) -> Lengths:
+def check_expiry(policy: str, now: float) -> None:
+    """Check that a policy has not expired.
+
+    Args:
+        policy: in base64.
+        now: epoch seconds.
+
+    Raises:
+        InvalidPolicyDocument: it is not one.
+        AccessDenied: it has expired.
+    """
+    if now > _expiration(_parsed(policy)):
+        raise AccessDenied("Invalid according to Policy: Policy expired.")
+
+
+def check_form(fields: Mapping[str, str], bucket: str) -> Lengths:
     """Hold the fields of a form against its policy; return how long the file may be.
 
     Args:
         fields: by lower-case names; the key with the file's name in it.
         bucket: that the form was sent to.
-        now: epoch seconds.
 
     Raises:
         InvalidPolicyDocument: the policy is not one.
-        AccessDenied: it has expired, a condition does not hold, or a field is there that it does not name.
+        AccessDenied: a condition does not hold, or a field is there that it does not name.
     """
     policy = _parsed(fields.get("policy", ""))
-    if now > _expiration(policy):
-        raise AccessDenied("Invalid according to Policy: Policy expired.")
     conditions = policy.get("conditions")
     if not isinstance(conditions, list):
         raise InvalidPolicyDocument("Invalid Policy: Invalid 'conditions' value: must be a List.")

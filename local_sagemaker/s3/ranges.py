@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from local_sagemaker.s3.errors import InvalidArgument, InvalidPartNumber, InvalidRange
 
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
-_LONGEST = 20  # digits; more than any size has, and Python reads no number of thousands of them
+_MOST_DIGITS = 20  # more than the size of any object has
 
 
 @dataclass(frozen=True)
@@ -32,27 +32,34 @@ def read_range(header: str | None, size: int) -> ByteRange | None:
 
     Raises:
         InvalidRange: it begins behind the end, or is empty.
-        InvalidArgument: it has numbers that no size has.
     """
-    found = _found(header) if header else None
-    if not found or not (found[1] or found[2]) or (found[1] and found[2] and int(found[2]) < int(found[1])):
+    first, last = _numbers(header) if header else (None, None)
+    if (first is None and last is None) or (first is not None and last is not None and last < first):
         return None
-    if found[1]:
-        start = int(found[1])
-        length = min(int(found[2]) + 1 if found[2] else size, size) - start
+    if first is not None:
+        start = first
+        length = min(last + 1 if last is not None else size, size) - start
     else:
-        length = min(int(found[2]), size)
+        length = min(last or 0, size)
         start = size - length
     if length <= 0:
         raise InvalidRange(RangeRequested=header or "", ActualObjectSize=size)
     return ByteRange(start, length, size)
 
 
-def _found(header: str) -> re.Match[str] | None:
+def _numbers(header: str) -> tuple[int | None, int | None]:
+    """Return the two numbers of a range; None for one that is missing, and for both if it is malformed."""
     found = _RANGE.fullmatch(header.strip())
-    if found and max(map(len, found.groups())) > _LONGEST:
-        raise InvalidArgument("The range has numbers that are too large.", ArgumentName="Range")
-    return found
+    first, last = found.groups() if found else ("", "")
+    return _number(first), _number(last)
+
+
+def _number(digits: str) -> int | None:
+    # Python reads no number of thousands of digits, and a range may have one (RFC 9110, 14.1.2).
+    if not digits:
+        return None
+    kept = digits.lstrip("0") or "0"
+    return int(kept) if len(kept) <= _MOST_DIGITS else 10**_MOST_DIGITS
 
 
 def copy_range(header: str | None, size: int) -> ByteRange:
@@ -63,14 +70,14 @@ def copy_range(header: str | None, size: int) -> ByteRange:
     """
     if header is None:
         return ByteRange(0, size, size)
-    found = _found(header)
-    if not found or not found[1] or not found[2] or not int(found[1]) <= int(found[2]) < size:
+    first, last = _numbers(header)
+    if first is None or last is None or not first <= last < size:
         raise InvalidArgument(
             f"Range specified is not valid for source object of size: {size}",
             ArgumentName="x-amz-copy-source-range",
             ArgumentValue=header,
         )
-    return ByteRange(int(found[1]), int(found[2]) - int(found[1]) + 1, size)
+    return ByteRange(first, last - first + 1, size)
 
 
 def part_range(number: int, part_sizes: tuple[int, ...], size: int) -> ByteRange:

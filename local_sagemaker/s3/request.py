@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from local_sagemaker.s3.conditions import DeleteConditions, ReadConditions, Writ
 from local_sagemaker.s3.errors import (
     BadRequest,
     InvalidArgument,
+    InvalidRedirectLocation,
     InvalidStorageClass,
     InvalidTag,
     InvalidURI,
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
     from local_sagemaker.iam.roles import Access
 
+VERSION_2 = "AWS"  # of signatures, as in `s3:signatureversion`
+VERSION_4 = "AWS4-HMAC-SHA256"
 _METADATA = "x-amz-meta-"
 _MAX_METADATA = (
     2048  # bytes of names and values, https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html
@@ -41,6 +45,7 @@ _KEPT = (
     "x-amz-website-redirect-location",
 )
 _STORAGE_CLASS = "x-amz-storage-class"
+_REDIRECT = "x-amz-website-redirect-location"
 # Those of S3 in a region; botocore's list has those of other products besides.
 _STORAGE_CLASSES = frozenset(
     {
@@ -55,6 +60,7 @@ _OVERRIDABLE = frozenset(
 _MAX_TAGS = 10  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html
 _MAX_TAG_KEY = 128  # characters
 _MAX_TAG_VALUE = 256
+_TAG_SIGNS = frozenset("+-=._:/@")
 _IN_QUERY = re.compile(r"x-amz-[a-z0-9-]+|content-type|content-md5")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -70,6 +76,9 @@ class S3Request:
         headers: by lower-case names.
         operation: its name in botocore, or `Unknown`.
         access: what the caller may do; None: everything.
+        client: the address that it came from; empty: unknown.
+        authentication: where the signature stands, as in `s3:authType`.
+        signature_version: as in `s3:signatureversion`.
     """
 
     method: str
@@ -79,6 +88,9 @@ class S3Request:
     headers: Mapping[str, str]
     operation: str
     access: Access | None = None
+    client: str = ""
+    authentication: str = "REST-HEADER"
+    signature_version: str = VERSION_4
 
     @classmethod
     def from_scope(cls, scope: MutableMapping[str, Any]) -> S3Request:
@@ -112,7 +124,9 @@ class S3Request:
         is_form = method == "POST" and names[0] and not names[1] and boundary_of(headers.get("content-type", ""))
         if operation == UNKNOWN and is_form and not query:
             operation = POST_OBJECT
-        return cls(method, *names, query, headers, operation, scope.get("access"))
+        client = (scope.get("client") or ("",))[0]
+        signed = _signed(headers, query)
+        return cls(method, *names, query, headers, operation, scope.get("access"), client, *signed)
 
     @property
     def target(self) -> tuple[str, str]:
@@ -183,6 +197,7 @@ class S3Request:
 
         Raises:
             MetadataTooLarge: the user's metadata has more than 2 KB.
+            InvalidRedirectLocation: the object shall redirect to what is neither an address nor a key.
             InvalidTag: the tags break S3's rules.
         """
         metadata = {
@@ -194,6 +209,8 @@ class S3Request:
         kept = {name: self.headers[name] for name in _KEPT if name in self.headers}
         if kept.get(_STORAGE_CLASS, "STANDARD") not in _STORAGE_CLASSES:
             raise InvalidStorageClass(StorageClassRequested=kept[_STORAGE_CLASS])
+        if not kept.get(_REDIRECT, "/").startswith(("/", "http://", "https://")):
+            raise InvalidRedirectLocation
         # `aws-chunked` describes the transfer, not the object.
         codings = [one.strip() for one in kept.pop("content-encoding", "").split(",")]
         if encoding := ", ".join(one for one in codings if one and one != "aws-chunked"):
@@ -209,6 +226,11 @@ class S3Request:
         """
         pairs = parse_qsl(self.headers.get("x-amz-tagging", ""), keep_blank_values=True)
         return check_tags(pairs)
+
+    def version_of_source(self) -> str | None:
+        """Return the version that `x-amz-copy-source` names; None: none."""
+        query = self.headers["x-amz-copy-source"].partition("?")[2]
+        return dict(parse_qsl(query, keep_blank_values=True)).get("versionId")
 
     def copy_source(self) -> tuple[str, str]:
         """Return bucket and key of `x-amz-copy-source`.
@@ -260,6 +282,18 @@ class S3Request:
         return value
 
 
+def _signed(headers: Mapping[str, str], query: Mapping[str, str]) -> tuple[str, str]:
+    """Return where the signature of a request stands, and its version, as conditions name them.
+
+    The entrance looks in this order, too: what it does not check must not be told.
+    """
+    if "authorization" in headers:
+        return "REST-HEADER", VERSION_4
+    if "X-Amz-Signature" in query:
+        return "REST-QUERY-STRING", VERSION_4
+    return ("REST-QUERY-STRING", VERSION_2) if "AWSAccessKeyId" in query else ("REST-HEADER", VERSION_4)
+
+
 def check_version(query: Mapping[str, str]) -> None:
     """Check that a request asks for no version but `null`, the only one of a bucket without versioning.
 
@@ -281,7 +315,7 @@ def check_tags(pairs: Iterable[tuple[str, str]], *, most: int = _MAX_TAGS, what:
 
     Raises:
         BadRequest: there are too many.
-        InvalidTag: one is too long, has characters that S3 does not take, or is given twice.
+        InvalidTag: one is too long, has characters that S3 does not take, is AWS's own, or is given twice.
     """
     pairs = list(pairs)
     tags = dict(pairs)
@@ -290,11 +324,18 @@ def check_tags(pairs: Iterable[tuple[str, str]], *, most: int = _MAX_TAGS, what:
     if len(tags) > most:
         raise BadRequest(f"{what} tags cannot be greater than {most}")
     for key, value in pairs:
-        if not 1 <= len(key) <= _MAX_TAG_KEY or _CONTROL.search(key):
+        if key.lower().startswith("aws:"):
+            raise InvalidTag("System tags cannot be added/updated by requester", TagKey=key)
+        if not 1 <= len(key) <= _MAX_TAG_KEY or not _is_tag_text(key):
             raise InvalidTag("The TagKey you have provided is invalid", TagKey=key)
-        if len(value) > _MAX_TAG_VALUE or _CONTROL.search(value):
+        if len(value) > _MAX_TAG_VALUE or not _is_tag_text(value):
             raise InvalidTag("The TagValue you have provided is invalid", TagKey=key, TagValue=value)
     return tags
+
+
+def _is_tag_text(text: str) -> bool:
+    """Tell whether a tag may have a key or value: letters, digits, blanks, and a few signs."""
+    return all(sign in _TAG_SIGNS or unicodedata.category(sign)[0] in "LNZ" for sign in text)
 
 
 def _epoch(date: str | None) -> float | None:

@@ -12,6 +12,7 @@ from starlette.responses import Response, StreamingResponse
 
 from local_sagemaker.s3.checksums import HEADER
 from local_sagemaker.s3.documents import Value, document
+from local_sagemaker.s3.encryption import DEFAULT_ENCRYPTION, ENCRYPTION_HEADER
 from local_sagemaker.s3.errors import NotModified, S3Error
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
     from local_sagemaker.s3.objects import StoredObject
 
-ENCRYPTION_HEADER = "x-amz-server-side-encryption"  # of the algorithm; the others begin with it
-DEFAULT_ENCRYPTION = {ENCRYPTION_HEADER: "AES256"}
 _BLOCK = 1 << 18  # bytes read from a body at a time
 
 

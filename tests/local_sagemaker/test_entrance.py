@@ -7,6 +7,7 @@ import http.client
 import json
 import re
 import time
+from base64 import b64encode
 from datetime import datetime, timezone
 from urllib.parse import quote, unquote, urlsplit
 
@@ -304,6 +305,21 @@ def test_a_presigned_put_keeps_what_was_signed_with_it(client, page_object, pres
         assert asked("PUT", url.replace("x-amz-meta-m=1", "x-amz-meta-m=2"), headers, b"new")[0] == 403
 
 
+def test_a_presigned_put_takes_no_other_headers_of_s3(client, page_object, presigning):
+    """One that was not signed would make another request of it, such as a copy of what only the signer may read."""
+    s3 = client("s3", version=presigning)
+    s3.put_object(Bucket=page_object["Bucket"], Key="secret", Body=b"secret")
+    target = {"Bucket": page_object["Bucket"], "Key": "put"}
+    url = s3.generate_presigned_url("put_object", Params=target)
+
+    for name, value in (("x-amz-copy-source", f"{target['Bucket']}/secret"), ("x-amz-tagging", "a=b")):
+        status, _, body = asked("PUT", url, {name: value}, b"")
+        assert status == 403
+        assert name.encode() in body or b"SignatureDoesNotMatch" in body
+    assert s3.list_objects_v2(Bucket=target["Bucket"], Prefix="put")["KeyCount"] == 0
+    assert asked("PUT", url, {"x-other": "a"}, b"new")[0] == 200
+
+
 def posted(form, content=b"x", headers=(), **changes):
     """Send a presigned form; a field that is changed to None is left out."""
     fields = {name: value for name, value in {**form["fields"], **changes}.items() if value is not None}
@@ -372,6 +388,62 @@ def test_forms_expire(client, page_object, presigning):
     status, _, body = posted(form)
 
     assert (status, b"Policy expired" in body) == (403, True)
+
+
+@pytest.mark.parametrize("lasts", [3600, -1])
+def test_a_form_posts_an_object_and_nothing_else(client, page_object, presigning, lasts):
+    """Its signature opens no other operation, whose conditions nobody would look at, and none after its expiry."""
+    s3, bucket = client("s3"), page_object["Bucket"]
+    form = client("s3", version=presigning).generate_presigned_post(bucket, "posted", ExpiresIn=lasts)
+    elsewhere = ["/posted?uploads", "/sec/a?uploads", "/page?uploadId=x", "?delete", "?uploads", "?other=1", "/posted"]
+
+    for where in elsewhere:
+        status, _, body = posted({**form, "url": f"{form['url'].rstrip('/')}{where}"})
+        assert (status, re.search(rb"<Code>(\w+)", body)[1]) == (403, b"AccessDenied"), where
+
+    assert "Uploads" not in s3.list_multipart_uploads(Bucket=bucket)
+    assert "Contents" not in s3.list_objects_v2(Bucket=bucket, Prefix="posted")
+    assert posted(form)[0] == (204 if lasts > 0 else 403)
+
+
+def test_a_form_is_read_once(client, page_object):
+    """Two types of content, each with its boundary: what was signed is what is done."""
+    form = client("s3", version="s3v4").generate_presigned_post(page_object["Bucket"], "posted")
+    unlimited = {"expiration": "2220-01-01T00:00:00Z", "conditions": [["starts-with", "$key", ""]]}
+    forged = {"key": "page2", "policy": b64encode(json.dumps(unlimited).encode()).decode()}
+
+    def part(boundary, name, value):
+        return f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+
+    outer = "A,multipart/form-data"
+    signed = "".join(part("A", name, value) for name, value in form["fields"].items())
+    body = "".join(part(outer, name, value) for name, value in forged.items())
+    body += part(outer, "x-ignore-me", f"\r\n{signed}".rstrip()) + part(outer, "file", "x") + f"--{outer}--\r\n"
+    connection = http.client.HTTPConnection(urlsplit(form["url"]).netloc, timeout=30)
+    connection.putrequest("POST", urlsplit(form["url"]).path)
+    for boundary in "AB":
+        connection.putheader("Content-Type", f"multipart/form-data; boundary={boundary}")
+    connection.putheader("Content-Length", str(len(body)))
+    connection.endheaders(body.encode())
+    answer = connection.getresponse()
+    told = answer.read()
+    connection.close()
+
+    assert (answer.status, b"The form lacks a policy" in told) == (400, True)
+    assert client("s3").list_objects_v2(Bucket=page_object["Bucket"], Prefix="page2")["KeyCount"] == 0
+
+
+def test_a_signed_policy_that_is_not_one(client, page_object, keys):
+    """Without an expiration, and no policy at all: InvalidPolicyDocument."""
+    form = client("s3", keys, "s3v4").generate_presigned_post(page_object["Bucket"], "posted")
+    secret = client("s3", keys, "s3v4")._request_signer._credentials.secret_key
+    for text in (b"{}", b"nonsense"):
+        policy = b64encode(text).decode()
+        made = S3SigV4Auth(Credentials("a", secret), "s3", "us-east-1")
+        asked_at = AWSRequest()
+        asked_at.context["timestamp"] = form["fields"]["x-amz-date"]
+        status, _, body = posted(form, policy=policy, **{"x-amz-signature": made.signature(policy, asked_at)})
+        assert (status, re.search(rb"<Code>(\w+)", body)[1]) == (400, b"InvalidPolicyDocument")
 
 
 def test_only_what_s3_lets_override_is_overridden(client, page_object):

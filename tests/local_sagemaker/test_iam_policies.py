@@ -189,6 +189,9 @@ def test_variables():
     assert allows(fallback)
     old = policy({"Resource": "arn:aws:s3:::bucket/${aws:PrincipalTag/team}/*"}, version="2008-10-17")
     assert not allows(old, **tag)
+    blank = policy({"Resource": "arn:aws:s3:::bucket/${ aws:PrincipalTag/cost center , 'x' }/*"})
+    assert allows(blank, **{"aws__principaltag/cost center": ["folder"]})
+    assert not allows(blank, **{"aws__principaltag/cost": ["folder"]})
     assert allows(old, resource="arn:aws:s3:::bucket/${aws:PrincipalTag/team}/x")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from urllib.parse import urlencode
 
 import boto3
 import pytest
@@ -45,7 +46,7 @@ class RoleOfTest:
         document = json.dumps({"Version": "2012-10-17", "Statement": list(statements)})
         self.iam.put_role_policy(RoleName=self.name, PolicyName=policy, PolicyDocument=document)
 
-    def client(self, service):
+    def client(self, service, **options):
         """A client with a key of the role."""
         return boto3.client(
             service,
@@ -54,7 +55,7 @@ class RoleOfTest:
             aws_access_key_id=self._keys["AccessKeyId"],
             aws_secret_access_key=self._keys["SecretAccessKey"],
             aws_session_token=self._keys["SessionToken"],
-            config=Config(retries={"total_max_attempts": 1}),
+            config=Config(retries={"total_max_attempts": 1}, **options),
         )
 
     def refusal(self, action, resource, why=None):
@@ -109,7 +110,7 @@ def s3_calls(bucket):
         ("get_object_tagging", data, "s3:GetObjectTagging", f"{at}/data/a"),
         ("get_bucket_location", here, "s3:GetBucketLocation", at),
         ("get_bucket_cors", here, "s3:GetBucketCORS", at),
-        ("list_buckets", {}, "s3:ListAllMyBuckets", "*"),
+        ("list_buckets", {}, "s3:ListAllMyBuckets", "arn:aws:s3:::*"),
     ]
 
 
@@ -209,6 +210,7 @@ def test_copies_and_deletions_of_many(role, bucket):
     """A copy needs its source, too; of many keys each is decided by itself."""
     s3, at = role.client("s3"), f"arn:aws:s3:::{bucket}"
     copy = {"Bucket": bucket, "Key": "copy/a", "CopySource": {"Bucket": bucket, "Key": "data/a"}}
+    copy["TaggingDirective"] = "REPLACE"
     role.may(allow(["s3:PutObject", "s3:DeleteObject"], f"{at}/copy/*"))
     assert outcome(s3.copy_object, **copy) == "AccessDenied"
 
@@ -219,6 +221,336 @@ def test_copies_and_deletions_of_many(role, bucket):
     found = s3.delete_objects(Bucket=bucket, Delete=both)
     assert [one["Key"] for one in found["Deleted"]] == ["copy/a"]
     assert [(one["Key"], one["Code"]) for one in found["Errors"]] == [("data/a", "AccessDenied")]
+
+
+def test_a_copy_of_tags_needs_rights_on_tags(role, bucket):
+    """It reads those of the source and writes them to the copy; a copy that replaces them reads none."""
+    s3, at = role.client("s3"), f"arn:aws:s3:::{bucket}"
+    copy = {"Bucket": bucket, "Key": new_name("copy"), "CopySource": {"Bucket": bucket, "Key": "data/a"}}
+    plain = allow(["s3:PutObject", "s3:GetObject"], f"{at}/*")
+    reads, writes = allow("s3:GetObjectTagging", f"{at}/data/*"), allow("s3:PutObjectTagging", f"{at}/copy*")
+    replacing = {"TaggingDirective": "REPLACE", "Tagging": "team=b"}
+
+    for statements in ([plain], [plain, reads], [plain, writes]):
+        role.may(*statements)
+        assert outcome(s3.copy_object, **copy) == "AccessDenied"
+    role.may(plain)
+    assert outcome(s3.copy_object, **copy, **replacing) == "AccessDenied"
+    role.may(plain, writes)
+    assert outcome(s3.copy_object, **copy, **replacing) == "ok"
+    role.may(plain, reads, writes)
+    assert outcome(s3.copy_object, **copy) == "ok"
+
+    # Tags that a copy does not write are none of the request's.
+    only_b = {"StringEquals": {"s3:RequestObjectTag/team": "b"}}
+    role.may(allow("s3:Get*"), allow("s3:Put*", condition=only_b))
+    assert outcome(s3.copy_object, **copy, Tagging="team=b") == "AccessDenied"
+    assert outcome(s3.copy_object, **copy, **replacing) == "ok"
+
+
+@pytest.mark.parametrize("method", ["put_object", "put_object_tagging"])
+def test_conditions_on_the_tags_of_a_request(role, bucket, method):
+    """They are those that the request writes: by the body of `PutObjectTagging`, by the header of `PutObject`."""
+    s3, key = role.client("s3"), new_name()
+    role.backend.client("s3").put_object(Bucket=bucket, Key=key, Body=b"")
+    actions = ["s3:PutObject", "s3:PutObjectTagging"]
+
+    def put(**tags):
+        pairs = [{"Key": name, "Value": value} for name, value in tags.items()]
+        how = {"Tagging": urlencode(tags)} if method == "put_object" else {"Tagging": {"TagSet": pairs}}
+        return outcome(getattr(s3, method), Bucket=bucket, Key=key, **how)
+
+    role.may(allow(actions, condition={"StringEquals": {"s3:RequestObjectTag/Team": "a"}}))
+    assert (put(team="a"), put(team="b"), put(other="a")) == ("ok", "AccessDenied", "AccessDenied")
+    if method == "put_object_tagging":  # a header that this operation does not have
+        forged = "before-sign.s3.PutObjectTagging"
+        s3.meta.events.register(forged, lambda request, **_: request.headers.add_header("x-amz-tagging", "team=a"))
+        assert put(team="b") == "AccessDenied"
+
+    role.may(allow(actions, condition={"ForAllValues:StringEquals": {"s3:RequestObjectTagKeys": ["team", "cost"]}}))
+    assert (put(team="x", cost="y"), put(team="x", other="y")) == ("ok", "AccessDenied")
+    role.may(allow(actions), deny(actions, condition={"ForAnyValue:StringEquals": {"s3:RequestObjectTagKeys": "x"}}))
+    assert (put(team="x"), put(team="x", x="y")) == ("ok", "AccessDenied")
+
+
+@pytest.mark.parametrize(
+    ("method", "action", "more"),
+    [
+        ("get_object", "GetObject", {}),
+        ("get_object_acl", "GetObjectAcl", {}),
+        ("get_object_attributes", "GetObject*", {"ObjectAttributes": ["ETag"]}),
+        ("get_object_tagging", "GetObjectTagging", {}),
+        ("put_object_acl", "PutObjectAcl", {"ACL": "bucket-owner-full-control"}),
+        ("put_object_tagging", "PutObjectTagging", {"Tagging": {"TagSet": [{"Key": "team", "Value": "a"}]}}),
+        ("delete_object_tagging", "DeleteObjectTagging", {}),
+    ],
+)
+def test_conditions_on_the_tags_of_an_object(role, bucket, method, action, more):
+    """Told to those actions that have the key; a deletion does not, and no condition on it lets one through."""
+    s3, key = role.client("s3"), new_name()
+    role.backend.client("s3").put_object(Bucket=bucket, Key=key, Body=b"", Tagging="team=a")
+    call = {"Bucket": bucket, "Key": key, **more}
+
+    def of(team):
+        return {"StringEquals": {"s3:ExistingObjectTag/team": team}}
+
+    role.may(allow([f"s3:{action}", "s3:DeleteObject"], condition=of("b")))
+    assert outcome(getattr(s3, method), **call) == "AccessDenied"
+    role.may(allow(f"s3:{action}"), deny(f"s3:{action}", condition=of("a")))
+    assert outcome(getattr(s3, method), **call) == "AccessDenied"
+    role.may(allow([f"s3:{action}", "s3:DeleteObject"], condition=of("a")))
+    assert outcome(s3.delete_object, Bucket=bucket, Key=key) == "AccessDenied"
+    assert outcome(getattr(s3, method), **call) == "ok"
+
+
+@pytest.mark.parametrize(
+    ("method", "action", "more"),
+    [
+        ("get_object", "GetObject{}", {}),
+        ("head_object", "GetObject{}", {}),
+        ("get_object_acl", "GetObject{}Acl", {}),
+        ("get_object_attributes", "GetObject{}*", {"ObjectAttributes": ["ETag"]}),
+        ("get_object_tagging", "GetObject{}Tagging", {}),
+        ("put_object_acl", "PutObject{}Acl", {"ACL": "bucket-owner-full-control"}),
+        ("put_object_tagging", "PutObject{}Tagging", {"Tagging": {"TagSet": []}}),
+        ("delete_object_tagging", "DeleteObject{}Tagging", {}),
+        ("copy_object", "GetObject{}", {}),
+        ("delete_object", "DeleteObject{}", {}),
+        ("delete_objects", "DeleteObject{}", {}),
+    ],
+)
+def test_a_version_has_actions_of_its_own(role, bucket, method, action, more):
+    """A request that names a version needs `…Version…`, and one that names none the plain action."""
+    s3, key = role.client("s3"), new_name()
+    role.backend.client("s3").put_object(Bucket=bucket, Key=key, Body=b"")
+
+    def asked(version):
+        if method == "delete_objects":
+            found = s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": key, **version}]})
+            return "AccessDenied" if found.get("Errors") else "ok"
+        if method == "copy_object":
+            return outcome(
+                s3.copy_object, Bucket=bucket, Key=f"{key}-copy", CopySource={"Bucket": bucket, "Key": key, **version}
+            )
+        return outcome(getattr(s3, method), Bucket=bucket, Key=key, **more, **version).replace("403", "AccessDenied")
+
+    version = {"VersionId": "null"}
+    role.may(allow([f"s3:{action.format('Version')}", "s3:PutObject"]), deny(["s3:GetObject", "s3:DeleteObject"]))
+    assert asked({}) == "AccessDenied"
+    role.may(allow([f"s3:{action.format('')}", "s3:PutObject"]), deny(["s3:*ObjectVersion*"]))
+    assert asked(version) == "AccessDenied"
+    role.may(
+        allow([f"s3:{action.format('Version')}"], condition={"StringEquals": {"s3:VersionId": "null"}}),
+        allow("s3:PutObject"),
+    )
+    assert asked(version) == "ok"
+
+
+def test_access_control_lists_need_rights_of_their_own(role, backend, bucket):
+    """A put that gives a list, and a bucket that is made with one or with an ownership."""
+    s3, at = role.client("s3"), f"arn:aws:s3:::{bucket}/*"
+    acl = {"ACL": "bucket-owner-full-control"}
+    here = {"Bucket": bucket, "Key": new_name()}
+    calls = [
+        (s3.put_object, here),
+        (s3.create_multipart_upload, here),
+        (s3.copy_object, {**here, "CopySource": f"{bucket}/untagged"}),
+    ]
+    backend.client("s3").put_object(Bucket=bucket, Key="untagged", Body=b"x")
+    for call, arguments in calls:
+        role.may(allow(["s3:PutObject", "s3:GetObject"], at))
+        assert (outcome(call, **arguments), outcome(call, **arguments, **acl)) == ("ok", "AccessDenied")
+        role.may(allow(["s3:PutObject", "s3:GetObject", "s3:PutObjectAcl"], at))
+        assert outcome(call, **arguments, **acl) == "ok"
+
+    for more, action in (
+        ({"ACL": "private"}, "PutBucketAcl"),
+        ({"ObjectOwnership": "ObjectWriter"}, "PutBucketOwnershipControls"),
+    ):
+        made = {"Bucket": new_name("made"), **more}
+        role.may(allow("s3:CreateBucket"))
+        assert outcome(s3.create_bucket, **made) == "AccessDenied"
+        role.may(allow(["s3:CreateBucket", f"s3:{action}"]))
+        assert outcome(s3.create_bucket, **made) == "ok"
+
+
+# -- S3: keys of KMS -----------------------------------------------------------------------------------------------
+
+
+KEY_ID = "1234abcd-12ab-34cd-56ef-1234567890ab"
+KEY = f"arn:aws:kms:us-east-1:{ACCOUNT}:key/{KEY_ID}"
+
+
+@pytest.fixture(scope="module")
+def encrypted_bucket(backend):
+    """A bucket whose objects are encrypted with `KEY` unless a request says otherwise."""
+    name = new_name("encrypted")
+    default = {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": KEY_ID}
+    backend.client("s3").create_bucket(Bucket=name)
+    backend.client("s3").put_bucket_encryption(
+        Bucket=name,
+        ServerSideEncryptionConfiguration={"Rules": [{"ApplyServerSideEncryptionByDefault": default}]},
+    )
+    return name
+
+
+@pytest.mark.parametrize(
+    ("how", "resource"),
+    [
+        ({"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": KEY}, KEY),
+        ({"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": KEY_ID}, KEY),
+        ({"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "alias/mine"}, f"{KEY}0"),  # which key, moto alone knows
+        ({}, KEY),
+    ],
+    ids=["arn", "id", "alias", "default"],
+)
+def test_an_encrypted_object_needs_its_key(role, bucket, encrypted_bucket, how, resource):
+    """However the key is named: to put, to read, and to copy; and not with the rights on another key."""
+    s3, at = role.client("s3"), {"Bucket": bucket if how else encrypted_bucket, "Key": new_name()}
+    copy = {**at, "CopySource": f"{at['Bucket']}/{at['Key']}", "Key": new_name("copy")}
+    role.may(allow("s3:*"))
+    role.may(allow("kms:Encrypt"), policy="key")
+
+    assert outcome(s3.put_object, **at, **how) == "AccessDenied"
+    role.may(allow("kms:GenerateDataKey", resource), policy="key")
+    assert outcome(s3.put_object, **at, **how) == "ok"
+    assert (outcome(s3.get_object, **at), outcome(s3.copy_object, **copy)) == ("AccessDenied", "AccessDenied")
+    role.may(allow("kms:Decrypt", resource), policy="key")
+    assert outcome(s3.get_object, **at) == "ok"
+    role.may(allow("kms:*", f"arn:aws:kms:us-east-1:{ACCOUNT}:key/another"), policy="key")
+    if how.get("SSEKMSKeyId") != "alias/mine":
+        assert (outcome(s3.get_object, **at), outcome(s3.put_object, **at, **how)) == ("AccessDenied", "AccessDenied")
+        assert role.backend.client("s3").head_object(**at)["SSEKMSKeyId"] == KEY
+
+
+def test_the_key_of_s3_needs_no_right(role, bucket):
+    """Its policy lets everybody of the account use it."""
+    s3, at = role.client("s3"), {"Bucket": bucket, "Key": new_name()}
+    role.may(allow("s3:*"))
+
+    for how in ({}, {"SSEKMSKeyId": "alias/aws/s3"}, {"SSEKMSKeyId": f"{KEY[:-40]}alias/aws/s3"}):
+        assert outcome(s3.put_object, **at, ServerSideEncryption="aws:kms", **how) == "ok"
+        assert outcome(s3.get_object, **at) == "ok"
+
+
+def test_an_encrypted_upload_in_parts_needs_two_rights(role, encrypted_bucket):
+    """`GenerateDataKey` to begin, and `Decrypt` for its parts and its end."""
+    s3, at = role.client("s3"), {"Bucket": encrypted_bucket, "Key": new_name()}
+    role.may(allow("s3:*"))
+    role.may(allow("kms:Decrypt", KEY), policy="key")
+    assert outcome(s3.create_multipart_upload, **at) == "AccessDenied"
+
+    role.may(allow("kms:GenerateDataKey", KEY), policy="key")
+    part = {**at, "UploadId": s3.create_multipart_upload(**at)["UploadId"], "PartNumber": 1}
+    copy = {**part, "CopySource": f"{encrypted_bucket}/none"}
+    assert (outcome(s3.upload_part, **part), outcome(s3.upload_part_copy, **copy)) == ("AccessDenied", "AccessDenied")
+    role.may(allow("kms:Decrypt", KEY), policy="key")
+    whole = {"Parts": [{"PartNumber": 1, "ETag": s3.upload_part(**part, Body=b"x")["ETag"]}]}
+    role.may(allow("kms:GenerateDataKey", KEY), policy="key")
+    end = {**at, "UploadId": part["UploadId"], "MultipartUpload": whole}
+    assert outcome(s3.complete_multipart_upload, **end) == "AccessDenied"
+    role.may(allow("kms:Decrypt", KEY), policy="key")
+    assert outcome(s3.complete_multipart_upload, **end) == "ok"
+
+
+@pytest.mark.parametrize(
+    ("name", "right", "wrong"),
+    [
+        ("kms:ViaService", "s3.us-east-1.amazonaws.com", "ec2.us-east-1.amazonaws.com"),
+        ("kms:CallerAccount", ACCOUNT, "210987654321"),
+        ("kms:EncryptionContext:aws:s3:arn", "arn:aws:s3:::encrypted*", "arn:aws:s3:::other*"),
+        ("aws:ViaAWSService", "true", "false"),
+    ],
+)
+def test_conditions_on_the_use_of_a_key(role, encrypted_bucket, name, right, wrong):
+    """S3 uses the key for the caller, and a policy may say so."""
+    s3, at = role.client("s3"), {"Bucket": encrypted_bucket, "Key": new_name()}
+    for statement, expected in (
+        (allow("kms:*", condition={"StringLike": {name: right}}), "ok"),
+        (allow("kms:*", condition={"StringLike": {name: wrong}}), "AccessDenied"),
+        (deny("kms:*", condition={"StringLike": {name: right}}), "AccessDenied"),
+        (deny("kms:*", condition={"StringLike": {name: wrong}}), "ok"),
+    ):
+        role.may(allow("s3:*"), statement, *([allow("kms:*")] if statement["Effect"] == "Deny" else []))
+        assert outcome(s3.put_object, **at) == expected
+
+
+# -- S3: what every request says -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("operator", "name", "values"),
+    [
+        ("DateGreaterThan", "aws:CurrentTime", ("2020-01-01T00:00:00Z", "2220-01-01T00:00:00Z")),
+        ("NumericGreaterThan", "aws:EpochTime", ("1577836800", "7977836800")),
+        ("IpAddress", "aws:SourceIp", (["127.0.0.0/8", "::1/128"], "203.0.113.0/24")),
+        ("StringLike", "aws:UserAgent", ("Boto3/*", "Mozilla/*")),
+        ("StringEquals", "aws:ResourceAccount", (ACCOUNT, "210987654321")),
+        ("StringEquals", "s3:ResourceAccount", (ACCOUNT, "210987654321")),
+        ("StringEquals", "s3:authType", ("REST-HEADER", "REST-QUERY-STRING")),
+        ("StringEquals", "s3:signatureversion", ("AWS4-HMAC-SHA256", "AWS")),
+    ],
+)
+def test_conditions_on_what_every_request_says(role, bucket, operator, name, values):
+    """Let through or denied by it, for an operation on an object and for one on a bucket."""
+    s3, (right, wrong) = role.client("s3"), values
+    for method, arguments in (("get_object", {"Key": "data/a"}), ("list_objects_v2", {})):
+        for statements, expected in (
+            ([allow("s3:*", condition={operator: {name: right}})], "ok"),
+            ([allow("s3:*", condition={operator: {name: wrong}})], "AccessDenied"),
+            ([allow("s3:*"), deny("s3:*", condition={operator: {name: right}})], "AccessDenied"),
+            ([allow("s3:*"), deny("s3:*", condition={operator: {name: wrong}})], "ok"),
+        ):
+            role.may(*statements)
+            assert outcome(getattr(s3, method), Bucket=bucket, **arguments) == expected
+
+
+@pytest.mark.parametrize(("version", "told"), [("s3v4", "AWS4-HMAC-SHA256"), ("s3", "AWS")])
+def test_conditions_on_the_signature(role, bucket, version, told):
+    """A presigned address and a form say so, with the version of their signatures."""
+    s3 = role.client("s3", signature_version=version)
+    url = s3.generate_presigned_url("get_object", {"Bucket": bucket, "Key": "data/a"})
+    form = s3.generate_presigned_post(bucket, "signed")
+
+    def get():
+        return requests.get(url, timeout=60).status_code
+
+    def post():
+        return requests.post(form["url"], form["fields"], files={"file": b"x"}, timeout=60).status_code
+
+    for send, kind, done in ((get, "REST-QUERY-STRING", 200), (post, "POST", 204)):
+        both = {"s3:authType": kind, "s3:signatureversion": told}
+        role.may(allow("s3:*", condition={"StringEquals": both}))
+        assert send() == done
+        role.may(allow("s3:*", condition={"StringNotEquals": {"s3:signatureversion": told}}))
+        assert send() == 403
+        role.may(allow("s3:*"), deny("s3:*", condition={"StringNotEquals": {"s3:authType": "REST-HEADER"}}))
+        assert send() == 403
+
+
+def test_a_signature_that_is_not_looked_at_is_not_told(role, bucket):
+    """A parameter that a client adds to a request which was signed by a header."""
+    s3 = role.client("s3")
+    s3.meta.events.register(
+        "before-send.s3.ListObjectsV2", lambda request, **_: setattr(request, "url", f"{request.url}&X-Amz-Signature=x")
+    )
+    role.may(allow("s3:*", condition={"StringEquals": {"s3:authType": "REST-QUERY-STRING"}}))
+    assert outcome(s3.list_objects_v2, Bucket=bucket) == "AccessDenied"
+    role.may(allow("s3:*", condition={"StringEquals": {"s3:authType": "REST-HEADER"}}))
+    assert outcome(s3.list_objects_v2, Bucket=bucket) == "ok"
+
+
+def test_conditions_on_the_length_of_a_page(role, bucket):
+    """An empty `max-keys` asks for S3's 1,000, and does not evade a condition."""
+    s3 = role.client("s3")
+    role.may(allow("s3:*"), deny("s3:ListBucket", condition={"NumericGreaterThan": {"s3:max-keys": "10"}}))
+    assert outcome(s3.list_objects_v2, Bucket=bucket, MaxKeys=10) == "ok"
+    assert outcome(s3.list_objects_v2, Bucket=bucket, MaxKeys=11) == "AccessDenied"
+
+    s3.meta.events.register(
+        "before-sign.s3.ListObjectsV2", lambda request, **_: setattr(request, "url", f"{request.url}&max-keys=")
+    )
+    assert outcome(s3.list_objects_v2, Bucket=bucket) == "AccessDenied"
 
 
 def test_attached_policies_and_boundaries(backend, bucket):
@@ -384,6 +716,32 @@ def test_a_training_job_has_the_rights_of_its_role(role, backend, bucket):
     assert unwritten.startswith("ClientError: Artifact upload failed:")
     assert f'not authorized to perform: s3:PutObject on resource: "{at}/out/' in unwritten
     assert run() == ""
+
+
+def test_the_outputs_of_a_job_are_encrypted(role, backend, encrypted_bucket):
+    """With the key of the request or that of the bucket; the role needs the right to use it."""
+    sagemaker, name = backend.client("sagemaker"), new_name()
+    conditioned = {"DateGreaterThan": {"aws:CurrentTime": "2020-01-01T00:00:00Z"}}
+    conditioned |= {"StringEquals": {"aws:ResourceAccount": ACCOUNT, "s3:ResourceAccount": ACCOUNT}}
+    writes = allow("s3:PutObject", f"arn:aws:s3:::{encrypted_bucket}/*", conditioned)
+
+    def run(job, **output):
+        request = training_request(job, "echo x > /opt/ml/model/a", RoleArn=role.arn)
+        request["OutputDataConfig"] = {"S3OutputPath": f"s3://{encrypted_bucket}/out", **output}
+        sagemaker.create_training_job(**request)
+        return finished(sagemaker, job).get("FailureReason", "")
+
+    def key_of(job):
+        at = {"Bucket": encrypted_bucket, "Key": f"out/{job}/output/model.tar.gz"}
+        return backend.client("s3").head_object(**at)["SSEKMSKeyId"]
+
+    role.may(writes)
+    for output in ({}, {"KmsKeyId": KEY_ID}, {"KmsKeyId": "alias/mine"}):
+        assert "not authorized to perform: kms:GenerateDataKey" in run(new_name(), **output)
+    role.may(writes, allow("kms:GenerateDataKey", KEY))
+    by_bucket, by_id = name, new_name()
+    assert (run(by_bucket), run(by_id, KmsKeyId=KEY_ID)) == ("", "")
+    assert (key_of(by_bucket), key_of(by_id)) == (KEY, KEY)
 
 
 def test_the_code_of_a_job_has_the_rights_of_its_role(role, backend, bucket):

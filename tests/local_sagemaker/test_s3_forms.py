@@ -17,7 +17,7 @@ from urllib3.filepost import encode_multipart_formdata
 
 from local_sagemaker.s3.errors import AccessDenied, InvalidPolicyDocument, MalformedPOSTRequest, S3Error
 from local_sagemaker.s3.forms import FormReader, boundary_of
-from local_sagemaker.s3.post_policy import Lengths, check_form
+from local_sagemaker.s3.post_policy import Lengths, check_expiry, check_form
 
 if TYPE_CHECKING:
     from conftest import S3Server
@@ -96,10 +96,10 @@ def test_conditions(fields: dict[str, str], conditions: list[Any], holds: bool) 
     """Each condition must hold, and each field must have one."""
     given_fields = {**fields, "policy": policy(*conditions)}
     if holds:
-        assert check_form(given_fields, "data", NOW.timestamp()) == Lengths()
+        assert check_form(given_fields, "data") == Lengths()
     else:
         with pytest.raises(AccessDenied):
-            check_form(given_fields, "data", NOW.timestamp())
+            check_form(given_fields, "data")
 
 
 @pytest.mark.parametrize(
@@ -121,11 +121,16 @@ def test_conditions(fields: dict[str, str], conditions: list[Any], holds: bool) 
 def test_what_is_no_policy(text: str) -> None:
     """A broken policy is InvalidPolicyDocument; the same with good conditions is taken."""
     with pytest.raises(InvalidPolicyDocument):
-        check_form({"policy": text}, "data", NOW.timestamp())
+        judged(text)
     good = policy(["content-length-range", 0, 5])
-    assert check_form({"policy": good}, "data", NOW.timestamp()) == Lengths(0, 5)
+    assert judged(good) == Lengths(0, 5)
     with pytest.raises(AccessDenied, match="expired"):
-        check_form({"policy": good}, "data", (NOW + timedelta(hours=2)).timestamp())
+        check_expiry(good, (NOW + timedelta(hours=2)).timestamp())
+
+
+def judged(text: str) -> Lengths:
+    check_expiry(text, NOW.timestamp())
+    return check_form({"policy": text}, "data")
 
 
 def test_a_file_is_needed() -> None:
@@ -138,7 +143,7 @@ def test_a_file_is_needed() -> None:
 
 
 def post(
-    server: S3Server, bucket: str, fields: dict[str, str], content: bytes
+    server: S3Server, bucket: str, fields: dict[str, str], content: bytes, filename: str = "f.txt"
 ) -> tuple[http.client.HTTPResponse, bytes]:
     text = base64.b64encode(
         json.dumps(
@@ -148,7 +153,7 @@ def post(
             }
         ).encode()
     ).decode()
-    body, kind = encode_multipart_formdata({**fields, "policy": text, "file": ("f.txt", content)})
+    body, kind = encode_multipart_formdata({**fields, "policy": text, "file": (filename, content)})
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
     try:
         connection.request("POST", f"/{bucket}", body, {"content-type": kind})
@@ -161,6 +166,8 @@ def post(
 def test_answers_to_a_form(s3: Any, s3_server: S3Server, bucket: str) -> None:
     """204 by default, else the status or the redirect that the form asks for; the key may name the file."""
     plain, _ = post(s3_server, bucket, {"key": "in/${filename}"}, b"1")
+    for number, path in enumerate([r"C:\Users\me\w.txt", "/home/me/u.txt", r"a/b\c/m.txt"]):
+        assert post(s3_server, bucket, {"key": f"{number}/${{filename}}"}, b"1", filename=path)[0].status == 204
     created, document = post(s3_server, bucket, {"key": "b", "success_action_status": "201"}, b"2")
     empty, _ = post(s3_server, bucket, {"key": "c", "success_action_status": "200"}, b"")
     target = {"key": "d e", "success_action_redirect": "http://127.0.0.1/done?a=b"}
@@ -172,7 +179,7 @@ def test_answers_to_a_form(s3: Any, s3_server: S3Server, bucket: str) -> None:
     etag = s3.head_object(Bucket=bucket, Key="d e")["ETag"].strip('"')
     assert redirected.headers["location"] == (f"http://127.0.0.1/done?a=b&bucket={bucket}&key=d+e&etag=%22{etag}%22")
     sizes = {one["Key"]: one["Size"] for one in s3.list_objects_v2(Bucket=bucket)["Contents"]}
-    assert sizes == {"in/f.txt": 1, "b": 1, "c": 0, "d e": 3_000_000}
+    assert sizes == {"0/w.txt": 1, "1/u.txt": 1, "2/m.txt": 1, "in/f.txt": 1, "b": 1, "c": 0, "d e": 3_000_000}
 
 
 def test_properties_of_a_form(s3: Any, s3_server: S3Server, bucket: str) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from dataclasses import replace
 from datetime import datetime, timezone
+from hashlib import md5
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -208,6 +210,7 @@ def asked_for(service: Service, operation: str, parameters: dict[str, Any]) -> s
         "query_string": query.strip("&").encode(),
         "headers": [(name.lower().encode(), str(value).encode()) for name, value in serialized["headers"].items()],
     }
+    scope["headers"] += [(b"content-md5", b64encode(md5(body).digest()))]
     request = S3Request.from_scope(scope)
     assert request.operation == operation
     asked: set[str] = set()

@@ -42,6 +42,10 @@ def request(
         connection.close()
 
 
+def md5_of(body: bytes) -> str:
+    return base64.b64encode(hashlib.md5(body).digest()).decode()
+
+
 def code_in(document: bytes) -> str | None:
     return ET.fromstring(document).findtext("Code")
 
@@ -128,6 +132,104 @@ def test_broken_chunked_bodies(s3: Any, s3_server: S3Server, bucket: str, body: 
     answer, document = request(s3_server, "PUT", f"/{bucket}/k", body.format(crc=CRC32).encode(), headers)
 
     assert (answer.status, code_in(document)) == (400, code)
+    assert "Contents" not in s3.list_objects_v2(Bucket=bucket)
+
+
+@pytest.mark.parametrize(
+    ("named", "checksums", "refusal"),
+    [
+        ("CRC32", {}, b"no corresponding x-amz-checksum-* or x-amz-trailer headers were found"),
+        ("SHA256", {"x-amz-checksum-crc32": CRC32}, b"Value for x-amz-sdk-checksum-algorithm header is invalid"),
+        ("nonsense", {"x-amz-checksum-crc32": CRC32}, b"Value for x-amz-sdk-checksum-algorithm header is invalid"),
+        ("crc32", {"x-amz-checksum-crc32": CRC32}, b""),
+    ],
+)
+@pytest.mark.parametrize("path", ["k", "k?partNumber=1&uploadId={upload}"])
+def test_a_checksum_that_is_named_must_come(  # noqa: PLR0917 -- fixtures
+    s3: Any, s3_server: S3Server, bucket: str, named: str, checksums: dict[str, str], refusal: bytes, path: str
+) -> None:
+    """The one that `x-amz-sdk-checksum-algorithm` names, in a header or a trailer."""
+    upload = s3.create_multipart_upload(Bucket=bucket, Key="k")["UploadId"]
+    headers = {"x-amz-sdk-checksum-algorithm": named, **checksums}
+
+    answer, told = request(s3_server, "PUT", f"/{bucket}/{path.format(upload=upload)}", b"hello world", headers)
+
+    expected = (400, "InvalidRequest") if refusal else (200, None)
+    assert (answer.status, code_in(told) if told else None) == expected
+    assert refusal in told
+
+
+@pytest.mark.parametrize("how", ["content-md5", "header", "trailer"])
+@pytest.mark.parametrize(
+    ("method", "where", "document"),
+    [
+        ("POST", "?delete", b"<Delete><Object><Key>none</Key></Object></Delete>"),
+        ("PUT", "/k?tagging", b"<Tagging><TagSet/></Tagging>"),
+        ("PUT", "?tagging", b"<Tagging><TagSet/></Tagging>"),
+    ],
+)
+def test_documents_come_with_a_checksum(  # noqa: PLR0917 -- fixtures
+    s3: Any, s3_server: S3Server, bucket: str, method: str, where: str, document: bytes, how: str
+) -> None:
+    """Operations of which botocore's model requires it refuse a document without one; a policy may do without."""
+    s3.put_object(Bucket=bucket, Key="k")
+    crc = base64.b64encode(zlib.crc32(document).to_bytes(4, "big")).decode()
+    framed = b"%x\r\n%b\r\n0\r\nx-amz-checksum-crc32:%b\r\n\r\n" % (len(document), document, crc.encode())
+    streamed = {"x-amz-content-sha256": "STREAMING-UNSIGNED-PAYLOAD-TRAILER", "x-amz-trailer": "x-amz-checksum-crc32"}
+    headers = {"content-md5": {"content-md5": md5_of(document)}, "header": {"x-amz-checksum-crc32": crc}}
+
+    bare, told = request(s3_server, method, f"/{bucket}{where}", document)
+    sent = framed if how == "trailer" else document
+    with_it, _ = request(s3_server, method, f"/{bucket}{where}", sent, headers.get(how, streamed))
+
+    assert (bare.status, code_in(told)) == (400, "InvalidRequest")
+    assert b"Missing required header for this request: Content-MD5" in told
+    assert with_it.status in (200, 204)
+
+
+def test_a_bucket_policy_needs_no_checksum(s3_server: S3Server, bucket: str) -> None:
+    """minio-go sends none, neither to AWS."""
+    policy = '{"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Principal": "*", "Action": "s3:*", '
+    policy += f'"Resource": "arn:aws:s3:::{bucket}/x"}}]}}'
+
+    assert request(s3_server, "PUT", f"/{bucket}?policy", policy.encode())[0].status == 204
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "code", "right"),
+    [
+        ("x-amz-website-redirect-location", "ftp://x", "InvalidRedirectLocation", "/other"),
+        ("x-amz-website-redirect-location", "other", "InvalidRedirectLocation", "https://x/"),
+        ("x-amz-server-side-encryption-bucket-key-enabled", "maybe", "InvalidArgument", "true"),
+        ("x-amz-tagging", "aws:x=1", "InvalidTag", "my:aws=1"),
+        ("x-amz-tagging", "AWS:x=1", "InvalidTag", "aws=1"),
+        ("x-amz-tagging", "a%2Cb=1", "InvalidTag", "a%20%2Bb-%3D._:/%40%C3%BC=1"),
+        ("x-amz-tagging", "a=1%262", "InvalidTag", "a=1%202"),
+        ("x-amz-tagging", "a=%F0%9F%98%80", "InvalidTag", "a="),
+    ],
+)
+def test_values_that_s3_does_not_take(  # noqa: PLR0917 -- fixtures
+    s3_server: S3Server, bucket: str, name: str, wrong: str, code: str, right: str
+) -> None:
+    """400 with the code of AWS, beside a value that is taken."""
+    refused, told = request(s3_server, "PUT", f"/{bucket}/k", b"x", {name: wrong})
+    taken, _ = request(s3_server, "PUT", f"/{bucket}/k", b"x", {name: right})
+
+    assert (refused.status, code_in(told), taken.status) == (400, code, 200)
+
+
+@pytest.mark.parametrize("crc", [CRC32, "AAAAAA=="])
+@pytest.mark.parametrize("announced", [{}, {"x-amz-trailer": "x-amz-checksum-crc32c"}])
+def test_a_trailer_that_was_not_announced(
+    s3: Any, s3_server: S3Server, bucket: str, crc: str, announced: dict[str, str]
+) -> None:
+    """A checksum that nobody computes is refused, right or wrong, and leaves nothing."""
+    headers = {"x-amz-content-sha256": "STREAMING-UNSIGNED-PAYLOAD-TRAILER", "x-amz-decoded-content-length": "11"}
+    body = f"b\r\nhello world\r\n0\r\nx-amz-checksum-crc32:{crc}\r\n\r\n".encode()
+
+    answer, document = request(s3_server, "PUT", f"/{bucket}/k", body, {**headers, **announced})
+
+    assert (answer.status, code_in(document)) == (400, "MalformedTrailerError")
     assert "Contents" not in s3.list_objects_v2(Bucket=bucket)
 
 
@@ -332,6 +434,7 @@ def test_operations_are_told_apart_as_botocore_does() -> None:
         b"<Other/>",
         b"<Delete></Delete>",
         b"<Delete><Object></Object></Delete>",
+        b"<Delete><Object><Key>k</Key></Object><Object><Key/></Object></Delete>",
         b'<!DOCTYPE d [<!ENTITY e "x">]><Delete><Object><Key>&e;</Key></Object></Delete>',
         b'<?xml version="1.0" encoding="nonsense"?><Delete/>',
         b"<Delete>" + b"<Object><Key>k</Key></Object>" * 1001 + b"</Delete>",
@@ -339,7 +442,7 @@ def test_operations_are_told_apart_as_botocore_does() -> None:
 )
 def test_malformed_documents(s3_server: S3Server, bucket: str, document: bytes) -> None:
     """What is no document of the operation is MalformedXML; entities are not resolved."""
-    answer, refusal = request(s3_server, "POST", f"/{bucket}?delete", document)
+    answer, refusal = request(s3_server, "POST", f"/{bucket}?delete", document, {"content-md5": md5_of(document)})
 
     assert (answer.status, code_in(refusal)) == (400, "MalformedXML")
 
