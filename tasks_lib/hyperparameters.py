@@ -41,9 +41,11 @@ def _encode(name: str, value: Any) -> str:
         value = value.item() if callable(getattr(value, "item", None)) else value  # numpy's and torch's scalars
         return json.dumps(value, allow_nan=False, sort_keys=True)
     except (TypeError, ValueError, RuntimeError) as error:  # numpy's and torch's words for "more than one number"
-        wrong = "is not a finite number" if isinstance(value, float) and not math.isfinite(value) else "is no JSON"
+        wrong = f"is no JSON: {type(value).__name__} ({error})"
+        if isinstance(value, float) and not math.isfinite(value):
+            wrong = f"is not a finite number: {value!r}"
         raise InvalidHyperparameter(
-            f"Hyperparameter {name!r} {wrong}: {type(value).__name__} ({error}).",
+            f"Hyperparameter {name!r} {wrong}.",
             fix="give text, numbers, booleans, None, lists or dicts of them; pass bigger things as an input.",
         ) from error
 

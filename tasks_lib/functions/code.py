@@ -194,12 +194,14 @@ def _in_signature(node: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str]
 def _import_of(function: Callable[..., Any], name: str, value: Any) -> str:
     if isinstance(value, ModuleType):
         return f"import {value.__name__} as {name}"
-    for module, attribute in (
-        (getattr(value, "__module__", None), getattr(value, "__qualname__", None)),
+    module, known_as = getattr(value, "__module__", None) or "", getattr(value, "__qualname__", None)
+    for place, attribute in (
+        (module.partition("._")[0], known_as),  # `pathlib` for `pathlib._local`, which Python 3.13 alone has
+        (module, known_as),
         (typing.__name__, getattr(value, "_name", None)),  # `Any`, `Optional` and the like
     ):
-        if module != "__main__" and attribute and getattr(sys.modules.get(module or ""), attribute, None) is value:
-            return f"from {module} import {attribute} as {name}"
+        if place != "__main__" and attribute and getattr(sys.modules.get(place), attribute, None) is value:
+            return f"from {place} import {attribute} as {name}"
     raise _cannot_leave(function, f"it uses {name!r} of the notebook, a {type(value).__name__}")
 
 
