@@ -362,7 +362,7 @@ def test_a_local_sagemaker_that_cannot_start(tmp_path):
     """A home that cannot be one is a `BackendNotRunning` with the path and the command to look closer."""
     (tmp_path / "file").touch()
     sm = sagemaker_tasks(SageMakerProject.local("demo", home=tmp_path / "file"))
-    with pytest.raises(BackendNotRunning, match=rf"{tmp_path}/file.*\n.*python -m local_sagemaker status"):
+    with pytest.raises(BackendNotRunning, match=rf"{tmp_path}/file.*\n.*python -m local_sagemaker up"):
         sm.train("fit", command="true")
 
 

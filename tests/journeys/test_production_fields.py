@@ -8,6 +8,7 @@ import pytest
 from journey_tools import counting
 
 from tasks_lib import output_of, sagemaker_tasks
+from tasks_lib.aws.policies import job_policy, trust_policy
 from tasks_lib.errors import AccessDenied, ServiceError
 
 pytestmark = pytest.mark.sampled(10, group="all")
@@ -34,9 +35,14 @@ VPC = {"Subnets": ["subnet-1", "subnet-2"], "SecurityGroupIds": ["sg-1"]}
 
 
 @pytest.fixture(scope="module")
-def full_project(make_project):
-    """A project with all its fields filled in."""
-    return make_project(**FIELDS)
+def full_project(make_project, backend):
+    """A project with all its fields filled in, whose role has the rights that `ssm policy … job` prints."""
+    project, iam = make_project(**FIELDS), backend.client("iam")
+    iam.create_role(RoleName="jobs", Path="/team/", AssumeRolePolicyDocument=json.dumps(trust_policy()))
+    iam.put_role_policy(RoleName="jobs", PolicyName="jobs", PolicyDocument=json.dumps(job_policy(project)))
+    yield project
+    iam.delete_role_policy(RoleName="jobs", PolicyName="jobs")
+    iam.delete_role(RoleName="jobs")
 
 
 @pytest.fixture(scope="module")
