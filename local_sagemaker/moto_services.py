@@ -270,7 +270,35 @@ def _load() -> Any:
     )
 
     default_user_config["iam"] = {"load_aws_managed_policies": True}
+    _let_targets_stand_alone()
     return DomainDispatcherApplication(create_backend_app)
+
+
+def _let_targets_stand_alone() -> None:
+    """Let an event reach the targets that can take it: moto stops at the first that cannot, and so loses all others.
+
+    A target may be a queue that is deleted, or of a service that moto does not send to. A rule with a schedule alone
+    takes no events, which moto sends to it.
+    """
+    from moto.events.models import Rule  # noqa: PLC0415 -- see the module's docstring
+
+    send = Rule.send_to_targets
+
+    def send_to_each(rule: Any, event: Any, transform_input: bool = True) -> None:
+        if not rule.event_pattern.get_pattern():
+            return
+        targets = rule.targets
+        try:
+            for target in list(targets):
+                rule.targets = [target]
+                try:
+                    send(rule, event, transform_input)
+                except Exception as error:  # noqa: BLE001 -- whatever it is, the next target is another
+                    log.warning("The rule %s cannot send an event to %s: %r", rule.name, target.get("Arn"), error)
+        finally:
+            rule.targets = targets
+
+    Rule.send_to_targets = send_to_each  # type: ignore[method-assign, assignment]
 
 
 def _headers(call: Call) -> dict[str, str]:

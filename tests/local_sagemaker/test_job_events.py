@@ -95,6 +95,31 @@ def test_a_rule_gets_what_it_asks_for(backend, queue):
     assert {event["detail"]["TrainingJobName"] for event in events} == {names[1]}
 
 
+def test_a_target_that_is_not_there_stops_no_other(backend, queue):
+    """One rule has the missing queue first, another a function, a third a schedule and no pattern."""
+    sqs, sagemaker, bridge = (backend.client(service) for service in ("sqs", "sagemaker", "events"))
+    name, arn = new_name(), "arn:aws:{}:us-east-1:123456789012:{}"
+    pattern = json.dumps({"detail": {"TrainingJobName": [name]}})
+    rules = {
+        f"{name}-queue": ({"EventPattern": pattern}, arn.format("sqs", "gone")),
+        f"{name}-function": ({"EventPattern": pattern}, arn.format("lambda", "function:f")),
+        f"{name}-schedule": ({"ScheduleExpression": "rate(1 day)"}, arn.format("sqs", "gone")),
+    }
+    for rule, (when, target) in rules.items():
+        bridge.put_rule(Name=rule, **when)
+        bridge.put_targets(Rule=rule, Targets=[{"Id": "1", "Arn": target}])
+    url = queue(detail={"TrainingJobName": [name]})
+    try:
+        sagemaker.create_training_job(**simulated(name, "Completed"))
+        events = until(sqs, url, lambda detail: detail["TrainingJobStatus"] == "Completed")
+    finally:
+        for rule in rules:
+            bridge.remove_targets(Rule=rule, Ids=["1"])
+            bridge.delete_rule(Name=rule)
+
+    assert {event["detail"]["TrainingJobName"] for event in events} == {name}
+
+
 def test_a_long_poll_holds_nobody_up(backend, queue):
     """1. Somebody polls an empty queue for 20 s. 2. Others use SQS and IAM. 3. A message ends the poll."""
     sqs, url = backend.client("sqs"), queue(detail={"TrainingJobName": [new_name()]})

@@ -143,7 +143,7 @@ def test_the_session_of_an_arn_that_differs_has_no_role(backend, role):
     assert outcome(role.client("s3").list_buckets) == "AccessDenied"
 
 
-def test_services_get_only_roles_that_may_be_passed(role, administrator):
+def test_services_get_only_roles_that_may_be_passed(backend, role, administrator):
     """`iam:PassRole` for schedules, rules and targets."""
     scheduler, events, name = role.client("scheduler"), role.client("events"), new_name()
     queue = "arn:aws:sqs:us-east-1:123456789012:q"
@@ -167,6 +167,8 @@ def test_services_get_only_roles_that_may_be_passed(role, administrator):
         assert error_of(call, **arguments)[1] == role.refusal("iam:PassRole", administrator)
         role.may(allow(["scheduler:*", "events:*"]), allow("iam:PassRole", administrator, passed))
         assert outcome(call, **arguments) == "ok"
+    backend.client("events").remove_targets(Rule=name, Ids=["1"])
+    backend.client("events").delete_rule(Name=name)
 
 
 # -- roles that are gone -------------------------------------------------------------------------------------------
