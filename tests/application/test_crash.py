@@ -277,7 +277,7 @@ def test_failure_beside_a_running_job(work, prefect_api):
     Prefect sets the event by which we see a cancellation then as well, so the waiter must tell the two apart.
     """
     flow = work.flow(flow="fail_beside")
-    flow.wait_for("Encountered exception during execution")
+    flow.wait_for("-wrong' failed on algo-1 with exit code 3")
     # The waiter looks at the event before it asks for the log; so it has seen it by then, and more than once.
     seen = _log_requests(work)
     wait_until(lambda: _log_requests(work) > seen + 6, "the waiter to look again")
