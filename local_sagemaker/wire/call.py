@@ -12,6 +12,7 @@ import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 from urllib.parse import parse_qsl, urlencode
 
@@ -89,16 +90,19 @@ class Call:
         """Return the call without what its operation does not have: moto might read a `Name` that is not judged."""
         if not self.operation or (document := self._document()) is None:
             return self
-        protocol = _protocol_of(self.service, self.headers)
-        if protocol == "query":
+        if self._protocol == "query":
             return replace(self, body=urlencode(document, errors="surrogateescape"))
         path, _, query = self.path.partition("?")
         known = members_of(self.service, self.operation).query
         asked = [(name, value) for name, value in parse_qsl(query, keep_blank_values=True) if name in known]
-        text = self.body if protocol == "cbor" or not self.body else _without_fields(json.dumps(document))
+        text = self.body if self._protocol == "cbor" or not self.body else _without_fields(json.dumps(document))
         return replace(self, path=f"{path}?{urlencode(asked)}" if asked else path, body=text)
 
-    @property
+    @cached_property
+    def _protocol(self) -> _Protocol:
+        return _protocol_of(self.service, self.headers)
+
+    @cached_property
     def operation(self) -> str:
         """The operation's name; empty if the call names none of its service, or if moto might find another in it."""
         name = self._named()
@@ -106,16 +110,15 @@ class Call:
 
     def _named(self) -> str:
         path, _, query = self.path.partition("?")
-        protocol = _protocol_of(self.service, self.headers)
-        if protocol == "query":
+        if self._protocol == "query":
             is_path = path in ("", "/") or (self.service == "sqs" and _QUEUE_PATH.fullmatch(path))
             return _fields(self.body).get("Action", "") if is_path else ""
         if "Action" in {**_fields(query), **_fields(self.body)}:
             return ""
-        if protocol == "cbor":
+        if self._protocol == "cbor":
             found = _CBOR_PATH.fullmatch(path)
             return found[1] if found else ""
-        if protocol == "json":
+        if self._protocol == "json":
             return operation_of(self.headers["x-amz-target"])
         return rest_operation(self.service, self.method, path)[0]
 
@@ -132,14 +135,14 @@ class Call:
             json.dumps(document, ensure_ascii=False, default=str).encode()
         except (UnicodeEncodeError, RecursionError):
             return False
-        is_form = _protocol_of(self.service, self.headers) == "query"
+        is_form = self._protocol == "query"
         return is_form or not self.operation or is_typed(self.service, self.operation, document)
 
     @property
     def parameters(self) -> dict[str, Any]:
         """The members of the request; none if it cannot be read, which the service tells."""
         document = self._document() or {}
-        if not self.operation or _protocol_of(self.service, self.headers) != "rest":
+        if not self.operation or self._protocol != "rest":
             return document
         members = members_of(self.service, self.operation)
         path, _, query = self.path.partition("?")
@@ -156,15 +159,14 @@ class Call:
         if document is None or not operation:
             return document
         known = members_of(self.service, operation).body
-        is_form = _protocol_of(self.service, self.headers) == "query"
+        is_form = self._protocol == "query"
         return {name: one for name, one in document.items() if name in known or (is_form and _is_field(name))}
 
     def _read(self) -> dict[str, Any] | None:
-        protocol = _protocol_of(self.service, self.headers)
-        if protocol == "query":
+        if self._protocol == "query":
             return dict(_fields(self.body))
         try:
-            if protocol == "cbor":
+            if self._protocol == "cbor":
                 data = self.body.encode("utf-8", "surrogateescape") or _EMPTY_MAP
                 found = _CBOR.parse_data_item(_CBOR.get_peekable_stream_from_bytes(data))
             else:

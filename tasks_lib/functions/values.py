@@ -130,7 +130,7 @@ class Arguments:
             raise InvalidTask(
                 f"The argument {name!r} of {self._signature.name}() is of type {given} and cannot travel as "
                 f"{shown(hint)}: {_words(error)}.",
-                fix="give a value that the annotation allows, or mend the annotation." if is_other else _WAYS_OUT,
+                fix="give a value that the annotation allows, or correct the annotation." if is_other else _WAYS_OUT,
             ) from error
         return f"{name}.json", json.dumps(plain).encode()
 

@@ -112,7 +112,7 @@ class Resolver:
         except BucketMissing as error:
             raise MissingPath(
                 f"There is no bucket {prefix.bucket}: the input {name!r} is {uri}.",
-                fix="mend the URI, or make the bucket and put the data there.",
+                fix="correct the URI, or make the bucket and put the data there.",
             ) from error
         if not len(manifest):
             prefix = Location.parse(uri)
@@ -130,7 +130,7 @@ class Resolver:
         if "" not in found.items:
             raise MissingPath(
                 f"There is no object under {given}, the input {name!r}.",
-                fix="mend the URI, or put the data there: SageMaker refuses an empty input.",
+                fix="correct the URI, or put the data there: SageMaker refuses an empty input.",
             )
         if len(found) > 1:
             # SageMaker takes prefixes, so `data.csv` would bring `data.csv.bak` along.

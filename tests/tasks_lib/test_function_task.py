@@ -412,7 +412,7 @@ def test_arguments_that_cannot_travel(annotation, value, said):
 
     assert "The argument 'thing' of work() is of type" in str(refused.value)
     assert said in str(refused.value)
-    advice = "mend the annotation" if said == "valid integer" else "serializer='pickle'"
+    advice = "correct the annotation" if said == "valid integer" else "serializer='pickle'"
     assert advice in str(refused.value)
 
 
