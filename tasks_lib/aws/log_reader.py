@@ -121,7 +121,7 @@ class LogReader:
         self._clock = clock
         self._followed: list[Following] = []
         self._changed = threading.Condition()
-        self._threads = 0
+        self._threads = self._looking = 0
         self._back_off = self._rests_until = 0.0
 
     @contextmanager
@@ -130,7 +130,9 @@ class LogReader:
         followed = Following(tail, self._clock)
         with self._changed:
             self._followed.append(followed)
-            if self._threads < min(_THREADS, len(self._followed)):
+            # A thread that waits for an answer is of no use to the others, also when nobody follows that log any more.
+            waiting = sum(not each.busy for each in self._followed)
+            if self._threads < min(_THREADS, self._looking + waiting):
                 self._threads += 1
                 threading.Thread(target=self._run, name="sagemaker-logs", daemon=True).start()
             self._changed.notify_all()
@@ -159,6 +161,7 @@ class LogReader:
             finally:
                 with self._changed:
                     followed.busy = False
+                    self._looking -= 1
                     self._mind(followed)
 
     def _next_or_leave(self) -> Following | None:
@@ -171,6 +174,7 @@ class LogReader:
                 if ready:
                     turn = min(ready, key=lambda each: (each.ended is None, self._due(each)))
                     turn.busy = True
+                    self._looking += 1
                     return turn
                 soonest = min(map(self._due, idle), default=None)
                 self._changed.wait(None if soonest is None else soonest - now)

@@ -241,7 +241,8 @@ class Watcher:
             for watched in some:
                 if not (watched.over or self._is_asked_about(watched)) and watched.key in self._watched:
                     self._line[watched.key] = watched
-            while self._askers < min(_ASKERS, len(self._line)):
+            # Whoever waits for an answer does not come to those in line before it has one.
+            while self._askers < min(_ASKERS, len(self._asking) + len(self._line)):
                 self._askers += 1
                 threading.Thread(target=self._ask, name="sagemaker-describe", daemon=True).start()
 

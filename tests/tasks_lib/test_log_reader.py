@@ -33,7 +33,7 @@ class Gated(LogsDouble):
             self.asked.append(logStreamNamePrefix.rstrip("/"))
             self._asked.notify_all()
             gate = self.first if len(self.asked) == 1 and not self.open.is_set() else self.open
-        assert gate.wait(60)
+        assert gate.wait(120)  # longer than whoever waits for it to be passed by
         yield from super().paginate(logGroupName=logGroupName, logStreamNamePrefix=logStreamNamePrefix)
 
     def wait_for(self, number):
@@ -143,6 +143,23 @@ def test_a_log_that_hangs_holds_up_nobody(project, logs):
         assert rest(reader, log, 1) == []
 
     assert "did not answer" in log.failure
+
+
+def test_a_log_that_hangs_and_was_left_holds_up_nobody(reader, project, logs):
+    """Whoever followed it has gone; another job comes, and is read."""
+    hanging = Gated()
+    hanging.open.clear()
+    elsewhere = ProjectDouble(make_block(), logs=hanging)
+    try:
+        with reader.following(tail(elsewhere, 1)):
+            hanging.wait_for(1)
+        with reader.following(tail(project, 2)) as log:
+            logs.write("fit-2/algo-1-1", "a line")
+            logs.wait_for(1)
+            assert rest(reader, log, 2) == ["a line"]
+    finally:
+        hanging.first.set()
+        hanging.open.set()
 
 
 def test_jobs_that_run_rest_when_there_is_throttling(project, logs):

@@ -146,22 +146,27 @@ def test_requests_do_not_grow_with_time(count):
     assert sagemaker.count("list") <= 2 + (clock.now - 100) / 2
 
 
-def test_a_describe_that_hangs_delays_nobody_else():
-    """1. SageMaker does not answer about one job. 2. The others' ends are seen. 3. It answers: this one's, too."""
+@pytest.mark.parametrize("others", [1, 2, FEW])
+def test_a_describe_that_hangs_delays_nobody_else(others):
+    """1. SageMaker does not answer about one job. 2. Others come, one by one; their ends are seen. 3. It answers."""
     sagemaker, project = account(Leaping())
-    jobs = filled(sagemaker, 3, status="Completed")
-    answers, describe = threading.Event(), sagemaker.describe_training_job
+    first, *later = filled(sagemaker, 1 + others, status="Completed")
+    asked, answers, describe = threading.Event(), threading.Event(), sagemaker.describe_training_job
 
     def hanging(**request):
-        if request["TrainingJobName"] == "job-0":
+        if request["TrainingJobName"] == first.name:
+            asked.set()
             answers.wait(LONG)
         return describe(**request)
 
     sagemaker.describe_training_job = hanging
-    stack, (silent, *others) = watching(Watcher(project, Leaping()), jobs)
-    with stack:
+    watcher = Watcher(project, Leaping())
+    with watcher.watching(first) as silent:
         try:
-            assert all(one.wait(LONG) for one in others)
+            assert asked.wait(LONG)
+            for one in later:
+                with watcher.watching(one) as watched:
+                    assert watched.wait(LONG / 2)
             assert not silent.wait(0)
         finally:
             answers.set()
