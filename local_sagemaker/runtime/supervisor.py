@@ -62,18 +62,14 @@ def start_supervisor(home: Path, kind: Kind, name: str) -> int | None:
     if lock is None:
         return None
     try:
-        child = _start(workspace, kind, name, lock)
+        return _start(workspace, kind, name, lock)
     finally:
         os.close(lock)  # the child has it
-    _reap()
-    with _children_lock:
-        _children.append(_Child(workspace, child))
-    return child.pid
 
 
-def _start(workspace: Workspace, kind: Kind, name: str, lock: int) -> subprocess.Popen[bytes]:
+def _start(workspace: Workspace, kind: Kind, name: str, lock: int) -> int:
     with workspace.output.open("ab") as output:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             # -S: what it needs is the standard library and this package; site-packages cost more than all of it.
             [sys.executable, "-S", "-m", __spec__.name, str(workspace.home), kind, name, str(lock)],
             stdin=subprocess.DEVNULL,
@@ -85,6 +81,9 @@ def _start(workspace: Workspace, kind: Kind, name: str, lock: int) -> subprocess
             start_new_session=True,
             pass_fds=(lock,),
         )
+    with _children_lock:
+        _children.append(_Child(workspace, process))
+    return process.pid
 
 
 def reconcile(home: Path) -> list[str]:
@@ -94,18 +93,39 @@ def reconcile(home: Path) -> list[str]:
     """
     _reap()
     with JobTable(home) as table:
-        for job in table.live("process"):
-            workspace = Workspace(home, job.kind, job.name)
-            if _crashes[workspace.directory] >= _MOST_CRASHES:
-                _give_up(table, job, workspace)
-        live = table.live("process")
-    return [job.name for job in live if start_supervisor(home, job.kind, job.name)]
+        return [job.name for job in table.live("process") if _succeed(home, table, job)]
 
 
-def _reap() -> None:
-    """Ask after the supervisors that this process started; a crash counts, and a kill does not."""
+def _succeed(home: Path, table: JobTable, job: Job) -> bool:
+    """Start the successor of a supervisor that is gone, or fail the job; tell whether one was started."""
+    workspace = Workspace(home, job.kind, job.name)
+    lock = _lock(workspace)
+    if lock is None:
+        return False
+    try:
+        # It may have ended since we last looked, and how it ended decides whether there is a successor.
+        _reap(ended=workspace)
+        if _crashes[workspace.directory] >= _MOST_CRASHES:
+            _give_up(table, job, workspace)
+            return False
+        _start(workspace, job.kind, job.name, lock)
+        return True
+    finally:
+        os.close(lock)
+
+
+def _reap(ended: Workspace | None = None) -> None:
+    """Ask after the supervisors that this process started; a crash counts, and a kill does not.
+
+    Args:
+        ended: Whose lock we hold: a supervisor of this job has let it go, and is waited for until it has gone itself.
+    """
     with _children_lock:
-        for child in [one for one in _children if one.process.poll() is not None]:
+        for child in list(_children):
+            if ended and child.workspace.directory == ended.directory:
+                child.process.wait()
+            if child.process.poll() is None:
+                continue
             _children.remove(child)
             if child.process.returncode > 0 and child.process.returncode != os.EX_TEMPFAIL:
                 _crashes[child.workspace.directory] += 1
@@ -114,24 +134,18 @@ def _reap() -> None:
 
 
 def _give_up(table: JobTable, job: Job, workspace: Workspace) -> None:
-    """Fail a job that no supervisor can carry: it would run, or wait, for ever."""
-    lock = _lock(workspace)
-    if lock is None:
-        return
-    try:
-        for directory in workspace.hosts.glob("*"):
-            Host(workspace.hosts, directory.name).kill()
-        crashes = _crashes.pop(workspace.directory)
-        cause = f"its supervisor crashed {crashes} times, with {_last_line(workspace.output)}; see {workspace.output}"
-        outcome = verdict.failed(f"{verdict.INTERNAL_ERROR} ({cause})", time.time())
-        progress = Progress(job.created, started=job.fields.get("TrainingStartTime"))
-        fields = verdict.closing_fields(job.kind, progress, outcome)
-        workspace.clear()
-        table.update(
-            job.kind, job.name, status=outcome.status, secondary=outcome.secondary, message=outcome.message, **fields
-        )
-    finally:
-        os.close(lock)
+    """Fail a job that no supervisor can carry, and whose lock we hold: it would run, or wait, for ever."""
+    for directory in workspace.hosts.glob("*"):
+        Host(workspace.hosts, directory.name).kill()
+    crashes = _crashes.pop(workspace.directory)
+    cause = f"its supervisor crashed {crashes} times, with {_last_line(workspace.output)}; see {workspace.output}"
+    outcome = verdict.failed(f"{verdict.INTERNAL_ERROR} ({cause})", time.time())
+    progress = Progress(job.created, started=job.fields.get("TrainingStartTime"))
+    fields = verdict.closing_fields(job.kind, progress, outcome)
+    workspace.clear()
+    table.update(
+        job.kind, job.name, status=outcome.status, secondary=outcome.secondary, message=outcome.message, **fields
+    )
 
 
 def _last_line(log: Path) -> str:
