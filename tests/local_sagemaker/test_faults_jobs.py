@@ -160,7 +160,8 @@ def test_an_interrupted_job_can_be_stopped(faulty, bucket):
 def test_an_interruption_outlives_the_supervisor(faulty, bucket):
     """`kill -9` of the job's supervisor while it waits: its successor starts the job again from the checkpoint."""
     sagemaker, name = faulty.client("sagemaker"), begin_resuming(faulty, bucket)
-    with faulty.jobs({"kind": "interrupt", "name": name, "seconds": 2, "times": 1}):
+    # Long enough for a busy machine to come to the kill while the job still waits.
+    with faulty.jobs({"kind": "interrupt", "name": name, "seconds": 15, "times": 1}):
         in_secondary(sagemaker, name, "Interrupted")
         wait_until(lambda: "told to end" in messages(faulty, name), "the job's own last word")
         supervisor = wait_until(lambda: supervisors(faulty, name), "the supervisor")[0]
