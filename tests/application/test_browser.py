@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 from application_programs import CHECKOUT, Program, ask
 from needed_programs import need
 from playwright import sync_api
-from waiting import PATIENCE_SECONDS
+from waiting import PATIENCE_SECONDS, wait_until
 
 from blocks import SageMakerProject
 
@@ -226,10 +227,16 @@ def _save(page, site: Site, name: str, **values: str) -> None:
     _open_form(page, site)
     page.get_by_label("Name", exact=True).fill(name)
     _fill(page, **values)
+    # 503: Prefect's database is busy. Its own client tries again; in the browser, who saves does.
+    answer = wait_until(lambda: (found := _saved(page)).status != HTTPStatus.SERVICE_UNAVAILABLE and found, "an answer")
+    assert answer.ok, answer.text()
+    page.wait_for_url("**/blocks/block/*")
+
+
+def _saved(page) -> sync_api.Response:
     with page.expect_response(lambda answer: answer.url.rstrip("/").endswith("/block_documents")) as answer:
         page.get_by_role("button", name="Save").click()
-    assert answer.value.ok, answer.value.text()
-    page.wait_for_url("**/blocks/block/*")
+    return answer.value
 
 
 @pytest.mark.sampled(2, group="pages")
