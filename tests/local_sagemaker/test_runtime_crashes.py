@@ -141,7 +141,7 @@ def test_a_job_whose_supervisors_crash_fails(laboratory):
     reason = job.fields["FailureReason"]
     assert "its supervisor crashed 10 times, with json.decoder.JSONDecodeError: Expecting" in reason
     assert str(laboratory.directory() / "supervisor.log") in reason
-    assert is_gone(host)
+    wait_until(lambda: is_gone(host), "the end of the host, which was killed")
     assert reconcile(laboratory.home) == []
 
 
