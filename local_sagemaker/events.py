@@ -17,9 +17,10 @@ from typing import Any
 
 from local_sagemaker.job_table import JobTable
 from local_sagemaker.jobs import Job
+from local_sagemaker.kinds import KINDS, JobKind
 from local_sagemaker.moto_services import MotoServices
-from local_sagemaker.sagemaker.kinds import PROCESSING, TRAINING, JobKind
 from local_sagemaker.wire.call import Call
+from local_sagemaker.wire.json_service import load_model
 
 log = logging.getLogger(__name__)
 
@@ -73,8 +74,8 @@ class Announcer:
 
     def _changes(self) -> Iterator[dict[str, Any]]:
         told: dict[str, _State] = {}
-        for kind in (TRAINING, PROCESSING):
-            for job in self._jobs.list(kind.kind, modified_after=self._looked - _OVERLAP, descending=False):
+        for kind in KINDS.values():
+            for job in self._jobs.list(kind.name, modified_after=self._looked - _OVERLAP, descending=False):
                 told[job.arn] = job.status, job.secondary_status
                 if self._told.get(job.arn) != told[job.arn]:
                     yield state_change(kind, job)
@@ -101,12 +102,15 @@ def state_change(kind: JobKind, job: Job) -> dict[str, Any]:
     Names, and times in milliseconds, as in SageMaker's developer guide, "Events that Amazon SageMaker AI sends to
     Amazon EventBridge". The guide shows no environment.
     """
+    shape = load_model("sagemaker").operation_model(f"Describe{kind.noun}").output_shape
     described = {
-        name: value for name, value in kind.describe(job).items() if name not in _SECRETS and value is not None
+        name: value
+        for name, value in kind.describe(job).items()
+        if name in shape.members and name not in _SECRETS and value is not None
     }
     return {
         "Source": "aws.sagemaker",
-        "DetailType": f"SageMaker {kind.word} Job State Change",
+        "DetailType": kind.event_type,
         "Time": job.modified,
         "Resources": [job.arn],
         "Detail": json.dumps(_in_milliseconds({**described, "Tags": job.tags})),

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import IO
 
 from local_sagemaker.account import REGION
-from local_sagemaker.jobs import KINDS
 from local_sagemaker.runtime.workspace import Workspace
 
 _CLAIM_TRIES, _CLAIM_TICK = 20, 0.05  # seconds
@@ -223,9 +222,8 @@ class Home:
 
     def workspaces(self) -> Iterator[Workspace]:
         """Yield the directory of each job that there has been."""
-        for kind in KINDS:
-            for directory in (self.directory / "jobs" / kind).glob("*"):
-                yield Workspace(self.directory, kind, directory.name)
+        for directory in (self.directory / "jobs").glob("*/*"):
+            yield Workspace(self.directory, directory.parent.name, directory.name)
 
     def contents(self) -> list[Path]:
         """Return what `erase` would delete."""

@@ -6,21 +6,11 @@ Pure, on the standard library. Inside `local_sagemaker` anybody may import it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from local_sagemaker.jobs import Kind
+from typing import Any
 
 Document = Mapping[str, Any]
 Instances = Mapping[str, int]
 """How many instances of which type."""
-
-
-def cluster_of(kind: Kind, document: Document) -> Document:
-    """Return the part of a request, or of a description, that says on what the job runs."""
-    if kind == "training-job":
-        return dict(document["ResourceConfig"])
-    return dict(document["ProcessingResources"]["ClusterConfig"])
 
 
 def choices(cluster: Document) -> tuple[Instances, ...]:
@@ -41,17 +31,3 @@ def taken(cluster: Document) -> Instances:
     if "SelectedInstanceType" in cluster:
         return {cluster["SelectedInstanceType"]: cluster["SelectedInstanceCount"]}
     return choices(cluster)[0]
-
-
-def selection(kind: Kind, request: Document, chosen: Instances) -> dict[str, Any]:
-    """Return what Describe shows of the choice among `InstancePreferences`; nothing for a job that left none.
-
-    API reference, ResourceConfig: `SelectedInstanceType` is "returned by DescribeTrainingJob after an instance type is
-    selected".
-    """
-    cluster = cluster_of(kind, request)
-    if "InstancePreferences" not in cluster:
-        return {}
-    ((name, count),) = chosen.items()
-    found = {**cluster, "SelectedInstanceType": name, "SelectedInstanceCount": count}
-    return {"ResourceConfig": found} if kind == "training-job" else {"ProcessingResources": {"ClusterConfig": found}}

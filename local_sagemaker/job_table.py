@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from local_sagemaker.jobs import Kind, Runner
+    from local_sagemaker.jobs import Runner
 
 SortBy = Literal["CreationTime", "Name", "Status"]
 
@@ -57,7 +57,7 @@ class JobTable:
 
     def create(
         self,
-        kind: Kind,
+        kind: str,
         name: str,
         arn: str,
         request: Mapping[str, Any],
@@ -82,7 +82,7 @@ class JobTable:
             _put_tags(db, arn, job.tags)
         return job
 
-    def get(self, kind: Kind, name: str) -> Job:
+    def get(self, kind: str, name: str) -> Job:
         """Return one job.
 
         Raises:
@@ -95,7 +95,7 @@ class JobTable:
 
     def update(
         self,
-        kind: Kind,
+        kind: str,
         name: str,
         *,
         status: str | None = None,
@@ -124,7 +124,7 @@ class JobTable:
             _store(db, job)
         return job
 
-    def request_stop(self, kind: Kind, name: str) -> Job:
+    def request_stop(self, kind: str, name: str) -> Job:
         """Mark a job as to be stopped; its status is `Stopping` until its supervisor has ended it. May be repeated.
 
         Raises:
@@ -133,7 +133,7 @@ class JobTable:
         """
         return with_space(lambda: self._request_stop(kind, name), self._reserve.spend)
 
-    def _request_stop(self, kind: Kind, name: str) -> Job:
+    def _request_stop(self, kind: str, name: str) -> Job:
         with self.database.writing() as db:
             job = self.get(kind, name)
             if not job.stop_requested:
@@ -148,7 +148,7 @@ class JobTable:
 
     def list(
         self,
-        kind: Kind,
+        kind: str,
         *,
         name_contains: str | None = None,
         created_after: float | None = None,
@@ -190,7 +190,7 @@ class JobTable:
         """Return the jobs of a runner that were asked to stop and have not ended."""
         return self._select("WHERE status = 'Stopping' AND runner = ?", (runner,))
 
-    def delete(self, kind: Kind, name: str) -> None:
+    def delete(self, kind: str, name: str) -> None:
         """Remove a finished job and its tags; the name is free again.
 
         Raises:

@@ -7,14 +7,12 @@ starts in a moment. Inside `local_sagemaker` anybody may import it.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-Kind = Literal["training-job", "processing-job"]
 Runner = Literal["process", "simulated"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
 TERMINAL = frozenset({"Completed", "Failed", "Stopped"})
 
 # The secondary statuses that a job may still take while its status is Stopping; a supervisor that learns of a stop
@@ -51,13 +49,14 @@ class JobInProgress(JobError):
 class Job:
     """One job as it stands; all times are epoch seconds.
 
-    `request` is the Create request as it was given. `fields` holds what Describe adds to it: `FailureReason`,
-    `TrainingStartTime`, `SecondaryStatusTransitions`, `ModelArtifacts`, `ExitMessage` and so on. `runner` is who
-    carries it to its end: a supervisor with processes, or the server that simulates it. `role_id` is the id that the
-    job's role had at its creation, empty for a role that this home's IAM did not have.
+    `kind` is the name of its kind (`kinds/`). `request` is the Create request as it was given. `fields` holds what
+    Describe adds to it: `FailureReason`, `TrainingStartTime`, `SecondaryStatusTransitions`, `ModelArtifacts`,
+    `ExitMessage` and so on. `runner` is who carries it to its end: a supervisor with processes, or the server that
+    simulates it. `role_id` is the id that the job's role had at its creation, empty for a role that this home's IAM did
+    not have.
     """
 
-    kind: Kind
+    kind: str
     name: str
     arn: str
     request: dict[str, Any]
@@ -94,7 +93,8 @@ def advance(
     """Return `job` after one update at `now`; the state machine of the table, without I/O.
 
     A job that is Stopping stays so until it is terminal, and takes only the secondary statuses of that phase. A
-    training job that becomes terminal without a secondary status of its own gets the one of the same name.
+    job that becomes terminal without a secondary status of its own gets the one of the same name. Every job has
+    secondary statuses here; Describe shows them only of a kind that has them on AWS.
 
     Raises:
         JobFinished: the job is terminal.
@@ -107,9 +107,7 @@ def advance(
     if job.status == "Stopping" and new_status not in TERMINAL:
         new_status = "Stopping"
         secondary = secondary if secondary in _WHILE_STOPPING else None
-    if job.kind != "training-job":
-        secondary = None
-    elif secondary is None and new_status in TERMINAL:
+    if secondary is None and new_status in TERMINAL:
         secondary = new_status
     merged = {**job.fields, **(fields or {})}
     if secondary is not None:

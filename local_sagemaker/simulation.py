@@ -12,10 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from local_sagemaker.jobs import Kind
+from typing import Any
 
 IMAGE = "local/simulated"
 _LONGEST = 28 * 86_400.0  # seconds, as MaxRuntimeInSeconds
@@ -34,13 +31,8 @@ class Simulation:
     fails: bool
 
 
-def is_simulated(kind: Kind, request: Mapping[str, Any]) -> bool:
-    """Whether a request is for a simulated job; a tag or digest after the image's name does not matter."""
-    place, member = {
-        "training-job": ("AlgorithmSpecification", "TrainingImage"),
-        "processing-job": ("AppSpecification", "ImageUri"),
-    }[kind]
-    image = str(request.get(place, {}).get(member, ""))
+def is_simulated(image: str) -> bool:
+    """Whether an image is the one of simulated jobs; a tag or digest after its name does not matter."""
     return image.partition("@")[0].partition(":")[0] == IMAGE
 
 

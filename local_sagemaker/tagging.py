@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from local_sagemaker.account import partition_of
 from local_sagemaker.job_table import JobTable
-from local_sagemaker.jobs import KINDS
+from local_sagemaker.kinds import KINDS
 from local_sagemaker.moto_services import MotoServices
 from local_sagemaker.s3.bucket_operations import bucket_tags
 from local_sagemaker.s3.store import ObjectStore

@@ -12,10 +12,11 @@ from collections.abc import Callable, Mapping
 from local_sagemaker.iam.asked import Asked
 from local_sagemaker.iam.policies import Need
 from local_sagemaker.iam.resources import event_bus, key_of, key_of_ciphertext, resources_of, secret_of
+from local_sagemaker.kinds import KINDS
 
 # "No permissions are required", and a denial changes nothing (STS API reference, GetCallerIdentity).
 _ALWAYS = "sts:GetCallerIdentity"
-_JOB = re.compile(r"(?:Create|Describe|Stop|Delete|Update)(Training|Processing)Job")
+_JOB = re.compile(r"(?:Create|Describe|Stop|Delete|Update)(\w+)")
 _OF_SECRETS = "/aws/reference/secretsmanager/"
 
 # By service, which operations pass the role that which member names.
@@ -90,8 +91,10 @@ def _ssm(asked: Asked) -> list[Need]:
 
 
 def _sagemaker(asked: Asked) -> list[Need]:
-    if found := _JOB.fullmatch(asked.operation):
-        arn = asked.arn(f"{found[1].lower()}-job/{asked.text(f'{found[1]}JobName')}")
+    found = _JOB.fullmatch(asked.operation)
+    kind = next((each for each in KINDS.values() if found and each.noun == found[1]), None)
+    if kind:
+        arn = asked.arn(f"{kind.name}/{asked.text(f'{kind.noun}Name')}")
         tags = asked.operation.startswith("Create") and asked.parameters.get("Tags")
         return [_of_job(asked, asked.operation, arn), *([_of_job(asked, "AddTags", arn)] if tags else [])]
     if asked.operation in ("AddTags", "DeleteTags", "ListTags"):

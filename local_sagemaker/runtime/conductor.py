@@ -13,8 +13,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from local_sagemaker.disk import LEAST, Reserve, free, is_full, used_up, with_space
-from local_sagemaker.instances import selection
-from local_sagemaker.runtime import contract, toolkit, verdict
+from local_sagemaker.kinds import KINDS
+from local_sagemaker.runtime import toolkit, verdict
 from local_sagemaker.runtime.cluster import Cluster
 from local_sagemaker.runtime.delivery import Delivery
 from local_sagemaker.runtime.host import Host
@@ -22,7 +22,7 @@ from local_sagemaker.runtime.inputs import fetch, pieces_of, share
 from local_sagemaker.runtime.metrics import compiled, final_metrics
 from local_sagemaker.runtime.mirror import Mirroring
 from local_sagemaker.runtime.outputs import read_inside
-from local_sagemaker.runtime.plan import JobFailure, plan
+from local_sagemaker.runtime.plan import JobFailure
 from local_sagemaker.runtime.provisioning import INTERRUPTED, LAUNCHING, NO_CAPACITY, Provisioner
 from local_sagemaker.runtime.role_store import store_of_job
 from local_sagemaker.runtime.settings import read_settings
@@ -74,7 +74,7 @@ class Conductor:
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._job = job
+        self._job, self._kind = job, KINDS[job.kind]
         self._table = table
         self._store = store_of_job(job, workspace.home, store)
         self._faults = faults
@@ -119,7 +119,7 @@ class Conductor:
             do()
 
     def _read_plan(self) -> None:
-        self._plan = plan(self._job)
+        self._plan = self._kind.plan(self._job)
         self._hosts = [Host(self._workspace.hosts, name) for name in self._plan.hosts]
         self._delivery = Delivery(self._store, self._plan, self._hosts)
         self._cluster = Cluster(
@@ -137,7 +137,7 @@ class Conductor:
         chosen = provisioner.choose()
         if chosen is None:
             raise JobFailure(NO_CAPACITY)
-        selected = selection(self._job.kind, self._job.request, chosen)
+        selected = self._kind.selection(self._job.request, chosen)
         if selected:
             self._job = self._table.update(self._job.kind, self._job.name, **selected)
         self._progress.started = self._clock()
@@ -160,7 +160,7 @@ class Conductor:
         self._workspace.save(self._progress)
         self._show("Downloading", "Downloading input data", **self._opening_fields())
         for host in self._hosts:
-            host.prepare(self._plan.directories, contract.configuration(self._job, self._plan, host.name))
+            host.prepare(self._plan.directories, self._kind.configuration(self._job, self._plan, host.name))
         for complaint in compiled(self._plan.metrics)[1]:
             self._hosts[0].say(complaint)
         for source in self._plan.inputs:
@@ -172,14 +172,14 @@ class Conductor:
         self._go_on("running")
 
     def _opening_fields(self) -> dict[str, Any]:
+        started = {self._kind.start_time: self._progress.started}
         if self._plan.archives is None:
-            return {"ProcessingStartTime": self._progress.started}
-        artifacts = {"S3ModelArtifacts": str(self._plan.archives.model)}
-        return {"TrainingStartTime": self._progress.started, "ModelArtifacts": artifacts}
+            return started
+        return {**started, "ModelArtifacts": {"S3ModelArtifacts": str(self._plan.archives.model)}}
 
     def _download(self, source: Input) -> None:
         region = self._job.arn.split(":")[3]
-        pieces = pieces_of(self._store, source, region=region, role=self._job.request.get("RoleArn", ""))
+        pieces = pieces_of(self._store, source, region=region, role=self._kind.role_of(self._job.request))
         receivers = self._plan.receivers(source)
         looked = self._clock()
         for index, name in enumerate(receivers):
@@ -275,7 +275,7 @@ class Conductor:
         if host.exit_code() is None and free(self._workspace.home) < LEAST:
             return verdict.failed(f"ClientError: {used_up(self._workspace.home)}", now)
         text = read_inside(host.files, "/opt/ml/output/failure", 4 * verdict.MAX_REASON) or b""
-        return verdict.host_failed(self._job.kind, host.name, host.exit_code(), text.decode("utf-8", "replace"), now)
+        return verdict.host_failed(self._kind, host.name, host.exit_code(), text.decode("utf-8", "replace"), now)
 
     # -- interrupted ----------------------------------------------------------------------------------------------
 
@@ -325,7 +325,7 @@ class Conductor:
         outcome = self._progress.outcome
         assert outcome is not None
         self._workspace.clear()
-        fields = {**verdict.closing_fields(self._job.kind, self._progress, outcome), **self._final_metrics()}
+        fields = {**self._kind.closing_fields(self._progress, outcome), **self._final_metrics()}
 
         def write() -> None:
             self._table.update(

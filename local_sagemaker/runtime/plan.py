@@ -11,18 +11,14 @@ import posixpath
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from local_sagemaker.instances import cluster_of, taken
+from local_sagemaker.instances import taken
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from local_sagemaker.jobs import Job
 
 MODEL = "/opt/ml/model"
 OUTPUT_DATA = "/opt/ml/output/data"
-TRAIN = "train"
-"""What a training image without `ContainerEntrypoint` is run with: `docker run image train` (Developer Guide)."""
-DEFAULT_MAX_RUNTIME = 86_400  # seconds; API reference, `StoppingCondition`
 GROUP_OF_ALL = "homogeneousCluster"  # the name AWS gives to the only group of a job without `InstanceGroups`
 
 
@@ -161,62 +157,13 @@ class Plan:
         return (*fixed, *(one.path for one in self.inputs), *(one.path for one in self.outputs))
 
 
-def plan(job: Job) -> Plan:
-    """Read a job's request.
-
-    Raises:
-        JobFailure: this runtime cannot do what the request asks.
-    """
-    return _plan_training(job) if job.kind == "training-job" else _plan_processing(job)
+def volume_of(cluster: Mapping[str, Any]) -> float:
+    """Return what each host may use of the disk, in GB."""
+    return float(cluster.get("VolumeSizeInGB", math.inf))
 
 
-def _plan_training(job: Job) -> Plan:
-    request = job.request
-    stopping = request.get("StoppingCondition", {})
-    groups = _groups(cluster_of(job.kind, job.described))
-    checkpoint = _checkpoint(request)
-    output = request["OutputDataConfig"]
-    target = Place.parse(output["S3OutputPath"])
-    return Plan(
-        hosts=tuple(host for _, hosts in groups.values() for host in hosts),
-        groups=groups,
-        command=_training_command(request),
-        environment=request.get("Environment", {}),
-        inputs=(*(_channel(one, request) for one in request.get("InputDataConfig", [])), *_restores(checkpoint)),
-        outputs=checkpoint,
-        archives=Archives(Place(target.bucket, target.below(job.name)), output.get("CompressionType") != "NONE"),
-        max_runtime=stopping.get("MaxRuntimeInSeconds", DEFAULT_MAX_RUNTIME),
-        max_wait=stopping.get("MaxWaitTimeInSeconds") if request.get("EnableManagedSpotTraining") else None,
-        volume_gb=_volume(job),
-        metrics=tuple(request.get("AlgorithmSpecification", {}).get("MetricDefinitions", ())),
-    )
-
-
-def _volume(job: Job) -> float:
-    return float(cluster_of(job.kind, job.described).get("VolumeSizeInGB", math.inf))
-
-
-def _plan_processing(job: Job) -> Plan:
-    request = job.request
-    groups = _groups(cluster_of(job.kind, job.described))
-    outputs = request.get("ProcessingOutputConfig", {}).get("Outputs", [])
-    return Plan(
-        hosts=tuple(host for _, hosts in groups.values() for host in hosts),
-        groups=groups,
-        command=_command(request["AppSpecification"], "AppSpecification", "ImageUri"),
-        environment=request.get("Environment", {}),
-        inputs=tuple(
-            _processing_input(one) for one in request.get("ProcessingInputs", []) if not one.get("AppManaged")
-        ),
-        outputs=tuple(_processing_output(one) for one in outputs if not one.get("AppManaged")),
-        archives=None,
-        max_runtime=request.get("StoppingCondition", {}).get("MaxRuntimeInSeconds", DEFAULT_MAX_RUNTIME),
-        max_wait=None,
-        volume_gb=_volume(job),
-    )
-
-
-def _groups(cluster: Mapping[str, Any]) -> dict[str, tuple[str, tuple[str, ...]]]:
+def groups_of(cluster: Mapping[str, Any]) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Return type and hosts of each instance group."""
     (name, count), *_ = taken(cluster).items()
     whole = {"InstanceGroupName": GROUP_OF_ALL, "InstanceType": name, "InstanceCount": count}
     given = cluster.get("InstanceGroups") or [whole]
@@ -229,15 +176,12 @@ def _groups(cluster: Mapping[str, Any]) -> dict[str, tuple[str, tuple[str, ...]]
     return groups
 
 
-def _training_command(request: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the command of a training job; without an entry point AWS's toolkit can run a script."""
-    algorithm = request.get("AlgorithmSpecification", {})
-    if "ContainerEntrypoint" not in algorithm and "sagemaker_program" in request.get("HyperParameters", {}):
-        return (TRAIN, *algorithm.get("ContainerArguments", []))
-    return _command(algorithm, "AlgorithmSpecification", "TrainingImage")
+def command_of(given: Mapping[str, Any], member: str, image: str) -> tuple[str, ...]:
+    """Return what a host runs.
 
-
-def _command(given: Mapping[str, Any], member: str, image: str) -> tuple[str, ...]:
+    Raises:
+        JobFailure: the request names no entry point.
+    """
     entrypoint = given.get("ContainerEntrypoint")
     if not entrypoint:
         raise JobFailure(
@@ -248,21 +192,12 @@ def _command(given: Mapping[str, Any], member: str, image: str) -> tuple[str, ..
     return (*entrypoint, *given.get("ContainerArguments", []))
 
 
-def _channel(channel: Mapping[str, Any], request: Mapping[str, Any]) -> Input:
-    name = channel["ChannelName"]
-    mode = channel.get("InputMode") or request["AlgorithmSpecification"].get("TrainingInputMode", "File")
-    return _input(name, channel.get("DataSource", {}).get("S3DataSource"), mode, f"/opt/ml/input/data/{name}")
+def input_of(name: str, source: Mapping[str, Any] | None, mode: str, path: str) -> Input:
+    """Return an input of a job.
 
-
-def _processing_input(given: Mapping[str, Any]) -> Input:
-    name = given["InputName"]
-    source = given.get("S3Input")
-    path = container_path(source["LocalPath"]) if source and source.get("LocalPath") else ""
-    mode = source.get("S3InputMode", "File") if source else ""
-    return _input(name, source, mode, path)
-
-
-def _input(name: str, source: Mapping[str, Any] | None, mode: str, path: str) -> Input:
+    Raises:
+        JobFailure: there is no such source or mode on this machine.
+    """
     kind = source.get("S3DataType", "S3Prefix") if source else ""
     # FastFile shows the same files, only read later (Developer Guide, "Setting up training jobs to access datasets").
     if source is None or mode not in {"File", "FastFile"} or kind not in {"S3Prefix", "ManifestFile"} or not path:
@@ -278,27 +213,6 @@ def _input(name: str, source: Mapping[str, Any] | None, mode: str, path: str) ->
         sharded=source.get("S3DataDistributionType") == "ShardedByS3Key",
         groups=tuple(source.get("InstanceGroupNames", ())),
     )
-
-
-def _processing_output(given: Mapping[str, Any]) -> Output:
-    output = given.get("S3Output")
-    if not output or not output.get("LocalPath"):
-        name = given.get("OutputName", "")
-        raise JobFailure(f"ClientError: the output {name} has no S3Output with a LocalPath, or is marked AppManaged.")
-    continuous = output.get("S3UploadMode") == "Continuous"
-    return Output(Place.parse(output["S3Uri"]), container_path(output["LocalPath"]), continuous)
-
-
-def _checkpoint(request: Mapping[str, Any]) -> tuple[Output, ...]:
-    given = request.get("CheckpointConfig")
-    if not given:
-        return ()
-    path = container_path(given.get("LocalPath") or "/opt/ml/checkpoints")
-    return (Output(Place.parse(given["S3Uri"]), path, continuous=True),)
-
-
-def _restores(checkpoint: tuple[Output, ...]) -> tuple[Input, ...]:
-    return tuple(Input("checkpoints", one.target, one.path, required=False) for one in checkpoint)
 
 
 def container_path(path: str) -> str:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from local_sagemaker.instances import choices, cluster_of, taken
+from local_sagemaker.instances import choices, taken
+from local_sagemaker.kinds import KINDS
 
 if TYPE_CHECKING:
     from local_sagemaker.faults.rules import JobFault, JobRule
@@ -39,7 +40,7 @@ class Provisioner:
 
     def delay(self) -> float:
         """Return for how many seconds the job is `Pending`."""
-        rule = self._fire("pending", taken(cluster_of(self.job.kind, self.job.described)))
+        rule = self._fire("pending", taken(KINDS[self.job.kind].cluster_of(self.job.described)))
         return rule.seconds if rule else 0.0
 
     def choose(self) -> Instances | None:
@@ -47,7 +48,7 @@ class Provisioner:
 
         API reference, ResourceConfig: "If capacity is insufficient, SageMaker evaluates the next instance type".
         """
-        for choice in choices(cluster_of(self.job.kind, self.job.request)):
+        for choice in choices(KINDS[self.job.kind].cluster_of(self.job.request)):
             if self._fire("capacity", choice) is None:
                 return choice
         return None
@@ -58,9 +59,9 @@ class Provisioner:
         Args:
             seconds: for how long the hosts have been running.
         """
-        if not self.job.request.get("EnableManagedSpotTraining"):
+        if not KINDS[self.job.kind].definition_of(self.job.request).get("EnableManagedSpotTraining"):
             return None
-        return self._fire("interrupt", taken(cluster_of(self.job.kind, self.job.described)), ran=seconds)
+        return self._fire("interrupt", taken(KINDS[self.job.kind].cluster_of(self.job.described)), ran=seconds)
 
     def _fire(self, kind: JobFault, instances: Instances, ran: float = 0.0) -> JobRule | None:
         fired = (self.faults.fire(kind, self.job.name, name, ran) for name in instances)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from local_sagemaker.iam.roles import Access, NotAuthorized, RoleTable
 from local_sagemaker.iam.sessions import Session
+from local_sagemaker.kinds import KINDS
 from local_sagemaker.s3.encryption import ENCRYPTION_HEADER, KEY_HEADER, encryption_of_new
 from local_sagemaker.s3.errors import AccessDenied
 from local_sagemaker.s3.needs import listing, reading, using_key, writing
@@ -28,13 +29,14 @@ if TYPE_CHECKING:
 
 def session_of_job(job: Job) -> Session:
     """Return the session that SageMaker has of a job's role; it begins when the job is created."""
-    return Session(job.request.get("RoleArn", ""), "SageMaker", job.role_id)
+    return Session(KINDS[job.kind].role_of(job.request), "SageMaker", job.role_id)
 
 
 def store_of_job(job: Job, home: Path, store: ObjectStore) -> RoleStore:
     """Return the objects as a job's role may use them."""
     access = Access(session_of_job(job), RoleTable(home), job.arn.split(":")[3])
-    output = job.request.get("OutputDataConfig") or job.request.get("ProcessingOutputConfig") or {}
+    kind = KINDS[job.kind]
+    output = kind.definition_of(job.request).get(kind.output_config) or {}
     return RoleStore(store, access, output.get("KmsKeyId", ""))
 
 

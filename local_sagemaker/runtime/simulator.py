@@ -14,17 +14,17 @@ import logging
 import tarfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from local_sagemaker.faults.table import FaultTable
-from local_sagemaker.instances import selection
 from local_sagemaker.job_table import JobTable
-from local_sagemaker.jobs import Job, JobFinished, JobUnknown, Kind
+from local_sagemaker.jobs import Job, JobFinished, JobUnknown
+from local_sagemaker.kinds import KINDS
 from local_sagemaker.runtime import verdict
-from local_sagemaker.runtime.plan import DEFAULT_MAX_RUNTIME, Archives, JobFailure, Place
+from local_sagemaker.runtime.plan import JobFailure, Place
 from local_sagemaker.runtime.provisioning import LAUNCHING, NO_CAPACITY, Provisioner
 from local_sagemaker.runtime.role_store import store_of_job
 from local_sagemaker.runtime.tail import log_event
@@ -38,7 +38,6 @@ log = logging.getLogger(__name__)
 _STOP_LOOK = 0.2  # seconds between looks for stop requests, which others than this server may make
 _FILE, _CONTENT = "simulated.txt", b"No job has made this; its image was local/simulated.\n"
 _TRAINING = "Training image download completed. Training in progress."
-_STARTED: Mapping[Kind, str] = {"training-job": "TrainingStartTime", "processing-job": "ProcessingStartTime"}
 _RESUMES = "simulated.resumes"  # among a job's fields: until when it is Pending; Describe shows nothing of the sort
 
 
@@ -138,23 +137,23 @@ class Simulator:
         if chosen is None:
             self._end(job, verdict.failed(NO_CAPACITY, self._clock()))
             return
-        self._begin(job, selection(job.kind, job.request, chosen))
+        self._begin(job, KINDS[job.kind].selection(job.request, chosen))
 
     def _begin(self, job: Job, selected: dict[str, Any]) -> None:
         now = self._clock()
         self._print(job, now, now, f"simulated: {job.name} started")
-        job = self._update(job, "Training", _TRAINING, {_STARTED[job.kind]: now, **selected})
+        job = self._update(job, "Training", _TRAINING, {KINDS[job.kind].start_time: now, **selected})
         self._schedule(job, _moment(job))
 
     def _update(self, job: Job, secondary: str, message: str, fields: dict[str, Any]) -> Job:
         return self._jobs.update(job.kind, job.name, secondary=secondary, message=message, **fields)
 
     def _finish(self, job: Job) -> None:
-        simulation, started = read_simulation(job.request), _started(job) or job.created
+        simulation, started = read_simulation(KINDS[job.kind].definition_of(job.request)), _started(job) or job.created
         now = self._clock()
         outcome = verdict.completed(now)
         if simulation.fails:
-            outcome = verdict.host_failed(job.kind, "algo-1", 1, "the simulated job was to fail", now)
+            outcome = verdict.host_failed(KINDS[job.kind], "algo-1", 1, "the simulated job was to fail", now)
         elif simulation.seconds > _max_runtime(job):
             outcome = verdict.stopped("max-runtime", now)
         else:
@@ -187,40 +186,33 @@ class Simulator:
             status=outcome.status,
             secondary=outcome.secondary,
             message=outcome.message,
-            **verdict.closing_fields(job.kind, progress, outcome),
+            **KINDS[job.kind].closing_fields(progress, outcome),
         )
 
 
 def _started(job: Job) -> float | None:
-    return job.fields.get(_STARTED[job.kind])
+    return job.fields.get(KINDS[job.kind].start_time)
 
 
 def _moment(job: Job) -> float:
     """Return when something is next to be done for a job."""
     started = _started(job)
     if started is not None:
-        return started + min(read_simulation(job.request).seconds, _max_runtime(job))
+        return started + min(read_simulation(KINDS[job.kind].definition_of(job.request)).seconds, _max_runtime(job))
     return float(job.fields.get(_RESUMES, job.created))
 
 
 def _max_runtime(job: Job) -> float:
-    return float(job.request.get("StoppingCondition", {}).get("MaxRuntimeInSeconds", DEFAULT_MAX_RUNTIME))
+    return KINDS[job.kind].max_runtime_of(job.request)
 
 
 def _artifacts(job: Job) -> Iterator[tuple[Place, bytes]]:
-    """The small objects that a simulated job leaves where a real one would."""
-    if job.kind == "processing-job":
-        for one in job.request.get("ProcessingOutputConfig", {}).get("Outputs", []):
-            target = Place.parse(one["S3Output"]["S3Uri"])
-            yield Place(target.bucket, target.below(_FILE)), _CONTENT
-        return
-    output = job.request["OutputDataConfig"]
-    target = Place.parse(output["S3OutputPath"])
-    model = Archives(Place(target.bucket, target.below(job.name)), output.get("CompressionType") != "NONE").model
-    if model.key.endswith("/"):
-        yield Place(model.bucket, model.below(_FILE)), _CONTENT
-    else:
-        yield model, _archive()
+    """Yield the small objects that a simulated job leaves where a real one would."""
+    for place in KINDS[job.kind].results(job):
+        if place.key.endswith(".tar.gz"):
+            yield place, _archive()
+        else:
+            yield Place(place.bucket, place.below(_FILE)), _CONTENT
 
 
 @cache

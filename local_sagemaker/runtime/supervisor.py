@@ -22,12 +22,12 @@ import traceback
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 from local_sagemaker.disk import Reserve, is_full, with_space
 from local_sagemaker.faults.table import FaultTable
 from local_sagemaker.job_table import JobTable
-from local_sagemaker.jobs import Job, Kind
+from local_sagemaker.jobs import Job
+from local_sagemaker.kinds import KINDS
 from local_sagemaker.runtime import verdict
 from local_sagemaker.runtime.conductor import Conductor
 from local_sagemaker.runtime.host import Host
@@ -55,7 +55,7 @@ _crashes: Counter[Path] = Counter()
 _children_lock = threading.Lock()
 
 
-def start_supervisor(home: Path, kind: Kind, name: str) -> int | None:
+def start_supervisor(home: Path, kind: str, name: str) -> int | None:
     """Start the supervisor of a job, detached; return its pid, or None where the job has one."""
     workspace = Workspace(home, kind, name)
     lock = _lock(workspace)
@@ -67,7 +67,7 @@ def start_supervisor(home: Path, kind: Kind, name: str) -> int | None:
         os.close(lock)  # the child has it
 
 
-def _start(workspace: Workspace, kind: Kind, name: str, lock: int) -> int:
+def _start(workspace: Workspace, kind: str, name: str, lock: int) -> int:
     with workspace.output.open("ab") as output:
         process = subprocess.Popen(
             # -S: what it needs is the standard library and this package; site-packages cost more than all of it.
@@ -140,8 +140,9 @@ def _give_up(table: JobTable, job: Job, workspace: Workspace) -> None:
     crashes = _crashes.pop(workspace.directory)
     cause = f"its supervisor crashed {crashes} times, with {_last_line(workspace.output)}; see {workspace.output}"
     outcome = verdict.failed(f"{verdict.INTERNAL_ERROR} ({cause})", time.time())
-    progress = Progress(job.created, started=job.fields.get("TrainingStartTime"))
-    fields = verdict.closing_fields(job.kind, progress, outcome)
+    kind = KINDS[job.kind]
+    progress = Progress(job.created, started=job.fields.get(kind.start_time))
+    fields = kind.closing_fields(progress, outcome)
     workspace.clear()
     table.update(
         job.kind, job.name, status=outcome.status, secondary=outcome.secondary, message=outcome.message, **fields
@@ -165,7 +166,7 @@ def _lock(workspace: Workspace) -> int | None:
     return descriptor
 
 
-def supervise(home: Path, kind: Kind, name: str) -> None:
+def supervise(home: Path, kind: str, name: str) -> None:
     """Carry a job to its end, unless it has ended; this process holds its lock."""
     workspace = Workspace(home, kind, name)
     reserve = Reserve(home)
@@ -178,13 +179,12 @@ def supervise(home: Path, kind: Kind, name: str) -> None:
 
 def main(arguments: list[str]) -> int:
     """Run one supervisor; return the exit code."""
-    if len(arguments) != _ARGUMENTS or arguments[2] not in get_args(Kind):
-        sys.stderr.write(f"usage: {__spec__.name} HOME {{{'|'.join(get_args(Kind))}}} NAME LOCK\n")
+    if len(arguments) != _ARGUMENTS or arguments[2] not in KINDS:
+        sys.stderr.write(f"usage: {__spec__.name} HOME {{{'|'.join(KINDS)}}} NAME LOCK\n")
         return 2
-    kind: Kind = "training-job" if arguments[2] == "training-job" else "processing-job"
     os.set_inheritable(int(arguments[4]), False)  # held until this process ends, and not by what it starts
     try:
-        supervise(Path(arguments[1]), kind, arguments[3])
+        supervise(Path(arguments[1]), arguments[2], arguments[3])
     except Exception as error:
         if not is_full(error):
             raise

@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from local_sagemaker.runtime.plan import TRAIN, JobFailure
+from local_sagemaker.kinds.training import TRAIN
+from local_sagemaker.runtime.plan import JobFailure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

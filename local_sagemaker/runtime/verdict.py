@@ -6,16 +6,15 @@ Pure. The conductor imports it.
 from __future__ import annotations
 
 import codecs
-import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from local_sagemaker.runtime.workspace import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from local_sagemaker.jobs import Kind
-    from local_sagemaker.runtime.workspace import Cause, Progress
+    from local_sagemaker.kind import JobKind
+    from local_sagemaker.runtime.workspace import Cause
 
 MAX_REASON = 1024  # characters; API reference, `FailureReason`
 MAX_EXIT_MESSAGE = 1024  # bytes; Developer Guide, "Save and Access Metadata Information About Your Processing Job"
@@ -46,20 +45,19 @@ def failed(reason: str, now: float, *, detail: str = "") -> Outcome:
     return Outcome("Failed", "Failed", message, now, reason=reason[:MAX_REASON])
 
 
-def host_failed(kind: Kind, host: str, code: int | None, text: str, now: float) -> Outcome:
+def host_failed(kind: JobKind, host: str, code: int | None, text: str, now: float) -> Outcome:
     """A host ended with another code than 0, or without one.
 
     Args:
         kind: the job's kind.
         host: the host.
         code: its exit code; None if its first process died.
-        text: what it wrote to `/opt/ml/output/failure` (training only).
+        text: what it wrote to `/opt/ml/output/failure`.
         now: epoch seconds.
     """
     if code is None:
         return failed(f"{INTERNAL_ERROR} ({host} died and left no exit code.)", now, detail=f"{host} died")
-    if kind == "processing-job":
-        text = "See job logs for more information"
+    text = kind.failure(text)
     end = f", exit code: {code}"
     begin = "AlgorithmError: "
     room = MAX_REASON - len(begin) - len(end)
@@ -76,27 +74,3 @@ def exit_message(parts: Sequence[bytes]) -> str:
     whole = len(joined) <= MAX_EXIT_MESSAGE and all(len(part) <= MAX_EXIT_MESSAGE for part in parts)
     # A character that the limit cuts in two is dropped, and no error.
     return codecs.getincrementaldecoder("utf-8")().decode(joined[:MAX_EXIT_MESSAGE], final=whole)
-
-
-def closing_fields(kind: Kind, progress: Progress, outcome: Outcome) -> dict[str, Any]:
-    """Return what Describe shows of a job's end.
-
-    `BillableTimeInSeconds` is wall-clock time, not multiplied by the number of instances (API reference,
-    `DescribeTrainingJob`). It leaves out how long an interrupted spot job had none, and knows no further discount.
-    """
-    reason = {"FailureReason": outcome.reason} if outcome.reason is not None else {}
-    if kind == "processing-job":
-        message = {"ExitMessage": outcome.exit_message} if outcome.exit_message is not None else {}
-        return {"ProcessingEndTime": outcome.ended, **message, **reason}
-    ended = {"TrainingEndTime": outcome.ended, **reason}
-    if progress.started is None:  # it never had an instance
-        return ended
-    return {
-        **ended,
-        "TrainingTimeInSeconds": _whole(outcome.ended - progress.started),
-        "BillableTimeInSeconds": _whole(progress.seconds(outcome.ended)),
-    }
-
-
-def _whole(seconds: float) -> int:
-    return max(1, math.ceil(seconds))

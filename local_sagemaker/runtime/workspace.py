@@ -13,17 +13,14 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
+from local_sagemaker.kinds import KINDS
+
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from local_sagemaker.jobs import Kind
 
 Phase = Literal["provisioning", "preparing", "running", "interrupted", "uploading", "ended"]
 Cause = Literal["stop", "max-runtime", "max-wait", "host-failed", "interruption"]
-LOG_GROUPS: dict[Kind, str] = {
-    "training-job": "/aws/sagemaker/TrainingJobs",
-    "processing-job": "/aws/sagemaker/ProcessingJobs",
-}
 
 
 def read_json(path: Path) -> Any:
@@ -106,11 +103,11 @@ class Workspace:
 
     Args:
         home: the data directory.
-        kind: the job's kind.
+        kind: the name of the job's kind.
         name: the job's name.
     """
 
-    def __init__(self, home: Path, kind: Kind, name: str) -> None:
+    def __init__(self, home: Path, kind: str, name: str) -> None:
         self.home = home.resolve()
         self.kind = kind
         self.name = name
@@ -122,7 +119,7 @@ class Workspace:
 
     def stream(self, host: str, epoch: int) -> Path:
         """Return the file of a host's log stream."""
-        group = quote(LOG_GROUPS[self.kind], safe="")
+        group = quote(KINDS[self.kind].log_group, safe="")
         return self.home / "logs" / group / self.name / f"{host}-{epoch}.jsonl"
 
     def metrics(self, region: str) -> Path:

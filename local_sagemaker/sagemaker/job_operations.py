@@ -11,8 +11,8 @@ from typing import Any
 
 from local_sagemaker.iam.roles import RoleTable
 from local_sagemaker.job_table import JobTable
-from local_sagemaker.jobs import Job, JobExists, JobFinished, JobInProgress, JobUnknown, Kind, Runner
-from local_sagemaker.sagemaker.kinds import Document, JobKind
+from local_sagemaker.jobs import Job, JobExists, JobFinished, JobInProgress, JobUnknown, Runner
+from local_sagemaker.kind import Document, JobKind
 from local_sagemaker.sagemaker.paging import read_token
 from local_sagemaker.sagemaker.quotas import Quotas
 from local_sagemaker.sagemaker.rules import invalid
@@ -46,13 +46,13 @@ class JobOperations:
 
     def handlers(self) -> Mapping[str, Handler]:
         """The handlers by the names of their operations."""
-        word = self._kind.word
+        noun = self._kind.noun
         return {
-            f"Create{word}Job": self.create,
-            f"Describe{word}Job": self.describe,
-            f"List{word}Jobs": self.list,
-            f"Stop{word}Job": self.stop,
-            f"Delete{word}Job": self.delete,
+            f"Create{noun}": self.create,
+            f"Describe{noun}": self.describe,
+            f"List{noun}s": self.list,
+            f"Stop{noun}": self.stop,
+            f"Delete{noun}": self.delete,
         }
 
     def create(self, request: dict[str, Any], caller: Caller) -> Document:
@@ -61,24 +61,24 @@ class JobOperations:
         The quota answers first: so a client that meets `ResourceLimitExceeded` cannot know whether its job exists.
         """
         self._kind.check(request)
-        runner = _runner(self._kind.kind, request)
+        runner = _runner(self._kind, request)
         name = self._name(request)
-        arn = caller.arn("sagemaker", f"{self._kind.kind}/{name}")
+        arn = caller.arn("sagemaker", f"{self._kind.name}/{name}")
         tags = {tag["Key"]: tag["Value"] for tag in request.get("Tags", [])}
         try:
-            with self._quotas.admitting(self._kind.kind, name, request):
-                role_id = self._roles.session(request["RoleArn"], "SageMaker").role_id
-                job = self._jobs.create(self._kind.kind, name, arn, request, tags, runner=runner, role_id=role_id)
+            with self._quotas.admitting(self._kind, name, request):
+                role_id = self._roles.session(self._kind.role_of(request), "SageMaker").role_id
+                job = self._jobs.create(self._kind.name, name, arn, request, tags, runner=runner, role_id=role_id)
         except JobExists as error:
-            taken_by = self._jobs.get(self._kind.kind, name).arn
+            taken_by = self._jobs.get(self._kind.name, name).arn
             raise ApiError("ResourceInUse", f"{self._kind.taken} ({taken_by})") from error
         self._start(job)
-        return {f"{self._kind.word}JobArn": arn}
+        return {f"{self._kind.noun}Arn": arn}
 
     def describe(self, request: dict[str, Any], caller: Caller) -> Document:  # noqa: ARG002 -- a handler
         """All about one job; an unknown name is a `ValidationException`, as seen at AWS."""
         try:
-            return self._kind.describe(self._jobs.get(self._kind.kind, self._name(request)))
+            return self._kind.describe(self._jobs.get(self._kind.name, self._name(request)))
         except JobUnknown as error:
             raise invalid(NOT_FOUND) from error
 
@@ -89,19 +89,19 @@ class JobOperations:
         """
         name = self._name(request)
         try:
-            self._jobs.request_stop(self._kind.kind, name)
+            self._jobs.request_stop(self._kind.name, name)
         except JobUnknown as error:
             raise invalid(NOT_FOUND) from error
         except JobFinished as error:
-            status = self._jobs.get(self._kind.kind, name).status
-            what = f"{self._kind.word.lower()} job"
+            status = self._kind.status_of(self._jobs.get(self._kind.name, name))
+            what = self._kind.name.replace("-", " ")
             raise invalid(f"The request was rejected because the {what} is in status {status}.") from error
 
     def delete(self, request: dict[str, Any], caller: Caller) -> None:  # noqa: ARG002 -- a handler
         """Forget a finished job; its name is free again (API reference, `DeleteTrainingJob`)."""
         name = self._name(request)
         try:
-            self._jobs.delete(self._kind.kind, name)
+            self._jobs.delete(self._kind.name, name)
         except JobUnknown as error:
             raise ApiError("ResourceNotFound", NOT_FOUND) from error
         except JobInProgress as error:
@@ -119,7 +119,7 @@ class JobOperations:
         size = request.get("MaxResults", _DEFAULT_PAGE)
         before = [bound for bound in (request.get("CreationTimeBefore"), position.before) if bound is not None]
         found = self._jobs.list(
-            self._kind.kind,
+            self._kind.name,
             name_contains=request.get("NameContains"),
             created_after=request.get("CreationTimeAfter"),
             created_before=min(before, default=None),
@@ -130,30 +130,30 @@ class JobOperations:
             offset=position.offset,
             limit=size + 1,
         )
-        shown = [self._kind.describe(job) for job in found[:size] if _wanted(job, request)]
-        answer = {f"{self._kind.word}JobSummaries": shown}
+        shown = [self._kind.describe(job) for job in found[:size] if self._wanted(job, request)]
+        answer = {f"{self._kind.noun}Summaries": shown}
         return answer if len(found) <= size else {**answer, "NextToken": position.next(size).token(asked)}
 
     def _name(self, request: dict[str, Any]) -> str:
-        return str(request[f"{self._kind.word}JobName"])
+        return str(request[f"{self._kind.noun}Name"])
+
+    def _wanted(self, job: Job, request: dict[str, Any]) -> bool:
+        """Whether a job of the page passes the filters that work after paging. No job here leaves a warm pool."""
+        if "WarmPoolStatusEquals" in request:
+            return False
+        plan = job.request.get("ResourceConfig", {}).get("TrainingPlanArn")
+        status = self._kind.status_of(job)
+        return bool(
+            request.get("StatusEquals", status) == status and request.get("TrainingPlanArnEquals", plan) == plan
+        )
 
 
-def _runner(kind: Kind, request: dict[str, Any]) -> Runner:
+def _runner(kind: JobKind, request: dict[str, Any]) -> Runner:
     """Return who carries a new job to its end."""
-    if not is_simulated(kind, request):
+    if not is_simulated(kind.image_of(request)):
         return "process"
     try:
-        read_simulation(request)
+        read_simulation(kind.definition_of(request))
     except ValueError as error:
         raise invalid(str(error)) from error
     return "simulated"
-
-
-def _wanted(job: Job, request: dict[str, Any]) -> bool:
-    """Whether a job of the page passes the filters that work after paging. No job here leaves a warm pool."""
-    if "WarmPoolStatusEquals" in request:
-        return False
-    plan = job.request.get("ResourceConfig", {}).get("TrainingPlanArn")
-    return bool(
-        request.get("StatusEquals", job.status) == job.status and request.get("TrainingPlanArnEquals", plan) == plan
-    )

@@ -13,9 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from local_sagemaker.faults.table import FaultTable
-from local_sagemaker.instances import Document, choices, cluster_of, taken
+from local_sagemaker.instances import Document, choices, taken
 from local_sagemaker.job_table import JobTable
-from local_sagemaker.jobs import Job, Kind
+from local_sagemaker.kind import JobKind
+from local_sagemaker.kinds import KINDS
 from local_sagemaker.wire.errors import ApiError
 
 
@@ -45,7 +46,7 @@ class Quotas:
         self._lock = threading.Lock()
 
     @contextmanager
-    def admitting(self, kind: Kind, name: str, request: Document) -> Iterator[None]:
+    def admitting(self, kind: JobKind, name: str, request: Document) -> Iterator[None]:
         """Create a job inside: nobody else can take the same instances in between.
 
         Raises:
@@ -57,15 +58,15 @@ class Quotas:
             yield
             return
         with self._lock:
-            running = self._running(_usage(kind, request))
+            running = self._running(kind.quota(request))
             for limit in limits:
                 if running[limit.instance_type] + limit.wanted > limit.value:
                     raise _exceeded(limit, running[limit.instance_type])
             yield
 
-    def _limits(self, kind: Kind, name: str, request: Document) -> Iterator[_Limit]:
-        usage, settings = _usage(kind, request), self._settings()
-        asked = [one for choice in choices(cluster_of(kind, request)) for one in choice.items()]
+    def _limits(self, kind: JobKind, name: str, request: Document) -> Iterator[_Limit]:
+        usage, settings = kind.quota(request), self._settings()
+        asked = [one for choice in choices(kind.cluster_of(request)) for one in choice.items()]
         for instance_type, count in asked:
             values = [rule.limit for _, rule in self._faults.about("quota", name, instance_type)]
             set_by_user = settings.get(f"{instance_type} for {usage}")
@@ -75,20 +76,10 @@ class Quotas:
     def _running(self, usage: str) -> Counter[str]:
         running: Counter[str] = Counter()
         for job in self._jobs.live():
-            if _usage_of(job) == usage:
-                running.update(taken(cluster_of(job.kind, job.described)))
+            kind = KINDS[job.kind]
+            if kind.quota(job.request) == usage:
+                running.update(taken(kind.cluster_of(job.described)))
         return running
-
-
-def _usage_of(job: Job) -> str:
-    return _usage(job.kind, job.request)
-
-
-def _usage(kind: Kind, request: Document) -> str:
-    """Return what the quota is for, in the words of Service Quotas; spot instances have one of their own."""
-    if kind == "processing-job":
-        return "processing job usage"
-    return "spot training job usage" if request.get("EnableManagedSpotTraining") else "training job usage"
 
 
 def _exceeded(limit: _Limit, running: int) -> ApiError:

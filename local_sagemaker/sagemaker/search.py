@@ -12,7 +12,8 @@ from datetime import datetime, timezone
 from typing import Any
 
 from local_sagemaker.job_table import JobTable
-from local_sagemaker.sagemaker.kinds import TRAINING, Document
+from local_sagemaker.kind import Document
+from local_sagemaker.kinds import TRAINING
 from local_sagemaker.sagemaker.paging import read_token
 from local_sagemaker.sagemaker.rules import invalid
 from local_sagemaker.wire.json_service import Caller, conform, load_model
@@ -51,7 +52,7 @@ class Search:
 
     def _matching(self, request: dict[str, Any], before: float | None) -> list[Document]:
         expression = request.get("SearchExpression", {})
-        jobs = self._jobs.list("training-job", created_before=before)
+        jobs = self._jobs.list(TRAINING.name, created_before=before)
         documents = [conform(TRAINING.describe(job), self._shape) for job in jobs]
         found = [one for one in documents if _holds(expression, one)]
         by = request.get("SortBy", "LastModifiedTime")

@@ -11,8 +11,8 @@ from local_sagemaker.faults.table import FaultTable
 from local_sagemaker.iam.roles import RoleTable
 from local_sagemaker.job_table import JobTable
 from local_sagemaker.jobs import Job
+from local_sagemaker.kinds import KINDS
 from local_sagemaker.sagemaker.job_operations import JobOperations
-from local_sagemaker.sagemaker.kinds import PROCESSING, TRAINING
 from local_sagemaker.sagemaker.quotas import Quotas
 from local_sagemaker.sagemaker.search import Search
 from local_sagemaker.sagemaker.tags import TagOperations
@@ -36,12 +36,10 @@ def sagemaker_service(
         start: called after a job is in the table, so that it begins to run.
     """
     admission = Quotas(faults, quotas, jobs)
-    training = JobOperations(TRAINING, jobs, admission, roles, start)
-    processing = JobOperations(PROCESSING, jobs, admission, roles, start)
+    operations = [JobOperations(kind, jobs, admission, roles, start) for kind in KINDS.values()]
     tags = TagOperations(jobs)
     handlers = {
-        **training.handlers(),
-        **processing.handlers(),
+        **{name: handler for each in operations for name, handler in each.handlers().items()},
         "AddTags": tags.add,
         "ListTags": tags.list,
         "DeleteTags": tags.delete,

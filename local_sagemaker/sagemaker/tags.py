@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from local_sagemaker.job_table import JobTable
-from local_sagemaker.jobs import KINDS, Job, JobUnknown
-from local_sagemaker.sagemaker.kinds import Document
+from local_sagemaker.jobs import Job, JobUnknown
+from local_sagemaker.kind import Document
+from local_sagemaker.kinds import KINDS
 from local_sagemaker.sagemaker.rules import check_tags, invalid
 from local_sagemaker.wire.json_service import Caller
 
@@ -34,15 +35,14 @@ class TagOperations:
 
     def _job(self, request: dict[str, Any]) -> Job:
         arn = request["ResourceArn"]
-        kind_in_arn, _, name = arn.split(":", 5)[5].partition("/")
-        for kind in KINDS:
-            if kind == kind_in_arn:
-                try:
-                    job = self._jobs.get(kind, name)
-                except JobUnknown as error:
-                    raise invalid(f"Requested resource not found: {arn}") from error
-                if job.arn == arn:
-                    return job
+        kind, _, name = arn.split(":", 5)[5].partition("/")
+        if kind in KINDS:
+            try:
+                job = self._jobs.get(kind, name)
+            except JobUnknown as error:
+                raise invalid(f"Requested resource not found: {arn}") from error
+            if job.arn == arn:
+                return job
         raise invalid(f"Requested resource not found: {arn}")
 
 

@@ -133,14 +133,6 @@ def test_a_late_update_does_not_undo_a_stop(table):
     assert table.update(KIND, "job", status="Stopped").status == "Stopped"
 
 
-def test_a_processing_job_has_no_secondary_status(table):
-    """DescribeProcessingJob knows neither secondary statuses nor transitions."""
-    create(table, kind="processing-job")
-    job = table.update("processing-job", "job", status="Completed", secondary="Completed")
-
-    assert (job.secondary_status, job.fields) == (None, {})
-
-
 def test_only_finished_jobs_are_deleted_and_the_name_is_free_again(table):
     """A live job is refused; a finished one goes with its tags."""
     job = create(table)

@@ -35,10 +35,10 @@ def test_a_completed_training_job(laboratory):
 
 
 def test_a_completed_processing_job(laboratory):
-    """Times and exit message; no secondary statuses."""
+    """Times and exit message."""
     job = laboratory.process("printf 'all good' > $R/opt/ml/output/message")
 
-    assert (job.status, job.secondary_status) == ("Completed", None)
+    assert job.status == "Completed"
     assert job.created <= job.fields["ProcessingStartTime"] <= job.fields["ProcessingEndTime"]
     assert job.fields["ExitMessage"] == "all good"
 

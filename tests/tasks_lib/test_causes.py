@@ -13,10 +13,12 @@ import pytest
 from aws_doubles import make_block
 
 from local_sagemaker.jobs import Job as LocalJob
-from local_sagemaker.runtime.plan import JobFailure, plan
-from tasks_lib.aws.jobs import Job
+from local_sagemaker.kinds import KINDS
+from local_sagemaker.runtime.plan import JobFailure
 from tasks_lib.causes import CAUSES
 from tasks_lib.diagnosis import job_error
+from tasks_lib.jobs.job import Job
+from tasks_lib.jobs.kinds import TRAINING
 from worker_toolkit.archive import unpack
 from worker_toolkit.errors import BootstrapError
 from worker_toolkit.failure import explain, explain_start
@@ -53,7 +55,7 @@ def plan_of_pipe_mode() -> str:
     }
     job = LocalJob("training-job", "fit", "arn", request, 0.0, "InProgress", None, {}, 0.0, False, {})
     with pytest.raises(JobFailure) as caught:
-        plan(job)
+        KINDS[job.kind].plan(job)
     return str(caught.value)
 
 
@@ -73,7 +75,7 @@ def python(program: str) -> str:
 def fix(reason: str) -> str:
     """What the error of a failed job advises."""
     arn = "arn:aws:sagemaker:us-east-1:123456789012:training-job/fit-1"
-    return job_error(make_block(), "fit", Job("training", "fit-1", arn, "Failed", reason=reason), []).fix
+    return job_error(make_block(), "fit", Job(TRAINING, "fit-1", arn, "Failed", reason=reason), []).fix
 
 
 SAID = {

@@ -1,0 +1,147 @@
+"""The record of one kind of SageMaker job on this machine: all in which the kinds differ.
+
+A record, not a class for each kind, so that the code of a job reads from top to bottom once. A new kind is a module in
+`kinds/` and a line in its table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from local_sagemaker.instances import Instances
+
+if TYPE_CHECKING:
+    from local_sagemaker.jobs import Job
+    from local_sagemaker.runtime.plan import Place, Plan
+    from local_sagemaker.runtime.workspace import Outcome, Progress
+
+Document = Mapping[str, Any]
+
+_DAY = 86_400.0  # seconds; API reference, `StoppingCondition`: the default
+
+
+@dataclass(frozen=True, eq=False)
+class JobKind:
+    """One kind of job.
+
+    Attributes:
+        name: its name in ARNs, in the table of jobs and in paths: `training-job`.
+        noun: the noun of its operations: `TrainingJob` in `CreateTrainingJob`.
+        taken: what AWS answers when the name is taken, before the ARN in brackets.
+        log_group: the log group of its containers.
+        event_type: `detail-type` of its state changes in EventBridge.
+        start_time: the field of Describe with the time when the code began.
+        image: the path of the image in the definition.
+        cluster: the path of the instances in the definition.
+        output_config: the member of the definition with the key of the outputs.
+        definition: the path of the definition of what runs, with role, environment, image and instances; the request
+            itself unless said otherwise.
+        statuses: what Describe says for a status of the table, where it has another word.
+        check: raises `ApiError` for a request that AWS would refuse although it fits the model.
+        defaults: returns what Describe shows where the request was silent.
+        quota: returns the quota that a request counts for, as Service Quotas calls it.
+        plan: returns what the runtime needs to know; raises `JobFailure` for what it cannot do.
+        configuration: returns the JSON files of one host, by container path.
+        variables: returns the environment variables that only this kind has.
+        failure: returns what a failed host tells, from what it wrote to `/opt/ml/output/failure`.
+        closing_fields: returns what Describe shows of a job's end.
+        results: yields the places where a job stores what it leaves: a tarball or a prefix.
+    """
+
+    name: str
+    noun: str
+    taken: str
+    log_group: str
+    event_type: str
+    start_time: str
+    image: tuple[str, ...]
+    cluster: tuple[str, ...]
+    output_config: str
+    check: Callable[[Document], None]
+    defaults: Callable[[Document], Document]
+    quota: Callable[[Document], str]
+    plan: Callable[[Job], Plan]
+    configuration: Callable[[Job, Plan, str], dict[str, Any]]
+    variables: Callable[[Job], dict[str, str]]
+    failure: Callable[[str], str]
+    closing_fields: Callable[[Progress, Outcome], dict[str, Any]]
+    results: Callable[[Job], Iterator[Place]]
+    definition: tuple[str, ...] = ()
+    statuses: Mapping[str, str] = field(default_factory=dict)
+
+    def describe(self, job: Job) -> dict[str, Any]:
+        """Return all that is known of a job, tags included; the answer's shape decides what is shown."""
+        return {
+            **_filled(job.described, self.defaults(job.request)),
+            f"{self.noun}Name": job.name,
+            f"{self.noun}Arn": job.arn,
+            f"{self.noun}Status": self.status_of(job),
+            "SecondaryStatus": job.secondary_status,
+            "CreationTime": job.created,
+            "LastModifiedTime": job.modified,
+            "Tags": [{"Key": key, "Value": value} for key, value in job.tags.items()],
+        }
+
+    def status_of(self, job: Job) -> str:
+        """Return the status that the API shows."""
+        return self.statuses.get(job.status, job.status)
+
+    def definition_of(self, document: Document) -> Document:
+        """Return the part of a request, or of a description, that says what runs."""
+        return dict(_at(document, self.definition))
+
+    def cluster_of(self, document: Document) -> Document:
+        """Return the part of a request, or of a description, that says on what the job runs."""
+        return dict(_at(document, (*self.definition, *self.cluster)))
+
+    def image_of(self, request: Document) -> str:
+        """Return the image of a request; empty where it names none."""
+        return str(_at(request, (*self.definition, *self.image)) or "")
+
+    def role_of(self, request: Document) -> str:
+        """Return the ARN of the role of a request; empty where it names none."""
+        return str(self.definition_of(request).get("RoleArn", ""))
+
+    def max_runtime_of(self, request: Document) -> float:
+        """Return the seconds after which a job is stopped."""
+        return float(self.definition_of(request).get("StoppingCondition", {}).get("MaxRuntimeInSeconds", _DAY))
+
+    def selection(self, request: Document, chosen: Instances) -> dict[str, Any]:
+        """Return what Describe shows of the choice among `InstancePreferences`; nothing for a job that left none.
+
+        API reference, ResourceConfig: `SelectedInstanceType` is "returned by DescribeTrainingJob after an instance type
+        is selected".
+        """
+        cluster = self.cluster_of(request)
+        if "InstancePreferences" not in cluster:
+            return {}
+        ((name, count),) = chosen.items()
+        found = {**cluster, "SelectedInstanceType": name, "SelectedInstanceCount": count}
+        path = (*self.definition, *self.cluster)
+        return {path[0]: _with(request, path, found)[path[0]]}
+
+
+def _at(document: Document, path: tuple[str, ...]) -> Any:
+    found: Any = document
+    for name in path:
+        found = found.get(name, {})
+    return found
+
+
+def _with(document: Document, path: tuple[str, ...], value: Any) -> Any:
+    """Return a document with another value at a path."""
+    if not path:
+        return value
+    return {**document, path[0]: _with(document.get(path[0], {}), path[1:], value)}
+
+
+def _filled(given: Document, defaults: Document) -> dict[str, Any]:
+    """Return `given` with what it lacks of `defaults`, in the structures of both as well."""
+    both = {
+        name: _filled(given[name], default)
+        for name, default in defaults.items()
+        if isinstance(default, Mapping) and isinstance(given.get(name), Mapping)
+    }
+    return {**defaults, **given, **both}

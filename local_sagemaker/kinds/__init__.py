@@ -1,0 +1,12 @@
+"""The kinds of jobs on this machine: one record for each, and the table of all."""
+
+from __future__ import annotations
+
+from local_sagemaker.kind import JobKind
+from local_sagemaker.kinds.processing import PROCESSING
+from local_sagemaker.kinds.training import TRAINING
+
+__all__ = ["KINDS", "PROCESSING", "TRAINING", "JobKind"]
+
+KINDS: dict[str, JobKind] = {kind.name: kind for kind in (TRAINING, PROCESSING)}
+"""Every kind by its name. A new one is added here."""

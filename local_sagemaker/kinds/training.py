@@ -1,0 +1,211 @@
+"""Training jobs on this machine.
+
+Sources: API reference, CreateTrainingJob and DescribeTrainingJob; Developer Guide, "How Amazon SageMaker AI Provides
+Training Information".
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from typing import TYPE_CHECKING, Any
+
+from local_sagemaker.kind import Document, JobKind
+from local_sagemaker.runtime.plan import (
+    Archives,
+    Input,
+    Output,
+    Place,
+    Plan,
+    command_of,
+    container_path,
+    groups_of,
+    input_of,
+    volume_of,
+)
+from local_sagemaker.sagemaker.rules import check_training_job
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from local_sagemaker.jobs import Job
+    from local_sagemaker.runtime.workspace import Outcome, Progress
+
+TRAIN = "train"
+"""What a training image without `ContainerEntrypoint` is run with: `docker run image train` (Developer Guide)."""
+
+# The hosts share this machine's network and find each other on loopback, so that is the interface to name to NCCL and
+# Gloo; on AWS it is eth0.
+_INTERFACE = "lo" if sys.platform == "linux" else "lo0"
+
+
+# -- the request -----------------------------------------------------------------------------------------------------
+
+
+def _defaults(request: Document) -> Document:
+    """What `DescribeTrainingJob` always shows; the place of the model is known before there is one."""
+    output = request["OutputDataConfig"]
+    model = "model/" if output.get("CompressionType") == "NONE" else "model.tar.gz"
+    folder = f"{output['S3OutputPath'].rstrip('/')}/{request['TrainingJobName']}/output"
+    return {
+        "ModelArtifacts": {"S3ModelArtifacts": f"{folder}/{model}"},
+        # Without a key AWS shows an empty one, and the SageMaker SDK v2 asks for it by index (`Estimator.attach`).
+        "OutputDataConfig": {"KmsKeyId": "", "CompressionType": "GZIP"},
+        "StoppingCondition": {"MaxRuntimeInSeconds": 86_400},  # API reference, StoppingCondition: 1 day by default
+        "EnableNetworkIsolation": False,
+        "EnableInterContainerTrafficEncryption": False,
+        "EnableManagedSpotTraining": False,
+    }
+
+
+def _quota(request: Document) -> str:
+    """Spot instances have a quota of their own."""
+    return "spot training job usage" if request.get("EnableManagedSpotTraining") else "training job usage"
+
+
+# -- the plan --------------------------------------------------------------------------------------------------------
+
+
+def _plan(job: Job) -> Plan:
+    request = job.request
+    stopping = request.get("StoppingCondition", {})
+    cluster = TRAINING.cluster_of(job.described)
+    groups = groups_of(cluster)
+    checkpoint = _checkpoint(request)
+    return Plan(
+        hosts=tuple(host for _, hosts in groups.values() for host in hosts),
+        groups=groups,
+        command=_command(request),
+        environment=request.get("Environment", {}),
+        inputs=(*(_channel(one, request) for one in request.get("InputDataConfig", [])), *_restores(checkpoint)),
+        outputs=checkpoint,
+        archives=_archives(job),
+        max_runtime=TRAINING.max_runtime_of(request),
+        max_wait=stopping.get("MaxWaitTimeInSeconds") if request.get("EnableManagedSpotTraining") else None,
+        volume_gb=volume_of(cluster),
+        metrics=tuple(request.get("AlgorithmSpecification", {}).get("MetricDefinitions", ())),
+    )
+
+
+def _archives(job: Job) -> Archives:
+    output = job.request["OutputDataConfig"]
+    target = Place.parse(output["S3OutputPath"])
+    return Archives(Place(target.bucket, target.below(job.name)), output.get("CompressionType") != "NONE")
+
+
+def _command(request: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the command of a training job; without an entry point AWS's toolkit can run a script."""
+    algorithm = request.get("AlgorithmSpecification", {})
+    if "ContainerEntrypoint" not in algorithm and "sagemaker_program" in request.get("HyperParameters", {}):
+        return (TRAIN, *algorithm.get("ContainerArguments", []))
+    return command_of(algorithm, "AlgorithmSpecification", "TrainingImage")
+
+
+def _channel(channel: Mapping[str, Any], request: Mapping[str, Any]) -> Input:
+    name = channel["ChannelName"]
+    mode = channel.get("InputMode") or request["AlgorithmSpecification"].get("TrainingInputMode", "File")
+    return input_of(name, channel.get("DataSource", {}).get("S3DataSource"), mode, f"/opt/ml/input/data/{name}")
+
+
+def _checkpoint(request: Mapping[str, Any]) -> tuple[Output, ...]:
+    given = request.get("CheckpointConfig")
+    if not given:
+        return ()
+    path = container_path(given.get("LocalPath") or "/opt/ml/checkpoints")
+    return (Output(Place.parse(given["S3Uri"]), path, continuous=True),)
+
+
+def _restores(checkpoint: tuple[Output, ...]) -> tuple[Input, ...]:
+    return tuple(Input("checkpoints", one.target, one.path, required=False) for one in checkpoint)
+
+
+# -- what the container is told --------------------------------------------------------------------------------------
+
+
+def _configuration(job: Job, plan: Plan, host: str) -> dict[str, Any]:
+    channels = job.request.get("InputDataConfig", [])
+    hyperparameters = {name: str(value) for name, value in job.request.get("HyperParameters", {}).items()}
+    return {
+        "/opt/ml/input/config/hyperparameters.json": hyperparameters,
+        "/opt/ml/input/config/inputdataconfig.json": {one["ChannelName"]: _told(job, one) for one in channels},
+        "/opt/ml/input/config/resourceconfig.json": _resources(plan, host),
+    }
+
+
+def _told(job: Job, channel: Mapping[str, Any]) -> dict[str, str]:
+    source = channel["DataSource"]["S3DataSource"]
+    mode = channel.get("InputMode") or job.request["AlgorithmSpecification"].get("TrainingInputMode", "File")
+    content = {"ContentType": channel["ContentType"]} if channel.get("ContentType") else {}
+    return {
+        **content,
+        "TrainingInputMode": mode,
+        "S3DistributionType": source.get("S3DataDistributionType", "FullyReplicated"),
+        "RecordWrapperType": channel.get("RecordWrapperType", "None"),
+    }
+
+
+def _resources(plan: Plan, host: str) -> dict[str, Any]:
+    group = plan.group_of(host)
+    return {
+        "current_host": host,
+        "current_instance_type": plan.groups[group][0],
+        "current_group_name": group,
+        "hosts": list(plan.hosts),
+        "instance_groups": [
+            {"instance_group_name": name, "instance_type": kind, "hosts": list(hosts)}
+            for name, (kind, hosts) in plan.groups.items()
+        ],
+        "network_interface_name": _INTERFACE,
+    }
+
+
+# -- the end ---------------------------------------------------------------------------------------------------------
+
+
+def _closing_fields(progress: Progress, outcome: Outcome) -> dict[str, Any]:
+    """`BillableTimeInSeconds` is wall-clock time, not multiplied by the number of instances.
+
+    So the API reference, `DescribeTrainingJob`. It leaves out how long an interrupted spot job had none, and knows no
+    further discount.
+    """
+    reason = {"FailureReason": outcome.reason} if outcome.reason is not None else {}
+    ended = {"TrainingEndTime": outcome.ended, **reason}
+    if progress.started is None:  # it never had an instance
+        return ended
+    return {
+        **ended,
+        "TrainingTimeInSeconds": _whole(outcome.ended - progress.started),
+        "BillableTimeInSeconds": _whole(progress.seconds(outcome.ended)),
+    }
+
+
+def _whole(seconds: float) -> int:
+    return max(1, math.ceil(seconds))
+
+
+def _results(job: Job) -> Iterator[Place]:
+    yield _archives(job).model
+
+
+TRAINING = JobKind(
+    name="training-job",
+    noun="TrainingJob",
+    # Seen at AWS: workbench issue 384, amazon-sagemaker-examples pull request 3108.
+    taken="Training job names must be unique within an AWS account and region, "
+    "and a training job with this name already exists",
+    log_group="/aws/sagemaker/TrainingJobs",
+    event_type="SageMaker Training Job State Change",
+    start_time="TrainingStartTime",
+    image=("AlgorithmSpecification", "TrainingImage"),
+    cluster=("ResourceConfig",),
+    output_config="OutputDataConfig",
+    check=check_training_job,
+    defaults=_defaults,
+    quota=_quota,
+    plan=_plan,
+    configuration=_configuration,
+    variables=lambda job: {"TRAINING_JOB_NAME": job.name, "TRAINING_JOB_ARN": job.arn},
+    failure=lambda text: text,
+    closing_fields=_closing_fields,
+    results=_results,
+)
