@@ -216,15 +216,17 @@ def _prefect(moments: Callable[[], list[float]]) -> list[tuple[float, float]]:
 def _watcher(moments: Callable[[], list[float]]) -> list[tuple[float, float]]:
     """Wait as a task does, without the task."""
     from blocks import SageMakerProject
-    from tasks_lib.aws.jobs import Job, Jobs
+    from tasks_lib.aws.jobs import Jobs
     from tasks_lib.aws.watch import watcher_of
+    from tasks_lib.jobs.job import Job
+    from tasks_lib.jobs.kinds import TRAINING
 
     project = SageMakerProject.local()
     project.client("s3")  # makes the bucket
     jobs, watcher = Jobs(project), watcher_of(project)
 
     def wait(name: str, moment: float) -> Job:
-        with watcher.watching(jobs.create("training", _request(name, moment))) as watched:
+        with watcher.watching(jobs.create(TRAINING, _request(name, moment))) as watched:
             while not watched.wait(0.25):
                 pass
             return watched.job

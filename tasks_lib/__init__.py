@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from tasks_lib.shadowing import check_blocks_are_ours
 
 if TYPE_CHECKING:
-    from tasks_lib.channels import Channel, TaskOutput, output_of
     from tasks_lib.comparison import best
     from tasks_lib.explanation import Explanation
     from tasks_lib.functions.file_output import FileOutput
     from tasks_lib.functions.task import sagemaker_task
+    from tasks_lib.jobs.channels import Channel, TaskOutput, output_of
     from tasks_lib.outputs import Output
     from tasks_lib.planning.plan import Plan, plan
     from tasks_lib.results import JobResult
@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 _MODULES = {
-    "Channel": "channels",
+    "Channel": "jobs.channels",
     "Explanation": "explanation",
     "FileOutput": "functions.file_output",
     "JobResult": "results",
@@ -47,9 +47,9 @@ _MODULES = {
     "Plan": "planning.plan",
     "SageMakerTasks": "tasks",
     "Table": "tables",
-    "TaskOutput": "channels",
+    "TaskOutput": "jobs.channels",
     "best": "comparison",
-    "output_of": "channels",
+    "output_of": "jobs.channels",
     "plan": "planning.plan",
     "sagemaker_task": "functions.task",
     "sagemaker_tasks": "tasks",

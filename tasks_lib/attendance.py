@@ -11,17 +11,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from blocks import SageMakerProject
-from tasks_lib.aws.jobs import Job
 from tasks_lib.aws.log_reader import Following, reader_of
 from tasks_lib.aws.logs import LogLine, LogTail
 from tasks_lib.aws.watch import watcher_of
+from tasks_lib.jobs.job import Job
+from tasks_lib.jobs.masking import Masking
+from tasks_lib.jobs.metrics import MetricReader, doubts
+from tasks_lib.jobs.status import Phase
 from tasks_lib.ledger.interest import Interest
-from tasks_lib.masking import Masking
-from tasks_lib.metrics import MetricReader, doubts
 from tasks_lib.reports.artifacts import Report
 from tasks_lib.reports.links import log_url
 from tasks_lib.reports.log_relay import LogRelay
-from tasks_lib.reports.progress import progress_of
 from tasks_lib.run_context import LONGEST_TICK, RunContext
 
 _LAST_LINES = 100
@@ -124,7 +124,7 @@ class Attendance:
         self.unread = log.failure
         if self.unread:
             self._warn(job, self.unread)
-        elif job.status == "Completed":
+        elif job.phase is Phase.COMPLETED:
             for doubt in doubts(self.metrics, [line.text for line in self.lines]):
                 self._run.logger.warning("%s", self._mask(doubt))
 
@@ -146,7 +146,7 @@ class Attendance:
         return line
 
     def _show_status(self, job: Job, shown: str) -> str:
-        now = progress_of(job).words
+        now = job.progress.words
         if now != shown:
             self._run.tell(self._task, now)
             self._report.progress(job)

@@ -18,9 +18,9 @@ from pathlib import Path
 from prefect.context import FlowRunContext
 
 from blocks import SageMakerProject
+from tasks_lib.jobs.spec import JobSpec
 from tasks_lib.run_context import RunContext
 from tasks_lib.shipping.bundle import Source
-from tasks_lib.spec import JobSpec
 
 PREFIX = "prefect-sagemaker:"
 USER_VARIABLE = "PREFECT_SAGEMAKER_USER"

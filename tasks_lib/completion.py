@@ -8,14 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Literal
 
-from tasks_lib.aws.jobs import Job
+from tasks_lib.jobs.job import Job
+from tasks_lib.jobs.status import Phase
 from tasks_lib.ledger.records import Entry, SpentBecause
 from tasks_lib.meaning import Meaning
-from tasks_lib.status import Phase
-
-Rerun = Literal["when_changed", "if_incomplete", "always"]
 
 _FAILED: dict[Meaning, SpentBecause] = {Meaning.CAPACITY: "capacity", Meaning.SERVICE_FAULT: "service fault"}
 

@@ -10,14 +10,16 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from tasks_lib.aws.jobs import Job, Jobs
+from tasks_lib.aws.jobs import Jobs
 from tasks_lib.errors import ServiceError
+from tasks_lib.jobs.job import Job
+from tasks_lib.jobs.kind import JobKind
+from tasks_lib.jobs.status import Phase
 from tasks_lib.ledger.interest import Interest
+from tasks_lib.options import OnExit
 from tasks_lib.patience import OF_CALLS
 from tasks_lib.reports.artifacts import Report
 from tasks_lib.run_context import RunContext
-from tasks_lib.status import JobKind, Phase
-from tasks_lib.wish import OnExit
 
 _T = TypeVar("_T")
 
@@ -83,7 +85,7 @@ class Departure:
             self._trying(interest.leave_running)
             why = "its flow run goes on elsewhere" if self._run.handed_on() else "on_exit='leave'"
             words = f"left job {job.name} running ({why}); the next run attaches to it"
-            how_to_stop = f"aws sagemaker stop-{job.kind}-job --{job.kind}-job-name {job.name}"
+            how_to_stop = job.kind.api.command("Stop", job.name)
             self._tell(f"{words}. To stop it: {how_to_stop}", f"Left to run: {job.name}")
         elif others := self._trying(interest.leave):
             words = f"leaving job {job.name} to the {len(others)} other run(s) that wait for it"

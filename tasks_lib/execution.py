@@ -14,23 +14,27 @@ from typing import Any
 
 from blocks import SageMakerProject
 from tasks_lib.attendance import Attendance, metrics_from_log
-from tasks_lib.aws.jobs import Job
 from tasks_lib.aws.roles import role_arn
-from tasks_lib.capacity import Rung, attempts_without_capacity, rung_after
-from tasks_lib.channels import Channel, TaskOutput
 from tasks_lib.completion import Action, Decision, from_job, from_ledger
 from tasks_lib.departure import Departure
 from tasks_lib.diagnosis import job_error
 from tasks_lib.errors import JobError, ServiceError, ServiceFault
 from tasks_lib.flow_calls import check_call
 from tasks_lib.interruption import MEANS_STOP
+from tasks_lib.jobs.capacity import Rung, attempts_without_capacity, rung_after
+from tasks_lib.jobs.channels import Channel, TaskOutput
+from tasks_lib.jobs.job import Job, ended_job
+from tasks_lib.jobs.masking import Masking
+from tasks_lib.jobs.metrics import MetricReader, doubts
+from tasks_lib.jobs.request import to_request
+from tasks_lib.jobs.spec import JobPlace, JobSpec
+from tasks_lib.jobs.status import Phase
 from tasks_lib.ledger.interest import Interest
 from tasks_lib.ledger.lease import Holder
 from tasks_lib.ledger.project_file import check_home
 from tasks_lib.ledger.records import Entry, Record
-from tasks_lib.masking import Masking
 from tasks_lib.meaning import Meaning
-from tasks_lib.metrics import MetricReader, doubts
+from tasks_lib.options import RunOptions
 from tasks_lib.outcome import result_of
 from tasks_lib.patience import ON_THIS_MACHINE, Patience
 from tasks_lib.quotas.preflight import check_quotas
@@ -42,9 +46,6 @@ from tasks_lib.shipping.bundle import IGNORE_FILE, Source
 from tasks_lib.shipping.inputs import changes_meanwhile, check_are_there
 from tasks_lib.shipping.secret_files import looks_secret, named
 from tasks_lib.shipping.shipment import Shipment
-from tasks_lib.spec import JobPlace, JobSpec, to_request
-from tasks_lib.status import Phase
-from tasks_lib.wish import Wish
 from tasks_lib.work import Work
 
 _LONG_FOR_SPOT = 3600.0
@@ -65,7 +66,7 @@ class Execution(Work):
         spec: What.
         source: The code; none where the image runs as it is.
         inputs: Channels by name.
-        wish: How.
+        options: How the call runs.
         run: For whom.
         clock: Monotonic seconds.
         sleep: Waits so many seconds, for what a cancelled run still has to do.
@@ -78,12 +79,12 @@ class Execution(Work):
         *,
         source: Source | None,
         inputs: dict[str, Channel | TaskOutput],
-        wish: Wish,
+        options: RunOptions,
         run: RunContext,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        super().__init__(project, spec, source=source, inputs=inputs, wish=wish, run=run)
+        super().__init__(project, spec, source=source, inputs=inputs, options=options, run=run)
         self._clock, self._began = clock, clock()
         self._told_of = ""
         self._cleaned = False
@@ -96,7 +97,7 @@ class Execution(Work):
         self.slots = Slots(project, run, spec.task)
         renew = self._renew_clients
         self._departure = Departure(self.jobs, run, spec.task, report=self.report, renew=renew, sleep=sleep)
-        self.patience = Patience(run, spec.task, capacity_seconds=wish.capacity_seconds, speed=speed, clock=clock)
+        self.patience = Patience(run, spec.task, capacity_seconds=options.capacity_seconds, speed=speed, clock=clock)
 
     def result(self) -> JobResult:
         """Return the task's result, running a job only if there is none yet."""
@@ -157,7 +158,7 @@ class Execution(Work):
 
         Only while its outputs are there: whoever reads them next would not know why they are not.
         """
-        if self.wish.rerun != "if_incomplete" or self._revoked:
+        if self.options.rerun != "if_incomplete" or self._revoked:
             return None
         record = self.ledger.latest()
         return record if record and self._has_outputs(record) else None
@@ -212,7 +213,7 @@ class Execution(Work):
         `None`: another run has made it meanwhile.
         """
         try:
-            self.state.take(holder, self.wish.on_busy, self._wait_for_state)
+            self.state.take(holder, self.options.on_busy, self._wait_for_state)
             if self._is_to_clean(entry):
                 if self.jobs.describe(self.spec.kind, place.job):
                     return None  # made by another run while we came to the lease, which is the job's and so ours, too
@@ -220,7 +221,7 @@ class Execution(Work):
                 self._cleaned = True
             self._say_what_looks_secret()
             Shipment(self.objects, self.ledger).send(self.resolved, self.source, place.bundle_uri)
-            has_state = self.spec.kind == "processing" and self.state.digest() is not None
+            has_state = self.spec.kind.state_is_input and self.state.digest() is not None
             self._interest_in(place.job).declare()
             self.run.check(f"task {self.spec.task!r} was being prepared")
             # Why is asked before there is a job, whose record another run may write.
@@ -255,7 +256,7 @@ class Execution(Work):
 
     def _is_to_clean(self, entry: Entry) -> bool:
         """Whether the state is to be emptied: before a run's first attempt; a later one goes on from what was left."""
-        return self.wish.clean_state and not (self._cleaned or entry.cleaned_by(self.run.flow_run))
+        return self.options.clean_state and not (self._cleaned or entry.cleaned_by(self.run.flow_run))
 
     def _created(self, request: dict[str, Any], holder: Holder) -> Job | None:
         """Create the job, or find it; `None`: it is not to be waited for, and the next look says what it is."""
@@ -358,9 +359,9 @@ class Execution(Work):
     def _leave_job(self, ended: BaseException) -> None:
         """See to the job of a run that is ended on purpose; of a create that was cut off, only its name is known."""
         if self._interest:
-            kind, work, how = self.spec.kind, self.fingerprint, self.wish.on_exit
+            kind, work, how = self.spec.kind, self.fingerprint, self.options.on_exit
             self._departure.leave(kind, self._interest, work, how, untold=self._untold)
-        if self.wish.on_exit == "stop" and not self.run.handed_on():
+        if self.options.on_exit == "stop" and not self.run.handed_on():
             self.run.stopped(ended)
 
     # -- record ----------------------------------------------------------------------------------------------------
@@ -376,7 +377,7 @@ class Execution(Work):
     def _skipped(self, record: Record, reason: str) -> JobResult:
         if record.metric_patterns != self.spec.metrics:
             # Metrics are read off the log, so asking for others is no reason to run the job again.
-            done = Job(record.kind, record.job, record.arn, "Completed")
+            done = ended_job(record.kind, record.job, record.arn)
             metrics = metrics_from_log(self.project, done, self.spec.metrics)
             record = record.model_copy(update={"metrics": metrics.last, "metric_history": metrics.history})
             if metrics.unread:

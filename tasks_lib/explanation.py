@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from tasks_lib.fingerprint import Ingredients
+from tasks_lib.jobs.fingerprint import Ingredients
 from tasks_lib.tables import Table
 
 _DIGITS = 12

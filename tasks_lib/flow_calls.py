@@ -11,7 +11,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from tasks_lib.errors import DuplicateTask
-from tasks_lib.fingerprint import Ingredients, differences, fingerprint
+from tasks_lib.jobs.fingerprint import Ingredients, differences, fingerprint
 from tasks_lib.run_context import RunContext
 
 _MOST_REMEMBERED = 100_000

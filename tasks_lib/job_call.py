@@ -17,23 +17,19 @@ from typing import Any, Literal, TypeVar, get_args
 from pydantic import ValidationError
 
 from blocks import SageMakerProject
-from tasks_lib.arguments import JobArguments
-from tasks_lib.capacity import CAPACITY_MINUTES
-from tasks_lib.channels import Channel, TaskOutput, as_channels
-from tasks_lib.completion import Rerun
 from tasks_lib.errors import InvalidTask
 from tasks_lib.execution import Execution
-from tasks_lib.hyperparameters import encode_hyperparameters
-from tasks_lib.ledger.state_directory import OnBusy
-from tasks_lib.metrics import metric_patterns
-from tasks_lib.naming import check_task_name
-from tasks_lib.overrides import check_overrides, combined, deep_merge
+from tasks_lib.jobs.channels import Channel, TaskOutput, as_channels
+from tasks_lib.jobs.hyperparameters import encode_hyperparameters
+from tasks_lib.jobs.kind import JobKind
+from tasks_lib.jobs.metrics import metric_patterns
+from tasks_lib.jobs.naming import check_task_name
+from tasks_lib.jobs.overrides import check_overrides, combined, deep_merge
+from tasks_lib.jobs.secret_references import check_secrets
+from tasks_lib.jobs.spec import JobSpec, check_arguments
+from tasks_lib.options import CAPACITY_MINUTES, JobOptions, OnBusy, OnExit, Rerun, RunOptions, StateMode
 from tasks_lib.run_context import RunContext
-from tasks_lib.secret_references import check_secrets
 from tasks_lib.shipping.bundle import Source
-from tasks_lib.spec import JobSpec, StateMode, check_arguments
-from tasks_lib.status import JobKind
-from tasks_lib.wish import OnExit, Wish
 
 _Execution = TypeVar("_Execution", bound=Execution)
 
@@ -98,7 +94,7 @@ class JobCall:
     Args:
         project: The project.
         defaults: What was bound for every task that does not say otherwise (`check_defaults`).
-        kind: `training` or `processing`.
+        kind: Kind of job.
         name: The task's name.
         code: What is run.
         arguments: All else.
@@ -112,7 +108,7 @@ class JobCall:
         kind: JobKind,
         name: str,
         code: Code,
-        arguments: JobArguments,
+        arguments: JobOptions,
     ) -> None:
         self._project, self._defaults = project, defaults
         self._kind, self._name, self._code, self._arguments = kind, name, code, arguments
@@ -123,9 +119,9 @@ class JobCall:
         Raises:
             InvalidTask: Something in the call cannot be; see the tree in `errors.py`.
         """
-        (source, _), inputs, spec, wish = self._source, self._inputs, self._spec, self._wish
+        (source, _), inputs, spec, options = self._source, self._inputs, self._spec, self._run_options
         self._project.wake()
-        return as_(self._project, spec, source=source, inputs=inputs, wish=wish, run=run)
+        return as_(self._project, spec, source=source, inputs=inputs, options=options, run=run)
 
     @cached_property
     def _source(self) -> tuple[Source | None, str | None]:
@@ -136,8 +132,8 @@ class JobCall:
         return as_channels(self._arguments.inputs)
 
     @property
-    def _wish(self) -> Wish:
-        return Wish(
+    def _run_options(self) -> RunOptions:
+        return RunOptions(
             rerun=_one_of(Rerun, "rerun", self._chosen("rerun", "when_changed")),
             clean_state=self._arguments.clean_state,
             on_busy=_one_of(OnBusy, "on_busy", self._chosen("on_busy", "wait")),
@@ -163,7 +159,7 @@ class JobCall:
             instance_count=self._chosen("instance_count"),
             volume_size_gb=self._chosen("volume_size_gb"),
             max_runtime_seconds=_seconds("max_runtime_minutes", self._chosen("max_runtime_minutes")),
-            spot=self._kind == "training" and bool(self._spot),
+            spot=self._kind.has_spot and bool(self._spot),
             on_demand_after_spot=self._spot == "fallback",
             max_wait_seconds=_seconds("max_wait_minutes", self._chosen("max_wait_minutes")),
             state=_one_of(StateMode, "state", self._chosen("state", "task")),

@@ -26,10 +26,10 @@ from prefect.settings import (
 from prefect.states import Cancelled, Completed
 from typing_extensions import Self
 
-from tasks_lib.autonamer import NameStyle, Point, named_points
 from tasks_lib.errors import InvalidTask, JobError
-from tasks_lib.hyperparameters import encode_hyperparameters
 from tasks_lib.job_future import JobFuture, first_failed, futures_in
+from tasks_lib.jobs.autonamer import NameStyle, Point, named_points
+from tasks_lib.jobs.hyperparameters import encode_hyperparameters
 from tasks_lib.meaning import Meaning
 from tasks_lib.reports.failures import tell_once
 from tasks_lib.results import JobResult

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from blocks import SageMakerProject
-from tasks_lib.aws.jobs import Job
-from tasks_lib.aws.phases import in_order
-from tasks_lib.cost import cost_of
+from tasks_lib.jobs.cost import cost_of
+from tasks_lib.jobs.job import Job, ended_job
 from tasks_lib.ledger.records import Record
 from tasks_lib.reports.links import console_url
 from tasks_lib.results import JobResult
@@ -36,14 +35,14 @@ def result_of(
         seconds: Wall time of the call.
         job: The job, where it ended in this call; else it is one that had completed.
     """
-    job = job or Job(record.kind, record.job, record.arn, "Completed")
-    paid = record.phases.get("processing") if record.kind == "processing" else record.billable_seconds
+    job = job or ended_job(record.kind, record.job, record.arn)
+    paid = record.kind.paid_seconds(record.billable_seconds, record.phases)
     result = JobResult(
         project=project.project,
         task=task,
         job=record.job,
         arn=record.arn,
-        kind=record.kind,
+        kind=record.kind.name,
         cached=cached,
         reason=reason,
         seconds=seconds,
@@ -53,11 +52,11 @@ def result_of(
         metric_history=record.metric_history,
         outputs=record.outputs,
         fingerprint=record.fingerprint,
-        status=job.status,
+        status=job.phase.word,
         created=record.created,
         instance_type=record.instance_type,
         instance_count=record.instance_count,
-        phases=in_order(record.phases),
+        phases=record.kind.in_order(record.phases),
         cost=cost_of(project.hourly_prices.get(record.instance_type), record.instance_count, paid),
         inputs=record.inputs,
         failure="\n".join(filter(None, (job.message, job.reason))),

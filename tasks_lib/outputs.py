@@ -13,8 +13,8 @@ from typing import IO, Any
 
 from tasks_lib.aws.objects import Location, Objects
 from tasks_lib.aws.sync import download, extract
-from tasks_lib.channels import is_tarball
 from tasks_lib.errors import MissingPath
+from tasks_lib.jobs.channels import is_tarball
 
 
 class Output:

@@ -13,9 +13,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tasks_lib.capacity import CAPACITY_MINUTES
 from tasks_lib.errors import JobError, PrefectSageMakerError
 from tasks_lib.meaning import Meaning
+from tasks_lib.options import CAPACITY_MINUTES
 from tasks_lib.quotas.quota import quota_of
 from tasks_lib.run_context import RunContext
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tasks_lib.fingerprint import Ingredients, differences
+from tasks_lib.jobs.fingerprint import Ingredients, differences
+from tasks_lib.jobs.spec import ResolvedChannel
 from tasks_lib.ledger.records import Entry, Ledger, SpentBecause
-from tasks_lib.spec import ResolvedChannel
 
 _MOST = 3
 

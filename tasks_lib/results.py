@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, PrivateAttr
 
 from blocks import SageMakerProject
-from tasks_lib.aws.jobs import Job
 from tasks_lib.aws.logs import LogLine, LogTail
 from tasks_lib.aws.objects import Location, Objects
-from tasks_lib.cost import shown_cost
 from tasks_lib.errors import InvalidInput, ServiceFault
 from tasks_lib.explanation import Explanation
-from tasks_lib.fingerprint import Ingredients
+from tasks_lib.jobs.cost import shown_cost
+from tasks_lib.jobs.fingerprint import Ingredients
+from tasks_lib.jobs.job import ended_job
+from tasks_lib.jobs.kinds import kind_of
+from tasks_lib.jobs.metrics import Metrics, MetricValue
 from tasks_lib.ledger.records import Ledger
-from tasks_lib.metrics import Metrics, MetricValue
 from tasks_lib.outputs import Output
-from tasks_lib.status import JobKind
 from tasks_lib.tables import Table
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class JobResult(BaseModel):
     task: str
     job: str
     arn: str
-    kind: JobKind
+    kind: str
     cached: bool
     reason: str
     seconds: float
@@ -184,7 +184,7 @@ class JobResult(BaseModel):
         Raises:
             ServiceFault: CloudWatch Logs does not give it.
         """
-        tail = LogTail(self._project("its log"), Job(self.kind, self.job, self.arn, self.status))
+        tail = LogTail(self._project("its log"), ended_job(kind_of(self.kind), self.job, self.arn))
         lines = tail.whole()
         if tail.failure:
             raise ServiceFault(f"The log of job {self.job} could not be read: {tail.failure}", fix="ask again later.")

@@ -14,15 +14,15 @@ from typing import Any
 from prefect.states import Cancelled
 
 from blocks import SageMakerProject
-from tasks_lib.arguments import JobArguments, TrainingArguments, shares
 from tasks_lib.errors import InvalidTask
 from tasks_lib.execution import Execution
 from tasks_lib.job_call import Code, JobCall, check_defaults, check_paths
 from tasks_lib.job_task import JobTask, SweepTask, as_state
+from tasks_lib.jobs.kinds import PROCESSING, TRAINING, JobKind
+from tasks_lib.options import JobOptions, TrainingOptions, shares
 from tasks_lib.planning.planning import check_thread, current_planning
 from tasks_lib.planning.prospect import Prospect
 from tasks_lib.run_context import RunCancelled, current_run
-from tasks_lib.status import JobKind
 
 
 class SageMakerTasks:
@@ -42,7 +42,7 @@ class SageMakerTasks:
         self.process = JobTask.of("process", self._process)
         self.shell = SweepTask.of("shell", self._shell)
 
-    @shares(TrainingArguments)
+    @shares(TrainingOptions)
     def _train(
         self,
         name: str,
@@ -61,7 +61,7 @@ class SageMakerTasks:
             source_dir: Directory whose content becomes `/opt/ml/code`.
             command: Shell command to run instead of a file; of any length.
             dependencies: Further files and directories, laid beside the entry point under their own names.
-            **shared: See `TrainingArguments`.
+            **shared: See `TrainingOptions`.
 
         Returns:
             The `JobResult`.
@@ -72,9 +72,9 @@ class SageMakerTasks:
             JobStopped: The job was stopped or ran into its time limit.
         """
         code = Code(entry_point, source_dir, command, dependencies)
-        return self._run("training", name, code, TrainingArguments(**shared))
+        return self.run(TRAINING, name, code, TrainingOptions(**shared))
 
-    @shares(JobArguments)
+    @shares(JobOptions)
     def _process(
         self,
         name: str,
@@ -93,7 +93,7 @@ class SageMakerTasks:
             source_dir: Directory whose content becomes `/opt/ml/code`.
             command: Shell command to run instead of a file; of any length.
             dependencies: Further files and directories, laid beside the code under their own names.
-            **shared: See `JobArguments`.
+            **shared: See `JobOptions`.
 
         Returns:
             The `JobResult`; what the code wrote to `$SM_OUTPUT_DATA_DIR` is its `output`.
@@ -103,9 +103,9 @@ class SageMakerTasks:
             JobFailed: The job failed.
             JobStopped: The job was stopped or ran into its time limit.
         """
-        return self._run("processing", name, Code(code, source_dir, command, dependencies), JobArguments(**shared))
+        return self.run(PROCESSING, name, Code(code, source_dir, command, dependencies), JobOptions(**shared))
 
-    @shares(TrainingArguments)
+    @shares(TrainingOptions)
     def _shell(self, name: str, command: str, *, files: Sequence[str | Path] = (), **shared: Any) -> Any:
         """Run a shell command as a training job, unless its result is there already.
 
@@ -113,7 +113,7 @@ class SageMakerTasks:
             name: The task's name: its folder in S3, its run name in Prefect, the stem of its jobs' names.
             command: The command, of any length; it runs in the directory of the files.
             files: Files and directories that land there under their own names.
-            **shared: See `TrainingArguments`.
+            **shared: See `TrainingOptions`.
 
         Returns:
             The `JobResult`; what the command wrote to `$SM_OUTPUT_DATA_DIR` is its `output`.
@@ -128,10 +128,21 @@ class SageMakerTasks:
                 f"The task {name!r} has the command {command!r}.", fix="give a text, such as 'cat words.txt | wc -l'."
             )
         code = Code(command=command, dependencies=check_paths("files", files))
-        return self._run("training", name, code, TrainingArguments(**shared))
+        return self.run(TRAINING, name, code, TrainingOptions(**shared))
 
-    def _run(self, kind: JobKind, name: str, code: Code, arguments: JobArguments) -> Any:
-        call = JobCall(self.project, self._defaults, kind=kind, name=name, code=code, arguments=arguments)
+    def run(self, kind: JobKind, name: str, code: Code, options: JobOptions) -> Any:
+        """Run a job of any kind, unless its result is there already; the tasks above call it.
+
+        Args:
+            kind: Kind of job.
+            name: The task's name.
+            code: What is run.
+            options: All else; of the kind's `options`.
+
+        Returns:
+            The `JobResult`, or a Prefect state with it.
+        """
+        call = JobCall(self.project, self._defaults, kind=kind, name=name, code=code, arguments=options)
         if planning := current_planning():
             return planning.add(call.execution(planning.run, Prospect))
         run = current_run()

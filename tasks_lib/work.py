@@ -10,22 +10,24 @@ from functools import cached_property
 
 from blocks import SageMakerProject
 from tasks_lib.audit import audit_tags
-from tasks_lib.aws.jobs import FINGERPRINT_VARIABLE, FORCED_IN_VARIABLE, STARTED_BY_VARIABLE, Job, Jobs
+from tasks_lib.aws.jobs import Jobs
 from tasks_lib.aws.objects import Location, Objects
-from tasks_lib.capacity import Rung
-from tasks_lib.channels import Channel, TaskOutput
 from tasks_lib.completion import Kept
-from tasks_lib.fingerprint import Ingredients, fingerprint, ingredients
+from tasks_lib.jobs.capacity import Rung
+from tasks_lib.jobs.channels import Channel, TaskOutput
+from tasks_lib.jobs.fingerprint import Ingredients, fingerprint, ingredients
+from tasks_lib.jobs.job import FINGERPRINT_VARIABLE, FORCED_IN_VARIABLE, STARTED_BY_VARIABLE, Job
+from tasks_lib.jobs.metrics import MetricReader
+from tasks_lib.jobs.naming import job_name
+from tasks_lib.jobs.outputs import outputs_of
+from tasks_lib.jobs.spec import JobPlace, JobSpec
 from tasks_lib.ledger.records import Entry, Ledger, Record, SpentBecause
 from tasks_lib.ledger.state_directory import StateDirectory
-from tasks_lib.metrics import MetricReader
-from tasks_lib.naming import job_name
+from tasks_lib.options import RunOptions
 from tasks_lib.reasons import why
 from tasks_lib.run_context import RunContext
 from tasks_lib.shipping.bundle import Source, bundle_digest, toolkit
 from tasks_lib.shipping.resolve import Resolved, Resolver
-from tasks_lib.spec import JobPlace, JobSpec, outputs_of
-from tasks_lib.wish import Wish
 
 _OF_OTHERS = "written by other work"
 """In the place of a state's digest, which it never equals: other work took the state before this could be recorded."""
@@ -42,7 +44,7 @@ class Work:
         spec: What.
         source: The code; none where the image runs as it is.
         inputs: Channels by name.
-        wish: How.
+        options: How the call runs.
         run: For whom.
     """
 
@@ -53,11 +55,11 @@ class Work:
         *,
         source: Source | None,
         inputs: dict[str, Channel | TaskOutput],
-        wish: Wish,
+        options: RunOptions,
         run: RunContext,
     ) -> None:
         self.project, self.spec, self.source, self.inputs = project, spec, source, inputs
-        self.wish, self.run = wish, run
+        self.options, self.run = options, run
         self.folder = self._folder_of(spec.task, project.project)
         self.objects = Objects(project)
         self.jobs = Jobs(project)
@@ -90,9 +92,9 @@ class Work:
 
     @property
     def _revoked(self) -> SpentBecause | None:
-        if self.wish.clean_state:
+        if self.options.clean_state:
             return "clean_state"
-        return "forced" if self.wish.rerun == "always" or self.run.refresh else None
+        return "forced" if self.options.rerun == "always" or self.run.refresh else None
 
     def _forget_inputs(self) -> None:
         for name in ("resolved", "ingredients", "fingerprint"):
@@ -110,7 +112,7 @@ class Work:
         return why(entry, self.ledger, self.ingredients, self.resolved.channels)
 
     def _job_name(self, attempt: int) -> str:
-        return job_name(self.spec.task, self.folder.uri, self.fingerprint, attempt)
+        return job_name(self.spec.task, self.folder.uri, self.fingerprint, attempt, limit=self.spec.kind.name_limit)
 
     def _place(self, job: str, rung: Rung | None = None) -> JobPlace:
         bundles = f"s3://{self.project.bucket}/{self.project.key_prefix}_bundles/"

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
 from blocks import SageMakerProject
-from tasks_lib.overrides import TABLES, How, Row
-from tasks_lib.status import JobKind
+from tasks_lib.jobs.kinds import JobKind, kind_of
+from tasks_lib.jobs.override_rules import How, Rule
 
 _HEADINGS = ("field", "what it is", "default")
 _WIDTHS = (26, 54, 20)
@@ -62,13 +62,13 @@ class BlockFields(SphinxDirective):
 
 def rules(kind: JobKind) -> Iterator[tuple[str, str]]:
     """Yield each field of a Create request that the table of overrides has, and what happens to it."""
-    for path, row in sorted(TABLES[kind].items()):
-        yield path, _rule(row)
+    for path, rule in sorted(kind.overrides.items()):
+        yield path, _words(rule)
 
 
-def _rule(row: Row) -> str:
-    removable = "`None` removes it" if row.removable and row.how is not How.FREE else ""
-    return "; ".join(filter(None, (row.how.value, row.advice, removable)))
+def _words(rule: Rule) -> str:
+    removable = "`None` removes it" if rule.removable and rule.how is not How.FREE else ""
+    return "; ".join(filter(None, (rule.how.value, rule.advice, removable)))
 
 
 class OverrideRules(SphinxDirective):
@@ -82,7 +82,7 @@ class OverrideRules(SphinxDirective):
         group = nodes.tgroup("", nodes.colspec(colwidth=45), nodes.colspec(colwidth=55), cols=2)
         head = nodes.row("", *(nodes.entry("", nodes.paragraph("", name)) for name in ("field", "what happens")))
         body = nodes.tbody("")
-        for path, rule in rules(cast("JobKind", self.arguments[0])):
+        for path, rule in rules(kind_of(self.arguments[0])):
             words, _ = self.parse_inline(rule.replace("`", "``"))
             name = nodes.paragraph("", "", nodes.literal("", path))
             body += nodes.row("", nodes.entry("", name), nodes.entry("", nodes.paragraph("", "", *words)))

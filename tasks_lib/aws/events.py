@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from blocks import SageMakerProject
-from tasks_lib.status import JobKind, phase_of
+from tasks_lib.jobs.kinds import KINDS, JobKind
 
 _logger = logging.getLogger("prefect.sagemaker")
 
@@ -29,12 +29,6 @@ _AT_ONCE = 10  # messages; as many as SQS hands out
 _HIDDEN = 5  # seconds
 _SEEN_OFTEN_ENOUGH = 24
 _RETRY, _LONGEST_RETRY = 1.0, 60.0
-
-_KINDS: dict[str, JobKind] = {
-    "SageMaker Training Job State Change": "training",
-    "SageMaker Processing Job State Change": "processing",
-}
-_WORD: dict[JobKind, str] = {"training": "Training", "processing": "Processing"}
 
 
 @dataclass(frozen=True)
@@ -54,7 +48,7 @@ class StateChange:
     @property
     def is_end(self) -> bool:
         """Whether the job will not change again."""
-        return phase_of(self.status).terminal
+        return self.kind.phase_of(self.status).terminal
 
 
 def read_event(body: str) -> StateChange | None:
@@ -64,8 +58,8 @@ def read_event(body: str) -> StateChange | None:
     """
     try:
         event = json.loads(body)
-        kind = _KINDS[event["detail-type"]]
-        name, status = (event["detail"][f"{_WORD[kind]}Job{what}"] for what in ("Name", "Status"))
+        (kind,) = (kind for kind in KINDS.values() if kind.event_type == event["detail-type"])
+        name, status = event["detail"][kind.api.name], event["detail"][kind.api.status]
     except (ValueError, KeyError, TypeError):
         return None
     return StateChange(kind, str(name), str(status))

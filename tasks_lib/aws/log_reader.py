@@ -13,9 +13,9 @@ from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 
 from blocks import SageMakerProject
-from tasks_lib.aws.jobs import Job
 from tasks_lib.aws.log_pace import access_of
 from tasks_lib.aws.logs import PATIENCE, LogLine, LogTail
+from tasks_lib.jobs.job import Job
 
 _THREADS = 4
 """One that waits for an answer does not hold up the others; more would only wait for the quota."""

@@ -26,17 +26,11 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from blocks import SageMakerProject
 from tasks_lib.aws.errors import code_of, translated
-from tasks_lib.aws.jobs import Job
 from tasks_lib.aws.log_pace import LogPace, pace_of
 from tasks_lib.aws.log_stream import LogStream
 from tasks_lib.aws.pace import interval
 from tasks_lib.errors import CredentialsExpired, ServiceFault, Throttled
-from tasks_lib.status import JobKind
-
-LOG_GROUPS: dict[JobKind, str] = {
-    "training": "/aws/sagemaker/TrainingJobs",
-    "processing": "/aws/sagemaker/ProcessingJobs",
-}
+from tasks_lib.jobs.job import Job
 
 _PAGES_A_LOOK = 10  # a job that writes faster than we read must not keep us from the others
 _SLOWEST_LOOK = 30.0  # at a job that has been silent for ten minutes or more
@@ -205,7 +199,7 @@ class LogTail:
             self._seek_at = self._clock() + min(_SLOWEST_LOOK, max(interval(quiet), quiet * _SHARE_OF_SILENCE))
 
     def _stream_names(self) -> Iterator[str]:
-        group, prefix = LOG_GROUPS[self.job.kind], f"{self.job.name}/"
+        group, prefix = self.job.kind.log_group, f"{self.job.name}/"
         pages = self._api.get_paginator("describe_log_streams")
         self._wait_for_turn()
         try:
@@ -236,7 +230,7 @@ class LogTail:
     def _page(self, stream: LogStream) -> dict[str, Any] | None:
         """Ask for a page; none of a stream that was deleted."""
         self._wait_for_turn()
-        group = LOG_GROUPS[self.job.kind]
+        group = self.job.kind.log_group
         try:
             return self._ask(stream, group)
         except ClientError as error:

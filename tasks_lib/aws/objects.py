@@ -19,7 +19,7 @@ from botocore.exceptions import ClientError
 from blocks import SageMakerProject
 from tasks_lib.aws.errors import is_conflict, is_missing, translating
 from tasks_lib.errors import LedgerDamaged
-from tasks_lib.manifest import Item, Manifest
+from tasks_lib.jobs.manifest import Item, Manifest
 
 _DELETE_BATCH = 1000  # DeleteObjects takes no more
 

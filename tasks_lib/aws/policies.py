@@ -19,8 +19,9 @@ import botocore.session
 
 from blocks import SageMakerProject
 from tasks_lib.aws.objects import Location
-from tasks_lib.naming import slug
-from tasks_lib.secret_references import SecretReference
+from tasks_lib.jobs.kinds import KINDS
+from tasks_lib.jobs.naming import slug
+from tasks_lib.jobs.secret_references import SecretReference
 
 Policy = dict[str, Any]
 Statement = dict[str, Any]
@@ -192,14 +193,14 @@ def _at_and_below(key: str) -> list[str]:
 
 def _jobs(arns: _Arns, project: SageMakerProject) -> list[Statement]:
     """Return the rights on jobs: looking at one tells whose it is, so that is no narrower; only our own are stopped."""
-    jobs = [arns.of("sagemaker", f"{kind}-job/*") for kind in ("training", "processing")]
+    jobs = [arns.of("sagemaker", f"{kind.iam_resource}/*") for kind in KINDS.values()]
     ours = {"StringEquals": {"aws:ResourceTag/prefect-sagemaker:project": project.project}}
     return [
         # A create with tags asks for AddTags too (SageMaker's page of the Service Authorization Reference).
         _allow("MakeJobs", [*_on_jobs("Create"), "sagemaker:AddTags"], jobs),
         _allow("LookAtJobs", _on_jobs("Describe"), jobs),
         _allow("StopOwnJobs", _on_jobs("Stop"), jobs, ours),
-        _allow("ListJobs", _on_jobs("List", "s"), ["*"]),  # AWS has no narrower resource for a list
+        _allow("ListJobs", _on_jobs("List"), ["*"]),  # AWS has no narrower resource for a list
         _allow("ReadQuotas", ["servicequotas:ListServiceQuotas"], ["*"]),  # nor for quotas
     ]
 
@@ -212,12 +213,12 @@ def _events(arns: _Arns, project: SageMakerProject) -> list[Statement]:
     return [_allow("HearOfJobs", ["sqs:ReceiveMessage", "sqs:DeleteMessage"], [queue])]
 
 
-def _on_jobs(verb: str, plural: str = "") -> list[str]:
-    return [f"sagemaker:{verb}{kind}Job{plural}" for kind in ("Training", "Processing")]
+def _on_jobs(verb: str) -> list[str]:
+    return [f"sagemaker:{kind.api.operation(verb)}" for kind in KINDS.values()]
 
 
 def _job_logs(arns: _Arns) -> list[Statement]:
-    groups = [arns.of("logs", f"log-group:/aws/sagemaker/{kind}Jobs:*") for kind in ("Training", "Processing")]
+    groups = [arns.of("logs", f"log-group:{kind.log_group}:*") for kind in KINDS.values()]
     return [_allow("ReadLogsOfJobs", ["logs:DescribeLogStreams", "logs:GetLogEvents"], groups)]
 
 

@@ -15,8 +15,8 @@ from pathlib import Path, PurePosixPath
 
 from tasks_lib.aws.objects import Location, Objects
 from tasks_lib.errors import InputsChanged, MissingPath, UnsafeArchive
-from tasks_lib.manifest import Item, Manifest
-from tasks_lib.naming import check_file_name
+from tasks_lib.jobs.manifest import Item, Manifest
+from tasks_lib.jobs.naming import check_file_name
 
 _THREADS = 8
 

@@ -21,12 +21,13 @@ from datetime import datetime, timezone
 
 from blocks import SageMakerProject
 from tasks_lib.aws.events import EventQueue, StateChange
-from tasks_lib.aws.jobs import Job, Jobs
+from tasks_lib.aws.jobs import Jobs
 from tasks_lib.aws.log_pace import access_of
 from tasks_lib.aws.pace import Pace
 from tasks_lib.aws.watched import JobKey, Watched
 from tasks_lib.errors import CredentialsExpired, PrefectSageMakerError, ServiceFault, Throttled
-from tasks_lib.status import JobKind
+from tasks_lib.jobs.job import Job
+from tasks_lib.jobs.kind import JobKind
 
 FEW = 10
 """Up to so many jobs are described one by one."""
@@ -180,8 +181,8 @@ class Watcher:
     def _listings(self, live: list[Watched]) -> Iterator[None]:
         """List all kinds page by page, each page in its turn; ask about what has changed or is in no listing."""
         later = False
-        for kind in sorted({watched.job.kind for watched in live}):
-            unseen = {watched.job.name: watched for watched in live if watched.job.kind == kind}
+        for kind in sorted({watched.job.kind for watched in live}, key=str):
+            unseen = {watched.job.name: watched for watched in live if watched.job.kind is kind}
             since = min(watched.created for watched in unseen.values()) - _LISTING_MARGIN
             token = ""
             # Where somebody else fills the account, asking for each is quicker than turning pages.

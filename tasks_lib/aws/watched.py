@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from tasks_lib.aws.jobs import Job
 from tasks_lib.aws.pace import interval
 from tasks_lib.errors import PrefectSageMakerError
-from tasks_lib.status import JobKind
+from tasks_lib.jobs.job import Job
+from tasks_lib.jobs.kind import JobKind
 
 JobKey = tuple[JobKind, str]
 """Which job: its kind and its name."""

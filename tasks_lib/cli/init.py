@@ -14,7 +14,7 @@ from blocks import SageMakerProject
 from tasks_lib.cli.place import checked, project_on_aws
 from tasks_lib.cli.repository import contents, write
 from tasks_lib.errors import InvalidName, ProjectError
-from tasks_lib.naming import slug
+from tasks_lib.jobs.naming import slug
 
 _EXAMPLE_BUCKET = "your-bucket"
 _BLOCK_NAME = r"[a-z0-9-]+"  # what Prefect allows

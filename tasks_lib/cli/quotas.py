@@ -18,8 +18,9 @@ from prefect.settings import get_current_settings
 from blocks import SageMakerProject
 from tasks_lib.aws.service_quotas import AccountQuota, service_quotas
 from tasks_lib.errors import ProjectError
+from tasks_lib.jobs.kinds import KINDS
 from tasks_lib.ledger.project_file import account_of
-from tasks_lib.quotas.quota import USES, limit_name, quota_name
+from tasks_lib.quotas.quota import limit_name, quota_name
 from tasks_lib.tables import Table
 
 
@@ -89,7 +90,7 @@ def _rows(
 ) -> Iterator[_Row]:
     account, region = account_of(project), project.region_name
     for instance_type in types:
-        for use in USES:
+        for use in (use for kind in KINDS.values() for use in kind.quota_uses):
             quota = quota_name(use, instance_type)
             limit = limit_name(account, region, quota)
             value = known[quota].value if quota in known else None

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from tasks_lib.channels import TaskOutput, output_of
+from tasks_lib.jobs.channels import TaskOutput, is_tarball, output_of
 from tasks_lib.results import JobResult
 
 
@@ -46,7 +46,7 @@ class FileOutput:
 
     @property
     def _is_packed(self) -> bool:
-        return self.result.kind == "training"
+        return is_tarball(self.result.outputs["output"])
 
     @property
     def _place(self) -> str:

@@ -11,10 +11,10 @@ import string
 from collections.abc import Mapping
 from typing import Any
 
-from tasks_lib.autonamer import check_distinct, grid
 from tasks_lib.errors import InvalidTask
 from tasks_lib.functions.names import call_name
 from tasks_lib.functions.values import Signature
+from tasks_lib.jobs.autonamer import check_distinct, grid
 
 
 def function_points(

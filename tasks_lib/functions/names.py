@@ -18,12 +18,12 @@ from collections.abc import Collection, Mapping
 from pathlib import PurePath
 from typing import Any
 
-from tasks_lib.channels import Channel, TaskOutput
 from tasks_lib.errors import InvalidTask
 from tasks_lib.functions.file_output import FileOutput
 from tasks_lib.functions.json_values import plain_value, rebuilt
 from tasks_lib.functions.types import mentions_path
 from tasks_lib.functions.values import Signature
+from tasks_lib.jobs.channels import Channel, TaskOutput
 from tasks_lib.outputs import Output
 from tasks_lib.results import JobResult
 

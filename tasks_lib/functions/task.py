@@ -32,15 +32,15 @@ from prefect.utilities.callables import get_call_parameters
 from prefect.utilities.collections import isiterable
 
 from blocks import SageMakerProject
-from tasks_lib.arguments import JobArguments, TrainingArguments
 from tasks_lib.errors import DuplicateTask, InvalidTask
 from tasks_lib.functions.code import FunctionCode
 from tasks_lib.functions.grid import function_points
 from tasks_lib.functions.names import call_name, check_template
 from tasks_lib.functions.values import ARGUMENTS_CHANNEL, Arguments, Signature, read_result
+from tasks_lib.job_call import Code
 from tasks_lib.job_task import JobTask, as_list, in_a_flow
+from tasks_lib.jobs.kinds import KINDS, JobKind
 from tasks_lib.results import JobResult
-from tasks_lib.status import JobKind
 from tasks_lib.tasks import SageMakerTasks, sagemaker_tasks
 
 Serializer = Literal["json", "pickle"]
@@ -128,9 +128,7 @@ class FunctionWork:
         )
         options = {"state": "none", **self.options, "inputs": self._inputs(scratch, values)}
         name = self.run_name(values)
-        if self.kind == "training":
-            return tasks.train.fn(name, entry_point=entry_point, source_dir=source, **options)
-        return tasks.process.fn(name, code=entry_point, source_dir=source, **options)
+        return tasks.run(self.kind, name, Code(entry_point, source), self.kind.options(**options))
 
     def _inputs(self, scratch: Path, values: dict[str, Any]) -> dict[str, Any]:
         arguments = Arguments(self.signature, values, self.serializer)
@@ -296,7 +294,7 @@ def sagemaker_task(
     /,
     *,
     project: Project = "local",
-    kind: JobKind = "processing",
+    kind: str = "processing",
     name: str | None = None,
     requirements: Sequence[str] = (),
     dependencies: Sequence[str | Path] = (),
@@ -350,13 +348,13 @@ def sagemaker_task(
             **options,
         )
     code = FunctionCode.of(function)
-    _check_choice("kind", kind, get_args(JobKind))
+    _check_choice("kind", kind, [each.name for each in KINDS.values() if each.runs_code])
     _check_choice("serializer", serializer, get_args(Serializer))
-    _check_options(code.name, kind, options)
+    _check_options(code.name, KINDS[kind], options)
     work = FunctionWork(
         code,
         project,
-        kind,
+        KINDS[kind],
         None if name is None else check_template(name, code.name, [*inspect.signature(function).parameters]),
         _lines("requirements", requirements),
         _lines("dependencies", dependencies),
@@ -373,14 +371,20 @@ def _check_choice(what: str, value: str, choices: Sequence[str]) -> None:
 
 
 def _check_options(function: str, kind: JobKind, options: Mapping[str, Any]) -> None:
-    of_training = {each.name for each in fields(TrainingArguments)}
-    known = (of_training if kind == "training" else {each.name for each in fields(JobArguments)}) - _NOT_OURS
+    known = _options_of(kind) - _NOT_OURS
     for name in sorted(options.keys() - known):
         near = difflib.get_close_matches(name, [*known, *inspect.signature(sagemaker_task).parameters], 1)
         fix = f"did you mean {near[0]!r}?" if near else f"use any of {', '.join(sorted(known))}."
-        if name in of_training - known:
-            fix = "the function's own arguments take their place." if name in _NOT_OURS else "say kind='training'."
+        others = [each.name for each in KINDS.values() if each.runs_code and name in _options_of(each)]
+        if name in _NOT_OURS:
+            fix = "the function's own arguments take their place."
+        elif others:
+            fix = f"say kind={others[0]!r}."
         raise InvalidTask(f"@sagemaker_task on {function}() has no option {name!r}.", fix=fix)
+
+
+def _options_of(kind: JobKind) -> set[str]:
+    return {each.name for each in fields(kind.options)}
 
 
 def _lines(what: str, values: Sequence[Any]) -> tuple[Any, ...]:

@@ -15,8 +15,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from tasks_lib.aws.objects import Objects
 from tasks_lib.errors import LedgerDamaged
+from tasks_lib.jobs.kinds import StoredKind
 from tasks_lib.ledger.records import Ledger
-from tasks_lib.status import JobKind
 
 TAKE_OVER_AFTER = timedelta(minutes=15)
 
@@ -27,10 +27,16 @@ class Holder:
 
     job: str
     fingerprint: str
-    kind: JobKind
+    kind: StoredKind
 
 
 _HOLDER = TypeAdapter(Holder)
+
+
+def document(holder: Holder) -> dict[str, str]:
+    """Return a holder as its document in S3 has it."""
+    fields: dict[str, str] = _HOLDER.dump_python(holder, mode="json")
+    return fields
 
 
 class Lease:
@@ -60,7 +66,7 @@ class Lease:
             holder, etag = self._read()
             if holder and (holder.job == wanted.job or not self._is_free(holder)):
                 return holder
-            if self._objects.write(self._place, vars(wanted), etag=etag):
+            if self._objects.write(self._place, document(wanted), etag=etag):
                 return wanted
             # Somebody else was faster: look again who holds it now.
 
@@ -68,7 +74,7 @@ class Lease:
         """Let go of the lease, if it is still this holder's: its job was never made."""
         found, etag = self._read()
         if found == holder:
-            self._objects.write(self._place, vars(replace(holder, job="")), etag=etag)
+            self._objects.write(self._place, document(replace(holder, job="")), etag=etag)
 
     def holder(self) -> Holder | None:
         """Return who holds the lease."""

@@ -16,10 +16,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tasks_lib.aws.objects import Document, Location, Objects
 from tasks_lib.errors import LedgerConflict, LedgerDamaged
-from tasks_lib.fingerprint import Ingredients
-from tasks_lib.manifest import Manifest
-from tasks_lib.metrics import MetricValue
-from tasks_lib.status import JobKind
+from tasks_lib.jobs.fingerprint import Ingredients
+from tasks_lib.jobs.kinds import StoredKind
+from tasks_lib.jobs.manifest import Manifest
+from tasks_lib.jobs.metrics import MetricValue
 
 _MOST_TRIES = 20
 _ENTRY = re.compile(r"[0-9a-f]{64}\.json")
@@ -82,7 +82,7 @@ class Record(_Model):
     job: str
     arn: str
     created: float
-    kind: JobKind
+    kind: StoredKind
     fingerprint: str
     attempt: int
     ingredients: Ingredients

@@ -7,17 +7,16 @@ with `state="none"` has none of this. Used by `execution.py`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
-from tasks_lib.aws.jobs import Job, Jobs
+from tasks_lib.aws.jobs import Jobs
 from tasks_lib.aws.objects import Location, Objects
 from tasks_lib.errors import StateBusy
+from tasks_lib.jobs.job import Job
+from tasks_lib.jobs.spec import JobSpec
 from tasks_lib.ledger.lease import Holder, Lease
 from tasks_lib.ledger.records import Ledger
+from tasks_lib.options import OnBusy
 from tasks_lib.run_context import unbroken
-from tasks_lib.spec import JobSpec
-
-OnBusy = Literal["wait", "fail"]
 
 
 class StateDirectory:

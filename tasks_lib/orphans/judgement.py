@@ -14,7 +14,7 @@ from datetime import timedelta
 from enum import Enum
 from typing import Literal
 
-from tasks_lib.aws.jobs import Job
+from tasks_lib.jobs.job import Job
 from tasks_lib.ledger.interest import LAPSES_AFTER
 
 RunState = Literal["live", "over", "unknown", "unreachable"]

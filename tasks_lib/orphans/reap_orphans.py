@@ -22,7 +22,7 @@ from prefect.logging import get_run_logger
 
 from blocks import SageMakerProject
 from tasks_lib.errors import PrefectSageMakerError
-from tasks_lib.naming import slug
+from tasks_lib.jobs.naming import slug
 from tasks_lib.orphans.judgement import Rules
 from tasks_lib.orphans.reaper import Harvest, Reaper, asking
 from tasks_lib.tables import Table

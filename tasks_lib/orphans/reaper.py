@@ -23,17 +23,19 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.exceptions import ObjectNotFound
 
 from blocks import SageMakerProject
-from tasks_lib.aws.jobs import Job, Jobs
+from tasks_lib.aws.jobs import Jobs
 from tasks_lib.aws.objects import Location, Objects
 from tasks_lib.aws.pace import Pace
-from tasks_lib.cost import cost_of, shown_cost
 from tasks_lib.errors import PrefectSageMakerError
+from tasks_lib.jobs.cost import cost_of, shown_cost
+from tasks_lib.jobs.job import Job
+from tasks_lib.jobs.kinds import KINDS, JobKind
+from tasks_lib.jobs.naming import is_job_of, job_name
+from tasks_lib.jobs.status import Phase
 from tasks_lib.ledger.interest import LEFT, Interest
 from tasks_lib.ledger.records import Ledger
-from tasks_lib.naming import is_job_of, job_name
 from tasks_lib.orphans.judgement import Judgement, Rules, RunState, Sighting, judge, needs_runs, run_of, span
 from tasks_lib.run_context import NO_FLOW
-from tasks_lib.status import JobKind, Phase
 from tasks_lib.tables import Table
 
 RunStates = Callable[[str], RunState]
@@ -41,7 +43,6 @@ RunStates = Callable[[str], RunState]
 
 Deed = Literal["kept", "would stop", "stopped", "had ended", "not judged"]
 
-_KINDS: tuple[JobKind, ...] = ("training", "processing")
 _OLDEST = timedelta(days=60)
 """No job lives longer: it may run for 28 days, after it was pending for as many (`StoppingCondition`)."""
 
@@ -169,13 +170,15 @@ class Reaper:
     def _live(self) -> Iterator[tuple[JobKind, str]]:
         """Yield kind and name of each live job whose name looks like one of ours."""
         since = datetime.fromtimestamp(self._clock(), timezone.utc) - _OLDEST
-        for kind in _KINDS:
+        for kind in KINDS.values():
             token, first = "", True
             while token or first:
                 while not self._listings.allows():
                     self._pause(_LOOK_FOR_A_TURN)
                 # `StatusEquals` filters a page after it was cut, so that an empty one may have a token.
-                found, token = self._jobs.page(kind, token, StatusEquals="InProgress", CreationTimeAfter=since)
+                found, token = self._jobs.page(
+                    kind, token, StatusEquals=kind.status_of(Phase.LIVE), CreationTimeAfter=since
+                )
                 first = False
                 yield from ((kind, name) for name in found if is_job_of(name, _stem(name)))
 
@@ -200,7 +203,9 @@ class Reaper:
 
     def _is_own(self, job: Job, task: str) -> bool:
         attempt = int(job.name.rpartition("-")[2])
-        return bool(task) and job.name == job_name(task, f"{self._project.uri}{task}/", job.fingerprint, attempt)
+        return bool(task) and job.name == job_name(
+            task, f"{self._project.uri}{task}/", job.fingerprint, attempt, limit=job.kind.name_limit
+        )
 
     def _runs_of(self, seen: Sighting) -> dict[str, RunState]:
         waited = {run_of(waiter) for waiter in (*seen.waiters, seen.job.started_by)}

@@ -17,7 +17,7 @@ from typing import Any
 from prefect import Flow
 from prefect.utilities.asyncutils import run_coro_as_sync
 
-from tasks_lib.cost import shown_cost
+from tasks_lib.jobs.cost import shown_cost
 from tasks_lib.planning.planned import NotYetKnown
 from tasks_lib.planning.planning import flow_run, planning_mode
 from tasks_lib.planning.prospect import Step

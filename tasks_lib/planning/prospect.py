@@ -10,18 +10,19 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from tasks_lib.attendance import metrics_from_log
-from tasks_lib.aws.jobs import instances_of
-from tasks_lib.channels import Channel, TaskOutput
 from tasks_lib.completion import Action
-from tasks_lib.cost import cost_of
 from tasks_lib.execution import ATTACHED, BY_NAME, UNCHANGED, UNRECORDED, Execution
 from tasks_lib.flow_calls import check_call
+from tasks_lib.jobs.channels import Channel, TaskOutput
+from tasks_lib.jobs.cost import cost_of
+from tasks_lib.jobs.job import instances_of
+from tasks_lib.jobs.outputs import outputs_of
+from tasks_lib.jobs.request import to_request
+from tasks_lib.jobs.status import Phase
 from tasks_lib.ledger.records import Entry, Record
 from tasks_lib.planning.planned import NotYetKnown, PlannedOutputs, PlannedResult
 from tasks_lib.results import JobResult
 from tasks_lib.shipping.inputs import check_are_there
-from tasks_lib.spec import all_outputs, outputs_of, to_request
-from tasks_lib.status import Phase
 
 PlanAction = Literal["skip", "attach", "run"]
 
@@ -101,13 +102,12 @@ class Prospect(Execution):
 
     def _step_of(self, job: str, action: PlanAction, why: str) -> Step:
         request = to_request(self.spec, self._place(job))  # with `overrides`: what counts is what SageMaker is told
-        place = request["ResourceConfig"] if self.spec.kind == "training" else request["ProcessingResources"]
-        cluster: dict[str, Any] = place.get("ClusterConfig", place)
+        cluster = self.spec.kind.cluster(request)
         type_, count = instances_of((cluster.get("InstancePreferences") or [cluster])[0])
         at_most = self._at_most(cluster, request["StoppingCondition"]["MaxRuntimeInSeconds"])
         return Step(self.spec.task, action, why, job, type_, count or 0, at_most if action == "run" else 0.0)
 
-    def _at_most(self, cluster: dict[str, Any], seconds: float) -> float | None:
+    def _at_most(self, cluster: Mapping[str, Any], seconds: float) -> float | None:
         """Return the cost of all groups, or the highest among types to choose from; none where a price is unknown."""
         prices, groups = self.project.hourly_prices, cluster.get("InstanceGroups")
         hosts = groups or cluster.get("InstancePreferences") or [cluster]
@@ -121,13 +121,15 @@ class Prospect(Execution):
 
     def _planned(self, job: str, arn: str, reason: str) -> PlannedResult:
         place = self._place(job)
-        outputs = outputs_of(self.spec, place, all_outputs(self.spec), has_state=self.spec.state == "task")
+        outputs = outputs_of(
+            self.spec, place, self.spec.kind.outputs_possible(self.spec), has_state=self.spec.state == "task"
+        )
         result = PlannedResult(
             project=self.project.project,
             task=self.spec.task,
             job=job,
             arn=arn,
-            kind=self.spec.kind,
+            kind=self.spec.kind.name,
             cached=False,
             reason=reason,
             seconds=0.0,

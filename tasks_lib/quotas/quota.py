@@ -13,10 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tasks_lib.status import JobKind
-
-USES = ("training", "spot training", "processing")
-"""Uses of an instance type that have a quota each (Service Quotas, Amazon SageMaker)."""
+from tasks_lib.jobs.kind import JobKind
 
 _EXCEEDED = re.compile(
     r"service limit '(?P<name>[^']+)' is (?P<limit>\d+) .*?"
@@ -62,17 +59,10 @@ def quota_name(use: str, instance_type: str) -> str:
     """Return the name that Service Quotas has for a use of an instance type.
 
     Args:
-        use: One of `USES`.
+        use: One of the uses of a kind (`JobKind.quota_uses`).
         instance_type: Such as `ml.m5.large`.
     """
     return f"{instance_type} for {use} job usage"
-
-
-def use_of(kind: JobKind, request: Mapping[str, Any]) -> str:
-    """Return what a job uses its instances for, as its quota calls it."""
-    if kind == "processing":
-        return "processing"
-    return "spot training" if request.get("EnableManagedSpotTraining") else "training"
 
 
 def hosts_by_quota(kind: JobKind, request: Mapping[str, Any]) -> dict[str, int]:
@@ -85,8 +75,7 @@ def hosts_by_quota(kind: JobKind, request: Mapping[str, Any]) -> dict[str, int]:
         kind: Kind of job.
         request: Its create request.
     """
-    use, hosts = use_of(kind, request), Counter[str]()
-    cluster = request["ResourceConfig"] if kind == "training" else request["ProcessingResources"]["ClusterConfig"]
+    use, cluster, hosts = kind.quota_use(request), kind.cluster(request), Counter[str]()
     for group in cluster.get("InstanceGroups", ()):
         hosts[group["InstanceType"]] += group["InstanceCount"]
     for choice in () if hosts else cluster.get("InstancePreferences") or (cluster,):

@@ -25,11 +25,11 @@ from prefect.client.schemas.objects import ConcurrencyLeaseHolder
 
 from blocks import SageMakerProject
 from tasks_lib.errors import QuotaExceeded
+from tasks_lib.jobs.kind import JobKind
 from tasks_lib.ledger.project_file import account_of
 from tasks_lib.meaning import Meaning
 from tasks_lib.quotas.quota import hosts_by_quota, limit_name
 from tasks_lib.run_context import RunContext
-from tasks_lib.status import JobKind
 
 _LEASE_SECONDS = 300.0
 """How long slots stay taken when our process dies: Prefect's own default, at least 60."""

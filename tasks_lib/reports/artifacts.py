@@ -18,18 +18,18 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 
 from blocks import SageMakerProject
-from tasks_lib.aws.jobs import Job
 from tasks_lib.errors import JobError
 from tasks_lib.interruption import MEANS_STOP
-from tasks_lib.masking import Masking
-from tasks_lib.naming import slug
+from tasks_lib.jobs.job import Job
+from tasks_lib.jobs.kind import Progress
+from tasks_lib.jobs.masking import Masking
+from tasks_lib.jobs.naming import slug
+from tasks_lib.jobs.status import Phase
 from tasks_lib.reports.links import console_url
 from tasks_lib.reports.plot import metrics_plot
-from tasks_lib.reports.progress import Progress, progress_of
 from tasks_lib.reports.summary import Pages, began, metrics_line, metrics_table
 from tasks_lib.results import JobResult
 from tasks_lib.run_context import RunContext
-from tasks_lib.status import Phase
 
 
 class Report:
@@ -51,7 +51,7 @@ class Report:
 
     def progress(self, job: Job) -> None:
         """Show how far a job is, in one bar that moves; where a job ended badly it stays where it was."""
-        now, before = progress_of(job), self._shown
+        now, before = job.progress, self._shown
         if job.phase in (Phase.FAILED, Phase.STOPPED):
             now = now._replace(percent=before.percent if before else 0)
         if now != before:

@@ -9,22 +9,20 @@ from __future__ import annotations
 from urllib.parse import quote
 
 from blocks import SageMakerProject
-from tasks_lib.aws.logs import LOG_GROUPS
 from tasks_lib.aws.objects import Location
-from tasks_lib.status import JobKind
+from tasks_lib.jobs.kind import JobKind
 
-_PAGES: dict[JobKind, str] = {"training": "jobs", "processing": "processing-jobs"}
 _DOMAINS = {"cn-": "console.amazonaws.cn", "us-gov-": "console.amazonaws-us-gov.com"}
 
 
 def console_url(project: SageMakerProject, kind: JobKind, job: str) -> str:
     """Return where a job can be looked at in the AWS console; nothing for a local one."""
-    return _page(project, "sagemaker/home", f"#/{_PAGES[kind]}/{job}")
+    return _page(project, "sagemaker/home", f"#/{kind.console_page}/{job}")
 
 
 def log_url(project: SageMakerProject, kind: JobKind, job: str) -> str:
     """Return where all lines of a job are in CloudWatch; nothing for a local one."""
-    group, streams = _twice(LOG_GROUPS[kind]), _twice(f"{job}/")
+    group, streams = _twice(kind.log_group), _twice(f"{job}/")
     return _page(
         project,
         "cloudwatch/home",

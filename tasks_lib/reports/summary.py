@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from blocks import SageMakerProject
-from tasks_lib.cost import shown_cost
 from tasks_lib.errors import JobError, JobStopped
+from tasks_lib.jobs.cost import shown_cost
+from tasks_lib.jobs.kinds import kind_of
 from tasks_lib.reports.links import log_url, s3_url
 from tasks_lib.results import JobResult
 from tasks_lib.tables import Table
@@ -58,7 +59,7 @@ class Pages:
 
     def log(self, result: JobResult) -> str:
         """Return the way to the whole log."""
-        link = log_url(self.project, result.kind, result.job)
+        link = log_url(self.project, kind_of(result.kind), result.job)
         return f"[CloudWatch]({link})" if link else "`result.logs()`"
 
     def _facts(self, result: JobResult) -> dict[str, str | None]:
@@ -110,9 +111,10 @@ def metrics_line(result: JobResult) -> str:
 
 def began(result: JobResult) -> float | None:
     """Return when a job's code began, epoch seconds, where its phases tell."""
-    if result.created is None or result.kind not in result.phases or "interrupted" in result.phases:
+    computing = kind_of(result.kind).computing
+    if result.created is None or computing not in result.phases or "interrupted" in result.phases:
         return None
-    before = list(result.phases)[: list(result.phases).index(result.kind)]
+    before = list(result.phases)[: list(result.phases).index(computing)]
     return result.created + sum(result.phases[name] for name in before)
 
 
@@ -133,7 +135,8 @@ def _billed(result: JobResult) -> str:
     if result.billable_seconds is not None:
         return f"{result.billable_seconds:.0f} s of each instance"
     # Of a processing job SageMaker tells no figure; its price list says that the time of the code counts.
-    return f"about {result.phases['processing']:.0f} s of each instance" if "processing" in result.phases else "unknown"
+    seconds = kind_of(result.kind).paid_seconds(None, result.phases)
+    return "unknown" if seconds is None else f"about {seconds:.0f} s of each instance"
 
 
 def _saved(result: JobResult) -> str:

@@ -24,8 +24,8 @@ from pathspec import GitIgnoreSpec
 
 from tasks_lib.aws.sync import hash_file
 from tasks_lib.errors import InputsChanged, InvalidTask, MissingPath
-from tasks_lib.manifest import Item, Manifest
-from tasks_lib.naming import check_file_name
+from tasks_lib.jobs.manifest import Item, Manifest
+from tasks_lib.jobs.naming import check_file_name
 from tasks_lib.shipping.secret_files import SECRET_FILES
 from tasks_lib.shipping.syntax import syntax_tree
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 
 from tasks_lib.aws.objects import Location, Objects
 from tasks_lib.errors import InputNotReady, InputsChanged
-from tasks_lib.spec import ResolvedChannel
+from tasks_lib.jobs.spec import ResolvedChannel
 
 
 def check_are_there(

@@ -15,14 +15,14 @@ from blocks import SageMakerProject
 from tasks_lib.aws.jobs import Jobs
 from tasks_lib.aws.objects import Location, Objects
 from tasks_lib.aws.sync import local_files, manifest_of
-from tasks_lib.channels import Channel, TaskOutput, output_place
 from tasks_lib.errors import BucketMissing, InputNotReady, InvalidInput, MissingPath
+from tasks_lib.jobs.channels import Channel, TaskOutput, output_place
+from tasks_lib.jobs.kinds import JobKind, kind_of
+from tasks_lib.jobs.manifest import Manifest
+from tasks_lib.jobs.naming import check_channel_name, check_task_name
+from tasks_lib.jobs.spec import ResolvedChannel
 from tasks_lib.ledger.records import Ledger
-from tasks_lib.manifest import Manifest
-from tasks_lib.naming import check_channel_name, check_task_name
 from tasks_lib.results import JobResult
-from tasks_lib.spec import ResolvedChannel
-from tasks_lib.status import JobKind
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ class Resolver:
     def _producer(self, name: str, wanted: TaskOutput) -> _Producer:
         source: Any = wanted.source
         if isinstance(source, JobResult):
-            return _Producer(source.kind, source.job, source.outputs)
+            return _Producer(kind_of(source.kind), source.job, source.outputs)
         if not isinstance(source, str):
             raise InvalidInput(
                 f"The input {name!r} is the output of something of type {type(source).__name__}.",

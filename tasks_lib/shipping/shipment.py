@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 from tasks_lib.aws.objects import Location, Objects
 from tasks_lib.aws.sync import upload
+from tasks_lib.jobs.manifest import Manifest
 from tasks_lib.ledger.records import Ledger, Record
-from tasks_lib.manifest import Manifest
 from tasks_lib.shipping.bundle import Source, toolkit
 from tasks_lib.shipping.resolve import Resolved, Upload
 

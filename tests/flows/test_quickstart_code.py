@@ -17,7 +17,7 @@ from PIL import Image
 
 from flows.quickstart import METRICS
 from flows.quickstart_data import write_shards
-from tasks_lib.metrics import metric_patterns
+from tasks_lib.jobs.metrics import metric_patterns
 
 pytestmark = pytest.mark.processes
 

@@ -14,6 +14,7 @@ from tasks_lib import output_of, sagemaker_tasks
 from tasks_lib.aws.jobs import Jobs
 from tasks_lib.aws.policies import caller_policy, job_policy, trust_policy
 from tasks_lib.errors import AccessDenied, InputNotReady, JobFailed, JobStopped
+from tasks_lib.jobs.kinds import PROCESSING, TRAINING
 
 # boto3 sends it when a part of a large file cannot be sent: not without a fault of S3's.
 NOT_SEEN = "TakeBackHalfAnUpload"
@@ -63,7 +64,7 @@ def all_kinds_of_work(project, backend, folder):
     result.model.download(folder / "model")
     with pytest.raises(InputNotReady):
         sm.train("late", command="true", inputs={"data": output_of("never")})
-    for kind, call in (("training", sm.train), ("processing", sm.process)):
+    for kind, call in ((TRAINING, sm.train), (PROCESSING, sm.process)):
         stop_one(project, backend, (kind, call), Gate(folder.parent / f"gate-{kind}"))
 
 

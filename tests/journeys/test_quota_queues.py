@@ -17,6 +17,7 @@ from blocks import SageMakerProject
 from tasks_lib import sagemaker_tasks
 from tasks_lib.cli import main
 from tasks_lib.errors import QuotaExceeded
+from tasks_lib.jobs.kinds import TRAINING
 from tasks_lib.quotas.quota import limit_name
 from tasks_lib.quotas.slots import Slots
 from tasks_lib.run_context import RunCancelled, RunContext
@@ -238,7 +239,7 @@ def test_slots_are_hosts(make_project, api):
     slots = Slots(make_project(use_concurrency_limits=True), RunContext(api=api), "fit")
     seen = []
     for hosts in (3, 3, 2):
-        waited = slots.take("training", request_for(hosts))
+        waited = slots.take(TRAINING, request_for(hosts))
         seen.append((waited, taken(api)))
     for _ in range(2):
         slots.give_back()
@@ -253,7 +254,7 @@ def test_each_of_several_instance_types_has_its_slots(make_project, api):
     for limit in (LIMIT, other):
         api.upsert_global_concurrency_limit_by_name(limit, 4)
     slots = Slots(make_project(use_concurrency_limits=True), RunContext(api=api), "fit")
-    slots.take("training", request_for(2, TYPE, "ml.c5.xlarge"))
+    slots.take(TRAINING, request_for(2, TYPE, "ml.c5.xlarge"))
     both = [taken(api), taken(api, other)]
     slots.give_back()
 
@@ -265,7 +266,7 @@ def test_nobody_asks_prefect_who_did_not_choose_to(make_project, api):
     """The default of the block: no call, even where there is a limit."""
     api.upsert_global_concurrency_limit_by_name(LIMIT, 1)
 
-    assert Slots(make_project(), RunContext(api=api), "fit").take("training", request_for(5)) is False
+    assert Slots(make_project(), RunContext(api=api), "fit").take(TRAINING, request_for(5)) is False
     assert taken(api) == 0
 
 
@@ -274,7 +275,7 @@ def test_more_hosts_than_slots_is_an_error(make_project, api):
     api.upsert_global_concurrency_limit_by_name(LIMIT, 2)
     slots = Slots(make_project(use_concurrency_limits=True), RunContext(api=api), "fit")
     with pytest.raises(QuotaExceeded, match=r"asks for 3 instance\(s\).*\n.*ssm quotas --apply"):
-        slots.take("training", request_for(3))
+        slots.take(TRAINING, request_for(3))
 
     assert taken(api) == 0
 
@@ -283,7 +284,7 @@ def test_a_prefect_server_that_does_not_answer_stops_no_job(make_project):
     """AWS is still there to say when a quota is used up."""
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}), get_client(sync_client=True) as nobody:
         slots = Slots(make_project(use_concurrency_limits=True), RunContext(api=nobody), "fit")
-        waited = slots.take("training", request_for(1))
+        waited = slots.take(TRAINING, request_for(1))
         slots.give_back()
 
     assert waited is False
@@ -303,10 +304,10 @@ def test_a_cancelled_run_waits_no_more_and_the_next_in_line_goes_on(make_project
         Slots(project, Run(api=api, cancelled=cancelled.is_set if name == "second" else lambda: False), name)
         for name in ("first", "second", "third")
     )
-    first.take("training", request_for(1))
-    with in_background(lambda: second.take("training", request_for(1))) as second_waits:
+    first.take(TRAINING, request_for(1))
+    with in_background(lambda: second.take(TRAINING, request_for(1))) as second_waits:
         wait_until(lambda: told["second"], "the second to wait")
-        with in_background(lambda: third.take("training", request_for(1))) as third_waits:
+        with in_background(lambda: third.take(TRAINING, request_for(1))) as third_waits:
             wait_until(lambda: told["third"], "the third to wait")
             cancelled.set()
             with pytest.raises(RunCancelled, match=f"'second' waited for slots of '{LIMIT}'"):

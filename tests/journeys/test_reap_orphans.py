@@ -17,20 +17,22 @@ from prefect.states import Completed, Failed, Running
 from waiting import wait_until
 
 from blocks.backend import ROLE
-from tasks_lib.aws.jobs import FINGERPRINT_VARIABLE, STARTED_BY_VARIABLE, Jobs
+from tasks_lib.aws.jobs import Jobs
 from tasks_lib.aws.objects import Location, Objects
 from tasks_lib.aws.pace import Pace
 from tasks_lib.errors import ServiceFault
+from tasks_lib.jobs.job import FINGERPRINT_VARIABLE, STARTED_BY_VARIABLE
+from tasks_lib.jobs.kinds import KINDS
+from tasks_lib.jobs.naming import job_name
 from tasks_lib.ledger.interest import Interest
 from tasks_lib.ledger.records import Ledger
-from tasks_lib.naming import job_name
 from tasks_lib.orphans.judgement import Rules
 from tasks_lib.orphans.reap_orphans import reap_orphans
 from tasks_lib.orphans.reaper import Reaper, asking
 
 pytestmark = pytest.mark.sampled(7, group="all")
 
-KINDS = pytest.mark.parametrize("kind", ["training", "processing"])
+EACH_KIND = pytest.mark.parametrize("kind", ["training", "processing"])
 HALF_AN_HOUR = timedelta(minutes=30)
 FOREVER = 600.0
 
@@ -82,7 +84,7 @@ class Place:
         request = request_for(kind, name or job_name(task, uri, work, 1), self.project.role, uri)
         request["Environment"] = {"SIMULATED_SECONDS": str(seconds), **(told if environment is None else environment)}
         request["Tags"] = [{"Key": "prefect-sagemaker:project", "Value": self.project.project}]  # who may stop it
-        self._made.append(self.jobs.create(kind, request))
+        self._made.append(self.jobs.create(KINDS[kind], request))
         return self._made[-1]
 
     def interest(self, task, job, waiter):
@@ -156,7 +158,7 @@ def make_run(api):
 # -- what is stopped, and what is not --------------------------------------------------------------------------------
 
 
-@KINDS
+@EACH_KIND
 def test_the_job_of_a_killed_run(place, kind):
     """1. A process that waits is killed: its mark stays. 2. Kept. 3. The mark lapses: the job is stopped."""
     job = place.job("fit", kind=kind)
@@ -241,7 +243,7 @@ def test_an_orphan_behind_pages_of_others(place):
     orphan = place.job("fit")
     for number in range(100):
         place.job(f"over-{number}", seconds=0)
-    wait_until(lambda: place.jobs.page("training", StatusEquals="InProgress")[0] == {}, "the others to end")
+    wait_until(lambda: place.jobs.page(KINDS["training"], StatusEquals="InProgress")[0] == {}, "the others to end")
 
     assert place.reap() == {orphan.name: "stopped"}
 
@@ -361,7 +363,7 @@ def test_runs_whose_job_is_reaped_have_their_result(project, sm, backend, tmp_pa
                 gate.open()
 
     assert deeds == {name: "stopped"}
-    assert "came at that moment" in place.why(place.jobs.describe("training", name))
+    assert "came at that moment" in place.why(place.jobs.describe(KINDS["training"], name))
     assert sleeper.result().job == attached.result().job != name
     assert jobs_of(backend, project, "fit") == [name, sleeper.result().job]
 

@@ -11,6 +11,7 @@ import itertools
 import threading
 import time
 from collections import Counter
+from functools import partial
 from typing import Any
 
 import boto3
@@ -49,7 +50,10 @@ class SageMakerDouble:
     Jobs stay `InProgress` until a test ends them, or end at once where `at_create` says so.
     """
 
-    def __init__(self, at_create=None, clock=time.monotonic):
+    def __init__(self, at_create=None, clock=time.monotonic, *, words=None, shown=()):
+        """`words`: of a kind, its own word for a status; `shown`: members of a request that Describe shows."""
+        self.words: dict[str, dict[str, str]] = words or {}
+        self.shown = shown
         self.jobs: dict[tuple[str, str], dict[str, Any]] = {}
         self.calls: list[tuple[str, float]] = []
         self.faults: dict[str, list[BaseException]] = {}
@@ -78,11 +82,12 @@ class SageMakerDouble:
         self.faults.setdefault(verb, []).extend(errors)
 
     def add(self, name: str, *, kind="Training", status="InProgress", **more: Any) -> dict[str, Any]:
+        noun = f"{kind}Job"
         with self._lock:
             self.jobs[kind, name] = {
-                f"{kind}JobName": name,
-                f"{kind}JobArn": f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:{kind.lower()}-job/{name}",
-                f"{kind}JobStatus": status,
+                f"{noun}Name": name,
+                f"{noun}Arn": f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:{kind.lower()}-job/{name}",
+                f"{noun}Status": self._word(kind, status),
                 "CreationTime": _moment(FIRST + next(self._created)),
                 "Environment": {},
                 **more,
@@ -92,36 +97,23 @@ class SageMakerDouble:
     def end(self, name: str, status="Completed", *, kind="Training", **more: Any) -> None:
         with self._lock:
             self.jobs[kind, name] |= {
-                f"{kind}JobStatus": status,
+                f"{kind}JobStatus": self._word(kind, status),
                 f"{kind}EndTime": _moment(FIRST + 3600),
                 **more,
             }
 
+    def _word(self, kind: str, status: str) -> str:
+        return self.words.get(kind, {}).get(status, status)
+
     # -- what the code under test calls -------------------------------------------------------------------------
 
-    def create_training_job(self, **request):
-        return self._create("Training", request)
-
-    def create_processing_job(self, **request):
-        return self._create("Processing", request)
-
-    def describe_training_job(self, **request):
-        return self._describe("Training", request["TrainingJobName"])
-
-    def describe_processing_job(self, **request):
-        return self._describe("Processing", request["ProcessingJobName"])
-
-    def stop_training_job(self, **request):
-        return self._stop("Training", request["TrainingJobName"])
-
-    def stop_processing_job(self, **request):
-        return self._stop("Processing", request["ProcessingJobName"])
-
-    def list_training_jobs(self, **request):
-        return self._list("Training", request)
-
-    def list_processing_jobs(self, **request):
-        return self._list("Processing", request)
+    def __getattr__(self, method: str) -> Any:
+        """Answer the operations of any kind of job: `create_training_job`, `list_processing_jobs`."""
+        verb, _, rest = method.partition("_")
+        kind, _, job = rest.rpartition("_")
+        if verb not in ("create", "describe", "stop", "list") or job not in ("job", "jobs"):
+            raise AttributeError(method)
+        return partial(getattr(self, f"_{verb}"), kind.title().replace("_", ""))
 
     def _enter(self, verb):
         with self._called:
@@ -131,42 +123,47 @@ class SageMakerDouble:
         if fault:
             raise fault
 
-    def _create(self, kind, request):
+    def _create(self, kind, **request):
         with self._called:  # who hears of the call finds the job
             self._enter("create")
             name = request[f"{kind}JobName"]
             if (kind, name) in self.jobs:
                 raise client_error("ResourceInUse", "Job name must be unique.", f"Create{kind}Job")
-            job = self.add(name, kind=kind, Environment=request.get("Environment", {}), request=request)
+            told = {key: value for key, value in request.items() if key in ("Environment", *self.shown)}
+            job = self.add(name, kind=kind, request=request, **told)
         if self.at_create:
             self.at_create(self, kind, job)
         return {f"{kind}JobArn": job[f"{kind}JobArn"]}
 
-    def _describe(self, kind, name):
-        job = dict(self.jobs.get((kind, name), {}))  # as it was before a test hears of the call, and ends it
+    def _describe(self, kind, **request):
+        job = dict(self.jobs.get((kind, request[f"{kind}JobName"]), {}))  # before a test hears of the call, and ends it
         self._enter("describe")
         if not job:
             raise client_error("ValidationException", "Requested resource not found.", f"Describe{kind}Job")
         return job
 
-    def _stop(self, kind, name):
+    def _stop(self, kind, **request):
         with self._called:
             self._enter("stop")
-            job = self.jobs[kind, name]
-            if job[f"{kind}JobStatus"] != "InProgress":
+            job = self.jobs[kind, request[f"{kind}JobName"]]
+            if job[f"{kind}JobStatus"] != self._word(kind, "InProgress"):
                 raise client_error("ValidationException", "The request was rejected.", f"Stop{kind}Job")
-            job[f"{kind}JobStatus"] = "Stopping"
+            job[f"{kind}JobStatus"] = self._word(kind, "Stopping")
         return {}
 
-    def _list(self, kind, request):
+    def _list(self, kind, **request):
         self._enter("list")
         with self._lock:
             rows = [job for (of, _), job in self.jobs.items() if of == kind]
         rows = [row for row in rows if row["CreationTime"] > request.get("CreationTimeAfter", _moment(0))]
+        rows = [row for row in rows if request.get("NameContains", "") in row[f"{kind}JobName"]]
         rows.sort(key=lambda row: row["CreationTime"], reverse=True)
         start, size = int(request.get("NextToken", 0)), request["MaxResults"]
         more = {"NextToken": str(start + size)} if start + size < len(rows) else {}
-        return {f"{kind}JobSummaries": rows[start : start + size], **more}
+        page = rows[start : start + size]  # AWS filters a page by status after it was cut
+        if "StatusEquals" in request:
+            page = [row for row in page if row[f"{kind}JobStatus"] == request["StatusEquals"]]
+        return {f"{kind}JobSummaries": page, **more}
 
 
 class LogsDouble:

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks_lib.autonamer import autoname, grid, named_points
 from tasks_lib.errors import InvalidName, InvalidTask
-from tasks_lib.naming import check_task_name
+from tasks_lib.jobs.autonamer import autoname, grid, named_points
+from tasks_lib.jobs.naming import check_task_name
 
 
 class Network(Enum):

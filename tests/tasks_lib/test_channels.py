@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from prefect.utilities.collections import visit_collection
 
 from tasks_lib import Channel, TaskOutput, output_of
-from tasks_lib.channels import DEFAULT_OUTPUT, OUTPUTS, as_channel, as_channels, output_place
 from tasks_lib.errors import InvalidInput
+from tasks_lib.jobs.channels import as_channel, as_channels, output_place
+from tasks_lib.jobs.kinds import KINDS, kind_of
 
 FOLDER = "s3://bucket/demo/fit/fit-0-1/output/"
 TRAINED = {
@@ -25,16 +26,18 @@ MADE = {"training": TRAINED, "processing": PROCESSED}
 @pytest.mark.parametrize(("kind", "expected"), [("training", "model"), ("processing", "output")])
 def test_default_output_of_a_kind(kind, expected):
     """Who names no output means a training task's model, and a processing task's output."""
-    name, uri = output_place("x", output_of("fit"), kind, MADE[kind])
+    name, uri = output_place("x", output_of("fit"), kind_of(kind), MADE[kind])
 
     assert (expected, MADE[kind][expected]) == (name, uri)
-    assert DEFAULT_OUTPUT[kind] == expected
+    assert kind_of(kind).default_output == expected
 
 
-@pytest.mark.parametrize(("kind", "output"), [(kind, output) for kind in OUTPUTS for output in OUTPUTS[kind]])
+@pytest.mark.parametrize(
+    ("kind", "output"), [(kind.name, output) for kind in KINDS.values() for output in kind.outputs]
+)
 def test_every_output_of_a_kind_has_a_place(kind, output):
     """Each output that a kind of job has can be an input as it is."""
-    assert (output, MADE[kind][output]) == output_place("x", output_of("fit", output), kind, MADE[kind])
+    assert (output, MADE[kind][output]) == output_place("x", output_of("fit", output), kind_of(kind), MADE[kind])
 
 
 def test_an_output_that_there_is_not_is_refused():
@@ -46,7 +49,7 @@ def test_an_output_that_there_is_not_is_refused():
 def test_an_output_that_the_job_does_not_have_is_refused():
     """A processing task has no model; the error names what it has."""
     with pytest.raises(InvalidInput, match="asks for the 'model'") as caught:
-        output_place("x", output_of("prepare", "model"), "processing", PROCESSED)
+        output_place("x", output_of("prepare", "model"), KINDS["processing"], PROCESSED)
 
     assert "output, source, state" in caught.value.fix
 
@@ -56,7 +59,7 @@ def test_a_task_without_state_has_none_to_give():
     outputs = {name: uri for name, uri in TRAINED.items() if name != "state"}
 
     with pytest.raises(InvalidInput):
-        output_place("x", output_of("fit", "state"), "training", outputs)
+        output_place("x", output_of("fit", "state"), KINDS["training"], outputs)
 
 
 @pytest.mark.parametrize("subdir", ["a", "/a/", "a//b", "a/b/"])
@@ -64,7 +67,7 @@ def test_a_subdir_of_a_directory_ends_in_one_slash(subdir):
     """`test` must not match `test2`."""
     parts = "/".join(part for part in subdir.split("/") if part)
 
-    _, uri = output_place("x", output_of("prepare", subdir=subdir), "processing", PROCESSED)
+    _, uri = output_place("x", output_of("prepare", subdir=subdir), KINDS["processing"], PROCESSED)
 
     assert f"{FOLDER}{parts}/" == uri
 
@@ -101,7 +104,7 @@ def test_a_subdir_is_clean_or_refused(subdir):
 def test_a_subdir_of_a_tarball_needs_unpacking():
     """Before it is unpacked nobody can look into it; the error says what to add."""
     with pytest.raises(InvalidInput, match="which is packed") as caught:
-        output_place("x", output_of("fit", "model", subdir="best"), "training", TRAINED)
+        output_place("x", output_of("fit", "model", subdir="best"), KINDS["training"], TRAINED)
 
     assert "extract=True" in caught.value.fix
 
@@ -110,26 +113,29 @@ def test_a_tarball_is_addressed_as_one_object():
     """Its subdir is found after the unpacking, not in S3."""
     wanted = output_of("fit", "model", subdir="best", extract=True)
 
-    assert ("model", TRAINED["model"]) == output_place("x", wanted, "training", TRAINED)
+    assert ("model", TRAINED["model"]) == output_place("x", wanted, KINDS["training"], TRAINED)
 
 
 @pytest.mark.parametrize(
     ("kind", "output"),
-    [(kind, output) for kind in OUTPUTS for output in OUTPUTS[kind] if MADE[kind][output].endswith("/")],
+    [(name, output) for name, kind in KINDS.items() for output in kind.outputs if MADE[name][output].endswith("/")],
 )
 def test_a_directory_cannot_be_unpacked(kind, output):
     """`extract` of something that is no tarball is a mistake, not a wish that does nothing."""
     with pytest.raises(InvalidInput, match="which is a directory"):
-        output_place("x", output_of("fit", output, extract=True), kind, MADE[kind])
+        output_place("x", output_of("fit", output, extract=True), kind_of(kind), MADE[kind])
 
 
 def test_an_output_that_is_not_packed_is_a_directory():
     """A model that was left uncompressed has directories to read, and nothing to unpack."""
     outputs = TRAINED | {"model": f"{FOLDER}model/"}
 
-    assert output_place("x", output_of("fit", subdir="best"), "training", outputs) == ("model", f"{FOLDER}model/best/")
+    assert output_place("x", output_of("fit", subdir="best"), KINDS["training"], outputs) == (
+        "model",
+        f"{FOLDER}model/best/",
+    )
     with pytest.raises(InvalidInput, match="which is a directory"):
-        output_place("x", output_of("fit", extract=True), "training", outputs)
+        output_place("x", output_of("fit", extract=True), KINDS["training"], outputs)
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,14 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from tasks_lib.aws.jobs import Job
 from tasks_lib.completion import Action, Decision, Kept, from_job, from_ledger
+from tasks_lib.jobs.job import Job
+from tasks_lib.jobs.kinds import TRAINING
+from tasks_lib.jobs.status import STATUSES, Phase
 from tasks_lib.ledger.records import Entry, Record, Spent
-from tasks_lib.status import PHASES, Phase, phase_of
 
 WORK = "f" * 64
-LIVE = [status for status in (*PHASES, "Suspended") if not phase_of(status).terminal]
+LIVE = [status for status in (*STATUSES, "Suspended") if not TRAINING.phase_of(status).terminal]
 
 
 def record(attempt=1):
@@ -26,7 +27,7 @@ def entry(spent=0, *, completed=True):
 
 
 def job(status, fingerprint=WORK):
-    return Job("training", "fit-1", "arn", status, fingerprint=fingerprint)
+    return Job(TRAINING, "fit-1", "arn", status, fingerprint=fingerprint)
 
 
 ALL = Kept(outputs=True, state=True)
@@ -69,7 +70,7 @@ JOB_TABLE = [
     ("Failed", True, "forced", Action.SPEND, "failed"),
     ("Stopped", True, None, Action.SPEND, "stopped"),
     ("Stopped", True, "forced", Action.SPEND, "stopped"),
-    *((status, False, revoked, Action.SPEND, "foreign job") for status in PHASES for revoked in (None, "forced")),
+    *((status, False, revoked, Action.SPEND, "foreign job") for status in STATUSES for revoked in (None, "forced")),
 ]
 
 
@@ -83,7 +84,7 @@ def test_decision_by_the_job(status, same, revoked, action, because):
 
 REVOKED = st.sampled_from([None, "forced", "clean_state"])
 KEPT = st.none() | st.builds(Kept, st.booleans(), st.booleans())
-JOBS = st.none() | st.builds(job, st.sampled_from([*PHASES, "Suspended"]), st.sampled_from([WORK, "0" * 64]))
+JOBS = st.none() | st.builds(job, st.sampled_from([*STATUSES, "Suspended"]), st.sampled_from([WORK, "0" * 64]))
 ENTRIES = st.builds(entry, st.integers(0, 3), completed=st.booleans())
 
 

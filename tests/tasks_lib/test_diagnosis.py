@@ -3,10 +3,11 @@
 import pytest
 from aws_doubles import make_block
 
-from tasks_lib.aws.jobs import Job
 from tasks_lib.aws.logs import LogLine
 from tasks_lib.diagnosis import job_error
 from tasks_lib.errors import JobFailed, JobStopped
+from tasks_lib.jobs.job import Job
+from tasks_lib.jobs.kinds import TRAINING
 from worker_toolkit.failure import explain, explain_start
 from worker_toolkit.process import Ended
 
@@ -14,7 +15,7 @@ TRACEBACK = 'Traceback (most recent call last):\n  File "fit.py", line 1\nValueE
 
 
 def job(status="Failed", **more):
-    return Job("training", "fit-1", "arn:aws:sagemaker:us-east-1:123456789012:training-job/fit-1", status, **more)
+    return Job(TRAINING, "fit-1", "arn:aws:sagemaker:us-east-1:123456789012:training-job/fit-1", status, **more)
 
 
 def error(the_job, lines=()):

@@ -30,17 +30,19 @@ from tasks_lib import Channel, JobResult, SageMakerTasks, best, output_of, sagem
 from tasks_lib.aws.errors import translated
 from tasks_lib.aws.objects import Location, Objects
 from tasks_lib.aws.sync import download, extract
-from tasks_lib.channels import as_channels
 from tasks_lib.errors import JobError, PrefectSageMakerError
-from tasks_lib.execution import Execution, Wish
-from tasks_lib.ledger.lease import Holder
+from tasks_lib.execution import Execution
+from tasks_lib.jobs.channels import as_channels
+from tasks_lib.jobs.kinds import TRAINING
+from tasks_lib.jobs.metrics import Metrics
+from tasks_lib.jobs.spec import JobSpec
+from tasks_lib.ledger.lease import Holder, document
 from tasks_lib.ledger.project_file import check_home
 from tasks_lib.ledger.records import Ledger
 from tasks_lib.meaning import TABLE
-from tasks_lib.metrics import Metrics
+from tasks_lib.options import RunOptions
 from tasks_lib.run_context import RunContext
 from tasks_lib.server_watch import LOST_SECONDS, ServerWatch
-from tasks_lib.spec import JobSpec
 
 GOLDEN = Path(__file__).parent / "golden_errors.md"
 PARENTS = {"PrefectSageMakerError", "JobError"}
@@ -287,7 +289,7 @@ class Case:
     def a_state_that_other_work_writes(self):
         self.sagemaker.add("fit-other-1")
         ledger = Ledger(self.objects, Location(BUCKET, "demo/fit/"))
-        self.objects.write(ledger.place("lease.json"), vars(Holder("fit-other-1", "f" * 64, "training")))
+        self.objects.write(ledger.place("lease.json"), document(Holder("fit-other-1", "f" * 64, TRAINING)))
         self.sm.train.fn("fit", command="true", on_busy="fail")
 
     def an_input_that_changed_meanwhile(self):
@@ -349,7 +351,7 @@ class Case:
 
     def _call(self, *, inputs=None, hyperparameters=None, **run):
         spec = JobSpec(
-            kind="training", task="fit", image="image:1", instance_types=("ml.m5.large",), instance_count=1,
+            kind=TRAINING, task="fit", image="image:1", instance_types=("ml.m5.large",), instance_count=1,
             volume_size_gb=30, max_runtime_seconds=60, hyperparameters=hyperparameters or {},
         )  # fmt: skip
         if self.sagemaker.at_create is None:
@@ -357,7 +359,7 @@ class Case:
         self.project.is_local, self.project.local_home = True, self.here
         channels = as_channels(inputs)
         run = RunContext(**run)
-        return Execution(self.project, spec, source=None, inputs=channels, wish=Wish(), run=run).result()
+        return Execution(self.project, spec, source=None, inputs=channels, options=RunOptions(), run=run).result()
 
     def _completed(self, task):
         def leave(sagemaker, kind, job):

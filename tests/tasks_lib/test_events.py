@@ -13,8 +13,10 @@ from aws_doubles import FIRST, ProjectDouble, client_error, make_block
 
 from blocks import SageMakerProject
 from tasks_lib.aws.events import EventQueue, StateChange, read_event
-from tasks_lib.aws.jobs import Job, Jobs
+from tasks_lib.aws.jobs import Jobs
 from tasks_lib.aws.watch import FEW, Watcher
+from tasks_lib.jobs.job import Job
+from tasks_lib.jobs.kinds import KINDS, TRAINING
 
 LONG = 60  # seconds; no test waits so long unless it fails
 URL = "https://sqs.us-east-1.amazonaws.com/123456789012/jobs"
@@ -128,7 +130,7 @@ def watched_jobs(stack, watcher, sagemaker, count, kind="training"):
     jobs = []
     for number in range(count):
         sagemaker.add(f"job-{number}", kind=WORDS[kind])
-        jobs.append(Job(kind, f"job-{number}", f"arn:{number}", "InProgress", created=FIRST))
+        jobs.append(Job(KINDS[kind], f"job-{number}", f"arn:{number}", "InProgress", created=FIRST))
     return [stack.enter_context(watcher.watching(job)) for job in jobs]
 
 
@@ -198,7 +200,7 @@ def test_a_lost_event_costs_a_minute(sagemaker, project):
         sagemaker.end("job-0")
         while not watched.wait(0):
             clock.now += 5
-            with watcher.watching(Job("training", "job-0", "", "InProgress", created=FIRST)) as guest:
+            with watcher.watching(Job(TRAINING, "job-0", "", "InProgress", created=FIRST)) as guest:
                 guest.wait(0.05)
 
     assert sagemaker.count("describe") == 2
@@ -212,7 +214,7 @@ def test_the_events_of_others_are_left_to_them(sagemaker, queue, project):
         queue.send(event("another"), "no event")
         for _ in range(23):
             queue.wait_until(lambda: len(queue.hidden) == 2)
-            assert queue.left() == [StateChange("training", "another", "Completed"), None]
+            assert queue.left() == [StateChange(TRAINING, "another", "Completed"), None]
             queue.show_again()
         queue.wait_until(lambda: not queue.visible and not queue.hidden)
 
@@ -247,7 +249,7 @@ def test_a_queue_that_fails_is_said_once(sagemaker, queue, caplog, trouble):
         assert ended.wait(LONG)
         logging.getLogger("prefect.sagemaker").removeHandler(caplog.handler)
 
-    assert seen == [StateChange("training", "job", "Completed")]
+    assert seen == [StateChange(TRAINING, "job", "Completed")]
     assert slept == ["changed", 1.0, 2.0, 4.0, "changed"]
     assert events.answers
     assert len({said for record in caplog.records if url in (said := record.getMessage())}) == 1
@@ -264,7 +266,7 @@ def test_a_queue_that_is_gone_fails_no_job(sagemaker, queue, project):
         sagemaker.end("job-0")
         for _ in range(160):
             clock.now += 0.5
-            with watcher.watching(Job("training", "job-0", "", "InProgress", created=FIRST)) as guest:
+            with watcher.watching(Job(TRAINING, "job-0", "", "InProgress", created=FIRST)) as guest:
                 guest.wait(0.02)
         assert watched.wait(LONG)
 
@@ -342,7 +344,7 @@ def test_twenty_jobs_of_a_local_sagemaker(backend, with_events):
     watcher, jobs, asked = Watcher(with_events), Jobs(with_events), backend.status()["requests"]
     began = time.monotonic()
     with ExitStack() as stack:
-        watched = [stack.enter_context(watcher.watching(jobs.create("training", simulated()))) for _ in range(20)]
+        watched = [stack.enter_context(watcher.watching(jobs.create(TRAINING, simulated()))) for _ in range(20)]
         assert all(one.wait(LONG * 3) for one in watched)
     now = backend.status()["requests"]
     describes, lists = (

@@ -9,7 +9,6 @@ from botocore.exceptions import ConnectionClosedError
 
 from tasks_lib import Channel, SageMakerTasks, output_of
 from tasks_lib.aws.objects import Location
-from tasks_lib.channels import as_channels
 from tasks_lib.completion import Action
 from tasks_lib.errors import (
     AccessDenied,
@@ -26,19 +25,22 @@ from tasks_lib.errors import (
     ServiceFault,
     StateBusy,
 )
-from tasks_lib.execution import Execution, Wish
+from tasks_lib.execution import Execution
+from tasks_lib.jobs.channels import as_channels
+from tasks_lib.jobs.kinds import PROCESSING, TRAINING
+from tasks_lib.jobs.spec import JobSpec
 from tasks_lib.ledger.interest import Interest
-from tasks_lib.ledger.lease import Holder
+from tasks_lib.ledger.lease import Holder, document
 from tasks_lib.meaning import Meaning
+from tasks_lib.options import RunOptions
 from tasks_lib.run_context import RunCancelled, RunContext
-from tasks_lib.spec import JobSpec
 
 LONG = 60
 
 
 def spec(**changed):
     given = {
-        "kind": "training", "task": "fit", "image": "image:1", "instance_types": ("ml.m5.large",), "instance_count": 1,
+        "kind": TRAINING, "task": "fit", "image": "image:1", "instance_types": ("ml.m5.large",), "instance_count": 1,
         "volume_size_gb": 30, "max_runtime_seconds": 60,
     }  # fmt: skip
     return JobSpec(**(given | changed))
@@ -64,13 +66,13 @@ def project(project, sagemaker, tmp_path):
 def call(project):
     """Make one call of a task; each is a process of its own for all that matters here."""
 
-    def make(the_spec=None, *, inputs=None, wish=None, **run):
+    def make(the_spec=None, *, inputs=None, options=None, **run):
         return Execution(
             project,
             the_spec or spec(),
             source=None,
             inputs=as_channels(inputs),
-            wish=wish or Wish(),
+            options=options or RunOptions(),
             run=RunContext(**run),
         )
 
@@ -156,8 +158,8 @@ def test_by_name_alone(call, sagemaker):
     """`if_incomplete`: any completed job of that name will do."""
     call().result()
 
-    assert call(spec(image="image:2"), wish=Wish(rerun="if_incomplete")).result().cached
-    assert call(spec(task="other"), wish=Wish(rerun="if_incomplete")).result().cached is False
+    assert call(spec(image="image:2"), options=RunOptions(rerun="if_incomplete")).result().cached
+    assert call(spec(task="other"), options=RunOptions(rerun="if_incomplete")).result().cached is False
     assert created(sagemaker) == 2
 
 
@@ -197,7 +199,7 @@ def test_a_create_that_fails_for_ever_keeps_the_state(call, sagemaker):
     sagemaker.faults.clear()
 
     with pytest.raises(StateBusy):
-        call(spec(hyperparameters={"C": 2}), wish=Wish(on_busy="fail")).result()
+        call(spec(hyperparameters={"C": 2}), options=RunOptions(on_busy="fail")).result()
     assert call().result().cached is False  # the same work goes on
 
 
@@ -258,7 +260,7 @@ def test_who_is_refused_a_job_holds_no_state(call, sagemaker, project, refusal):
     project.role = "arn:aws:iam::123456789012:role/jobs"
     sagemaker.faults.clear()
 
-    assert call(spec(hyperparameters={"C": 2}), wish=Wish(on_busy="fail")).result().cached is False
+    assert call(spec(hyperparameters={"C": 2}), options=RunOptions(on_busy="fail")).result().cached is False
 
 
 @pytest.mark.parametrize(("status", "kind", "reason"), [
@@ -386,7 +388,7 @@ def test_capacity_is_asked_for_in_time(call, sagemaker):
     """Bounded by the caller; the error says what it was, and what else could be asked for."""
     ends_of(sagemaker, *(9 * [NO_CAPACITY]))
     with pytest.raises(JobFailed) as caught:
-        call(wish=Wish(capacity_seconds=0)).result()
+        call(options=RunOptions(capacity_seconds=0)).result()
 
     assert caught.value.meaning is Meaning.CAPACITY
     assert "instance_type=[" in caught.value.fix
@@ -436,7 +438,7 @@ def test_a_job_that_others_stopped(call, sagemaker, objects, announced):
 def test_a_lost_ledger_is_built_again(call, sagemaker, objects, ledger):
     """1. A forced run made a second attempt. 2. The ledger is lost. 3. The later attempt counts, and none is made."""
     call().result()
-    forced = call(wish=Wish(rerun="always"), flow_run="flow-1").result()
+    forced = call(options=RunOptions(rerun="always"), flow_run="flow-1").result()
     objects.empty(Location(BUCKET, "demo/fit/_ledger/"))
     again = call().result()
 
@@ -450,9 +452,9 @@ def test_a_clean_state_is_cleaned_once_in_a_flow_run(call, sagemaker, project):
     """1. Its job fails and leaves a state. 2. The retry, in another process, goes on from that."""
     ends_of(sagemaker, ("Failed", "AlgorithmError: , exit code: 1"))
     with pytest.raises(JobFailed):
-        call(wish=Wish(clean_state=True), flow_run="flow-1").result()
+        call(options=RunOptions(clean_state=True), flow_run="flow-1").result()
     put(project, "demo/fit/state/checkpoint")
-    call(wish=Wish(clean_state=True), flow_run="flow-1").result()
+    call(options=RunOptions(clean_state=True), flow_run="flow-1").result()
 
     listed = project.client("s3").list_objects_v2(Bucket=BUCKET, Prefix="demo/fit/state/")
     assert [row["Key"] for row in listed["Contents"]] == ["demo/fit/state/checkpoint"]
@@ -522,9 +524,9 @@ def test_a_running_job_is_attached_to(call, sagemaker, project):
 def test_who_wants_it_anew_gets_it_once(call, sagemaker):
     """1. Completed. 2. A flow run forces it. 3. The retry of that flow run does not. 4. Another flow run does."""
     call().result()
-    forced = call(wish=Wish(rerun="always"), flow_run="flow-1").result()
+    forced = call(options=RunOptions(rerun="always"), flow_run="flow-1").result()
     assert forced.reason == "ran: it was asked to run in any case"
-    assert call(wish=Wish(rerun="always"), flow_run="flow-1").result().job == forced.job
+    assert call(options=RunOptions(rerun="always"), flow_run="flow-1").result().job == forced.job
     assert call(refresh=True, flow_run="flow-2").result().job != forced.job
     assert created(sagemaker) == 3
 
@@ -538,8 +540,8 @@ def test_a_forced_first_attempt_is_not_forced_again(call, sagemaker, before):
         with pytest.raises(JobFailed):
             call().result()
         sagemaker.at_create = completes
-    forced = call(wish=Wish(rerun="always"), flow_run="flow-1").result()
-    retried = call(wish=Wish(rerun="always"), flow_run="flow-1").result()
+    forced = call(options=RunOptions(rerun="always"), flow_run="flow-1").result()
+    retried = call(options=RunOptions(rerun="always"), flow_run="flow-1").result()
 
     assert retried.job == forced.job
 
@@ -716,10 +718,10 @@ def test_an_input_task_whose_job_is_old(call, sagemaker):
 
 
 def holds(project, ledger, holder):
-    put(project, ledger.place("lease.json").key, json.dumps(vars(holder)).encode())
+    put(project, ledger.place("lease.json").key, json.dumps(document(holder)).encode())
 
 
-OTHERS = Holder("fit-other-1", "b" * 64, "training")
+OTHERS = Holder("fit-other-1", "b" * 64, TRAINING)
 
 
 def test_other_work_writes_the_state(call, sagemaker, project, ledger):
@@ -728,7 +730,7 @@ def test_other_work_writes_the_state(call, sagemaker, project, ledger):
     holds(project, ledger, OTHERS)
 
     with pytest.raises(StateBusy, match=OTHERS.job):
-        call(wish=Wish(on_busy="fail")).result()
+        call(options=RunOptions(on_busy="fail")).result()
 
     assert created(sagemaker) == 0
 
@@ -750,7 +752,7 @@ def test_without_state_there_is_no_lease(call, sagemaker, project, ledger):
     sagemaker.add(OTHERS.job)
     holds(project, ledger, OTHERS)
 
-    assert call(spec(state="none"), wish=Wish(on_busy="fail")).result().cached is False
+    assert call(spec(state="none"), options=RunOptions(on_busy="fail")).result().cached is False
 
 
 def test_a_lease_that_was_lost_stops_the_job(call, sagemaker, project, ledger):
@@ -759,7 +761,7 @@ def test_a_lease_that_was_lost_stops_the_job(call, sagemaker, project, ledger):
     4. When it is over, we stand in the queue for the state like everybody.
     """
     sagemaker.at_create = lambda sagemaker, kind, job: holds(project, ledger, OTHERS)
-    wanted = call(wish=Wish(on_busy="fail"))
+    wanted = call(options=RunOptions(on_busy="fail"))
     running = in_thread(wanted.result)
     sagemaker.wait_for("stop", 1)
     sagemaker.end(wanted._job_name(1), "Stopped")
@@ -785,7 +787,7 @@ def test_a_clean_state_is_empty_before_the_job(call, sagemaker, project):
         ends(sagemaker, kind, job)
 
     sagemaker.at_create = looks
-    again = call(wish=Wish(clean_state=True)).result()
+    again = call(options=RunOptions(clean_state=True)).result()
 
     assert again.reason == "ran: its state was cleaned"
     assert seen == ["demo/fit/state2/other"]
@@ -908,7 +910,7 @@ def test_what_a_processing_job_says_of_its_end_shows_no_secret(call, sagemaker):
     told = {"FailureReason": "no login with hunter22", "ExitMessage": "hunter22 was refused"}
     sagemaker.at_create = lambda sagemaker, kind, job: sagemaker.end(job[f"{kind}JobName"], "Failed", kind=kind, **told)
     with pytest.raises(JobFailed) as caught:
-        call(spec(kind="processing", environment={"DB_PASSWORD": "hunter22"})).result()
+        call(spec(kind=PROCESSING, environment={"DB_PASSWORD": "hunter22"})).result()
 
     assert "hunter22" not in str(caught.value)
     assert "**** was refused" in caught.value.result.failure

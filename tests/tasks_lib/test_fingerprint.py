@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks_lib.fingerprint import differences, fingerprint, ingredients
-from tasks_lib.manifest import Item, Manifest
-from tasks_lib.spec import JobSpec, ResolvedChannel
+from tasks_lib.jobs.fingerprint import differences, fingerprint, ingredients
+from tasks_lib.jobs.kinds import KINDS, PROCESSING, TRAINING
+from tasks_lib.jobs.manifest import Item, Manifest
+from tasks_lib.jobs.spec import JobSpec, ResolvedChannel
 
 GOLDEN = json.loads((Path(__file__).parent / "golden_fingerprints.json").read_text())
 CONTRACT = 1
@@ -23,7 +24,7 @@ CONTRACT = 1
 def spec(**changed):
     """A spec with everything that a fingerprint looks at."""
     given = {
-        "kind": "training",
+        "kind": TRAINING,
         "task": "fit",
         "image": "image:1",
         "entry_point": "fit.py",
@@ -90,18 +91,18 @@ GOLDEN_SPECS = {
     "training with an override": lambda: of(spec(overrides={"RetryStrategy": {}, "ResourceConfig": {"Foo": 1}})),
     "training with metrics": lambda: of(spec(metrics={"auc": "auc=(.*)"})),
     "training on spot": lambda: of(spec(spot=True, max_wait_seconds=9000)),
-    "processing": lambda: of(spec(kind="processing", hyperparameters={})),
-    "processing of a command": lambda: of(spec(kind="processing", entry_point=None, command="ls", hyperparameters={})),
-    "processing on five hosts": lambda: of(spec(kind="processing", instance_count=5, hyperparameters={})),
+    "processing": lambda: of(spec(kind=PROCESSING, hyperparameters={})),
+    "processing of a command": lambda: of(spec(kind=PROCESSING, entry_point=None, command="ls", hyperparameters={})),
+    "processing on five hosts": lambda: of(spec(kind=PROCESSING, instance_count=5, hyperparameters={})),
     "processing of a complete image": lambda: of(
-        spec(kind="processing", entry_point=None, hyperparameters={}), Manifest({})
+        spec(kind=PROCESSING, entry_point=None, hyperparameters={}), Manifest({})
     ),
     "processing of a state": lambda: of(
-        spec(kind="processing", hyperparameters={}),
+        spec(kind=PROCESSING, hyperparameters={}),
         channels=(channel(identity={"uri": "s3://b/t/state/", "digest": "f"}),),
     ),
     "processing with an override": lambda: of(
-        spec(kind="processing", hyperparameters={}, overrides={"AppSpecification": {"ContainerEntrypoint": ["/x"]}})
+        spec(kind=PROCESSING, hyperparameters={}, overrides={"AppSpecification": {"ContainerEntrypoint": ["/x"]}})
     ),
     "code of one file": lambda: of(source=Manifest({"main.sh": Item(1, "cc", executable=True)})),
 }
@@ -128,7 +129,7 @@ def test_golden_fingerprints(name):
 # -- what is in ----------------------------------------------------------------------------------------------------
 
 MATTERS = {
-    "kind": lambda: parts(spec(kind="processing")),
+    "kind": lambda: parts(spec(kind=PROCESSING)),
     "image": lambda: parts(spec(image="image:2")),
     "entry point": lambda: parts(spec(entry_point="other.py")),
     "command": lambda: parts(spec(entry_point=None, command="fit.py")),
@@ -190,9 +191,8 @@ MAKES_NO_DIFFERENCE = {
     "tags by override": {"overrides": {"Tags": [{"Key": "a", "Value": "b"}]}},
     "instance type by override": {"overrides": {"ResourceConfig": {"InstanceType": "ml.c5.large"}}},
     "warm pool": {"overrides": {"ResourceConfig": {"KeepAlivePeriodInSeconds": 600}}},
-    "processing cluster": {"overrides": {"ProcessingResources": {"ClusterConfig": {"InstanceType": "ml.c5.large"}}}},
     "keys by override": {"overrides": {"OutputDataConfig": {"KmsKeyId": "k"}}},
-    "VPC by override": {"overrides": {"VpcConfig": {"Subnets": ["subnet-1"]}, "NetworkConfig": {"VpcConfig": {}}}},
+    "VPC by override": {"overrides": {"VpcConfig": {"Subnets": ["subnet-1"]}}},
     "timeouts by override": {"overrides": {"StoppingCondition": {"MaxPendingTimeInSeconds": 7200}}},
     "retries": {"overrides": {"RetryStrategy": {"MaximumRetryAttempts": 3}}},
     "experiment": {"overrides": {"ExperimentConfig": {"ExperimentName": "x"}}},
@@ -203,6 +203,25 @@ MAKES_NO_DIFFERENCE = {
 def test_what_changes_price_or_place_keeps_the_fingerprint(what):
     """Nobody pays again for a result that would be the same."""
     assert of(spec(**MAKES_NO_DIFFERENCE[what])) == of()
+
+
+def test_each_kind_ignores_its_own_fields(sagemaker_model):
+    """Each field of its table exists in AWS's request, and its value does not change the fingerprint."""
+    for kind in KINDS.values():
+        for path in kind.ignored_request_fields:
+            shape = sagemaker_model.operation_model(kind.api.operation("Create")).input_shape
+            for name in path.split("."):
+                shape = shape.members[name.removesuffix("[]")]
+                shape = shape.member if name.endswith("[]") else shape
+            specs = [spec(kind=kind, hyperparameters={}, overrides=nested(path, value)) for value in "xy"]
+
+            assert len({of(one) for one in specs}) == 1, path
+
+
+def nested(path, value):
+    for name in reversed(path.split(".")):
+        value = {name.removesuffix("[]"): [value] if name.endswith("[]") else value}
+    return value
 
 
 def test_where_an_input_was_put_is_not_its_identity():

@@ -28,6 +28,7 @@ from tasks_lib.functions.names import call_name
 from tasks_lib.functions.task import FunctionTask, sagemaker_task
 from tasks_lib.functions.values import Arguments, Signature
 from tasks_lib.job_task import JobTask
+from tasks_lib.jobs.kinds import KINDS
 
 if TYPE_CHECKING:
     from tasks_lib import Table
@@ -108,7 +109,7 @@ def test_bare_and_with_options():
         assert isinstance(task, Task)
         assert (task.name, task.sagemaker_function) == ("fit", fit)
         assert task.sagemaker_function(Path("x"), 2.0) == 2.0
-    assert (configured.work.kind, configured.work.options) == ("training", {"image": "image:1"})
+    assert (configured.work.kind, configured.work.options) == (KINDS["training"], {"image": "image:1"})
 
 
 def test_what_copies_keep():

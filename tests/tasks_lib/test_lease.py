@@ -5,9 +5,10 @@ import datetime as dt
 import pytest
 
 from tasks_lib.aws.objects import Objects
+from tasks_lib.jobs.kinds import PROCESSING, TRAINING
 from tasks_lib.ledger.lease import TAKE_OVER_AFTER, Holder, Lease
 
-MINE, THEIRS = Holder("fit-a-1", "a" * 64, "training"), Holder("fit-b-1", "b" * 64, "processing")
+MINE, THEIRS = Holder("fit-a-1", "a" * 64, TRAINING), Holder("fit-b-1", "b" * 64, PROCESSING)
 
 
 class LaterObjects(Objects):
@@ -83,7 +84,7 @@ def test_a_holder_that_sagemaker_does_not_know(lease, objects, seconds, taken):
 def test_of_two_that_see_it_free_one_gets_it(objects, ledger, jobs):
     """1. Both see a holder that is over. 2. While one looks, the other takes it. 3. The first is told who has it."""
     Lease(objects, ledger, jobs.get, nobody).take(THEIRS)
-    third = Holder("fit-c-1", "c" * 64, "training")
+    third = Holder("fit-c-1", "c" * 64, TRAINING)
 
     def over_but_taken_meanwhile(holder):
         if holder == THEIRS:

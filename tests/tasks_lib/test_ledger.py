@@ -11,8 +11,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from tasks_lib.aws.objects import Document, Location, Objects
 from tasks_lib.errors import LedgerConflict
+from tasks_lib.jobs.manifest import Item, Manifest
 from tasks_lib.ledger.records import Entry, Ledger, Record
-from tasks_lib.manifest import Item, Manifest
 
 WORK, OTHER = "a" * 64, "b" * 64
 

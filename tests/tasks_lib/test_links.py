@@ -5,20 +5,21 @@ from __future__ import annotations
 import pytest
 from aws_doubles import ProjectDouble, make_block
 
+from tasks_lib.jobs.kinds import PROCESSING, TRAINING
 from tasks_lib.reports.links import console_url, log_url, s3_url
 
 
 def test_a_job_by_kind_and_region():
     """Training and processing jobs have pages of their own."""
-    assert console_url(make_block(region="eu-west-1"), "training", "fit-1") == (
+    assert console_url(make_block(region="eu-west-1"), TRAINING, "fit-1") == (
         "https://eu-west-1.console.aws.amazon.com/sagemaker/home?region=eu-west-1#/jobs/fit-1"
     )
-    assert console_url(make_block(), "processing", "p-1").endswith("#/processing-jobs/p-1")
+    assert console_url(make_block(), PROCESSING, "p-1").endswith("#/processing-jobs/p-1")
 
 
 def test_a_log_as_cloudwatch_escapes_it():
     """Its console wants slashes escaped twice, the first time with a dollar sign; the streams are the job's own."""
-    assert log_url(make_block(), "training", "fit-1").endswith(
+    assert log_url(make_block(), TRAINING, "fit-1").endswith(
         "#logsV2:log-groups/log-group/$252Faws$252Fsagemaker$252FTrainingJobs$3FlogStreamNameFilter$3Dfit-1$252F"
     )
 
@@ -38,7 +39,7 @@ def test_an_object_or_a_prefix(uri, page):
 ])  # fmt: skip
 def test_other_partitions(region, host):
     """China's and the US government's regions have consoles of their own."""
-    assert console_url(make_block(region=region), "training", "fit-1").startswith(f"https://{host}/")
+    assert console_url(make_block(region=region), TRAINING, "fit-1").startswith(f"https://{host}/")
 
 
 def test_none_on_this_machine():
@@ -46,4 +47,4 @@ def test_none_on_this_machine():
     local = ProjectDouble(make_block())
     local.is_local = True
 
-    assert [console_url(local, "training", "x"), log_url(local, "training", "x"), s3_url(local, "s3://b/k")] == [""] * 3
+    assert [console_url(local, TRAINING, "x"), log_url(local, TRAINING, "x"), s3_url(local, "s3://b/k")] == [""] * 3

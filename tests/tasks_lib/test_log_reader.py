@@ -9,10 +9,11 @@ from contextlib import ExitStack
 import pytest
 from aws_doubles import LogsDouble, ProjectDouble, client_error, make_block
 
-from tasks_lib.aws.jobs import Job
 from tasks_lib.aws.log_pace import LogPace
 from tasks_lib.aws.log_reader import LogReader, reader_of
 from tasks_lib.aws.logs import LogTail
+from tasks_lib.jobs.job import Job
+from tasks_lib.jobs.kinds import TRAINING
 
 TICK = 0.01
 
@@ -74,7 +75,7 @@ def reader():
 
 
 def job(number, status="InProgress"):
-    return Job("training", f"fit-{number}", "arn", status)
+    return Job(TRAINING, f"fit-{number}", "arn", status)
 
 
 def tail(project, number, **more):

@@ -12,11 +12,12 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tasks_lib.attendance import metrics_from_log
-from tasks_lib.aws.jobs import Job
 from tasks_lib.aws.log_pace import LogPace, pace_of
 from tasks_lib.aws.logs import LogTail
+from tasks_lib.jobs.job import Job
+from tasks_lib.jobs.kinds import TRAINING
 
-JOB = Job("training", "fit-1", "arn", "InProgress")
+JOB = Job(TRAINING, "fit-1", "arn", "InProgress")
 OUTAGE = EndpointConnectionError(endpoint_url="https://logs")
 
 
@@ -397,7 +398,7 @@ def test_jobs_share_the_pace_of_their_account(project, logs, clock):
     pace = LogPace(8, 20, clock)
     for number in range(40):
         logs.write(f"fit-{number}/algo-1-1", "one")
-        job = Job("training", f"fit-{number}", "arn", "Completed")
+        job = Job(TRAINING, f"fit-{number}", "arn", "Completed")
         assert texts(following(project, clock, job, pace).drain()) == [("algo-1", "one")]
 
     assert clock.now - FIRST >= (len(logs.asked) - 20) / 20 - 0.5

@@ -4,7 +4,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import assume, given
 
-from tasks_lib.manifest import Item, Manifest
+from tasks_lib.jobs.manifest import Item, Manifest
 
 NAMES = st.text(alphabet=st.characters(codec="utf-8"), min_size=1, max_size=20)
 ITEMS = st.builds(Item, st.integers(min_value=0), st.text(alphabet="0123456789abcdef", max_size=8), st.booleans())

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks_lib.masking import MASK, SHORTEST, Masking, is_secret
+from tasks_lib.jobs.masking import MASK, SHORTEST, Masking, is_secret
 
 PRINTABLE = "".join(sorted(set(string.printable) - set(string.whitespace) - {"*"})) + "äß✓"
 SECRETS = st.text(PRINTABLE, min_size=SHORTEST).filter(

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks_lib.errors import InvalidTask, MetricMissing
-from tasks_lib.metrics import MAX_POINTS, MetricReader, Metrics, doubts, metric_patterns
+from tasks_lib.jobs.metrics import MAX_POINTS, MetricReader, Metrics, doubts, metric_patterns
 
 
 def read(patterns, *lines):

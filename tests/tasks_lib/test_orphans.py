@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks_lib.aws.jobs import Job
+from tasks_lib.jobs.job import Job
+from tasks_lib.jobs.kinds import TRAINING
 from tasks_lib.ledger.interest import LAPSES_AFTER
 from tasks_lib.orphans.judgement import Rules, Sighting, Verdict, judge, needs_runs, run_of, span
 
-JOB = Job("training", "fit-0123456789abcdef-1", "arn", "InProgress")
+JOB = Job(TRAINING, "fit-0123456789abcdef-1", "arn", "InProgress")
 MINUTE = timedelta(minutes=1)
 
 ages = st.one_of(

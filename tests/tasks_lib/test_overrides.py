@@ -9,12 +9,15 @@ from hypothesis import strategies as st
 from whole_specs import OPERATION, PLACE, PROCESSING, SPECS, TRAINING
 
 from tasks_lib import Channel, output_of
-from tasks_lib.aws.jobs import instances_of
 from tasks_lib.aws.request_check import check_request
 from tasks_lib.errors import InvalidName, InvalidTask
-from tasks_lib.overrides import TABLES, How, check_overrides, combined, deep_merge
+from tasks_lib.jobs.job import instances_of
+from tasks_lib.jobs.kinds import KINDS, kind_of
+from tasks_lib.jobs.outputs import outputs_of
+from tasks_lib.jobs.override_rules import How
+from tasks_lib.jobs.overrides import check_overrides, combined, deep_merge
+from tasks_lib.jobs.request import to_request
 from tasks_lib.quotas.quota import hosts_by_quota
-from tasks_lib.spec import all_outputs, outputs_of, to_request
 
 INPUTS = {"model": output_of("fit", extract=True), "train": Channel("s3://bucket/data/")}
 GROUPS = [
@@ -35,7 +38,7 @@ ON_EFS = {
 
 
 def check(kind, overrides, *, ships_code=True):
-    check_overrides(kind, overrides, inputs=INPUTS, ships_code=ships_code)
+    check_overrides(kind_of(kind), overrides, inputs=INPUTS, ships_code=ships_code)
 
 
 def overridden(spec, overrides):
@@ -63,7 +66,7 @@ def shape_at(shape, path):
 def test_each_row_is_a_field_of_aws(kind, sagemaker_model):
     """No row is misspelt, and what is merged by members or by names is a structure or a list of them."""
     shape = sagemaker_model.operation_model(OPERATION[kind]).input_shape
-    for path, row in TABLES[kind].items():
+    for path, row in kind_of(kind).overrides.items():
         found = shape_at(shape, path)
         assert row.how is not How.MEMBERS or found.type_name == "structure", path
         assert row.how is not How.ENTRIES or row.key in found.member.members, path
@@ -72,7 +75,7 @@ def test_each_row_is_a_field_of_aws(kind, sagemaker_model):
 @pytest.mark.parametrize("kind", SPECS)
 def test_each_field_beside_ours_has_a_row(kind, sagemaker_model):
     """Each top-level member, and each member of what is merged: a new one of AWS's has to be thought about."""
-    shape, table = sagemaker_model.operation_model(OPERATION[kind]).input_shape, TABLES[kind]
+    shape, table = sagemaker_model.operation_model(OPERATION[kind]).input_shape, kind_of(kind).overrides
     wanted = set(shape.members)
     for path, row in table.items():
         if row.how is How.MEMBERS:
@@ -109,7 +112,7 @@ def written(table, value, path=""):
 )
 def test_nothing_that_we_write_is_free(spec):
     """Each field of our request is merged or refused by a rule of its own."""
-    found = dict(written(TABLES[spec.kind], to_request(spec, PLACE)))
+    found = dict(written(spec.kind.overrides, to_request(spec, PLACE)))
 
     assert len(found) > 10
     assert [path for path, row in found.items() if row.how is How.FREE] == []
@@ -144,13 +147,13 @@ def test_nothing_that_we_read_is_free(kind):
     """What quotas and costs are read from has a rule of its own, as has what it lies in."""
     seen = set()
     request = Read(to_request(SPECS[kind], PLACE), "", seen)
-    hosts_by_quota(kind, request)
-    instances_of(request["ResourceConfig"] if kind == "training" else request["ProcessingResources"]["ClusterConfig"])
+    hosts_by_quota(kind_of(kind), request)
+    instances_of(kind_of(kind).cluster(request))
     # `InstanceGroups` are of training jobs alone; a processing job's cluster is asked for them in vain.
     unknown = {"ProcessingResources.ClusterConfig.InstanceGroups"}
 
     assert len(seen) > 4
-    assert [path for path in seen - unknown if TABLES[kind][path].how is How.FREE] == []
+    assert [path for path in seen - unknown if kind_of(kind).overrides[path].how is How.FREE] == []
 
 
 # -- merged ----------------------------------------------------------------------------------------------------------
@@ -242,7 +245,7 @@ def test_instance_groups_take_the_place_of_one_type(sagemaker_model):
             "VolumeKmsKeyId": "1234abcd-12ab-34cd-56ef-1234567890ab",
         }
         check_request(sagemaker_model, "CreateTrainingJob", request)
-    assert list(hosts_by_quota("training", request).values()) == [2, 1]
+    assert list(hosts_by_quota(KINDS["training"], request).values()) == [2, 1]
     assert instances_of(request["ResourceConfig"]) == ("ml.c5.xlarge+ml.g5.xlarge", 3)
 
 
@@ -293,7 +296,7 @@ def at(path, value, name):
 @pytest.mark.parametrize("kind", SPECS)
 def test_none_leaves_a_request_that_aws_takes_or_is_refused(kind, sagemaker_model):
     """What can be removed is nothing that AWS requires; and of no other field `None` is passed on."""
-    for path, row in TABLES[kind].items():
+    for path, row in kind_of(kind).overrides.items():
         over = at(path, None, "output" if "Outputs" in path else "train")
         if row.removable:
             check_request(sagemaker_model, OPERATION[kind], overridden(SPECS[kind], over))
@@ -309,13 +312,13 @@ JUNK = st.sampled_from([None, "x", 3, True, [], ["a"], {}, {"a": None}, [{}], [N
 @given(data=st.data())
 def test_overrides_of_any_form_are_answered(kind, sagemaker_model, data):
     """A text in place of a mapping, a name that is a list: AWS takes it, or an error of ours says what is wrong."""
-    path = data.draw(st.sampled_from([path.rpartition(".")[0] or path for path in TABLES[kind]]))
+    path = data.draw(st.sampled_from([path.rpartition(".")[0] or path for path in kind_of(kind).overrides]))
     over = at(path, data.draw(JUNK), data.draw(st.sampled_from(["train", "new"]) | JUNK))
-    spec = SPECS[kind].model_copy(update={"overrides": combined(kind, over, over)})
+    spec = SPECS[kind].model_copy(update={"overrides": combined(kind_of(kind), over, over)})
     with suppress(InvalidTask):
         check_request(sagemaker_model, OPERATION[kind], overridden(spec, spec.overrides))
 
-    assert all_outputs(spec)
+    assert spec.kind.outputs_possible(spec)
 
 
 def with_tuples(value, draw):
@@ -333,19 +336,24 @@ def test_a_tuple_is_a_list(data):
     """boto3 takes both: our channels stay, our outputs are refused, and the fingerprint is that of what is sent."""
     groups = {"ResourceConfig": {"InstanceGroups": GROUPS}, "InputDataConfig": [ON_EFS]}
     output = {"ProcessingOutputConfig": {"Outputs": [{"OutputName": "output", "S3Output": {"S3Uri": "s3://b/x"}}]}}
-    for kind, over in (("training", groups), ("processing", output)):
+    for kind, over in ((KINDS["training"], groups), (KINDS["processing"], output)):
         varied = with_tuples(over, data.draw)
-        assert combined(kind, varied, {}) == combined(kind, {}, varied) == combined(kind, over, {}) == over
+        assert (
+            combined(kind_of(kind), varied, {})
+            == combined(kind_of(kind), {}, varied)
+            == combined(kind_of(kind), over, {})
+            == over
+        )
     with pytest.raises(InvalidTask, match="name another output"):
-        check("processing", combined("processing", {}, varied))
+        check("processing", combined(KINDS["processing"], {}, varied))
 
 
 def test_one_further_channel_twice_is_one_channel():
     """In one list as on two levels."""
     more = {"ChannelName": "shared", "InputMode": "FastFile"}
 
-    assert combined("training", {}, {"InputDataConfig": [ON_EFS, more]}) == combined(
-        "training", {"InputDataConfig": [ON_EFS]}, {"InputDataConfig": [more]}
+    assert combined(KINDS["training"], {}, {"InputDataConfig": [ON_EFS, more]}) == combined(
+        KINDS["training"], {"InputDataConfig": [ON_EFS]}, {"InputDataConfig": [more]}
     )
 
 
@@ -354,7 +362,7 @@ def test_a_task_takes_back_what_was_bound_for_all():
     bound = {"VpcConfig": {"Subnets": ["subnet-1"]}, "InputDataConfig": [ON_EFS], "RetryStrategy": {"x": 1}}
     own = {"VpcConfig": None, "InputDataConfig": [{"ChannelName": "shared", "InputMode": "File"}]}
 
-    assert combined("training", bound, own) == {
+    assert combined(KINDS["training"], bound, own) == {
         "VpcConfig": None,
         "InputDataConfig": [ON_EFS | {"InputMode": "File"}],
         "RetryStrategy": {"x": 1},
@@ -364,7 +372,10 @@ def test_a_task_takes_back_what_was_bound_for_all():
 def test_outputs_that_a_plan_expects():
     """A plan says the same places as the result will."""
     plain = TRAINING.model_copy(update={"overrides": {"OutputDataConfig": {"CompressionType": "NONE"}}})
-    places = [outputs_of(spec, PLACE, all_outputs(spec), has_state=False)["model"] for spec in (TRAINING, plain)]
+    places = [
+        outputs_of(spec, PLACE, spec.kind.outputs_possible(spec), has_state=False)["model"]
+        for spec in (TRAINING, plain)
+    ]
 
     assert [place.rpartition("/output/")[2] for place in places] == ["model.tar.gz", "model/"]
 
@@ -375,7 +386,7 @@ def test_outputs_that_a_plan_expects():
 @pytest.mark.parametrize("kind", SPECS)
 def test_each_refused_field_says_what_to_do(kind):
     """The call names the field and the way to do it, before anything else happens."""
-    table, seen = TABLES[kind], 0
+    table, seen = kind_of(kind).overrides, 0
     for path, row in table.items():
         if row.how is How.REFUSED and "[]" not in path:
             over = "x"

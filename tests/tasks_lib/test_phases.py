@@ -2,11 +2,7 @@
 
 import datetime as dt
 
-import boto3
-from botocore import UNSIGNED
-from botocore.config import Config
-
-from tasks_lib.aws.phases import ORDER, PHASE_OF, in_order, seconds_by_phase
+from tasks_lib.jobs.kinds import PROCESSING, TRAINING
 
 BEGIN = dt.datetime(2026, 11, 1, tzinfo=dt.timezone.utc)
 
@@ -19,14 +15,6 @@ def row(status, start, end=None):
     return {"Status": status, "StartTime": at(start), **({"EndTime": at(end)} if end is not None else {})}
 
 
-def test_every_secondary_status_of_the_model_has_a_phase():
-    """Held against AWS's own list, so that a new one is seen."""
-    client = boto3.client("sagemaker", region_name="us-east-1", config=Config(signature_version=UNSIGNED))
-
-    assert set(client.meta.service_model.shape_for("SecondaryStatus").enum) == PHASE_OF.keys()
-    assert {phase for phase in PHASE_OF.values() if phase} | {"processing"} == set(ORDER)
-
-
 def test_a_training_job_is_summed_by_phase():
     """An interrupted spot job downloads twice; what has not ended does not count."""
     rows = [
@@ -34,7 +22,7 @@ def test_a_training_job_is_summed_by_phase():
         row("Restarting", 130, 150), row("Downloading", 150, 160), row("Training", 160, 300), row("Uploading", 300),
     ]  # fmt: skip
 
-    assert seconds_by_phase("training", {"SecondaryStatusTransitions": rows}) == {
+    assert TRAINING.seconds_by_phase({"SecondaryStatusTransitions": rows}) == {
         "starting": 80.0, "downloading": 20.0, "training": 170.0, "interrupted": 30.0,
     }  # fmt: skip
 
@@ -43,12 +31,24 @@ def test_a_processing_job_tells_when_its_code_ran():
     """Nothing finer."""
     times = {"CreationTime": at(0), "ProcessingStartTime": at(90), "ProcessingEndTime": at(100)}
 
-    assert seconds_by_phase("processing", times) == {"starting": 90.0, "processing": 10.0}
-    assert seconds_by_phase("processing", {"CreationTime": at(0)}) == {}
+    assert PROCESSING.seconds_by_phase(times) == {"starting": 90.0, "processing": 10.0}
+    assert PROCESSING.seconds_by_phase({"CreationTime": at(0)}) == {}
 
 
 def test_the_order_of_time_survives_sorted_json():
     """Which is how the ledger keeps them."""
-    assert list(in_order({"uploading": 1.0, "downloading": 2.0, "starting": 3.0})) == [
+    assert list(TRAINING.in_order({"uploading": 1.0, "downloading": 2.0, "starting": 3.0})) == [
         "starting", "downloading", "uploading",
     ]  # fmt: skip
+
+
+def test_every_secondary_status_of_the_model_has_a_phase_or_ends_the_job(sagemaker_model):
+    """AWS's own list decides; the phases of the statuses are those that the kind names."""
+    found = {}
+    for status in sagemaker_model.shape_for("SecondaryStatus").enum:
+        rows = [row(status, 0, 1)]
+        found[status] = next(iter(TRAINING.seconds_by_phase({"SecondaryStatusTransitions": rows})), None)
+    timeless = {status for status, phase in found.items() if phase is None}
+
+    assert timeless == {"Completed", "Failed", "Stopped", "MaxRuntimeExceeded", "MaxWaitTimeExceeded"}
+    assert {phase for phase in found.values() if phase} == set(TRAINING.phases)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from tasks_lib.aws.service_quotas import AccountQuota, ServiceQuotas
 from tasks_lib.errors import AccessDenied
-from tasks_lib.quotas.quota import USES, Quota, hosts_by_quota, limit_name, quota_name, quota_of
+from tasks_lib.jobs.kinds import KINDS
+from tasks_lib.quotas.quota import Quota, hosts_by_quota, limit_name, quota_name, quota_of
 from tasks_lib.reports.links import quota_url
 
 SINCE_2023 = (
@@ -104,13 +105,18 @@ def test_a_used_up_quota_is_another_thing_than_a_small_one(limit, wanted, can_su
 )
 def test_a_request_tells_its_quotas(kind, request_, expected):
     """By kind, instance type and spot, with the hosts that each must have room for."""
-    assert hosts_by_quota(kind, request_) == expected
+    assert hosts_by_quota(KINDS[kind], request_) == expected
 
 
 @given(types=st.lists(TYPES, unique=True, max_size=4))
 def test_each_quota_has_a_limit_of_its_own(types):
     """No two share a name at Prefect, which takes all of its characters, and none reads like one of a tag."""
-    names = [limit_name("123456789012", "us-east-1", quota_name(use, each)) for each in types for use in USES]
+    names = [
+        limit_name("123456789012", "us-east-1", quota_name(use, each))
+        for each in types
+        for kind in KINDS.values()
+        for use in kind.quota_uses
+    ]
 
     assert len(set(names)) == len(names)
     assert not [name for name in names if set(name) & set("/%&<>") or not name.startswith("sagemaker:123456789012:")]

@@ -4,11 +4,12 @@ from typing import get_args
 
 import pytest
 
-from tasks_lib.fingerprint import ingredients
+from tasks_lib.jobs.fingerprint import ingredients
+from tasks_lib.jobs.kinds import TRAINING
+from tasks_lib.jobs.manifest import Item, Manifest
+from tasks_lib.jobs.spec import JobSpec, ResolvedChannel
 from tasks_lib.ledger.records import Entry, Record, Spent, SpentBecause
-from tasks_lib.manifest import Item, Manifest
 from tasks_lib.reasons import SPENT, why
-from tasks_lib.spec import JobSpec, ResolvedChannel
 
 NEW = Entry(fingerprint="f")
 DATA = Manifest({f"{number}.csv": Item(1, "x") for number in range(40)})
@@ -17,7 +18,7 @@ DATA = Manifest({f"{number}.csv": Item(1, "x") for number in range(40)})
 def work(*, data=DATA, **changed):
     """A spec's ingredients, and its one channel."""
     given = {
-        "kind": "training", "task": "fit", "image": "i:1", "entry_point": "fit.py", "instance_types": ("ml.m5.large",),
+        "kind": TRAINING, "task": "fit", "image": "i:1", "entry_point": "fit.py", "instance_types": ("ml.m5.large",),
         "instance_count": 1, "volume_size_gb": 30, "max_runtime_seconds": 60,
     }  # fmt: skip
     channel = ResolvedChannel("data", "s3://b/d/", "FullyReplicated", {"digest": data.digest}, manifest=data)

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from tasks_lib import sagemaker_tasks
 from tasks_lib.aws.policies import job_policy
 from tasks_lib.errors import InvalidTask
-from tasks_lib.fingerprint import differences, fingerprint, ingredients
-from tasks_lib.secret_references import SecretReference, check_secrets, secret_variables
-from tasks_lib.spec import JobPlace, JobSpec, to_request
+from tasks_lib.jobs.fingerprint import differences, fingerprint, ingredients
+from tasks_lib.jobs.kinds import kind_of
+from tasks_lib.jobs.request import to_request
+from tasks_lib.jobs.secret_references import SecretReference, check_secrets, secret_variables
+from tasks_lib.jobs.spec import JobPlace, JobSpec
 
 SECRET_ARN = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:team/db-AbCdEf"
 PARAMETER_ARN = "arn:aws-us-gov:ssm:us-gov-west-1:123456789012:parameter/team/token"
@@ -29,7 +31,7 @@ def checked(secrets, **changed):
 
 def spec(**changed):
     """A small training job."""
-    common = {"kind": "training", "task": "fit", "image": "image:1", "command": "true", "instance_count": 1}
+    common = {"kind": kind_of("training"), "task": "fit", "image": "image:1", "command": "true", "instance_count": 1}
     where = {"volume_size_gb": 30, "max_runtime_seconds": 60}
     names = {"instance_types": ("ml.m5.large",)} if "instance_types" in JobSpec.model_fields else {}
     return JobSpec(**(common | where | (names or {"instance_type": "ml.m5.large"}) | changed))
@@ -163,10 +165,10 @@ def test_variables_of_references(secrets):
 @pytest.mark.parametrize("kind", ["training", "processing"])
 def test_the_request_has_the_references(kind):
     """And without secrets no variable more than before."""
-    environment = request(spec(kind=kind, secrets={"A": "ssm:/x"}))["Environment"]
+    environment = request(spec(kind=kind_of(kind), secrets={"A": "ssm:/x"}))["Environment"]
 
     assert environment == {"SSM_SECRETS": '{"A":"ssm:/x"}', "SSM_TASK": "fit"}
-    assert request(spec(kind=kind))["Environment"] == {"SSM_TASK": "fit"}
+    assert request(spec(kind=kind_of(kind)))["Environment"] == {"SSM_TASK": "fit"}
 
 
 # -- fingerprint ---------------------------------------------------------------------------------------------------

@@ -12,10 +12,13 @@ from whole_specs import COMMON, OPERATION, PLACE, PROCESSING, SPECS, TRAINING
 
 from blocks import SageMakerProject
 from tasks_lib.aws.request_check import check_request
-from tasks_lib.channels import as_channels
 from tasks_lib.errors import InvalidHyperparameter, InvalidName
-from tasks_lib.hyperparameters import encode_hyperparameters
-from tasks_lib.spec import JobPlace, JobSpec, outputs_of, to_request
+from tasks_lib.jobs.channels import as_channels
+from tasks_lib.jobs.hyperparameters import encode_hyperparameters
+from tasks_lib.jobs.kinds import KINDS
+from tasks_lib.jobs.outputs import outputs_of
+from tasks_lib.jobs.request import to_request
+from tasks_lib.jobs.spec import JobPlace, JobSpec
 
 
 def s3_input(uri, distribution="FullyReplicated"):
@@ -137,7 +140,7 @@ def test_full_requests_are_what_aws_takes(kind, sagemaker_model):
 def test_the_smallest_request_is_what_aws_takes(kind, sagemaker_model):
     """A task that wants nothing special says nothing special: no empty lists, no nulls."""
     spec = JobSpec(
-        kind=kind, task="t", image="i", entry_point="a.py", instance_types=("ml.m5.large",), instance_count=1,
+        kind=KINDS[kind], task="t", image="i", entry_point="a.py", instance_types=("ml.m5.large",), instance_count=1,
         volume_size_gb=30, max_runtime_seconds=60, state="none",
     )  # fmt: skip
     place = JobPlace("t-1", "s3://b/p/t/", PLACE.role, (), "s3://b/p/_bundles/0/", False, {}, {})

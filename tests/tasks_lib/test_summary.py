@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tasks_lib import JobResult
 from tasks_lib.errors import JobFailed, JobStopped
+from tasks_lib.jobs.kinds import TRAINING
 from tasks_lib.reports.links import console_url
 from tasks_lib.reports.summary import Pages, began, metrics_line, metrics_table
 
@@ -35,7 +36,7 @@ def result(**more):
         "metrics": {"auc": 0.75, "loss": 0.5}, "created": 1000.0, "instance_type": "ml.m5.large", "instance_count": 2,
         "metric_history": {"auc": [(1.0, 0.5), (2.0, 0.875), (3.0, 0.75)], "loss": [(1.0, 0.5)]},
         "phases": {"starting": 80.0, "downloading": 20.0, "training": 70.5, "uploading": 5.0},
-        "inputs": {"data": "s3://a-bucket/demo/fit/input/data/1f/"}, "link": console_url(BLOCK, "training", JOB),
+        "inputs": {"data": "s3://a-bucket/demo/fit/input/data/1f/"}, "link": console_url(BLOCK, TRAINING, JOB),
         "outputs": {"model": f"s3://a-bucket/demo/fit/{JOB}/output/model.tar.gz"},
     }  # fmt: skip
     return JobResult(**(given | more))
@@ -45,7 +46,7 @@ def error(kind=JobFailed, **more):
     given = {
         "task": "fit-C1.0", "job": JOB, "reason": "AlgorithmError: ValueError: no rows", "exit_code": 3,
         "host": "algo-2", "last_lines": ["algo-2 | loading", "algo-2 | ValueError: no rows"], "fix": "mend it.",
-        "link": console_url(BLOCK, "training", JOB),
+        "link": console_url(BLOCK, TRAINING, JOB),
     }  # fmt: skip
     return kind(f"The training job {JOB} failed on algo-2.", **(given | more))
 

@@ -12,9 +12,10 @@ import pytest
 from aws_doubles import FIRST, ProjectDouble, SageMakerDouble, client_error, make_block
 from prefect_aws import AwsCredentials
 
-from tasks_lib.aws.jobs import Job
 from tasks_lib.aws.watch import FEW, Watcher, watcher_of
 from tasks_lib.errors import AccessDenied, PrefectSageMakerError, ServiceFault
+from tasks_lib.jobs.job import Job
+from tasks_lib.jobs.kinds import KINDS, TRAINING
 
 LONG = 60  # seconds; no test waits so long unless it fails
 
@@ -39,7 +40,7 @@ class Standing:
         return self.now
 
 
-def job(name, *, kind="training", created=FIRST, status="InProgress"):
+def job(name, *, kind=TRAINING, created=FIRST, status="InProgress"):
     return Job(kind, name, f"arn:{name}", status, created=created)
 
 
@@ -53,7 +54,7 @@ def filled(sagemaker, count, **more):
     """Live jobs in the account, as a describe would have told of them."""
     for number in range(count):
         sagemaker.add(f"job-{number}", **more)
-    kind = more.get("kind", "Training").lower()
+    kind = KINDS[more.get("kind", "Training").lower()]
     return [job(f"job-{number}", kind=kind) for number in range(count)]
 
 

@@ -1,6 +1,7 @@
 """Specs that use all there is, of each kind of job, and a place for them."""
 
-from tasks_lib.spec import JobPlace, JobSpec, ResolvedChannel
+from tasks_lib.jobs.kinds import KINDS
+from tasks_lib.jobs.spec import JobPlace, JobSpec, ResolvedChannel
 
 OPERATION = {"training": "CreateTrainingJob", "processing": "CreateProcessingJob"}
 COMMON = {
@@ -21,7 +22,7 @@ COMMON = {
     "tags": {"team": "a"},
 }
 TRAINING = JobSpec(
-    kind="training",
+    kind=KINDS["training"],
     entry_point="fit.py",
     hyperparameters={"C": 0.1, "name": "svm", "layers": [1, 2]},
     metrics={"auc": "auc=([0-9.]+)"},
@@ -29,7 +30,7 @@ TRAINING = JobSpec(
     max_wait_seconds=7200,
     **COMMON,
 )
-PROCESSING = JobSpec(kind="processing", command="echo $HOME | cat", **COMMON)
+PROCESSING = JobSpec(kind=KINDS["processing"], command="echo $HOME | cat", **COMMON)
 CHANNELS = (
     ResolvedChannel("model", "s3://bucket/m/model.tar.gz", "FullyReplicated", {}, extract=True, subdir="best"),
     ResolvedChannel("other", "s3://bucket/o/model.tar.gz", "FullyReplicated", {}, extract=True),

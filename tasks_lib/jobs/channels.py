@@ -12,17 +12,10 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from tasks_lib.errors import InvalidInput
-from tasks_lib.naming import check_variables
-from tasks_lib.status import JobKind
+from tasks_lib.jobs.kind import JobKind, OutputName
+from tasks_lib.jobs.naming import check_variables
 
 Distribution = Literal["FullyReplicated", "ShardedByS3Key"]
-OutputName = Literal["model", "output", "state", "source"]
-
-OUTPUTS: dict[JobKind, tuple[OutputName, ...]] = {
-    "training": ("model", "output", "state", "source"),
-    "processing": ("output", "state", "source"),
-}
-DEFAULT_OUTPUT: dict[JobKind, OutputName] = {"training": "model", "processing": "output"}
 
 
 @dataclass(frozen=True)
@@ -138,7 +131,7 @@ def output_place(name: str, wanted: TaskOutput, kind: JobKind, outputs: Mapping[
     Raises:
         InvalidInput: That kind of job has no such output, or a `subdir` is asked of a packed tarball.
     """
-    output = wanted.output or DEFAULT_OUTPUT[kind]
+    output = wanted.output or kind.default_output
     if output not in outputs:
         raise InvalidInput(
             f"Input {name!r} asks for the {output!r} of a {kind} task that has none.",

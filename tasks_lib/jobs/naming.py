@@ -14,7 +14,7 @@ from pathlib import Path
 from tasks_lib.errors import InvalidName
 
 JOB_NAME_LIMIT = 63
-"""`TrainingJobName` and `ProcessingJobName` in botocore's model."""
+"""Characters of `TrainingJobName` and `ProcessingJobName` in botocore's model."""
 
 _TASK_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._\-]{0,126}[A-Za-z0-9])?")
 TASK_NAME_LIMIT = 128
@@ -105,7 +105,7 @@ def slug(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")
 
 
-def job_name(task: str, task_uri: str, fingerprint: str, attempt: int) -> str:
+def job_name(task: str, task_uri: str, fingerprint: str, attempt: int, *, limit: int = JOB_NAME_LIMIT) -> str:
     """Return the name of a task's job: readable stem, hash of the work and its place, number of the attempt.
 
     Args:
@@ -113,25 +113,26 @@ def job_name(task: str, task_uri: str, fingerprint: str, attempt: int) -> str:
         task_uri: Its folder in S3. It enters the hash, so that two projects with one stem never meet.
         fingerprint: The work (`fingerprint.py`).
         attempt: Counted from 1.
+        limit: Characters that SageMaker allows.
     """
     key = hashlib.sha256(f"{task_uri}\n{fingerprint}".encode()).hexdigest()[:_HASH_DIGITS]
     tail = f"-{key}-{attempt}"
-    return f"{_stem(task, tail)}{tail}"
+    return f"{_stem(task, tail, limit)}{tail}"
 
 
-def job_stem(task: str) -> str:
+def job_stem(task: str, *, limit: int = JOB_NAME_LIMIT) -> str:
     """Return the longest stem that every job of a task has, however high its attempt may count."""
-    return slug(task)[: JOB_NAME_LIMIT - _HASH_DIGITS - _LONGEST_ATTEMPT - 2].strip("-")
+    return slug(task)[: limit - _HASH_DIGITS - _LONGEST_ATTEMPT - 2].strip("-")
 
 
-def is_job_of(name: str, task: str) -> bool:
+def is_job_of(name: str, task: str, *, limit: int = JOB_NAME_LIMIT) -> bool:
     """Tell whether a job's name has the stem of a task, as `job_name` makes it."""
     match = re.fullmatch(rf"(?P<stem>.+)(?P<tail>-[0-9a-f]{{{_HASH_DIGITS}}}-\d+)", name)
-    return match is not None and match["stem"] == _stem(task, match["tail"])
+    return match is not None and match["stem"] == _stem(task, match["tail"], limit)
 
 
-def _stem(task: str, tail: str) -> str:
-    return slug(task)[: JOB_NAME_LIMIT - len(tail)].strip("-")
+def _stem(task: str, tail: str, limit: int) -> str:
+    return slug(task)[: limit - len(tail)].strip("-")
 
 
 def _suggestion(name: str) -> str:

@@ -23,7 +23,7 @@ from itertools import product
 from typing import Any, Literal, get_args
 
 from tasks_lib.errors import InvalidName, InvalidTask
-from tasks_lib.naming import check_task_name
+from tasks_lib.jobs.naming import check_task_name
 
 NameStyle = Literal["seed", "latest"]
 """`seed` joins the items of a list by `-` and shortens numbers above 1,000 and 1,000,000; `latest`, as that library

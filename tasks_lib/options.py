@@ -1,8 +1,8 @@
-"""The arguments that `train`, `process` and `shell` share: written once, and still a part of each one's signature.
+"""The options of a job that `train`, `process` and `shell` share, and how a run uses them.
 
-Prefect binds a call by `inspect.signature`, and so do `help()` and the documentation; a bare `**arguments` would take a
-misspelt name, and show nothing. So the fields of a dataclass become parameters (`__signature__`, PEP 362) of a function
-that takes them as `**shared`, and their descriptions a part of its docstring. Imported by `tasks.py` and `job_call.py`.
+They are written once, as the fields of a dataclass. Prefect, `help()` and the documentation read `inspect.signature`,
+and a bare `**options` would accept a misspelt name. So the fields become keyword parameters (`__signature__`, PEP 362)
+of each function that takes `**shared`, and their descriptions become part of its docstring.
 """
 
 from __future__ import annotations
@@ -14,16 +14,19 @@ from inspect import Parameter
 from textwrap import indent
 from typing import Any, Literal, TypeVar
 
-from tasks_lib.completion import Rerun
-from tasks_lib.ledger.state_directory import OnBusy
-from tasks_lib.spec import StateMode
-from tasks_lib.wish import OnExit
+Rerun = Literal["when_changed", "if_incomplete", "always"]
+StateMode = Literal["task", "none"]
+OnBusy = Literal["wait", "fail"]
+OnExit = Literal["stop", "leave"]
+
+CAPACITY_MINUTES = 60
+"""How long a call retries by default while AWS has insufficient capacity."""
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, kw_only=True)
-class JobArguments:
+class JobOptions:
     """What every job may be given; `None` stands for the default that was bound, else the project's.
 
     Args:
@@ -75,7 +78,7 @@ class JobArguments:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingArguments(JobArguments):
+class TrainingOptions(JobOptions):
     """What a training job may be given beside that.
 
     Args:
@@ -89,27 +92,47 @@ class TrainingArguments(JobArguments):
     max_wait_minutes: float | None = None
 
 
-def shares(arguments: type[JobArguments]) -> Callable[[_Function], _Function]:
+@dataclass(frozen=True)
+class RunOptions:
+    """Options of a call that say how it runs, not what its job is; none of them enters the fingerprint.
+
+    Args:
+        rerun: `when_changed`, `if_incomplete` (by name) or `always`.
+        clean_state: Empty `state/` before the job, and run again.
+        on_busy: Wait for the state directory, or fail at once, while other work writes it.
+        on_exit: Stop the job when the run is cancelled, timed out or interrupted, unless others wait for it; or leave
+            it to run for a later attach.
+        capacity_seconds: How long to retry while AWS has insufficient capacity.
+    """
+
+    rerun: Rerun = "when_changed"
+    clean_state: bool = False
+    on_busy: OnBusy = "wait"
+    on_exit: OnExit = "stop"
+    capacity_seconds: float = CAPACITY_MINUTES * 60
+
+
+def shares(options: type[JobOptions]) -> Callable[[_Function], _Function]:
     """Give a function that takes `**shared` the fields of a dataclass as keyword parameters of its own."""
 
     def changed(function: _Function) -> _Function:
         signature = inspect.signature(function)
         own = [each for each in signature.parameters.values() if each.kind is not Parameter.VAR_KEYWORD]
-        shared = inspect.signature(arguments).parameters.values()
+        shared = inspect.signature(options).parameters.values()
         function.__signature__ = signature.replace(parameters=[*own, *shared])  # type: ignore[attr-defined]
-        function.__doc__ = _documented(inspect.getdoc(function) or "", arguments)
+        function.__doc__ = _documented(inspect.getdoc(function) or "", options)
         return function
 
     return changed
 
 
-def _documented(text: str, arguments: type[JobArguments]) -> str:
+def _documented(text: str, options: type[JobOptions]) -> str:
     """Return a docstring with the entries of the arguments in the place of its entry `**shared`."""
     head, _, tail = text.partition("    **shared: ")
-    described = [each for each in reversed(arguments.__mro__) if issubclass(each, JobArguments)]
+    described = [each for each in reversed(options.__mro__) if issubclass(each, JobOptions)]
     entries = "\n".join(_entries(each) for each in described)
     return f"{head}{entries}\n{tail.partition(chr(10))[2]}"
 
 
-def _entries(arguments: type[JobArguments]) -> str:
-    return indent(inspect.cleandoc((inspect.getdoc(arguments) or "").partition("Args:\n")[2]), "    ")
+def _entries(options: type[JobOptions]) -> str:
+    return indent(inspect.cleandoc((inspect.getdoc(options) or "").partition("Args:\n")[2]), "    ")

@@ -12,42 +12,12 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tasks_lib.hyperparameters import encode_hyperparameters
-from tasks_lib.manifest import Manifest
-from tasks_lib.masking import is_secret
-from tasks_lib.spec import JobSpec, ResolvedChannel
+from tasks_lib.jobs.hyperparameters import encode_hyperparameters
+from tasks_lib.jobs.manifest import Manifest
+from tasks_lib.jobs.masking import is_secret
+from tasks_lib.jobs.spec import JobSpec, ResolvedChannel
 
 Ingredients = dict[str, Any]
-
-_WITHOUT_EFFECT = {
-    "EnableInterContainerTrafficEncryption",
-    "EnableManagedSpotTraining",
-    "ExperimentConfig",
-    "ProfilerConfig",
-    "ProfilerRuleConfigurations",
-    "RetryStrategy",
-    "RoleArn",
-    "StoppingCondition",
-    "Tags",
-    "TensorBoardOutputConfig",
-    "VpcConfig",
-    "AlgorithmSpecification.MetricDefinitions",
-    "ResourceConfig.InstanceGroups[].InstanceType",
-    "ResourceConfig.InstancePreferences",
-    "ResourceConfig.InstanceType",
-    "ResourceConfig.KeepAlivePeriodInSeconds",
-    "ResourceConfig.TrainingPlanArn",
-    "ResourceConfig.VolumeKmsKeyId",
-    "ResourceConfig.VolumeSizeInGB",
-    "OutputDataConfig.KmsKeyId",
-    "ProcessingOutputConfig.KmsKeyId",
-    "ProcessingResources.ClusterConfig.InstanceType",
-    "ProcessingResources.ClusterConfig.VolumeKmsKeyId",
-    "ProcessingResources.ClusterConfig.VolumeSizeInGB",
-    "NetworkConfig.EnableInterContainerTrafficEncryption",
-    "NetworkConfig.VpcConfig",
-}
-"""Request fields that change where and at what price a job runs, not what it computes."""
 
 
 def ingredients(
@@ -63,7 +33,7 @@ def ingredients(
     """
     return {
         "contract": contract,
-        "kind": spec.kind,
+        "kind": spec.kind.name,
         "image": spec.image,
         "code": dict(_code_rows(source)),
         "entry point": spec.entry_point,
@@ -77,7 +47,7 @@ def ingredients(
         "state": spec.state,
         "inputs": {channel.name: _channel_row(channel) for channel in channels},
         # As the ledger will give it back: tuples are lists in JSON.
-        "overrides": json.loads(json.dumps(_with_effect(spec.overrides), default=str)),
+        "overrides": json.loads(json.dumps(_with_effect(spec), default=str)),
         # Only where there are some: work without any keeps the fingerprint that it had before there were secrets.
         **({"secrets": dict(spec.secrets)} if spec.secrets else {}),
     }
@@ -113,17 +83,22 @@ def _sha(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _with_effect(overrides: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+def _with_effect(spec: JobSpec) -> dict[str, Any]:
+    """Return the overrides that change what the job computes."""
+    return _without(spec.kind.ignored_request_fields, spec.overrides)
+
+
+def _without(ignored: frozenset[str], overrides: Mapping[str, Any], path: str = "") -> dict[str, Any]:
     kept: dict[str, Any] = {}
     for key, value in overrides.items():
         here = f"{path}{key}"
-        if here in _WITHOUT_EFFECT:
+        if here in ignored:
             continue
         below = value
         if isinstance(value, Mapping):
-            below = _with_effect(value, f"{here}.")
+            below = _without(ignored, value, f"{here}.")
         elif isinstance(value, list):
-            below = [_with_effect(one, f"{here}[].") if isinstance(one, Mapping) else one for one in value]
+            below = [_without(ignored, one, f"{here}[].") if isinstance(one, Mapping) else one for one in value]
         if below != {} or value == {}:
             kept[key] = below
     return kept

@@ -11,13 +11,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
-from tasks_lib.status import JobKind
-
-CAPACITY_MINUTES = 60
-"""How long capacity is asked for by default."""
-
-_MOST_PREFERENCES = 5
-
 
 @dataclass(frozen=True)
 class Rung:
@@ -32,24 +25,23 @@ class Rung:
     spot: bool = False
 
 
-def ladder(kind: JobKind, types: Sequence[str], *, spot: bool, on_demand_after_spot: bool) -> tuple[Rung, ...]:
+def ladder(types: Sequence[str], *, at_once: int, spot: bool, on_demand_after_spot: bool) -> tuple[Rung, ...]:
     """Return the rungs in their order; at least one.
 
     Args:
-        kind: Kind of job.
         types: Instance types in the caller's order.
+        at_once: Number of types that one request may list.
         spot: Whether spot instances are asked for first.
         on_demand_after_spot: Whether on-demand ones may follow.
     """
-    return tuple(_rungs(kind, tuple(types), spot=spot, on_demand=on_demand_after_spot or not spot))
+    return tuple(_rungs(tuple(types), at_once, spot=spot, on_demand=on_demand_after_spot or not spot))
 
 
-def _rungs(kind: JobKind, types: tuple[str, ...], *, spot: bool, on_demand: bool) -> Iterator[Rung]:
+def _rungs(types: tuple[str, ...], at_once: int, *, spot: bool, on_demand: bool) -> Iterator[Rung]:
     if spot:
         yield from (Rung((one,), spot=True) for one in types)
     if on_demand:
-        size = _MOST_PREFERENCES if kind == "training" else 1
-        yield from (Rung(types[start : start + size]) for start in range(0, len(types), size))
+        yield from (Rung(types[start : start + at_once]) for start in range(0, len(types), at_once))
 
 
 def rung_after(rungs: Sequence[Rung], without_capacity: int) -> Rung:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tasks_lib.errors import InvalidHyperparameter
-from tasks_lib.naming import check_variables
+from tasks_lib.jobs.naming import check_variables
 
 _LINE_BREAK = re.compile("[\n\r\x85\u2028\u2029]")  # what `.` of a regular expression does not match in Java
 

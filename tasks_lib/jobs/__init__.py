@@ -1,0 +1,1 @@
+"""What a job is: values, and functions of values. Pure."""

@@ -1,0 +1,148 @@
+"""A job as SageMaker describes it, for every kind in the same words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tasks_lib.jobs.kind import JobKind, Progress
+from tasks_lib.jobs.status import Phase
+from tasks_lib.meaning import Meaning, Sign, row_of
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+FINGERPRINT_VARIABLE = "SSM_FINGERPRINT"
+"""The work of a job, in its environment: Describe returns that, but no tags."""
+
+STARTED_BY_VARIABLE, FORCED_IN_VARIABLE = "SSM_STARTED_BY", "SSM_FORCED_IN"
+"""The waiter who had the job made, and the flow run that wanted it whatever was there."""
+
+_EXIT_CODE = re.compile(r"exit code:? *(\d+)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job as SageMaker describes it; times in epoch seconds.
+
+    Args:
+        kind: Kind of job.
+        name: Its name.
+        arn: Its ARN.
+        status: SageMaker's word, such as `InProgress`.
+        secondary: SageMaker's finer word (training only), such as `Downloading`.
+        reason: `FailureReason`.
+        message: `ExitMessage` (processing only).
+        fingerprint: The work, as its environment says it.
+        started_by: The waiter who had it made, as its environment says it.
+        forced_in: The flow run that wanted it whatever was there; empty where none did.
+        created: When it was created.
+        started: When its code began.
+        ended: When it ended.
+        billable_seconds: What is paid for, of each host.
+        instance_type: What it runs on.
+        instance_count: On how many hosts.
+        phases: Seconds by phase, in the order of time.
+    """
+
+    kind: JobKind
+    name: str
+    arn: str
+    status: str
+    secondary: str = ""
+    reason: str = ""
+    message: str = ""
+    fingerprint: str = ""
+    started_by: str = ""
+    forced_in: str = ""
+    created: float = 0.0
+    started: float | None = None
+    ended: float | None = None
+    billable_seconds: float | None = None
+    instance_type: str = ""
+    instance_count: int | None = None
+    phases: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def phase(self) -> Phase:
+        """What the status means."""
+        return self.kind.phase_of(self.status)
+
+    @property
+    def meaning(self) -> Meaning:
+        """What its end means, where it did not complete."""
+        return row_of(self.sign).meaning
+
+    @property
+    def sign(self) -> Sign:
+        """What SageMaker says of its end, as the table of meanings reads it."""
+        return Sign(status=f"{self.phase.word} {self.secondary}", message=self.reason)
+
+    @property
+    def exit_code(self) -> int | None:
+        """The container's exit code, where SageMaker tells it in its reason."""
+        found = _EXIT_CODE.search(self.reason)
+        return int(found.group(1)) if found else None
+
+    @property
+    def progress(self) -> Progress:
+        """How far it is; a job that is over is at 100."""
+        return Progress(100, self.phase.word) if self.phase.terminal else self.kind.progress(self)
+
+
+def described(kind: JobKind, answer: Mapping[str, Any]) -> Job:
+    """Return a job from the answer of its kind's Describe operation."""
+    instance_type, instance_count = instances_of(kind.cluster(answer))
+    return Job(
+        kind=kind,
+        name=answer[kind.api.name],
+        arn=answer[kind.api.arn],
+        status=answer[kind.api.status],
+        secondary=answer.get("SecondaryStatus", ""),
+        reason=answer.get("FailureReason", ""),
+        message=answer.get("ExitMessage", ""),
+        **_told(kind.environment(answer)),
+        created=answer["CreationTime"].timestamp(),
+        started=_moment(answer.get(kind.api.start_time)),
+        ended=_moment(answer.get(kind.api.end_time)),
+        billable_seconds=answer.get("BillableTimeInSeconds"),
+        instance_type=instance_type,
+        instance_count=instance_count,
+        phases=tuple(kind.in_order(kind.seconds_by_phase(answer)).items()),
+    )
+
+
+def created(kind: JobKind, request: Mapping[str, Any], answer: Mapping[str, Any]) -> Job:
+    """Return a job from the request and the answer of its kind's Create operation."""
+    told, status = _told(kind.environment(request)), kind.status_of(Phase.LIVE)
+    return Job(kind, request[kind.api.name], answer[kind.api.arn], status, **told)
+
+
+def ended_job(kind: JobKind, name: str, arn: str, phase: Phase = Phase.COMPLETED) -> Job:
+    """Return a job of the past, of which no more than this is known."""
+    return Job(kind, name, arn, kind.status_of(phase))
+
+
+def _told(environment: Mapping[str, str]) -> dict[str, Any]:
+    """Return what we told a job in its environment."""
+    return {
+        "fingerprint": environment.get(FINGERPRINT_VARIABLE, ""),
+        "started_by": environment.get(STARTED_BY_VARIABLE, ""),
+        "forced_in": environment.get(FORCED_IN_VARIABLE, ""),
+    }
+
+
+def instances_of(cluster: Mapping[str, Any]) -> tuple[str, int | None]:
+    """Return what a job runs on and on how many hosts; the different types of groups are joined by `+`."""
+    if groups := cluster.get("InstanceGroups"):
+        types = dict.fromkeys(group["InstanceType"] for group in groups)
+        return "+".join(types), sum(group["InstanceCount"] for group in groups)
+    # With `InstancePreferences` it is SageMaker that chooses.
+    chosen = cluster.get("SelectedInstanceType") or cluster.get("InstanceType", "")
+    return chosen, cluster.get("SelectedInstanceCount") or cluster.get("InstanceCount")
+
+
+def _moment(value: datetime | None) -> float | None:
+    return value.timestamp() if value else None

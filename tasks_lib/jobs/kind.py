@@ -1,0 +1,177 @@
+"""The record of one kind of SageMaker job: all in which the kinds differ.
+
+A record, not a class for each kind: most of it is words and numbers, which a test can walk. A new kind is a module in
+`kinds/` and a line in its table (CONTRIBUTING.md, "Add a kind of job").
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from tasks_lib.jobs.override_rules import Rule
+from tasks_lib.jobs.status import Phase
+from tasks_lib.options import JobOptions
+
+if TYPE_CHECKING:
+    from tasks_lib.jobs.job import Job
+    from tasks_lib.jobs.spec import JobPlace, JobSpec
+
+OutputName = Literal["model", "output", "state", "source"]
+
+
+class Progress(NamedTuple):
+    """How far a job is.
+
+    Args:
+        percent: Position of the bar, from 0 to 100.
+        words: What is happening.
+    """
+
+    percent: float
+    words: str
+
+
+@dataclass(frozen=True)
+class ApiWords:
+    """SageMaker's names for one kind of job, as its API reference has them.
+
+    Args:
+        job: The noun of the operations: `TrainingJob` in `CreateTrainingJob`.
+        start_time: Field of the description with the time when the code began.
+        end_time: Field of the description with the time when the job ended.
+    """
+
+    job: str
+    start_time: str
+    end_time: str
+
+    def operation(self, verb: str) -> str:
+        """Return the name of an operation: `CreateTrainingJob`, `ListTrainingJobs`."""
+        return f"{verb}{self.job}{'s' if verb == 'List' else ''}"
+
+    def method(self, verb: str) -> str:
+        """Return the method of a boto3 client: `create_training_job`."""
+        return self._in_words(verb).replace("-", "_")
+
+    def command(self, verb: str, name: str) -> str:
+        """Return the command of the AWS CLI for one job: `aws sagemaker stop-training-job --training-job-name x`."""
+        return f"aws sagemaker {self._in_words(verb)} --{_hyphenated(self.name)} {name}"
+
+    def _in_words(self, verb: str) -> str:
+        return _hyphenated(self.operation(verb))
+
+    @property
+    def name(self) -> str:
+        """Field with the job's name: `TrainingJobName`."""
+        return f"{self.job}Name"
+
+    @property
+    def arn(self) -> str:
+        """Field with the job's ARN: `TrainingJobArn`."""
+        return f"{self.job}Arn"
+
+    @property
+    def status(self) -> str:
+        """Field with the job's status: `TrainingJobStatus`."""
+        return f"{self.job}Status"
+
+    @property
+    def summaries(self) -> str:
+        """Field with the jobs of a listing: `TrainingJobSummaries`."""
+        return f"{self.job}Summaries"
+
+
+@dataclass(frozen=True, eq=False)
+class JobKind:
+    """One kind of job.
+
+    Args:
+        name: Our name for it, as stored in S3 and part of the fingerprint.
+        api: SageMaker's names.
+        statuses: Meaning of each status that SageMaker gives it.
+        log_group: Log group of its containers.
+        event_type: `detail-type` of its state changes in EventBridge.
+        console_page: Page of the AWS console, with the job's name behind it.
+        iam_resource: Resource type in its ARN: `training-job`.
+        name_limit: Characters of a job's name.
+        outputs: Outputs that a job may have.
+        default_output: The output that `output_of(task)` means.
+        options: What a call may say.
+        overrides: Rule of each request field that a user may override (`overrides.py`).
+        inputs_field: Request field with the list of inputs.
+        ignored_request_fields: Fields that change where and at what price a job runs, not what it computes. They are
+            not part of the fingerprint.
+        runs_code: Whether it runs a program of the user's by our bootstrap.
+        types_in_request: Number of instance types that one request may list (`InstancePreferences`).
+        has_spot: Whether spot instances exist for it.
+        quota_uses: Uses of an instance type that have a quota each, as Service Quotas calls them.
+        state_is_input: Whether an earlier state travels as an input, which must not be empty.
+        phases: Its phases in the order of time.
+        computing: The phase in which the user's code runs.
+        tells_billable_seconds: Whether SageMaker tells the seconds that it bills; else the computing phase is taken.
+        request: Returns the arguments of the Create operation, without overrides; fields that are None are left out.
+        outputs_left: Returns the output URIs of a job from its output folder and the names of the objects in it.
+        outputs_possible: Returns the names in the output folder of a job that writes all outputs.
+        environment: Returns the environment variables from a request or a description.
+        cluster: Returns the mapping with the instances from a request or a description.
+        quota_use: Returns which of `quota_uses` a request counts for.
+        seconds_by_phase: Returns the seconds of each phase that has ended, from a description.
+        progress: Returns how far a job is that has not ended.
+    """
+
+    name: str
+    api: ApiWords
+    statuses: Mapping[str, Phase]
+    log_group: str
+    event_type: str
+    console_page: str
+    iam_resource: str
+    name_limit: int
+    outputs: tuple[OutputName, ...]
+    default_output: OutputName
+    options: type[JobOptions]
+    overrides: Mapping[str, Rule]
+    inputs_field: str
+    ignored_request_fields: frozenset[str]
+    runs_code: bool
+    types_in_request: int
+    has_spot: bool
+    quota_uses: tuple[str, ...]
+    state_is_input: bool
+    phases: tuple[str, ...]
+    computing: str
+    tells_billable_seconds: bool
+    request: Callable[[JobSpec, JobPlace], dict[str, Any]]
+    outputs_left: Callable[[str, Collection[str]], dict[str, str]]
+    outputs_possible: Callable[[JobSpec], tuple[str, ...]]
+    environment: Callable[[Mapping[str, Any]], Mapping[str, str]]
+    cluster: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+    quota_use: Callable[[Mapping[str, Any]], str]
+    seconds_by_phase: Callable[[Mapping[str, Any]], dict[str, float]]
+    progress: Callable[[Job], Progress]
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def phase_of(self, status: str) -> Phase:
+        """Return the meaning of a status; a status that is not in the table is `UNKNOWN`, never a success."""
+        return self.statuses.get(status, Phase.UNKNOWN)
+
+    def status_of(self, phase: Phase) -> str:
+        """Return SageMaker's word for a phase; the first of its statuses with that meaning."""
+        return next(status for status, meaning in self.statuses.items() if meaning is phase)
+
+    def in_order(self, seconds: Mapping[str, float]) -> dict[str, float]:
+        """Return seconds by phase in the order of time; JSON in S3 is written with sorted keys."""
+        return {phase: seconds[phase] for phase in self.phases if phase in seconds}
+
+    def paid_seconds(self, billable: float | None, phases: Mapping[str, float]) -> float | None:
+        """Return the seconds that are paid for on each host; None if nobody tells them."""
+        return billable if self.tells_billable_seconds else phases.get(self.computing)
+
+
+def _hyphenated(words: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", words).lower()

@@ -1,0 +1,45 @@
+"""Override rules that several kinds of jobs have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tasks_lib.jobs.override_rules import How, Rule
+
+
+def refused(advice: str, *, removable: bool = False, with_code: bool = False) -> Rule:
+    """Return the rule of a field that `overrides` may not set."""
+    return Rule(How.REFUSED, advice, removable=removable, with_code=with_code)
+
+
+MEMBERS, REPLACED, FREE = Rule(How.MEMBERS), Rule(How.REPLACED, removable=True), Rule(How.FREE, removable=True)
+KEPT = Rule(How.REPLACED)
+REMOVABLE = Rule(How.MEMBERS, removable=True)
+NAME = refused("the task's name gives the stem of its jobs' names")
+CONTENT = refused("say in `inputs` what the input reads")
+OTHER_SOURCE = refused("name another channel: this one is among the task's `inputs`")
+MEANS_CODE = (
+    "name the program by a file or `command`; the entry point of an image that is complete in itself may be set"
+)
+ANSWER = refused("leave it out: SageMaker says there what it chose")
+VPC = {"Subnets": KEPT, "SecurityGroupIds": KEPT}
+CLUSTER = {
+    "InstanceType": refused("use `instance_type`"),
+    "InstanceCount": refused("use `instance_count`"),
+    "InstancePreferences": refused("give `instance_type` a list"),
+    "VolumeSizeInGB": refused("use `volume_size_gb`", removable=True),
+    "VolumeKmsKeyId": REPLACED,
+    "SelectedInstanceType": ANSWER,
+    "SelectedInstanceCount": ANSWER,
+}
+EVERY_JOB = {
+    "RoleArn": KEPT,
+    "Environment": refused("use `environment`, which the log masks, or `secrets`"),
+    "Tags": refused("use `tags`", removable=True),
+    "ExperimentConfig": FREE,
+}
+
+
+def below(path: str, rules: Mapping[str, Rule]) -> dict[str, Rule]:
+    """Return rules with the path that they lie below."""
+    return {f"{path}.{name}": rule for name, rule in rules.items()}

@@ -1,0 +1,85 @@
+"""The request that asks SageMaker for a job, and the parts of it that several kinds have."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from tasks_lib.jobs.capacity import Rung
+from tasks_lib.jobs.channels import Distribution
+from tasks_lib.jobs.naming import SOURCE_CHANNEL
+from tasks_lib.jobs.overrides import with_overrides
+from tasks_lib.jobs.secret_references import secret_variables
+from tasks_lib.jobs.spec import ARGUMENT_LIMIT, JobPlace, JobSpec
+
+_STARTER = 'exec sh "$LOCAL_SAGEMAKER_ROOT{channel}/start.sh" "$@"'
+
+
+def to_request(spec: JobSpec, place: JobPlace) -> dict[str, Any]:
+    """Return the arguments of the Create operation of the spec's kind."""
+    return with_overrides(spec.kind, _without_nothing(spec.kind.request(spec, place)), spec.overrides)
+
+
+def launch(spec: JobSpec, place: JobPlace, channel: str) -> dict[str, Any]:
+    """Return how the container starts: our starter with the bootstrap's arguments, or the image as it is."""
+    if not spec.ships_code:
+        return {"ContainerArguments": list(spec.arguments)}
+    run = ["--entry-point", spec.entry_point] if spec.entry_point else [*_command(spec.command or "")]
+    for unpack in (item for item in place.channels if item.extract):
+        run += ["--extract", f"{unpack.name}={unpack.subdir}" if unpack.subdir else unpack.name]
+    return {
+        "ContainerEntrypoint": ["/bin/sh", "-c", _STARTER.format(channel=channel), "ssm"],
+        "ContainerArguments": [*run, *(["--", *spec.arguments] if spec.arguments else [])],
+    }
+
+
+def _command(command: str) -> Iterable[str]:
+    """Yield a command in as many pieces as it needs, for the bootstrap to join, and without line breaks.
+
+    AWS's pattern of an argument, `.*`, is one of Java: it allows no end of a line, nor what Unicode counts as one.
+    """
+    one_line = command.splitlines() == [command]
+    option, text = ("--command", command) if one_line else ("--command-json", json.dumps(command))
+    for start in range(0, len(text), ARGUMENT_LIMIT):
+        yield from (option, text[start : start + ARGUMENT_LIMIT])
+
+
+def sources(place: JobPlace) -> Iterable[tuple[str, str, Distribution]]:
+    """Yield name, URI and distribution of each input, the code's among them."""
+    for channel in place.channels:
+        yield channel.name, channel.uri, channel.distribution
+    if place.bundle_uri:
+        yield SOURCE_CHANNEL, place.bundle_uri, "FullyReplicated"
+
+
+def cluster(spec: JobSpec, rung: Rung) -> dict[str, Any]:
+    """Return the instances that one attempt asks for."""
+    choices = [{"InstanceType": one, "InstanceCount": spec.instance_count} for one in rung.types]
+    hosts = choices[0] if len(choices) == 1 else {"InstancePreferences": choices}
+    return {**hosts, "VolumeSizeInGB": spec.volume_size_gb, "VolumeKmsKeyId": spec.volume_kms_key}
+
+
+def vpc(spec: JobSpec) -> dict[str, Any] | None:
+    """Return the VPC of the containers, if there is one."""
+    if not spec.subnets:
+        return None
+    return {"Subnets": list(spec.subnets), "SecurityGroupIds": list(spec.security_group_ids)}
+
+
+def environment(spec: JobSpec, place: JobPlace) -> dict[str, str]:
+    """Return the variables of the containers: the user's, the references of secrets, and ours."""
+    return {**spec.environment, **secret_variables(spec.secrets), **place.environment}
+
+
+def tags(spec: JobSpec, place: JobPlace) -> list[dict[str, str]]:
+    """Return the tags, the user's first."""
+    return [{"Key": key, "Value": value} for key, value in {**spec.tags, **place.tags}.items()]
+
+
+def _without_nothing(value: Any) -> Any:
+    """Return a request without the entries that say nothing, as AWS expects them to be absent."""
+    if isinstance(value, dict):
+        cleaned = {key: _without_nothing(below) for key, below in value.items()}
+        return {key: below for key, below in cleaned.items() if below is not None and below not in ({}, [])}
+    return value

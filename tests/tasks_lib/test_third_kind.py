@@ -1,0 +1,272 @@
+"""A third kind of job needs no change elsewhere: each test of this file is one of the product's promises."""
+
+from __future__ import annotations
+
+import json
+import threading
+from contextlib import ExitStack
+
+import pytest
+from aws_doubles import BUCKET, FIRST, SageMakerDouble
+from made_up_kind import NOUN, REHEARSAL, WORDS
+
+from tasks_lib.aws.events import StateChange, read_event
+from tasks_lib.aws.jobs import Jobs
+from tasks_lib.aws.objects import Location
+from tasks_lib.aws.pace import Pace
+from tasks_lib.aws.policies import caller_policy
+from tasks_lib.aws.watch import FEW, Watcher
+from tasks_lib.errors import JobFailed, JobStopped
+from tasks_lib.execution import Execution
+from tasks_lib.jobs.channels import output_of, output_place
+from tasks_lib.jobs.job import Job
+from tasks_lib.jobs.kinds import KINDS
+from tasks_lib.jobs.naming import is_job_of, job_name
+from tasks_lib.jobs.spec import JobSpec
+from tasks_lib.jobs.status import Phase
+from tasks_lib.meaning import Meaning
+from tasks_lib.options import RunOptions
+from tasks_lib.orphans.judgement import Rules
+from tasks_lib.orphans.reaper import Reaper
+from tasks_lib.quotas.quota import hosts_by_quota
+from tasks_lib.reports.links import console_url, log_url
+from tasks_lib.reports.summary import Pages
+from tasks_lib.run_context import RunCancelled, RunContext
+
+LONG = 60
+TASK = "a-play-with-a-long-name"
+
+
+@pytest.fixture(autouse=True)
+def _third_kind():
+    KINDS[REHEARSAL.name] = REHEARSAL
+    yield
+    del KINDS[REHEARSAL.name]
+
+
+@pytest.fixture
+def sagemaker():
+    """A SageMaker with the words of the third kind; its jobs go on until a test ends them."""
+    return SageMakerDouble(words={NOUN: WORDS}, shown=("TrainingJobDefinition",))
+
+
+@pytest.fixture
+def project(project, tmp_path):
+    """A project whose log needs no time to settle."""
+    project.is_local, project.local_home = True, tmp_path / "home"
+    return project
+
+
+@pytest.fixture
+def call(project):
+    """Make one call of a task of the third kind."""
+
+    def make(*, options=None, flow_run="flow-1", **run):
+        spec = JobSpec(
+            kind=REHEARSAL, task=TASK, image="stage:1", instance_types=("ml.m5.large",), instance_count=2,
+            volume_size_gb=30, max_runtime_seconds=60, state="none",
+        )  # fmt: skip
+        context = RunContext(flow_run=flow_run, **run)
+        return Execution(project, spec, source=None, inputs={}, options=options or RunOptions(), run=context)
+
+    return make
+
+
+@pytest.fixture
+def ends(sagemaker, project):
+    """Let jobs end as soon as they are created, having left a play."""
+
+    def end(sagemaker, kind, job, status="Completed", **more):
+        name = job[f"{kind}JobName"]
+        project.client("s3").put_object(Bucket=BUCKET, Key=f"demo/{TASK}/{name}/output/best/play.txt", Body=b"x")
+        sagemaker.end(name, status, kind=kind, CurtainTime=job["CreationTime"], Rehearsed=7.0, **more)
+
+    sagemaker.at_create = end
+    return end
+
+
+def in_thread(work):
+    """Run something beside the test; the returned function waits for it, and raises what it raised."""
+    found: list = []
+
+    def run():
+        try:
+            found.append((work(), None))
+        except BaseException as error:  # noqa: BLE001 - handed to the test
+            found.append((None, error))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+
+    def join():
+        thread.join(LONG)
+        ((value, error),) = found
+        if error:
+            raise error
+        return value
+
+    return join
+
+
+def test_skip(call, ends, sagemaker, project):
+    """1. It runs. 2. It is skipped without a call of SageMaker. 3. Its outputs can be read by others."""
+    first = call().result()
+    asked = len(sagemaker.calls)
+    second = call().result()
+    assert len(sagemaker.calls) == asked
+
+    assert (first.cached, second.cached) == (False, True)
+    assert Jobs(project).newest_of(TASK, "demo").name == first.job
+    assert (second.job, second.kind, second.status) == (first.job, "rehearsal", "Completed")
+    assert output_place("x", output_of(first), REHEARSAL, first.outputs) == ("output", f"{first.outputs['output']}")
+    assert first.outputs == {"output": f"s3://{BUCKET}/demo/{TASK}/{first.job}/output/best/"}
+
+
+def test_names_are_short(call, ends):
+    """A name of 32 characters has the hash and the attempt, and is known as the task's."""
+    name = call().result().job
+
+    assert len(name) <= 32
+    assert is_job_of(name, TASK, limit=32)
+    assert name == job_name(TASK, f"s3://{BUCKET}/demo/{TASK}/", call().fingerprint, 1, limit=32)
+    assert not is_job_of(f"{name}-001-0a1b2c3d", TASK, limit=32)  # a child of it
+
+
+def test_attach(call, ends, sagemaker, project):
+    """1. A job runs. 2. Another run attaches to it. 3. It ends: one job, two results."""
+    sagemaker.at_create = None
+    first = in_thread(call().result)
+    sagemaker.wait_for("create", 1)
+    ((_, name),) = sagemaker.jobs
+    assert Jobs(project).describe(REHEARSAL, name).phase is Phase.LIVE
+    second = in_thread(call(flow_run="flow-2").result)
+    sagemaker.wait_for("describe", 4)
+    ends(sagemaker, NOUN, sagemaker.jobs[NOUN, name])
+
+    assert {first().job, second().job} == {name}
+    assert sagemaker.count("create") == 1
+
+
+def test_cancel(call, sagemaker):
+    """The job of a run that is cancelled is stopped; its children are SageMaker's business."""
+    cancelled = threading.Event()
+    waiting = in_thread(call(cancelled=cancelled.is_set).result)
+    sagemaker.wait_for("create", 1)
+    ((_, name),) = sagemaker.jobs
+    sagemaker.add(f"{name}-001-0a1b2c3d")
+    cancelled.set()
+    with pytest.raises(RunCancelled):
+        waiting()
+
+    assert sagemaker.jobs[NOUN, name]["HyperParameterTuningJobStatus"] == "Leaving"
+    assert sagemaker.jobs["Training", f"{name}-001-0a1b2c3d"]["TrainingJobStatus"] == "InProgress"
+
+
+def test_crash(call, ends, sagemaker, objects):
+    """1. A job completes. 2. Its record was never written. 3. The next call finds the job by its name."""
+    first = call().result()
+    objects.empty(Location(BUCKET, f"demo/{TASK}/_ledger/"))
+    again = call(flow_run="flow-2").result()
+
+    assert (again.job, again.cached) == (first.job, False)
+    assert sagemaker.count("create") == 1
+    assert call().result().cached
+
+
+@pytest.mark.parametrize(
+    "told",
+    [("Failed", JobFailed, Meaning.USER_ERROR), ("Stopped", JobStopped, Meaning.STOPPED)],
+    ids=lambda told: told[0],
+)
+def test_failure(call, ends, sagemaker, told):
+    """Its own words for a bad end mean what those of other jobs mean; the next call makes a new attempt."""
+    status, error, meaning = told
+    sagemaker.at_create = lambda *job: ends(*job, status, FailureReason="AlgorithmError: no audience, exit code: 1")
+    with pytest.raises(error, match="no audience") as caught:
+        call().result()
+    sagemaker.at_create = ends
+    again = call().result()
+
+    assert caught.value.meaning is meaning
+    assert caught.value.result.status == status
+    assert again.job == f"{caught.value.job[:-1]}2"
+
+
+def test_record_and_summary(call, ends, project, ledger_of):
+    """What the ledger keeps has the kind's name; times, phases and costs are those of the kind."""
+    project.hourly_prices = {"ml.m5.large": 3600.0}
+    result = call().result()
+    record = json.loads(ledger_of(TASK, call().fingerprint))["record"]
+    page = Pages(project).summary(result)
+
+    assert record["kind"] == "rehearsal"
+    assert (result.instance_type, result.instance_count, result.phases) == ("ml.m5.large", 2, {"rehearsing": 7.0})
+    assert result.cost == 14.0  # two hosts, for as long as the code ran
+    assert "rehearsal" in page
+    assert "about 7 s of each instance" in page
+
+
+@pytest.fixture
+def ledger_of(project):
+    """Read what the ledger has of some work."""
+    return lambda task, work: (
+        project.client("s3").get_object(Bucket=BUCKET, Key=f"demo/{task}/_ledger/{work}.json")["Body"].read()
+    )
+
+
+def test_reaper(call, sagemaker, project):
+    """An orphan of this kind is stopped, and none of its children."""
+    sagemaker.at_create = None
+    work = call().fingerprint
+    name = job_name(TASK, f"s3://{BUCKET}/demo/{TASK}/", work, 1, limit=32)
+    told = {"SSM_PROJECT": "demo", "SSM_TASK": TASK, "SSM_FINGERPRINT": work}
+    sagemaker.add(name, kind=NOUN, TrainingJobDefinition={"Environment": told})
+    sagemaker.add(f"{name}-001-0a1b2c3d", Environment=told)
+    quick = Pace(rate=1000, burst=1000)
+    harvest = Reaper(project, lambda _: "unknown", Rules(), listings=quick, clock=lambda: FIRST + 86_400).reap(
+        dry_run=False
+    )
+
+    assert {row.job: row.deed for row in harvest.rows} == {name: "stopped"}
+
+
+def test_many_are_watched(sagemaker, project):
+    """They are listed with the others, and their ends seen."""
+    watcher = Watcher(project)
+    jobs = [Job(REHEARSAL, f"play-{number}", "arn", "Rehearsing", created=FIRST) for number in range(FEW + 2)]
+    for job in jobs:
+        sagemaker.add(job.name, kind=NOUN)
+    with ExitStack() as stack:
+        watched = [stack.enter_context(watcher.watching(job)) for job in jobs]
+        sagemaker.wait_for("list", 1)
+        for job in jobs:
+            sagemaker.end(job.name, kind=NOUN)
+
+        assert all(one.wait(LONG) for one in watched)
+        assert {one.job.status for one in watched} == {"Performed"}
+
+
+def test_a_new_job_is_live(sagemaker, project):
+    """What Create answers has no status; the job's is the kind's own word for it."""
+    made = Jobs(project).create(REHEARSAL, {"HyperParameterTuningJobName": "play"})
+
+    assert (made.status, made.phase) == ("Rehearsing", Phase.LIVE)
+
+
+def test_events_policies_links_and_quotas(block):
+    """What else has a row for each kind."""
+    told = {"HyperParameterTuningJobName": "play", "HyperParameterTuningJobStatus": "Performed"}
+    change = read_event(json.dumps({"detail-type": REHEARSAL.event_type, "detail": told}))
+    allowed = json.dumps(caller_policy(block))
+    cluster = {"InstanceType": "ml.m5.large", "InstanceCount": 2}
+
+    assert change == StateChange(REHEARSAL, "play", "Performed")
+    assert change.is_end
+    for verb in ("Create", "Describe", "Stop", "List"):
+        assert f'"sagemaker:{REHEARSAL.api.operation(verb)}"' in allowed
+    assert ":hyper-parameter-tuning-job/*" in allowed
+    assert console_url(block, REHEARSAL, "play").endswith("#/hyper-tuning-jobs/play")
+    assert "TrainingJobs" in log_url(block, REHEARSAL, "play")
+    assert hosts_by_quota(REHEARSAL, {"TrainingJobDefinition": {"ResourceConfig": cluster}}) == {
+        "ml.m5.large for rehearsal job usage": 2
+    }
