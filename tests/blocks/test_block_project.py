@@ -101,7 +101,7 @@ def test_the_form_takes_a_good_block():
 
 
 def test_prefect_finds_the_block_in_a_fresh_process():
-    """The entry point names the package; importing it registers the block under its slug."""
+    """The entry point names its module; importing it registers the block under its slug."""
     points = {point.name: point.load() for point in entry_points(group="prefect.collections")}
 
     assert points["prefect_sagemaker"].SageMakerProject is SageMakerProject

@@ -52,7 +52,7 @@ def test_prefect_finds_the_blocks(wheel):
     """The entry point by which `Block.load` knows our blocks in a fresh process."""
     points = wheel.read("prefect_sagemaker-0.1.0.dist-info/entry_points.txt").decode()
 
-    assert "[prefect.collections]\nprefect_sagemaker = blocks\n" in points
+    assert "[prefect.collections]\nprefect_sagemaker = blocks.project\n" in points
 
 
 def test_the_command_is_installed(wheel):
