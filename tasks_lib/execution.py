@@ -315,7 +315,7 @@ class Execution(Work):
         if self._interest is None or self._interest.job != job:
             if self._interest:
                 self._interest.withdraw()
-            self._interest = Interest(self.objects, self.ledger, job, self.run.waiter)
+            self._interest = Interest(self.objects, self.folder, job, self.run.waiter)
         return self._interest
 
     def _attendance(self) -> Attendance:

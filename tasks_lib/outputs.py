@@ -11,10 +11,11 @@ import tempfile
 from pathlib import Path
 from typing import IO, Any
 
-from tasks_lib.aws.objects import Location, Objects
+from tasks_lib.aws.objects import Objects
 from tasks_lib.aws.sync import download, extract
 from tasks_lib.errors import MissingPath
 from tasks_lib.jobs.channels import is_tarball
+from tasks_lib.jobs.s3_layout import Location
 
 
 class Output:
@@ -93,8 +94,7 @@ class Output:
         return json.loads(self.read_bytes(name))
 
     def _open_object(self, name: str) -> IO[bytes]:
-        folder = Location.parse(self.uri)
-        place = Location(folder.bucket, folder.key + name)
+        place = Location.parse(self.uri).below(name)
         if "" not in self._objects.listing(place).items:
             raise self._no_file(name)
         body: IO[bytes] = self._objects.open(place)

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, PrivateAttr
 
 from blocks import SageMakerProject
 from tasks_lib.aws.logs import LogLine, LogTail
-from tasks_lib.aws.objects import Location, Objects
+from tasks_lib.aws.objects import Objects
 from tasks_lib.errors import InvalidInput, ServiceFault
 from tasks_lib.explanation import Explanation
 from tasks_lib.jobs.cost import shown_cost
@@ -22,6 +22,7 @@ from tasks_lib.jobs.fingerprint import Ingredients
 from tasks_lib.jobs.job import ended_job
 from tasks_lib.jobs.kinds import kind_of
 from tasks_lib.jobs.metrics import Metrics, MetricValue
+from tasks_lib.jobs.s3_layout import ProjectFolder
 from tasks_lib.ledger.records import Ledger
 from tasks_lib.outputs import Output
 from tasks_lib.tables import Table
@@ -197,7 +198,7 @@ class JobResult(BaseModel):
             InvalidInput: The ledger knows the work no longer.
         """
         home = self._project("its ledger")
-        ledger = Ledger(Objects(home), Location(home.bucket, f"{home.key_prefix}{self.task}/"))
+        ledger = Ledger(Objects(home), ProjectFolder(home.bucket, home.key_prefix).task(self.task))
         record = ledger.entry(self.fingerprint).record
         ingredients = record.ingredients if record else self._ingredients
         if ingredients is None:

@@ -11,7 +11,7 @@ from functools import cached_property
 from blocks import SageMakerProject
 from tasks_lib.audit import audit_tags
 from tasks_lib.aws.jobs import Jobs
-from tasks_lib.aws.objects import Location, Objects
+from tasks_lib.aws.objects import Objects
 from tasks_lib.completion import Kept
 from tasks_lib.jobs.capacity import Rung
 from tasks_lib.jobs.channels import Channel, TaskOutput
@@ -20,6 +20,7 @@ from tasks_lib.jobs.job import FINGERPRINT_VARIABLE, FORCED_IN_VARIABLE, STARTED
 from tasks_lib.jobs.metrics import MetricReader
 from tasks_lib.jobs.naming import job_name
 from tasks_lib.jobs.outputs import outputs_of
+from tasks_lib.jobs.s3_layout import ProjectFolder, TaskFolder
 from tasks_lib.jobs.spec import JobPlace, JobSpec
 from tasks_lib.ledger.records import Entry, Ledger, Record, SpentBecause
 from tasks_lib.ledger.state_directory import StateDirectory
@@ -64,7 +65,7 @@ class Work:
         self.objects = Objects(project)
         self.jobs = Jobs(project)
         self.ledger = Ledger(self.objects, self.folder)
-        self.state = StateDirectory(spec, self.folder, self.objects, self.ledger, self.jobs)
+        self.state = StateDirectory(spec, self.folder, self.objects, self.jobs)
 
     @cached_property
     def resolved(self) -> Resolved:
@@ -82,10 +83,9 @@ class Work:
         """The work."""
         return fingerprint(self.ingredients)
 
-    def _folder_of(self, task: str, project: str) -> Location:
+    def _folder_of(self, task: str, project: str) -> TaskFolder:
         """Return the folder of a task of this or another project beside it."""
-        prefix = f"{self.project.prefix}/" if self.project.prefix else ""
-        return Location(self.project.bucket, f"{prefix}{project}/{task}/")
+        return ProjectFolder.of(self.project.bucket, self.project.prefix, project).task(task)
 
     def _ledger_of(self, task: str, project: str) -> Ledger:
         return Ledger(self.objects, self._folder_of(task, project))
@@ -106,7 +106,7 @@ class Work:
 
     def _has_outputs(self, record: Record) -> bool:
         """Whether the outputs of a job are as it left them."""
-        return self.objects.listing(self._output_folder(record.job)).digest == record.output_listing
+        return self.objects.listing(self.folder.output(record.job)).digest == record.output_listing
 
     def _why(self, entry: Entry) -> str:
         return why(entry, self.ledger, self.ingredients, self.resolved.channels)
@@ -115,13 +115,13 @@ class Work:
         return job_name(self.spec.task, self.folder.uri, self.fingerprint, attempt, limit=self.spec.kind.name_limit)
 
     def _place(self, job: str, rung: Rung | None = None) -> JobPlace:
-        bundles = f"s3://{self.project.bucket}/{self.project.key_prefix}_bundles/"
+        project = ProjectFolder(self.project.bucket, self.project.key_prefix)
         return JobPlace(
             job=job,
-            task_uri=self.folder.uri,
+            folder=self.folder,
             role=_NO_ROLE,
             channels=self.resolved.channels,
-            bundle_uri=f"{bundles}{bundle_digest(self.source)}/" if self.source else None,
+            bundle_uri=project.bundle(bundle_digest(self.source)).uri if self.source else None,
             has_state=False,
             environment={
                 FINGERPRINT_VARIABLE: self.fingerprint,
@@ -136,7 +136,7 @@ class Work:
 
     def _record(self, job: Job, entry: Entry, reason: str, metrics: MetricReader, unread: str | None) -> Record:
         """Return the record of a job; without metrics where some of its log is unread, so that a skip reads them."""
-        left = self.objects.listing(self._output_folder(job.name))
+        left = self.objects.listing(self.folder.output(job.name))
         state, latest = self.state.digest(), self.ledger.latest()
         own_state = _OF_OTHERS if self.state.went_to_others(job) else state
         return Record(
@@ -175,6 +175,3 @@ class Work:
         if latest is None:
             return None
         return latest.previous if latest.fingerprint == self.fingerprint else latest.fingerprint
-
-    def _output_folder(self, job: str) -> Location:
-        return Location(self.folder.bucket, f"{self.folder.key}{job}/output/")

@@ -20,6 +20,7 @@ from blocks import SageMakerProject
 from tasks_lib.aws.errors import is_conflict, is_missing, translating
 from tasks_lib.errors import LedgerDamaged
 from tasks_lib.jobs.manifest import Item, Manifest
+from tasks_lib.jobs.s3_layout import Location
 
 _DELETE_BATCH = 1000  # DeleteObjects takes no more
 
@@ -30,25 +31,6 @@ class Document:
 
     value: dict[str, Any]
     etag: str
-
-
-@dataclass(frozen=True)
-class Location:
-    """A bucket and a key or prefix in it."""
-
-    bucket: str
-    key: str
-
-    @classmethod
-    def parse(cls, uri: str) -> Location:
-        """Return the location of an `s3://bucket/key` URI."""
-        bucket, _, key = uri.removeprefix("s3://").partition("/")
-        return cls(bucket, key)
-
-    @property
-    def uri(self) -> str:
-        """The location as a URI."""
-        return f"s3://{self.bucket}/{self.key}"
 
 
 class Objects:

@@ -18,9 +18,9 @@ from typing import Any
 import botocore.session
 
 from blocks import SageMakerProject
-from tasks_lib.aws.objects import Location
 from tasks_lib.jobs.kinds import KINDS
 from tasks_lib.jobs.naming import slug
+from tasks_lib.jobs.s3_layout import Location
 from tasks_lib.jobs.secret_references import SecretReference
 
 Policy = dict[str, Any]

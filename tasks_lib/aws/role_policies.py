@@ -22,6 +22,7 @@ from tasks_lib.aws.policies import (
     reading_policy,
     secret_policy,
 )
+from tasks_lib.jobs.s3_layout import BUNDLES, OUTPUT
 
 POLICY_NAME = "prefect-sagemaker"
 
@@ -88,7 +89,7 @@ def _of_all_jobs(root: str, uri: str) -> str:
     if not uri.startswith(root):
         return uri
     project, task, *below = [*uri.removeprefix(root).split("/"), "", ""][:-1]
-    is_output = below[1:2] == ["output"] or task == "_bundles"
+    is_output = below[1:2] == [OUTPUT] or task == BUNDLES
     return f"{root}{project}/{task}/" if is_output else uri
 
 

@@ -13,10 +13,11 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
-from tasks_lib.aws.objects import Location, Objects
+from tasks_lib.aws.objects import Objects
 from tasks_lib.errors import InputsChanged, MissingPath, UnsafeArchive
 from tasks_lib.jobs.manifest import Item, Manifest
 from tasks_lib.jobs.naming import check_file_name
+from tasks_lib.jobs.s3_layout import Location
 
 _THREADS = 8
 
@@ -107,9 +108,9 @@ def upload(
 
     def bring(name: str) -> int:
         """Bring one file; return how many were sent."""
-        place = Location(target.bucket, target.key + name)
+        place = target.below(name)
         before = known.get(wanted.items[name].digest)
-        if earlier and before and objects.copy(Location(earlier[0].bucket, earlier[0].key + before), place):
+        if earlier and before and objects.copy(earlier[0].below(before), place):
             return 0
         objects.upload(missing[name], place)
         return 1

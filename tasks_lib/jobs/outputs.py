@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from tasks_lib.jobs.s3_layout import SOURCE_ARCHIVE
 from tasks_lib.jobs.spec import JobPlace, JobSpec
 
 
@@ -16,9 +17,9 @@ def outputs_of(spec: JobSpec, place: JobPlace, left: Collection[str], *, has_sta
         left: Names of the objects in its output folder.
         has_state: Whether there is anything in the task's state.
     """
-    outputs = spec.kind.outputs_left(f"{place.task_uri}{place.job}/output/", left)
+    outputs = spec.kind.outputs_left(place.folder.output(place.job).uri, left)
     if has_state:
-        outputs["state"] = f"{place.task_uri}state/"
+        outputs["state"] = place.folder.state.uri
     if place.bundle_uri:
-        outputs["source"] = f"{place.bundle_uri}source.tar.gz"
+        outputs["source"] = f"{place.bundle_uri}{SOURCE_ARCHIVE}"
     return outputs

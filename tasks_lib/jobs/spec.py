@@ -17,6 +17,7 @@ from tasks_lib.jobs.capacity import Rung, ladder
 from tasks_lib.jobs.channels import Distribution
 from tasks_lib.jobs.kind import JobKind
 from tasks_lib.jobs.manifest import Manifest
+from tasks_lib.jobs.s3_layout import TaskFolder
 from tasks_lib.options import StateMode
 
 ARGUMENT_LIMIT = 256
@@ -132,7 +133,7 @@ class JobPlace:
 
     Args:
         job: The job's name.
-        task_uri: The task's folder in S3, ending in `/`.
+        folder: The task's folder in S3.
         role: ARN of the role that the job assumes.
         channels: Its inputs.
         bundle_uri: Where the code lies; none for an image that is complete in itself.
@@ -143,7 +144,7 @@ class JobPlace:
     """
 
     job: str
-    task_uri: str
+    folder: TaskFolder
     role: str
     channels: tuple[ResolvedChannel, ...]
     bundle_uri: str | None

@@ -13,15 +13,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 
-from tasks_lib.aws.objects import Location, Objects
+from tasks_lib.aws.objects import Objects
 from tasks_lib.errors import ServiceError
-from tasks_lib.ledger.records import Ledger
+from tasks_lib.jobs.s3_layout import LEFT, TaskFolder
 
 LAPSES_AFTER = timedelta(minutes=15)
 """A mark that was not written for so long is of nobody."""
-
-LEFT = "left/"
-"""What the names of marks begin with whose flow run left the job on purpose."""
 
 _TRIES_TO_WITHDRAW = 3
 _RENEWED_EVERY, _TRIED_AGAIN_AFTER = 300.0, 60.0
@@ -32,7 +29,7 @@ class Interest:
 
     Args:
         objects: Access to S3.
-        ledger: The ledger of the job's task.
+        folder: The folder of the job's task.
         job: The job's name.
         waiter: Who we are: `<flow run>/<which try of it>-<task run>`, or something as unique.
         clock: Monotonic seconds.
@@ -41,18 +38,17 @@ class Interest:
     def __init__(
         self,
         objects: Objects,
-        ledger: Ledger,
+        folder: TaskFolder,
         job: str,
         waiter: str,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._objects, self._clock = objects, clock
         self.job, self._waiter = job, waiter
-        self._all = ledger.place(f"interest/{job}/")
-        self._mine = Location(self._all.bucket, self._all.key + waiter)
-        self._left = Location(self._all.bucket, f"{self._all.key}{LEFT}{waiter.partition('/')[0]}")
-        self._stops = ledger.place(f"stops/{job}/")
-        self._our_stop = Location(self._stops.bucket, self._stops.key + waiter.replace("/", "-"))
+        self._all, self._stops = folder.waiters(job), folder.stops(job)
+        self._mine, self._all_left = self._all.below(waiter), self._all.below(LEFT)
+        self._left = self._all_left.below(waiter.partition("/")[0])
+        self._our_stop = self._stops.below(waiter.replace("/", "-"))
         self._written: float | None = None
         self._may_be_there = False
 
@@ -67,8 +63,8 @@ class Interest:
     def adopt(self) -> None:
         """Wait for a job that is running already, and take it over from those who left it: it is ours to stop now."""
         self.declare()
-        for name in self._objects.ages(Location(self._all.bucket, self._all.key + LEFT)):
-            self._objects.delete(Location(self._all.bucket, f"{self._all.key}{LEFT}{name}"))
+        for name in self._objects.ages(self._all_left):
+            self._objects.delete(self._all_left.below(name))
 
     def withdraw(self) -> None:
         """Wait no more. A mark that S3 does not let go of lapses by itself: the result must not wait for it."""

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from tasks_lib.aws.objects import Objects
 from tasks_lib.errors import LedgerDamaged
 from tasks_lib.jobs.kinds import StoredKind
-from tasks_lib.ledger.records import Ledger
+from tasks_lib.jobs.s3_layout import TaskFolder
 
 TAKE_OVER_AFTER = timedelta(minutes=15)
 
@@ -44,7 +44,7 @@ class Lease:
 
     Args:
         objects: Access to S3.
-        ledger: The task's ledger.
+        folder: The task's folder.
         is_over: Tells whether a holder's job is terminal; `None` when SageMaker does not know it.
         live: Finds the live job of the task, if there is one: the holder of a lease that cannot be read.
     """
@@ -52,12 +52,12 @@ class Lease:
     def __init__(
         self,
         objects: Objects,
-        ledger: Ledger,
+        folder: TaskFolder,
         is_over: Callable[[Holder], bool | None],
         live: Callable[[], Holder | None],
     ) -> None:
         self._objects = objects
-        self._ledger, self._place = ledger.place(""), ledger.place("lease.json")
+        self._ledger, self._place = folder.ledger, folder.lease
         self._is_over, self._live = is_over, live
 
     def take(self, wanted: Holder) -> Holder:

@@ -11,8 +11,9 @@ import threading
 from blocks import SageMakerProject
 from blocks.backend import ACCOUNT
 from tasks_lib.aws.errors import translating
-from tasks_lib.aws.objects import Location, Objects
+from tasks_lib.aws.objects import Objects
 from tasks_lib.errors import WrongAccount
+from tasks_lib.jobs.s3_layout import ProjectFolder
 
 _checked: set[tuple[str, str, str]] = set()
 _lock = threading.Lock()
@@ -33,7 +34,7 @@ def check_home(project: SageMakerProject, objects: Objects) -> None:
 
 
 def _claim(project: SageMakerProject, objects: Objects, wanted: dict[str, str]) -> None:
-    place = Location(project.bucket, f"{project.key_prefix}_project.json")
+    place = ProjectFolder(project.bucket, project.key_prefix).account_file
     found = objects.read(place)
     if found is None:
         objects.write(place, wanted)

@@ -14,12 +14,13 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tasks_lib.aws.objects import Document, Location, Objects
+from tasks_lib.aws.objects import Document, Objects
 from tasks_lib.errors import LedgerConflict, LedgerDamaged
 from tasks_lib.jobs.fingerprint import Ingredients
 from tasks_lib.jobs.kinds import StoredKind
 from tasks_lib.jobs.manifest import Manifest
 from tasks_lib.jobs.metrics import MetricValue
+from tasks_lib.jobs.s3_layout import Location, TaskFolder
 
 _MOST_TRIES = 20
 _ENTRY = re.compile(r"[0-9a-f]{64}\.json")
@@ -158,16 +159,11 @@ class Ledger:
 
     Args:
         objects: Access to S3.
-        task_folder: The task's folder, ending in `/`.
+        folder: The task's folder.
     """
 
-    def __init__(self, objects: Objects, task_folder: Location) -> None:
-        self._objects = objects
-        self._folder = Location(task_folder.bucket, f"{task_folder.key}_ledger/")
-
-    def place(self, name: str) -> Location:
-        """Return where a document of this ledger lies."""
-        return Location(self._folder.bucket, self._folder.key + name)
+    def __init__(self, objects: Objects, folder: TaskFolder) -> None:
+        self._objects, self.folder = objects, folder
 
     def entry(self, fingerprint: str) -> Entry:
         """Return the entry of a piece of work; an empty one where nothing is known of it."""
@@ -201,24 +197,24 @@ class Ledger:
 
     def latest(self) -> Record | None:
         """Return the record of the task's newest completed job; where `latest.json` is lost, by all that there are."""
-        record, _ = self._read(Record, self.place("latest.json"))
+        record, _ = self._read(Record, self.folder.latest)
         return record or max(self._records(), key=lambda each: each.created, default=None)
 
     def _records(self) -> Iterator[Record]:
-        for name, _ in self._objects.listing(self._folder):
+        for name, _ in self._objects.listing(self.folder.ledger):
             if _ENTRY.fullmatch(name):
-                entry, _ = self._read(Entry, self.place(name))
+                entry, _ = self._read(Entry, self.folder.ledger.below(name))
                 if entry and entry.record:
                     yield entry.record
 
     def save_manifest(self, manifest: Manifest) -> None:
         """Keep an input's listing under its digest, so that a later run can say what changed."""
-        place = self.place(f"manifests/{manifest.digest}.json")
+        place = self.folder.manifest(manifest.digest)
         self._objects.write(place, {"items": manifest.to_json()})
 
     def manifest(self, digest: str) -> Manifest | None:
         """Return a listing that was kept, where it was; a damaged one only costs a reason its count."""
-        kept, _ = self._read(_Listing, self.place(f"manifests/{digest}.json"))
+        kept, _ = self._read(_Listing, self.folder.manifest(digest))
         try:
             return Manifest.from_json(kept.items) if kept else None
         except (KeyError, TypeError, ValueError):
@@ -226,7 +222,7 @@ class Ledger:
 
     def _point_to(self, record: Record) -> None:
         """Make `latest.json` name this record unless it names a younger one."""
-        place = self.place("latest.json")
+        place = self.folder.latest
         for _ in range(_MOST_TRIES):
             found, etag = self._read(Record, place)
             if found and (found.created > record.created or found == record):
@@ -236,7 +232,7 @@ class Ledger:
         raise _conflict(place)
 
     def _read_entry(self, fingerprint: str) -> tuple[Entry, str | None]:
-        entry, etag = self._read(Entry, self.place(f"{fingerprint}.json"))
+        entry, etag = self._read(Entry, self.folder.entry(fingerprint))
         return entry or Entry(fingerprint=fingerprint), etag
 
     def _read(self, model: type[_Kept], place: Location) -> tuple[_Kept | None, str | None]:
@@ -253,7 +249,7 @@ class Ledger:
 
     def _change(self, fingerprint: str, change: Callable[[Entry], Entry]) -> Entry:
         """Read, change and write an entry until nobody else did so in between."""
-        place = self.place(f"{fingerprint}.json")
+        place = self.folder.entry(fingerprint)
         for _ in range(_MOST_TRIES):
             entry, etag = self._read_entry(fingerprint)
             wanted = change(entry)

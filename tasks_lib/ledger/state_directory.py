@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tasks_lib.aws.jobs import Jobs
-from tasks_lib.aws.objects import Location, Objects
+from tasks_lib.aws.objects import Objects
 from tasks_lib.errors import StateBusy
 from tasks_lib.jobs.job import Job
+from tasks_lib.jobs.s3_layout import TaskFolder
 from tasks_lib.jobs.spec import JobSpec
 from tasks_lib.ledger.lease import Holder, Lease
-from tasks_lib.ledger.records import Ledger
 from tasks_lib.options import OnBusy
 from tasks_lib.run_context import unbroken
 
@@ -24,17 +24,16 @@ class StateDirectory:
 
     Args:
         spec: The job that wants to write it.
-        folder: The task's folder in S3, ending in `/`.
+        folder: The task's folder in S3.
         objects: Access to S3.
-        ledger: The task's ledger, which keeps the lease.
         jobs: Tells whether a holder's job is over.
     """
 
-    def __init__(self, spec: JobSpec, folder: Location, objects: Objects, ledger: Ledger, jobs: Jobs) -> None:
+    def __init__(self, spec: JobSpec, folder: TaskFolder, objects: Objects, jobs: Jobs) -> None:
         self._spec, self._objects, self._jobs = spec, objects, jobs
         self._project = folder.key.split("/")[-3]
-        self._place = Location(folder.bucket, f"{folder.key}state/")
-        self._lease = Lease(objects, ledger, self._is_over, self._live_holder)
+        self._place = folder.state
+        self._lease = Lease(objects, folder, self._is_over, self._live_holder)
 
     @property
     def kept(self) -> bool:

@@ -24,16 +24,16 @@ from prefect.exceptions import ObjectNotFound
 
 from blocks import SageMakerProject
 from tasks_lib.aws.jobs import Jobs
-from tasks_lib.aws.objects import Location, Objects
+from tasks_lib.aws.objects import Objects
 from tasks_lib.aws.pace import Pace
 from tasks_lib.errors import PrefectSageMakerError
 from tasks_lib.jobs.cost import cost_of, shown_cost
 from tasks_lib.jobs.job import Job
 from tasks_lib.jobs.kinds import KINDS, JobKind
 from tasks_lib.jobs.naming import is_job_of, job_name
+from tasks_lib.jobs.s3_layout import LEFT, ProjectFolder
 from tasks_lib.jobs.status import Phase
-from tasks_lib.ledger.interest import LEFT, Interest
-from tasks_lib.ledger.records import Ledger
+from tasks_lib.ledger.interest import Interest
 from tasks_lib.orphans.judgement import Judgement, Rules, RunState, Sighting, judge, needs_runs, run_of, span
 from tasks_lib.run_context import NO_FLOW
 from tasks_lib.tables import Table
@@ -212,8 +212,8 @@ class Reaper:
         return {run: self._runs(run) for run in sorted(waited - {NO_FLOW, ""})}
 
     def _interest(self, task: str, job: str) -> Interest:
-        folder = Location(self._project.bucket, f"{self._project.key_prefix}{task}/")
-        return Interest(self._objects, Ledger(self._objects, folder), job, self._waiter)
+        folder = ProjectFolder(self._project.bucket, self._project.key_prefix).task(task)
+        return Interest(self._objects, folder, job, self._waiter)
 
     # -- act -----------------------------------------------------------------------------------------------------------
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from urllib.parse import quote
 
 from blocks import SageMakerProject
-from tasks_lib.aws.objects import Location
 from tasks_lib.jobs.kind import JobKind
+from tasks_lib.jobs.s3_layout import Location
 
 _DOMAINS = {"cn-": "console.amazonaws.cn", "us-gov-": "console.amazonaws-us-gov.com"}
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from tasks_lib.aws.objects import Location, Objects
+from tasks_lib.aws.objects import Objects
 from tasks_lib.errors import InputNotReady, InputsChanged
+from tasks_lib.jobs.s3_layout import Location
 from tasks_lib.jobs.spec import ResolvedChannel
 
 

@@ -13,13 +13,14 @@ from typing import Any
 
 from blocks import SageMakerProject
 from tasks_lib.aws.jobs import Jobs
-from tasks_lib.aws.objects import Location, Objects
+from tasks_lib.aws.objects import Objects
 from tasks_lib.aws.sync import local_files, manifest_of
 from tasks_lib.errors import BucketMissing, InputNotReady, InvalidInput, MissingPath
 from tasks_lib.jobs.channels import Channel, TaskOutput, output_place
 from tasks_lib.jobs.kinds import JobKind, kind_of
 from tasks_lib.jobs.manifest import Manifest
 from tasks_lib.jobs.naming import check_channel_name, check_task_name
+from tasks_lib.jobs.s3_layout import Location, TaskFolder
 from tasks_lib.jobs.spec import ResolvedChannel
 from tasks_lib.ledger.records import Ledger
 from tasks_lib.results import JobResult
@@ -32,7 +33,7 @@ class Upload:
     channel: str
     files: Mapping[str, Path]
     manifest: Manifest
-    folder: Location
+    folder: TaskFolder
 
     @property
     def target(self) -> Location:
@@ -40,8 +41,8 @@ class Upload:
         return self.place_of(self.manifest.digest)
 
     def place_of(self, digest: str) -> Location:
-        """Return where this channel's content of a digest lies; 128 bits of it name the place."""
-        return Location(self.folder.bucket, f"{self.folder.key}input/{self.channel}/{digest[:32]}/")
+        """Return where this channel's content of a digest lies."""
+        return self.folder.input(self.channel, digest)
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Resolver:
         project: SageMakerProject,
         objects: Objects,
         jobs: Jobs,
-        task_folder: Location,
+        task_folder: TaskFolder,
         ledger_of: Callable[[str, str], Ledger],
     ) -> None:
         self._project, self._objects, self._jobs = project, objects, jobs

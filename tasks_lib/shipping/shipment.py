@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tasks_lib.aws.objects import Location, Objects
+from tasks_lib.aws.objects import Objects
 from tasks_lib.aws.sync import upload
 from tasks_lib.jobs.manifest import Manifest
+from tasks_lib.jobs.s3_layout import SOURCE_ARCHIVE, STARTER, TOOLKIT_ARCHIVE, Location
 from tasks_lib.ledger.records import Ledger, Record
 from tasks_lib.shipping.bundle import Source, toolkit
 from tasks_lib.shipping.resolve import Resolved, Upload
@@ -49,9 +50,9 @@ class Shipment:
     def _send_code(self, source: Source, target: Location) -> None:
         present = self._objects.listing(target).items
         files: dict[str, Callable[[], bytes]] = {
-            "source.tar.gz": source.archive,
-            "worker_toolkit.zip": lambda: toolkit().package,
-            "start.sh": lambda: toolkit().starter,
+            SOURCE_ARCHIVE: source.archive,
+            TOOLKIT_ARCHIVE: lambda: toolkit().package,
+            STARTER: lambda: toolkit().starter,
         }
         for name in files.keys() - present.keys():
-            self._objects.put(Location(target.bucket, target.key + name), files[name]())
+            self._objects.put(target.below(name), files[name]())

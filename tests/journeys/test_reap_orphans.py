@@ -18,14 +18,14 @@ from waiting import wait_until
 
 from blocks.backend import ROLE
 from tasks_lib.aws.jobs import Jobs
-from tasks_lib.aws.objects import Location, Objects
+from tasks_lib.aws.objects import Objects
 from tasks_lib.aws.pace import Pace
 from tasks_lib.errors import ServiceFault
 from tasks_lib.jobs.job import FINGERPRINT_VARIABLE, STARTED_BY_VARIABLE
 from tasks_lib.jobs.kinds import KINDS
 from tasks_lib.jobs.naming import job_name
+from tasks_lib.jobs.s3_layout import Location, TaskFolder
 from tasks_lib.ledger.interest import Interest
-from tasks_lib.ledger.records import Ledger
 from tasks_lib.orphans.judgement import Rules
 from tasks_lib.orphans.reap_orphans import reap_orphans
 from tasks_lib.orphans.reaper import Reaper, asking
@@ -88,8 +88,8 @@ class Place:
         return self._made[-1]
 
     def interest(self, task, job, waiter):
-        ledger = Ledger(self.objects, Location(self.project.bucket, f"{self.project.key_prefix}{task}/"))
-        return Interest(self.objects, ledger, job.name, waiter)
+        folder = TaskFolder(self.project.bucket, f"{self.project.key_prefix}{task}/")
+        return Interest(self.objects, folder, job.name, waiter)
 
     def mark(self, task, job, waiter, ago=timedelta()):
         """Write a waiter's mark, which the reaper takes for so old."""

@@ -11,7 +11,8 @@ from aws_doubles import BUCKET, LogsDouble, ProjectDouble, SageMakerDouble, make
 from moto import mock_aws
 from moto.core.botocore_stubber import BotocoreStubber
 
-from tasks_lib.aws.objects import Location, Objects
+from tasks_lib.aws.objects import Objects
+from tasks_lib.jobs.s3_layout import TaskFolder
 from tasks_lib.ledger.records import Ledger
 
 
@@ -92,7 +93,7 @@ def objects(block):
 @pytest.fixture
 def task_folder():
     """The folder of one task."""
-    return Location(BUCKET, "demo/fit/")
+    return TaskFolder(BUCKET, "demo/fit/")
 
 
 @pytest.fixture

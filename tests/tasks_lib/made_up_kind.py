@@ -40,7 +40,7 @@ def _request(spec: JobSpec, place: JobPlace) -> dict:
         "TrainingJobDefinition": {
             "AlgorithmSpecification": {"TrainingImage": spec.image, "TrainingInputMode": "File"},
             "RoleArn": place.role,
-            "OutputDataConfig": {"S3OutputPath": place.task_uri},
+            "OutputDataConfig": {"S3OutputPath": place.folder.uri},
             "ResourceConfig": cluster(spec, place.rung or spec.rungs[0]),
             "StoppingCondition": {"MaxRuntimeInSeconds": spec.max_runtime_seconds},
             "Environment": environment(spec, place),

@@ -28,13 +28,14 @@ from prefect.settings import PREFECT_API_URL, Settings, temporary_settings
 from blocks import SageMakerProject, backend
 from tasks_lib import Channel, JobResult, SageMakerTasks, best, output_of, sagemaker_tasks
 from tasks_lib.aws.errors import translated
-from tasks_lib.aws.objects import Location, Objects
+from tasks_lib.aws.objects import Objects
 from tasks_lib.aws.sync import download, extract
 from tasks_lib.errors import JobError, PrefectSageMakerError
 from tasks_lib.execution import Execution
 from tasks_lib.jobs.channels import as_channels
 from tasks_lib.jobs.kinds import TRAINING
 from tasks_lib.jobs.metrics import Metrics
+from tasks_lib.jobs.s3_layout import Location, TaskFolder
 from tasks_lib.jobs.spec import JobSpec
 from tasks_lib.ledger.lease import Holder, document
 from tasks_lib.ledger.project_file import check_home
@@ -288,8 +289,8 @@ class Case:
 
     def a_state_that_other_work_writes(self):
         self.sagemaker.add("fit-other-1")
-        ledger = Ledger(self.objects, Location(BUCKET, "demo/fit/"))
-        self.objects.write(ledger.place("lease.json"), document(Holder("fit-other-1", "f" * 64, TRAINING)))
+        ledger = Ledger(self.objects, TaskFolder(BUCKET, "demo/fit/"))
+        self.objects.write(ledger.folder.lease, document(Holder("fit-other-1", "f" * 64, TRAINING)))
         self.sm.train.fn("fit", command="true", on_busy="fail")
 
     def an_input_that_changed_meanwhile(self):
@@ -335,7 +336,7 @@ class Case:
             def write(self, *_, **__):
                 return None
 
-        Ledger(Busy(self.project), Location(BUCKET, "demo/fit/")).spend("f" * 64, 1, "failed")
+        Ledger(Busy(self.project), TaskFolder(BUCKET, "demo/fit/")).spend("f" * 64, 1, "failed")
 
     # -- AWS refused or failed a call --------------------------------------------------------------------------------
 

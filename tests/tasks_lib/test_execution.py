@@ -8,7 +8,6 @@ from aws_doubles import BUCKET, FIRST, client_error, make_block
 from botocore.exceptions import ConnectionClosedError
 
 from tasks_lib import Channel, SageMakerTasks, output_of
-from tasks_lib.aws.objects import Location
 from tasks_lib.completion import Action
 from tasks_lib.errors import (
     AccessDenied,
@@ -28,6 +27,7 @@ from tasks_lib.errors import (
 from tasks_lib.execution import Execution
 from tasks_lib.jobs.channels import as_channels
 from tasks_lib.jobs.kinds import PROCESSING, TRAINING
+from tasks_lib.jobs.s3_layout import Location
 from tasks_lib.jobs.spec import JobSpec
 from tasks_lib.ledger.interest import Interest
 from tasks_lib.ledger.lease import Holder, document
@@ -424,7 +424,7 @@ def test_a_job_that_others_stopped(call, sagemaker, objects, announced):
     sagemaker.wait_for("describe", 2)
     name = wanted._job_name(1)
     if announced:
-        Interest(objects, wanted.ledger, name, "another/0-run").announce_stop()
+        Interest(objects, wanted.ledger.folder, name, "another/0-run").announce_stop()
     sagemaker.at_create = holding
     sagemaker.end(name, "Stopped")
 
@@ -718,7 +718,7 @@ def test_an_input_task_whose_job_is_old(call, sagemaker):
 
 
 def holds(project, ledger, holder):
-    put(project, ledger.place("lease.json").key, json.dumps(document(holder)).encode())
+    put(project, ledger.folder.lease.key, json.dumps(document(holder)).encode())
 
 
 OTHERS = Holder("fit-other-1", "b" * 64, TRAINING)

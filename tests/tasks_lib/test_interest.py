@@ -7,13 +7,14 @@ from itertools import permutations
 import pytest
 from aws_doubles import BUCKET
 
-from tasks_lib.aws.objects import Location, Objects
+from tasks_lib.aws.objects import Objects
 from tasks_lib.errors import ServiceFault
+from tasks_lib.jobs.s3_layout import Location
 from tasks_lib.ledger.interest import Interest
 
 
 def interest(objects, ledger, waiter, job="fit-a-1"):
-    return Interest(objects, ledger, job, waiter)
+    return Interest(objects, ledger.folder, job, waiter)
 
 
 @contextmanager
@@ -92,7 +93,7 @@ def test_a_mark_whose_writing_was_cut_off_is_taken_away(objects, ledger, monkeyp
 
 def test_a_killed_process_leaves_its_mark(objects, ledger):
     """The job is left for a later run to attach to; the reaper tells which marks are dead."""
-    objects.put(ledger.place("interest/fit-a-1/flow-1/task"), b"")
+    objects.put(ledger.folder.ledger.below("interest/fit-a-1/flow-1/task"), b"")
 
     with declared(interest(objects, ledger, "flow-2/task")) as mine:
         assert mine.leave() == ["flow-1/task"]
@@ -100,8 +101,8 @@ def test_a_killed_process_leaves_its_mark(objects, ledger):
 
 def test_an_earlier_try_of_the_same_flow_run_waits_no_more(objects, ledger):
     """1. A flow run is killed. 2. It is tried again and cancelled: its own dead mark does not keep the job running."""
-    objects.put(ledger.place("interest/fit-a-1/flow-1/1-task"), b"")
-    objects.put(ledger.place("interest/fit-a-1/flow-1/2-another"), b"")
+    objects.put(ledger.folder.ledger.below("interest/fit-a-1/flow-1/1-task"), b"")
+    objects.put(ledger.folder.ledger.below("interest/fit-a-1/flow-1/2-another"), b"")
 
     with declared(interest(objects, ledger, "flow-1/2-task")) as mine:
         assert mine.leave() == ["flow-1/2-another"]
@@ -143,7 +144,7 @@ class LaterObjects(Objects):
 def test_the_mark_of_a_killed_process_lapses(block, ledger, minutes, counts):
     """Else one crash would keep every later cancel from stopping the job."""
     objects = LaterObjects(block)
-    objects.put(ledger.place("interest/fit-a-1/flow-1/task"), b"")
+    objects.put(ledger.folder.ledger.below("interest/fit-a-1/flow-1/task"), b"")
     objects.later = dt.timedelta(minutes=minutes)
 
     assert interest(objects, ledger, "flow-2/task").waiting() == (["flow-1/task"] if counts else [])
@@ -159,7 +160,7 @@ def test_a_waiter_writes_its_mark_again(objects, ledger):
             super().put(place, *rest)
 
     counted = Counted(objects._project)
-    with declared(Interest(counted, ledger, "fit-a-1", "flow/task", clock=lambda: now[0])) as mine:
+    with declared(Interest(counted, ledger.folder, "fit-a-1", "flow/task", clock=lambda: now[0])) as mine:
         for now[0] in (0.0, 10.0, 299.0, 300.0, 301.0, 599.0, 600.0, 2000.0):
             mine.renew()
 
@@ -177,7 +178,9 @@ def test_a_mark_that_cannot_be_written_ends_no_wait(objects, ledger):
                 raise ServiceFault("S3 is away.")
             super().put(place, *rest)
 
-    with declared(Interest(Refusing(objects._project), ledger, "fit-a-1", "flow/task", clock=lambda: now[0])) as mine:
+    with declared(
+        Interest(Refusing(objects._project), ledger.folder, "fit-a-1", "flow/task", clock=lambda: now[0])
+    ) as mine:
         for now[0] in (0.0, 300.0, 301.0, 359.0, 360.0, 400.0, 420.0, 500.0):
             mine.renew()
 

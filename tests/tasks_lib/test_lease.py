@@ -37,7 +37,7 @@ def jobs():
 
 @pytest.fixture
 def lease(objects, ledger, jobs):
-    return Lease(objects, ledger, lambda holder: jobs.get(holder.job), nobody)
+    return Lease(objects, ledger.folder, lambda holder: jobs.get(holder.job), nobody)
 
 
 def test_the_first_one_takes_it(lease):
@@ -83,17 +83,17 @@ def test_a_holder_that_sagemaker_does_not_know(lease, objects, seconds, taken):
 
 def test_of_two_that_see_it_free_one_gets_it(objects, ledger, jobs):
     """1. Both see a holder that is over. 2. While one looks, the other takes it. 3. The first is told who has it."""
-    Lease(objects, ledger, jobs.get, nobody).take(THEIRS)
+    Lease(objects, ledger.folder, jobs.get, nobody).take(THEIRS)
     third = Holder("fit-c-1", "c" * 64, TRAINING)
 
     def over_but_taken_meanwhile(holder):
         if holder == THEIRS:
-            Lease(objects, ledger, lambda _: True, nobody).take(third)
+            Lease(objects, ledger.folder, lambda _: True, nobody).take(third)
             return True
         return None  # SageMaker does not know the third's job yet
 
-    assert Lease(objects, ledger, over_but_taken_meanwhile, nobody).take(MINE) == third
-    assert Lease(objects, ledger, jobs.get, nobody).holder() == third
+    assert Lease(objects, ledger.folder, over_but_taken_meanwhile, nobody).take(MINE) == third
+    assert Lease(objects, ledger.folder, jobs.get, nobody).holder() == third
 
 
 @pytest.mark.parametrize(
@@ -106,9 +106,9 @@ def test_of_two_that_see_it_free_one_gets_it(objects, ledger, jobs):
 )
 def test_a_damaged_lease_is_held_by_the_live_job(objects, ledger, body):
     """Never taken for a free one: SageMaker is asked which job of the task is live, and if none is, it is taken."""
-    objects.put(ledger.place("lease.json"), body)
+    objects.put(ledger.folder.lease, body)
     live = [THEIRS]
-    lease = Lease(objects, ledger, lambda holder: False, lambda: live[0] if live else None)
+    lease = Lease(objects, ledger.folder, lambda holder: False, lambda: live[0] if live else None)
 
     assert lease.take(MINE) == THEIRS == lease.holder()
     live.clear()
@@ -117,14 +117,14 @@ def test_a_damaged_lease_is_held_by_the_live_job(objects, ledger, body):
 
 def test_a_lease_that_was_not_written_is_not_held(objects, ledger):
     """1. A holder is over. 2. While we look, somebody deletes the lease. 3. Either it is written anew, or not ours."""
-    place = ledger.place("lease.json")
-    Lease(objects, ledger, lambda _: True, nobody).take(THEIRS)
+    place = ledger.folder.lease
+    Lease(objects, ledger.folder, lambda _: True, nobody).take(THEIRS)
 
     def over_and_deleted(_):
         objects.delete(place)
         return True
 
-    lease = Lease(objects, ledger, over_and_deleted, nobody)
+    lease = Lease(objects, ledger.folder, over_and_deleted, nobody)
 
     assert lease.take(MINE) == lease.holder()
 
@@ -149,10 +149,10 @@ def test_only_ones_own_lease_is_given_back(lease, jobs):
 def test_a_lost_lease_is_held_by_the_live_job(objects, ledger):
     """1. A job writes the state. 2. The lease is deleted. 3. Other work waits for that job; a new task asks nobody."""
     asked = []
-    lease = Lease(objects, ledger, lambda holder: False, lambda: asked.append(1) or THEIRS)
+    lease = Lease(objects, ledger.folder, lambda holder: False, lambda: asked.append(1) or THEIRS)
     assert lease.holder() is None
     assert not asked
 
-    objects.put(ledger.place(f"{'b' * 64}.json"), b"{}")
+    objects.put(ledger.folder.entry("b" * 64), b"{}")
 
     assert lease.take(MINE) == THEIRS

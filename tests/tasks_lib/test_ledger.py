@@ -9,9 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from tasks_lib.aws.objects import Document, Location, Objects
+from tasks_lib.aws.objects import Document, Objects
 from tasks_lib.errors import LedgerConflict
 from tasks_lib.jobs.manifest import Item, Manifest
+from tasks_lib.jobs.s3_layout import TaskFolder
 from tasks_lib.ledger.records import Entry, Ledger, Record
 
 WORK, OTHER = "a" * 64, "b" * 64
@@ -84,7 +85,7 @@ def test_a_record_is_written_once(ledger):
 def test_completing_again_mends_a_lost_pointer(ledger, objects):
     """A crash between the record and `latest.json` is made good by the next one who completes it."""
     ledger.complete(record(1))
-    objects.delete(ledger.place("latest.json"))
+    objects.delete(ledger.folder.latest)
     ledger.complete(record(1))
 
     assert ledger.latest() == record(1)
@@ -110,7 +111,7 @@ def test_records_of_one_work_do_not_touch_another(ledger):
 
 def test_tasks_do_not_touch_each_other(objects):
     """`fit` is not `fit2`, although one prefix is the beginning of the other."""
-    one, other = (Ledger(objects, Location(BUCKET, f"demo/{task}/")) for task in ("fit", "fit2"))
+    one, other = (Ledger(objects, TaskFolder(BUCKET, f"demo/{task}/")) for task in ("fit", "fit2"))
     one.complete(record(1))
 
     assert other.entry(WORK).record is None
@@ -133,12 +134,12 @@ def test_a_record_comes_back_as_it_was(ledger, objects, history):
         metrics={"x": math.nan},
         ingredients={"inputs": {"x": {"digest": "d"}}, "n": [1, None, True]},
     )
-    objects.delete(ledger.place(f"{WORK}.json"))
+    objects.delete(ledger.folder.entry(WORK))
     ledger.complete(written)
 
     assert ledger.entry(WORK).record == written
     assert ledger.complete(written).record == written
-    json.loads(objects.open(ledger.place(f"{WORK}.json")).read(), parse_constant=pytest.fail)
+    json.loads(objects.open(ledger.folder.entry(WORK)).read(), parse_constant=pytest.fail)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +152,7 @@ def test_a_record_comes_back_as_it_was(ledger, objects, history):
 )
 def test_a_damaged_entry_is_built_again(ledger, objects, body, caplog):
     """It counts as lost, is said aloud with its place, and the next thing that is known of the work replaces it."""
-    place = ledger.place(f"{WORK}.json")
+    place = ledger.folder.entry(WORK)
     objects.put(place, body)
 
     assert ledger.entry(WORK) == Entry(fingerprint=WORK)
@@ -166,8 +167,8 @@ def test_a_damaged_entry_is_built_again(ledger, objects, body, caplog):
 def test_other_damaged_documents_are_made_good(ledger, objects, body):
     """`latest.json` is what the newest record says, and a listing that cannot be read is none."""
     ledger.complete(record(1))
-    objects.put(ledger.place("latest.json"), body)
-    objects.put(ledger.place("manifests/d.json"), body)
+    objects.put(ledger.folder.latest, body)
+    objects.put(ledger.folder.manifest("d"), body)
 
     assert ledger.latest() == record(1)
     assert ledger.manifest("d") is None
@@ -177,15 +178,15 @@ def test_a_lost_latest_is_the_newest_of_all_records(ledger, objects):
     """Chaining by name outlives the loss of `latest.json`; what lies beside the entries is no entry."""
     for work, created in (("a" * 64, 3.0), ("b" * 64, 5.0), ("c" * 64, 4.0)):
         ledger.complete(record(1).model_copy(update={"fingerprint": work, "created": created}))
-    objects.put(ledger.place("lease.json"), b"[")
-    objects.delete(ledger.place("latest.json"))
+    objects.put(ledger.folder.lease, b"[")
+    objects.delete(ledger.folder.latest)
 
     assert ledger.latest().fingerprint == "b" * 64
 
 
 def test_what_a_newer_version_added_is_borne(ledger, objects):
     """A field that we do not know is no damage."""
-    objects.write(ledger.place(f"{WORK}.json"), {"fingerprint": WORK, "spent": [], "record": None, "new": 1})
+    objects.write(ledger.folder.entry(WORK), {"fingerprint": WORK, "spent": [], "record": None, "new": 1})
 
     assert ledger.entry(WORK) == Entry(fingerprint=WORK)
 
@@ -240,7 +241,7 @@ class Racing(RuleBasedStateMachine):
 
     @initialize()
     def begin(self):
-        self.ledger = Ledger(Memory(), Location("b", "demo/fit/"))
+        self.ledger = Ledger(Memory(), TaskFolder("b", "demo/fit/"))
         self.youngest = None
         self.attempts = {WORK: 1, OTHER: 1}
         self.recorded = {WORK: None, OTHER: None}

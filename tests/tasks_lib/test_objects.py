@@ -6,8 +6,9 @@ import pytest
 from aws_doubles import BUCKET, make_block
 from prefect_aws import AwsCredentials
 
-from tasks_lib.aws.objects import Location, Objects
+from tasks_lib.aws.objects import Objects
 from tasks_lib.errors import BucketMissing, LedgerDamaged, NoCredentials, PrefectSageMakerError
+from tasks_lib.jobs.s3_layout import Location
 
 PLACE = Location(BUCKET, "demo/x.json")
 

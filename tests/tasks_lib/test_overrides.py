@@ -272,7 +272,7 @@ def test_none_removes_what_we_write(sagemaker_model):
     )
 
     assert "VpcConfig" not in request
-    assert request["OutputDataConfig"] == {"S3OutputPath": PLACE.task_uri}
+    assert request["OutputDataConfig"] == {"S3OutputPath": PLACE.folder.uri}
     assert "VolumeSizeInGB" not in request["ResourceConfig"]
     assert not {"MetricDefinitions", "EnableSageMakerMetricsTimeSeries"} & request["AlgorithmSpecification"].keys()
     check_request(sagemaker_model, "CreateTrainingJob", request)

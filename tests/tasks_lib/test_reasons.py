@@ -93,6 +93,6 @@ def test_a_changed_input_is_counted(completed):
 
 def test_without_the_old_listing_there_is_no_count(completed, objects):
     """Somebody tidied up the ledger; the reason stays."""
-    objects.delete(completed.place(f"manifests/{DATA.digest}.json"))
+    objects.delete(completed.folder.manifest(DATA.digest))
 
     assert why(NEW, completed, *work(data=Manifest({"a": Item(1, "b")}))) == 'input "data" changed'

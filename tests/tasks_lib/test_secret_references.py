@@ -16,6 +16,7 @@ from tasks_lib.errors import InvalidTask
 from tasks_lib.jobs.fingerprint import differences, fingerprint, ingredients
 from tasks_lib.jobs.kinds import kind_of
 from tasks_lib.jobs.request import to_request
+from tasks_lib.jobs.s3_layout import TaskFolder
 from tasks_lib.jobs.secret_references import SecretReference, check_secrets, secret_variables
 from tasks_lib.jobs.spec import JobPlace, JobSpec
 
@@ -39,7 +40,7 @@ def spec(**changed):
 
 def request(the_spec):
     """The request of a job of that spec."""
-    place = JobPlace("fit-1", "s3://b/demo/fit/", "role", (), None, False, {"SSM_TASK": "fit"}, {})
+    place = JobPlace("fit-1", TaskFolder("b", "demo/fit/"), "role", (), None, False, {"SSM_TASK": "fit"}, {})
     return to_request(the_spec, place)
 
 

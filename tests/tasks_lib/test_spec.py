@@ -18,6 +18,7 @@ from tasks_lib.jobs.hyperparameters import encode_hyperparameters
 from tasks_lib.jobs.kinds import KINDS
 from tasks_lib.jobs.outputs import outputs_of
 from tasks_lib.jobs.request import to_request
+from tasks_lib.jobs.s3_layout import TaskFolder
 from tasks_lib.jobs.spec import JobPlace, JobSpec
 
 
@@ -143,7 +144,7 @@ def test_the_smallest_request_is_what_aws_takes(kind, sagemaker_model):
         kind=KINDS[kind], task="t", image="i", entry_point="a.py", instance_types=("ml.m5.large",), instance_count=1,
         volume_size_gb=30, max_runtime_seconds=60, state="none",
     )  # fmt: skip
-    place = JobPlace("t-1", "s3://b/p/t/", PLACE.role, (), "s3://b/p/_bundles/0/", False, {}, {})
+    place = JobPlace("t-1", TaskFolder("b", "p/t/"), PLACE.role, (), "s3://b/p/_bundles/0/", False, {}, {})
 
     request = to_request(spec, place)
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tasks_lib.aws.objects import Location
 from tasks_lib.aws.sync import download, extract, local_files, manifest_of, upload
 from tasks_lib.errors import InputsChanged, InvalidName, MissingPath, UnsafeArchive
+from tasks_lib.jobs.s3_layout import Location
 
 
 def pack(path, *members):

@@ -12,7 +12,6 @@ from made_up_kind import NOUN, REHEARSAL, WORDS
 
 from tasks_lib.aws.events import StateChange, read_event
 from tasks_lib.aws.jobs import Jobs
-from tasks_lib.aws.objects import Location
 from tasks_lib.aws.pace import Pace
 from tasks_lib.aws.policies import caller_policy
 from tasks_lib.aws.watch import FEW, Watcher
@@ -22,6 +21,7 @@ from tasks_lib.jobs.channels import output_of, output_place
 from tasks_lib.jobs.job import Job
 from tasks_lib.jobs.kinds import KINDS
 from tasks_lib.jobs.naming import is_job_of, job_name
+from tasks_lib.jobs.s3_layout import Location
 from tasks_lib.jobs.spec import JobSpec
 from tasks_lib.jobs.status import Phase
 from tasks_lib.meaning import Meaning

@@ -1,6 +1,7 @@
 """Specs that use all there is, of each kind of job, and a place for them."""
 
 from tasks_lib.jobs.kinds import KINDS
+from tasks_lib.jobs.s3_layout import TaskFolder
 from tasks_lib.jobs.spec import JobPlace, JobSpec, ResolvedChannel
 
 OPERATION = {"training": "CreateTrainingJob", "processing": "CreateProcessingJob"}
@@ -38,7 +39,7 @@ CHANNELS = (
 )
 PLACE = JobPlace(
     job="fit-0123456789abcdef-1",
-    task_uri="s3://bucket/demo/fit/",
+    folder=TaskFolder("bucket", "demo/fit/"),
     role="arn:aws:iam::123456789012:role/jobs",
     channels=CHANNELS,
     bundle_uri="s3://bucket/demo/_bundles/ab/",

@@ -63,7 +63,7 @@ def _inputs(spec: JobSpec, place: JobPlace) -> Iterable[dict[str, Any]]:
         folder = f"{_FOLDER}/input/" if name == SOURCE_CHANNEL else f"{_FOLDER}/input/data/"
         yield _input(name, uri, folder + name, distribution)
     if spec.state == "task" and place.has_state:
-        yield _input(STATE_CHANNEL, f"{place.task_uri}state/", f"{_FOLDER}/state_prev", "FullyReplicated")
+        yield _input(STATE_CHANNEL, place.folder.state.uri, f"{_FOLDER}/state_prev", "FullyReplicated")
 
 
 def _input(name: str, uri: str, path: str, distribution: Distribution) -> dict[str, Any]:
@@ -80,9 +80,9 @@ def _input(name: str, uri: str, path: str, distribution: Distribution) -> dict[s
 
 def _outputs(spec: JobSpec, place: JobPlace) -> Iterable[dict[str, Any]]:
     # A state that is uploaded while it grows survives a job that is killed; SageMaker gives processing no checkpoints.
-    wanted = [("output", f"{place.task_uri}{place.job}/output/", "EndOfJob")]
+    wanted = [("output", place.folder.output(place.job).uri, "EndOfJob")]
     if spec.state == "task":
-        wanted.append(("state", f"{place.task_uri}state/", "Continuous"))
+        wanted.append(("state", place.folder.state.uri, "Continuous"))
     for name, uri, mode in wanted:
         target = {"S3Uri": uri, "LocalPath": f"{_FOLDER}/{name}", "S3UploadMode": mode}
         yield {"OutputName": name, "S3Output": target}

@@ -59,7 +59,7 @@ def _request(spec: JobSpec, place: JobPlace) -> dict[str, Any]:
         },
         "RoleArn": place.role,
         "InputDataConfig": [_channel(name, uri, how, _mode(spec, place, name)) for name, uri, how in sources(place)],
-        "OutputDataConfig": {"S3OutputPath": place.task_uri, "KmsKeyId": spec.output_kms_key},
+        "OutputDataConfig": {"S3OutputPath": place.folder.uri, "KmsKeyId": spec.output_kms_key},
         "ResourceConfig": cluster(spec, rung),
         "StoppingCondition": {"MaxRuntimeInSeconds": spec.max_runtime_seconds, "MaxWaitTimeInSeconds": wait},
         "HyperParameters": encode_hyperparameters(spec.hyperparameters),
@@ -88,7 +88,7 @@ def _mode(spec: JobSpec, place: JobPlace, channel: str) -> str:
 
 def _checkpoints(spec: JobSpec, place: JobPlace) -> dict[str, Any] | None:
     # The slash at the end: without it SageMaker restores `state-old/` into `state` as well.
-    return {"S3Uri": f"{place.task_uri}state/", "LocalPath": _STATE} if spec.state == "task" else None
+    return {"S3Uri": place.folder.state.uri, "LocalPath": _STATE} if spec.state == "task" else None
 
 
 _OVERRIDES: dict[str, Rule] = {
