@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 from blocks import SageMakerProject
 from blocks.errors import shortened
+from tasks_lib.aws.console_links import console_url
 from tasks_lib.aws.logs import LogLine
 from tasks_lib.causes import fix_of
 from tasks_lib.errors import JobError, JobFailed, JobStopped, new_lines, unwrapped
 from tasks_lib.jobs.job import Job
 from tasks_lib.jobs.status import Phase
 from tasks_lib.meaning import Meaning, row_of
-from tasks_lib.reports.links import console_url
 
 _MOST_LINES, _OF_OTHERS, _MOST_HOSTS = 20, 5, 8
 _TELLING = 5

@@ -32,7 +32,6 @@
     |-- StateBusy                          other work holds the task's state directory
     |-- InputsChanged                      an input changed while the job was reading it
     |-- LedgerConflict                     a record was changed by somebody else, again and again
-    |-- LedgerDamaged                      a record cannot be read
     `-- UnsafeArchive                      a tarball that would write outside its target
 
 `aws/errors.py` turns botocore's errors into these; nobody else does. What an error means for one who might try again is
@@ -69,7 +68,6 @@ __all__ = [
     "JobFailed",
     "JobStopped",
     "LedgerConflict",
-    "LedgerDamaged",
     "LoopbackOnly",
     "MetricMissing",
     "MissingPath",
@@ -351,20 +349,6 @@ class InputsChanged(PrefectSageMakerError):
 
 class LedgerConflict(PrefectSageMakerError):
     """A record in S3 kept changing under our hands."""
-
-
-class LedgerDamaged(PrefectSageMakerError):
-    """A record in S3 cannot be read.
-
-    Args:
-        message: What is wrong with which object.
-        etag: The object's ETag, by which it may be replaced.
-        fix: What to do.
-    """
-
-    def __init__(self, message: str, *, etag: str | None = None, fix: str = "") -> None:
-        super().__init__(message, fix=fix)
-        self.etag = etag
 
 
 class UnsafeArchive(PrefectSageMakerError):

@@ -7,23 +7,25 @@ to. A failed job has one, too: `JobFailed.result`.
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Collection
 from html import escape
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, PrivateAttr
 
 from blocks import SageMakerProject
+from tasks_lib.aws.console_links import console_url
 from tasks_lib.aws.logs import LogLine, LogTail
 from tasks_lib.aws.objects import Objects
 from tasks_lib.errors import InvalidInput, ServiceFault
 from tasks_lib.explanation import Explanation
-from tasks_lib.jobs.cost import shown_cost
+from tasks_lib.jobs.cost import cost_of, shown_cost
 from tasks_lib.jobs.fingerprint import Ingredients
-from tasks_lib.jobs.job import ended_job
+from tasks_lib.jobs.job import Job, ended_job
 from tasks_lib.jobs.kinds import kind_of
 from tasks_lib.jobs.metrics import Metrics, MetricValue
 from tasks_lib.jobs.s3_layout import ProjectFolder
-from tasks_lib.ledger.records import Ledger
+from tasks_lib.ledger.records import Ledger, Record
 from tasks_lib.outputs import Output
 from tasks_lib.tables import Table
 
@@ -106,6 +108,63 @@ class JobResult(BaseModel):
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> JobResult:
         """Return the result itself: it does not change."""
         return self
+
+    @classmethod
+    def from_record(
+        cls,
+        record: Record,
+        project: SageMakerProject,
+        task: str,
+        *,
+        metrics: Collection[str],
+        cached: bool,
+        reason: str,
+        seconds: float,
+        job: Job | None = None,
+    ) -> JobResult:
+        """Return the result of a task.
+
+        Args:
+            record: What the job did.
+            project: Where it ran; its prices count.
+            task: The task's name.
+            metrics: The metrics that were asked for, in their order.
+            cached: Whether no job had to run.
+            reason: Why it ran or did not.
+            seconds: Wall time of the call.
+            job: The job, where it ended in this call; else it is one that had completed.
+        """
+        kind, price = record.kind, project.hourly_prices.get(record.instance_type)
+        paid = kind.paid_seconds(record.billable_seconds, record.phases)
+        ended: dict[str, Any] = (
+            {"status": job.phase.word, "failure": "\n".join(filter(None, (job.message, job.reason)))} if job else {}
+        )
+        result = cls(
+            project=project.project,
+            task=task,
+            job=record.job,
+            arn=record.arn,
+            kind=kind.name,
+            cached=cached,
+            reason=reason,
+            seconds=seconds,
+            job_seconds=record.seconds,
+            billable_seconds=record.billable_seconds,
+            metrics={name: record.metrics[name] for name in metrics if name in record.metrics},
+            metric_history=record.metric_history,
+            outputs=record.outputs,
+            fingerprint=record.fingerprint,
+            created=record.created,
+            instance_type=record.instance_type,
+            instance_count=record.instance_count,
+            phases=kind.in_order(record.phases),
+            cost=cost_of(price, record.instance_count, paid),
+            inputs=record.inputs,
+            link=console_url(project, kind, record.job),
+            origin=project.origin,
+            **ended,
+        )
+        return result.bound(project, record.ingredients)
 
     def bound(self, project: SageMakerProject, ingredients: Ingredients | None = None) -> JobResult:
         """Return this result with the project by which its outputs are reached.

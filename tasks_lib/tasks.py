@@ -14,14 +14,15 @@ from typing import Any
 from prefect.states import Cancelled
 
 from blocks import SageMakerProject
+from tasks_lib.backend import Backend
 from tasks_lib.errors import InvalidTask
-from tasks_lib.execution import Execution
-from tasks_lib.job_call import Code, JobCall, check_defaults, check_paths
 from tasks_lib.job_task import JobTask, SweepTask, as_state
 from tasks_lib.jobs.kinds import PROCESSING, TRAINING, JobKind
 from tasks_lib.options import JobOptions, TrainingOptions, shares
 from tasks_lib.planning.planning import check_thread, current_planning
-from tasks_lib.planning.prospect import Prospect
+from tasks_lib.planning.prospect import DryRun
+from tasks_lib.run.execution import Execution
+from tasks_lib.run.prepare import Code, check_defaults, check_paths, prepare
 from tasks_lib.run_context import RunCancelled, current_run
 
 
@@ -142,13 +143,15 @@ class SageMakerTasks:
         Returns:
             The `JobResult`, or a Prefect state with it.
         """
-        call = JobCall(self.project, self._defaults, kind=kind, name=name, code=code, arguments=options)
+        call = prepare(self.project, self._defaults, kind=kind, name=name, code=code, options=options)
+        self.project.wake()
+        backend = Backend(self.project)
         if planning := current_planning():
-            return planning.add(call.execution(planning.run, Prospect))
+            return planning.add(DryRun(call, backend, planning.run))
         run = current_run()
         check_thread(run.flow_run)
         try:
-            return as_state(call.execution(run, Execution).result())
+            return as_state(Execution(call, backend, run).result())
         except RunCancelled as cancelled:
             return Cancelled(message=str(cancelled))
 

@@ -18,7 +18,6 @@ from botocore.exceptions import ClientError
 
 from blocks import SageMakerProject
 from tasks_lib.aws.errors import is_conflict, is_missing, translating
-from tasks_lib.errors import LedgerDamaged
 from tasks_lib.jobs.manifest import Item, Manifest
 from tasks_lib.jobs.s3_layout import Location
 
@@ -31,6 +30,20 @@ class Document:
 
     value: dict[str, Any]
     etag: str
+
+
+class DocumentDamaged(Exception):
+    """A JSON document in S3 cannot be read. What that means, whoever reads it knows.
+
+    Args:
+        place: Where it is.
+        why: What is wrong with it.
+        etag: Its ETag, by which it may be replaced.
+    """
+
+    def __init__(self, place: Location, why: str, etag: str | None = None) -> None:
+        super().__init__(f"{place.uri} cannot be read: {why}.")
+        self.etag = etag
 
 
 class Objects:
@@ -60,7 +73,7 @@ class Objects:
         """Return a JSON document, or `None` where there is none.
 
         Raises:
-            LedgerDamaged: It is no JSON object.
+            DocumentDamaged: It is not a JSON object.
         """
         with translating(f"read {place.uri}"):
             try:
@@ -83,7 +96,7 @@ class Objects:
         Returns:
             The new ETag, or `None` if somebody else was faster.
         """
-        body = json.dumps(value, sort_keys=True, indent=1, allow_nan=False).encode()
+        body = _json(value)
         condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
         with translating(f"write {place.uri}"):
             try:
@@ -93,6 +106,15 @@ class Objects:
                     raise
         found = self.read(place)  # a PUT that was retried after a lost answer meets its own object
         return found.etag if found and found.value == json.loads(body) else None
+
+    def write_once(self, place: Location, value: Mapping[str, Any]) -> None:
+        """Write a JSON document whose key names its content: if it is there already, it is the same."""
+        with translating(f"write {place.uri}"):
+            try:
+                self._put(place, _json(value), "application/json", IfNoneMatch="*")
+            except ClientError as error:
+                if not is_conflict(error):
+                    raise
 
     def put(self, place: Location, body: bytes, content_type: str = "application/octet-stream") -> None:
         """Write an object, whatever stands there."""
@@ -180,19 +202,15 @@ class Objects:
             yield from self._s3.get_paginator("list_objects_v2").paginate(**request)
 
 
+def _json(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, sort_keys=True, indent=1, allow_nan=False).encode()
+
+
 def _parsed(body: bytes, place: Location, etag: str) -> dict[str, Any]:
     try:
         value = json.loads(body)
     except ValueError as error:
-        raise _damaged(place, str(error), etag) from error
+        raise DocumentDamaged(place, str(error), etag) from error
     if not isinstance(value, dict):
-        raise _damaged(place, f"it is a {type(value).__name__}", etag)
+        raise DocumentDamaged(place, f"it is a {type(value).__name__}", etag)
     return value
-
-
-def _damaged(place: Location, why: str, etag: str) -> LedgerDamaged:
-    return LedgerDamaged(
-        f"The record {place.uri} cannot be read: {why}.",
-        etag=etag,
-        fix="delete it: it is built again from SageMaker and the job's outputs by the next run.",
-    )

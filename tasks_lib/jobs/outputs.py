@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from tasks_lib.jobs.s3_layout import SOURCE_ARCHIVE
-from tasks_lib.jobs.spec import JobPlace, JobSpec
+from tasks_lib.jobs.s3_layout import SOURCE_ARCHIVE, TaskFolder
+from tasks_lib.jobs.spec import JobSpec
 
 
-def outputs_of(spec: JobSpec, place: JobPlace, left: Collection[str], *, has_state: bool) -> dict[str, str]:
+def outputs_of(
+    spec: JobSpec, folder: TaskFolder, job: str, left: Collection[str], *, bundle_uri: str | None, has_state: bool
+) -> dict[str, str]:
     """Return the URI of each output that exists, by name.
 
     Args:
         spec: The job.
-        place: Where it ran.
+        folder: The task's folder.
+        job: The job's name.
         left: Names of the objects in its output folder.
+        bundle_uri: Where its code lies; None where the image ran as it is.
         has_state: Whether there is anything in the task's state.
     """
-    outputs = spec.kind.outputs_left(place.folder.output(place.job).uri, left)
+    outputs = spec.kind.outputs_left(folder.output(job).uri, left)
     if has_state:
-        outputs["state"] = place.folder.state.uri
-    if place.bundle_uri:
-        outputs["source"] = f"{place.bundle_uri}{SOURCE_ARCHIVE}"
+        outputs["state"] = folder.state.uri
+    if bundle_uri:
+        outputs["source"] = f"{bundle_uri}{SOURCE_ARCHIVE}"
     return outputs

@@ -13,8 +13,7 @@ from datetime import timedelta
 
 from pydantic import TypeAdapter, ValidationError
 
-from tasks_lib.aws.objects import Objects
-from tasks_lib.errors import LedgerDamaged
+from tasks_lib.aws.objects import DocumentDamaged, Objects
 from tasks_lib.jobs.kinds import StoredKind
 from tasks_lib.jobs.s3_layout import TaskFolder
 
@@ -100,7 +99,7 @@ class Lease:
             if found is None:
                 return (self._live() if len(self._objects.listing(self._ledger)) else None), None
             return _HOLDER.validate_python(found.value), found.etag
-        except LedgerDamaged as error:
+        except DocumentDamaged as error:
             return self._live(), error.etag
         except ValidationError:
             return self._live(), found.etag if found else None

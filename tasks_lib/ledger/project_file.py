@@ -6,13 +6,14 @@ and a region. Checked before a job is made, once a process; a skip does not pay 
 
 from __future__ import annotations
 
+import json
 import threading
 
 from blocks import SageMakerProject
 from blocks.backend import ACCOUNT
 from tasks_lib.aws.errors import translating
-from tasks_lib.aws.objects import Objects
-from tasks_lib.errors import WrongAccount
+from tasks_lib.aws.objects import DocumentDamaged, Objects
+from tasks_lib.errors import ProjectError, WrongAccount
 from tasks_lib.jobs.s3_layout import ProjectFolder
 
 _checked: set[tuple[str, str, str]] = set()
@@ -35,10 +36,18 @@ def check_home(project: SageMakerProject, objects: Objects) -> None:
 
 def _claim(project: SageMakerProject, objects: Objects, wanted: dict[str, str]) -> None:
     place = ProjectFolder(project.bucket, project.key_prefix).account_file
-    found = objects.read(place)
-    if found is None:
-        objects.write(place, wanted)
+    try:
         found = objects.read(place)
+        if found is None:
+            objects.write(place, wanted)
+            found = objects.read(place)
+    except DocumentDamaged as error:
+        # Not deleted: without it, nothing keeps another account from writing here.
+        owner = f"account {wanted['account']} in {wanted['region']}"
+        raise ProjectError(
+            f"{place.uri} cannot be read; it says to which account and region the project belongs.",
+            fix=f"if the project belongs to {owner}, write {json.dumps(wanted)} there; do not delete it.",
+        ) from error
     if found is not None and found.value != wanted:
         raise WrongAccount(
             f"{project.uri} belongs to account {found.value.get('account')} in {found.value.get('region')}, "

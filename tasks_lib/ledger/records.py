@@ -14,8 +14,8 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tasks_lib.aws.objects import Document, Objects
-from tasks_lib.errors import LedgerConflict, LedgerDamaged
+from tasks_lib.aws.objects import Document, DocumentDamaged, Objects
+from tasks_lib.errors import LedgerConflict
 from tasks_lib.jobs.fingerprint import Ingredients
 from tasks_lib.jobs.kinds import StoredKind
 from tasks_lib.jobs.manifest import Manifest
@@ -209,8 +209,7 @@ class Ledger:
 
     def save_manifest(self, manifest: Manifest) -> None:
         """Keep an input's listing under its digest, so that a later run can say what changed."""
-        place = self.folder.manifest(manifest.digest)
-        self._objects.write(place, {"items": manifest.to_json()})
+        self._objects.write_once(self.folder.manifest(manifest.digest), {"items": manifest.to_json()})
 
     def manifest(self, digest: str) -> Manifest | None:
         """Return a listing that was kept, where it was; a damaged one only costs a reason its count."""
@@ -243,8 +242,8 @@ class Ledger:
         try:
             found = self._objects.read(place)
             return (_validated(model, found, place), found.etag) if found else (None, None)
-        except LedgerDamaged as error:
-            _logger.warning("%s It is built again from SageMaker and the job's outputs.", error.message)
+        except DocumentDamaged as error:
+            _logger.warning("The record %s It is built again from SageMaker and the job's outputs.", error)
             return None, error.etag
 
     def _change(self, fingerprint: str, change: Callable[[Entry], Entry]) -> Entry:
@@ -263,15 +262,7 @@ def _validated(model: type[_Kept], found: Document, place: Location) -> _Kept:
         return model.model_validate(found.value)
     except ValidationError as error:
         wrong = ", ".join(sorted({str(each["loc"][0]) for each in error.errors() if each["loc"]}))
-        raise _damaged(place, f"is not of the form of one: wrong or missing are {wrong}", found.etag) from error
-
-
-def _damaged(place: Location, why: str, etag: str | None = None) -> LedgerDamaged:
-    return LedgerDamaged(
-        f"The record {place.uri} {why}.",
-        etag=etag,
-        fix="delete it: it is built again from SageMaker and the job's outputs by the next run.",
-    )
+        raise DocumentDamaged(place, f"wrong or missing are {wrong}", found.etag) from error
 
 
 def _conflict(place: Location) -> LedgerConflict:

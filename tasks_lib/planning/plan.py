@@ -20,7 +20,7 @@ from prefect.utilities.asyncutils import run_coro_as_sync
 from tasks_lib.jobs.cost import shown_cost
 from tasks_lib.planning.planned import NotYetKnown
 from tasks_lib.planning.planning import flow_run, planning_mode
-from tasks_lib.planning.prospect import Step
+from tasks_lib.planning.prospect import PlannedStep
 from tasks_lib.tables import Table
 
 
@@ -34,7 +34,7 @@ class Plan:
             knows that has not run.
     """
 
-    steps: tuple[Step, ...]
+    steps: tuple[PlannedStep, ...]
     ends: tuple[str, ...] = ()
 
     @property

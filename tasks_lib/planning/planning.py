@@ -35,7 +35,7 @@ from prefect.utilities.engine import resolve_inputs_sync
 
 from tasks_lib.errors import InvalidTask
 from tasks_lib.planning.planned import NotYetKnown, PlannedResult
-from tasks_lib.planning.prospect import Prospect, Step
+from tasks_lib.planning.prospect import DryRun, PlannedStep
 from tasks_lib.results import JobResult
 from tasks_lib.run_context import RunContext, refresh_wanted
 
@@ -52,7 +52,7 @@ class Planning:
         ends: Why not everything could be planned, a sentence each.
     """
 
-    steps: list[Step] = field(default_factory=list)
+    steps: list[PlannedStep] = field(default_factory=list)
     ends: list[str] = field(default_factory=list)
     _planned: dict[str, PlannedResult] = field(default_factory=dict)
 
@@ -67,7 +67,7 @@ class Planning:
             logger=_QUIET,
         )
 
-    def add(self, call: Prospect) -> JobResult:
+    def add(self, call: DryRun) -> JobResult:
         """Note what a call would do, and return its result as far as it is known."""
         step, result = call.foresee(self._planned)
         self.steps.append(step)

@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from blocks import SageMakerProject
+from tasks_lib.aws.console_links import quota_url
 from tasks_lib.aws.service_quotas import AccountQuota, ServiceQuotas, service_quotas
 from tasks_lib.errors import PrefectSageMakerError, QuotaExceeded
 from tasks_lib.jobs.kind import JobKind
 from tasks_lib.meaning import Meaning
 from tasks_lib.quotas.quota import hosts_by_quota
-from tasks_lib.reports.links import quota_url
 from tasks_lib.run_context import RunContext
 
 

@@ -18,6 +18,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 
 from blocks import SageMakerProject
+from tasks_lib.aws.console_links import console_url
 from tasks_lib.errors import JobError
 from tasks_lib.interruption import MEANS_STOP
 from tasks_lib.jobs.job import Job
@@ -25,7 +26,6 @@ from tasks_lib.jobs.kind import Progress
 from tasks_lib.jobs.masking import Masking
 from tasks_lib.jobs.naming import slug
 from tasks_lib.jobs.status import Phase
-from tasks_lib.reports.links import console_url
 from tasks_lib.reports.plot import metrics_plot
 from tasks_lib.reports.summary import Pages, began, metrics_line, metrics_table
 from tasks_lib.results import JobResult

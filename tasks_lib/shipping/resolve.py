@@ -6,15 +6,13 @@ what must be uploaded is noted, and sent only when a job really runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from blocks import SageMakerProject
-from tasks_lib.aws.jobs import Jobs
-from tasks_lib.aws.objects import Objects
 from tasks_lib.aws.sync import local_files, manifest_of
+from tasks_lib.backend import Backend
 from tasks_lib.errors import BucketMissing, InputNotReady, InvalidInput, MissingPath
 from tasks_lib.jobs.channels import Channel, TaskOutput, output_place
 from tasks_lib.jobs.kinds import JobKind, kind_of
@@ -66,23 +64,13 @@ class Resolver:
     """Resolves the inputs of one task.
 
     Args:
-        project: The task's project.
-        objects: Access to S3.
-        jobs: Access to SageMaker, asked only to say what became of an input task that is not completed.
-        task_folder: The task's folder.
-        ledger_of: Gives the ledger of a task by its name and project.
+        backend: Where the inputs are; SageMaker is asked only what became of an input task that is not completed.
+        folder: The task's folder.
     """
 
-    def __init__(
-        self,
-        project: SageMakerProject,
-        objects: Objects,
-        jobs: Jobs,
-        task_folder: TaskFolder,
-        ledger_of: Callable[[str, str], Ledger],
-    ) -> None:
-        self._project, self._objects, self._jobs = project, objects, jobs
-        self._folder, self._ledger_of = task_folder, ledger_of
+    def __init__(self, backend: Backend, folder: TaskFolder) -> None:
+        self._backend, self._folder = backend, folder
+        self._project, self._objects, self._jobs = backend.project, backend.objects, backend.jobs
 
     def resolve(self, inputs: Mapping[str, Channel | TaskOutput]) -> Resolved:
         """Return all inputs in the order of their names, so that no dict's order is part of the work."""
@@ -167,7 +155,7 @@ class Resolver:
                 fix="give output_of a task's future, its JobResult, or its name.",
             )
         project = wanted.project or self._project.project
-        record = self._ledger_of(check_task_name(source), project).latest()
+        record = Ledger(self._objects, self._backend.folder(check_task_name(source), project)).latest()
         if record is None:
             raise self._not_ready(name, source, project)
         return _Producer(record.kind, record.job, record.outputs)

@@ -27,13 +27,19 @@ class Shipment:
     def __init__(self, objects: Objects, ledger: Ledger) -> None:
         self._objects, self._ledger = objects, ledger
 
-    def send(self, resolved: Resolved, source: Source | None, bundle_uri: str | None) -> None:
-        """Send inputs, listings and code; what is there already is not sent again."""
-        latest = self._ledger.latest() if resolved.uploads else None
-        for wanted in resolved.uploads:
+    def send(self, inputs: Resolved, source: Source | None, bundle_uri: str | None, latest: Record | None) -> None:
+        """Send inputs, listings and code; what is there already is not sent again.
+
+        Args:
+            inputs: What the job reads.
+            source: Its code; None where the image runs as it is.
+            bundle_uri: Where the code goes.
+            latest: The task's newest completed job, whose inputs are copied where they have not changed.
+        """
+        for wanted in inputs.uploads:
             earlier = self._earlier(wanted, latest) if latest else None
             upload(self._objects, wanted.files, wanted.manifest, wanted.target, earlier)
-        for channel in resolved.channels:
+        for channel in inputs.channels:
             if channel.manifest is not None:
                 self._ledger.save_manifest(channel.manifest)
         if source and bundle_uri:

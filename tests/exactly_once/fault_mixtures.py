@@ -4,7 +4,7 @@ A mixture is a small flow and a document of faults for the local SageMaker; its 
 again (`fault_soak.py --replay`). Everything drawn passes by itself, so every flow must end well:
 
 - Requests that fail (`lose`, `drop`, `error`) are at most as many as one call of a task takes its step anew
-  (`tasks_lib.patience.OF_CALLS`), and so are those with expired credentials.
+  (`tasks_lib.run.retries.OF_CALLS`), and so are those with expired credentials.
 - Conditional writes that are refused (412, 409) are fewer than the ledger's own tries.
 - `throttle` and `slow` may go on for ever: they cost time, but no try.
 - Capacity is refused twice at most, which takes seconds of the hour that is waited for it; a quota has room for one.
@@ -43,7 +43,7 @@ from race_invariants import TaskSeen, assert_exactly_once, assert_one_writer
 from blocks import SageMakerProject
 from tasks_lib import output_of, sagemaker_tasks
 from tasks_lib.meaning import Meaning
-from tasks_lib.patience import OF_CALLS
+from tasks_lib.run.retries import OF_CALLS
 
 BUCKET = "local-sagemaker"
 SERVICES = ("s3", "sagemaker", "logs")

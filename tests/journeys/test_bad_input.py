@@ -31,7 +31,7 @@ from tasks_lib.errors import (
     ServiceFault,
 )
 from tasks_lib.meaning import Meaning
-from tasks_lib.patience import OF_CALLS, Bound
+from tasks_lib.run.retries import OF_CALLS, Bound
 
 pytestmark = pytest.mark.sampled(8, group="all")
 

@@ -30,8 +30,8 @@ from tasks_lib import Channel, JobResult, SageMakerTasks, best, output_of, sagem
 from tasks_lib.aws.errors import translated
 from tasks_lib.aws.objects import Objects
 from tasks_lib.aws.sync import download, extract
+from tasks_lib.backend import Backend
 from tasks_lib.errors import JobError, PrefectSageMakerError
-from tasks_lib.execution import Execution
 from tasks_lib.jobs.channels import as_channels
 from tasks_lib.jobs.kinds import TRAINING
 from tasks_lib.jobs.metrics import Metrics
@@ -42,6 +42,8 @@ from tasks_lib.ledger.project_file import check_home
 from tasks_lib.ledger.records import Ledger
 from tasks_lib.meaning import TABLE
 from tasks_lib.options import RunOptions
+from tasks_lib.run.execution import Execution
+from tasks_lib.run.prepare import Call
 from tasks_lib.run_context import RunContext
 from tasks_lib.server_watch import LOST_SECONDS, ServerWatch
 
@@ -257,6 +259,11 @@ class Case:
         self.objects.write(place, {"account": "210987654321", "region": "eu-central-1"})
         check_home(shared, self.objects)
 
+    def a_project_file_that_is_damaged(self):
+        damaged = make_block(project="damaged")  # which nobody in this process has looked at before
+        self.objects.put(Location(BUCKET, "damaged/_project.json"), b"{")
+        check_home(damaged, self.objects)
+
     def a_local_sagemaker_that_does_not_start(self):
         backend.ensure_backend(
             self.here, run=lambda command: subprocess.CompletedProcess(command, 1, "", "no space left")
@@ -327,10 +334,6 @@ class Case:
     def a_file_that_is_no_tarball(self):
         extract(self.here / "fit.py", self.here / "target")
 
-    def a_record_that_is_no_json(self):
-        self.objects.put(Location(BUCKET, "demo/_project.json"), b"{")
-        self.objects.read(Location(BUCKET, "demo/_project.json"))
-
     def a_record_that_keeps_changing(self):
         class Busy(type(self.objects)):
             def write(self, *_, **__):
@@ -360,7 +363,7 @@ class Case:
         self.project.is_local, self.project.local_home = True, self.here
         channels = as_channels(inputs)
         run = RunContext(**run)
-        return Execution(self.project, spec, source=None, inputs=channels, options=RunOptions(), run=run).result()
+        return Execution(Call(spec, None, channels, RunOptions()), Backend(self.project), run).result()
 
     def _completed(self, task):
         def leave(sagemaker, kind, job):

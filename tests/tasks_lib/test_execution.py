@@ -8,7 +8,7 @@ from aws_doubles import BUCKET, FIRST, client_error, make_block
 from botocore.exceptions import ConnectionClosedError
 
 from tasks_lib import Channel, SageMakerTasks, output_of
-from tasks_lib.completion import Action
+from tasks_lib.backend import Backend
 from tasks_lib.errors import (
     AccessDenied,
     DuplicateTask,
@@ -24,7 +24,6 @@ from tasks_lib.errors import (
     ServiceFault,
     StateBusy,
 )
-from tasks_lib.execution import Execution
 from tasks_lib.jobs.channels import as_channels
 from tasks_lib.jobs.kinds import PROCESSING, TRAINING
 from tasks_lib.jobs.s3_layout import Location
@@ -33,6 +32,9 @@ from tasks_lib.ledger.interest import Interest
 from tasks_lib.ledger.lease import Holder, document
 from tasks_lib.meaning import Meaning
 from tasks_lib.options import RunOptions
+from tasks_lib.run.decision import Action
+from tasks_lib.run.execution import Execution
+from tasks_lib.run.prepare import Call
 from tasks_lib.run_context import RunCancelled, RunContext
 
 LONG = 60
@@ -67,14 +69,8 @@ def call(project):
     """Make one call of a task; each is a process of its own for all that matters here."""
 
     def make(the_spec=None, *, inputs=None, options=None, **run):
-        return Execution(
-            project,
-            the_spec or spec(),
-            source=None,
-            inputs=as_channels(inputs),
-            options=options or RunOptions(),
-            run=RunContext(**run),
-        )
+        asked = Call(the_spec or spec(), None, as_channels(inputs), options or RunOptions())
+        return Execution(asked, Backend(project), RunContext(**run))
 
     return make
 
@@ -321,7 +317,7 @@ def test_what_passes_is_borne(call, sagemaker, project, passing, verb):
     result = wanted.result()
 
     assert result.reason == "ran: first run"
-    assert result.job == wanted._job_name(1)
+    assert result.job == wanted.step.job_name(1)
     assert len(sagemaker.jobs) == 1
     assert (project.forgotten > 0) == (passing == "expired")
 
@@ -341,7 +337,7 @@ def test_a_queue_for_a_quota_holds_no_state(call, sagemaker, project, ledger):
     sagemaker.fail("create", *(3 * [PASSING["quota used up"]]))
     seen = []
     wanted = call()
-    wanted.patience.wait = lambda *_: seen.append(wanted.state._lease.holder())
+    wanted.retries.wait = lambda *_: seen.append(wanted.lookup.state._lease.holder())
     wanted.result()
 
     assert seen == [None, None, None]
@@ -381,7 +377,7 @@ def test_the_capacity_ladder(call, sagemaker, ledger):
 
     assert asked == [(True, types[0]), (True, types[1]), (False, list(types)), (True, types[0])]
     assert [spent.because for spent in ledger.entry(result.fingerprint).spent] == 3 * ["capacity"]
-    assert result.job == wanted._job_name(4)
+    assert result.job == wanted.step.job_name(4)
 
 
 def test_capacity_is_asked_for_in_time(call, sagemaker):
@@ -422,14 +418,14 @@ def test_a_job_that_others_stopped(call, sagemaker, objects, announced):
     wanted = call()
     waiting = in_thread(wanted.result)
     sagemaker.wait_for("describe", 2)
-    name = wanted._job_name(1)
+    name = wanted.step.job_name(1)
     if announced:
-        Interest(objects, wanted.ledger.folder, name, "another/0-run").announce_stop()
+        Interest(objects, wanted.lookup.folder, name, "another/0-run").announce_stop()
     sagemaker.at_create = holding
     sagemaker.end(name, "Stopped")
 
     if announced:
-        assert waiting().job == wanted._job_name(2)
+        assert waiting().job == wanted.step.job_name(2)
     else:
         with pytest.raises(JobStopped):
             waiting()
@@ -476,7 +472,7 @@ def test_a_long_spot_run_without_checkpoints_is_warned_of(call, caplog, project)
 def test_a_foreign_job_with_our_name(call, sagemaker):
     """Whatever it is, it is not our work: the next attempt has another name."""
     mine = call()
-    name = mine._job_name(1)
+    name = mine.step.job_name(1)
     sagemaker.add(name, status="Completed", Environment={"SSM_FINGERPRINT": "0" * 64})
     result = mine.result()
 
@@ -564,7 +560,7 @@ def test_a_cancelled_run_stops_its_job(call, sagemaker):
 
 def mark_left_by(execution):
     """An event that is set once this call has left its mark of interest in a job."""
-    marked, put = threading.Event(), execution.objects.put
+    marked, put = threading.Event(), execution.backend.objects.put
 
     def noting(place, *more):
         done = put(place, *more)
@@ -572,7 +568,7 @@ def mark_left_by(execution):
             marked.set()
         return done
 
-    execution.objects.put = noting
+    execution.backend.objects.put = noting
     return marked
 
 
@@ -604,7 +600,7 @@ def test_the_last_of_two_cancelled_runs_stops_the_job(call, sagemaker):
     for task_run in ("one", "two"):
         execution = call(flow_run="flow-1", task_run=task_run, cancelled=threading.Event().is_set)
         runs.append(execution)
-    ages, marked = runs[0].objects.ages, mark_left_by(runs[1])
+    ages, marked = runs[0].backend.objects.ages, mark_left_by(runs[1])
 
     def slow(prefix):
         found = ages(prefix)
@@ -614,7 +610,7 @@ def test_the_last_of_two_cancelled_runs_stops_the_job(call, sagemaker):
 
     cancelled = threading.Event()
     for execution in runs:
-        execution.objects.ages = slow
+        execution.backend.objects.ages = slow
         execution.run = RunContext(flow_run="flow-1", task_run=execution.run.task_run, cancelled=cancelled.is_set)
     first = in_thread(runs[0].result)
     sagemaker.wait_for("create", 1)
@@ -693,7 +689,7 @@ def test_tasks_are_chained_by_result_and_by_name(call, sagemaker):
 def test_an_input_task_that_is_not_completed(call, sagemaker, status, words):
     """Its state is told, and no job is made."""
     if status:
-        name = call(spec(task="prepare"))._job_name(1)
+        name = call(spec(task="prepare")).step.job_name(1)
         sagemaker.add(name, status=status, Environment={"SSM_TASK": "prepare", "SSM_PROJECT": "demo"})
 
     with pytest.raises(InputNotReady, match=words):
@@ -704,7 +700,7 @@ def test_an_input_task_that_is_not_completed(call, sagemaker, status, words):
 
 def test_an_input_task_whose_job_is_old(call, sagemaker):
     """A hundred jobs of colleagues later it still did run."""
-    name = call(spec(task="prepare"))._job_name(1)
+    name = call(spec(task="prepare")).step.job_name(1)
     sagemaker.add(name, status="Failed", Environment={"SSM_TASK": "prepare", "SSM_PROJECT": "demo"})
     for number in range(100):
         sagemaker.add(f"other-{number}")
@@ -764,7 +760,7 @@ def test_a_lease_that_was_lost_stops_the_job(call, sagemaker, project, ledger):
     wanted = call(options=RunOptions(on_busy="fail"))
     running = in_thread(wanted.result)
     sagemaker.wait_for("stop", 1)
-    sagemaker.end(wanted._job_name(1), "Stopped")
+    sagemaker.end(wanted.step.job_name(1), "Stopped")
 
     with pytest.raises(StateBusy, match=OTHERS.job):
         running()

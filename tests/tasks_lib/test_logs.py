@@ -11,11 +11,12 @@ from botocore.exceptions import EndpointConnectionError
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from tasks_lib.attendance import metrics_from_log
 from tasks_lib.aws.log_pace import LogPace, pace_of
 from tasks_lib.aws.logs import LogTail
+from tasks_lib.backend import Backend
 from tasks_lib.jobs.job import Job
 from tasks_lib.jobs.kinds import TRAINING
+from tasks_lib.run.waiter import metrics_from_log
 
 JOB = Job(TRAINING, "fit-1", "arn", "InProgress")
 OUTAGE = EndpointConnectionError(endpoint_url="https://logs")
@@ -439,8 +440,8 @@ def test_metrics_of_a_log_that_cannot_be_read_are_not_none(project, logs):
     logs.write("fit-1/algo-1-1", "auc=0.5")
     patterns = {"auc": "auc=(.*)"}
     logs.faults.append(client_error("AccessDeniedException"))
-    unread = metrics_from_log(project, replace(JOB, status="Completed"), patterns)
-    read = metrics_from_log(project, replace(JOB, status="Completed"), patterns)
+    unread = metrics_from_log(Backend(project), replace(JOB, status="Completed"), patterns)
+    read = metrics_from_log(Backend(project), replace(JOB, status="Completed"), patterns)
 
     assert (unread.last, bool(unread.unread)) == ({}, True)
     assert (read.last, read.unread) == ({"auc": 0.5}, None)

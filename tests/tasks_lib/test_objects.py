@@ -6,8 +6,8 @@ import pytest
 from aws_doubles import BUCKET, make_block
 from prefect_aws import AwsCredentials
 
-from tasks_lib.aws.objects import Objects
-from tasks_lib.errors import BucketMissing, LedgerDamaged, NoCredentials, PrefectSageMakerError
+from tasks_lib.aws.objects import DocumentDamaged, Objects
+from tasks_lib.errors import BucketMissing, NoCredentials, PrefectSageMakerError
 from tasks_lib.jobs.s3_layout import Location
 
 PLACE = Location(BUCKET, "demo/x.json")
@@ -58,15 +58,23 @@ def test_a_document_that_is_gone_is_no_success(objects):
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[1]", b'"text"', b"\xff\xfe", b"null"])
-def test_a_damaged_document_is_an_error_of_ours(objects, body):
-    """With its place and what to do."""
+def test_a_damaged_document_is_told_with_its_place(objects, body):
+    """And with its ETag, so that it can be replaced; what to do, whoever reads it knows."""
     objects.put(PLACE, body)
 
-    with pytest.raises(LedgerDamaged) as caught:
+    with pytest.raises(DocumentDamaged, match=PLACE.uri) as caught:
         objects.read(PLACE)
+    assert objects.write(PLACE, {"n": 1}, etag=caught.value.etag)
 
-    assert PLACE.uri in caught.value.message
-    assert "delete it" in caught.value.fix
+
+def test_a_document_named_by_its_content_is_written_once(objects):
+    """A second time nothing is written, nor read."""
+    objects.write_once(PLACE, {"n": 1})
+    before = objects.read(PLACE)
+    objects.write_once(PLACE, {"n": 1})
+
+    assert objects.read(PLACE) == before
+    assert before.value == {"n": 1}
 
 
 def test_listing_is_relative_and_pages(objects):

@@ -6,14 +6,13 @@ from contextlib import suppress
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from whole_specs import OPERATION, PLACE, PROCESSING, SPECS, TRAINING
+from whole_specs import OPERATION, PLACE, PROCESSING, SPECS, TRAINING, outputs_at
 
 from tasks_lib import Channel, output_of
 from tasks_lib.aws.request_check import check_request
 from tasks_lib.errors import InvalidName, InvalidTask
 from tasks_lib.jobs.job import instances_of
 from tasks_lib.jobs.kinds import KINDS, kind_of
-from tasks_lib.jobs.outputs import outputs_of
 from tasks_lib.jobs.override_rules import How
 from tasks_lib.jobs.overrides import check_overrides, combined, deep_merge
 from tasks_lib.jobs.request import to_request
@@ -373,7 +372,7 @@ def test_outputs_that_a_plan_expects():
     """A plan says the same places as the result will."""
     plain = TRAINING.model_copy(update={"overrides": {"OutputDataConfig": {"CompressionType": "NONE"}}})
     places = [
-        outputs_of(spec, PLACE, spec.kind.outputs_possible(spec), has_state=False)["model"]
+        outputs_at(spec, PLACE, spec.kind.outputs_possible(spec), has_state=False)["model"]
         for spec in (TRAINING, plain)
     ]
 

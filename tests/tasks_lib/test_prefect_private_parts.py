@@ -722,7 +722,7 @@ def test_size_of_a_log_record(text):
 
 @holds(
     "PREFECT__DEPLOYMENT_NAME",
-    where="tasks_lib/audit.py",
+    where="tasks_lib/run/audit_tags.py",
     what_for="to name the deployment in a job's tags without a request",
 )
 def test_variable_with_the_deployments_name(monkeypatch):

@@ -8,11 +8,11 @@ from aws_doubles import client_error, make_block
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks_lib.aws.console_links import quota_url
 from tasks_lib.aws.service_quotas import AccountQuota, ServiceQuotas
 from tasks_lib.errors import AccessDenied
 from tasks_lib.jobs.kinds import KINDS
 from tasks_lib.quotas.quota import Quota, hosts_by_quota, limit_name, quota_name, quota_of
-from tasks_lib.reports.links import quota_url
 
 SINCE_2023 = (
     "The account-level service limit '{name}' is {limit} Instances, with current utilization of {used} Instances and a "

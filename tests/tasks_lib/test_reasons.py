@@ -9,7 +9,7 @@ from tasks_lib.jobs.kinds import TRAINING
 from tasks_lib.jobs.manifest import Item, Manifest
 from tasks_lib.jobs.spec import JobSpec, ResolvedChannel
 from tasks_lib.ledger.records import Entry, Record, Spent, SpentBecause
-from tasks_lib.reasons import SPENT, why
+from tasks_lib.run.lookup import SPENT, reason_to_run
 
 NEW = Entry(fingerprint="f")
 DATA = Manifest({f"{number}.csv": Item(1, "x") for number in range(40)})
@@ -41,7 +41,7 @@ def completed(ledger):
 
 def test_the_first_run(ledger):
     """There is nothing to compare with."""
-    assert why(NEW, ledger, *work()) == "first run"
+    assert reason_to_run(NEW, ledger.latest(), ledger, *work()) == "first run"
 
 
 def test_every_way_to_spend_an_attempt_has_words():
@@ -54,7 +54,7 @@ def test_a_spent_attempt_is_the_reason(completed, because):
     """The last one, not the first."""
     spent = (Spent(attempt=1, because="failed"), Spent(attempt=2, because=because))
 
-    assert SPENT[because] == why(Entry(fingerprint="f", spent=spent), completed, *work())
+    assert SPENT[because] == reason_to_run(Entry(fingerprint="f", spent=spent), completed.latest(), completed, *work())
 
 
 CHANGES = {
@@ -79,7 +79,7 @@ def test_a_change_is_the_reason(completed, what):
     """Against the task's newest completed job, the three most telling changes at most."""
     changed, expected = CHANGES[what]
 
-    assert expected == why(NEW, completed, *work(**changed))
+    assert expected == reason_to_run(NEW, completed.latest(), completed, *work(**changed))
 
 
 def test_a_changed_input_is_counted(completed):
@@ -88,11 +88,17 @@ def test_a_changed_input_is_counted(completed):
     items["0.csv"] = Item(1, "y")
     items["new.csv"] = items.pop("1.csv")
 
-    assert why(NEW, completed, *work(data=Manifest(items))) == 'input "data" changed (3 of 41 objects)'
+    assert (
+        reason_to_run(NEW, completed.latest(), completed, *work(data=Manifest(items)))
+        == 'input "data" changed (3 of 41 objects)'
+    )
 
 
 def test_without_the_old_listing_there_is_no_count(completed, objects):
     """Somebody tidied up the ledger; the reason stays."""
     objects.delete(completed.folder.manifest(DATA.digest))
 
-    assert why(NEW, completed, *work(data=Manifest({"a": Item(1, "b")}))) == 'input "data" changed'
+    assert (
+        reason_to_run(NEW, completed.latest(), completed, *work(data=Manifest({"a": Item(1, "b")})))
+        == 'input "data" changed'
+    )

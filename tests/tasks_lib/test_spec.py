@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from whole_specs import COMMON, OPERATION, PLACE, PROCESSING, SPECS, TRAINING
+from whole_specs import COMMON, OPERATION, PLACE, PROCESSING, SPECS, TRAINING, outputs_at
 
 from blocks import SageMakerProject
 from tasks_lib.aws.request_check import check_request
@@ -16,7 +16,6 @@ from tasks_lib.errors import InvalidHyperparameter, InvalidName
 from tasks_lib.jobs.channels import as_channels
 from tasks_lib.jobs.hyperparameters import encode_hyperparameters
 from tasks_lib.jobs.kinds import KINDS
-from tasks_lib.jobs.outputs import outputs_of
 from tasks_lib.jobs.request import to_request
 from tasks_lib.jobs.s3_layout import TaskFolder
 from tasks_lib.jobs.spec import JobPlace, JobSpec
@@ -267,7 +266,7 @@ def test_outputs_of_a_training_job():
     """Where SageMaker itself puts them, below the path that the request names."""
     folder = "s3://bucket/demo/fit/fit-0123456789abcdef-1/output/"
 
-    assert outputs_of(TRAINING, PLACE, LEFT, has_state=True) == {
+    assert outputs_at(TRAINING, PLACE, LEFT, has_state=True) == {
         "model": f"{folder}model.tar.gz",
         "output": f"{folder}output.tar.gz",
         "state": "s3://bucket/demo/fit/state/",
@@ -280,7 +279,7 @@ def test_outputs_of_a_processing_job():
     request = to_request(PROCESSING, PLACE)
     named = {row["OutputName"]: row["S3Output"]["S3Uri"] for row in request["ProcessingOutputConfig"]["Outputs"]}
 
-    assert outputs_of(PROCESSING, PLACE, ["report.json"], has_state=True) == named | {
+    assert outputs_at(PROCESSING, PLACE, ["report.json"], has_state=True) == named | {
         "source": "s3://bucket/demo/_bundles/ab/source.tar.gz"
     }
 
@@ -297,23 +296,23 @@ def test_outputs_of_a_processing_job():
 )
 def test_only_what_a_job_left_is_an_output(kind, left, has_state, expected):
     """SageMaker makes no tarball of an empty directory, and nobody shall be sent to one."""
-    assert expected == list(outputs_of(SPECS[kind], PLACE, left, has_state=has_state))
+    assert expected == list(outputs_at(SPECS[kind], PLACE, left, has_state=has_state))
 
 
 def test_outputs_without_compression_are_prefixes():
     """With `CompressionType` `NONE` SageMaker leaves the files themselves below `model/` and `data/`."""
     folder = "s3://bucket/demo/fit/fit-0123456789abcdef-1/output/"
-    found = outputs_of(TRAINING, PLACE, ["data/a.csv", "model/step-1/w", "model/w"], has_state=False)
+    found = outputs_at(TRAINING, PLACE, ["data/a.csv", "model/step-1/w", "model/w"], has_state=False)
 
     assert (found["model"], found["output"]) == (f"{folder}model/", f"{folder}data/")
-    assert "output" not in outputs_of(TRAINING, PLACE, ["model/w"], has_state=False)
+    assert "output" not in outputs_at(TRAINING, PLACE, ["model/w"], has_state=False)
 
 
 def test_an_image_that_is_complete_has_no_source():
     """There is no bundle to point to."""
     place = JobPlace(**{**vars(PLACE), "bundle_uri": None})
 
-    assert list(outputs_of(TRAINING, place, LEFT, has_state=False)) == ["model", "output"]
+    assert list(outputs_at(TRAINING, place, LEFT, has_state=False)) == ["model", "output"]
 
 
 # -- hyperparameters -----------------------------------------------------------------------------------------------

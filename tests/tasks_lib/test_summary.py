@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks_lib import JobResult
+from tasks_lib.aws.console_links import console_url
 from tasks_lib.errors import JobFailed, JobStopped
 from tasks_lib.jobs.kinds import TRAINING
-from tasks_lib.reports.links import console_url
 from tasks_lib.reports.summary import Pages, began, metrics_line, metrics_table
 
 JOB = "fit-C1-0-5f3a9c1e7b2d4860-1"

@@ -10,13 +10,14 @@ import pytest
 from aws_doubles import BUCKET, FIRST, SageMakerDouble
 from made_up_kind import NOUN, REHEARSAL, WORDS
 
+from tasks_lib.aws.console_links import console_url, log_url
 from tasks_lib.aws.events import StateChange, read_event
 from tasks_lib.aws.jobs import Jobs
 from tasks_lib.aws.pace import Pace
 from tasks_lib.aws.policies import caller_policy
 from tasks_lib.aws.watch import FEW, Watcher
+from tasks_lib.backend import Backend
 from tasks_lib.errors import JobFailed, JobStopped
-from tasks_lib.execution import Execution
 from tasks_lib.jobs.channels import output_of, output_place
 from tasks_lib.jobs.job import Job
 from tasks_lib.jobs.kinds import KINDS
@@ -29,8 +30,9 @@ from tasks_lib.options import RunOptions
 from tasks_lib.orphans.judgement import Rules
 from tasks_lib.orphans.reaper import Reaper
 from tasks_lib.quotas.quota import hosts_by_quota
-from tasks_lib.reports.links import console_url, log_url
 from tasks_lib.reports.summary import Pages
+from tasks_lib.run.execution import Execution
+from tasks_lib.run.prepare import Call
 from tasks_lib.run_context import RunCancelled, RunContext
 
 LONG = 60
@@ -67,7 +69,7 @@ def call(project):
             volume_size_gb=30, max_runtime_seconds=60, state="none",
         )  # fmt: skip
         context = RunContext(flow_run=flow_run, **run)
-        return Execution(project, spec, source=None, inputs={}, options=options or RunOptions(), run=context)
+        return Execution(Call(spec, None, {}, options or RunOptions()), Backend(project), context)
 
     return make
 
@@ -128,7 +130,7 @@ def test_names_are_short(call, ends):
 
     assert len(name) <= 32
     assert is_job_of(name, TASK, limit=32)
-    assert name == job_name(TASK, f"s3://{BUCKET}/demo/{TASK}/", call().fingerprint, 1, limit=32)
+    assert name == job_name(TASK, f"s3://{BUCKET}/demo/{TASK}/", call().step.fingerprint, 1, limit=32)
     assert not is_job_of(f"{name}-001-0a1b2c3d", TASK, limit=32)  # a child of it
 
 
@@ -196,7 +198,7 @@ def test_record_and_summary(call, ends, project, ledger_of):
     """What the ledger keeps has the kind's name; times, phases and costs are those of the kind."""
     project.hourly_prices = {"ml.m5.large": 3600.0}
     result = call().result()
-    record = json.loads(ledger_of(TASK, call().fingerprint))["record"]
+    record = json.loads(ledger_of(TASK, call().step.fingerprint))["record"]
     page = Pages(project).summary(result)
 
     assert record["kind"] == "rehearsal"
@@ -217,7 +219,7 @@ def ledger_of(project):
 def test_reaper(call, sagemaker, project):
     """An orphan of this kind is stopped, and none of its children."""
     sagemaker.at_create = None
-    work = call().fingerprint
+    work = call().step.fingerprint
     name = job_name(TASK, f"s3://{BUCKET}/demo/{TASK}/", work, 1, limit=32)
     told = {"SSM_PROJECT": "demo", "SSM_TASK": TASK, "SSM_FINGERPRINT": work}
     sagemaker.add(name, kind=NOUN, TrainingJobDefinition={"Environment": told})

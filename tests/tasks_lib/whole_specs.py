@@ -1,6 +1,7 @@
 """Specs that use all there is, of each kind of job, and a place for them."""
 
 from tasks_lib.jobs.kinds import KINDS
+from tasks_lib.jobs.outputs import outputs_of
 from tasks_lib.jobs.s3_layout import TaskFolder
 from tasks_lib.jobs.spec import JobPlace, JobSpec, ResolvedChannel
 
@@ -47,4 +48,11 @@ PLACE = JobPlace(
     environment={"SSM_FINGERPRINT": "f" * 64},
     tags={"prefect-sagemaker:task": "fit"},
 )
+
+
+def outputs_at(spec, place, left, *, has_state):
+    """The outputs of a job at a place."""
+    return outputs_of(spec, place.folder, place.job, left, bundle_uri=place.bundle_uri, has_state=has_state)
+
+
 SPECS = {"training": TRAINING, "processing": PROCESSING}

@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks_lib import flow_calls
 from tasks_lib.errors import DuplicateTask
+from tasks_lib.run import duplicate_calls
 from tasks_lib.run_context import RunContext
 
 URI = "s3://bucket/demo/fit/"
 
 
 def check_call(flow_run, task_run, uri, work, flow_try=1):
-    flow_calls.check_call(RunContext(flow_run=flow_run, flow_try=flow_try, task_run=task_run), uri, work)
+    duplicate_calls.check_call(RunContext(flow_run=flow_run, flow_try=flow_try, task_run=task_run), uri, work)
 
 
 def work(value=1):

@@ -1,6 +1,6 @@
-"""One call of a task as its author wrote it, checked and completed with defaults: what `execution.py` works on.
+"""From a call of a task, as its author wrote it, to a `Call`: checked, and completed with defaults.
 
-Everything that can be wrong with a call by itself is said here, before S3 or SageMaker is asked for anything.
+Everything that can be wrong with a call by itself is found here, before S3 or SageMaker is asked for anything.
 """
 
 from __future__ import annotations
@@ -9,16 +9,14 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, get_args
 
 from pydantic import ValidationError
 
 from blocks import SageMakerProject
 from tasks_lib.errors import InvalidTask
-from tasks_lib.execution import Execution
 from tasks_lib.jobs.channels import Channel, TaskOutput, as_channels
 from tasks_lib.jobs.hyperparameters import encode_hyperparameters
 from tasks_lib.jobs.kind import JobKind
@@ -28,10 +26,7 @@ from tasks_lib.jobs.overrides import check_overrides, combined, deep_merge
 from tasks_lib.jobs.secret_references import check_secrets
 from tasks_lib.jobs.spec import JobSpec, check_arguments
 from tasks_lib.options import CAPACITY_MINUTES, JobOptions, OnBusy, OnExit, Rerun, RunOptions, StateMode
-from tasks_lib.run_context import RunContext
 from tasks_lib.shipping.bundle import Source
-
-_Execution = TypeVar("_Execution", bound=Execution)
 
 _OF_BLOCK = {"image", "instance_type", "instance_count", "volume_size_gb", "max_runtime_minutes", "spot"}
 _OF_CALL = {
@@ -88,135 +83,141 @@ class Code:
         return Source.collect(folder, str(self.entry_point) if self.entry_point else None, dependencies)
 
 
-class JobCall:
-    """One call of a task.
+@dataclass(frozen=True)
+class Call:
+    """One call of a task: what it asks for, before anything in S3 was looked at.
 
     Args:
-        project: The project.
+        spec: The job.
+        source: The code; None where the image runs as it is.
+        inputs: Channels by name.
+        options: How the call runs.
+    """
+
+    spec: JobSpec
+    source: Source | None
+    inputs: Mapping[str, Channel | TaskOutput]
+    options: RunOptions
+
+
+def prepare(
+    project: SageMakerProject,
+    defaults: Mapping[str, Any],
+    *,
+    kind: JobKind,
+    name: str,
+    code: Code,
+    options: JobOptions,
+) -> Call:
+    """Return a call, checked and completed with defaults.
+
+    Args:
+        project: The project, which has the last word where nobody else says anything.
         defaults: What was bound for every task that does not say otherwise (`check_defaults`).
         kind: Kind of job.
         name: The task's name.
         code: What is run.
-        arguments: All else.
+        options: All else.
+
+    Raises:
+        InvalidTask: Something in the call cannot be; see the tree in `errors.py`.
     """
-
-    def __init__(
-        self,
-        project: SageMakerProject,
-        defaults: Mapping[str, Any],
-        *,
-        kind: JobKind,
-        name: str,
-        code: Code,
-        arguments: JobOptions,
-    ) -> None:
-        self._project, self._defaults = project, defaults
-        self._kind, self._name, self._code, self._arguments = kind, name, code, arguments
-
-    def execution(self, run: RunContext, as_: type[_Execution]) -> _Execution:
-        """Return the execution of this call: the real one, or a plan's `Prospect`.
-
-        Raises:
-            InvalidTask: Something in the call cannot be; see the tree in `errors.py`.
-        """
-        (source, _), inputs, spec, options = self._source, self._inputs, self._spec, self._run_options
-        self._project.wake()
-        return as_(self._project, spec, source=source, inputs=inputs, options=options, run=run)
-
-    @cached_property
-    def _source(self) -> tuple[Source | None, str | None]:
-        return self._code.collect(self._name)
-
-    @property
-    def _inputs(self) -> dict[str, Channel | TaskOutput]:
-        return as_channels(self._arguments.inputs)
-
-    @property
-    def _run_options(self) -> RunOptions:
-        return RunOptions(
-            rerun=_one_of(Rerun, "rerun", self._chosen("rerun", "when_changed")),
-            clean_state=self._arguments.clean_state,
-            on_busy=_one_of(OnBusy, "on_busy", self._chosen("on_busy", "wait")),
-            on_exit=_one_of(OnExit, "on_exit", self._chosen("on_exit", "stop")),
-            capacity_seconds=_seconds("capacity_minutes", self._chosen("capacity_minutes", CAPACITY_MINUTES)) or 0,
-        )
-
-    @property
-    def _spec(self) -> JobSpec:
-        overrides, project = self._overrides, self._project
-        return _checked_spec(
-            kind=self._kind,
-            task=check_task_name(self._name),
-            image=self._image,
-            entry_point=self._source[1],
-            command=self._code.command or None,
-            arguments=check_arguments(self._name, _texts("arguments", self._arguments.arguments)),
-            hyperparameters=_checked_hyperparameters(getattr(self._arguments, "hyperparameters", None)),
-            environment=_variables(self._merged("environment")),
-            secrets=self._secrets(overrides),
-            metrics=metric_patterns(_by_name("metrics", self._arguments.metrics)),
-            instance_types=_types(self._chosen("instance_type")),
-            instance_count=self._chosen("instance_count"),
-            volume_size_gb=self._chosen("volume_size_gb"),
-            max_runtime_seconds=_seconds("max_runtime_minutes", self._chosen("max_runtime_minutes")),
-            spot=self._kind.has_spot and bool(self._spot),
-            on_demand_after_spot=self._spot == "fallback",
-            max_wait_seconds=_seconds("max_wait_minutes", self._chosen("max_wait_minutes")),
-            state=_one_of(StateMode, "state", self._chosen("state", "task")),
-            subnets=tuple(project.subnets),
-            security_group_ids=tuple(project.security_group_ids),
-            volume_kms_key=project.volume_kms_key,
-            output_kms_key=project.output_kms_key,
+    given = _Given(options, defaults, project)
+    source, entry_point = code.collect(name)
+    inputs = as_channels(options.inputs)
+    overrides = combined(kind, _by_name("overrides", defaults.get("overrides")), given.own("overrides"))
+    check_overrides(kind, overrides, inputs=inputs, ships_code=source is not None)
+    environment, spot = given.merged("environment"), _spot(given.chosen("spot"))
+    spec = _checked_spec(
+        kind=kind,
+        task=check_task_name(name),
+        image=_image(name, given),
+        entry_point=entry_point,
+        command=code.command or None,
+        arguments=check_arguments(name, _texts("arguments", options.arguments)),
+        hyperparameters=_checked_hyperparameters(getattr(options, "hyperparameters", None)),
+        environment=_variables(environment),
+        secrets=check_secrets(
+            name,
+            given.merged("secrets"),
+            environment=environment,
+            ships_code=source is not None,
             network_isolation=project.network_isolation,
-            encrypt_between_containers=project.encrypt_between_containers,
-            tags={**project.tags, **self._merged("tags")},
             overrides=overrides,
-        )
+        ),
+        metrics=metric_patterns(given.own("metrics")),
+        instance_types=_types(given.chosen("instance_type")),
+        instance_count=given.chosen("instance_count"),
+        volume_size_gb=given.chosen("volume_size_gb"),
+        max_runtime_seconds=_seconds("max_runtime_minutes", given.chosen("max_runtime_minutes")),
+        spot=kind.has_spot and bool(spot),
+        on_demand_after_spot=spot == "fallback",
+        max_wait_seconds=_seconds("max_wait_minutes", given.chosen("max_wait_minutes")),
+        state=_one_of(StateMode, "state", given.chosen("state", "task")),
+        subnets=tuple(project.subnets),
+        security_group_ids=tuple(project.security_group_ids),
+        volume_kms_key=project.volume_kms_key,
+        output_kms_key=project.output_kms_key,
+        network_isolation=project.network_isolation,
+        encrypt_between_containers=project.encrypt_between_containers,
+        tags={**project.tags, **given.merged("tags")},
+        overrides=overrides,
+    )
+    return Call(spec, source, inputs, _run_options(given))
 
-    @property
-    def _overrides(self) -> dict[str, Any]:
-        bound, own = self._defaults.get("overrides"), self._arguments.overrides
-        overrides = combined(self._kind, _by_name("overrides", bound), _by_name("overrides", own))
-        check_overrides(self._kind, overrides, inputs=self._inputs, ships_code=self._source[0] is not None)
-        return overrides
 
-    @property
-    def _spot(self) -> bool | Literal["fallback"]:
-        spot = self._chosen("spot")
-        if not isinstance(spot, bool) and spot != "fallback":
-            raise InvalidTask(f"spot is {spot!r}.", fix="use True, False or 'fallback'.")
-        return "fallback" if spot == "fallback" else bool(spot)
+class _Given:
+    """What was said of a task: by the call, by what was bound, by the project."""
 
-    def _secrets(self, overrides: dict[str, Any]) -> dict[str, str]:
-        return check_secrets(
-            self._name,
-            self._merged("secrets"),
-            environment=self._merged("environment"),
-            ships_code=self._source[0] is not None,
-            network_isolation=self._project.network_isolation,
-            overrides=overrides,
-        )
+    def __init__(self, options: JobOptions, defaults: Mapping[str, Any], project: SageMakerProject) -> None:
+        self._options, self._defaults, self._project = options, defaults, project
 
-    @property
-    def _image(self) -> str:
-        image = self._chosen("image")
-        if not image:
-            raise InvalidTask(
-                f"The task {self._name!r} names no image, and neither does the project {self._project.project!r}.",
-                fix="set image=… on the task or in the project block: an ECR image such as one of AWS's deep "
-                "learning containers; any image with Python 3.8 or newer will do.",
-            )
-        return str(image)
-
-    def _chosen(self, name: str, otherwise: Any = None) -> Any:
+    def chosen(self, name: str, otherwise: Any = None) -> Any:
         """Return what the call says, else what was bound, else what the project says."""
-        for value in (getattr(self._arguments, name, None), self._defaults.get(name)):
+        for value in (getattr(self._options, name, None), self._defaults.get(name)):
             if value is not None:
                 return value
         return getattr(self._project, name) if name in _OF_BLOCK else otherwise
 
-    def _merged(self, name: str) -> dict[str, Any]:
-        return deep_merge(_by_name(name, self._defaults.get(name)), _by_name(name, getattr(self._arguments, name)))
+    def own(self, name: str) -> dict[str, Any]:
+        """Return the values by name that the call gives."""
+        return _by_name(name, getattr(self._options, name))
+
+    def merged(self, name: str) -> dict[str, Any]:
+        """Return the values by name of the call, laid over those that were bound."""
+        return deep_merge(_by_name(name, self._defaults.get(name)), self.own(name))
+
+    @property
+    def project(self) -> str:
+        """The project's name."""
+        return self._project.project
+
+
+def _run_options(given: _Given) -> RunOptions:
+    return RunOptions(
+        rerun=_one_of(Rerun, "rerun", given.chosen("rerun", "when_changed")),
+        clean_state=given.chosen("clean_state"),
+        on_busy=_one_of(OnBusy, "on_busy", given.chosen("on_busy", "wait")),
+        on_exit=_one_of(OnExit, "on_exit", given.chosen("on_exit", "stop")),
+        capacity_seconds=_seconds("capacity_minutes", given.chosen("capacity_minutes", CAPACITY_MINUTES)) or 0,
+    )
+
+
+def _spot(spot: Any) -> bool | Literal["fallback"]:
+    if not isinstance(spot, bool) and spot != "fallback":
+        raise InvalidTask(f"spot is {spot!r}.", fix="use True, False or 'fallback'.")
+    return "fallback" if spot == "fallback" else bool(spot)
+
+
+def _image(task: str, given: _Given) -> str:
+    image = given.chosen("image")
+    if not image:
+        raise InvalidTask(
+            f"The task {task!r} names no image, and neither does the project {given.project!r}.",
+            fix="set image=… on the task or in the project block: an ECR image such as one of AWS's deep "
+            "learning containers; any image with Python 3.8 or newer will do.",
+        )
+    return str(image)
 
 
 def check_defaults(defaults: Mapping[str, Any]) -> dict[str, Any]:

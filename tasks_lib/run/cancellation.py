@@ -1,7 +1,7 @@
 """What becomes of a job when the run that waits for it is ended on purpose: stopped, left to others, or left to run.
 
 A run is ended by a cancel, a signal or a timeout; what is still to be done then has to be done within seconds, and is
-tried again for that long. A crash comes by none of these ways, and leaves the job. Called by `execution.py`.
+tried again for that long. A crash comes by none of these ways, and leaves the job.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from tasks_lib.aws.jobs import Jobs
+from tasks_lib.backend import Backend
 from tasks_lib.errors import ServiceError
 from tasks_lib.jobs.job import Job
 from tasks_lib.jobs.kind import JobKind
 from tasks_lib.jobs.status import Phase
 from tasks_lib.ledger.interest import Interest
 from tasks_lib.options import OnExit
-from tasks_lib.patience import OF_CALLS
 from tasks_lib.reports.artifacts import Report
+from tasks_lib.run.retries import OF_CALLS
 from tasks_lib.run_context import RunContext
 
 _T = TypeVar("_T")
@@ -27,30 +27,28 @@ PAUSES = (0.2, 0.4, 0.8, 1.6)
 """Seconds between the tries: Prefect kills a cancelled flow run 30 s after its SIGTERM."""
 
 
-class Departure:
-    """The end of one call's interest in its job.
+class Cancellation:
+    """What becomes of the job of one call whose run is ended.
 
     Args:
-        jobs: Stops the job.
+        backend: Where the job runs.
         run: The run that is ended.
         task: The task's name.
         report: Shows what became of the job.
-        renew: Called with an error before the next try, for fresh credentials.
         sleep: Waits so many seconds.
     """
 
     def __init__(
         self,
-        jobs: Jobs,
+        backend: Backend,
         run: RunContext,
         task: str,
         *,
         report: Report,
-        renew: Callable[[ServiceError], None],
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._jobs, self._run, self._task, self._report = jobs, run, task, report
-        self._renew, self._sleep = renew, sleep
+        self._backend, self._run, self._task, self._report = backend, run, task, report
+        self._sleep = sleep
 
     def leave(self, kind: JobKind, interest: Interest, fingerprint: str, how: OnExit, *, untold: bool) -> None:
         """See to the job: stop it unless others wait for it, or leave it as was wished.
@@ -78,7 +76,7 @@ class Departure:
     def stop(self, job: Job, interest: Interest) -> None:
         """Stop a job that nobody waits for, and say so before to those who come at this moment."""
         interest.announce_stop()
-        self._jobs.stop(job)
+        self._backend.jobs.stop(job)
 
     def _leave_live(self, job: Job, interest: Interest, how: OnExit) -> None:
         if how == "leave" or self._run.handed_on():
@@ -101,10 +99,10 @@ class Departure:
     def _made(self, kind: JobKind, name: str, *, untold: bool) -> Job | None:
         """Return the job, where there is one; of a create that was cut off, SageMaker may not know for a moment."""
         for pause in PAUSES if untold else ():
-            if job := self._jobs.describe(kind, name):
+            if job := self._backend.jobs.describe(kind, name):
                 return job
             self._sleep(pause)
-        return self._jobs.describe(kind, name)
+        return self._backend.jobs.describe(kind, name)
 
     def _trying(self, act: Callable[[], _T]) -> _T:
         for pause in PAUSES:
@@ -113,6 +111,6 @@ class Departure:
             except ServiceError as error:
                 if error.meaning not in OF_CALLS:
                     raise
-                self._renew(error)
+                self._backend.renew(error.meaning)
             self._sleep(pause)
         return act()

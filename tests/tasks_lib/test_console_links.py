@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from aws_doubles import ProjectDouble, make_block
 
+from tasks_lib.aws.console_links import console_url, log_url, s3_url
 from tasks_lib.jobs.kinds import PROCESSING, TRAINING
-from tasks_lib.reports.links import console_url, log_url, s3_url
 
 
 def test_a_job_by_kind_and_region():

@@ -4,11 +4,11 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from tasks_lib.completion import Action, Decision, Kept, from_job, from_ledger
 from tasks_lib.jobs.job import Job
 from tasks_lib.jobs.kinds import TRAINING
 from tasks_lib.jobs.status import STATUSES, Phase
 from tasks_lib.ledger.records import Entry, Record, Spent
+from tasks_lib.run.decision import Action, Decision, Kept, from_job, from_ledger
 
 WORK = "f" * 64
 LIVE = [status for status in (*STATUSES, "Suspended") if not TRAINING.phase_of(status).terminal]

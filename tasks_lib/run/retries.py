@@ -1,9 +1,9 @@
-"""How long one call of a task bears with what passes by itself, and how it waits meanwhile.
+"""Retry policy for transient AWS errors: which are retried, how often, with what back-off.
 
-By meaning alone (`meaning.py`): what a user must mend is raised at once; a throttled call waits and costs no attempt;
-a used-up quota is a queue. Not botocore's retries: those sleep in a thread that no cancel can wake, know neither quota
-nor capacity, and end after seconds. Since a step of `execution.py` looks before it acts, trying again is taking that
-step anew, just as after a crash. Imported by `execution.py`.
+The meaning of an error alone decides (`meaning.py`). A user's mistake is raised at once. A throttled call waits and
+costs no attempt. A used-up quota is a queue. These are not botocore's retries: those sleep in a thread that no
+cancellation can wake, know neither quota nor capacity, and end after seconds. `Execution` looks before it acts, so a
+retry is another look, as after a crash.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ OF_JOBS: dict[Meaning, Bound] = {
 """By why a job ended: the next attempt is a new job, which is paid for."""
 
 
-class Patience:
-    """The patience of one call of a task.
+class RetryPolicy:
+    """How one call of a task retries transient errors.
 
     Args:
         run: Whose run; a cancelled one waits no more.
@@ -82,7 +82,7 @@ class Patience:
         self._calls: dict[Meaning, tuple[int, float]] = {}
         self._jobs: dict[Meaning, tuple[int, float]] = {}
 
-    def bear(self, error: PrefectSageMakerError) -> None:
+    def wait_or_raise(self, error: PrefectSageMakerError) -> None:
         """Wait before the next try; raise the error where none is worth it, or there were enough.
 
         Raises:
@@ -102,8 +102,8 @@ class Patience:
         self._run.tell(self._task, f"{meaning.value}, trying again in {seconds:.0f} s: {error.message}")
         self.wait(seconds, f"task {self._task!r} waited to try again ({meaning.value})")
 
-    def calm(self) -> None:
-        """Forget the calls that were borne with: something went well in between."""
+    def reset(self) -> None:
+        """Forget the calls that failed: something went well in between."""
         self._calls.clear()
 
     def wait(self, seconds: float, what: str) -> None:

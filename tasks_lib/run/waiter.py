@@ -10,17 +10,16 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from blocks import SageMakerProject
-from tasks_lib.aws.log_reader import Following, reader_of
-from tasks_lib.aws.logs import LogLine, LogTail
-from tasks_lib.aws.watch import watcher_of
+from tasks_lib.aws.console_links import log_url
+from tasks_lib.aws.log_reader import Following
+from tasks_lib.aws.logs import LogLine
+from tasks_lib.backend import Backend
 from tasks_lib.jobs.job import Job
 from tasks_lib.jobs.masking import Masking
 from tasks_lib.jobs.metrics import MetricReader, doubts
 from tasks_lib.jobs.status import Phase
 from tasks_lib.ledger.interest import Interest
 from tasks_lib.reports.artifacts import Report
-from tasks_lib.reports.links import log_url
 from tasks_lib.reports.log_relay import LogRelay
 from tasks_lib.run_context import LONGEST_TICK, RunContext
 
@@ -28,11 +27,11 @@ _LAST_LINES = 100
 """Of each host: the one that failed must not lose its words to its peers, who go on to say that they lost it."""
 
 
-class Attendance:
-    """Attends one job for one task run.
+class JobWaiter:
+    """Waits for one job in one task run.
 
     Args:
-        project: Whose account.
+        backend: Where the job runs.
         task: The task's name.
         run: For whom.
         metrics: What to read off the log.
@@ -46,7 +45,7 @@ class Attendance:
 
     def __init__(
         self,
-        project: SageMakerProject,
+        backend: Backend,
         task: str,
         run: RunContext,
         metrics: MetricReader,
@@ -54,7 +53,7 @@ class Attendance:
         mask: Masking,
         report: Report,
     ) -> None:
-        self._project, self._task, self._run = project, task, run
+        self._backend, self._task, self._run = backend, task, run
         self._mask, self._report = mask, report
         self.metrics = metrics
         self.unread: str | None = None
@@ -66,7 +65,7 @@ class Attendance:
         """The last lines of each host, in the order of their time, for an error."""
         return sorted((line for said in self._last.values() for line in said), key=lambda line: line.timestamp)
 
-    def until_over(self, job: Job, interest: Interest) -> Job:
+    def wait(self, job: Job, interest: Interest) -> Job:
         """Wait for the job's end and return its last description, without secrets.
 
         Its log is shown from its beginning, whoever has waited for the job before: this task run has a log of its own,
@@ -95,7 +94,7 @@ class Attendance:
     @contextmanager
     def _log_of(self, job: Job) -> Iterator[tuple[Following, LogRelay]]:
         relay = LogRelay(self._run, self._task, self._whole_log(job))
-        with reader_of(self._project).following(LogTail(self._project, job)) as log:
+        with self._backend.log_reader.following(self._backend.log_of(job)) as log:
             try:
                 yield log, relay
             finally:
@@ -104,7 +103,7 @@ class Attendance:
 
     def _watch(self, job: Job, interest: Interest, log: Following, relay: LogRelay) -> Job:
         shown = ""
-        with watcher_of(self._project).watching(job) as watched:
+        with self._backend.watcher.watching(job) as watched:
             while not watched.wait(LONGEST_TICK):
                 self._run.check(f"job {job.name} was running")
                 interest.renew()
@@ -115,7 +114,7 @@ class Attendance:
         return watched.job
 
     def _read_to_the_end(self, job: Job, log: Following, relay: LogRelay) -> None:
-        reader_of(self._project).hurry(log, job)
+        self._backend.log_reader.hurry(log, job)
         for new in log.rest(LONGEST_TICK):
             self._take_in(new, relay)
             if not log.over and self._run.cancelled():
@@ -153,8 +152,9 @@ class Attendance:
         return now
 
     def _whole_log(self, job: Job) -> str:
-        return log_url(self._project, job.kind, job.name) or (
-            f"`result.logs()`, or the files of {job.name} below {self._project.local_home}/logs"
+        project = self._backend.project
+        return log_url(project, job.kind, job.name) or (
+            f"`result.logs()`, or the files of {job.name} below {project.local_home}/logs"
         )
 
 
@@ -169,9 +169,9 @@ class LogMetrics(MetricReader):
     unread: str | None = None
 
 
-def metrics_from_log(project: SageMakerProject, job: Job, patterns: dict[str, str]) -> LogMetrics:
+def metrics_from_log(backend: Backend, job: Job, patterns: dict[str, str]) -> LogMetrics:
     """Read a finished job's metrics off its log; what kept some away is in `unread`."""
-    reader, tail = LogMetrics(patterns), LogTail(project, job)
+    reader, tail = LogMetrics(patterns), backend.log_of(job)
     for line in tail.whole() if patterns else ():
         reader.read(line.timestamp, line.text)
     return replace(reader, unread=tail.failure)

@@ -1,0 +1,80 @@
+"""Where the jobs of one project run: SageMaker, S3 and CloudWatch Logs, of AWS or of this machine.
+
+One object is handed to whatever runs a task, so that there is one place to stand in for all of AWS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+from blocks import SageMakerProject
+from tasks_lib.aws.jobs import Jobs
+from tasks_lib.aws.log_reader import LogReader, reader_of
+from tasks_lib.aws.logs import LogTail
+from tasks_lib.aws.objects import Objects
+from tasks_lib.aws.roles import role_arn
+from tasks_lib.aws.watch import Watcher, watcher_of
+from tasks_lib.jobs.job import Job
+from tasks_lib.jobs.s3_layout import ProjectFolder, TaskFolder
+from tasks_lib.meaning import Meaning
+
+
+class Backend:
+    """The edges of one project; each is made when it is first used.
+
+    Args:
+        project: The project.
+    """
+
+    def __init__(self, project: SageMakerProject) -> None:
+        self.project = project
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the jobs run on this machine: nobody shares it, nothing of it is late, and it costs nothing."""
+        return self.project.is_local
+
+    @cached_property
+    def jobs(self) -> Jobs:
+        """SageMaker's jobs."""
+        return Jobs(self.project)
+
+    @cached_property
+    def objects(self) -> Objects:
+        """The objects in S3."""
+        return Objects(self.project)
+
+    @property
+    def watcher(self) -> Watcher:
+        """What waits for jobs; the same for all projects of the account in this process."""
+        return watcher_of(self.project)
+
+    @property
+    def log_reader(self) -> LogReader:
+        """What reads logs; the same for all projects of the account in this process."""
+        return reader_of(self.project)
+
+    def log_of(self, job: Job) -> LogTail:
+        """Return the log of a job."""
+        return LogTail(self.project, job)
+
+    def role(self, request: Mapping[str, Any], secrets: Mapping[str, str]) -> str:
+        """Return the ARN of the role that a job assumes; see `role_arn`."""
+        return role_arn(self.project, request, secrets)
+
+    def folder(self, task: str, project: str | None = None) -> TaskFolder:
+        """Return the folder of a task of this project, or of another one beside it."""
+        return ProjectFolder.of(self.project.bucket, self.project.prefix, project or self.project.project).task(task)
+
+    def bundle(self, digest: str) -> str:
+        """Return the URI of the folder of some code."""
+        return ProjectFolder.of(self.project.bucket, self.project.prefix, self.project.project).bundle(digest).uri
+
+    def renew(self, meaning: Meaning) -> None:
+        """Use new clients after an error: with fresh credentials, or of a local SageMaker that is started again."""
+        if meaning is Meaning.EXPIRED:
+            self.project.forget_clients()
+        elif meaning is Meaning.SERVICE_FAULT:
+            self.project.wake()

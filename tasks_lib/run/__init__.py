@@ -1,0 +1,1 @@
+"""One call of a task, from what its author wrote to its result."""

@@ -1,0 +1,377 @@
+"""One call of a task, from the call to its result: the only place where all the parts meet.
+
+Read it from top to bottom: resolve -> decide -> create or attach -> wait -> record. What decides is a pure function of
+`decision.py`; what acts is one call of the part that owns it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cached_property, partial
+from typing import Any
+
+from tasks_lib.backend import Backend
+from tasks_lib.diagnosis import job_error
+from tasks_lib.errors import JobError, ServiceError, ServiceFault
+from tasks_lib.interruption import MEANS_STOP
+from tasks_lib.jobs.capacity import Rung, attempts_without_capacity, rung_after
+from tasks_lib.jobs.job import Job
+from tasks_lib.jobs.masking import Masking
+from tasks_lib.jobs.metrics import MetricReader
+from tasks_lib.jobs.request import to_request
+from tasks_lib.jobs.spec import JobPlace
+from tasks_lib.jobs.status import Phase
+from tasks_lib.ledger.interest import Interest
+from tasks_lib.ledger.lease import Holder
+from tasks_lib.ledger.project_file import check_home
+from tasks_lib.ledger.records import Entry, Record
+from tasks_lib.quotas.preflight import check_quotas
+from tasks_lib.quotas.slots import Slots
+from tasks_lib.reports.artifacts import Report
+from tasks_lib.results import JobResult
+from tasks_lib.run.cancellation import Cancellation
+from tasks_lib.run.decision import Action
+from tasks_lib.run.duplicate_calls import check_call
+from tasks_lib.run.lookup import ATTACHED, BY_NAME, UNCHANGED, UNRECORDED, Lookup
+from tasks_lib.run.prepare import Call
+from tasks_lib.run.retries import ON_THIS_MACHINE, RetryPolicy
+from tasks_lib.run.step import Step, resolve
+from tasks_lib.run.waiter import JobWaiter
+from tasks_lib.run_context import RunCancelled, RunContext, unbroken
+from tasks_lib.shipping.bundle import IGNORE_FILE
+from tasks_lib.shipping.inputs import changes_meanwhile, check_are_there
+from tasks_lib.shipping.secret_files import looks_secret, named
+from tasks_lib.shipping.shipment import Shipment
+
+_LONG_FOR_SPOT = 3600.0
+"""Seconds of a run without checkpoints on spot that are worth a warning."""
+
+
+class Execution:
+    """One call of a task, and what is done about it.
+
+    A skip uses `lookup` and `report` alone; what a job needs is made when one is run.
+
+    Args:
+        call: What is asked for.
+        backend: Where its jobs run.
+        run: For whom.
+        clock: Monotonic seconds.
+        sleep: Waits so many seconds, for what a cancelled run still has to do.
+    """
+
+    def __init__(
+        self,
+        call: Call,
+        backend: Backend,
+        run: RunContext,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.call, self.backend, self.run = call, backend, run
+        self.spec = call.spec
+        self.lookup = Lookup(call, backend, run)
+        self._clock, self._sleep, self._began = clock, sleep, clock()
+        self._resolved: Step | None = None
+        self._work = ""  # the fingerprint that was looked at last
+        self._told_of = ""
+        self._cleaned = False
+        self._untold = False
+        self._attended: tuple[str, JobWaiter] | None = None
+        self._interest: Interest | None = None
+
+    @cached_property
+    def mask(self) -> Masking:
+        """Takes secrets out of texts."""
+        return Masking.of(self.spec.environment, self.spec.hyperparameters)
+
+    @cached_property
+    def report(self) -> Report:
+        """What Prefect's UI shows of the call."""
+        return Report(self.run, self.backend.project, self.spec.task, self.mask)
+
+    @cached_property
+    def slots(self) -> Slots:
+        """Slots of Prefect's concurrency limits."""
+        return Slots(self.backend.project, self.run, self.spec.task)
+
+    @cached_property
+    def retries(self) -> RetryPolicy:
+        """How transient errors are retried."""
+        speed = ON_THIS_MACHINE if self.backend.is_local else 1.0
+        seconds = self.call.options.capacity_seconds
+        return RetryPolicy(self.run, self.spec.task, capacity_seconds=seconds, speed=speed, clock=self._clock)
+
+    @cached_property
+    def cancellation(self) -> Cancellation:
+        """What becomes of the job when the run is ended."""
+        return Cancellation(self.backend, self.run, self.spec.task, report=self.report, sleep=self._sleep)
+
+    def result(self) -> JobResult:
+        """Return the task's result, running a job only if there is none yet."""
+        try:
+            return self._until_done()
+        except (*MEANS_STOP, RunCancelled) as ended:
+            unbroken(partial(self._leave_job, ended))  # a second Ctrl-C must not break that off
+            raise
+        except JobError as error:
+            self.report.failed(error)
+            raise
+        finally:
+            if "slots" in vars(self) or self._interest:  # nothing is held after a skip
+                unbroken(self._let_go)
+
+    def _until_done(self) -> JobResult:
+        """Look, decide and act until there is a result; after a transient error, look again."""
+        while True:
+            try:
+                result = self._look_and_act()
+            except (ServiceError, JobError) as error:
+                self._let_go_of_slots()
+                self.retries.wait_or_raise(error)
+                self.backend.renew(error.meaning)
+                if self._interest:
+                    self._interest.renew()
+                continue
+            if result is not None:
+                return result
+            self.retries.reset()
+
+    def _look_and_act(self) -> JobResult | None:
+        """Look, decide, act; return None if the caller has to look again."""
+        if record := self.lookup.record_by_name():
+            return self._skipped(record, BY_NAME)
+        step = self.step
+        self._work = step.fingerprint
+        check_call(self.run, step.folder.uri, step.ingredients)
+        entry = self.lookup.ledger.entry(step.fingerprint)
+        decision, job = self.lookup.decide(step, entry)
+        if decision.action is Action.SKIP and entry.record:
+            return self._skipped(entry.record, UNCHANGED)
+        if decision.because:
+            self.lookup.ledger.spend(step.fingerprint, entry.attempt, decision.because, self.run.flow_run)
+            return None
+        if job is None:
+            return self._create(step, entry)
+        if decision.action is Action.RECORD:
+            return self._completed(step, job, entry, self._reason(step, job, entry, UNRECORDED), self._caught_up(job))
+        return self._attach(step, job, entry)
+
+    @property
+    def step(self) -> Step:
+        """The work, with its inputs as they were found; found anew after `_forget_inputs`."""
+        if self._resolved is None:
+            self._resolved = resolve(self.call, self.backend)
+        return self._resolved
+
+    def _forget_inputs(self) -> None:
+        self._resolved = None
+
+    # -- create or attach ------------------------------------------------------------------------------------------
+
+    def _create(self, step: Step, entry: Entry) -> JobResult | None:
+        place = self.lookup.place(step, step.job_name(entry.attempt), self._rung(entry))
+        asked = to_request(self.spec, place)
+        self.backend.jobs.check(self.spec.kind, asked)
+        check_quotas(self.backend.project, self.run, self.spec.task, self.spec.kind, asked)
+        check_home(self.backend.project, self.backend.objects)
+        check_are_there(self.spec.task, step.inputs.channels, self.backend.objects)
+        # Refused, if it is, before the lease is ours.
+        place = replace(place, role=self.backend.role(asked, self.spec.secrets))
+        if self.slots.take(self.spec.kind, asked):
+            self._forget_inputs()  # we stood in a queue, perhaps for hours: look again
+            return None
+        holder = Holder(place.job, step.fingerprint, self.spec.kind)
+        ready = self._prepared(step, entry, place, holder)
+        if ready is None:
+            return None
+        place, why = ready
+        job = self._created(to_request(self.spec, place), holder)
+        if job is None:
+            return None
+        return self._wait(step, job, entry, why if job.started_by == self.run.waiter else ATTACHED)
+
+    def _prepared(self, step: Step, entry: Entry, place: JobPlace, holder: Holder) -> tuple[JobPlace, str] | None:
+        """Take the state, lay out what the job will read, and say that we wait for it; return where, and why it runs.
+
+        `None`: another run has made it meanwhile.
+        """
+        try:
+            self.lookup.state.take(holder, self.call.options.on_busy, self._wait_for_state)
+            if self._is_to_clean(entry):
+                if self.backend.jobs.describe(self.spec.kind, place.job):
+                    return None  # made by another run while we came to the lease, which is the job's and so ours, too
+                self.lookup.state.empty()
+                self._cleaned = True
+            self._say_what_looks_secret(step)
+            latest = self.lookup.ledger.latest()
+            Shipment(self.backend.objects, self.lookup.ledger).send(step.inputs, step.source, place.bundle_uri, latest)
+            has_state = self.spec.kind.state_is_input and self.lookup.state.digest() is not None
+            self._interest_in(place.job).declare()
+            self.run.check(f"task {self.spec.task!r} was being prepared")
+            # Why is asked before there is a job, whose record another run may write.
+            return replace(place, has_state=has_state), f"ran: {self.lookup.why(step, entry, latest)}"
+        except (*MEANS_STOP, RunCancelled):
+            unbroken(lambda: self._give_back(holder))
+            raise
+
+    def _say_what_looks_secret(self, step: Step) -> None:
+        """Name the files that hold secrets by their names: those of the code stay behind, those of the data travel."""
+        task, left_out = self.spec.task, step.source.left_out if step.source else ()
+        if left_out:
+            self.run.logger.warning(
+                "%s: left out of the code, since they look like secrets: %s. A line such as `!%s` in %s sends one; "
+                "`secrets=` gives a job a secret without a file.",
+                *(task, named(left_out), left_out[0], IGNORE_FILE),
+            )
+        for upload in step.inputs.uploads:
+            if looking := [name for name in upload.files if looks_secret(name)]:
+                self.run.logger.warning(
+                    "%s: the input %r takes files along that look like secrets: %s",
+                    task,
+                    upload.channel,
+                    named(looking),
+                )
+
+    def _give_back(self, holder: Holder) -> None:
+        """Free the lease, since no job is made whose end would; unless another run makes the same job, or has."""
+        others = self._interest_in(holder.job).leave()
+        if not others and self.backend.jobs.describe(self.spec.kind, holder.job) is None:
+            self.lookup.state.give_back(holder)
+
+    def _is_to_clean(self, entry: Entry) -> bool:
+        """Whether the state is to be emptied: before a run's first attempt; a later one goes on from what was left."""
+        return self.call.options.clean_state and not (self._cleaned or entry.cleaned_by(self.run.flow_run))
+
+    def _created(self, request: dict[str, Any], holder: Holder) -> Job | None:
+        """Create the job, or find it; `None`: it is not to be waited for, and the next look says what it is."""
+        self._untold = True
+        try:
+            job = self.backend.jobs.create(self.spec.kind, request)
+        except ServiceError as refused:
+            if not isinstance(refused, ServiceFault):  # which may have made the job all the same
+                self.lookup.state.give_back(holder)
+            raise
+        self._untold = False
+        if job.fingerprint != holder.fingerprint:
+            return None
+        if not self.lookup.state.is_kept(holder):
+            self.cancellation.stop(job, self._interest_in(job.name))
+            return None
+        return job
+
+    def _attach(self, step: Step, job: Job, entry: Entry) -> JobResult | None:
+        self.run.tell(self.spec.task, f"attached to the job {job.name}, which is {job.status}")
+        self._interest_in(job.name).adopt()
+        if job.started_by != self.run.waiter:
+            self._let_go_of_slots()  # the job has its own
+        if job.phase is Phase.STOPPING:
+            # Its name is taken until it is over; then the attempt is spent.
+            self._waiter().wait(job, self._interest_in(job.name))
+            return None
+        return self._wait(step, job, entry, self._reason(step, job, entry, ATTACHED))
+
+    def _reason(self, step: Step, job: Job, entry: Entry, otherwise: str) -> str:
+        """Return why there is a result: we had the job made, or something else where it was somebody else's."""
+        if job.started_by != self.run.waiter:
+            return otherwise
+        return f"ran: {self.lookup.why(step, entry, self.lookup.ledger.latest())}"
+
+    def _rung(self, entry: Entry) -> Rung:
+        spent = [(each.because, each.flow_run) for each in entry.spent]
+        rung = rung_after(self.spec.rungs, attempts_without_capacity(spent, self.run.flow_run))
+        at_risk = rung.spot and self.spec.state == "none" and not self.backend.is_local  # nobody takes a laptop back
+        if at_risk and self.spec.max_runtime_seconds > _LONG_FOR_SPOT:
+            self.run.logger.warning(
+                "%s: a spot instance may be taken back at any moment, and with state='none' there are no checkpoints: "
+                "up to %.0f h of work begin anew then. Keep checkpoints in $SSM_STATE, or do without spot.",
+                *(self.spec.task, self.spec.max_runtime_seconds / 3600),
+            )
+        return rung
+
+    def _wait_for_state(self, holder: Holder) -> None:
+        if holder.job != self._told_of:
+            self.run.tell(self.spec.task, f"waiting for job {holder.job}, which writes its state")
+            self._told_of = holder.job
+        self.run.pause(1.0, f"task {self.spec.task!r} waited for job {holder.job}")
+
+    # -- wait ------------------------------------------------------------------------------------------------------
+
+    def _interest_in(self, job: str) -> Interest:
+        """Return our interest in a job, which is one at a time."""
+        if self._interest is None or self._interest.job != job:
+            if self._interest:
+                self._interest.withdraw()
+            self._interest = Interest(self.backend.objects, self.lookup.folder, job, self.run.waiter)
+        return self._interest
+
+    def _waiter(self) -> JobWaiter:
+        metrics = MetricReader(self.spec.metrics)
+        return JobWaiter(self.backend, self.spec.task, self.run, metrics, mask=self.mask, report=self.report)
+
+    def _wait(self, step: Step, job: Job, entry: Entry, reason: str) -> JobResult | None:
+        waiter, interest = self._waiter(), self._interest_in(job.name)
+        ended = waiter.wait(job, interest)
+        if ended.phase is Phase.COMPLETED:
+            self._attended = (job.name, waiter)
+            return self._completed(step, ended, entry, reason, waiter)
+        if ended.phase is Phase.STOPPED and interest.stop_was_announced():
+            return None  # by a run that saw nobody wait, at the moment when we came; the next attempt is ours
+        raise self._error_of(step, ended, entry, reason, waiter)
+
+    def _caught_up(self, job: Job) -> JobWaiter:
+        """Return what its log says of a job that is over; it is shown once, also where this step is taken anew."""
+        name, waiter = self._attended or ("", self._waiter())
+        if name != job.name:
+            waiter.catch_up(job)
+            self._attended = (job.name, waiter)
+        return waiter
+
+    def _error_of(self, step: Step, job: Job, entry: Entry, reason: str, waiter: JobWaiter) -> JobError:
+        """Return the error of a job that ended badly, with a result where S3 tells what the job left."""
+        error = job_error(self.backend.project, self.spec.task, job, waiter.lines)
+        try:
+            record = self.lookup.record(step, job, entry, reason, metrics=waiter.metrics, unread=waiter.unread)
+            error.result = self._result(record, cached=False, reason=reason, job=job)
+        except ServiceError as unread:
+            self.run.logger.warning("What job %s left could not be listed: %s", job.name, unread)
+        return error
+
+    def _let_go_of_slots(self) -> None:
+        if "slots" in vars(self):
+            self.slots.give_back()
+
+    def _let_go(self) -> None:
+        self._let_go_of_slots()
+        if self._interest:
+            self._interest.withdraw()
+
+    def _leave_job(self, ended: BaseException) -> None:
+        """See to the job of a run that is ended on purpose; of a create that was cut off, only its name is known."""
+        if self._interest:
+            kind, how = self.spec.kind, self.call.options.on_exit
+            self.cancellation.leave(kind, self._interest, self._work, how, untold=self._untold)
+        if self.call.options.on_exit == "stop" and not self.run.handed_on():
+            self.run.stopped(ended)
+
+    # -- record ----------------------------------------------------------------------------------------------------
+
+    def _completed(self, step: Step, job: Job, entry: Entry, reason: str, waiter: JobWaiter) -> JobResult:
+        for changed in changes_meanwhile(self.spec.task, job.name, step.inputs.channels, self.backend.objects):
+            self.lookup.ledger.spend(step.fingerprint, entry.attempt, "inputs changed", self.run.flow_run)
+            raise changed
+        record = self.lookup.record(step, job, entry, reason, metrics=waiter.metrics, unread=waiter.unread)
+        self.lookup.ledger.complete(record)
+        return self.report.finished(self._result(record, cached=False, reason=reason, job=job))
+
+    def _skipped(self, record: Record, reason: str) -> JobResult:
+        record = self.lookup.with_metrics(record)
+        self.run.tell(self.spec.task, f"skipped: {reason}")
+        return self.report.finished(self._result(record, cached=True, reason=f"skipped: {reason}"))
+
+    def _result(self, record: Record, *, cached: bool, reason: str, job: Job | None = None) -> JobResult:
+        seconds = self._clock() - self._began
+        return self.lookup.result(record, cached=cached, reason=reason, seconds=seconds, job=job)
