@@ -1,4 +1,4 @@
-"""The form of our block in Prefect's UI, as far as the block's JSON schema decides it. Used by `blocks.project` only.
+"""The form of our block in Prefect's UI, as far as the block's JSON schema decides it.
 
 Neither UI of Prefect (3.8.8, 3.9.1) checks a pattern when a block is saved: V1 asks for nothing but what is required,
 and V2 hands the values to the server's check in place of the schema. So what a field may be is said in its description

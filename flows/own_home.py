@@ -1,7 +1,7 @@
 """A Prefect home and a local SageMaker home of the checkout's own, under its ignored `.local/`.
 
 What is tried out here must never end up in somebody's Prefect Cloud, so the user's profile and variables are left
-behind before Prefect is imported. Imported by the commands of this folder, never by a flow that a worker runs.
+behind before Prefect is imported.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ report how it ended: its runs stay `Running` and the command hangs for a minute 
 that is killed leaves it behind. This one is in a session of its own, beside a keeper that ends it when the pipe to the
 command closes, however the command ended.
 
-Standard library only: it is started before Prefect is imported. Used by `flows.ui` and `flows.quickstart`.
+Standard library only: it is started before Prefect is imported.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 SQLite in WAL mode: server, supervisors and command line open it side by side, and it stands on the standard library, so
 that a supervisor starts in a moment. The tables of jobs and of faults are in one file, because a supervisor that has
-the one open needs a look at the other. `job_table` and `faults.table` import it.
+the one open needs a look at the other.
 """
 
 from __future__ import annotations

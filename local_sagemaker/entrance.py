@@ -1,6 +1,6 @@
 """Who may come in: requests that are signed with a key of this home, and none that a web page sent.
 
-One place before all services, so that none of them can be forgotten. `application` is its only user.
+One place before all services, so that none of them can be forgotten.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 The server finds the changes in the table of jobs, because most are written there by the jobs' supervisors, which are
 processes of their own. It looks ten times a second, and only once somebody has used a service of moto's: rules and
 queues are there and nowhere else. Changes that follow each other faster are one event; AWS may send several for one.
-`application` is its only user.
 """
 
 from __future__ import annotations

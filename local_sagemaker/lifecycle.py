@@ -1,7 +1,7 @@
 """Starting, finding and ending the server of a home.
 
 A detached process that is found through its home, and not a service manager's unit: it must work for any user, in a
-container, in a test. The command line is its only user.
+container, in a test.
 """
 
 from __future__ import annotations

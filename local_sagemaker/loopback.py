@@ -1,7 +1,4 @@
-"""Whether a request comes from this machine's own programs, or from a web page. Pure.
-
-Used by `entrance`, and by `server` for the other way.
-"""
+"""Whether a request comes from this machine's own programs, or from a web page. Pure."""
 
 from __future__ import annotations
 

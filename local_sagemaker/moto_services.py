@@ -4,8 +4,7 @@ moto holds everything in memory. So each request that changes something is writt
 journal is replayed when a new server first needs moto. moto draws its random identifiers from one generator; a
 request's seed is in the journal too, so that a role keeps its id. Creation dates are those of the replay.
 
-Loaded at the first request and not at start: moto takes half a second, and many runs never ask for it. `application`
-is its only user.
+Loaded at the first request and not at start: moto takes half a second, and many runs never ask for it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """`iam:SimulatePrincipalPolicy`, which the SageMaker SDK v3 asks before it trains and which moto lacks.
 
-The answer is what this server itself decides, by `iam.policies`. Used by `moto_services`.
+The answer is what this server itself decides, by `iam.policies`.
 """
 
 from __future__ import annotations

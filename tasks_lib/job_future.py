@@ -1,7 +1,7 @@
 """The future of a submitted task: asked for its result, it raises the error with which the trouble began.
 
 Prefect does not run a task whose input failed (`NotReady`). Its own future then raises `UnfinishedRun: Run is in
-PENDING state`, which hides the cause. Imported by `job_task.py`.
+PENDING state`, which hides the cause.
 """
 
 from __future__ import annotations

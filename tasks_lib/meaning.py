@@ -1,7 +1,7 @@
 """One table of what goes wrong on AWS and what it means for the one who waits. Pure.
 
 Two doors lead here, and both read the same table: a call that AWS refuses has an operation, a code and a message; a
-job that ended badly has a status and a `FailureReason`. The meaning alone decides whether we try again (`patience.py`),
+job that ended badly has a status and a `FailureReason`. The meaning alone decides whether to retry (`run/retries.py`),
 so that no caller has a list of codes of its own. The first row that fits counts, and the last fits all.
 """
 

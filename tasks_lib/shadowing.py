@@ -2,7 +2,6 @@
 
 Python looks beside the script first, so a `blocks/` there is imported in place of ours, and what follows is a riddle.
 Found without importing anything. Not looked for: `worker_toolkit`, which in a job is rightly the one that came with it.
-Used by `tasks_lib` before it imports anything else, and by `ssm init`.
 """
 
 from __future__ import annotations

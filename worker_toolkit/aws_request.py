@@ -2,7 +2,7 @@
 
 Not boto3, though many images have it: the bootstrap runs without site-packages (`start.sh`) in any image with a Python,
 and one way to ask is one way to fail. It knows what a container of SageMaker has and no more: keys in the environment,
-or the endpoint of container credentials. `secrets_of_job` imports it.
+or the endpoint of container credentials.
 """
 
 from __future__ import annotations

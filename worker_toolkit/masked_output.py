@@ -3,7 +3,7 @@
 The job's log goes to CloudWatch and from there to Prefect, and nobody behind this point knows the values. So where a
 job has secrets, standard output and standard error of the whole container are led through one pipe, which keeps their
 order, and a thread that writes `****` for each. A value is known as it is, and as URLs, JSON and Python write it; not
-in other encodings, and not in files. `bootstrap` imports it.
+in other encodings, and not in files.
 """
 
 from __future__ import annotations

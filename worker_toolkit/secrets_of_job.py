@@ -1,7 +1,7 @@
 """The task's secrets: read inside the job from where they are kept, into the variables of the user's program.
 
 A job's description, its log and our records name only where a secret is kept. The value is asked for here, with the
-rights of the job's role, and is handed to one process. `bootstrap` imports it.
+rights of the job's role, and is handed to one process.
 
 References, as `tasks_lib` writes them into `SSM_SECRETS`, `SSM_SECRETS_2`, … (one text of JSON, in pieces):
 

@@ -1,4 +1,4 @@
-"""What the quickstart shows on a terminal. Imported by its command; never by a flow, which prints nothing.
+"""What the quickstart shows on a terminal.
 
 `steps.py`, `results.py` and `commands.py` are functions of values that give lines; `screen.py` prints them, `logs.py`
 brings the jobs' logs there.

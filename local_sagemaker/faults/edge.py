@@ -1,7 +1,7 @@
 """The edge between the front of the server and its services, where faults of requests happen.
 
 Around the services and not inside each, so that every service fails alike. While no rule is on, the front does not even
-come here. `application` is its only user.
+come here.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""A request on its way to a service, as ASGI has it, with what a fault does to it.
-
-The edge and its front import it.
-"""
+"""A request on its way to a service, as ASGI has it, with what a fault does to it."""
 
 from __future__ import annotations
 

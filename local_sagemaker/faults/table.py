@@ -1,7 +1,7 @@
 """The rules that are on, and how often each fired: kept in the home's database.
 
 Not in memory only: a test kills the server and starts it again, and a rule that fires once must not fire twice; and
-supervisors, which are processes of their own, ask it, too. Server, supervisors and simulator import it.
+supervisors, which are processes of their own, ask it, too.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a request to a service other than S3 needs of a role's policies. Pure but for what `Known` looks up.
 
 Source: the pages of the Service Authorization Reference. A service that has no row in `resources`, or an operation
-whose resource cannot be told from the request, is decided by the action alone. `gate` imports it.
+whose resource cannot be told from the request, is decided by the action alone.
 """
 
 from __future__ import annotations

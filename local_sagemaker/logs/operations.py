@@ -1,6 +1,6 @@
 """DescribeLogGroups, DescribeLogStreams, GetLogEvents and FilterLogEvents.
 
-Tokens name a place and not a session, so they hold over restarts and for ever. Used by `service`.
+Tokens name a place and not a session, so they hold over restarts and for ever.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 A stream is the file `<logs>/<group, quoted>/<job>/<host>-<epoch>.jsonl`, to which a job's supervisor appends one JSON
 document a line. They are read for every request and nothing is kept in memory, so that they survive the server and one
 sees what a supervisor wrote while it was down. An event is where its line begins: a byte offset, which never changes,
-since files only grow. Used by `operations`.
+since files only grow.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """What a job leaves behind, on its way to S3: mirrors while it runs, archives and trees at its end.
 
-Which directory goes where is in the plan, how files travel in `outputs`; this module brings the two together. Only the
-conductor imports it.
+Which directory goes where is in the plan, how files travel in `outputs`; this module brings the two together.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One host of a job, seen from the supervisor: started once, found again after a crash, told to end.
 
 A host is alive as long as its first process holds the lock of its directory. Neither a pid nor a child process would
-do: the supervisor may be a successor that never started it, and pids are used again. The supervisor imports it.
+do: the supervisor may be a successor that never started it, and pids are used again.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Inputs: which objects a host gets, under which names, and their way onto its disk.
 
-Choosing (`local_name`, `share`) is pure; only `pieces_of` and `fetch` touch the store. The supervisor imports it.
+Choosing (`local_name`, `share`) is pure; only `pieces_of` and `fetch` touch the store.
 """
 
 from __future__ import annotations

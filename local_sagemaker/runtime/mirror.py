@@ -1,7 +1,7 @@
 """Mirrors: directories of a running job whose copies in S3 are kept up to date, checkpoints and continuous outputs.
 
 Looking again and again, and not `inotify`: it costs less than one part in fifty of the time, works on every system, and
-needs no watch for each directory that a job makes. The conductor imports it.
+needs no watch for each directory that a job makes.
 """
 
 from __future__ import annotations

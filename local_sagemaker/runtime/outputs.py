@@ -1,7 +1,7 @@
 """Outputs: a host's directories on their way to S3, as plain files or as one `tar.gz`.
 
 A job may leave anything behind, also links to files of this machine: a link is stored as a link in an archive, and
-followed nowhere else than inside its own directory. The conductor and `mirror` import it.
+followed nowhere else than inside its own directory.
 """
 
 from __future__ import annotations

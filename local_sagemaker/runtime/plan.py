@@ -1,7 +1,6 @@
 """A job's request, read once into what the runtime needs: hosts, command, inputs, outputs, limits.
 
-Training and processing say the same things in different words; behind this module they look alike. Pure: no I/O. The
-rest of `runtime` imports it.
+Training and processing say the same things in different words; behind this module they look alike. Pure: no I/O.
 """
 
 from __future__ import annotations

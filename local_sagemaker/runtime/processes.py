@@ -1,7 +1,7 @@
 """How many processes and threads the hosts of a job have, and how many they may have.
 
 A fork bomb would starve the machine. The kernel bounds it where it can (`init.py`): for root since Linux 6.14, for
-others always. The limit here is told in the job's failure, and holds where the kernel has none. The cluster imports it.
+others always. The limit here is told in the job's failure, and holds where the kernel has none.
 """
 
 from __future__ import annotations

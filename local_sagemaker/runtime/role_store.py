@@ -1,7 +1,7 @@
 """The objects as SageMaker reads and writes them for a job: with the rights of the job's role.
 
 On AWS the downloads before a job, and the uploads during and after it, are made by the role, too. The supervisor uses
-the store directly, and so the policies are asked here. The supervisor, `cluster` and the simulator import it.
+the store directly, and so the policies are asked here.
 """
 
 from __future__ import annotations

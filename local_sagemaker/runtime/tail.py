@@ -2,8 +2,7 @@
 
 The host writes to a plain file and not to a pipe of ours, so that it survives us; this module follows that file. Each
 line comes out exactly once over `kill -9`: the position is written after the lines, and whoever starts again skips the
-lines that were written behind the position (cutting a line is deterministic, so they can be counted). The supervisor
-imports it.
+lines that were written behind the position (cutting a line is deterministic, so they can be counted).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """AWS's training toolkit in the Python that stands for the image: the `train` of the package `sagemaker-training`.
 
 AWS's framework images run a script by it: the hyperparameters name the script (`sagemaker_program`) and its archive
-(`sagemaker_submit_directory`), and the request has no entry point. The conductor imports it.
+(`sagemaker_submit_directory`), and the request has no entry point.
 """
 
 from __future__ import annotations

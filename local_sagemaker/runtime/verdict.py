@@ -1,6 +1,6 @@
 """How a job ends, in SageMaker's words: statuses, `FailureReason`, messages, times.
 
-Pure. The conductor imports it.
+Pure.
 """
 
 from __future__ import annotations

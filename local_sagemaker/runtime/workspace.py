@@ -1,7 +1,6 @@
 """A job's directory `<home>/jobs/<kind>/<name>`: the paths in it, and how far its supervisor has come.
 
 Files written by rename, and not columns of the table of jobs: they belong to one run of one job, and vanish with it.
-The rest of `runtime` imports it.
 """
 
 from __future__ import annotations

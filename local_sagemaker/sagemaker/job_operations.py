@@ -1,7 +1,7 @@
 """Create, describe, list, stop and delete for one kind of job.
 
 The table decides every race (a name has one winner, a finished job stays finished); this module translates between it
-and the API's words. Used by `service`.
+and the API's words.
 """
 
 from __future__ import annotations

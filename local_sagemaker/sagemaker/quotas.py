@@ -1,7 +1,7 @@
 """Quotas of the account, enforced: how many instances of a type may run at a time.
 
 A quota stands in the home's `settings.json`, where `service_quotas` reads it, too; or it is a rule of `faults`, which
-comes and goes and is told to nobody. There are none by default. Used by `job_operations`.
+comes and goes and is told to nobody. There are none by default.
 """
 
 from __future__ import annotations

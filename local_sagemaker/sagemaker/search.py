@@ -1,7 +1,7 @@
 """Search over training jobs: the expression of filters, sorting and paging.
 
-The whole table is read for each search: a laptop has thousands of jobs and not millions, and an expression may name
-any property. Used by `service`.
+The whole table is read for each search: a laptop has thousands of jobs and not millions, and an expression may name any
+property.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""AddTags, ListTags and DeleteTags for jobs. Used by `service`."""
+"""AddTags, ListTags and DeleteTags for jobs."""
 
 from __future__ import annotations
 

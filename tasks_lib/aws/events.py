@@ -2,7 +2,7 @@
 
 Only a hint that hurries the watcher, never the truth: it has the job described, and goes on looking once a minute,
 since an event can be lost, late, or taken by somebody else. A queue that is throttled, forbidden or gone is said once;
-until it answers again, the watcher asks as if there were none. `watch.py` is its only user.
+until it answers again, the watcher asks as if there were none.
 
 Several processes may share a queue. What is about a job that somebody waits for here is deleted. Anything else is left:
 it is hidden from all for a few seconds, then seen by whoever asks next, and deleted after two minutes' worth of that,

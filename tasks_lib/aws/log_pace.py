@@ -1,4 +1,4 @@
-"""How often the logs of an account are asked for, by all that read them in this process. Used by `logs.py`."""
+"""How often the logs of an account are asked for, by all that read them in this process."""
 
 from __future__ import annotations
 

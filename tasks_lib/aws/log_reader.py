@@ -2,7 +2,7 @@
 
 Not by whoever waits: a request to CloudWatch Logs that hangs (a VPC without an endpoint for it) must not keep a task
 from its cancellation, its mark of interest or its job's end. And not in a thread per job: the account's quota is small
-and shared, so jobs take turns, those that have ended first, then whoever has waited longest. Used by `attendance.py`.
+and shared, so jobs take turns, those that have ended first, then whoever has waited longest.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Two principals and never one: the caller (a laptop, a CI runner, a worker) makes
 jobs assume reads and writes their data. No managed full-access policy, no `s3:*`. The caller's actions are those that
 this package calls: a test lets flows run and holds every request against what is written here.
 
-Used by `roles`, `role_policies` and `ssm policy`. Pure but for botocore's table of regions.
+Pure but for botocore's table of regions.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """The account's quotas for SageMaker as Service Quotas lists them: one listing a process, of some fifteen pages.
 
 Not a `GetServiceQuota` for each job: it wants a code, such as `L-D9090DE7`, that only the listing has. A listing is
-kept, but no bad news of its own age: before a job is refused, an older one is read again. Imported by `preflight` and
-the command `ssm quotas`.
+kept, but no bad news of its own age: before a job is refused, an older one is read again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A job that is waited for: what is known of it, and the news of it for all who wait. Used by `watch.py`."""
+"""A job that is waited for: what is known of it, and the news of it for all who wait."""
 
 from __future__ import annotations
 

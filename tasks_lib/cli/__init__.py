@@ -1,7 +1,7 @@
 """The command line `ssm`, also `python -m tasks_lib`: what one types in a repository of one's own.
 
 `commands` parses and prints, `init` and `policy` are the commands, `repository` is what `init` makes, `templates` are
-its files. Imported by `__main__` and the console script; nothing else of `tasks_lib` knows it.
+its files.
 """
 
 from tasks_lib.cli.commands import main

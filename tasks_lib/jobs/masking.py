@@ -2,8 +2,7 @@
 
 Whoever may see a flow run may not see the job's passwords, and Prefect keeps its logs for long. Known values are
 replaced wherever they stand; beyond them only forms that AWS and HTTP document as credentials, since a guess by entropy
-would eat digests and job names. The job's own log at CloudWatch stays as it was written. Used by `attendance.py`,
-through which all lines come, and by `artifacts.py`.
+would eat digests and job names. The job's own log at CloudWatch stays as it was written.
 """
 
 from __future__ import annotations

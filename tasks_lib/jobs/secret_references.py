@@ -2,7 +2,7 @@
 
 The value is read inside the job (`worker_toolkit/secrets_of_job.py`) with the rights of its role. So neither request,
 record, log nor Prefect's database can hold it, and the fingerprint sees the reference: a password that is rotated makes
-no job run again. Used by `job_call.py`, `spec.py` and `aws/policies.py`.
+no job run again.
 """
 
 from __future__ import annotations

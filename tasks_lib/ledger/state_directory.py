@@ -1,7 +1,7 @@
 """A task's state directory in S3, `state/`: what lies in it, and whose turn it is to write it.
 
 Its content survives from job to job, so only one job may write at a time; the lease (`lease.py`) says which. A task
-with `state="none"` has none of this. Used by `execution.py`.
+with `state="none"` has none of this.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ There is no server and no run, so Prefect's engines must not start. Prefect has 
 serves `.submit`, `.map` and `.sweep` of every task by Prefect's own rules for expanding and resolving. It has none for
 a direct call of a task or of a flow: both look their engine up at each call (`prefect.task_engine.run_task`,
 `prefect.flow_engine.run_flow`, measured on 3.8.8 and 3.9.1), and there it is replaced as long as a plan is being made,
-for the callers in a plan alone. The one module that does so. Used by `plan.py`; asked by `tasks.py`.
+for the callers in a plan alone. The one module that does so.
 """
 
 from __future__ import annotations

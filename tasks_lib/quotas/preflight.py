@@ -1,7 +1,7 @@
 """Whether the account's quotas have room for a job at all: found before anything is created or uploaded.
 
 What is merely used up at the moment is no matter of this module: the create itself tells that, and waits. Where the
-quotas cannot be read, or AWS knows none of that name, nothing is checked: the create will tell. Called by `execution`.
+quotas cannot be read, or AWS knows none of that name, nothing is checked: the create will tell.
 """
 
 from __future__ import annotations

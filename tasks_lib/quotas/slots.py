@@ -2,11 +2,11 @@
 
 The limits are those that `ssm quotas --apply` makes. They save the refusals that many runs on many machines would meet
 at AWS, and show in Prefect's UI who waits; they prove nothing, since others use the account, too, so a refusal by AWS
-is still borne with (`patience.py`), and a Prefect server that does not answer stops no job.
+is still borne with (`run/retries.py`), and a Prefect server that does not answer stops no job.
 
 Not `prefect.concurrency.sync.concurrency`: it waits in a call that no cancel of a submitted task can end, each of its
 leases has an HTTP client and two threads of its own, and its warning about a missing limit does not say what to do.
-Here those who wait in one process stand in line, and only the first asks. Called by `execution`.
+Here those who wait in one process stand in line, and only the first asks.
 """
 
 from __future__ import annotations

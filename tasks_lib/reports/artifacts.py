@@ -2,8 +2,8 @@
 
 The only module that writes Prefect artifacts. Their keys are project, task and what they are (`demo--fit-metrics`), the
 same in every run, so that Prefect's page of a key is the history of a step. Two dashes, which no name has once it is in
-a key: `demo--fit-x` and `demo-fit--x` are tasks of two projects. They are written by the task run's own
-client: Prefect's functions would make a new one for each artifact. Used by `execution.py` and `attendance.py`.
+a key: `demo--fit-x` and `demo-fit--x` are tasks of two projects. They are written by the task run's own client:
+Prefect's functions would make a new one for each artifact.
 
 An artifact is a comment on the work and never fails it: what cannot be written is one warning in the run's log.
 """

@@ -2,7 +2,7 @@
 
 Prefect's API stores every record of a run in its database and its UI loads them all, so a job that prints each step of
 a day's training would drown the run that it belongs to. The job's whole log stays at CloudWatch (or at the local
-SageMaker); Prefect gets its beginning and its last lines, and a terminal gets all of it. Used by `attendance.py`.
+SageMaker); Prefect gets its beginning and its last lines, and a terminal gets all of it.
 """
 
 from __future__ import annotations

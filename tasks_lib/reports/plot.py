@@ -1,7 +1,7 @@
 """A picture of a job's metrics: one small panel for each, as an SVG that a browser shows at any size.
 
 Drawn on a `Figure` of its own, never by `pyplot`, whose state is shared by the whole process and whose backend may want
-a screen. Imports matplotlib only when there is something to draw. Used by `artifacts.py`.
+a screen. Imports matplotlib only when there is something to draw.
 """
 
 from __future__ import annotations

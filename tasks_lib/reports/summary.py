@@ -1,6 +1,6 @@
 """What Prefect's UI shows of a job, as Markdown and tables: its summary, its metrics, its failure. Pure.
 
-Rendered from the values that a caller of the task gets, too: the result, or the error. Used by `artifacts.py`.
+Rendered from the values that a caller of the task gets, too: the result, or the error.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 SageMaker keeps tags as long as it knows the job, CloudTrail logs them with the create, and bills and policies go by
 them. They say nothing to the fingerprint. Whatever cannot be found out is left out: an audit tag never fails a task.
-Used by `execution.py`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Whether inputs are still there before a job, and stood still while it ran. Used by `execution.py`."""
+"""Whether inputs are still there before a job, and stood still while it ran."""
 
 from __future__ import annotations
 

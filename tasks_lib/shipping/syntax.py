@@ -1,7 +1,4 @@
-"""Python source as a tree, safe to ask for by many threads at once: mapped tasks read their modules side by side.
-
-Called by `bundle.py`, and by `functions/code.py`.
-"""
+"""Python source as a tree, safe to ask for by many threads at once: mapped tasks read their modules side by side."""
 
 from __future__ import annotations
 
