@@ -70,7 +70,7 @@ class Backend:
 
     def bundle(self, digest: str) -> str:
         """Return the URI of the folder of some code."""
-        return ProjectFolder.of(self.project.bucket, self.project.prefix, self.project.project).bundle(digest).uri
+        return ProjectFolder(self.project.bucket, self.project.key_prefix).bundle(digest).uri
 
     def renew(self, meaning: Meaning) -> None:
         """Use new clients after an error: with fresh credentials, or of a local SageMaker that is started again."""

@@ -144,5 +144,10 @@ def instances_of(cluster: Mapping[str, Any]) -> tuple[str, int | None]:
     return chosen, cluster.get("SelectedInstanceCount") or cluster.get("InstanceCount")
 
 
+def seconds_between(start: datetime, end: datetime) -> float:
+    """Return the seconds between two times of a description; 0 where its clocks disagree."""
+    return max((end - start).total_seconds(), 0.0)
+
+
 def _moment(value: datetime | None) -> float | None:
     return value.timestamp() if value else None

@@ -116,8 +116,7 @@ class DryRun:
 
     def _start(self, step: Step, entry: Entry, to_come: set[str]) -> tuple[PlannedStep, JobResult]:
         job = step.job_name(entry.attempt)
-        request = to_request(step.spec, self._lookup.place(step, job))
-        self._backend.jobs.check(step.spec.kind, request)
+        self._backend.jobs.check(step.spec.kind, to_request(step.spec, self._lookup.place(step, job)))
         check_are_there(step.spec.task, step.inputs.channels, self._backend.objects, to_come=to_come)
         why = self._lookup.why(step, entry, self._lookup.ledger.latest())
         return self._planned_step(step, job, "run", why), self._result(step, job, "", f"would run: {why}")
@@ -127,7 +126,7 @@ class DryRun:
         request = to_request(step.spec, self._lookup.place(step, job))
         cluster = step.spec.kind.cluster(request)
         type_, count = instances_of((cluster.get("InstancePreferences") or [cluster])[0])
-        at_most = self._at_most(cluster, request["StoppingCondition"]["MaxRuntimeInSeconds"])
+        at_most = self._at_most(cluster, step.spec.max_runtime_seconds)
         return PlannedStep(step.spec.task, action, why, job, type_, count or 0, at_most if action == "run" else 0.0)
 
     def _at_most(self, cluster: Mapping[str, Any], seconds: float) -> float | None:

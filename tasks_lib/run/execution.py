@@ -81,6 +81,7 @@ class Execution:
         self._cleaned = False
         self._untold = False
         self._attended: tuple[str, JobWaiter] | None = None
+        self._slots: Slots | None = None
         self._interest: Interest | None = None
 
     @cached_property
@@ -92,11 +93,6 @@ class Execution:
     def report(self) -> Report:
         """What Prefect's UI shows of the call."""
         return Report(self.run, self.backend.project, self.spec.task, self.mask)
-
-    @cached_property
-    def slots(self) -> Slots:
-        """Slots of Prefect's concurrency limits."""
-        return Slots(self.backend.project, self.run, self.spec.task)
 
     @cached_property
     def retries(self) -> RetryPolicy:
@@ -121,7 +117,7 @@ class Execution:
             self.report.failed(error)
             raise
         finally:
-            if "slots" in vars(self) or self._interest:  # nothing is held after a skip
+            if self._slots or self._interest:  # nothing is held after a skip
                 unbroken(self._let_go)
 
     def _until_done(self) -> JobResult:
@@ -181,7 +177,8 @@ class Execution:
         check_are_there(self.spec.task, step.inputs.channels, self.backend.objects)
         # Refused, if it is, before the lease is ours.
         place = replace(place, role=self.backend.role(asked, self.spec.secrets))
-        if self.slots.take(self.spec.kind, asked):
+        self._slots = self._slots or Slots(self.backend.project, self.run, self.spec.task)
+        if self._slots.take(self.spec.kind, asked):
             self._forget_inputs()  # we stood in a queue, perhaps for hours: look again
             return None
         holder = Holder(place.job, step.fingerprint, self.spec.kind)
@@ -341,8 +338,8 @@ class Execution:
         return error
 
     def _let_go_of_slots(self) -> None:
-        if "slots" in vars(self):
-            self.slots.give_back()
+        if self._slots:
+            self._slots.give_back()
 
     def _let_go(self) -> None:
         self._let_go_of_slots()

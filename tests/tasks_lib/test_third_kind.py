@@ -29,6 +29,7 @@ from tasks_lib.meaning import Meaning
 from tasks_lib.options import RunOptions
 from tasks_lib.orphans.judgement import Rules
 from tasks_lib.orphans.reaper import Reaper
+from tasks_lib.planning.prospect import DryRun
 from tasks_lib.quotas.quota import hosts_by_quota
 from tasks_lib.reports.summary import Pages
 from tasks_lib.run.execution import Execution
@@ -253,6 +254,15 @@ def test_a_new_job_is_live(sagemaker, project):
     made = Jobs(project).create(REHEARSAL, {"HyperParameterTuningJobName": "play"})
 
     assert (made.status, made.phase) == ("Rehearsing", Phase.LIVE)
+
+
+def test_plan(call, sagemaker, project):
+    """A dry run says what it would cost at most: two hosts for the longest run, by the project's price."""
+    project.hourly_prices = {"ml.m5.large": 3600.0}
+    step, result = DryRun(call().call, Backend(project), RunContext()).foresee({})
+
+    assert (step.action, step.at_most, step.job) == ("run", 120.0, result.job)
+    assert sagemaker.count("create") == 0
 
 
 def test_events_policies_links_and_quotas(block):

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from tasks_lib.jobs.channels import Distribution
-from tasks_lib.jobs.job import Job
+from tasks_lib.jobs.job import Job, seconds_between
 from tasks_lib.jobs.kind import ApiWords, JobKind, Progress
 from tasks_lib.jobs.kinds.rules import (
     CLUSTER,
@@ -160,8 +160,8 @@ def _seconds_by_phase(answer: Mapping[str, Any]) -> dict[str, float]:
     started, ended = answer.get("ProcessingStartTime"), answer.get("ProcessingEndTime")
     if started is None:
         return {}
-    waited = {"starting": max((started - answer["CreationTime"]).total_seconds(), 0.0)}
-    return {**waited, "processing": max((ended - started).total_seconds(), 0.0)} if ended else waited
+    waited = {"starting": seconds_between(answer["CreationTime"], started)}
+    return {**waited, "processing": seconds_between(started, ended)} if ended else waited
 
 
 def _progress(job: Job) -> Progress:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from tasks_lib.jobs.channels import Distribution
 from tasks_lib.jobs.hyperparameters import encode_hyperparameters
-from tasks_lib.jobs.job import Job
+from tasks_lib.jobs.job import Job, seconds_between
 from tasks_lib.jobs.kind import ApiWords, JobKind, Progress
 from tasks_lib.jobs.kinds.rules import (
     CLUSTER,
@@ -246,7 +246,7 @@ def _seconds_by_phase(answer: Mapping[str, Any]) -> dict[str, float]:
     for row in answer.get("SecondaryStatusTransitions", ()):
         step = _STEPS.get(row["Status"])
         if step and step.phase and "EndTime" in row:
-            passed = max((row["EndTime"] - row["StartTime"]).total_seconds(), 0.0)
+            passed = seconds_between(row["StartTime"], row["EndTime"])
             seconds[step.phase] = seconds.get(step.phase, 0.0) + passed
     return seconds
 
