@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from flows.prefect_server import PrefectServer, answers
-from tasks_lib.sqlalchemy_bound import sqlalchemy_warning
+from tasks_lib.prefect_runtime.sqlalchemy_bound import sqlalchemy_warning
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 

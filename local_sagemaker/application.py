@@ -19,14 +19,14 @@ from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from local_sagemaker.account import ACCOUNT
+from local_sagemaker.authentication import Authenticator, Principal
+from local_sagemaker.authorization import Authorizer
 from local_sagemaker.cloudwatch import CloudWatch
-from local_sagemaker.entrance import Entrance, Guest
 from local_sagemaker.events import Announcer
 from local_sagemaker.faults.control import FAULTS_PATH, FaultControl
-from local_sagemaker.faults.edge import FaultyEdge, HangUp
+from local_sagemaker.faults.middleware import FaultMiddleware, HangUp
 from local_sagemaker.faults.request import Request
 from local_sagemaker.faults.table import FaultTable
-from local_sagemaker.gate import Gate
 from local_sagemaker.home import Endpoint, Home
 from local_sagemaker.iam.roles import RoleTable
 from local_sagemaker.job_table import JobTable
@@ -72,11 +72,11 @@ class Application:
         jobs, store = JobTable(home.directory), ObjectStore(home.objects)
         faults = FaultTable(jobs.database)
         key = HomeKey.of(home.directory)
-        self._entrance = Entrance(key, home.region)
+        self._entrance = Authenticator(key, home.region)
         roles = RoleTable(home.directory)
         self._others = MotoServices(Journal(home.moto_journal), key, roles, home.region)
         self._others.catch_up()
-        self._gate = Gate(roles, jobs, self._others)
+        self._gate = Authorizer(roles, jobs, self._others)
         self._services: Mapping[str, ASGIApp] = {
             **{service.signed_as: self._others for service in SERVICES if service.in_moto},
             "s3": S3Application(store, account=ACCOUNT, region=home.region),
@@ -87,7 +87,7 @@ class Application:
             "monitoring": CloudWatch(home.metrics, self._others),
             "sqs": LongPolling(self._others),
         }
-        self._faults = FaultyEdge(faults, hang_up)
+        self._faults = FaultMiddleware(faults, hang_up)
         self._control = FaultControl(self._faults)
         self._simulator = Simulator(home.directory, jobs, store)
         self._simulator.start()
@@ -102,7 +102,7 @@ class Application:
         elif guest := await self._entrance.admit(scope, receive, send):
             await self._dispatch(guest, scope)
 
-    async def _dispatch(self, guest: Guest, scope: Scope) -> None:
+    async def _dispatch(self, guest: Principal, scope: Scope) -> None:
         scope["service"], scope["region"] = guest.service, guest.region
         scope["access_key"], scope["identity"] = guest.access_key, guest.identity
         self._sequence += 1

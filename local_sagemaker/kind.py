@@ -14,7 +14,7 @@ from local_sagemaker.instances import Instances
 
 if TYPE_CHECKING:
     from local_sagemaker.jobs import Job
-    from local_sagemaker.runtime.plan import Place, Plan
+    from local_sagemaker.runtime.runtime_spec import Place, RuntimeSpec
     from local_sagemaker.runtime.workspace import Outcome, Progress
 
 Document = Mapping[str, Any]
@@ -62,8 +62,8 @@ class JobKind:
     check: Callable[[Document], None]
     defaults: Callable[[Document], Document]
     quota: Callable[[Document], str]
-    plan: Callable[[Job], Plan]
-    configuration: Callable[[Job, Plan, str], dict[str, Any]]
+    plan: Callable[[Job], RuntimeSpec]
+    configuration: Callable[[Job, RuntimeSpec, str], dict[str, Any]]
     variables: Callable[[Job], dict[str, str]]
     failure: Callable[[str], str]
     closing_fields: Callable[[Progress, Outcome], dict[str, Any]]

@@ -1,6 +1,6 @@
 """ReceiveMessage that waits: moto answers one request at a time, so a poll of 20 s must not be its own.
 
-Asked again and again for what is there now, until there is something or the time is over. In front of moto's SQS;
+Ask again and again for what is there now, until there is something or the time is over. In front of moto's SQS;
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from xml.etree.ElementTree import Element, SubElement, tostring
 
-from local_sagemaker.iam.policies import Decision, Need
+from local_sagemaker.iam.policies import Decision, Permission
 from local_sagemaker.iam.roles import RoleTable
 
 _NAMESPACE = "https://iam.amazonaws.com/doc/2010-05-08/"
@@ -31,7 +31,9 @@ def simulate(parameters: Mapping[str, str], roles: RoleTable) -> bytes:
     results = SubElement(result, "EvaluationResults")
     for action in _members(parameters, "ActionNames"):
         for resource in _members(parameters, "ResourceArns") or ["*"]:
-            decision = role.decide(Need(action, resource, context), "simulation") if role else Decision(allowed=True)
+            decision = (
+                role.decide(Permission(action, resource, context), "simulation") if role else Decision(allowed=True)
+            )
             member = SubElement(results, "member")
             SubElement(member, "EvalActionName").text = action
             SubElement(member, "EvalResourceName").text = resource

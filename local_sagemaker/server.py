@@ -54,7 +54,7 @@ def serve(home: Home, port: int | None, ready_fd: int | None) -> None:
     """
     stay_on_loopback()
     _take_all_descriptors()
-    logging.getLogger("asyncio").addFilter(Seldom())
+    logging.getLogger("asyncio").addFilter(PeriodicCheck())
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s")
     home.make()
     lock = home.claim()
@@ -80,7 +80,7 @@ def _take_all_descriptors() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, hard), hard))
 
 
-class Seldom(logging.Filter):
+class PeriodicCheck(logging.Filter):
     """Lets the same message through once in ten seconds.
 
     Out of descriptors, asyncio tells of each connection that it cannot take, thousands of times a second.

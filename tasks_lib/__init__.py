@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 from tasks_lib.shadowing import check_blocks_are_ours
 
 if TYPE_CHECKING:
-    from tasks_lib.comparison import best
-    from tasks_lib.explanation import Explanation
+    from tasks_lib.dry_run.plan import Plan, plan
     from tasks_lib.functions.file_output import FileOutput
     from tasks_lib.functions.task import sagemaker_task
     from tasks_lib.jobs.channels import Channel, TaskOutput, output_of
-    from tasks_lib.outputs import Output
-    from tasks_lib.planning.plan import Plan, plan
-    from tasks_lib.results import JobResult
+    from tasks_lib.results.comparison import best
+    from tasks_lib.results.explanation import Explanation
+    from tasks_lib.results.job_result import JobResult
+    from tasks_lib.results.output import Output
     from tasks_lib.tables import Table
     from tasks_lib.tasks import SageMakerTasks, sagemaker_tasks
 
@@ -40,17 +40,17 @@ __all__ = [
 
 _MODULES = {
     "Channel": "jobs.channels",
-    "Explanation": "explanation",
+    "Explanation": "results.explanation",
     "FileOutput": "functions.file_output",
-    "JobResult": "results",
-    "Output": "outputs",
-    "Plan": "planning.plan",
+    "JobResult": "results.job_result",
+    "Output": "results.output",
+    "Plan": "dry_run.plan",
     "SageMakerTasks": "tasks",
     "Table": "tables",
     "TaskOutput": "jobs.channels",
-    "best": "comparison",
+    "best": "results.comparison",
     "output_of": "jobs.channels",
-    "plan": "planning.plan",
+    "plan": "dry_run.plan",
     "sagemaker_task": "functions.task",
     "sagemaker_tasks": "tasks",
 }

@@ -16,9 +16,9 @@ from tasks_lib.aws.logs import LogTail
 from tasks_lib.aws.objects import Objects
 from tasks_lib.aws.roles import role_arn
 from tasks_lib.aws.watch import Watcher, watcher_of
+from tasks_lib.error_categories import ErrorCategory
 from tasks_lib.jobs.job import Job
 from tasks_lib.jobs.s3_layout import ProjectFolder, TaskFolder
-from tasks_lib.meaning import Meaning
 
 
 class Backend:
@@ -72,9 +72,9 @@ class Backend:
         """Return the URI of the folder of some code."""
         return ProjectFolder(self.project.bucket, self.project.key_prefix).bundle(digest).uri
 
-    def renew(self, meaning: Meaning) -> None:
+    def renew(self, category: ErrorCategory) -> None:
         """Use new clients after an error: with fresh credentials, or of a local SageMaker that is started again."""
-        if meaning is Meaning.EXPIRED:
+        if category is ErrorCategory.EXPIRED:
             self.project.forget_clients()
-        elif meaning is Meaning.SERVICE_FAULT:
+        elif category is ErrorCategory.SERVICE_FAULT:
             self.project.wake()

@@ -35,7 +35,7 @@
     `-- UnsafeArchive                      a tarball that would write outside its target
 
 `aws/errors.py` turns botocore's errors into these; nobody else does. What an error means for one who might try again is
-its `meaning` (`meaning.py`).
+its `category` (`error_categories.py`).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from typing import Any
 
 from blocks import BackendNotRunning, BlockInvalid, BlockNotFound, LoopbackOnly, PrefectSageMakerError
 from blocks.errors import LONGEST_SUMMARY, shortened
-from tasks_lib.meaning import Meaning
+from tasks_lib.error_categories import ErrorCategory
 
 __all__ = [
     "AccessDenied",
@@ -97,7 +97,7 @@ _ECHO = re.compile(r" on algo-\d+ of \d+ (ended with exit code|was ended by) |^l
 class InvalidTask(PrefectSageMakerError):
     """A task that cannot run as it was written; no job was made and nothing is paid."""
 
-    meaning = Meaning.USER_ERROR
+    category = ErrorCategory.USER_ERROR
 
 
 class InvalidName(InvalidTask):
@@ -145,7 +145,7 @@ class MetricMissing(InvalidTask, KeyError):
 class ProjectError(PrefectSageMakerError):
     """The project cannot be used as it is configured."""
 
-    meaning = Meaning.USER_ERROR
+    category = ErrorCategory.USER_ERROR
 
 
 class NoCredentials(ProjectError):
@@ -167,55 +167,55 @@ class ServiceError(PrefectSageMakerError):
         message: What happened.
         operation: AWS's name of the call, such as `CreateTrainingJob`.
         code: AWS's error code.
-        meaning: What it means for one who might try again; that of the class where none is given.
+        category: What it means for one who might try again; that of the class where none is given.
         fix: What to do.
     """
 
-    meaning = Meaning.UNKNOWN
+    category = ErrorCategory.UNKNOWN
 
     def __init__(
-        self, message: str, *, operation: str = "", code: str = "", meaning: Meaning | None = None, fix: str = ""
+        self, message: str, *, operation: str = "", code: str = "", category: ErrorCategory | None = None, fix: str = ""
     ) -> None:
         super().__init__(message, fix=fix)
         self.operation = operation
         self.code = code
-        self.meaning = meaning or self.meaning
+        self.category = category or self.category
 
 
 class AccessDenied(ServiceError):
     """The caller may not do this."""
 
-    meaning = Meaning.ACCESS_DENIED
+    category = ErrorCategory.ACCESS_DENIED
 
 
 class CredentialsExpired(AccessDenied):
     """The credentials are too old, and could not be renewed."""
 
-    meaning = Meaning.EXPIRED
+    category = ErrorCategory.EXPIRED
 
 
 class QuotaExceeded(ServiceError):
     """The account's quota is used up, or smaller than what one job asks for."""
 
-    meaning = Meaning.QUOTA
+    category = ErrorCategory.QUOTA
 
 
 class CapacityUnavailable(ServiceError):
     """AWS has no such instance free at the moment."""
 
-    meaning = Meaning.CAPACITY
+    category = ErrorCategory.CAPACITY
 
 
 class Throttled(ServiceError):
     """Too many requests, even after the client's own retries."""
 
-    meaning = Meaning.THROTTLED
+    category = ErrorCategory.THROTTLED
 
 
 class ServiceFault(ServiceError):
     """AWS failed on its side, or could not be reached."""
 
-    meaning = Meaning.SERVICE_FAULT
+    category = ErrorCategory.SERVICE_FAULT
 
 
 class JobError(PrefectSageMakerError):
@@ -232,14 +232,14 @@ class JobError(PrefectSageMakerError):
         host: The host that failed, such as `algo-2`, where one is known.
         last_lines: The last lines of the job's log.
         link: Where the job and its logs can be looked at.
-        meaning: What it means for one who might try again.
+        category: What it means for one who might try again.
         fix: What to do.
 
     Attributes:
         result: The `JobResult` of the job: its log, its outputs, its state, why it ran; `None` where S3 did not tell.
     """
 
-    result: Any = None  # `results.py` stands above this module
+    result: Any = None  # `job_result.py` stands above this module
 
     def __init__(
         self,
@@ -254,11 +254,11 @@ class JobError(PrefectSageMakerError):
         host: str | None = None,
         last_lines: Sequence[str] = (),
         link: str = "",
-        meaning: Meaning = Meaning.UNKNOWN,
+        category: ErrorCategory = ErrorCategory.UNKNOWN,
         fix: str = "",
     ) -> None:
         super().__init__(message, fix=fix)
-        self.meaning = meaning
+        self.category = category
         self.task, self.job, self.ending, self.arn = task, job, ending, arn
         self.reason, self.exit_code, self.host = reason, exit_code, host
         self.last_lines, self.link = tuple(last_lines), link
@@ -336,7 +336,7 @@ class JobStopped(JobError):
 class PrefectServerLost(PrefectSageMakerError):
     """The Prefect server on this machine died; the flow ends, and its jobs go on for the next run to attach to."""
 
-    meaning = Meaning.USER_ERROR
+    category = ErrorCategory.USER_ERROR
 
 
 class StateBusy(PrefectSageMakerError):

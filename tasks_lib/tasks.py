@@ -15,15 +15,15 @@ from prefect.states import Cancelled
 
 from blocks import SageMakerProject
 from tasks_lib.backend import Backend
+from tasks_lib.dry_run.dry_run import DryRun
+from tasks_lib.dry_run.engine import check_thread, current_plan
 from tasks_lib.errors import InvalidTask
-from tasks_lib.job_task import JobTask, SweepTask, as_state
 from tasks_lib.jobs.kinds import PROCESSING, TRAINING, JobKind
 from tasks_lib.options import JobOptions, TrainingOptions, shares
-from tasks_lib.planning.planning import check_thread, current_planning
-from tasks_lib.planning.prospect import DryRun
+from tasks_lib.prefect_runtime.prefect_task import JobTask, SweepTask, as_state
+from tasks_lib.prefect_runtime.run_context import RunCancelled, current_run
 from tasks_lib.run.execution import Execution
 from tasks_lib.run.prepare import Code, check_defaults, check_paths, prepare
-from tasks_lib.run_context import RunCancelled, current_run
 
 
 class SageMakerTasks:
@@ -146,7 +146,7 @@ class SageMakerTasks:
         call = prepare(self.project, self._defaults, kind=kind, name=name, code=code, options=options)
         self.project.wake()
         backend = Backend(self.project)
-        if planning := current_planning():
+        if planning := current_plan():
             return planning.add(DryRun(call, backend, planning.run))
         run = current_run()
         check_thread(run.flow_run)

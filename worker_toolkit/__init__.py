@@ -1,7 +1,7 @@
 """What travels into every SageMaker job: it unpacks the code, sets the documented variables and starts the script.
 
 It stands on the standard library of Python 3.8, with relative imports only, so that the folder can be copied
-anywhere; importing it changes nothing. `tasks_lib/shipping` takes it along as files. In the job, `start.sh` starts
+anywhere; importing it changes nothing. `tasks_lib/staging` takes it along as files. In the job, `start.sh` starts
 `bootstrap`, and the user's code may use `from worker_toolkit import worker_lib`. This file is plain enough for any
 Python to read, so that an image with an old one is told what is wrong.
 """

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from local_sagemaker.faults.edge import FaultyEdge
+from local_sagemaker.faults.middleware import FaultMiddleware
 from local_sagemaker.faults.rules import Faults, FaultsInvalid, read_faults
 
 FAULTS_PATH = "/_local/faults"
@@ -32,7 +32,7 @@ class FaultControl:
         edge: what it controls.
     """
 
-    def __init__(self, edge: FaultyEdge) -> None:
+    def __init__(self, edge: FaultMiddleware) -> None:
         self._edge = edge
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

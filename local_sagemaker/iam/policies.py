@@ -16,14 +16,14 @@ from typing import Any, Literal
 from local_sagemaker.iam.conditions import Condition, MalformedPolicy, listed, read_conditions
 from local_sagemaker.iam.patterns import Context, Pattern, completed_arn
 
-__all__ = ["Decision", "MalformedPolicy", "Need", "Policy", "decide"]
+__all__ = ["Decision", "MalformedPolicy", "Permission", "Policy", "decide"]
 
 _WITH_VARIABLES = "2012-10-17"  # the version of policies whose `${…}` are variables
 _LAYER = {"identity": "identity-based policy", "boundary": "permissions boundary"}
 
 
 @dataclass(frozen=True)
-class Need:
+class Permission:
     """What a request needs: an action on a resource.
 
     Attributes:
@@ -37,7 +37,7 @@ class Need:
     resource: str | None
     context: Mapping[str, Sequence[str]] = field(default_factory=dict, hash=False)
 
-    def within(self, partition: str) -> Need:
+    def within(self, partition: str) -> Permission:
         """Return the same need in a partition, such as `aws-cn`, where its resource is in `aws`."""
         if self.resource is None or not self.resource.startswith("arn:aws:"):
             return self
@@ -94,14 +94,14 @@ class _Statement:
     resources: _Choice
     conditions: tuple[Condition, ...]
 
-    def applies(self, need: Need, context: Context) -> bool:
+    def applies(self, need: Permission, context: Context) -> bool:
         return (
             self.actions.has(need.action, context)
             and self._is_about(need, context)
             and all(condition.holds(context) for condition in self.conditions)
         )
 
-    def _is_about(self, need: Need, context: Context) -> bool:
+    def _is_about(self, need: Permission, context: Context) -> bool:
         if need.resource is None:
             return self.allows or self.resources.is_all
         return self.resources.has(need.resource, context)
@@ -124,7 +124,7 @@ class Policy:
         policy._statements  # noqa: B018 -- read now, so that its faults are told now
         return policy
 
-    def says(self, need: Need, context: Context) -> Literal["deny", "allow", ""]:
+    def says(self, need: Permission, context: Context) -> Literal["deny", "allow", ""]:
         """Return what the policy says of a request; nothing if no statement applies."""
         applying = {one.allows for one in self._statements if one.applies(need, context)}
         if False in applying:
@@ -164,7 +164,7 @@ def _choice(element: Mapping[str, Any], name: str, *, variables: bool) -> _Choic
 
 
 def decide(
-    policies: Iterable[Policy], need: Need, boundary: Policy | None = None, about: Context | None = None
+    policies: Iterable[Policy], need: Permission, boundary: Policy | None = None, about: Context | None = None
 ) -> Decision:
     """Decide about a request: a `Deny` wins, else each layer must allow it.
 

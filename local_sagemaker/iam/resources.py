@@ -1,4 +1,4 @@
-"""Where the operations of each service name their resources: one table. Pure but for what `Known` looks up.
+"""Where the operations of each service name their resources: one table. Pure but for what `ResourceLookup` looks up.
 
 Source: the pages of the Service Authorization Reference. `needs` is the only user.
 """
@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from local_sagemaker.account import ACCOUNT
-from local_sagemaker.iam.asked import Asked
+from local_sagemaker.iam.request_context import RequestContext
 
-Form = Callable[[Asked, str], "str | None"]
+Form = Callable[[RequestContext, str], "str | None"]
 """Makes the ARN of a resource from a member's text; None if it cannot be told."""
 
 
@@ -33,7 +33,7 @@ class Row:
     otherwise: str | None = None
 
 
-def resources_of(asked: Asked) -> list[str | None]:
+def resources_of(asked: RequestContext) -> list[str | None]:
     """Return the ARNs of all resources of a request; None for one that cannot be told."""
     rows = _ROWS.get(asked.prefix, ())
     row = next((one for one in rows if re.fullmatch(one.operations, asked.operation)), Row(".*"))
@@ -43,7 +43,7 @@ def resources_of(asked: Asked) -> list[str | None]:
     return [asked.arn(str(row.otherwise))]
 
 
-def key_of(asked: Asked, name: str) -> str:
+def key_of(asked: RequestContext, name: str) -> str:
     """Return the ARN of the KMS key that would be used, whatever its id, alias or ARN says of another account."""
     found = asked.known.key(asked.region, name)
     if found or name.startswith("arn:"):
@@ -51,7 +51,7 @@ def key_of(asked: Asked, name: str) -> str:
     return asked.arn(name if name.startswith("alias/") else f"key/{name}")
 
 
-def secret_of(asked: Asked, name: str) -> str:
+def secret_of(asked: RequestContext, name: str) -> str:
     """Return the ARN of a secret; for one that does not exist, one with the ending that it might have."""
     found = asked.known.secret(asked.region, name)
     if found or name.startswith("arn:"):
@@ -59,12 +59,12 @@ def secret_of(asked: Asked, name: str) -> str:
     return f"arn:aws:secretsmanager:{asked.region}:{ACCOUNT}:secret:{name}-AAAAAA"
 
 
-def event_bus(asked: Asked, name: str) -> str:
+def event_bus(asked: RequestContext, name: str) -> str:
     """Return the ARN of a bus of EventBridge, which a request may name by the ARN of another account."""
     return asked.arn(f"event-bus/{name.rpartition('/')[2]}")
 
 
-def key_of_ciphertext(asked: Asked, text: str) -> str | None:
+def key_of_ciphertext(asked: RequestContext, text: str) -> str | None:
     """Return the ARN of the key with which moto encrypted; its id stands at the beginning."""
     try:
         name = base64.b64decode(text)[:_KEY_ID].decode()
@@ -73,11 +73,11 @@ def key_of_ciphertext(asked: Asked, text: str) -> str | None:
     return asked.known.key(asked.region, name)
 
 
-def _arn(_asked: Asked, text: str) -> str:
+def _arn(_asked: RequestContext, text: str) -> str:
     return text
 
 
-def _own_arn(asked: Asked, text: str) -> str:
+def _own_arn(asked: RequestContext, text: str) -> str:
     """Return the ARN of the resource here where moto finds it by the end of an ARN, of whatever account."""
     return asked.arn(text.split(":", _COLONS)[-1])
 
@@ -95,46 +95,46 @@ def _global(kind: str) -> Form:
     return lambda asked, name: f"arn:aws:iam::{ACCOUNT}:{kind}{asked.text('Path') or '/'}{name}"
 
 
-def _role(asked: Asked, name: str) -> str:
+def _role(asked: RequestContext, name: str) -> str:
     return asked.known.role(name) or f"arn:aws:iam::{ACCOUNT}:role/{name}"
 
 
-def _user(asked: Asked, name: str) -> str:
+def _user(asked: RequestContext, name: str) -> str:
     return asked.known.user(asked.region, name) or f"arn:aws:iam::{ACCOUNT}:user/{name}"
 
 
-def _parameter(asked: Asked, name: str) -> str:
+def _parameter(asked: RequestContext, name: str) -> str:
     if name.startswith("arn:"):
         return name
     return asked.arn(f"parameter/{name.partition(':')[0].removeprefix('/')}")  # without version or label
 
 
-def _tagged_by_ssm(asked: Asked, name: str) -> str | None:
+def _tagged_by_ssm(asked: RequestContext, name: str) -> str | None:
     kind = asked.text("ResourceType")
     if kind == "Parameter":
         return _parameter(asked, name)
     return asked.arn(f"{kind.lower()}/{name}") if kind in ("Document", "MaintenanceWindow") else None
 
 
-def _log_group(asked: Asked, name: str) -> str:
+def _log_group(asked: RequestContext, name: str) -> str:
     group = name.partition(":log-group:")[2].removesuffix(":*") if name.startswith("arn:") else name
     return asked.arn(f"log-group:{group}:log-stream:{asked.text('logStreamName')}")
 
 
-def _queue_of_url(asked: Asked, url: str) -> str:
+def _queue_of_url(asked: RequestContext, url: str) -> str:
     return asked.arn(url.rstrip("/").rpartition("/")[2])
 
 
-def _rule(asked: Asked, name: str) -> str:
+def _rule(asked: RequestContext, name: str) -> str:
     bus = asked.text("EventBusName").rpartition("/")[2] or "default"
     return asked.arn(f"rule/{name}" if bus == "default" else f"rule/{bus}/{name}")
 
 
-def _schedule(asked: Asked, name: str) -> str:
+def _schedule(asked: RequestContext, name: str) -> str:
     return asked.arn(f"schedule/{asked.text('GroupName') or 'default'}/{name}")
 
 
-def _dashboard(_asked: Asked, name: str) -> str:
+def _dashboard(_asked: RequestContext, name: str) -> str:
     return f"arn:aws:cloudwatch::{ACCOUNT}:dashboard/{name}"
 
 
@@ -142,7 +142,7 @@ def _each(form: Form, *members: str) -> list[tuple[str, Form]]:
     return [(member, form) for member in members]
 
 
-def _everything(_asked: Asked, _text: str) -> str:
+def _everything(_asked: RequestContext, _text: str) -> str:
     return "*"
 
 

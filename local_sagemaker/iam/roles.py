@@ -17,7 +17,7 @@ from typing import Any
 
 from local_sagemaker.account import partition_of
 from local_sagemaker.iam.patterns import Context
-from local_sagemaker.iam.policies import Decision, MalformedPolicy, Need, Policy, decide
+from local_sagemaker.iam.policies import Decision, MalformedPolicy, Permission, Policy, decide
 from local_sagemaker.iam.sessions import Session
 
 # By these a caller comes to the rights of another role.
@@ -46,7 +46,7 @@ class Role:
     boundary: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
 
-    def decide(self, need: Need, session: str, region: str = "us-east-1") -> Decision:
+    def decide(self, need: Permission, session: str, region: str = "us-east-1") -> Decision:
         """Decide whether a session of the role may have what it needs in a region.
 
         Raises:
@@ -179,7 +179,7 @@ class Access:
         """Whether the role was deleted since the session began; AWS takes none of its keys then."""
         return self.session is not None and bool(self.session.role_id) and self._role(self.session) is None
 
-    def check(self, *needs: Need) -> None:
+    def check(self, *needs: Permission) -> None:
         """See that the policies allow all of it.
 
         Raises:
@@ -196,7 +196,7 @@ class Access:
             for need in needs:
                 self._check(role, self.session, need)
 
-    def allows(self, need: Need) -> bool:
+    def allows(self, need: Permission) -> bool:
         """Tell whether the policies allow it."""
         try:
             self.check(need)
@@ -204,7 +204,7 @@ class Access:
             return False
         return True
 
-    def _check(self, role: Role, session: Session, need: Need) -> None:
+    def _check(self, role: Role, session: Session, need: Permission) -> None:
         here = need.within(partition_of(self.region))
         about = f' on resource: "{here.resource}"' if here.resource not in (None, "*") else ""
         refused = f"User: {session.arn} is not authorized to perform: {need.action}{about}"

@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from local_sagemaker.kind import Document, JobKind
-from local_sagemaker.runtime.plan import (
+from local_sagemaker.runtime.runtime_spec import (
     Input,
     JobFailure,
     Output,
     Place,
-    Plan,
+    RuntimeSpec,
     command_of,
     container_path,
     groups_of,
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 # -- the plan --------------------------------------------------------------------------------------------------------
 
 
-def _plan(job: Job) -> Plan:
+def _plan(job: Job) -> RuntimeSpec:
     request = job.request
     cluster = PROCESSING.cluster_of(job.described)
     groups = groups_of(cluster)
     outputs = request.get("ProcessingOutputConfig", {}).get("Outputs", [])
-    return Plan(
+    return RuntimeSpec(
         hosts=tuple(host for _, hosts in groups.values() for host in hosts),
         groups=groups,
         command=command_of(request["AppSpecification"], "AppSpecification", "ImageUri"),
@@ -72,7 +72,7 @@ def _output(given: Mapping[str, Any]) -> Output:
 # -- what the container is told --------------------------------------------------------------------------------------
 
 
-def _configuration(job: Job, plan: Plan, host: str) -> dict[str, Any]:
+def _configuration(job: Job, plan: RuntimeSpec, host: str) -> dict[str, Any]:
     return {
         "/opt/ml/config/processingjobconfig.json": _processing_job(job),
         "/opt/ml/config/resourceconfig.json": {"current_host": host, "hosts": list(plan.hosts)},

@@ -11,12 +11,12 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from local_sagemaker.kind import Document, JobKind
-from local_sagemaker.runtime.plan import (
+from local_sagemaker.runtime.runtime_spec import (
     Archives,
     Input,
     Output,
     Place,
-    Plan,
+    RuntimeSpec,
     command_of,
     container_path,
     groups_of,
@@ -66,13 +66,13 @@ def _quota(request: Document) -> str:
 # -- the plan --------------------------------------------------------------------------------------------------------
 
 
-def _plan(job: Job) -> Plan:
+def _plan(job: Job) -> RuntimeSpec:
     request = job.request
     stopping = request.get("StoppingCondition", {})
     cluster = TRAINING.cluster_of(job.described)
     groups = groups_of(cluster)
     checkpoint = _checkpoint(request)
-    return Plan(
+    return RuntimeSpec(
         hosts=tuple(host for _, hosts in groups.values() for host in hosts),
         groups=groups,
         command=_command(request),
@@ -122,7 +122,7 @@ def _restores(checkpoint: tuple[Output, ...]) -> tuple[Input, ...]:
 # -- what the container is told --------------------------------------------------------------------------------------
 
 
-def _configuration(job: Job, plan: Plan, host: str) -> dict[str, Any]:
+def _configuration(job: Job, plan: RuntimeSpec, host: str) -> dict[str, Any]:
     channels = job.request.get("InputDataConfig", [])
     hyperparameters = {name: str(value) for name, value in job.request.get("HyperParameters", {}).items()}
     return {
@@ -144,7 +144,7 @@ def _told(job: Job, channel: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _resources(plan: Plan, host: str) -> dict[str, Any]:
+def _resources(plan: RuntimeSpec, host: str) -> dict[str, Any]:
     group = plan.group_of(host)
     return {
         "current_host": host,

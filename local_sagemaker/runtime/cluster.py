@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 
 from local_sagemaker.disk import Volumes
 from local_sagemaker.keys import HomeKey
-from local_sagemaker.runtime import contract
+from local_sagemaker.runtime import container_environment
 from local_sagemaker.runtime.metrics import MetricReader, compiled
-from local_sagemaker.runtime.plan import JobFailure
 from local_sagemaker.runtime.processes import Processes, allowed
 from local_sagemaker.runtime.role_store import session_of_job
+from local_sagemaker.runtime.runtime_spec import JobFailure
 from local_sagemaker.runtime.tail import Tail
 from local_sagemaker.runtime.workspace import read_json
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from local_sagemaker.jobs import Job
     from local_sagemaker.runtime.host import Host
-    from local_sagemaker.runtime.plan import Plan
+    from local_sagemaker.runtime.runtime_spec import RuntimeSpec
     from local_sagemaker.runtime.settings import Settings
     from local_sagemaker.runtime.workspace import Cause, Progress, Workspace
 
@@ -56,7 +56,7 @@ class Cluster:
     """
 
     job: Job
-    plan: Plan
+    plan: RuntimeSpec
     hosts: Sequence[Host]
     workspace: Workspace
     settings: Settings
@@ -95,7 +95,7 @@ class Cluster:
         keys = HomeKey.of(home).temporary(session_of_job(self.job), _KEYS_LAST)
         host.start(
             self.plan.command,
-            contract.environment(self.job, self.plan, home=str(host.home), endpoint=endpoint, keys=keys),
+            container_environment.environment(self.job, self.plan, home=str(host.home), endpoint=endpoint, keys=keys),
             hosts=self.plan.hosts,
             places=_outermost(("/opt/ml", *self.plan.directories)),
             isolation=self.settings.isolation,

@@ -10,15 +10,15 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from local_sagemaker.runtime.plan import JobFailure, Place
+from local_sagemaker.runtime.runtime_spec import JobFailure, Place
 from local_sagemaker.s3.errors import AccessDenied, NoSuchBucket, NoSuchKey
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from local_sagemaker.runtime.plan import Input
     from local_sagemaker.runtime.role_store import RoleStore
+    from local_sagemaker.runtime.runtime_spec import Input
 
 _T = TypeVar("_T")
 _BLOCK = 1 << 20  # bytes copied at a time

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from local_sagemaker.runtime.outputs import files, put
-from local_sagemaker.runtime.plan import Place
+from local_sagemaker.runtime.runtime_spec import Place
 from local_sagemaker.s3.errors import InvalidArgument, KeyTooLongError, S3Error
 from local_sagemaker.s3.names import check_key
 

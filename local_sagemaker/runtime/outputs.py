@@ -13,7 +13,7 @@ import stat
 import tarfile
 from typing import TYPE_CHECKING
 
-from local_sagemaker.runtime.plan import Place
+from local_sagemaker.runtime.runtime_spec import Place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -13,15 +13,15 @@ from local_sagemaker.iam.sessions import Session
 from local_sagemaker.kinds import KINDS
 from local_sagemaker.s3.encryption import ENCRYPTION_HEADER, KEY_HEADER, encryption_of_new
 from local_sagemaker.s3.errors import AccessDenied
-from local_sagemaker.s3.needs import listing, reading, using_key, writing
 from local_sagemaker.s3.objects import DEFAULT_CONTENT_TYPE
+from local_sagemaker.s3.permissions import listing, reading, using_key, writing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
     from types import TracebackType
 
-    from local_sagemaker.iam.policies import Need
+    from local_sagemaker.iam.policies import Permission
     from local_sagemaker.jobs import Job
     from local_sagemaker.s3.objects import StoredObject
     from local_sagemaker.s3.store import ObjectStore
@@ -88,7 +88,7 @@ class RoleStore:
     def _headers(self) -> dict[str, str]:
         return {ENCRYPTION_HEADER: "aws:kms", KEY_HEADER: self._kms_key} if self._kms_key else {}
 
-    def _check(self, *needs: Need) -> None:
+    def _check(self, *needs: Permission) -> None:
         try:
             self._access.check(*needs)
         except NotAuthorized as error:

@@ -23,10 +23,10 @@ from local_sagemaker.faults.table import FaultTable
 from local_sagemaker.job_table import JobTable
 from local_sagemaker.jobs import Job, JobFinished, JobUnknown
 from local_sagemaker.kinds import KINDS
-from local_sagemaker.runtime import verdict
-from local_sagemaker.runtime.plan import JobFailure, Place
+from local_sagemaker.runtime import final_status
 from local_sagemaker.runtime.provisioning import LAUNCHING, NO_CAPACITY, Provisioner
 from local_sagemaker.runtime.role_store import store_of_job
+from local_sagemaker.runtime.runtime_spec import JobFailure, Place
 from local_sagemaker.runtime.tail import log_event
 from local_sagemaker.runtime.workspace import Outcome, Progress, Workspace
 from local_sagemaker.s3.errors import S3Error
@@ -117,7 +117,7 @@ class Simulator:
             if job.finished:
                 return
             if job.stop_requested:
-                self._end(job, verdict.stopped("stop", self._clock()))
+                self._end(job, final_status.stopped("stop", self._clock()))
             elif _started(job) is None:
                 self._provision(job)
             else:
@@ -135,7 +135,7 @@ class Simulator:
                 return
         chosen = provisioner.choose()
         if chosen is None:
-            self._end(job, verdict.failed(NO_CAPACITY, self._clock()))
+            self._end(job, final_status.failed(NO_CAPACITY, self._clock()))
             return
         self._begin(job, KINDS[job.kind].selection(job.request, chosen))
 
@@ -151,11 +151,11 @@ class Simulator:
     def _finish(self, job: Job) -> None:
         simulation, started = read_simulation(KINDS[job.kind].definition_of(job.request)), _started(job) or job.created
         now = self._clock()
-        outcome = verdict.completed(now)
+        outcome = final_status.completed(now)
         if simulation.fails:
-            outcome = verdict.host_failed(KINDS[job.kind], "algo-1", 1, "the simulated job was to fail", now)
+            outcome = final_status.host_failed(KINDS[job.kind], "algo-1", 1, "the simulated job was to fail", now)
         elif simulation.seconds > _max_runtime(job):
-            outcome = verdict.stopped("max-runtime", now)
+            outcome = final_status.stopped("max-runtime", now)
         else:
             outcome = self._deliver(job) or outcome
         self._print(job, started, now, f"simulated: {job.name} ended, {outcome.status}")
@@ -169,7 +169,7 @@ class Simulator:
                     upload.write(content)
                     upload.commit(place.bucket, place.key)
         except (S3Error, JobFailure) as error:
-            return verdict.failed(f"ClientError: Artifact upload failed: {error}", self._clock())
+            return final_status.failed(f"ClientError: Artifact upload failed: {error}", self._clock())
         return None
 
     def _print(self, job: Job, started: float, now: float, line: str) -> None:

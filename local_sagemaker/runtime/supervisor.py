@@ -28,9 +28,9 @@ from local_sagemaker.faults.table import FaultTable
 from local_sagemaker.job_table import JobTable
 from local_sagemaker.jobs import Job
 from local_sagemaker.kinds import KINDS
-from local_sagemaker.runtime import verdict
-from local_sagemaker.runtime.conductor import Conductor
+from local_sagemaker.runtime import final_status
 from local_sagemaker.runtime.host import Host
+from local_sagemaker.runtime.job_runner import JobRunner
 from local_sagemaker.runtime.workspace import Progress, Workspace
 from local_sagemaker.s3.store import ObjectStore
 
@@ -139,7 +139,7 @@ def _give_up(table: JobTable, job: Job, workspace: Workspace) -> None:
         Host(workspace.hosts, directory.name).kill()
     crashes = _crashes.pop(workspace.directory)
     cause = f"its supervisor crashed {crashes} times, with {_last_line(workspace.output)}; see {workspace.output}"
-    outcome = verdict.failed(f"{verdict.INTERNAL_ERROR} ({cause})", time.time())
+    outcome = final_status.failed(f"{final_status.INTERNAL_ERROR} ({cause})", time.time())
     kind = KINDS[job.kind]
     progress = Progress(job.created, started=job.fields.get(kind.start_time))
     fields = kind.closing_fields(progress, outcome)
@@ -174,7 +174,7 @@ def supervise(home: Path, kind: str, name: str) -> None:
     with table, with_space(lambda: ObjectStore(home / "s3"), reserve.spend) as store:
         job = table.get(kind, name)
         if not job.finished:
-            Conductor(job, table, store, FaultTable(table.database), workspace).run()
+            JobRunner(job, table, store, FaultTable(table.database), workspace).run()
 
 
 def main(arguments: list[str]) -> int:

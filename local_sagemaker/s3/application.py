@@ -1,6 +1,6 @@
 """The HTTP face of the object store: S3's REST API as an ASGI application.
 
-Path-style addressing only. **Signatures are not looked at**: that is done before, by `local_sagemaker.entrance`. Bodies
+Path-style addressing only. **Signatures are not looked at**: `local_sagemaker.authentication` does that before. Bodies
 stream to and from disk; all that blocks runs in threads. What is not built answers 501 `NotImplemented`.
 
 `S3Application` sets `scope["aws.operation"]` to the operation's name in botocore (`GetObject`; `Unknown` where there is
@@ -40,9 +40,9 @@ from local_sagemaker.s3.errors import (
 from local_sagemaker.s3.errors import NotImplementedByThisServer as NotBuilt
 from local_sagemaker.s3.forms import POST_OBJECT, boundary_of
 from local_sagemaker.s3.members import check_members
-from local_sagemaker.s3.needs import about, check_rights, listing
 from local_sagemaker.s3.operations import UNKNOWN
 from local_sagemaker.s3.payload import Document, Payload
+from local_sagemaker.s3.permissions import about, check_rights, listing
 from local_sagemaker.s3.post_operations import PostObject
 from local_sagemaker.s3.request import S3Request
 from local_sagemaker.s3.responses import error_response

@@ -22,9 +22,9 @@ from local_sagemaker.s3.errors import (
     NotModified,
     PreconditionFailed,
 )
-from local_sagemaker.s3.needs import check_rights, deleting
 from local_sagemaker.s3.objects import Properties
 from local_sagemaker.s3.payload import Payload
+from local_sagemaker.s3.permissions import check_rights, deleting
 from local_sagemaker.s3.ranges import ByteRange, part_range, read_range
 from local_sagemaker.s3.request import check_tags, check_version
 from local_sagemaker.s3.responses import (

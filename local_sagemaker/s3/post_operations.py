@@ -18,8 +18,8 @@ from local_sagemaker.s3.documents import parse, text
 from local_sagemaker.s3.errors import InvalidArgument, MalformedXML
 from local_sagemaker.s3.forms import FormReader, boundary_of
 from local_sagemaker.s3.members import check_members
-from local_sagemaker.s3.needs import check_rights
 from local_sagemaker.s3.object_operations import PutObject
+from local_sagemaker.s3.permissions import check_rights
 from local_sagemaker.s3.post_policy import Lengths, check_form
 from local_sagemaker.s3.request import VERSION_2, VERSION_4
 from local_sagemaker.s3.responses import xml_response

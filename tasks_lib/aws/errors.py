@@ -1,4 +1,4 @@
-"""From botocore's errors to ours, by the one table of what they mean (`meaning.py`).
+"""From botocore's errors to ours, by the one table of what they mean (`error_categories.py`).
 
 botocore has one exception class per client and code; matching on the code and the words is what AWS documents.
 """
@@ -27,6 +27,7 @@ from botocore.exceptions import (
     TokenRetrievalError,
 )
 
+from tasks_lib.error_categories import ErrorCategory, ErrorRule, Symptom, rule_for
 from tasks_lib.errors import (
     AccessDenied,
     BucketMissing,
@@ -40,7 +41,6 @@ from tasks_lib.errors import (
     ServiceFault,
     Throttled,
 )
-from tasks_lib.meaning import Meaning, Row, Sign, row_of
 
 _WITHOUT_CREDENTIALS = (
     NoCredentialsError,
@@ -60,13 +60,13 @@ _MISCONFIGURED = (
 )
 
 
-_KINDS: dict[Meaning, type[ServiceError]] = {
-    Meaning.ACCESS_DENIED: AccessDenied,
-    Meaning.EXPIRED: CredentialsExpired,
-    Meaning.THROTTLED: Throttled,
-    Meaning.QUOTA: QuotaExceeded,
-    Meaning.CAPACITY: CapacityUnavailable,
-    Meaning.SERVICE_FAULT: ServiceFault,
+_KINDS: dict[ErrorCategory, type[ServiceError]] = {
+    ErrorCategory.ACCESS_DENIED: AccessDenied,
+    ErrorCategory.EXPIRED: CredentialsExpired,
+    ErrorCategory.THROTTLED: Throttled,
+    ErrorCategory.QUOTA: QuotaExceeded,
+    ErrorCategory.CAPACITY: CapacityUnavailable,
+    ErrorCategory.SERVICE_FAULT: ServiceFault,
 }
 """Whoever catches one means the meaning; any other is a plain `ServiceError`, which keeps it as an attribute."""
 
@@ -83,7 +83,7 @@ def words_of(error: ClientError) -> str:
 
 def is_authorisation(error: ClientError) -> bool:
     """Tell whether the caller was refused before anything could have been done."""
-    return _row_of(error).meaning in (Meaning.ACCESS_DENIED, Meaning.EXPIRED)
+    return _row_of(error).category in (ErrorCategory.ACCESS_DENIED, ErrorCategory.EXPIRED)
 
 
 def translated(error: Exception, what: str) -> PrefectSageMakerError:
@@ -128,17 +128,17 @@ def _from_client_error(error: ClientError, what: str) -> PrefectSageMakerError:
             fix="create it, or name another one in the project block.",
         )
     row = _row_of(error)
-    return _KINDS.get(row.meaning, ServiceError)(
+    return _KINDS.get(row.category, ServiceError)(
         f"Cannot {what}. AWS says {code_of(error)}: {words_of(error)}",
         operation=error.operation_name,
         code=code_of(error),
-        meaning=row.meaning,
+        category=row.category,
         fix=row.fix,
     )
 
 
-def _row_of(error: ClientError) -> Row:
-    return row_of(Sign(operation=error.operation_name, code=code_of(error), message=words_of(error)))
+def _row_of(error: ClientError) -> ErrorRule:
+    return rule_for(Symptom(operation=error.operation_name, code=code_of(error), message=words_of(error)))
 
 
 @contextmanager

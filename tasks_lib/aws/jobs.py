@@ -15,7 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from blocks import SageMakerProject
 from tasks_lib.aws.errors import code_of, is_authorisation, translated, translating, words_of
-from tasks_lib.aws.request_check import check_request
+from tasks_lib.aws.request_validation import check_request
 from tasks_lib.jobs.job import Job, created, described
 from tasks_lib.jobs.kinds import KINDS, JobKind
 from tasks_lib.jobs.naming import is_job_of, job_stem

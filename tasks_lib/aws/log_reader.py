@@ -13,8 +13,8 @@ from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 
 from blocks import SageMakerProject
-from tasks_lib.aws.log_pace import access_of
 from tasks_lib.aws.logs import PATIENCE, LogLine, LogTail
+from tasks_lib.aws.rate_limit import access_of
 from tasks_lib.jobs.job import Job
 
 _THREADS = 4

@@ -26,9 +26,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from blocks import SageMakerProject
 from tasks_lib.aws.errors import code_of, translated
-from tasks_lib.aws.log_pace import LogPace, pace_of
 from tasks_lib.aws.log_stream import LogStream
-from tasks_lib.aws.pace import interval
+from tasks_lib.aws.rate_limit import LogRateLimit, interval, log_rate_limit_of
 from tasks_lib.errors import CredentialsExpired, ServiceFault, Throttled
 from tasks_lib.jobs.job import Job
 
@@ -103,10 +102,10 @@ class LogTail:
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
-        pace: LogPace | None = None,
+        pace: LogRateLimit | None = None,
     ) -> None:
         self.project, self.job = project, job
-        self._pace = pace or pace_of(project)
+        self._pace = pace or log_rate_limit_of(project)
         self._clock, self._wall, self._sleep = clock, wall, sleep
         self.failure: str | None = None
         self.passing = self.throttled = self.done = False

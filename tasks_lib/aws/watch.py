@@ -2,8 +2,8 @@
 
 Not a describe per waiter: the listing quota (2 a second, which AWS does not raise, as users report) is shared with
 everybody in the account. Few jobs are described one by one, many are listed by kind and their end confirmed by one
-Describe. AWS publishes no rate for Describe, so `Pace` looks for it; and a Describe takes a tenth of a second, so a few
-threads ask side by side for as long as there is a line.
+Describe. AWS publishes no rate for Describe, so `TokenBucket` looks for it; and a Describe takes a tenth of a second,
+so a few threads ask side by side for as long as there is a line.
 Where the project names a queue of SageMaker's events (`events.py`), a job is asked about when an event names it, and
 beside that only once a minute.
 Throttling, lost answers and expired credentials never fail a job. What cannot pass by itself reaches the waiters of the
@@ -22,12 +22,13 @@ from datetime import datetime, timezone
 from blocks import SageMakerProject
 from tasks_lib.aws.events import EventQueue, StateChange
 from tasks_lib.aws.jobs import Jobs
-from tasks_lib.aws.log_pace import access_of
-from tasks_lib.aws.pace import Pace
-from tasks_lib.aws.watched import JobKey, Watched
+from tasks_lib.aws.rate_limit import TokenBucket, access_of, interval
 from tasks_lib.errors import CredentialsExpired, PrefectSageMakerError, ServiceFault, Throttled
 from tasks_lib.jobs.job import Job
 from tasks_lib.jobs.kind import JobKind
+
+JobKey = tuple[JobKind, str]
+"""Which job: its kind and its name."""
 
 FEW = 10
 """Up to so many jobs are described one by one."""
@@ -40,6 +41,67 @@ _DESCRIBES, _DESCRIBES_AT_ONCE, _MOST_DESCRIBES = 10.0, 20, 50.0
 _ASKERS = 8
 _BACK_OFF, _LONGEST_BACK_OFF = 1.0, 30.0
 _SWEPT = object()
+
+
+class WatchedJob:
+    """A job that somebody waits for: its latest description, and the news of it. All who wait for it share one."""
+
+    def __init__(self, job: Job, clock: Callable[[], float], created: float) -> None:
+        self.job = job
+        self.error: PrefectSageMakerError | None = None
+        self.known = False
+        self.waiters = 0
+        self._news = threading.Condition()
+        self._since, self._clock, self._created = clock(), clock, created
+        self.due = self._since
+
+    @property
+    def key(self) -> JobKey:
+        """Which job it is."""
+        return self.job.kind, self.job.name
+
+    @property
+    def created(self) -> float:
+        """When the job was created, in epoch seconds; a guess until SageMaker has told."""
+        return self.job.created or self._created
+
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing left to wait for."""
+        return self.error is not None or (self.known and self.job.phase.terminal)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until the job is over, at most so long; raise what made watching impossible."""
+        with self._news:
+            self._news.wait_for(lambda: self.over, timeout=seconds)
+        if self.error is not None:
+            raise self.error
+        return self.over
+
+    def tell(self, job: Job) -> None:
+        """Take in a description; one that was made before the last, and came after it, is none."""
+        with self._news:
+            if self.known and self.job.phase.terminal:
+                return
+            self.job, self.known = job, True
+            self.due = self._clock() + interval(self._clock() - self._since)
+            self._news.notify_all()
+
+    def rest(self, seconds: float) -> None:
+        """Be due again at least so much later."""
+        with self._news:
+            self.due = max(self.due, self._clock() + seconds)
+
+    def hurry(self) -> None:
+        """Be due now."""
+        with self._news:
+            self.due = self._clock()
+
+    def fail(self, error: PrefectSageMakerError) -> None:
+        """Take in that the job cannot be watched."""
+        with self._news:
+            self.error = error
+            self._news.notify_all()
 
 
 class Watcher:
@@ -60,13 +122,13 @@ class Watcher:
         self._project, self._clock, self._wall_clock = project, clock, wall_clock
         self._jobs = Jobs(project)
         self._changed = threading.Condition()
-        self._watched: dict[JobKey, Watched] = {}
+        self._watched: dict[JobKey, WatchedJob] = {}
         self._thread: threading.Thread | None = None
-        self._line: dict[JobKey, Watched] = {}
+        self._line: dict[JobKey, WatchedJob] = {}
         self._asking: set[JobKey] = set()
         self._heard: set[JobKey] = set()
         self._askers = 0
-        self._describes = Pace(_DESCRIBES, _DESCRIBES_AT_ONCE, clock, ceiling=_MOST_DESCRIBES)
+        self._describes = TokenBucket(_DESCRIBES, _DESCRIBES_AT_ONCE, clock, ceiling=_MOST_DESCRIBES)
         self._next_listing = 0.0
         self._sweep: Iterator[None] | None = None
         self._may_list = True
@@ -80,7 +142,7 @@ class Watcher:
         )
 
     @contextmanager
-    def watching(self, job: Job) -> Iterator[Watched]:
+    def watching(self, job: Job) -> Iterator[WatchedJob]:
         """Watch a job inside this block."""
         watched = self._come(job)
         try:
@@ -88,9 +150,9 @@ class Watcher:
         finally:
             self._go(watched)
 
-    def _come(self, job: Job) -> Watched:
+    def _come(self, job: Job) -> WatchedJob:
         with self._changed:
-            new = Watched(job, self._clock, self._wall_clock())
+            new = WatchedJob(job, self._clock, self._wall_clock())
             watched = self._watched.setdefault(new.key, new)
             watched.waiters += 1
             if self._thread is None:
@@ -101,7 +163,7 @@ class Watcher:
             self._events.listen()
         return watched
 
-    def _go(self, watched: Watched) -> None:
+    def _go(self, watched: WatchedJob) -> None:
         with self._changed:
             watched.waiters -= 1
             if not watched.waiters:
@@ -119,17 +181,17 @@ class Watcher:
                 for watched in live:
                     watched.fail(_bug(error))
 
-    def _round(self, live: list[Watched]) -> None:
+    def _round(self, live: list[WatchedJob]) -> None:
         try:
             self._look(live)
         except PrefectSageMakerError as error:
             self._bear(error)
         self._pause()
 
-    def _live(self) -> list[Watched]:
+    def _live(self) -> list[WatchedJob]:
         return [watched for watched in self._watched.values() if not watched.over]
 
-    def _live_or_leave(self) -> list[Watched]:
+    def _live_or_leave(self) -> list[WatchedJob]:
         """Return the jobs to look at; with none left, end the thread in the same breath."""
         with self._changed:
             while self._watched and not self._live():
@@ -148,13 +210,13 @@ class Watcher:
             if seconds > 0:
                 self._changed.wait(seconds * random.uniform(1.0, 1.1))  # noqa: S311 - jitter, not a secret
 
-    def _wake(self, live: list[Watched], now: float) -> float:
+    def _wake(self, live: list[WatchedJob], now: float) -> float:
         """Return when to look again; whoever has asked about a job wakes us, too."""
         if self._lists(live):
             return self._next_listing
         return min((watched.due for watched in live if not self._is_asked_about(watched)), default=now + _LISTING_EVERY)
 
-    def _look(self, live: list[Watched]) -> None:
+    def _look(self, live: list[WatchedJob]) -> None:
         """Ask what may be asked by now."""
         # Whoever comes or goes wakes us; that is no reason to ask more often than we may.
         now = self._clock()
@@ -165,10 +227,10 @@ class Watcher:
         elif now >= self._next_listing:
             self._list(live)
 
-    def _lists(self, live: list[Watched]) -> bool:
+    def _lists(self, live: list[WatchedJob]) -> bool:
         return len(live) > FEW and self._may_list
 
-    def _list(self, live: list[Watched]) -> None:
+    def _list(self, live: list[WatchedJob]) -> None:
         """Ask for the next page of a sweep, or begin a new one; a sweep that fails is given up."""
         self._next_listing = self._clock() + _LISTING_EVERY
         sweep, self._sweep = self._sweep or self._listings(live), None
@@ -178,7 +240,7 @@ class Watcher:
             self._next_listing = self._clock() + _WITH_EVENTS_EVERY
         self._back_off = 0.0
 
-    def _listings(self, live: list[Watched]) -> Iterator[None]:
+    def _listings(self, live: list[WatchedJob]) -> Iterator[None]:
         """List all kinds page by page, each page in its turn; ask about what has changed or is in no listing."""
         later = False
         for kind in sorted({watched.job.kind for watched in live}, key=str):
@@ -236,7 +298,7 @@ class Watcher:
 
     # -- the threads that ask ---------------------------------------------------------------------------------------
 
-    def _ask_about(self, some: Iterable[Watched]) -> None:
+    def _ask_about(self, some: Iterable[WatchedJob]) -> None:
         """Put jobs in the line of those to be described, and see that there is somebody to do it."""
         with self._changed:
             for watched in some:
@@ -247,7 +309,7 @@ class Watcher:
                 self._askers += 1
                 threading.Thread(target=self._ask, name="sagemaker-describe", daemon=True).start()
 
-    def _is_asked_about(self, watched: Watched) -> bool:
+    def _is_asked_about(self, watched: WatchedJob) -> bool:
         return watched.key in self._line or watched.key in self._asking
 
     def _ask(self) -> None:
@@ -268,7 +330,7 @@ class Watcher:
             if again:
                 self._ask_about([watched])
 
-    def _first_in_line(self) -> Watched | None:
+    def _first_in_line(self) -> WatchedJob | None:
         """Wait until a Describe may be sent, and return whom it is about; with nobody left in line, end the thread."""
         with self._changed:
             while self._line:
@@ -281,7 +343,7 @@ class Watcher:
             self._askers -= 1
             return None
 
-    def _describe(self, watched: Watched) -> None:
+    def _describe(self, watched: WatchedJob) -> None:
         """Describe a job; raises what passes by itself."""
         try:
             job = self._jobs.describe(watched.job.kind, watched.job.name)

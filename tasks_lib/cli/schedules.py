@@ -13,8 +13,8 @@ from prefect.client.orchestration import get_client
 from prefect.settings import get_current_settings
 
 from tasks_lib.errors import PrefectSageMakerError, ProjectError
-from tasks_lib.schedules import HORIZON, ScheduledDeployment, await_runs
-from tasks_lib.sqlalchemy_bound import FIX
+from tasks_lib.prefect_runtime.schedules import HORIZON, ScheduledDeployment, await_runs
+from tasks_lib.prefect_runtime.sqlalchemy_bound import FIX
 from tasks_lib.tables import Table
 
 _NAMED_AT_MOST = 3

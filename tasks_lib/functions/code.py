@@ -21,8 +21,8 @@ from types import CodeType, ModuleType
 from typing import Any
 
 from tasks_lib.errors import InvalidTask
-from tasks_lib.shipping.bundle import Source
-from tasks_lib.shipping.syntax import syntax_tree
+from tasks_lib.staging.source import Source
+from tasks_lib.staging.syntax import syntax_tree
 
 REQUIREMENTS = "requirements.txt"
 _SERVED_IN_JOB = ("blocks", "prefect", "prefect_aws", "tasks_lib")  # by `worker_toolkit.stand_ins`

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tasks_lib.jobs.channels import TaskOutput, is_tarball, output_of
-from tasks_lib.results import JobResult
+from tasks_lib.results.job_result import JobResult
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ from tasks_lib.functions.json_values import plain_value, rebuilt
 from tasks_lib.functions.types import mentions_path
 from tasks_lib.functions.values import Signature
 from tasks_lib.jobs.channels import Channel, TaskOutput
-from tasks_lib.outputs import Output
-from tasks_lib.results import JobResult
+from tasks_lib.results.job_result import JobResult
+from tasks_lib.results.output import Output
 
 _HASH_DIGITS = 8
 _LONGEST_TEXT, _LONGEST_NAME = 24, 100

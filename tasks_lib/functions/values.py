@@ -18,14 +18,14 @@ from typing import Any
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
+from tasks_lib.dry_run.placeholders import NotYetKnown, PlannedResult
 from tasks_lib.errors import InvalidTask
 from tasks_lib.functions.file_output import FileOutput
 from tasks_lib.functions.json_values import plain_scalar, plain_value, rebuilt, same
 from tasks_lib.functions.types import check_annotation, mentions_path, shown
 from tasks_lib.jobs.channels import Channel, TaskOutput, output_of
-from tasks_lib.outputs import Output
-from tasks_lib.planning.planned import NotYetKnown, PlannedResult
-from tasks_lib.results import JobResult
+from tasks_lib.results.job_result import JobResult
+from tasks_lib.results.output import Output
 
 ARGUMENTS_CHANNEL = "arguments"
 _GIVEN = "ssm-input:"

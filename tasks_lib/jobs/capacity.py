@@ -1,8 +1,8 @@
-"""The ladder of what a job may run on where AWS has no capacity: instance types in the caller's order, then on-demand.
+"""Fallbacks for insufficient capacity: instance types in the caller's order, spot first, then on-demand.
 
-Pure. A rung is what one attempt asks for. SageMaker itself goes through up to five types in one request
+Pure. An `InstanceChoice` is what one attempt asks for. SageMaker itself goes through up to five types in one request
 (`InstancePreferences`), but only for training, and not for spot (API reference, ResourceConfig); there each type is a
-rung of its own. None of this enters the fingerprint, so all rungs are attempts at the same work.
+choice of its own. Instances are not in the fingerprint, so each choice is an attempt at the same work.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from itertools import takewhile
 
 
 @dataclass(frozen=True)
-class Rung:
+class InstanceChoice:
     """What one attempt asks for.
 
     Args:
@@ -25,8 +25,10 @@ class Rung:
     spot: bool = False
 
 
-def ladder(types: Sequence[str], *, at_once: int, spot: bool, on_demand_after_spot: bool) -> tuple[Rung, ...]:
-    """Return the rungs in their order; at least one.
+def fallbacks(
+    types: Sequence[str], *, at_once: int, spot: bool, on_demand_after_spot: bool
+) -> tuple[InstanceChoice, ...]:
+    """Return the choices in their order; at least one.
 
     Args:
         types: Instance types in the caller's order.
@@ -34,31 +36,31 @@ def ladder(types: Sequence[str], *, at_once: int, spot: bool, on_demand_after_sp
         spot: Whether spot instances are asked for first.
         on_demand_after_spot: Whether on-demand ones may follow.
     """
-    return tuple(_rungs(tuple(types), at_once, spot=spot, on_demand=on_demand_after_spot or not spot))
+    return tuple(_choices(tuple(types), at_once, spot=spot, on_demand=on_demand_after_spot or not spot))
 
 
-def _rungs(types: tuple[str, ...], at_once: int, *, spot: bool, on_demand: bool) -> Iterator[Rung]:
+def _choices(types: tuple[str, ...], at_once: int, *, spot: bool, on_demand: bool) -> Iterator[InstanceChoice]:
     if spot:
-        yield from (Rung((one,), spot=True) for one in types)
+        yield from (InstanceChoice((one,), spot=True) for one in types)
     if on_demand:
-        yield from (Rung(types[start : start + at_once]) for start in range(0, len(types), at_once))
+        yield from (InstanceChoice(types[start : start + at_once]) for start in range(0, len(types), at_once))
 
 
-def rung_after(rungs: Sequence[Rung], without_capacity: int) -> Rung:
-    """Return the rung of the next attempt; behind the last comes the first again.
+def choice_after(choices: Sequence[InstanceChoice], without_capacity: int) -> InstanceChoice:
+    """Return the choice of the next attempt; behind the last comes the first again.
 
     Args:
-        rungs: The ladder.
+        choices: The fallbacks.
         without_capacity: How many attempts in a row have just ended for want of capacity.
     """
-    return rungs[without_capacity % len(rungs)]
+    return choices[without_capacity % len(choices)]
 
 
-def attempts_without_capacity(spent: Sequence[tuple[str, str | None]], flow_run: str | None) -> int:
+def attempts_without_capacity(closed: Sequence[tuple[str, str | None]], flow_run: str | None) -> int:
     """Return how many of the last attempts this flow run saw end for want of capacity, without another between.
 
     Args:
-        spent: Why each attempt is over, and in which flow run that was written down; the oldest first.
+        closed: Why each attempt is over, and in which flow run that was written down; the oldest first.
         flow_run: The flow run; none outside a flow.
     """
-    return len([*takewhile(lambda each: each == ("capacity", flow_run), reversed(spent))])
+    return len([*takewhile(lambda each: each == ("capacity", flow_run), reversed(closed))])

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tasks_lib.error_categories import ErrorCategory, Symptom, rule_for
 from tasks_lib.jobs.kind import JobKind, Progress
 from tasks_lib.jobs.status import Phase
-from tasks_lib.meaning import Meaning, Sign, row_of
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -71,14 +71,14 @@ class Job:
         return self.kind.phase_of(self.status)
 
     @property
-    def meaning(self) -> Meaning:
+    def category(self) -> ErrorCategory:
         """What its end means, where it did not complete."""
-        return row_of(self.sign).meaning
+        return rule_for(self.symptom).category
 
     @property
-    def sign(self) -> Sign:
+    def symptom(self) -> Symptom:
         """What SageMaker says of its end, as the table of meanings reads it."""
-        return Sign(status=f"{self.phase.word} {self.secondary}", message=self.reason)
+        return Symptom(status=f"{self.phase.word} {self.secondary}", message=self.reason)
 
     @property
     def exit_code(self) -> int | None:

@@ -91,7 +91,7 @@ class JobKind:
     Args:
         name: Our name for it, as stored in S3 and part of the fingerprint.
         api: SageMaker's names.
-        statuses: Meaning of each status that SageMaker gives it.
+        statuses: ErrorCategory of each status that SageMaker gives it.
         log_group: Log group of its containers.
         event_type: `detail-type` of its state changes in EventBridge.
         console_page: Page of the AWS console, with the job's name behind it.

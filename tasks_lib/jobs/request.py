@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from tasks_lib.jobs.capacity import Rung
+from tasks_lib.jobs.capacity import InstanceChoice
 from tasks_lib.jobs.channels import Distribution
 from tasks_lib.jobs.naming import SOURCE_CHANNEL
 from tasks_lib.jobs.overrides import with_overrides
@@ -53,9 +53,9 @@ def sources(place: JobPlace) -> Iterable[tuple[str, str, Distribution]]:
         yield SOURCE_CHANNEL, place.bundle_uri, "FullyReplicated"
 
 
-def cluster(spec: JobSpec, rung: Rung) -> dict[str, Any]:
+def cluster(spec: JobSpec, choice: InstanceChoice) -> dict[str, Any]:
     """Return the instances that one attempt asks for."""
-    choices = [{"InstanceType": one, "InstanceCount": spec.instance_count} for one in rung.types]
+    choices = [{"InstanceType": one, "InstanceCount": spec.instance_count} for one in choice.types]
     hosts = choices[0] if len(choices) == 1 else {"InstancePreferences": choices}
     return {**hosts, "VolumeSizeInGB": spec.volume_size_gb, "VolumeKmsKeyId": spec.volume_kms_key}
 

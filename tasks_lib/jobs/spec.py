@@ -1,7 +1,7 @@
 """The values of a job: `JobSpec` is what the author wants, `JobPlace` is where this execution lives.
 
-Together they give the request (`kinds/`). AWS's own limits are not repeated here: `aws/request_check.py` reads them
-from botocore's model.
+Together they give the request (`kinds/`). AWS's own limits are not repeated here: `aws/request_validation.py` reads
+them from botocore's model.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, InstanceOf
 
 from tasks_lib.errors import InvalidRequest
-from tasks_lib.jobs.capacity import Rung, ladder
+from tasks_lib.jobs.capacity import InstanceChoice, fallbacks
 from tasks_lib.jobs.channels import Distribution
 from tasks_lib.jobs.kind import JobKind
 from tasks_lib.jobs.manifest import Manifest
@@ -87,9 +87,9 @@ class JobSpec(BaseModel):
     overrides: dict[str, Any] = {}
 
     @property
-    def rungs(self) -> tuple[Rung, ...]:
+    def instance_choices(self) -> tuple[InstanceChoice, ...]:
         """What its attempts may run on, in their order."""
-        return ladder(
+        return fallbacks(
             self.instance_types,
             at_once=self.kind.types_in_request,
             spot=self.spot,
@@ -140,7 +140,7 @@ class JobPlace:
         has_state: Whether `state/` holds anything yet; a processing input must not be empty.
         environment: Variables that we inject; never part of the fingerprint.
         tags: Tags that we add.
-        rung: What it runs on; the spec's first where nothing else is known.
+        instances: What it runs on; the spec's first where nothing else is known.
     """
 
     job: str
@@ -151,7 +151,7 @@ class JobPlace:
     has_state: bool
     environment: Mapping[str, str]
     tags: Mapping[str, str]
-    rung: Rung | None = None
+    instances: InstanceChoice | None = None
 
 
 def check_arguments(task: str, arguments: tuple[str, ...]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from tasks_lib.aws.objects import Document, DocumentDamaged, Objects
 from tasks_lib.errors import LedgerConflict
@@ -26,7 +26,7 @@ _MOST_TRIES = 20
 _ENTRY = re.compile(r"[0-9a-f]{64}\.json")
 _logger = logging.getLogger("prefect.sagemaker")
 
-SpentBecause = Literal[
+CloseReason = Literal[
     "failed",
     "stopped",
     "capacity",
@@ -104,11 +104,11 @@ class Record(_Model):
     phases: dict[str, float] = {}
 
 
-class Spent(_Model):
+class ClosedAttempt(_Model):
     """An attempt that is over and will not be taken up again."""
 
     attempt: int
-    because: SpentBecause
+    because: CloseReason
     flow_run: str | None = None
 
 
@@ -117,40 +117,43 @@ class Entry(_Model):
 
     Args:
         fingerprint: The work.
-        spent: The attempts that are over.
+        closed: The attempts that are over.
         record: The record of the current attempt, once it is completed.
     """
 
     fingerprint: str
-    spent: tuple[Spent, ...] = ()
+    # The documents in S3 say `spent`, and those that are there stay readable.
+    closed: tuple[ClosedAttempt, ...] = Field(
+        default=(), validation_alias=AliasChoices("spent", "closed"), serialization_alias="spent"
+    )
     record: Record | None = None
 
     @property
     def attempt(self) -> int:
         """Number of the current attempt, from 1."""
-        return len(self.spent) + 1
+        return len(self.closed) + 1
 
-    def spend(self, because: SpentBecause, flow_run: str | None = None) -> Entry:
+    def close(self, because: CloseReason, flow_run: str | None = None) -> Entry:
         """Return the entry as it is when its current attempt is over."""
-        spent = Spent(attempt=self.attempt, because=because, flow_run=flow_run)
-        return self.model_copy(update={"spent": (*self.spent, spent), "record": None})
+        attempt = ClosedAttempt(attempt=self.attempt, because=because, flow_run=flow_run)
+        return self.model_copy(update={"closed": (*self.closed, attempt), "record": None})
 
     def forced_by(self, flow_run: str | None) -> bool:
         """Whether a flow run has already had its forced attempt: its retry must not make another."""
         if flow_run is None:
             return False
-        forced = [spent.flow_run for spent in self.spent if spent.because in ("forced", "clean_state")]
+        forced = [closed.flow_run for closed in self.closed if closed.because in ("forced", "clean_state")]
         # A forced run of work that was never done spends nothing: then its own record tells of it.
         return flow_run in [*forced, self.record and self.record.forced_in]
 
     def cleaned_by(self, flow_run: str | None) -> bool:
         """Whether a flow run has emptied the state for this work already: its next attempt goes on from what was left.
 
-        After the emptying comes a job, and after that, if there is to be another, its attempt is spent.
+        After the emptying comes a job, and after that, if there is to be another, its attempt is closed.
         """
-        if flow_run is None or not self.spent:
+        if flow_run is None or not self.closed:
             return False
-        last = self.spent[-1]
+        last = self.closed[-1]
         return last.flow_run == flow_run and last.because not in ("forced", "clean_state")
 
 
@@ -169,14 +172,14 @@ class Ledger:
         """Return the entry of a piece of work; an empty one where nothing is known of it."""
         return self._read_entry(fingerprint)[0]
 
-    def spend(self, fingerprint: str, attempt: int, because: SpentBecause, flow_run: str | None = None) -> Entry:
+    def close(self, fingerprint: str, attempt: int, because: CloseReason, flow_run: str | None = None) -> Entry:
         """Write down that an attempt is over, so that the next one may begin.
 
         Doing it twice, or after somebody else did it, changes nothing: the entry as it stands is returned.
         """
 
         def change(entry: Entry) -> Entry:
-            return entry.spend(because, flow_run) if entry.attempt == attempt else entry
+            return entry.close(because, flow_run) if entry.attempt == attempt else entry
 
         return self._change(fingerprint, change)
 
@@ -226,7 +229,7 @@ class Ledger:
             found, etag = self._read(Record, place)
             if found and (found.created > record.created or found == record):
                 return
-            if self._objects.write(place, record.model_dump(mode="json"), etag=etag):
+            if self._objects.write(place, record.model_dump(mode="json", by_alias=True), etag=etag):
                 return
         raise _conflict(place)
 
@@ -252,7 +255,7 @@ class Ledger:
         for _ in range(_MOST_TRIES):
             entry, etag = self._read_entry(fingerprint)
             wanted = change(entry)
-            if wanted == entry or self._objects.write(place, wanted.model_dump(mode="json"), etag=etag):
+            if wanted == entry or self._objects.write(place, wanted.model_dump(mode="json", by_alias=True), etag=etag):
                 return wanted
         raise _conflict(place)
 

@@ -16,7 +16,7 @@ from tasks_lib.jobs.s3_layout import TaskFolder
 from tasks_lib.jobs.spec import JobSpec
 from tasks_lib.ledger.lease import Holder, Lease
 from tasks_lib.options import OnBusy
-from tasks_lib.run_context import unbroken
+from tasks_lib.prefect_runtime.run_context import unbroken
 
 
 class StateDirectory:

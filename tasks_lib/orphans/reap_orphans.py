@@ -23,8 +23,8 @@ from prefect.logging import get_run_logger
 from blocks import SageMakerProject
 from tasks_lib.errors import PrefectSageMakerError
 from tasks_lib.jobs.naming import slug
-from tasks_lib.orphans.judgement import Rules
-from tasks_lib.orphans.reaper import Harvest, Reaper, asking
+from tasks_lib.orphans.policy import Rules
+from tasks_lib.orphans.reaper import Reaper, ReapReport, asking
 from tasks_lib.tables import Table
 
 
@@ -63,7 +63,7 @@ def reap_orphans(
     return table
 
 
-def _next_command(harvest: Harvest) -> str:
+def _next_command(harvest: ReapReport) -> str:
     if harvest.count("would stop"):
         return "To stop them: the same with dry_run=false (`--no-dry-run` on the command line)."
     return "Nothing is left to stop."

@@ -1,6 +1,6 @@
 """The reaper: finds a project's live jobs, tells which are orphans, and stops those.
 
-What an orphan is stands in `judgement.py`; this is the shell around it. A job is ours if its name is the one that this
+What an orphan is stands in `policy.py`; this is the shell around it. A job is ours if its name is the one that this
 project would have given to the work which its environment names: the project's folder is part of that name
 (`naming.py`), so that projects of one name in other buckets or prefixes, and everybody else's jobs, are never touched.
 
@@ -25,7 +25,7 @@ from prefect.exceptions import ObjectNotFound
 from blocks import SageMakerProject
 from tasks_lib.aws.jobs import Jobs
 from tasks_lib.aws.objects import Objects
-from tasks_lib.aws.pace import Pace
+from tasks_lib.aws.rate_limit import TokenBucket
 from tasks_lib.errors import PrefectSageMakerError
 from tasks_lib.jobs.cost import cost_of, shown_cost
 from tasks_lib.jobs.job import Job
@@ -33,15 +33,15 @@ from tasks_lib.jobs.kinds import KINDS, JobKind
 from tasks_lib.jobs.naming import is_job_of, job_name
 from tasks_lib.jobs.s3_layout import LEFT, ProjectFolder
 from tasks_lib.jobs.status import Phase
-from tasks_lib.ledger.interest import Interest
-from tasks_lib.orphans.judgement import Judgement, Rules, RunState, Sighting, judge, needs_runs, run_of, span
-from tasks_lib.run_context import NO_FLOW
+from tasks_lib.ledger.heartbeats import Heartbeat
+from tasks_lib.orphans.policy import JobActivity, Judgement, Rules, RunState, judge, needs_runs, run_of, span
+from tasks_lib.prefect_runtime.run_context import NO_FLOW
 from tasks_lib.tables import Table
 
 RunStates = Callable[[str], RunState]
 """Says what became of a flow run."""
 
-Deed = Literal["kept", "would stop", "stopped", "had ended", "not judged"]
+Action = Literal["kept", "would stop", "stopped", "had ended", "not judged"]
 
 _OLDEST = timedelta(days=60)
 """No job lives longer: it may run for 28 days, after it was pending for as many (`StoppingCondition`)."""
@@ -63,9 +63,9 @@ class Row:
     """
 
     job: str
-    deed: Deed
+    deed: Action
     why: str
-    seen: Sighting | None = None
+    seen: JobActivity | None = None
     cost: float | None = None
 
     @property
@@ -87,7 +87,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Harvest:
+class ReapReport:
     """What one round of the reaper found in one project.
 
     Args:
@@ -100,7 +100,7 @@ class Harvest:
     rows: tuple[Row, ...]
     errors: tuple[PrefectSageMakerError, ...] = ()
 
-    def count(self, deed: Deed) -> int:
+    def count(self, deed: Action) -> int:
         """Return how many jobs it happened to."""
         return sum(row.deed == deed for row in self.rows)
 
@@ -133,17 +133,17 @@ class Reaper:
         rules: Rules | None = None,
         *,
         objects: Objects | None = None,
-        listings: Pace | None = None,
+        listings: TokenBucket | None = None,
         clock: Callable[[], float] = time.time,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self._waiter = f"reaper/{uuid4().hex}"  # two may be at it at the same time
         self._project, self._runs, self._rules = project, runs, rules or Rules()
         self._objects, self._jobs = objects or Objects(project), Jobs(project)
-        self._listings = listings or Pace(rate=0.5, burst=1)
+        self._listings = listings or TokenBucket(rate=0.5, burst=1)
         self._clock, self._pause = clock, pause
 
-    def reap(self, *, dry_run: bool = True) -> Harvest:
+    def reap(self, *, dry_run: bool = True) -> ReapReport:
         """Look at each live job of the project, and stop the orphans.
 
         What goes wrong with one job is told in its row, and keeps no other from being looked at.
@@ -163,7 +163,7 @@ class Reaper:
                 errors.append(error)
             if row:
                 rows.append(row)
-        return Harvest(self._project.project, tuple(rows), tuple(errors))
+        return ReapReport(self._project.project, tuple(rows), tuple(errors))
 
     # -- look ----------------------------------------------------------------------------------------------------------
 
@@ -182,7 +182,7 @@ class Reaper:
                 first = False
                 yield from ((kind, name) for name in found if is_job_of(name, _stem(name)))
 
-    def _seen(self, kind: JobKind, name: str) -> Sighting | None:
+    def _seen(self, kind: JobKind, name: str) -> JobActivity | None:
         """Return what is known of a job; `None` if it is not of this project, or no longer live."""
         found = self._jobs.with_environment(kind, name)
         if found is None or found[0].phase is not Phase.LIVE:
@@ -191,8 +191,8 @@ class Reaper:
         task = environment.get("SSM_TASK", "")
         if environment.get("SSM_PROJECT") != self._project.project or not self._is_own(job, task):
             return None
-        marks = self._interest(task, name).marks()
-        seen = Sighting(
+        marks = self._heartbeat(task, name).ages()
+        seen = JobActivity(
             job,
             task,
             timedelta(seconds=self._clock() - job.created),
@@ -207,13 +207,13 @@ class Reaper:
             task, f"{self._project.uri}{task}/", job.fingerprint, attempt, limit=job.kind.name_limit
         )
 
-    def _runs_of(self, seen: Sighting) -> dict[str, RunState]:
+    def _runs_of(self, seen: JobActivity) -> dict[str, RunState]:
         waited = {run_of(waiter) for waiter in (*seen.waiters, seen.job.started_by)}
         return {run: self._runs(run) for run in sorted(waited - {NO_FLOW, ""})}
 
-    def _interest(self, task: str, job: str) -> Interest:
+    def _heartbeat(self, task: str, job: str) -> Heartbeat:
         folder = ProjectFolder(self._project.bucket, self._project.key_prefix).task(task)
-        return Interest(self._objects, folder, job, self._waiter)
+        return Heartbeat(self._objects, folder, job, self._waiter)
 
     # -- act -----------------------------------------------------------------------------------------------------------
 
@@ -226,30 +226,30 @@ class Reaper:
             return self._row(seen, "kept", judged.why)
         return self._row(seen, "would stop", judged.why) if dry_run else self._stop(seen)
 
-    def _stop(self, seen: Sighting) -> Row:
+    def _stop(self, seen: JobActivity) -> Row:
         """Stop an orphan, unless somebody began to wait for it."""
-        interest = self._interest(seen.task, seen.job.name)
-        interest.announce_stop()
+        heartbeat = self._heartbeat(seen.task, seen.job.name)
+        heartbeat.announce_stop()
         again = self._seen(seen.job.kind, seen.job.name)
         if again is None:
             return self._row(seen, "had ended", "it ended by itself meanwhile")
         judged = judge(again, self._rules)
         if not judged.orphan:
-            interest.take_back_stop()
+            heartbeat.take_back_stop()
             return self._row(again, "kept", judged.why)
         self._jobs.stop(again.job)
-        return self._stopped(again, judged, interest)
+        return self._stopped(again, judged, heartbeat)
 
-    def _stopped(self, seen: Sighting, judged: Judgement, interest: Interest) -> Row:
+    def _stopped(self, seen: JobActivity, judged: Judgement, heartbeat: Heartbeat) -> Row:
         """Tell what became of a job that was told to stop."""
         now = self._jobs.describe(seen.job.kind, seen.job.name)
         if now and now.phase in (Phase.COMPLETED, Phase.FAILED):
             return self._row(seen, "had ended", "it ended by itself meanwhile")
-        late = [waiter for waiter in interest.waiting() if not waiter.startswith(LEFT)]
+        late = [waiter for waiter in heartbeat.waiting() if not waiter.startswith(LEFT)]
         and_so = f"; {', '.join(late)} came at that moment, and goes on with the next attempt" if late else ""
         return self._row(seen, "stopped", judged.why + and_so)
 
-    def _row(self, seen: Sighting, deed: Deed, why: str) -> Row:
+    def _row(self, seen: JobActivity, deed: Action, why: str) -> Row:
         job, price = seen.job, self._project.hourly_prices.get(seen.job.instance_type)
         # AWS bills from `TrainingStartTime` on (API reference of DescribeTrainingJob).
         seconds = max(0.0, self._clock() - job.started) if job.started else 0.0

@@ -12,11 +12,11 @@ from typing import Any
 from blocks import SageMakerProject
 from tasks_lib.aws.console_links import quota_url
 from tasks_lib.aws.service_quotas import AccountQuota, ServiceQuotas, service_quotas
+from tasks_lib.error_categories import ErrorCategory
 from tasks_lib.errors import PrefectSageMakerError, QuotaExceeded
 from tasks_lib.jobs.kind import JobKind
-from tasks_lib.meaning import Meaning
+from tasks_lib.prefect_runtime.run_context import RunContext
 from tasks_lib.quotas.quota import hosts_by_quota
-from tasks_lib.run_context import RunContext
 
 
 def check_quotas(
@@ -32,7 +32,7 @@ def check_quotas(
         request: Its create request.
 
     Raises:
-        QuotaExceeded: It asks for more hosts than a quota allows; `meaning` is a user's error, as no waiting helps.
+        QuotaExceeded: It asks for more hosts than a quota allows; `category` is a user's error, as no waiting helps.
     """
     quotas, hosts = service_quotas(project), hosts_by_quota(kind, request)
     try:
@@ -68,6 +68,6 @@ def _refusal(project: SageMakerProject, task: str, quota: AccountQuota, hosts: i
         "such a job can never run.",
         operation="ListServiceQuotas",
         code="ResourceLimitExceeded",
-        meaning=Meaning.USER_ERROR,
+        category=ErrorCategory.USER_ERROR,
         fix=f"{where}, {fewer}or use another instance type.",
     )

@@ -24,12 +24,12 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import ConcurrencyLeaseHolder
 
 from blocks import SageMakerProject
+from tasks_lib.error_categories import ErrorCategory
 from tasks_lib.errors import QuotaExceeded
 from tasks_lib.jobs.kind import JobKind
 from tasks_lib.ledger.project_file import account_of
-from tasks_lib.meaning import Meaning
+from tasks_lib.prefect_runtime.run_context import RunContext
 from tasks_lib.quotas.quota import hosts_by_quota, limit_name
-from tasks_lib.run_context import RunContext
 
 _LEASE_SECONDS = 300.0
 """How long slots stay taken when our process dies: Prefect's own default, at least 60."""
@@ -166,7 +166,7 @@ class _Asker:
             raise QuotaExceeded(
                 f"Task {self._task!r} asks for {hosts} instance(s), and Prefect's concurrency limit {limit!r} has "
                 "fewer slots: such a job can never run.",
-                meaning=Meaning.USER_ERROR,
+                category=ErrorCategory.USER_ERROR,
                 fix="set instance_count to less; or, where the account's quota was raised, `ssm quotas --apply`.",
             )
         if answer.is_error:

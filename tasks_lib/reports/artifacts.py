@@ -20,16 +20,16 @@ from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from blocks import SageMakerProject
 from tasks_lib.aws.console_links import console_url
 from tasks_lib.errors import JobError
-from tasks_lib.interruption import MEANS_STOP
 from tasks_lib.jobs.job import Job
 from tasks_lib.jobs.kind import Progress
 from tasks_lib.jobs.masking import Masking
 from tasks_lib.jobs.naming import slug
 from tasks_lib.jobs.status import Phase
+from tasks_lib.prefect_runtime.cancelled_state import MEANS_STOP
+from tasks_lib.prefect_runtime.run_context import RunContext
 from tasks_lib.reports.plot import metrics_plot
 from tasks_lib.reports.summary import Pages, began, metrics_line, metrics_table
-from tasks_lib.results import JobResult
-from tasks_lib.run_context import RunContext
+from tasks_lib.results.job_result import JobResult
 
 
 class Report:

@@ -15,7 +15,7 @@ from tasks_lib.aws.console_links import log_url, s3_url
 from tasks_lib.errors import JobError, JobStopped
 from tasks_lib.jobs.cost import shown_cost
 from tasks_lib.jobs.kinds import kind_of
-from tasks_lib.results import JobResult
+from tasks_lib.results.job_result import JobResult
 from tasks_lib.tables import Table
 
 _FINGERPRINT_DIGITS = 12

@@ -18,8 +18,8 @@ from prefect.context import FlowRunContext
 
 from blocks import SageMakerProject
 from tasks_lib.jobs.spec import JobSpec
-from tasks_lib.run_context import RunContext
-from tasks_lib.shipping.bundle import Source
+from tasks_lib.prefect_runtime.run_context import RunContext
+from tasks_lib.staging.source import Source
 
 PREFIX = "prefect-sagemaker:"
 USER_VARIABLE = "PREFECT_SAGEMAKER_USER"

@@ -15,11 +15,11 @@ from tasks_lib.errors import ServiceError
 from tasks_lib.jobs.job import Job
 from tasks_lib.jobs.kind import JobKind
 from tasks_lib.jobs.status import Phase
-from tasks_lib.ledger.interest import Interest
+from tasks_lib.ledger.heartbeats import Heartbeat
 from tasks_lib.options import OnExit
+from tasks_lib.prefect_runtime.run_context import RunContext
 from tasks_lib.reports.artifacts import Report
 from tasks_lib.run.retries import OF_CALLS
-from tasks_lib.run_context import RunContext
 
 _T = TypeVar("_T")
 
@@ -50,46 +50,46 @@ class Cancellation:
         self._backend, self._run, self._task, self._report = backend, run, task, report
         self._sleep = sleep
 
-    def leave(self, kind: JobKind, interest: Interest, fingerprint: str, how: OnExit, *, untold: bool) -> None:
+    def leave(self, kind: JobKind, heartbeat: Heartbeat, fingerprint: str, how: OnExit, *, untold: bool) -> None:
         """See to the job: stop it unless others wait for it, or leave it as was wished.
 
         Never fails: the run is ending anyway, and what could not be done is said.
 
         Args:
             kind: Kind of job.
-            interest: Our interest in it, which ends here.
+            heartbeat: Our heartbeat in it, which ends here.
             fingerprint: The work; a job of that name with other work is not ours.
             how: What was wished.
             untold: Whether its create was cut off, so that SageMaker may not know of it yet.
         """
         try:
-            job = self._trying(lambda: self._made(kind, interest.job, untold=untold))
+            job = self._trying(lambda: self._made(kind, heartbeat.job, untold=untold))
             if job and job.fingerprint == fingerprint and not (job.phase.terminal or job.phase is Phase.STOPPING):
-                self._leave_live(job, interest, how)
+                self._leave_live(job, heartbeat, how)
         except ServiceError as error:
             self._run.tell(
                 self._task,
-                f"the job {interest.job} could not be stopped, and may be running: {error!s}\n"
+                f"the job {heartbeat.job} could not be stopped, and may be running: {error!s}\n"
                 "Stop it in SageMaker's console.",
             )
 
-    def stop(self, job: Job, interest: Interest) -> None:
+    def stop(self, job: Job, heartbeat: Heartbeat) -> None:
         """Stop a job that nobody waits for, and say so before to those who come at this moment."""
-        interest.announce_stop()
+        heartbeat.announce_stop()
         self._backend.jobs.stop(job)
 
-    def _leave_live(self, job: Job, interest: Interest, how: OnExit) -> None:
+    def _leave_live(self, job: Job, heartbeat: Heartbeat, how: OnExit) -> None:
         if how == "leave" or self._run.handed_on():
-            self._trying(interest.leave_running)
+            self._trying(heartbeat.leave_running)
             why = "its flow run goes on elsewhere" if self._run.handed_on() else "on_exit='leave'"
             words = f"left job {job.name} running ({why}); the next run attaches to it"
             how_to_stop = job.kind.api.command("Stop", job.name)
             self._tell(f"{words}. To stop it: {how_to_stop}", f"Left to run: {job.name}")
-        elif others := self._trying(interest.leave):
+        elif others := self._trying(heartbeat.leave):
             words = f"leaving job {job.name} to the {len(others)} other run(s) that wait for it"
             self._tell(words, f"Left to other runs: {job.name}")
         else:
-            self._trying(lambda: self.stop(job, interest))
+            self._trying(lambda: self.stop(job, heartbeat))
             self._tell(f"stopped job {job.name}", f"Stopped: {job.name}")
 
     def _tell(self, words: str, shown: str) -> None:
@@ -109,8 +109,8 @@ class Cancellation:
             try:
                 return act()
             except ServiceError as error:
-                if error.meaning not in OF_CALLS:
+                if error.category not in OF_CALLS:
                     raise
-                self._backend.renew(error.meaning)
+                self._backend.renew(error.category)
             self._sleep(pause)
         return act()

@@ -9,12 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from tasks_lib.error_categories import ErrorCategory
 from tasks_lib.jobs.job import Job
 from tasks_lib.jobs.status import Phase
-from tasks_lib.ledger.records import Entry, SpentBecause
-from tasks_lib.meaning import Meaning
+from tasks_lib.ledger.records import CloseReason, Entry
 
-_FAILED: dict[Meaning, SpentBecause] = {Meaning.CAPACITY: "capacity", Meaning.SERVICE_FAULT: "service fault"}
+_FAILED: dict[ErrorCategory, CloseReason] = {
+    ErrorCategory.CAPACITY: "capacity",
+    ErrorCategory.SERVICE_FAULT: "service fault",
+}
 
 
 class Action(Enum):
@@ -25,15 +28,15 @@ class Action(Enum):
     CREATE = "create"
     ATTACH = "attach"
     RECORD = "record"
-    SPEND = "spend"
+    CLOSE = "close"
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What to do next, and for `SPEND` why the attempt is over."""
+    """What to do next, and for `CLOSE` why the attempt is over."""
 
     action: Action
-    because: SpentBecause | None = None
+    because: CloseReason | None = None
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Kept:
     state: bool
 
 
-def from_ledger(entry: Entry, kept: Kept | None, revoked: SpentBecause | None) -> Decision:
+def from_ledger(entry: Entry, kept: Kept | None, revoked: CloseReason | None) -> Decision:
     """Decide by the record alone.
 
     Args:
@@ -60,18 +63,18 @@ def from_ledger(entry: Entry, kept: Kept | None, revoked: SpentBecause | None) -
     if entry.record is None or kept is None:
         return Decision(Action.ASK)
     if revoked:
-        return Decision(Action.SPEND, revoked)
+        return Decision(Action.CLOSE, revoked)
     if not kept.outputs:
-        return Decision(Action.SPEND, "outputs gone")
+        return Decision(Action.CLOSE, "outputs gone")
     if not kept.state:
-        return Decision(Action.SPEND, "state changed")
+        return Decision(Action.CLOSE, "state changed")
     return Decision(Action.SKIP)
 
 
 def from_job(
     job: Job | None,
     fingerprint: str,
-    revoked: SpentBecause | None,
+    revoked: CloseReason | None,
     *,
     state_lost: bool = False,
     superseded: bool = False,
@@ -91,12 +94,12 @@ def from_job(
     if job is None:
         return Decision(Action.CREATE)
     if job.fingerprint != fingerprint:
-        return Decision(Action.SPEND, "foreign job")
+        return Decision(Action.CLOSE, "foreign job")
     if job.phase is Phase.COMPLETED:
         because = "superseded" if superseded else revoked or ("state changed" if state_lost else None)
-        return Decision(Action.SPEND, because) if because else Decision(Action.RECORD)
+        return Decision(Action.CLOSE, because) if because else Decision(Action.RECORD)
     if job.phase is Phase.FAILED:
-        return Decision(Action.SPEND, _FAILED.get(job.meaning, "failed"))
+        return Decision(Action.CLOSE, _FAILED.get(job.category, "failed"))
     if job.phase is Phase.STOPPED:
-        return Decision(Action.SPEND, "stopped")
+        return Decision(Action.CLOSE, "stopped")
     return Decision(Action.ATTACH)

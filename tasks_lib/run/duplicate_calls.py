@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from tasks_lib.errors import DuplicateTask
 from tasks_lib.jobs.fingerprint import Ingredients, differences, fingerprint
-from tasks_lib.run_context import RunContext
+from tasks_lib.prefect_runtime.run_context import RunContext
 
 _MOST_REMEMBERED = 100_000
 

@@ -13,24 +13,25 @@ from functools import cached_property, partial
 from typing import Any
 
 from tasks_lib.backend import Backend
-from tasks_lib.diagnosis import job_error
 from tasks_lib.errors import JobError, ServiceError, ServiceFault
-from tasks_lib.interruption import MEANS_STOP
-from tasks_lib.jobs.capacity import Rung, attempts_without_capacity, rung_after
+from tasks_lib.job_errors import job_error
+from tasks_lib.jobs.capacity import InstanceChoice, attempts_without_capacity, choice_after
 from tasks_lib.jobs.job import Job
 from tasks_lib.jobs.masking import Masking
 from tasks_lib.jobs.metrics import MetricReader
 from tasks_lib.jobs.request import to_request
 from tasks_lib.jobs.spec import JobPlace
 from tasks_lib.jobs.status import Phase
-from tasks_lib.ledger.interest import Interest
+from tasks_lib.ledger.heartbeats import Heartbeat
 from tasks_lib.ledger.lease import Holder
 from tasks_lib.ledger.project_file import check_home
 from tasks_lib.ledger.records import Entry, Record
+from tasks_lib.prefect_runtime.cancelled_state import MEANS_STOP
+from tasks_lib.prefect_runtime.run_context import RunCancelled, RunContext, unbroken
 from tasks_lib.quotas.preflight import check_quotas
 from tasks_lib.quotas.slots import Slots
 from tasks_lib.reports.artifacts import Report
-from tasks_lib.results import JobResult
+from tasks_lib.results.job_result import JobResult
 from tasks_lib.run.cancellation import Cancellation
 from tasks_lib.run.decision import Action
 from tasks_lib.run.duplicate_calls import check_call
@@ -39,11 +40,10 @@ from tasks_lib.run.prepare import Call
 from tasks_lib.run.retries import ON_THIS_MACHINE, RetryPolicy
 from tasks_lib.run.step import Step, resolve
 from tasks_lib.run.waiter import JobWaiter
-from tasks_lib.run_context import RunCancelled, RunContext, unbroken
-from tasks_lib.shipping.bundle import IGNORE_FILE
-from tasks_lib.shipping.inputs import changes_meanwhile, check_are_there
-from tasks_lib.shipping.secret_files import looks_secret, named
-from tasks_lib.shipping.shipment import Shipment
+from tasks_lib.staging.input_checks import changes_meanwhile, check_are_there
+from tasks_lib.staging.secret_files import looks_secret, named
+from tasks_lib.staging.source import IGNORE_FILE
+from tasks_lib.staging.upload import JobFiles
 
 _LONG_FOR_SPOT = 3600.0
 """Seconds of a run without checkpoints on spot that are worth a warning."""
@@ -82,7 +82,7 @@ class Execution:
         self._untold = False
         self._attended: tuple[str, JobWaiter] | None = None
         self._slots: Slots | None = None
-        self._interest: Interest | None = None
+        self._heartbeat: Heartbeat | None = None
 
     @cached_property
     def mask(self) -> Masking:
@@ -117,7 +117,7 @@ class Execution:
             self.report.failed(error)
             raise
         finally:
-            if self._slots or self._interest:  # nothing is held after a skip
+            if self._slots or self._heartbeat:  # nothing is held after a skip
                 unbroken(self._let_go)
 
     def _until_done(self) -> JobResult:
@@ -128,9 +128,9 @@ class Execution:
             except (ServiceError, JobError) as error:
                 self._let_go_of_slots()
                 self.retries.wait_or_raise(error)
-                self.backend.renew(error.meaning)
-                if self._interest:
-                    self._interest.renew()
+                self.backend.renew(error.category)
+                if self._heartbeat:
+                    self._heartbeat.renew()
                 continue
             if result is not None:
                 return result
@@ -148,7 +148,7 @@ class Execution:
         if decision.action is Action.SKIP and entry.record:
             return self._skipped(entry.record, UNCHANGED)
         if decision.because:
-            self.lookup.ledger.spend(step.fingerprint, entry.attempt, decision.because, self.run.flow_run)
+            self.lookup.ledger.close(step.fingerprint, entry.attempt, decision.because, self.run.flow_run)
             return None
         if job is None:
             return self._create(step, entry)
@@ -169,7 +169,7 @@ class Execution:
     # -- create or attach ------------------------------------------------------------------------------------------
 
     def _create(self, step: Step, entry: Entry) -> JobResult | None:
-        place = self.lookup.place(step, step.job_name(entry.attempt), self._rung(entry))
+        place = self.lookup.place(step, step.job_name(entry.attempt), self._instance_choice(entry))
         asked = to_request(self.spec, place)
         self.backend.jobs.check(self.spec.kind, asked)
         check_quotas(self.backend.project, self.run, self.spec.task, self.spec.kind, asked)
@@ -205,9 +205,9 @@ class Execution:
                 self._cleaned = True
             self._say_what_looks_secret(step)
             latest = self.lookup.ledger.latest()
-            Shipment(self.backend.objects, self.lookup.ledger).send(step.inputs, step.source, place.bundle_uri, latest)
+            JobFiles(self.backend.objects, self.lookup.ledger).send(step.inputs, step.source, place.bundle_uri, latest)
             has_state = self.spec.kind.state_is_input and self.lookup.state.digest() is not None
-            self._interest_in(place.job).declare()
+            self._heartbeat_of(place.job).start()
             self.run.check(f"task {self.spec.task!r} was being prepared")
             # Why is asked before there is a job, whose record another run may write.
             return replace(place, has_state=has_state), f"ran: {self.lookup.why(step, entry, latest)}"
@@ -235,7 +235,7 @@ class Execution:
 
     def _give_back(self, holder: Holder) -> None:
         """Free the lease, since no job is made whose end would; unless another run makes the same job, or has."""
-        others = self._interest_in(holder.job).leave()
+        others = self._heartbeat_of(holder.job).leave()
         if not others and self.backend.jobs.describe(self.spec.kind, holder.job) is None:
             self.lookup.state.give_back(holder)
 
@@ -256,18 +256,18 @@ class Execution:
         if job.fingerprint != holder.fingerprint:
             return None
         if not self.lookup.state.is_kept(holder):
-            self.cancellation.stop(job, self._interest_in(job.name))
+            self.cancellation.stop(job, self._heartbeat_of(job.name))
             return None
         return job
 
     def _attach(self, step: Step, job: Job, entry: Entry) -> JobResult | None:
         self.run.tell(self.spec.task, f"attached to the job {job.name}, which is {job.status}")
-        self._interest_in(job.name).adopt()
+        self._heartbeat_of(job.name).adopt()
         if job.started_by != self.run.waiter:
             self._let_go_of_slots()  # the job has its own
         if job.phase is Phase.STOPPING:
-            # Its name is taken until it is over; then the attempt is spent.
-            self._waiter().wait(job, self._interest_in(job.name))
+            # Its name is taken until it is over; then the attempt is closed.
+            self._waiter().wait(job, self._heartbeat_of(job.name))
             return None
         return self._wait(step, job, entry, self._reason(step, job, entry, ATTACHED))
 
@@ -277,17 +277,17 @@ class Execution:
             return otherwise
         return f"ran: {self.lookup.why(step, entry, self.lookup.ledger.latest())}"
 
-    def _rung(self, entry: Entry) -> Rung:
-        spent = [(each.because, each.flow_run) for each in entry.spent]
-        rung = rung_after(self.spec.rungs, attempts_without_capacity(spent, self.run.flow_run))
-        at_risk = rung.spot and self.spec.state == "none" and not self.backend.is_local  # nobody takes a laptop back
+    def _instance_choice(self, entry: Entry) -> InstanceChoice:
+        closed = [(each.because, each.flow_run) for each in entry.closed]
+        choice = choice_after(self.spec.instance_choices, attempts_without_capacity(closed, self.run.flow_run))
+        at_risk = choice.spot and self.spec.state == "none" and not self.backend.is_local  # nobody takes a laptop back
         if at_risk and self.spec.max_runtime_seconds > _LONG_FOR_SPOT:
             self.run.logger.warning(
                 "%s: a spot instance may be taken back at any moment, and with state='none' there are no checkpoints: "
                 "up to %.0f h of work begin anew then. Keep checkpoints in $SSM_STATE, or do without spot.",
                 *(self.spec.task, self.spec.max_runtime_seconds / 3600),
             )
-        return rung
+        return choice
 
     def _wait_for_state(self, holder: Holder) -> None:
         if holder.job != self._told_of:
@@ -297,25 +297,25 @@ class Execution:
 
     # -- wait ------------------------------------------------------------------------------------------------------
 
-    def _interest_in(self, job: str) -> Interest:
-        """Return our interest in a job, which is one at a time."""
-        if self._interest is None or self._interest.job != job:
-            if self._interest:
-                self._interest.withdraw()
-            self._interest = Interest(self.backend.objects, self.lookup.folder, job, self.run.waiter)
-        return self._interest
+    def _heartbeat_of(self, job: str) -> Heartbeat:
+        """Return our heartbeat in a job, which is one at a time."""
+        if self._heartbeat is None or self._heartbeat.job != job:
+            if self._heartbeat:
+                self._heartbeat.end()
+            self._heartbeat = Heartbeat(self.backend.objects, self.lookup.folder, job, self.run.waiter)
+        return self._heartbeat
 
     def _waiter(self) -> JobWaiter:
         metrics = MetricReader(self.spec.metrics)
         return JobWaiter(self.backend, self.spec.task, self.run, metrics, mask=self.mask, report=self.report)
 
     def _wait(self, step: Step, job: Job, entry: Entry, reason: str) -> JobResult | None:
-        waiter, interest = self._waiter(), self._interest_in(job.name)
-        ended = waiter.wait(job, interest)
+        waiter, heartbeat = self._waiter(), self._heartbeat_of(job.name)
+        ended = waiter.wait(job, heartbeat)
         if ended.phase is Phase.COMPLETED:
             self._attended = (job.name, waiter)
             return self._completed(step, ended, entry, reason, waiter)
-        if ended.phase is Phase.STOPPED and interest.stop_was_announced():
+        if ended.phase is Phase.STOPPED and heartbeat.stop_was_announced():
             return None  # by a run that saw nobody wait, at the moment when we came; the next attempt is ours
         raise self._error_of(step, ended, entry, reason, waiter)
 
@@ -343,14 +343,14 @@ class Execution:
 
     def _let_go(self) -> None:
         self._let_go_of_slots()
-        if self._interest:
-            self._interest.withdraw()
+        if self._heartbeat:
+            self._heartbeat.end()
 
     def _leave_job(self, ended: BaseException) -> None:
         """See to the job of a run that is ended on purpose; of a create that was cut off, only its name is known."""
-        if self._interest:
+        if self._heartbeat:
             kind, how = self.spec.kind, self.call.options.on_exit
-            self.cancellation.leave(kind, self._interest, self._work, how, untold=self._untold)
+            self.cancellation.leave(kind, self._heartbeat, self._work, how, untold=self._untold)
         if self.call.options.on_exit == "stop" and not self.run.handed_on():
             self.run.stopped(ended)
 
@@ -358,7 +358,7 @@ class Execution:
 
     def _completed(self, step: Step, job: Job, entry: Entry, reason: str, waiter: JobWaiter) -> JobResult:
         for changed in changes_meanwhile(self.spec.task, job.name, step.inputs.channels, self.backend.objects):
-            self.lookup.ledger.spend(step.fingerprint, entry.attempt, "inputs changed", self.run.flow_run)
+            self.lookup.ledger.close(step.fingerprint, entry.attempt, "inputs changed", self.run.flow_run)
             raise changed
         record = self.lookup.record(step, job, entry, reason, metrics=waiter.metrics, unread=waiter.unread)
         self.lookup.ledger.complete(record)

@@ -9,23 +9,23 @@ from collections.abc import Collection
 from functools import cached_property
 
 from tasks_lib.backend import Backend
-from tasks_lib.jobs.capacity import Rung
+from tasks_lib.jobs.capacity import InstanceChoice
 from tasks_lib.jobs.fingerprint import Ingredients, differences
 from tasks_lib.jobs.job import FINGERPRINT_VARIABLE, FORCED_IN_VARIABLE, STARTED_BY_VARIABLE, Job, ended_job
 from tasks_lib.jobs.metrics import MetricReader, doubts
 from tasks_lib.jobs.outputs import outputs_of
 from tasks_lib.jobs.spec import JobPlace, ResolvedChannel
 from tasks_lib.jobs.status import Phase
-from tasks_lib.ledger.records import Entry, Ledger, Record, SpentBecause
+from tasks_lib.ledger.records import CloseReason, Entry, Ledger, Record
 from tasks_lib.ledger.state_directory import StateDirectory
-from tasks_lib.results import JobResult
+from tasks_lib.prefect_runtime.run_context import RunContext
+from tasks_lib.results.job_result import JobResult
 from tasks_lib.run.audit_tags import audit_tags
 from tasks_lib.run.decision import Action, Decision, Kept, from_job, from_ledger
 from tasks_lib.run.prepare import Call
 from tasks_lib.run.step import Step
 from tasks_lib.run.waiter import metrics_from_log
-from tasks_lib.run_context import RunContext
-from tasks_lib.shipping.bundle import bundle_digest
+from tasks_lib.staging.source import bundle_digest
 
 BY_NAME = "a completed job of that name is there"
 UNCHANGED = "nothing changed"
@@ -42,7 +42,7 @@ _NO_ROLE = "arn:aws:iam::000000000000:role/not-yet-known"
 
 _MOST_CHANGES = 3  # in a reason
 
-SPENT: dict[SpentBecause, str] = {
+CLOSED: dict[CloseReason, str] = {
     "failed": "the previous attempt failed",
     "stopped": "the previous attempt was stopped",
     "capacity": "AWS had no capacity for the previous attempt",
@@ -77,7 +77,7 @@ class Lookup:
         return StateDirectory(self.call.spec, self.folder, self.backend.objects, self.backend.jobs)
 
     @property
-    def revoked(self) -> SpentBecause | None:
+    def revoked(self) -> CloseReason | None:
         """Why a completed attempt does not count this time; None where it does."""
         if self.call.options.clean_state:
             return "clean_state"
@@ -113,7 +113,7 @@ class Lookup:
         """Return why there is something to run, compared with the task's newest completed job."""
         return reason_to_run(entry, latest, self.ledger, step.ingredients, step.inputs.channels)
 
-    def place(self, step: Step, job: str, rung: Rung | None = None) -> JobPlace:
+    def place(self, step: Step, job: str, choice: InstanceChoice | None = None) -> JobPlace:
         """Return where a job of this step would live; its role is not known yet."""
         project = self.backend.project
         return JobPlace(
@@ -131,7 +131,7 @@ class Lookup:
                 **({FORCED_IN_VARIABLE: self.run.flow_run} if self.revoked and self.run.flow_run else {}),
             },
             tags=audit_tags(project, step.spec, step.fingerprint, self.run, step.source),
-            rung=rung,
+            instances=choice,
         )
 
     def outputs(self, step: Step, job: str, left: Collection[str], *, has_state: bool) -> dict[str, str]:
@@ -241,8 +241,8 @@ def reason_to_run(
         now: What the work is made of.
         channels: Its inputs.
     """
-    if entry.spent:
-        return SPENT[entry.spent[-1].because]
+    if entry.closed:
+        return CLOSED[entry.closed[-1].because]
     if latest is None:
         return "first run"
     changes = [

@@ -26,7 +26,7 @@ from tasks_lib.jobs.overrides import check_overrides, combined, deep_merge
 from tasks_lib.jobs.secret_references import check_secrets
 from tasks_lib.jobs.spec import JobSpec, check_arguments
 from tasks_lib.options import CAPACITY_MINUTES, JobOptions, OnBusy, OnExit, Rerun, RunOptions, StateMode
-from tasks_lib.shipping.bundle import Source
+from tasks_lib.staging.source import Source
 
 _OF_BLOCK = {"image", "instance_type", "instance_count", "volume_size_gb", "max_runtime_minutes", "spot"}
 _OF_CALL = {

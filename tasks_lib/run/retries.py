@@ -1,8 +1,8 @@
 """Retry policy for transient AWS errors: which are retried, how often, with what back-off.
 
-The meaning of an error alone decides (`meaning.py`). A user's mistake is raised at once. A throttled call waits and
-costs no attempt. A used-up quota is a queue. These are not botocore's retries: those sleep in a thread that no
-cancellation can wake, know neither quota nor capacity, and end after seconds. `Execution` looks before it acts, so a
+The category of an error alone decides (`error_categories.py`). A user's mistake is raised at once. A throttled call
+waits and costs no attempt. A used-up quota is a queue. These are not botocore's retries: those sleep in a thread that
+no cancellation can wake, know neither quota nor capacity, and end after seconds. `Execution` looks before it acts, so a
 retry is another look, as after a crash.
 """
 
@@ -13,11 +13,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from tasks_lib.error_categories import ErrorCategory
 from tasks_lib.errors import JobError, PrefectSageMakerError
-from tasks_lib.meaning import Meaning
 from tasks_lib.options import CAPACITY_MINUTES
+from tasks_lib.prefect_runtime.run_context import RunContext
 from tasks_lib.quotas.quota import quota_of
-from tasks_lib.run_context import RunContext
 
 ON_THIS_MACHINE = 0.02
 """How much quicker we try again on a local SageMaker: nobody shares it, so nothing gets better by waiting long."""
@@ -38,18 +38,18 @@ class Bound:
     tries: int | None = None
 
 
-OF_CALLS: dict[Meaning, Bound] = {
-    Meaning.THROTTLED: Bound(1, 30),
-    Meaning.QUOTA: Bound(15, 300),
-    Meaning.CAPACITY: Bound(30, 300),
-    Meaning.SERVICE_FAULT: Bound(1, 30, tries=8),
-    Meaning.EXPIRED: Bound(1, 5, tries=3),
+OF_CALLS: dict[ErrorCategory, Bound] = {
+    ErrorCategory.THROTTLED: Bound(1, 30),
+    ErrorCategory.QUOTA: Bound(15, 300),
+    ErrorCategory.CAPACITY: Bound(30, 300),
+    ErrorCategory.SERVICE_FAULT: Bound(1, 30, tries=8),
+    ErrorCategory.EXPIRED: Bound(1, 5, tries=3),
 }
 """By what a refused call means; any other meaning is raised at once."""
 
-OF_JOBS: dict[Meaning, Bound] = {
-    Meaning.CAPACITY: Bound(30, 300),
-    Meaning.SERVICE_FAULT: Bound(10, 60, tries=2),
+OF_JOBS: dict[ErrorCategory, Bound] = {
+    ErrorCategory.CAPACITY: Bound(30, 300),
+    ErrorCategory.SERVICE_FAULT: Bound(10, 60, tries=2),
 }
 """By why a job ended: the next attempt is a new job, which is paid for."""
 
@@ -79,8 +79,8 @@ class RetryPolicy:
         self._run, self._task = run, task
         self._capacity_seconds, self._speed = capacity_seconds, speed
         self._clock, self._chance = clock, chance
-        self._calls: dict[Meaning, tuple[int, float]] = {}
-        self._jobs: dict[Meaning, tuple[int, float]] = {}
+        self._calls: dict[ErrorCategory, tuple[int, float]] = {}
+        self._jobs: dict[ErrorCategory, tuple[int, float]] = {}
 
     def wait_or_raise(self, error: PrefectSageMakerError) -> None:
         """Wait before the next try; raise the error where none is worth it, or there were enough.
@@ -88,19 +88,19 @@ class RetryPolicy:
         Raises:
             RunCancelled: The run was cancelled meanwhile.
         """
-        meaning: Meaning = getattr(error, "meaning", Meaning.UNKNOWN)
+        category: ErrorCategory = getattr(error, "category", ErrorCategory.UNKNOWN)
         of_job = isinstance(error, JobError)
-        bound = (OF_JOBS if of_job else OF_CALLS).get(meaning)
-        if bound is None or (meaning is Meaning.QUOTA and is_never_enough(error.message)):
+        bound = (OF_JOBS if of_job else OF_CALLS).get(category)
+        if bound is None or (category is ErrorCategory.QUOTA and is_never_enough(error.message)):
             raise error
         seen = self._jobs if of_job else self._calls
-        tries, since = seen.get(meaning, (0, self._clock()))
+        tries, since = seen.get(category, (0, self._clock()))
         seconds = self._seconds(bound, tries)
-        if self._is_over(meaning, bound, tries, self._clock() + seconds - since):
+        if self._is_over(category, bound, tries, self._clock() + seconds - since):
             raise error
-        seen[meaning] = (tries + 1, since)
-        self._run.tell(self._task, f"{meaning.value}, trying again in {seconds:.0f} s: {error.message}")
-        self.wait(seconds, f"task {self._task!r} waited to try again ({meaning.value})")
+        seen[category] = (tries + 1, since)
+        self._run.tell(self._task, f"{category.value}, trying again in {seconds:.0f} s: {error.message}")
+        self.wait(seconds, f"task {self._task!r} waited to try again ({category.value})")
 
     def reset(self) -> None:
         """Forget the calls that failed: something went well in between."""
@@ -116,8 +116,8 @@ class RetryPolicy:
         """Return how long to wait: doubled from try to try, and not the same for all who wait."""
         return float(min(bound.longest, bound.first * 2 ** min(tries, 20)) * self._speed * (0.5 + self._chance() / 2))
 
-    def _is_over(self, meaning: Meaning, bound: Bound, tries: int, seconds: float) -> bool:
-        if meaning is Meaning.CAPACITY:
+    def _is_over(self, category: ErrorCategory, bound: Bound, tries: int, seconds: float) -> bool:
+        if category is ErrorCategory.CAPACITY:
             return seconds > self._capacity_seconds
         return bound.tries is not None and tries >= bound.tries
 

@@ -10,8 +10,8 @@ from tasks_lib.jobs.naming import job_name
 from tasks_lib.jobs.s3_layout import TaskFolder
 from tasks_lib.jobs.spec import JobSpec
 from tasks_lib.run.prepare import Call
-from tasks_lib.shipping.bundle import Source, toolkit
-from tasks_lib.shipping.resolve import Resolved, Resolver
+from tasks_lib.staging.inputs import Resolved, Resolver
+from tasks_lib.staging.source import Source, toolkit
 
 
 @dataclass(frozen=True)

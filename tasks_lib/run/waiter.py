@@ -18,10 +18,10 @@ from tasks_lib.jobs.job import Job
 from tasks_lib.jobs.masking import Masking
 from tasks_lib.jobs.metrics import MetricReader, doubts
 from tasks_lib.jobs.status import Phase
-from tasks_lib.ledger.interest import Interest
+from tasks_lib.ledger.heartbeats import Heartbeat
+from tasks_lib.prefect_runtime.log_relay import LogRelay
+from tasks_lib.prefect_runtime.run_context import LONGEST_TICK, RunContext
 from tasks_lib.reports.artifacts import Report
-from tasks_lib.reports.log_relay import LogRelay
-from tasks_lib.run_context import LONGEST_TICK, RunContext
 
 _LAST_LINES = 100
 """Of each host: the one that failed must not lose its words to its peers, who go on to say that they lost it."""
@@ -65,7 +65,7 @@ class JobWaiter:
         """The last lines of each host, in the order of their time, for an error."""
         return sorted((line for said in self._last.values() for line in said), key=lambda line: line.timestamp)
 
-    def wait(self, job: Job, interest: Interest) -> Job:
+    def wait(self, job: Job, heartbeat: Heartbeat) -> Job:
         """Wait for the job's end and return its last description, without secrets.
 
         Its log is shown from its beginning, whoever has waited for the job before: this task run has a log of its own,
@@ -73,7 +73,7 @@ class JobWaiter:
 
         Args:
             job: The job.
-            interest: The mark of our waiting, which is kept alive meanwhile.
+            heartbeat: The mark of our waiting, which is kept alive meanwhile.
 
         Raises:
             RunCancelled: The run was cancelled meanwhile.
@@ -81,7 +81,7 @@ class JobWaiter:
             PrefectSageMakerError: The job cannot be watched any more.
         """
         with self._log_of(job) as (log, relay):
-            ended = self._watch(job, interest, log, relay)
+            ended = self._watch(job, heartbeat, log, relay)
             self._read_to_the_end(ended, log, relay)
         self._show_status(ended, "")
         return replace(ended, reason=self._mask(ended.reason), message=self._mask(ended.message))
@@ -101,12 +101,12 @@ class JobWaiter:
                 self._take_in(log.take(), relay)
                 relay.close()
 
-    def _watch(self, job: Job, interest: Interest, log: Following, relay: LogRelay) -> Job:
+    def _watch(self, job: Job, heartbeat: Heartbeat, log: Following, relay: LogRelay) -> Job:
         shown = ""
         with self._backend.watcher.watching(job) as watched:
             while not watched.wait(LONGEST_TICK):
                 self._run.check(f"job {job.name} was running")
-                interest.renew()
+                heartbeat.renew()
                 shown = self._show_status(watched.job, shown)
                 self._take_in(log.take(), relay)
                 if log.failure and not log.passing:

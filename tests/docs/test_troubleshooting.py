@@ -11,7 +11,7 @@ from blocks_of_pages import matches
 from markdown_it import MarkdownIt
 
 from tasks_lib import errors
-from tasks_lib.causes import CAUSES, PAGE
+from tasks_lib.failure_causes import CAUSES, PAGE
 
 ROOT = Path(__file__).parents[2]
 BASES = {"PrefectSageMakerError", "JobError"}  # nobody raises these themselves

@@ -158,7 +158,7 @@ def serve(home: str) -> None:
 
 
 def _serve(first: Any) -> None:
-    from tasks_lib.shipping.bundle import toolkit
+    from tasks_lib.staging.source import toolkit
 
     for service in SERVICES:
         first.client(service)

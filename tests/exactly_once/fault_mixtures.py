@@ -42,7 +42,7 @@ from race_invariants import TaskSeen, assert_exactly_once, assert_one_writer
 
 from blocks import SageMakerProject
 from tasks_lib import output_of, sagemaker_tasks
-from tasks_lib.meaning import Meaning
+from tasks_lib.error_categories import ErrorCategory
 from tasks_lib.run.retries import OF_CALLS
 
 BUCKET = "local-sagemaker"
@@ -127,8 +127,8 @@ _OPERATIONS = (
 _ON_LEDGER = {"service": "s3", "operation": "PutObject", "path": "*/_ledger/*.json"}
 _CODES = {"s3": ("InternalError", "ServiceUnavailable"), "sagemaker": ("InternalFailure", "ServiceUnavailable")}
 _MOST = {
-    **dict.fromkeys(("lose", "drop", "error"), OF_CALLS[Meaning.SERVICE_FAULT].tries or 0),
-    "expire": OF_CALLS[Meaning.EXPIRED].tries or 0,
+    **dict.fromkeys(("lose", "drop", "error"), OF_CALLS[ErrorCategory.SERVICE_FAULT].tries or 0),
+    "expire": OF_CALLS[ErrorCategory.EXPIRED].tries or 0,
 }
 """How many of these a flow must get over, as its patience says; each counts as if no retry of botocore had helped."""
 

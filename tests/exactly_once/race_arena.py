@@ -23,8 +23,8 @@ from race_invariants import TaskSeen
 from waiting import wait_until
 
 from blocks import SageMakerProject
-from tasks_lib.orphans.judgement import Rules
-from tasks_lib.orphans.reaper import Harvest, Reaper
+from tasks_lib.orphans.policy import Rules
+from tasks_lib.orphans.reaper import Reaper, ReapReport
 
 BUCKET = "local-sagemaker"
 SEED = int(os.environ.get("RACE_SEED", random.SystemRandom().randrange(10**6)))
@@ -112,7 +112,7 @@ class Arena:
             changed = index.execute("UPDATE objects SET modified = modified - ? WHERE key GLOB ?", (seconds, pattern))
             assert changed.rowcount == 1
 
-    def reap(self, work: Work) -> Harvest:
+    def reap(self, work: Work) -> ReapReport:
         """Let the reaper look at the jobs of a piece of work, and stop what it finds nobody waits for."""
         project = SageMakerProject.local(work.project, home=self.backend.home)
         return Reaper(project, lambda _: "unknown", Rules(grace=timedelta())).reap(dry_run=False)
@@ -154,7 +154,7 @@ class Work:
         """Wait until there is a job of it; return the name of the newest."""
         return wait_until(self.seen.jobs, "a job to run")[-1].name
 
-    def marks(self) -> list[str]:
+    def heartbeats(self) -> list[str]:
         """Who waits for its jobs."""
         return self.seen.keys("_ledger/interest/")
 

@@ -21,8 +21,8 @@ from prefect.settings import temporary_settings
 from race_invariants import TaskSeen, assert_exactly_once
 
 from tasks_lib import sagemaker_tasks
+from tasks_lib.error_categories import ErrorCategory
 from tasks_lib.errors import CredentialsExpired, JobFailed, QuotaExceeded, ServiceFault
-from tasks_lib.meaning import Meaning
 
 LEDGER, MARK = "*/_ledger/*.json", "*/_ledger/interest/*"
 BIG, SMALL = "ml.p3.2xlarge", "ml.m5.large"
@@ -168,7 +168,7 @@ def test_a_user_error_under_throttling(lane):
     )
 
     assert isinstance(outcome.error, JobFailed), outcome.error
-    assert (outcome.error.exit_code, outcome.error.meaning) == (3, Meaning.USER_ERROR)
+    assert (outcome.error.exit_code, outcome.error.category) == (3, ErrorCategory.USER_ERROR)
     assert any("told" in line for line in outcome.error.last_lines)
     assert [job.status for job in seen(lane, sm, "fit").jobs()] == ["Failed"]
 
@@ -290,7 +290,7 @@ def test_capacity_is_waited_for_so_long(lane, minutes, most):
     )
 
     assert isinstance(outcome.error, JobFailed), outcome.error
-    assert outcome.error.meaning is Meaning.CAPACITY
+    assert outcome.error.category is ErrorCategory.CAPACITY
     statuses = [job.status for job in seen(lane, sm, "fit").jobs()]
     assert set(statuses) == {"Failed"}
     assert len(statuses) <= most

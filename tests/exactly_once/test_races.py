@@ -234,7 +234,7 @@ def test_state_is_not_emptied_under_the_same_work(arena):
     job = work.until_running()
     work.seen.write("state/checkpoint")
     second.begin(work.order(clean_state=True))
-    wait_until(lambda: len(work.marks()) == 2, "both to wait")
+    wait_until(lambda: len(work.heartbeats()) == 2, "both to wait")
     work.open_gate()
     outcomes = [first.outcome(), second.outcome()]
     assert_exactly_once(work.seen)
@@ -256,7 +256,7 @@ def test_clean_state_that_comes_late(arena, clean):
     job = work.until_running()
     work.seen.write("state/checkpoint")
     arena.faults.clear()
-    wait_until(lambda: len(work.marks()) == 2, "both to wait")
+    wait_until(lambda: len(work.heartbeats()) == 2, "both to wait")
     work.open_gate()
     outcomes = [late.outcome(), other.outcome()]
     assert_exactly_once(work.seen)
@@ -342,13 +342,13 @@ def test_stopped_by_somebody_else(arena):
     work = arena.gated_work()
     for each in processes:
         each.begin(work.order())
-    wait_until(lambda: len(work.marks()) == 2, "both to wait")
+    wait_until(lambda: len(work.heartbeats()) == 2, "both to wait")
     arena.backend.client("sagemaker").stop_training_job(TrainingJobName=work.until_running())
     outcomes = [each.outcome() for each in processes]
 
     assert [outcome.error for outcome in outcomes] == 2 * ["JobStopped"], outcomes
     assert work.statuses() == ["Stopped"]
-    assert work.marks() == []
+    assert work.heartbeats() == []
 
 
 def test_cancelled_while_another_waits(arena):
@@ -357,7 +357,7 @@ def test_cancelled_while_another_waits(arena):
     work = arena.gated_work()
     leaving.begin(work.order())
     staying.begin(work.order())
-    wait_until(lambda: len(work.marks()) == 2, "both to wait")
+    wait_until(lambda: len(work.heartbeats()) == 2, "both to wait")
     job = work.until_running()
     leaving.signal(signal.SIGINT)
     left = leaving.outcome()
@@ -394,7 +394,7 @@ def test_all_are_cancelled_at_once(arena):
         work = arena.work(**for_seconds(LONG))
         for each in processes:
             each.begin(work.order())
-        wait_until(lambda w=work: len(w.marks()) == len(processes), "all to wait")
+        wait_until(lambda w=work: len(w.heartbeats()) == len(processes), "all to wait")
         work.until_running()
         with arena.slow(seed):
             for each in processes:
@@ -403,7 +403,7 @@ def test_all_are_cancelled_at_once(arena):
         wait_until(lambda w=work: w.statuses() == ["Stopped"], "the job to be stopped")
 
         assert {each.error for each in left} == {"KeyboardInterrupt"}, left
-        assert work.marks() == []
+        assert work.heartbeats() == []
 
 
 @pytest.mark.sampled(3, group="races")
@@ -429,7 +429,7 @@ def test_cancelled_while_its_mark_is_written(arena):
     assert between == ["InProgress"]
     assert came.error == "KeyboardInterrupt"
     assert asked_to_end in (["Stopping"], ["Stopped"])
-    assert work.marks() == []
+    assert work.heartbeats() == []
 
 
 # -- one wants it anew -------------------------------------------------------------------------------------------------
@@ -481,7 +481,7 @@ def test_forced_run_joins_a_live_job(arena):
     first.begin(work.order())
     work.until_running()
     forced.begin(work.order(rerun="always"))
-    wait_until(lambda: len(work.marks()) == 2, "both to wait")
+    wait_until(lambda: len(work.heartbeats()) == 2, "both to wait")
     work.open_gate()
     outcomes = [first.outcome(), forced.outcome()]
     (job,) = assert_exactly_once(work.seen)
@@ -510,7 +510,7 @@ def test_adopted_before_the_reaper_looks(arena, orphan):
     """A job that a run has attached to is none of the reaper's, although its creator is dead."""
     (adopting,) = arena.contestants(1)
     adopting.begin(orphan.order())
-    wait_until(lambda: len(orphan.marks()) == 2, "the run to attach")
+    wait_until(lambda: len(orphan.heartbeats()) == 2, "the run to attach")
     harvest = arena.reap(orphan)
     orphan.open_gate()
     adopted = adopting.outcome()
@@ -537,7 +537,7 @@ def test_adopted_while_the_reaper_stops(arena, orphan, operation, path):
         if operation == "PutObject":
             wait_until(lambda: orphan.statuses() != ["InProgress"], "the job to be stopped")
         else:
-            wait_until(lambda: len(orphan.marks()) == 2, "the run to attach")
+            wait_until(lambda: len(orphan.heartbeats()) == 2, "the run to attach")
         arena.faults.clear()
         (harvest,) = [each.result() for each in begun if each]
     orphan.open_gate()

@@ -14,7 +14,7 @@ ACCOUNT, REGION = "123456789012", "us-east-1"
 
 
 @dataclass(frozen=True)
-class Need:
+class Permission:
     """An action on a resource, with what conditions look at."""
 
     action: str
@@ -22,12 +22,12 @@ class Need:
     context: dict[str, str] = field(default_factory=dict, hash=False)
 
 
-def allows(policy: dict[str, Any], need: Need) -> bool:
+def allows(policy: dict[str, Any], need: Permission) -> bool:
     """Whether one of the statements allows it."""
     return any(_applies(statement, need) for statement in policy["Statement"])
 
 
-def _applies(statement: dict[str, Any], need: Need) -> bool:
+def _applies(statement: dict[str, Any], need: Permission) -> bool:
     return (
         statement["Effect"] == "Allow"
         and need.action in statement["Action"]
@@ -48,7 +48,7 @@ def _fits(operator: str, value: str, wanted: str | list[str]) -> bool:
     return value in patterns
 
 
-def needs(service: str, operation: str, params: dict[str, Any], project: str) -> list[Need]:
+def needs(service: str, operation: str, params: dict[str, Any], project: str) -> list[Permission]:
     """What a request needs.
 
     Args:
@@ -60,50 +60,50 @@ def needs(service: str, operation: str, params: dict[str, Any], project: str) ->
     if (service, operation) == ("sts", "GetCallerIdentity"):
         return []  # "No permissions are required" (STS API reference)
     if service == "service-quotas":
-        return [Need(f"servicequotas:{operation}", "*")]
+        return [Permission(f"servicequotas:{operation}", "*")]
     return {"s3": _s3, "sagemaker": _sagemaker, "logs": _logs, "iam": _iam}[service](operation, params, project)
 
 
-def _s3(operation: str, params: dict[str, Any], _: str) -> list[Need]:
+def _s3(operation: str, params: dict[str, Any], _: str) -> list[Permission]:
     bucket = f"arn:aws:s3:::{params['Bucket']}"
     if operation == "ListObjectsV2":
-        return [Need("s3:ListBucket", bucket, {"s3:prefix": params["Prefix"]})]
+        return [Permission("s3:ListBucket", bucket, {"s3:prefix": params["Prefix"]})]
     if operation == "DeleteObjects":
-        return [Need("s3:DeleteObject", f"{bucket}/{row['Key']}") for row in params["Delete"]["Objects"]]
+        return [Permission("s3:DeleteObject", f"{bucket}/{row['Key']}") for row in params["Delete"]["Objects"]]
     here = f"{bucket}/{params['Key']}"
     if operation in {"GetObject", "HeadObject"}:
         # A missing object is "not found" only to those who may list it; S3 takes the key for the prefix.
-        return [Need("s3:GetObject", here), Need("s3:ListBucket", bucket, {"s3:prefix": params["Key"]})]
+        return [Permission("s3:GetObject", here), Permission("s3:ListBucket", bucket, {"s3:prefix": params["Key"]})]
     if operation in {"CopyObject", "UploadPartCopy"}:
         source = params["CopySource"]
         return [
-            Need("s3:GetObject", f"arn:aws:s3:::{source['Bucket']}/{source['Key']}"),
-            Need("s3:PutObject", here),
+            Permission("s3:GetObject", f"arn:aws:s3:::{source['Bucket']}/{source['Key']}"),
+            Permission("s3:PutObject", here),
         ]
     if operation in {"PutObject", "CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"}:
-        return [Need("s3:PutObject", here)]
-    return [Need(f"s3:{operation}", here)]
+        return [Permission("s3:PutObject", here)]
+    return [Permission(f"s3:{operation}", here)]
 
 
-def _sagemaker(operation: str, params: dict[str, Any], project: str) -> list[Need]:
+def _sagemaker(operation: str, params: dict[str, Any], project: str) -> list[Permission]:
     if operation.startswith("List"):
-        return [Need(f"sagemaker:{operation}", "*")]
+        return [Permission(f"sagemaker:{operation}", "*")]
     kind = "training" if "Training" in operation else "processing"
     name = params[f"{kind.capitalize()}JobName"]
     job = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:{kind}-job/{name}"
-    found = [Need(f"sagemaker:{operation}", job, {"aws:ResourceTag/prefect-sagemaker:project": project})]
+    found = [Permission(f"sagemaker:{operation}", job, {"aws:ResourceTag/prefect-sagemaker:project": project})]
     if operation.startswith("Create"):
         assert {"Key": "prefect-sagemaker:project", "Value": project} in params["Tags"]
         passed = {"iam:PassedToService": "sagemaker.amazonaws.com"}
-        found += [Need("sagemaker:AddTags", job), Need("iam:PassRole", params["RoleArn"], passed)]
+        found += [Permission("sagemaker:AddTags", job), Permission("iam:PassRole", params["RoleArn"], passed)]
     return found
 
 
-def _logs(operation: str, params: dict[str, Any], _: str) -> list[Need]:
+def _logs(operation: str, params: dict[str, Any], _: str) -> list[Permission]:
     stream = params.get("logStreamName", "")
     group = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{params['logGroupName']}"
-    return [Need(f"logs:{operation}", f"{group}:log-stream:{stream}")]
+    return [Permission(f"logs:{operation}", f"{group}:log-stream:{stream}")]
 
 
-def _iam(operation: str, params: dict[str, Any], _: str) -> list[Need]:
-    return [Need(f"iam:{operation}", f"arn:aws:iam::{ACCOUNT}:role/{params['RoleName']}")]
+def _iam(operation: str, params: dict[str, Any], _: str) -> list[Permission]:
+    return [Permission(f"iam:{operation}", f"arn:aws:iam::{ACCOUNT}:role/{params['RoleName']}")]

@@ -13,6 +13,7 @@ from prefect import flow
 
 from blocks import SageMakerProject
 from tasks_lib import output_of, sagemaker_tasks
+from tasks_lib.error_categories import ErrorCategory
 from tasks_lib.errors import (
     BackendNotRunning,
     BlockNotFound,
@@ -30,7 +31,6 @@ from tasks_lib.errors import (
     ProjectError,
     ServiceFault,
 )
-from tasks_lib.meaning import Meaning
 from tasks_lib.run.retries import OF_CALLS, Bound
 
 pytestmark = pytest.mark.sampled(8, group="all")
@@ -349,7 +349,7 @@ def test_no_bucket(make_aws_project, backend):
 @pytest.mark.exhaustive
 def test_an_endpoint_where_nobody_answers(make_aws_project, monkeypatch):
     """A closed port is told as such, with the address, and not as a failed job; after two tries of nine."""
-    monkeypatch.setitem(OF_CALLS, Meaning.SERVICE_FAULT, Bound(0.1, 0.1, tries=1))
+    monkeypatch.setitem(OF_CALLS, ErrorCategory.SERVICE_FAULT, Bound(0.1, 0.1, tries=1))
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         endpoint = f"http://127.0.0.1:{taken.getsockname()[1]}"

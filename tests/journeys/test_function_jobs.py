@@ -18,9 +18,9 @@ from prefect import flow, unmapped
 from prefect.client.schemas.objects import State
 
 from tasks_lib import JobResult, output_of, sagemaker_task, sagemaker_tasks
+from tasks_lib.dry_run.plan import plan
 from tasks_lib.errors import DuplicateTask, InvalidTask, JobFailed
 from tasks_lib.functions.file_output import FileOutput
-from tasks_lib.planning.plan import plan
 
 pytestmark = pytest.mark.sampled(3, group="all")
 

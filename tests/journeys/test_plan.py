@@ -14,8 +14,8 @@ from prefect.futures import wait
 from waiting import wait_until
 
 from tasks_lib import Channel, output_of, sagemaker_tasks
+from tasks_lib.dry_run.plan import plan
 from tasks_lib.errors import DuplicateTask, InputNotReady, InvalidRequest, InvalidTask, MissingPath
-from tasks_lib.planning.plan import plan
 
 pytestmark = pytest.mark.sampled(5, group="all")
 

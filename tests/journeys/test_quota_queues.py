@@ -18,9 +18,9 @@ from tasks_lib import sagemaker_tasks
 from tasks_lib.cli import main
 from tasks_lib.errors import QuotaExceeded
 from tasks_lib.jobs.kinds import TRAINING
+from tasks_lib.prefect_runtime.run_context import RunCancelled, RunContext
 from tasks_lib.quotas.quota import limit_name
 from tasks_lib.quotas.slots import Slots
-from tasks_lib.run_context import RunCancelled, RunContext
 
 pytestmark = pytest.mark.sampled(6, group="all")
 

@@ -19,14 +19,14 @@ from waiting import wait_until
 from blocks.backend import ROLE
 from tasks_lib.aws.jobs import Jobs
 from tasks_lib.aws.objects import Objects
-from tasks_lib.aws.pace import Pace
+from tasks_lib.aws.rate_limit import TokenBucket
 from tasks_lib.errors import ServiceFault
 from tasks_lib.jobs.job import FINGERPRINT_VARIABLE, STARTED_BY_VARIABLE
 from tasks_lib.jobs.kinds import KINDS
 from tasks_lib.jobs.naming import job_name
 from tasks_lib.jobs.s3_layout import Location, TaskFolder
-from tasks_lib.ledger.interest import Interest
-from tasks_lib.orphans.judgement import Rules
+from tasks_lib.ledger.heartbeats import Heartbeat
+from tasks_lib.orphans.policy import Rules
 from tasks_lib.orphans.reap_orphans import reap_orphans
 from tasks_lib.orphans.reaper import Reaper, asking
 
@@ -87,19 +87,19 @@ class Place:
         self._made.append(self.jobs.create(KINDS[kind], request))
         return self._made[-1]
 
-    def interest(self, task, job, waiter):
+    def heartbeat(self, task, job, waiter):
         folder = TaskFolder(self.project.bucket, f"{self.project.key_prefix}{task}/")
-        return Interest(self.objects, folder, job.name, waiter)
+        return Heartbeat(self.objects, folder, job.name, waiter)
 
     def mark(self, task, job, waiter, ago=timedelta()):
         """Write a waiter's mark, which the reaper takes for so old."""
-        self.interest(task, job, waiter).declare()
+        self.heartbeat(task, job, waiter).start()
         self.objects.later[waiter] = ago
 
     def reap(self, runs=lambda _: "unknown", *, dry_run=False, **rules):
         """What the reaper did, by job."""
         later = HALF_AN_HOUR.total_seconds()
-        quick = Pace(rate=1000, burst=1000)
+        quick = TokenBucket(rate=1000, burst=1000)
         reaper = Reaper(
             self.project, runs, Rules(**rules), objects=self.objects, listings=quick, clock=lambda: time.time() + later
         )
@@ -205,9 +205,9 @@ def test_a_young_job_is_left_alone(place):
 def test_a_job_that_was_left_on_purpose(place):
     """It is told apart, and stopped only when asked for."""
     job = place.job("fit")
-    interest = place.interest("fit", job, "a/1")
-    interest.declare()
-    interest.leave_running()
+    heartbeat = place.heartbeat("fit", job, "a/1")
+    heartbeat.start()
+    heartbeat.leave_running()
 
     assert place.reap() == {job.name: "kept"}
     assert place.why(job) == "left on purpose by a"
@@ -338,7 +338,7 @@ def test_who_comes_after_the_last_look_finds_the_announcement(place):
 
     def attach():
         place.mark("fit", job, "other/1")
-        told.append(place.interest("fit", job, "other/1").stop_was_announced())
+        told.append(place.heartbeat("fit", job, "other/1").stop_was_announced())
 
     assert place.reap(AtLook(2, attach)) == {job.name: "stopped"}
     assert told == [True]

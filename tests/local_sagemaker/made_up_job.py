@@ -11,7 +11,7 @@ from pathlib import Path
 
 from local_sagemaker.kind import JobKind
 from local_sagemaker.kinds import KINDS
-from local_sagemaker.runtime.plan import Output, Place, Plan, groups_of, volume_of
+from local_sagemaker.runtime.runtime_spec import Output, Place, RuntimeSpec, groups_of, volume_of
 from local_sagemaker.runtime.supervisor import supervise
 
 
@@ -22,7 +22,7 @@ def _definition(job):
 def _plan(job):
     cluster = REHEARSAL.cluster_of(job.described)
     groups = groups_of(cluster)
-    return Plan(
+    return RuntimeSpec(
         hosts=tuple(host for _, hosts in groups.values() for host in hosts),
         groups=groups,
         command=("/bin/sh", "-c", _definition(job)["StaticHyperParameters"]["script"]),

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local_sagemaker.iam.policies import MalformedPolicy, Need, Policy, decide
+from local_sagemaker.iam.policies import MalformedPolicy, Permission, Policy, decide
 from local_sagemaker.iam.roles import Access, NotAuthorized, Role, RoleTable
 from local_sagemaker.iam.sessions import Session
-from local_sagemaker.s3.needs import object_arn
+from local_sagemaker.s3.permissions import object_arn
 
 OBJECT = "arn:aws:s3:::bucket/folder/name"
 
@@ -28,7 +28,7 @@ def policy(*statements, version="2012-10-17"):
 def allows(*policies, action="s3:GetObject", resource=OBJECT, boundary=None, **context):
     """Whether policies allow a request; context keys with `__` for the colon."""
     found = {key.replace("__", ":"): value for key, value in context.items()}
-    return decide(policies, Need(action, resource, found), boundary).allowed
+    return decide(policies, Permission(action, resource, found), boundary).allowed
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_a_boundary_gives_nothing_and_bounds_all():
     assert allows(everything, boundary=reading)
     assert not allows(everything, boundary=reading, action="s3:PutObject")
     assert not allows(boundary=everything)
-    refused = decide([everything], Need("s3:PutObject", OBJECT), reading)
+    refused = decide([everything], Permission("s3:PutObject", OBJECT), reading)
     assert refused.because("s3:PutObject") == "because no permissions boundary allows the s3:PutObject action"
 
 
@@ -215,9 +215,9 @@ def test_policies_name_resources_in_the_partition_of_the_home(tmp_path, region, 
     roles.write([Role(arn, "AROA", [json.dumps({"Version": "2012-10-17", "Statement": statement})])], 0)
     access = Access(Session(arn, "SageMaker"), roles, region)
 
-    access.check(Need("s3:GetObject", object_arn("data", "in/a")))
+    access.check(Permission("s3:GetObject", object_arn("data", "in/a")))
     with pytest.raises(NotAuthorized, match=f'on resource: "arn:{partition}:s3:::data/out"'):
-        access.check(Need("s3:GetObject", object_arn("data", "out")))
+        access.check(Permission("s3:GetObject", object_arn("data", "out")))
 
 
 def test_a_resource_that_cannot_be_told():
@@ -259,7 +259,7 @@ STATEMENTS = st.fixed_dictionaries(
     | {"Resource": st.lists(RESOURCES, min_size=1, max_size=3), "Condition": CONDITIONS}
 )
 NEEDS = st.builds(
-    Need,
+    Permission,
     st.sampled_from(["s3:GetObject", "s3:PutObject", "kms:Decrypt", "logs:PutLogEvents"]),
     st.sampled_from([OBJECT, "arn:aws:s3:::other/x", "*"]),
     st.sampled_from([{}, {"a:b": ["true"]}, {"a:c": ["x"]}]),

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from runtime_laboratory import BUCKET, laboratory, one_laboratory
 from waiting import wait_until
 
-from local_sagemaker.runtime import verdict
+from local_sagemaker.runtime import final_status
 
 pytestmark = pytest.mark.sampled(9, group="all")
 
@@ -100,7 +100,7 @@ def test_an_exit_message_that_is_no_text_fails_the_job(one_laboratory):
 def test_exit_messages_are_joined_and_cut_between_characters(parts, size):
     """Never an error for valid text, never more than 1 KB, always the beginning of what was written."""
     parts = [*parts, "ä" * size]
-    message = verdict.exit_message([part.encode()[: verdict.MAX_EXIT_MESSAGE + 1] for part in parts])
+    message = final_status.exit_message([part.encode()[: final_status.MAX_EXIT_MESSAGE + 1] for part in parts])
 
     assert len(message.encode()) <= 1024
     assert "".join(parts).startswith(message)

@@ -41,7 +41,7 @@ def _request(spec: JobSpec, place: JobPlace) -> dict:
             "AlgorithmSpecification": {"TrainingImage": spec.image, "TrainingInputMode": "File"},
             "RoleArn": place.role,
             "OutputDataConfig": {"S3OutputPath": place.folder.uri},
-            "ResourceConfig": cluster(spec, place.rung or spec.rungs[0]),
+            "ResourceConfig": cluster(spec, place.instances or spec.instance_choices[0]),
             "StoppingCondition": {"MaxRuntimeInSeconds": spec.max_runtime_seconds},
             "Environment": environment(spec, place),
         },

@@ -73,7 +73,7 @@ ROWS: list[Row] = []
 HELD_ELSEWHERE = (
     Row(
         ("The thread that hears a signal or a timeout, and the states that the engine writes then",),
-        ("tasks_lib/run_context.py", "tasks_lib/interruption.py"),
+        ("tasks_lib/prefect_runtime/run_context.py", "tasks_lib/prefect_runtime/cancelled_state.py"),
         "to stop the jobs and to end the run `Cancelled` ([0007](0007-stop-on-cancel.md))",
         "tests/application/test_stop.py",
         named=False,

@@ -13,9 +13,9 @@ from aws_doubles import make_block
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks_lib.prefect_runtime.run_context import RunContext
 from tasks_lib.run.audit_tags import as_tag, audit_tags, commit_of, started_by
-from tasks_lib.run_context import RunContext
-from tasks_lib.shipping.bundle import Source
+from tasks_lib.staging.source import Source
 
 pytestmark = pytest.mark.processes
 

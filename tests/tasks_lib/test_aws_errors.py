@@ -22,6 +22,7 @@ from tasks_lib.aws.errors import (
     translated,
     translating,
 )
+from tasks_lib.error_categories import TABLE
 from tasks_lib.errors import (
     AccessDenied,
     BucketMissing,
@@ -34,7 +35,6 @@ from tasks_lib.errors import (
     ServiceFault,
     Throttled,
 )
-from tasks_lib.meaning import TABLE
 
 OPERATIONS = {
     "sagemaker": [

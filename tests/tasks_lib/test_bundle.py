@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tasks_lib.aws.sync import hash_file
 from tasks_lib.errors import InputsChanged, InvalidName, InvalidTask, MissingPath
-from tasks_lib.shipping.bundle import Source, bundle_digest, toolkit
+from tasks_lib.staging.source import Source, bundle_digest, toolkit
 
 
 def tree(root, **files):

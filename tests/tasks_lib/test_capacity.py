@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks_lib.jobs.capacity import attempts_without_capacity, ladder, rung_after
+from tasks_lib.jobs.capacity import attempts_without_capacity, choice_after, fallbacks
 
 TYPES = st.lists(st.sampled_from([f"ml.g{size}.xlarge" for size in range(12)]), min_size=1, unique=True)
 CLOSED = st.lists(
@@ -16,27 +16,27 @@ CLOSED = st.lists(
 @given(TYPES, st.integers(1, 6), st.booleans(), st.booleans())
 def test_every_type_has_its_turn(types, at_once, spot, then_on_demand):
     """Spot one by one, since SageMaker takes no list there; then on-demand in lists; each in the caller's order."""
-    rungs = ladder(types, at_once=at_once, spot=spot, on_demand_after_spot=then_on_demand)
-    on_spot = [rung for rung in rungs if rung.spot]
-    on_demand = [rung for rung in rungs if not rung.spot]
+    choices = fallbacks(types, at_once=at_once, spot=spot, on_demand_after_spot=then_on_demand)
+    on_spot = [choice for choice in choices if choice.spot]
+    on_demand = [choice for choice in choices if not choice.spot]
 
-    assert [rung.types for rung in on_spot] == ([(one,) for one in types] if spot else [])
-    assert [one for rung in on_demand for one in rung.types] == (types if then_on_demand or not spot else [])
-    assert all(len(rung.types) <= at_once for rung in on_demand)
-    assert rungs == (*on_spot, *on_demand)
+    assert [choice.types for choice in on_spot] == ([(one,) for one in types] if spot else [])
+    assert [one for choice in on_demand for one in choice.types] == (types if then_on_demand or not spot else [])
+    assert all(len(choice.types) <= at_once for choice in on_demand)
+    assert choices == (*on_spot, *on_demand)
 
 
 @given(TYPES, st.integers(0, 40))
 def test_behind_the_last_comes_the_first(types, without):
     """However often there was none."""
-    rungs = ladder(types, at_once=1, spot=True, on_demand_after_spot=True)
+    choices = fallbacks(types, at_once=1, spot=True, on_demand_after_spot=True)
 
-    assert rung_after(rungs, without) == rungs[without % len(rungs)]
+    assert choice_after(choices, without) == choices[without % len(choices)]
 
 
 @given(CLOSED, st.sampled_from(["flow-1", "flow-2", None]), st.integers(0, 5))
 def test_only_the_last_attempts_of_this_flow_run_count(closed, flow_run, last):
-    """Another run begins at the first rung; so does this one after an attempt that had capacity."""
+    """Another run begins at the first choice; so does this one after an attempt that had capacity."""
     before = [*closed, ("failed", flow_run)]
 
     assert attempts_without_capacity([*before, *([("capacity", flow_run)] * last)], flow_run) == last

@@ -14,9 +14,9 @@ from aws_doubles import make_block
 
 from local_sagemaker.jobs import Job as LocalJob
 from local_sagemaker.kinds import KINDS
-from local_sagemaker.runtime.plan import JobFailure
-from tasks_lib.causes import CAUSES
-from tasks_lib.diagnosis import job_error
+from local_sagemaker.runtime.runtime_spec import JobFailure
+from tasks_lib.failure_causes import CAUSES
+from tasks_lib.job_errors import job_error
 from tasks_lib.jobs.job import Job
 from tasks_lib.jobs.kinds import TRAINING
 from worker_toolkit.archive import unpack

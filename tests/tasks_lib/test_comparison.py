@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tasks_lib import best
 from tasks_lib.errors import InvalidInput, MetricMissing
-from tasks_lib.results import JobResult
+from tasks_lib.results.job_result import JobResult
 
 
 def result(task, **metrics):

@@ -7,7 +7,7 @@ from hypothesis import given
 from tasks_lib.jobs.job import Job
 from tasks_lib.jobs.kinds import TRAINING
 from tasks_lib.jobs.status import STATUSES, Phase
-from tasks_lib.ledger.records import Entry, Record, Spent
+from tasks_lib.ledger.records import ClosedAttempt, Entry, Record
 from tasks_lib.run.decision import Action, Decision, Kept, from_job, from_ledger
 
 WORK = "f" * 64
@@ -21,9 +21,9 @@ def record(attempt=1):
     )  # fmt: skip
 
 
-def entry(spent=0, *, completed=True):
-    made = tuple(Spent(attempt=number, because="failed") for number in range(1, spent + 1))
-    return Entry(fingerprint=WORK, spent=made, record=record(spent + 1) if completed else None)
+def entry(closed=0, *, completed=True):
+    made = tuple(ClosedAttempt(attempt=number, because="failed") for number in range(1, closed + 1))
+    return Entry(fingerprint=WORK, closed=made, record=record(closed + 1) if completed else None)
 
 
 def job(status, fingerprint=WORK):
@@ -34,12 +34,12 @@ ALL = Kept(outputs=True, state=True)
 LEDGER_TABLE = [
     # completed, kept, revoked -> action, because
     (True, ALL, None, Action.SKIP, None),
-    (True, Kept(outputs=False, state=True), None, Action.SPEND, "outputs gone"),
-    (True, Kept(outputs=True, state=False), None, Action.SPEND, "state changed"),
-    (True, Kept(outputs=False, state=False), None, Action.SPEND, "outputs gone"),
-    (True, ALL, "forced", Action.SPEND, "forced"),
-    (True, ALL, "clean_state", Action.SPEND, "clean_state"),
-    (True, Kept(outputs=False, state=False), "forced", Action.SPEND, "forced"),
+    (True, Kept(outputs=False, state=True), None, Action.CLOSE, "outputs gone"),
+    (True, Kept(outputs=True, state=False), None, Action.CLOSE, "state changed"),
+    (True, Kept(outputs=False, state=False), None, Action.CLOSE, "outputs gone"),
+    (True, ALL, "forced", Action.CLOSE, "forced"),
+    (True, ALL, "clean_state", Action.CLOSE, "clean_state"),
+    (True, Kept(outputs=False, state=False), "forced", Action.CLOSE, "forced"),
     (False, None, None, Action.ASK, None),
     (False, None, "forced", Action.ASK, None),
     (False, None, "clean_state", Action.ASK, None),
@@ -64,13 +64,13 @@ JOB_TABLE = [
     ("Deleting", True, None, Action.ATTACH, None),
     ("Suspended", True, None, Action.ATTACH, None),
     ("Completed", True, None, Action.RECORD, None),
-    ("Completed", True, "forced", Action.SPEND, "forced"),
-    ("Completed", True, "clean_state", Action.SPEND, "clean_state"),
-    ("Failed", True, None, Action.SPEND, "failed"),
-    ("Failed", True, "forced", Action.SPEND, "failed"),
-    ("Stopped", True, None, Action.SPEND, "stopped"),
-    ("Stopped", True, "forced", Action.SPEND, "stopped"),
-    *((status, False, revoked, Action.SPEND, "foreign job") for status in STATUSES for revoked in (None, "forced")),
+    ("Completed", True, "forced", Action.CLOSE, "forced"),
+    ("Completed", True, "clean_state", Action.CLOSE, "clean_state"),
+    ("Failed", True, None, Action.CLOSE, "failed"),
+    ("Failed", True, "forced", Action.CLOSE, "failed"),
+    ("Stopped", True, None, Action.CLOSE, "stopped"),
+    ("Stopped", True, "forced", Action.CLOSE, "stopped"),
+    *((status, False, revoked, Action.CLOSE, "foreign job") for status in STATUSES for revoked in (None, "forced")),
 ]
 
 
@@ -127,7 +127,7 @@ def test_who_spends_says_why(the_entry, kept, the_job, revoked):
     """And nobody else does."""
     decision = decided(the_entry, kept, the_job, revoked)
 
-    assert (decision.because is not None) is (decision.action is Action.SPEND)
+    assert (decision.because is not None) is (decision.action is Action.CLOSE)
 
 
 @pytest.mark.parametrize("status", LIVE)
@@ -148,7 +148,7 @@ def test_statuses_that_are_not_over_are_attached_to(status):
 )
 def test_a_retry_does_not_force_again(because, flow_run, expected):
     """An attempt that a flow run forced is noted with its id; nobody else's, and no failure, counts."""
-    made = Entry(fingerprint=WORK, spent=(Spent(attempt=1, because=because, flow_run=flow_run),))
+    made = Entry(fingerprint=WORK, closed=(ClosedAttempt(attempt=1, because=because, flow_run=flow_run),))
 
     assert expected is made.forced_by("a")
     assert not made.forced_by(None)

@@ -4,8 +4,8 @@ import pytest
 from aws_doubles import make_block
 
 from tasks_lib.aws.logs import LogLine
-from tasks_lib.diagnosis import job_error
 from tasks_lib.errors import JobFailed, JobStopped
+from tasks_lib.job_errors import job_error
 from tasks_lib.jobs.job import Job
 from tasks_lib.jobs.kinds import TRAINING
 from worker_toolkit.failure import explain, explain_start

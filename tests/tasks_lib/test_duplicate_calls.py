@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks_lib.errors import DuplicateTask
+from tasks_lib.prefect_runtime.run_context import RunContext
 from tasks_lib.run import duplicate_calls
-from tasks_lib.run_context import RunContext
 
 URI = "s3://bucket/demo/fit/"
 

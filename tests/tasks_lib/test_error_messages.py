@@ -31,6 +31,7 @@ from tasks_lib.aws.errors import translated
 from tasks_lib.aws.objects import Objects
 from tasks_lib.aws.sync import download, extract
 from tasks_lib.backend import Backend
+from tasks_lib.error_categories import TABLE
 from tasks_lib.errors import JobError, PrefectSageMakerError
 from tasks_lib.jobs.channels import as_channels
 from tasks_lib.jobs.kinds import TRAINING
@@ -40,12 +41,11 @@ from tasks_lib.jobs.spec import JobSpec
 from tasks_lib.ledger.lease import Holder, document
 from tasks_lib.ledger.project_file import check_home
 from tasks_lib.ledger.records import Ledger
-from tasks_lib.meaning import TABLE
 from tasks_lib.options import RunOptions
+from tasks_lib.prefect_runtime.run_context import RunContext
+from tasks_lib.prefect_runtime.server_watch import LOST_SECONDS, ServerWatch
 from tasks_lib.run.execution import Execution
 from tasks_lib.run.prepare import Call
-from tasks_lib.run_context import RunContext
-from tasks_lib.server_watch import LOST_SECONDS, ServerWatch
 
 GOLDEN = Path(__file__).parent / "golden_errors.md"
 PARENTS = {"PrefectSageMakerError", "JobError"}
@@ -339,7 +339,7 @@ class Case:
             def write(self, *_, **__):
                 return None
 
-        Ledger(Busy(self.project), TaskFolder(BUCKET, "demo/fit/")).spend("f" * 64, 1, "failed")
+        Ledger(Busy(self.project), TaskFolder(BUCKET, "demo/fit/")).close("f" * 64, 1, "failed")
 
     # -- AWS refused or failed a call --------------------------------------------------------------------------------
 

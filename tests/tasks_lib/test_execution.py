@@ -9,6 +9,7 @@ from botocore.exceptions import ConnectionClosedError
 
 from tasks_lib import Channel, SageMakerTasks, output_of
 from tasks_lib.backend import Backend
+from tasks_lib.error_categories import ErrorCategory
 from tasks_lib.errors import (
     AccessDenied,
     DuplicateTask,
@@ -28,14 +29,13 @@ from tasks_lib.jobs.channels import as_channels
 from tasks_lib.jobs.kinds import PROCESSING, TRAINING
 from tasks_lib.jobs.s3_layout import Location
 from tasks_lib.jobs.spec import JobSpec
-from tasks_lib.ledger.interest import Interest
+from tasks_lib.ledger.heartbeats import Heartbeat
 from tasks_lib.ledger.lease import Holder, document
-from tasks_lib.meaning import Meaning
 from tasks_lib.options import RunOptions
+from tasks_lib.prefect_runtime.run_context import RunCancelled, RunContext
 from tasks_lib.run.decision import Action
 from tasks_lib.run.execution import Execution
 from tasks_lib.run.prepare import Call
-from tasks_lib.run_context import RunCancelled, RunContext
 
 LONG = 60
 
@@ -360,7 +360,7 @@ NO_CAPACITY = ("Failed", "CapacityError: Unable to provision requested ML comput
 
 
 def test_the_capacity_ladder(call, sagemaker, ledger):
-    """Spot by each type, then on-demand by preference; all rungs are attempts at one piece of work."""
+    """Spot by each type, then on-demand by preference; all choices are attempts at one piece of work."""
     ends_of(sagemaker, NO_CAPACITY, NO_CAPACITY, NO_CAPACITY)
     types = ("ml.g5.xlarge", "ml.g4dn.xlarge")
     wanted = call(spec(instance_types=types, spot=True, on_demand_after_spot=True))
@@ -376,7 +376,7 @@ def test_the_capacity_ladder(call, sagemaker, ledger):
     ]
 
     assert asked == [(True, types[0]), (True, types[1]), (False, list(types)), (True, types[0])]
-    assert [spent.because for spent in ledger.entry(result.fingerprint).spent] == 3 * ["capacity"]
+    assert [closed.because for closed in ledger.entry(result.fingerprint).closed] == 3 * ["capacity"]
     assert result.job == wanted.step.job_name(4)
 
 
@@ -386,7 +386,7 @@ def test_capacity_is_asked_for_in_time(call, sagemaker):
     with pytest.raises(JobFailed) as caught:
         call(options=RunOptions(capacity_seconds=0)).result()
 
-    assert caught.value.meaning is Meaning.CAPACITY
+    assert caught.value.category is ErrorCategory.CAPACITY
     assert "instance_type=[" in caught.value.fix
     assert created(sagemaker) == 1
 
@@ -406,7 +406,7 @@ def test_a_users_error_is_never_tried_again(call, sagemaker):
     with pytest.raises(JobFailed) as caught:
         call().result()
 
-    assert caught.value.meaning is Meaning.USER_ERROR
+    assert caught.value.category is ErrorCategory.USER_ERROR
     assert created(sagemaker) == 1
 
 
@@ -420,7 +420,7 @@ def test_a_job_that_others_stopped(call, sagemaker, objects, announced):
     sagemaker.wait_for("describe", 2)
     name = wanted.step.job_name(1)
     if announced:
-        Interest(objects, wanted.lookup.folder, name, "another/0-run").announce_stop()
+        Heartbeat(objects, wanted.lookup.folder, name, "another/0-run").announce_stop()
     sagemaker.at_create = holding
     sagemaker.end(name, "Stopped")
 
@@ -942,5 +942,5 @@ def test_times_and_costs_of_a_job(call, sagemaker):
 
 def test_the_actions_are_all_taken():
     """Each action of a decision has a story above."""
-    assert {action.name for action in Action} == {"SKIP", "ASK", "CREATE", "ATTACH", "RECORD", "SPEND"}
+    assert {action.name for action in Action} == {"SKIP", "ASK", "CREATE", "ATTACH", "RECORD", "CLOSE"}
     assert make_block().is_local is False

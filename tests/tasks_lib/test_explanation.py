@@ -1,6 +1,6 @@
 """`explain()`: what a result is made of, then and now."""
 
-from tasks_lib.explanation import Explanation
+from tasks_lib.results.explanation import Explanation
 
 THEN = {
     "kind": "training", "image": "image:1", "code": {"fit.py": "a" * 64}, "entry point": "fit.py", "command": None,

@@ -13,8 +13,8 @@ from prefect_double import played_prefect
 
 from tasks_lib import best, output_of
 from tasks_lib.errors import InvalidTask, JobFailed, MissingPath, PrefectSageMakerError
-from tasks_lib.job_task import JobTask
-from tasks_lib.reports.failures import ENGINE_LOGGERS, ToldOnce
+from tasks_lib.prefect_runtime.failure_log import ENGINE_LOGGERS, ToldOnce
+from tasks_lib.prefect_runtime.prefect_task import JobTask
 
 LONGEST_MESSAGE = 200
 

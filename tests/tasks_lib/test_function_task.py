@@ -27,8 +27,8 @@ from tasks_lib.functions.grid import function_points
 from tasks_lib.functions.names import call_name
 from tasks_lib.functions.task import FunctionTask, sagemaker_task
 from tasks_lib.functions.values import Arguments, Signature
-from tasks_lib.job_task import JobTask
 from tasks_lib.jobs.kinds import KINDS
+from tasks_lib.prefect_runtime.prefect_task import JobTask
 
 if TYPE_CHECKING:
     from tasks_lib import Table

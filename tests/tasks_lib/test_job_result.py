@@ -12,7 +12,7 @@ from aws_doubles import client_error
 from tasks_lib import JobResult
 from tasks_lib.errors import InvalidInput, MissingPath, ServiceFault, UnsafeArchive
 from tasks_lib.jobs.s3_layout import Location
-from tasks_lib.outputs import Output
+from tasks_lib.results.output import Output
 
 FOLDER = "s3://a-bucket/demo/fit/fit-1/output/"
 

@@ -35,13 +35,13 @@ def test_nothing_is_known_of_new_work(ledger):
 
 def test_the_life_of_an_entry(ledger):
     """1. Attempt 1 fails. 2. Attempt 2 completes. 3. It is forced: the record goes. 4. Attempt 3 completes."""
-    assert ledger.spend(WORK, 1, "failed", "flow-1").attempt == 2
+    assert ledger.close(WORK, 1, "failed", "flow-1").attempt == 2
     assert ledger.complete(record(2)).record == record(2)
     assert ledger.latest() == record(2)
 
-    revoked = ledger.spend(WORK, 2, "forced", "flow-2")
+    revoked = ledger.close(WORK, 2, "forced", "flow-2")
     assert (revoked.attempt, revoked.record) == (3, None)
-    assert [(spent.attempt, spent.because, spent.flow_run) for spent in revoked.spent] == [
+    assert [(closed.attempt, closed.because, closed.flow_run) for closed in revoked.closed] == [
         (1, "failed", "flow-1"),
         (2, "forced", "flow-2"),
     ]
@@ -52,22 +52,22 @@ def test_the_life_of_an_entry(ledger):
 
 def test_spending_twice_spends_once(ledger):
     """Two processes that saw the same failure give up one attempt, not two."""
-    first = ledger.spend(WORK, 1, "failed", "flow-1")
+    first = ledger.close(WORK, 1, "failed", "flow-1")
 
-    assert ledger.spend(WORK, 1, "failed", "flow-2") == first == ledger.entry(WORK)
+    assert ledger.close(WORK, 1, "failed", "flow-2") == first == ledger.entry(WORK)
 
 
 def test_an_attempt_of_the_past_or_of_the_future_is_not_spent(ledger):
     """Who looked at something older changes nothing."""
-    entry = ledger.spend(WORK, 1, "failed")
+    entry = ledger.close(WORK, 1, "failed")
 
-    assert ledger.spend(WORK, 1, "stopped") == entry
-    assert ledger.spend(WORK, 7, "failed") == entry
+    assert ledger.close(WORK, 1, "stopped") == entry
+    assert ledger.close(WORK, 7, "failed") == entry
 
 
 def test_a_revoked_attempt_stays_revoked(ledger):
     """Its job completes after somebody forced another one: no record, and not the newest."""
-    ledger.spend(WORK, 1, "forced", "flow-2")
+    ledger.close(WORK, 1, "forced", "flow-2")
     entry = ledger.complete(record(1))
 
     assert (entry.attempt, entry.record) == (2, None)
@@ -104,7 +104,7 @@ def test_latest_keeps_the_youngest(ledger, order):
 def test_records_of_one_work_do_not_touch_another(ledger):
     """A failure with other code invalidates nothing."""
     ledger.complete(record(1))
-    ledger.spend(OTHER, 1, "failed")
+    ledger.close(OTHER, 1, "failed")
 
     assert ledger.entry(WORK).record == record(1)
 
@@ -211,7 +211,7 @@ class Restless(Objects):
 def test_a_record_that_never_keeps_still_is_told(block, task_folder):
     """After twenty rounds we say so instead of trying for ever."""
     with pytest.raises(LedgerConflict, match="20 times in a row"):
-        Ledger(Restless(block), task_folder).spend(WORK, 1, "failed")
+        Ledger(Restless(block), task_folder).close(WORK, 1, "failed")
 
 
 class Memory:
@@ -249,8 +249,8 @@ class Racing(RuleBasedStateMachine):
     @rule(
         work=st.sampled_from([WORK, OTHER]), believed=st.integers(1, 4), because=st.sampled_from(["failed", "forced"])
     )
-    def spend(self, work, believed, because):
-        entry = self.ledger.spend(work, believed, because)
+    def close(self, work, believed, because):
+        entry = self.ledger.close(work, believed, because)
         if believed == self.attempts[work]:
             self.attempts[work] += 1
             self.recorded[work] = None
@@ -268,9 +268,9 @@ class Racing(RuleBasedStateMachine):
     def attempts_only_grow_and_records_are_of_the_current_one(self):
         for work, attempt in self.attempts.items():
             entry = self.ledger.entry(work)
-            assert entry.attempt == attempt == len(entry.spent) + 1
+            assert entry.attempt == attempt == len(entry.closed) + 1
             assert entry.record == self.recorded[work]
-            assert [spent.attempt for spent in entry.spent] == list(range(1, attempt))
+            assert [closed.attempt for closed in entry.closed] == list(range(1, attempt))
 
     @invariant()
     def latest_is_the_youngest_that_was_completed(self):

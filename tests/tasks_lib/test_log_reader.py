@@ -9,9 +9,9 @@ from contextlib import ExitStack
 import pytest
 from aws_doubles import LogsDouble, ProjectDouble, client_error, make_block
 
-from tasks_lib.aws.log_pace import LogPace
 from tasks_lib.aws.log_reader import LogReader, reader_of
 from tasks_lib.aws.logs import LogTail
+from tasks_lib.aws.rate_limit import LogRateLimit
 from tasks_lib.jobs.job import Job
 from tasks_lib.jobs.kinds import TRAINING
 
@@ -79,7 +79,7 @@ def job(number, status="InProgress"):
 
 
 def tail(project, number, **more):
-    return LogTail(project, job(number), pace=LogPace(10_000, 10_000), **more)
+    return LogTail(project, job(number), pace=LogRateLimit(10_000, 10_000), **more)
 
 
 def rest(reader, log, number):

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks_lib.aws.logs import LogLine
-from tasks_lib.reports.log_relay import LAST_LINES, LogRelay, batches
-from tasks_lib.run_context import RunContext
+from tasks_lib.prefect_runtime.log_relay import LAST_LINES, LogRelay, batches
+from tasks_lib.prefect_runtime.run_context import RunContext
 
 
 class Records(logging.Handler):

@@ -11,8 +11,8 @@ from botocore.exceptions import EndpointConnectionError
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from tasks_lib.aws.log_pace import LogPace, pace_of
 from tasks_lib.aws.logs import LogTail
+from tasks_lib.aws.rate_limit import LogRateLimit, log_rate_limit_of
 from tasks_lib.backend import Backend
 from tasks_lib.jobs.job import Job
 from tasks_lib.jobs.kinds import TRAINING
@@ -125,7 +125,7 @@ def tail(project, clock):
 
 
 def following(project, clock, job=JOB, pace=None):
-    pace = pace or LogPace(10_000, 10_000, clock)
+    pace = pace or LogRateLimit(10_000, 10_000, clock)
     return LogTail(project, job, clock=clock, wall=clock, sleep=clock.sleep, pace=pace)
 
 
@@ -396,7 +396,7 @@ def test_a_job_that_ended_long_ago_is_not_waited_for(tail, logs, clock):
 
 def test_jobs_share_the_pace_of_their_account(project, logs, clock):
     """Forty jobs that ended are read by twenty requests a second, behind the first twenty that come at once."""
-    pace = LogPace(8, 20, clock)
+    pace = LogRateLimit(8, 20, clock)
     for number in range(40):
         logs.write(f"fit-{number}/algo-1-1", "one")
         job = Job(TRAINING, f"fit-{number}", "arn", "Completed")
@@ -407,7 +407,7 @@ def test_jobs_share_the_pace_of_their_account(project, logs, clock):
 
 def test_jobs_that_run_leave_some_of_the_pace(project, logs, clock):
     """A job that has ended is read at once, though those that run have used up their part."""
-    pace = LogPace(8, 20, clock)
+    pace = LogRateLimit(8, 20, clock)
     while pace.allows(urgent=False):
         pass
     tail = following(project, clock, pace=pace)
@@ -422,8 +422,8 @@ def test_accounts_do_not_share_a_pace(project, block):
     elsewhere = block.model_copy(update={"region": "eu-west-1"})
     beside = block.model_copy(update={"project": "other"})
 
-    assert pace_of(project) is pace_of(beside)
-    assert pace_of(project) is not pace_of(elsewhere)
+    assert log_rate_limit_of(project) is log_rate_limit_of(beside)
+    assert log_rate_limit_of(project) is not log_rate_limit_of(elsewhere)
 
 
 def test_all_lines_in_the_order_of_their_time(project, logs, clock):

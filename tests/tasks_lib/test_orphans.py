@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from tasks_lib.jobs.job import Job
 from tasks_lib.jobs.kinds import TRAINING
-from tasks_lib.ledger.interest import LAPSES_AFTER
-from tasks_lib.orphans.judgement import Rules, Sighting, Verdict, judge, needs_runs, run_of, span
+from tasks_lib.ledger.heartbeats import EXPIRES_AFTER
+from tasks_lib.orphans.policy import JobActivity, Rules, Verdict, judge, needs_runs, run_of, span
 
 JOB = Job(TRAINING, "fit-0123456789abcdef-1", "arn", "InProgress")
 MINUTE = timedelta(minutes=1)
@@ -24,7 +24,7 @@ ages = st.one_of(
 run_ids = st.sampled_from(["a", "b", "c"])
 waiters = st.builds("{}/{}".format, run_ids, st.integers(0, 2))
 sightings = st.builds(
-    Sighting,
+    JobActivity,
     st.just(JOB),
     st.just("fit"),
     ages,
@@ -38,7 +38,7 @@ rules = st.builds(
     st.timedeltas(min_value=timedelta(), max_value=timedelta(days=2)),
     st.booleans(),
 )
-DAY_OLD = Sighting(JOB, "fit", timedelta(days=1))
+DAY_OLD = JobActivity(JOB, "fit", timedelta(days=1))
 
 
 @given(sightings, rules)
@@ -47,7 +47,7 @@ def test_an_orphan_is_what_nobody_wants(seen, rules):
     if not judge(seen, rules).orphan:
         return
 
-    assert all(age > LAPSES_AFTER for age in seen.waiters.values())
+    assert all(age > EXPIRES_AFTER for age in seen.waiters.values())
     assert seen.age >= rules.grace
     assert rules.include_left or not seen.left
     for run, state in seen.runs.items():
@@ -60,7 +60,7 @@ def test_what_is_kept_has_a_reason(seen, rules):
     """A job that is no orphan has somebody or something that speaks for it, and the reason says what."""
     judged = judge(seen, rules)
     speaks = {
-        Verdict.WAITED_FOR: any(age <= LAPSES_AFTER for age in seen.waiters.values()),
+        Verdict.WAITED_FOR: any(age <= EXPIRES_AFTER for age in seen.waiters.values()),
         Verdict.YOUNG: seen.age < rules.grace,
         Verdict.RUN_IS_LIVE: "live" in seen.runs.values(),
         Verdict.RUN_NOT_KNOWN_NOW: "unreachable" in seen.runs.values(),
@@ -72,7 +72,7 @@ def test_what_is_kept_has_a_reason(seen, rules):
     assert judged.why
 
 
-@given(sightings, rules, waiters, st.timedeltas(min_value=-MINUTE, max_value=LAPSES_AFTER))
+@given(sightings, rules, waiters, st.timedeltas(min_value=-MINUTE, max_value=EXPIRES_AFTER))
 def test_a_fresh_mark_keeps_any_job(seen, rules, waiter, age):
     """Whatever else is known: a mark that has not lapsed keeps the job."""
     waited_for = replace(seen, waiters={**seen.waiters, waiter: age})

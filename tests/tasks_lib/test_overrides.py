@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from whole_specs import OPERATION, PLACE, PROCESSING, SPECS, TRAINING, outputs_at
 
 from tasks_lib import Channel, output_of
-from tasks_lib.aws.request_check import check_request
+from tasks_lib.aws.request_validation import check_request
 from tasks_lib.errors import InvalidName, InvalidTask
 from tasks_lib.jobs.job import instances_of
 from tasks_lib.jobs.kinds import KINDS, kind_of

@@ -46,7 +46,7 @@ from private_uses import CHECKOUT, private_names_of_bases, private_uses, sources
 from pydantic import ValidationError
 
 from tasks_lib import output_of
-from tasks_lib.server_watch import release_exit
+from tasks_lib.prefect_runtime.server_watch import release_exit
 
 LONG_SECONDS = 30
 
@@ -63,7 +63,7 @@ def api() -> Iterator[PrefectDouble]:
 
 @holds(
     "prefect._internal.control_listener.get_intent",
-    where="tasks_lib/run_context.py",
+    where="tasks_lib/prefect_runtime/run_context.py",
     what_for="to tell a cancel by Prefect from a signal from outside, and a run that goes on elsewhere",
 )
 def test_get_intent():
@@ -77,7 +77,7 @@ def test_get_intent():
 
 @holds(
     "prefect.context.ContextModel._token",
-    where="tasks_lib/run_context.py",
+    where="tasks_lib/prefect_runtime/run_context.py",
     what_for="to find the flow runs around a flow run",
 )
 def test_context_token():
@@ -152,7 +152,7 @@ def _error(handled: Any) -> BaseException | None:
 
 @holds(
     "prefect.task_runners.ThreadPoolTaskRunner._cancel_events",
-    where="tasks_lib/run_context.py",
+    where="tasks_lib/prefect_runtime/run_context.py",
     what_for="to tell a submitted task that its flow run is going down",
 )
 def test_cancel_events(api):
@@ -165,7 +165,7 @@ def test_cancel_events(api):
 
 @holds(
     "prefect.task_runners.ThreadPoolTaskRunner.cancel_all.__code__",
-    where="tasks_lib/run_context.py",
+    where="tasks_lib/prefect_runtime/run_context.py",
     what_for="to find the thread that closes a task runner",
 )
 def test_cancel_all_waits_in_the_flows_thread(api):
@@ -175,7 +175,7 @@ def test_cancel_all_waits_in_the_flows_thread(api):
 
 @holds(
     "The engine closes the task runner while it handles what ended the flow",
-    where="tasks_lib/run_context.py",
+    where="tasks_lib/prefect_runtime/run_context.py",
     what_for="to tell a flow run that is ended from one that returns or fails",
     named=False,
 )
@@ -187,7 +187,7 @@ def test_closing_thread_handles_the_error(api, error):
 
 @holds(
     "prefect.utilities.timeout",
-    where="tasks_lib/interruption.py tasks_lib/run_context.py",
+    where="tasks_lib/prefect_runtime/cancelled_state.py tasks_lib/prefect_runtime/run_context.py",
     what_for="to stop the job of a task or a flow whose time is over",
     named=False,
 )
@@ -221,7 +221,7 @@ def test_timeout_of_synchronous_code(in_thread):
 
 @holds(
     "prefect.utilities.timeout",
-    where="tasks_lib/run_context.py",
+    where="tasks_lib/prefect_runtime/run_context.py",
     what_for="to notice the timeout of an asynchronous flow whose loop our task blocks",
     named=False,
 )
@@ -241,7 +241,7 @@ def test_timeout_of_asynchronous_code():
 
 @holds(
     "prefect.flows.Flow.on_crashed_hooks",
-    where="tasks_lib/interruption.py",
+    where="tasks_lib/prefect_runtime/cancelled_state.py",
     what_for="to write `Cancelled` after the `Crashed` of a run that a signal ended",
     named=False,
 )
@@ -265,7 +265,7 @@ def test_crashed_hook_that_is_added_late(api):
 
 @holds(
     "prefect.flows.Flow.on_failure_hooks",
-    where="tasks_lib/interruption.py",
+    where="tasks_lib/prefect_runtime/cancelled_state.py",
     what_for="to write `Cancelled` after the `Failed` of a run that fails by a cancelled one",
     named=False,
 )
@@ -297,7 +297,7 @@ def _of_task(body: Callable[..., Any], **options: Any) -> Task[..., Any]:
 
 @holds(
     "A copy of a task runs the `fn` that it was given, and a direct call returns the state that the body returned",
-    where="tasks_lib/job_task.py tasks_lib/functions/task.py",
+    where="tasks_lib/prefect_runtime/prefect_task.py tasks_lib/functions/task.py",
     what_for="to note a signal in a direct call, and to return the result of a skipped step",
     named=False,
 )
@@ -315,7 +315,7 @@ def test_copied_task_with_another_function(api):
 
 @holds(
     "prefect.tasks.Task.__class__",
-    where="tasks_lib/job_task.py",
+    where="tasks_lib/prefect_runtime/prefect_task.py",
     what_for="to keep our class in `with_options`, which makes a plain `Task`",
 )
 def test_class_of_a_task_with_options(api):
@@ -339,7 +339,7 @@ def test_class_of_a_task_with_options(api):
     "prefect._internal.concurrency.services.QueueService.drain.__code__",
     "prefect._internal.concurrency.services.QueueService._loop",
     "prefect._internal.concurrency.services.QueueService._done_event",
-    where="tasks_lib/server_watch.py",
+    where="tasks_lib/prefect_runtime/server_watch.py",
     what_for="to let a process exit whose Prefect server has died",
 )
 def test_drain_of_a_queue():
@@ -366,7 +366,7 @@ def test_drain_of_a_queue():
 
 @holds(
     "All threads of a flow run have one object of settings, and a client reads the number of its retries there",
-    where="tasks_lib/server_watch.py",
+    where="tasks_lib/prefect_runtime/server_watch.py",
     what_for="to end the retries when the server has died",
     named=False,
 )
@@ -390,7 +390,7 @@ def test_retries_are_read_each_time(monkeypatch):
 
 @holds(
     "`retry_condition_fn` gets a state whose `data` is the exception",
-    where="tasks_lib/job_task.py",
+    where="tasks_lib/prefect_runtime/prefect_task.py",
     what_for="to see that a user's error is not retried",
     named=False,
 )
@@ -432,7 +432,7 @@ def test_task_run_name_of_a_method(api):
 
 @holds(
     "prefect.states.State.result(_sync=True)",
-    where="tasks_lib/job_task.py tasks_lib/planning/planning.py",
+    where="tasks_lib/prefect_runtime/prefect_task.py tasks_lib/dry_run/engine.py",
     what_for="to read a result inside an asynchronous flow, where `result` alone returns a coroutine",
 )
 def test_sync_result_of_a_state():
@@ -476,7 +476,7 @@ def test_isiterable(value, is_mapped):
 
 @holds(
     "prefect.task_engine.run_task",
-    where="tasks_lib/planning/planning.py",
+    where="tasks_lib/dry_run/engine.py",
     what_for="to plan a task that is called directly",
 )
 def test_replaced_run_task(api, monkeypatch):
@@ -496,7 +496,7 @@ def test_replaced_run_task(api, monkeypatch):
 
 @holds(
     "prefect.flow_engine.run_flow",
-    where="tasks_lib/planning/planning.py",
+    where="tasks_lib/dry_run/engine.py",
     what_for="to plan a flow that is called",
 )
 def test_replaced_run_flow(api, monkeypatch):
@@ -516,7 +516,7 @@ def test_replaced_run_flow(api, monkeypatch):
 @holds(
     "prefect._internal.result_records.ResultRecord",
     "prefect._internal.result_records.ResultRecordMetadata",
-    where="tasks_lib/planning/planning.py",
+    where="tasks_lib/dry_run/engine.py",
     what_for="to plan a task that returns None, whose state without a record has no result",
 )
 def test_result_record():
@@ -564,7 +564,7 @@ def _flow_run_without_a_server() -> Iterator[PlayedRunner]:
 
 @holds(
     "prefect.context.ContextModel.model_construct",
-    where="tasks_lib/planning/planning.py",
+    where="tasks_lib/dry_run/engine.py",
     what_for="to enter a flow run and a task run that no server knows",
 )
 def test_contexts_without_a_client():
@@ -579,7 +579,7 @@ def test_contexts_without_a_client():
 
 @holds(
     "prefect.task_runners.TaskRunner.submit",
-    where="tasks_lib/planning/planning.py",
+    where="tasks_lib/dry_run/engine.py",
     what_for="to plan the tasks that are submitted, mapped and swept",
     named=False,
 )
@@ -596,7 +596,7 @@ def test_task_runner_of_our_own():
 
 @holds(
     "prefect.futures.PrefectConcurrentFuture",
-    where="tasks_lib/planning/planning.py",
+    where="tasks_lib/dry_run/engine.py",
     what_for="to return a future that is done",
     named=False,
 )
@@ -611,7 +611,7 @@ def test_future_that_is_done():
 
 @holds(
     "prefect.utilities.engine.resolve_inputs_sync",
-    where="tasks_lib/planning/planning.py",
+    where="tasks_lib/dry_run/engine.py",
     what_for="to resolve futures in the arguments of a planned task",
 )
 def test_resolve_inputs_sync():
@@ -627,7 +627,7 @@ def test_resolve_inputs_sync():
 
 @holds(
     "prefect.utilities.callables.call_with_parameters",
-    where="tasks_lib/planning/planning.py",
+    where="tasks_lib/dry_run/engine.py",
     what_for="to call the function of a planned task or flow",
 )
 def test_call_with_parameters():
@@ -642,7 +642,7 @@ def test_call_with_parameters():
 
 @holds(
     "prefect.utilities.asyncutils.run_coro_as_sync",
-    where="tasks_lib/planning/plan.py tasks_lib/planning/planning.py",
+    where="tasks_lib/dry_run/plan.py tasks_lib/dry_run/engine.py",
     what_for="to plan an asynchronous flow or task where a loop is running",
 )
 def test_run_coro_as_sync():
@@ -705,7 +705,7 @@ def test_errors_of_load(api):
 
 @holds(
     "prefect.logging.handlers.APILogHandler",
-    where="tasks_lib/reports/log_relay.py tasks_lib/run_context.py",
+    where="tasks_lib/prefect_runtime/log_relay.py tasks_lib/prefect_runtime/run_context.py",
     what_for="to cut a job's log into records that Prefect does not cut",
     named=False,
 )
@@ -753,7 +753,7 @@ def test_console_handler():
     "prefect.server.schemas.schedules.CronSchedule",
     "prefect.server.schemas.schedules.IntervalSchedule",
     "prefect.server.schemas.schedules.RRuleSchedule",
-    where="tasks_lib/schedules.py",
+    where="tasks_lib/prefect_runtime/schedules.py",
     what_for="to find out when a schedule should have a run, by the scheduler's own rules",
 )
 def test_dates_of_a_schedule():
@@ -775,7 +775,7 @@ def test_dates_of_a_schedule():
 
 @holds(
     "prefect.futures.PrefectConcurrentFuture.__class__",
-    where="tasks_lib/job_future.py",
+    where="tasks_lib/prefect_runtime/job_future.py",
     what_for="to raise the error of an input that failed, in the place of `UnfinishedRun`",
 )
 def test_future_whose_input_failed(api):
@@ -803,7 +803,7 @@ def test_future_whose_input_failed(api):
 
 @holds(
     "A direct call whose input failed returns None",
-    where="tasks_lib/job_task.py",
+    where="tasks_lib/prefect_runtime/prefect_task.py",
     what_for="to raise the error of an input that failed",
     named=False,
 )
@@ -822,7 +822,7 @@ def test_direct_call_whose_input_failed(api):
 
 @holds(
     "prefect.utilities.collections.visit_collection",
-    where="tasks_lib/job_future.py",
+    where="tasks_lib/prefect_runtime/job_future.py",
     what_for="to find the futures among a task's arguments",
 )
 def test_visit_collection():
@@ -838,7 +838,7 @@ def test_visit_collection():
 @holds(
     "The engine writes the exception of a run, as `exc_info`, to the loggers `prefect.task_runs`, `prefect.flow_runs` "
     "and `prefect.engine`",
-    where="tasks_lib/reports/failures.py",
+    where="tasks_lib/prefect_runtime/failure_log.py",
     what_for="to tell an error of ours once, and without the engine's frames",
     named=False,
 )
@@ -970,7 +970,9 @@ def test_public_names_need_no_row(source):
 
 def test_a_changed_part_is_named():
     """The message of a failed test says what has changed, and where we lean on it for what."""
-    row = Row(("prefect.flows.Flow._gone",), ("tasks_lib/run_context.py",), "to see the flow", "test_gone")
+    row = Row(
+        ("prefect.flows.Flow._gone",), ("tasks_lib/prefect_runtime/run_context.py",), "to see the flow", "test_gone"
+    )
 
     def gone() -> None:
         raise AttributeError("'Flow' object has no attribute '_gone'")
@@ -980,7 +982,7 @@ def test_a_changed_part_is_named():
 
     assert str(told.value) == (
         f"Prefect {prefect.__version__} has changed prefect.flows.Flow._gone. We lean on it in "
-        "tasks_lib/run_context.py to see the flow. Adapt the code there, then this test and its row.\n"
+        "tasks_lib/prefect_runtime/run_context.py to see the flow. Adapt the code there, then this test and its row.\n"
         "AttributeError: 'Flow' object has no attribute '_gone'"
     )
 

@@ -8,8 +8,8 @@ from tasks_lib.jobs.fingerprint import ingredients
 from tasks_lib.jobs.kinds import TRAINING
 from tasks_lib.jobs.manifest import Item, Manifest
 from tasks_lib.jobs.spec import JobSpec, ResolvedChannel
-from tasks_lib.ledger.records import Entry, Record, Spent, SpentBecause
-from tasks_lib.run.lookup import SPENT, reason_to_run
+from tasks_lib.ledger.records import ClosedAttempt, CloseReason, Entry, Record
+from tasks_lib.run.lookup import CLOSED, reason_to_run
 
 NEW = Entry(fingerprint="f")
 DATA = Manifest({f"{number}.csv": Item(1, "x") for number in range(40)})
@@ -46,15 +46,17 @@ def test_the_first_run(ledger):
 
 def test_every_way_to_spend_an_attempt_has_words():
     """Whatever the ledger may say, a reader gets a sentence."""
-    assert set(get_args(SpentBecause)) == set(SPENT)
+    assert set(get_args(CloseReason)) == set(CLOSED)
 
 
-@pytest.mark.parametrize("because", get_args(SpentBecause))
+@pytest.mark.parametrize("because", get_args(CloseReason))
 def test_a_spent_attempt_is_the_reason(completed, because):
     """The last one, not the first."""
-    spent = (Spent(attempt=1, because="failed"), Spent(attempt=2, because=because))
+    closed = (ClosedAttempt(attempt=1, because="failed"), ClosedAttempt(attempt=2, because=because))
 
-    assert SPENT[because] == reason_to_run(Entry(fingerprint="f", spent=spent), completed.latest(), completed, *work())
+    assert CLOSED[because] == reason_to_run(
+        Entry(fingerprint="f", closed=closed), completed.latest(), completed, *work()
+    )
 
 
 CHANGES = {

@@ -10,7 +10,7 @@ from botocore.model import ServiceModel
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks_lib.aws.request_check import check_request
+from tasks_lib.aws.request_validation import check_request
 from tasks_lib.errors import InvalidRequest
 
 GOOD = {

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks_lib.error_categories import ErrorCategory
 from tasks_lib.errors import (
     AccessDenied,
     CapacityUnavailable,
@@ -15,9 +16,8 @@ from tasks_lib.errors import (
     ServiceFault,
     Throttled,
 )
-from tasks_lib.meaning import Meaning
+from tasks_lib.prefect_runtime.run_context import RunCancelled, RunContext
 from tasks_lib.run.retries import OF_CALLS, OF_JOBS, RetryPolicy
-from tasks_lib.run_context import RunCancelled, RunContext
 
 
 class Timed(RetryPolicy):
@@ -32,8 +32,8 @@ class Timed(RetryPolicy):
         self.now += seconds
 
 
-def failed(meaning):
-    return JobFailed("it failed", task="fit", job="fit-1", meaning=meaning)
+def failed(category):
+    return JobFailed("it failed", task="fit", job="fit-1", category=category)
 
 
 @pytest.fixture
@@ -62,10 +62,10 @@ def test_a_fault_of_aws_is_retried_eight_times(retries):
 def test_a_job_that_failed_by_a_fault_is_made_again_twice(retries):
     """Each is paid for; a call in between does not start the count again."""
     for _ in range(2):
-        retries.wait_or_raise(failed(Meaning.SERVICE_FAULT))
+        retries.wait_or_raise(failed(ErrorCategory.SERVICE_FAULT))
         retries.reset()
     with pytest.raises(JobFailed):
-        retries.wait_or_raise(failed(Meaning.SERVICE_FAULT))
+        retries.wait_or_raise(failed(ErrorCategory.SERVICE_FAULT))
 
 
 @pytest.mark.parametrize(
@@ -73,15 +73,15 @@ def test_a_job_that_failed_by_a_fault_is_made_again_twice(retries):
     [
         InvalidTask("no image"),
         AccessDenied("no"),
-        failed(Meaning.USER_ERROR),
-        failed(Meaning.TIME_LIMIT),
-        failed(Meaning.STOPPED),
+        failed(ErrorCategory.USER_ERROR),
+        failed(ErrorCategory.TIME_LIMIT),
+        failed(ErrorCategory.STOPPED),
         QuotaExceeded(
             "The account-level service limit 'ml.p5 for training job usage' is 0 Instances, with current utilization"
             " of 0 Instances and a request delta of 1 Instances."
         ),
     ],
-    ids=lambda error: f"{type(error).__name__} {getattr(error, 'meaning', '')}",
+    ids=lambda error: f"{type(error).__name__} {getattr(error, 'category', '')}",
 )
 def test_what_no_wait_can_mend_is_raised_at_once(retries, error):
     """The very error, without a wait."""
@@ -96,7 +96,7 @@ def test_what_no_wait_can_mend_is_raised_at_once(retries, error):
 def test_waits_double_up_to_the_longest(chance, what, speed):
     """Each is between half of its bound and all of it, so that those who wait do not come back together."""
     error, bounds = what
-    bound = bounds[error.meaning]
+    bound = bounds[error.category]
     retries = Timed(chance=lambda: chance, speed=speed, capacity_seconds=1e9)
     for _ in range(12):
         retries.wait_or_raise(error("again"))
@@ -114,12 +114,12 @@ def for_ever(act):
 @given(st.floats(0, 7200))
 def test_capacity_is_asked_for_in_the_time_that_the_caller_gives(seconds):
     """Never beyond it, and not much less; whether a call or a job says that there is none."""
-    for error in (CapacityUnavailable("none"), failed(Meaning.CAPACITY)):
+    for error in (CapacityUnavailable("none"), failed(ErrorCategory.CAPACITY)):
         retries = Timed(capacity_seconds=seconds)
         with pytest.raises(type(error)):
             for_ever(lambda error=error, retries=retries: retries.wait_or_raise(error))
 
-        assert retries.now <= seconds <= retries.now + OF_JOBS[Meaning.CAPACITY].longest
+        assert retries.now <= seconds <= retries.now + OF_JOBS[ErrorCategory.CAPACITY].longest
 
 
 def test_a_cancelled_run_waits_no_more():

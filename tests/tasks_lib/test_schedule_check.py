@@ -13,8 +13,8 @@ from prefect.server.schemas.schedules import CronSchedule, IntervalSchedule, RRu
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from tasks_lib.cli import main
-from tasks_lib.schedules import HORIZON, ScheduledDeployment, await_runs, scheduled_deployments
-from tasks_lib.sqlalchemy_bound import sqlalchemy_warning
+from tasks_lib.prefect_runtime.schedules import HORIZON, ScheduledDeployment, await_runs, scheduled_deployments
+from tasks_lib.prefect_runtime.sqlalchemy_bound import sqlalchemy_warning
 
 NOW = datetime(2026, 11, 28, 20, 0, tzinfo=timezone.utc)
 NIGHTLY = CronSchedule(cron="0 2 * * *", timezone="Europe/Berlin")

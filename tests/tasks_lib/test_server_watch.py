@@ -5,7 +5,7 @@ import pytest
 from prefect.settings import Settings
 
 from tasks_lib.errors import PrefectServerLost
-from tasks_lib.server_watch import ServerWatch, watch_of
+from tasks_lib.prefect_runtime.server_watch import ServerWatch, watch_of
 
 
 class Machine:

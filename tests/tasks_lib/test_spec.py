@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from whole_specs import COMMON, OPERATION, PLACE, PROCESSING, SPECS, TRAINING, outputs_at
 
 from blocks import SageMakerProject
-from tasks_lib.aws.request_check import check_request
+from tasks_lib.aws.request_validation import check_request
 from tasks_lib.errors import InvalidHyperparameter, InvalidName
 from tasks_lib.jobs.channels import as_channels
 from tasks_lib.jobs.hyperparameters import encode_hyperparameters

@@ -13,10 +13,12 @@ from made_up_kind import NOUN, REHEARSAL, WORDS
 from tasks_lib.aws.console_links import console_url, log_url
 from tasks_lib.aws.events import StateChange, read_event
 from tasks_lib.aws.jobs import Jobs
-from tasks_lib.aws.pace import Pace
 from tasks_lib.aws.policies import caller_policy
+from tasks_lib.aws.rate_limit import TokenBucket
 from tasks_lib.aws.watch import FEW, Watcher
 from tasks_lib.backend import Backend
+from tasks_lib.dry_run.dry_run import DryRun
+from tasks_lib.error_categories import ErrorCategory
 from tasks_lib.errors import JobFailed, JobStopped
 from tasks_lib.jobs.channels import output_of, output_place
 from tasks_lib.jobs.job import Job
@@ -25,16 +27,14 @@ from tasks_lib.jobs.naming import is_job_of, job_name
 from tasks_lib.jobs.s3_layout import Location
 from tasks_lib.jobs.spec import JobSpec
 from tasks_lib.jobs.status import Phase
-from tasks_lib.meaning import Meaning
 from tasks_lib.options import RunOptions
-from tasks_lib.orphans.judgement import Rules
+from tasks_lib.orphans.policy import Rules
 from tasks_lib.orphans.reaper import Reaper
-from tasks_lib.planning.prospect import DryRun
+from tasks_lib.prefect_runtime.run_context import RunCancelled, RunContext
 from tasks_lib.quotas.quota import hosts_by_quota
 from tasks_lib.reports.summary import Pages
 from tasks_lib.run.execution import Execution
 from tasks_lib.run.prepare import Call
-from tasks_lib.run_context import RunCancelled, RunContext
 
 LONG = 60
 TASK = "a-play-with-a-long-name"
@@ -178,19 +178,19 @@ def test_crash(call, ends, sagemaker, objects):
 
 @pytest.mark.parametrize(
     "told",
-    [("Failed", JobFailed, Meaning.USER_ERROR), ("Stopped", JobStopped, Meaning.STOPPED)],
+    [("Failed", JobFailed, ErrorCategory.USER_ERROR), ("Stopped", JobStopped, ErrorCategory.STOPPED)],
     ids=lambda told: told[0],
 )
 def test_failure(call, ends, sagemaker, told):
     """Its own words for a bad end mean what those of other jobs mean; the next call makes a new attempt."""
-    status, error, meaning = told
+    status, error, category = told
     sagemaker.at_create = lambda *job: ends(*job, status, FailureReason="AlgorithmError: no audience, exit code: 1")
     with pytest.raises(error, match="no audience") as caught:
         call().result()
     sagemaker.at_create = ends
     again = call().result()
 
-    assert caught.value.meaning is meaning
+    assert caught.value.category is category
     assert caught.value.result.status == status
     assert again.job == f"{caught.value.job[:-1]}2"
 
@@ -225,7 +225,7 @@ def test_reaper(call, sagemaker, project):
     told = {"SSM_PROJECT": "demo", "SSM_TASK": TASK, "SSM_FINGERPRINT": work}
     sagemaker.add(name, kind=NOUN, TrainingJobDefinition={"Environment": told})
     sagemaker.add(f"{name}-001-0a1b2c3d", Environment=told)
-    quick = Pace(rate=1000, burst=1000)
+    quick = TokenBucket(rate=1000, burst=1000)
     harvest = Reaper(project, lambda _: "unknown", Rules(), listings=quick, clock=lambda: FIRST + 86_400).reap(
         dry_run=False
     )

@@ -46,7 +46,7 @@ def _request(spec: JobSpec, place: JobPlace) -> dict[str, Any]:
         "RoleArn": place.role,
         "ProcessingInputs": [*_inputs(spec, place)],
         "ProcessingOutputConfig": {"Outputs": [*_outputs(spec, place)], "KmsKeyId": spec.output_kms_key},
-        "ProcessingResources": {"ClusterConfig": cluster(spec, place.rung or spec.rungs[0])},
+        "ProcessingResources": {"ClusterConfig": cluster(spec, place.instances or spec.instance_choices[0])},
         "StoppingCondition": {"MaxRuntimeInSeconds": spec.max_runtime_seconds},
         "Environment": environment(spec, place),
         "NetworkConfig": {

@@ -46,8 +46,8 @@ _TYPES_IN_REQUEST = 5
 
 def _request(spec: JobSpec, place: JobPlace) -> dict[str, Any]:
     code = f"/opt/ml/input/data/{SOURCE_CHANNEL}"
-    rung = place.rung or spec.rungs[0]
-    wait = max(spec.max_wait_seconds or 0, spec.max_runtime_seconds) if rung.spot else None
+    choice = place.instances or spec.instance_choices[0]
+    wait = max(spec.max_wait_seconds or 0, spec.max_runtime_seconds) if choice.spot else None
     return {
         "TrainingJobName": place.job,
         "AlgorithmSpecification": {
@@ -60,12 +60,12 @@ def _request(spec: JobSpec, place: JobPlace) -> dict[str, Any]:
         "RoleArn": place.role,
         "InputDataConfig": [_channel(name, uri, how, _mode(spec, place, name)) for name, uri, how in sources(place)],
         "OutputDataConfig": {"S3OutputPath": place.folder.uri, "KmsKeyId": spec.output_kms_key},
-        "ResourceConfig": cluster(spec, rung),
+        "ResourceConfig": cluster(spec, choice),
         "StoppingCondition": {"MaxRuntimeInSeconds": spec.max_runtime_seconds, "MaxWaitTimeInSeconds": wait},
         "HyperParameters": encode_hyperparameters(spec.hyperparameters),
         "Environment": environment(spec, place),
         "CheckpointConfig": _checkpoints(spec, place),
-        "EnableManagedSpotTraining": rung.spot or None,
+        "EnableManagedSpotTraining": choice.spot or None,
         "EnableNetworkIsolation": spec.network_isolation or None,
         "EnableInterContainerTrafficEncryption": spec.encrypt_between_containers or None,
         "VpcConfig": vpc(spec),

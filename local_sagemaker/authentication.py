@@ -1,0 +1,294 @@
+"""Who may come in: requests that are signed with a key of this home, and none that a web page sent.
+
+One place before all services, so that none of them can be forgotten.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from starlette.datastructures import Headers, QueryParams
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import Message, Receive, Scope, Send
+
+from local_sagemaker.faults.answers import EXPIRED_AS
+from local_sagemaker.faults.request import BodyTooLarge
+from local_sagemaker.faults.request import Request as Arriving
+from local_sagemaker.iam.sessions import Session
+from local_sagemaker.keys import ExpiredKey, HomeKey, UnknownKey
+from local_sagemaker.loopback import foreign_host, from_a_page
+from local_sagemaker.s3.application import boundary_asked
+from local_sagemaker.s3.errors import AccessDenied, S3Error
+from local_sagemaker.s3.forms import FormReader
+from local_sagemaker.s3.post_policy import check_expiry
+from local_sagemaker.services import BY_SIGNATURE
+from local_sagemaker.signatures import UNSIGNED_PAYLOAD, FormSignature, OldSignature, Refused, Request, Signature
+from local_sagemaker.wire.protocols import Protocol, Wire, Words, answer, protocol_of, wire_of
+
+_HINT = 'The keys of this home: eval "$(python -m local_sagemaker env)".'
+_FORBIDDEN = 403
+# A body is read before its signature is known to be right. SQS and CloudWatch take the largest: 1 MB a request.
+_LARGEST_BODY = 8 << 20  # bytes
+_REFUSALS: Mapping[str, Mapping[Protocol, tuple[str, int]]] = {
+    # The "Common Errors" of SageMaker, IAM and STS, and S3's "Error responses".
+    "missing": {
+        "json": ("MissingAuthenticationTokenException", 400),
+        "s3": ("AccessDenied", 403),
+        "query": ("MissingAuthenticationToken", 403),
+        "rest": ("MissingAuthenticationTokenException", 403),
+    },
+    "unknown": {
+        "json": ("UnrecognizedClientException", 400),
+        "s3": ("InvalidAccessKeyId", 403),
+        "query": ("InvalidClientTokenId", 403),
+        "rest": ("UnrecognizedClientException", 403),
+    },
+    "malformed": {
+        "json": ("IncompleteSignatureException", 400),
+        "s3": ("AuthorizationHeaderMalformed", 400),
+        "query": ("IncompleteSignature", 400),
+        "rest": ("IncompleteSignatureException", 400),
+    },
+    "query": {
+        "json": ("IncompleteSignatureException", 400),
+        "s3": ("AuthorizationQueryParametersError", 400),
+        "query": ("IncompleteSignature", 400),
+        "rest": ("IncompleteSignatureException", 400),
+    },
+    "signature": {
+        "json": ("InvalidSignatureException", 400),
+        "s3": ("SignatureDoesNotMatch", 403),
+        "query": ("SignatureDoesNotMatch", 403),
+        "rest": ("InvalidSignatureException", 403),
+    },
+    "late": {
+        "json": ("InvalidSignatureException", 400),
+        "s3": ("RequestTimeTooSkewed", 403),
+        "query": ("SignatureDoesNotMatch", 403),
+        "rest": ("InvalidSignatureException", 403),
+    },
+    "region": {  # what AWS answers where the credential is "scoped" to another region
+        "json": ("InvalidSignatureException", 400),
+        "s3": ("AuthorizationHeaderMalformed", 400),
+        "query": ("SignatureDoesNotMatch", 403),
+        "rest": ("InvalidSignatureException", 403),
+    },
+    "large": {
+        "json": ("RequestEntityTooLargeException", 413),
+        "s3": ("EntityTooLarge", 400),
+        "query": ("RequestEntityTooLarge", 413),
+        "rest": ("RequestEntityTooLargeException", 413),
+    },
+    "policy": {"s3": ("InvalidPolicyDocument", 400)},
+    "unsigned": {"s3": ("AccessDenied", 403)},
+    "expired": {
+        "json": ("ExpiredTokenException", 400),
+        "s3": ("AccessDenied", 403),
+        "query": ("ExpiredToken", 403),
+        "rest": ("ExpiredTokenException", 403),
+    },
+}
+
+
+@dataclass(frozen=True)
+class Principal:
+    """A request that may come in.
+
+    Attributes:
+        service: the service that it was signed for.
+        region: that of the home.
+        access_key: by which it was signed.
+        session: the session of the role whose key signed it; None for another's key.
+        identity: the ARN that STS tells the caller; empty for the key of an IAM user.
+        receive: of ASGI, with what has been read of the body.
+        send: of ASGI.
+    """
+
+    service: str
+    region: str
+    access_key: str
+    session: Session | None
+    identity: str
+    receive: Receive
+    send: Send
+
+
+class Authenticator:
+    """Lets requests in, or answers them.
+
+    Args:
+        key: the home's key.
+        region: the home's region.
+    """
+
+    def __init__(self, key: HomeKey, region: str) -> None:
+        self._key, self._region = key, region
+
+    async def admit(self, scope: Scope, receive: Receive, send: Send) -> Principal | None:
+        """Return a request that may come in; `None` after it was answered."""
+        headers = Headers(scope=scope)
+        page = from_a_page(headers)
+        if refused := foreign_host(headers) or (None if _is_presigned_read(scope) else page):
+            await PlainTextResponse(f"{refused}\n", _FORBIDDEN)(scope, receive, send)
+            return None
+        try:
+            signature, receive = await self._check(headers, scope, receive, send)
+        except (Refused, UnknownKey, ExpiredKey) as error:
+            wire = wire_of(_service_of(headers), headers)
+            await refusal(error, wire, scope["path"])(scope, receive, send)
+            return None
+        session = self._key.session_of(signature.token)
+        identity = self._key.caller_of(signature.access_key, signature.token)
+        guarded = _guarded(send, download=bool(page))
+        return Principal(signature.service, self._region, signature.access_key, session, identity, receive, guarded)
+
+    async def _check(
+        self, headers: Headers, scope: Scope, receive: Receive, send: Send
+    ) -> tuple[Signature | OldSignature | FormSignature, Receive]:
+        """Return the signature of a request, which is right, and what of the request is still to be read."""
+        signature = Signature.of(headers, QueryParams(scope["query_string"]))
+        # A form's policy speaks of one object. Signed by it, another operation would be bound by no condition.
+        if signature is None and (boundary := boundary_asked(scope)):
+            form, receive = await _signature_of_form(FormReader(boundary), receive)
+            if form is not None:
+                form.check(self._key.secret_of)
+                _check_expiry(form)
+                self._check_region(form)
+                return form, receive
+        if signature is None:
+            raise Refused("missing", f"The request is not signed. {_HINT}")
+        payload, receive = await _payload(signature, headers, scope, receive, send)
+        path, query = scope["raw_path"].decode("latin-1"), scope["query_string"].decode("latin-1")
+        signature.check(Request(scope["method"], path, query, headers, payload), self._key.secret_of, time.time())
+        self._check_region(signature)
+        return signature, receive
+
+    def _check_region(self, signature: Signature | OldSignature | FormSignature) -> None:
+        """Refuse a client of another region: its jobs, logs and queues would be those of the home's region.
+
+        boto3's client of S3 reads the region in the error and signs again for it, as it does on AWS for a bucket that
+        is elsewhere.
+        """
+        served = BY_SIGNATURE.get(signature.service)
+        if signature.region in ("", self._region) or (served and served.is_global):
+            return
+        raise Refused(
+            "region",
+            f"Credential should be scoped to a valid region. This home of local_sagemaker is in {self._region}, and "
+            f"the request is for {signature.region}: set the client's region to {self._region}, or make a home for "
+            f"{signature.region}: python -m local_sagemaker up --home DIRECTORY --region {signature.region}",
+            Region=self._region,
+        )
+
+    def controls(self, headers: Mapping[str, str]) -> bool:
+        """Tell whether a request may use the addresses of our own: it has the home's token, and is no page's."""
+        given = headers.get("authorization", "").removeprefix("Bearer ")
+        known = hmac.compare_digest(given.encode(), self._key.control.encode())
+        return known and not (foreign_host(headers) or from_a_page(headers))
+
+
+async def _signature_of_form(form: FormReader, receive: Receive) -> tuple[FormSignature | None, Receive]:
+    """Return the signature of a form, which stands in its fields, and the whole form to be read again.
+
+    No more is read than the fields before the file, which S3 and the reader bound.
+    """
+    messages: list[Message] = []
+    while not form.has_file and (not messages or messages[-1].get("more_body", False)):
+        messages.append(await receive())
+        try:
+            form.feed(messages[-1].get("body", b""))
+        except S3Error as error:
+            raise Refused("malformed", error.message) from error
+    left = iter(messages)
+
+    async def again() -> Message:
+        found = next(left, None)
+        return await receive() if found is None else found
+
+    return FormSignature.of(form.fields), again
+
+
+def _check_expiry(form: FormSignature) -> None:
+    try:
+        check_expiry(form.policy, time.time())
+    except AccessDenied as error:
+        raise Refused("expired", error.message) from error
+    except S3Error as error:
+        raise Refused("policy", error.message) from error
+
+
+def _is_presigned_read(scope: Scope) -> bool:
+    """Tell whether a request is of the one kind that a browser may send: what it reads is a download."""
+    query = QueryParams(scope["query_string"])
+    presigned = "/s3/" in query.get("X-Amz-Credential", "") or "AWSAccessKeyId" in query
+    return scope["method"] in ("GET", "HEAD") and presigned
+
+
+def _service_of(headers: Mapping[str, str]) -> str:
+    """Return for which service a request was meant, in whose words it is refused."""
+    found = re.search(r"/([a-z0-9-]+)/aws4_request", headers.get("authorization", ""))
+    return found[1] if found else "s3"
+
+
+async def _payload(
+    signature: Signature | OldSignature, headers: Headers, scope: Scope, receive: Receive, send: Send
+) -> tuple[str, Receive]:
+    """Return what stands for the body in the signature, and the rest of the request.
+
+    S3's own front holds bodies against their digests, in streams; those of other services are small.
+    """
+    said = headers.get("x-amz-content-sha256")
+    if signature.service == "s3":
+        return said or UNSIGNED_PAYLOAD, receive
+    try:
+        arriving = await Arriving(0, _nobody, scope, receive, send).whole(_LARGEST_BODY)
+    except BodyTooLarge as error:
+        raise Refused("large", f"The body of a request has at most {_LARGEST_BODY} bytes.") from error
+    if arriving is None:
+        raise Refused("malformed", "The client left.")
+    digest = hashlib.sha256(arriving.body).hexdigest()
+    if said not in (None, UNSIGNED_PAYLOAD, digest):
+        raise Refused("signature", "The body is not the one that was signed.")
+    return said or digest, arriving.receive
+
+
+async def _nobody(scope: Scope, receive: Receive, send: Send) -> None:
+    """Stand for a service where none is known yet."""
+
+
+def refusal(error: Exception, wire: Wire, path: str) -> Response:
+    """Return the answer to a request that may not come in, in the words of its service."""
+    protocol = protocol_of(wire)
+    if isinstance(error, ExpiredKey):
+        words = EXPIRED_AS[protocol]
+    else:
+        code, status = _REFUSALS[error.reason if isinstance(error, Refused) else "unknown"][protocol]
+        text = "The security token included in the request is invalid" if isinstance(error, UnknownKey) else ""
+        details = error.details if isinstance(error, Refused) else {}
+        headers = {"x-amz-bucket-region": details["Region"]} if protocol == "s3" and "Region" in details else {}
+        words = Words(code, status, f"{text}: {error} {_HINT}" if text else str(error), details, headers)
+    response = answer(words, wire, path)
+    response.headers["connection"] = "close"  # a client that waits for "100 Continue" keeps its body back
+    return response
+
+
+def _guarded(send: Send, *, download: bool) -> Send:
+    """Return `send` with headers by which a browser takes no answer for a page of ours that may run."""
+
+    async def guarded(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = [(name, value) for name, value in message["headers"] if name.lower() != b"content-disposition"]
+            placed = [value for name, value in message["headers"] if name.lower() == b"content-disposition"]
+            if download:
+                placed = [b"attachment" + (placed[0][placed[0].find(b";") :] if placed and b";" in placed[0] else b"")]
+            headers += [(b"content-disposition", value) for value in placed]
+            headers += [(b"content-security-policy", b"sandbox"), (b"x-content-type-options", b"nosniff")]
+            message = {**message, "headers": headers}
+        await send(message)
+
+    return guarded

@@ -1,0 +1,112 @@
+"""Holds each request of a role against the role's policies; the home's user may do everything.
+
+`entrance` says whose key signed a request, this module what that role may do. S3 reads `scope["access"]` itself, since
+what it needs stands in paths, headers and bodies that stream. `application` is the only user.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.types import Scope
+
+from local_sagemaker.authentication import Principal, refusal
+from local_sagemaker.faults.request import Request
+from local_sagemaker.iam.permissions import permissions_of
+from local_sagemaker.iam.request_context import RequestContext
+from local_sagemaker.iam.roles import Access, NotAuthorized, RoleTable
+from local_sagemaker.job_table import JobTable
+from local_sagemaker.keys import UnknownKey
+from local_sagemaker.moto_services import MotoServices
+from local_sagemaker.resource_lookup import lookup_in
+from local_sagemaker.services import BY_SIGNATURE
+from local_sagemaker.wire.call import Call
+from local_sagemaker.wire.protocols import Words, answer, protocol_of, wire_of
+
+# IAM and the other services of the query protocol say `AccessDenied`, those of JSON `AccessDeniedException`.
+_REFUSED = {
+    "json": ("AccessDeniedException", 400),
+    "query": ("AccessDenied", 403),
+    "rest": ("AccessDeniedException", 403),
+}
+_UNREADABLE = {
+    "json": ("SerializationException", 400),
+    "query": ("MalformedInput", 400),
+    "rest": ("SerializationException", 400),
+}
+# STS API reference: these are for the keys of users.
+_OF_USERS = frozenset({("sts", "GetSessionToken"), ("sts", "GetFederationToken")})
+
+
+class _Unreadable(Exception):
+    """The body of a request cannot be read, and so it cannot be judged."""
+
+
+class Authorizer:
+    """Lets a guest's request on, or answers it.
+
+    Args:
+        roles: the roles of the home.
+        jobs: whose tags conditions look at.
+        others: knows the ARNs of secrets, keys and users.
+    """
+
+    def __init__(self, roles: RoleTable, jobs: JobTable, others: MotoServices) -> None:
+        self._roles = roles
+        self._known = lookup_in(roles, jobs, others)
+
+    async def let_on(self, guest: Principal, scope: Scope) -> Principal | None:
+        """Return the guest to go on with; None after the request was refused, or its client left."""
+        access = Access(guest.session, self._roles, guest.region)
+        if guest.session is None or guest.service not in BY_SIGNATURE:
+            return guest
+        if access.is_over:
+            headers = Headers(scope=scope)
+            gone = UnknownKey(f"The role {guest.session.role_arn} of this key was deleted.")
+            await refusal(gone, wire_of(guest.service, headers), scope["path"])(scope, guest.receive, guest.send)
+            return None
+        if guest.service == "s3":
+            scope["access"] = access
+            return guest
+        request = await Request(0, _nowhere, scope, guest.receive, guest.send).whole()
+        if request is None:
+            return None
+        call = Call.of(scope, request.body)
+        if refused := await run_in_threadpool(self._refusal, access, call, scope["path"]):
+            scope["aws.operation"] = call.operation or "Unknown"
+            await refused(scope, request.receive, guest.send)
+            return None
+        return replace(guest, receive=request.receive)
+
+    def _refusal(self, access: Access, call: Call, path: str) -> Response | None:
+        """Return the answer to a call that may not be done; None for one that may."""
+        wire = wire_of(call.service, call.headers)
+        protocol = protocol_of(wire)
+        try:
+            self._check(access, call)
+        except NotAuthorized as error:
+            return answer(Words(*_REFUSED[protocol], str(error)), wire, path)
+        except _Unreadable as error:
+            return answer(Words(*_UNREADABLE[protocol], str(error)), wire, path)
+        return None
+
+    def _check(self, access: Access, call: Call) -> None:
+        if (call.service, call.operation) in _OF_USERS:
+            raise NotAuthorized(f"Cannot call {call.operation} with session credentials")
+        if not access.is_bounded:
+            return
+        if not call.is_readable:
+            raise _Unreadable("The body of the request is not a document, or has members of a wrong type or encoding.")
+        if not call.operation:
+            raise NotAuthorized("The request names no operation of the service, or more than one.")
+        access.check(
+            *permissions_of(RequestContext(call.service, call.region, call.operation, call.parameters, self._known))
+        )
+
+
+async def _nowhere(scope: Any, receive: Any, send: Any) -> None:
+    """Stand for a service, which is not asked here."""

@@ -1,0 +1,102 @@
+"""The result of a job that has not run: its name and where its outputs will be are known, and nothing else.
+
+That is all that the steps behind it need, since a job's name says what work it is. Made by `dry_run.py` for a plan.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tasks_lib.results.job_result import JobResult
+from tasks_lib.results.output import Output
+
+
+class NotYetKnown(BaseException):
+    """Something was asked for that only a job knows which has not run.
+
+    Not an `Exception`: a flow that catches those would go on with what its `except` says, and be planned wrongly.
+
+    Args:
+        task: The task that has not run.
+        what: What was asked for.
+    """
+
+    def __init__(self, task: str, what: str) -> None:
+        super().__init__(f"the {what} of {task}, which has not run")
+        self.task = task
+
+
+_KNOWN_LATER = {
+    "metrics": "metrics",
+    "metric_history": "metrics",
+    "metrics_frame": "metrics",
+    "logs": "log",
+    "explain": "explanation",
+    "seconds": "seconds",
+    "job_seconds": "seconds",
+    "billable_seconds": "seconds",
+    "phases": "seconds",
+    "created": "time",
+    "cost": "cost",
+    "status": "status",
+    "model_dump": "result",
+    "model_dump_json": "result",
+}
+
+
+class PlannedOutputs(dict[str, str]):
+    """URI by output. A state directory is there, but what it holds is part of the work that reads it.
+
+    Args:
+        task: The task.
+        uris: Where each output will be.
+    """
+
+    def __init__(self, task: str, uris: dict[str, str]) -> None:
+        super().__init__(uris)
+        self._task = task
+
+    def __getitem__(self, name: str) -> str:
+        if name == "state" and name in self:
+            raise NotYetKnown(self._task, "state")
+        return super().__getitem__(name)
+
+
+class PlannedOutput(Output):
+    """One output of such a job: where it will be."""
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in {"download", "open", "read_bytes", "read_text", "read_json"}:
+            raise NotYetKnown(object.__getattribute__(self, "_task"), "output")
+        return super().__getattribute__(name)
+
+    def __init__(self, task: str, uri: str) -> None:
+        self.uri = uri
+        self._task = task
+
+
+class PlannedResult(JobResult):
+    """What is known of a task whose job has not ended."""
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in _KNOWN_LATER:
+            raise NotYetKnown(super().__getattribute__("task"), _KNOWN_LATER[name])
+        return super().__getattribute__(name)
+
+    def __repr__(self) -> str:
+        return f"PlannedResult({self.task!r}, job={self.job!r})"
+
+    __str__ = __repr__
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    __hash__ = None
+
+    def _repr_html_(self) -> str:
+        return f"<code>{self!r}</code>"
+
+    def _output(self, name: str) -> Output:
+        if name not in self.outputs:
+            return super()._output(name)
+        return PlannedOutput(self.task, self.outputs.get(name, ""))

@@ -1,0 +1,160 @@
+"""What an orphan is: a live job in which no live run has an interest. Pure.
+
+Three witnesses, none of which is enough alone. The marks of those who wait, which lapse by S3's clock, but also when a
+laptop sleeps. Prefect's word on the flow run, which stays `Running` for ever when its process was killed. And the mark
+of one who left the job on purpose. Where they do not agree that nobody wants the job, it is kept: it ends by its own
+time limit anyway. `reaper.py` looks and acts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import Enum
+from typing import Literal
+
+from tasks_lib.jobs.job import Job
+from tasks_lib.ledger.heartbeats import EXPIRES_AFTER
+
+RunState = Literal["live", "over", "unknown", "unreachable"]
+"""What Prefect says of a flow run; `unknown`: this server has none of that id, `unreachable`: it did not say."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """When a job is an orphan.
+
+    Args:
+        grace: A younger job is none.
+        silence: A run that Prefect calls live is believed for so long after its last mark.
+        include_left: Whether jobs that were left on purpose are orphans, too.
+    """
+
+    grace: timedelta = timedelta(minutes=15)
+    silence: timedelta = timedelta(hours=12)
+    include_left: bool = False
+
+
+@dataclass(frozen=True)
+class JobActivity:
+    """A live job, and all that is known of who wants it.
+
+    Args:
+        job: The job.
+        task: Its task.
+        age: Since its creation.
+        waiters: How long ago each waiter wrote its mark; `<flow run>/<task run>`.
+        left: The flow runs that left it on purpose.
+        runs: What Prefect says of the flow runs that waited, and of the one that made it.
+    """
+
+    job: Job
+    task: str
+    age: timedelta
+    waiters: Mapping[str, timedelta] = field(default_factory=dict)
+    left: tuple[str, ...] = ()
+    runs: Mapping[str, RunState] = field(default_factory=dict)
+
+    @property
+    def fresh(self) -> list[str]:
+        """Who waits for it, by marks that have not lapsed."""
+        return sorted(waiter for waiter, age in self.waiters.items() if age <= EXPIRES_AFTER)
+
+    @property
+    def last(self) -> tuple[str, timedelta] | None:
+        """The waiter of whom was heard last, and how long ago."""
+        return min(self.waiters.items(), key=lambda pair: (pair[1], pair[0]), default=None)
+
+    def silence_of(self, flow_run: str) -> timedelta | None:
+        """Return how long ago a flow run wrote its last mark; `None` where it has left none."""
+        return min((age for waiter, age in self.waiters.items() if run_of(waiter) == flow_run), default=None)
+
+
+class Verdict(Enum):
+    """What a job is."""
+
+    WAITED_FOR = "waited for"
+    YOUNG = "young"
+    RUN_IS_LIVE = "its run is not over"
+    RUN_NOT_KNOWN_NOW = "Prefect did not answer"
+    LEFT = "left on purpose"
+    ORPHAN = "orphan"
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A verdict, and the reason for it as a reader gets it."""
+
+    verdict: Verdict
+    why: str
+
+    @property
+    def orphan(self) -> bool:
+        """Whether the job may be stopped."""
+        return self.verdict is Verdict.ORPHAN
+
+
+def judge(seen: JobActivity, rules: Rules) -> Judgement:
+    """Return what a live job is; the first reason to keep it counts."""
+    if seen.fresh:
+        return Judgement(Verdict.WAITED_FOR, f"{_runs(len(seen.fresh))} for it")
+    if seen.age < rules.grace:
+        return Judgement(Verdict.YOUNG, f"younger than {span(rules.grace)}")
+    for run, state in sorted(seen.runs.items()):
+        if state in ("live", "unreachable") and _is_believed(seen.silence_of(run), rules):
+            return _kept_for(run, state)
+    if seen.left and not rules.include_left:
+        return Judgement(Verdict.LEFT, f"left on purpose by {', '.join(seen.left)}")
+    return Judgement(Verdict.ORPHAN, _why_orphan(seen))
+
+
+def needs_runs(seen: JobActivity, rules: Rules) -> bool:
+    """Tell whether Prefect's word can change the verdict."""
+    return not seen.fresh and seen.age >= rules.grace
+
+
+def run_of(waiter: str) -> str:
+    """Return the flow run of a waiter, or `no-flow`."""
+    return waiter.partition("/")[0]
+
+
+def span(time: timedelta) -> str:
+    """Return a length of time for a reader: its two largest units, from days to minutes."""
+    minutes = max(0, round(time.total_seconds() / 60))
+    units = [(minutes // 1440, "d"), (minutes // 60 % 24, "h"), (minutes % 60, "min")]
+    first = next((number for number, (count, _) in enumerate(units) if count), len(units) - 1)
+    return " ".join(f"{count} {unit}" for count, unit in units[first : first + 2] if count or first == len(units) - 1)
+
+
+def _is_believed(silence: timedelta | None, rules: Rules) -> bool:
+    # Without a mark: a killed process leaves its mark, so this run took it back, or somebody deleted the ledger.
+    return silence is None or silence <= rules.silence
+
+
+def _kept_for(run: str, state: RunState) -> Judgement:
+    if state == "live":
+        return Judgement(Verdict.RUN_IS_LIVE, f"flow run {run} is not over in Prefect")
+    return Judgement(Verdict.RUN_NOT_KNOWN_NOW, f"Prefect did not say what became of flow run {run}")
+
+
+def _why_orphan(seen: JobActivity) -> str:
+    nobody = "nobody waits for it" if seen.waiters else "nobody waits for it or has left a mark"
+    words = [f"flow run {run} {_word(state, seen.silence_of(run))}" for run, state in sorted(seen.runs.items())]
+    if not any(state in ("live", "over") for state in seen.runs.values()):
+        words.append("the marks alone decide")
+    if seen.left:
+        words.append("it was left on purpose, and that was asked for")
+    return "; ".join([nobody, *words])
+
+
+def _word(state: RunState, silence: timedelta | None) -> str:
+    if state == "over":
+        return "is over"
+    if state == "unknown":
+        return "is not known to this Prefect server"
+    return f"was not heard of for {span(silence or timedelta())}"
+
+
+def _runs(count: int) -> str:
+    return "1 run waits" if count == 1 else f"{count} runs wait"

@@ -1,0 +1,1 @@
+"""What a task returns, and how results are explained and compared."""

@@ -1,0 +1,174 @@
+"""Turns the channels that a task's author wrote into channels that SageMaker can read.
+
+All reading of local trees, listings and other tasks' records happens here, before any job is made. Nothing is written:
+what must be uploaded is noted, and sent only when a job really runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tasks_lib.aws.sync import local_files, manifest_of
+from tasks_lib.backend import Backend
+from tasks_lib.errors import BucketMissing, InputNotReady, InvalidInput, MissingPath
+from tasks_lib.jobs.channels import Channel, TaskOutput, output_place
+from tasks_lib.jobs.kinds import JobKind, kind_of
+from tasks_lib.jobs.manifest import Manifest
+from tasks_lib.jobs.naming import check_channel_name, check_task_name
+from tasks_lib.jobs.s3_layout import Location, TaskFolder
+from tasks_lib.jobs.spec import ResolvedChannel
+from tasks_lib.ledger.records import Ledger
+from tasks_lib.results.job_result import JobResult
+
+
+@dataclass(frozen=True)
+class Upload:
+    """Local files that a channel will read from S3."""
+
+    channel: str
+    files: Mapping[str, Path]
+    manifest: Manifest
+    folder: TaskFolder
+
+    @property
+    def target(self) -> Location:
+        """Where they go."""
+        return self.place_of(self.manifest.digest)
+
+    def place_of(self, digest: str) -> Location:
+        """Return where this channel's content of a digest lies."""
+        return self.folder.input(self.channel, digest)
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A task's inputs, ready for a request."""
+
+    channels: tuple[ResolvedChannel, ...]
+    uploads: tuple[Upload, ...]
+
+
+@dataclass(frozen=True)
+class _Producer:
+    """The completed job whose output is wanted."""
+
+    kind: JobKind
+    job: str
+    outputs: Mapping[str, str]
+
+
+class Resolver:
+    """Resolves the inputs of one task.
+
+    Args:
+        backend: Where the inputs are; SageMaker is asked only what became of an input task that is not completed.
+        folder: The task's folder.
+    """
+
+    def __init__(self, backend: Backend, folder: TaskFolder) -> None:
+        self._backend, self._folder = backend, folder
+        self._project, self._objects, self._jobs = backend.project, backend.objects, backend.jobs
+
+    def resolve(self, inputs: Mapping[str, Channel | TaskOutput]) -> Resolved:
+        """Return all inputs in the order of their names, so that no dict's order is part of the work."""
+        channels: list[ResolvedChannel] = []
+        uploads: list[Upload] = []
+        for name, wanted in sorted(inputs.items()):
+            check_channel_name(name)
+            if isinstance(wanted, TaskOutput):
+                channels.append(self._from_task(name, wanted))
+            elif wanted.is_s3:
+                channels.append(self._from_s3(name, wanted))
+            else:
+                upload = self._from_disk(name, wanted)
+                uploads.append(upload)
+                channels.append(_uploaded(upload, wanted))
+        return Resolved(tuple(channels), tuple(uploads))
+
+    def _from_disk(self, name: str, wanted: Channel) -> Upload:
+        path = Path(wanted.source) / wanted.subdir
+        files = local_files(path)
+        return Upload(name, files, manifest_of(files), self._folder)
+
+    def _from_s3(self, name: str, wanted: Channel) -> ResolvedChannel:
+        uri = str(wanted.source).rstrip("/") + (f"/{wanted.subdir}" if wanted.subdir else "")
+        prefix = Location.parse(f"{uri}/")
+        try:
+            manifest = self._objects.listing(prefix)
+        except BucketMissing as error:
+            raise MissingPath(
+                f"There is no bucket {prefix.bucket}: the input {name!r} is {uri}.",
+                fix="correct the URI, or make the bucket and put the data there.",
+            ) from error
+        if not len(manifest):
+            prefix = Location.parse(uri)
+            manifest = self._single_object(name, prefix, uri if wanted.subdir else str(wanted.source))
+        elif all(not key or key.endswith("/") for key, _ in manifest):
+            raise MissingPath(
+                f"There are only empty folders under {prefix.uri}, the input {name!r}.",
+                fix="put the data there: what S3's console makes of a folder is an object without content.",
+            )
+        identity = {"uri": prefix.uri, "digest": manifest.digest}
+        return ResolvedChannel(name, prefix.uri, wanted.distribution, identity, manifest=manifest, foreign=True)
+
+    def _single_object(self, name: str, place: Location, given: str) -> Manifest:
+        found = self._objects.listing(place)
+        if "" not in found.items:
+            raise MissingPath(
+                f"There is no object under {given}, the input {name!r}.",
+                fix="correct the URI, or put the data there: SageMaker refuses an empty input.",
+            )
+        if len(found) > 1:
+            # SageMaker takes prefixes, so `data.csv` would bring `data.csv.bak` along.
+            sibling = next(key for key, _ in found if key)
+            raise InvalidInput(
+                f"The input {name!r}, {place.uri}, is also the beginning of {place.uri}{sibling}.",
+                fix="put the object into a prefix of its own, or name the prefix.",
+            )
+        return found
+
+    def _from_task(self, name: str, wanted: TaskOutput) -> ResolvedChannel:
+        producer = self._producer(name, wanted)
+        output, uri = output_place(name, wanted, producer.kind, producer.outputs)
+        if output != "state":
+            identity = {"job": producer.job, "output": output, "part": wanted.subdir}
+            return ResolvedChannel(name, uri, wanted.distribution, identity, wanted.extract, wanted.subdir)
+        manifest = self._objects.listing(Location.parse(uri))
+        if not len(manifest):
+            raise InputNotReady(
+                f"The input {name!r} asks for the state of job {producer.job}, and {uri} is empty.",
+                fix="use its model or output, or let it write to $SSM_STATE.",
+            )
+        identity = {"uri": uri, "digest": manifest.digest}
+        return ResolvedChannel(name, uri, wanted.distribution, identity, manifest=manifest, foreign=True)
+
+    def _producer(self, name: str, wanted: TaskOutput) -> _Producer:
+        source: Any = wanted.source
+        if isinstance(source, JobResult):
+            return _Producer(kind_of(source.kind), source.job, source.outputs)
+        if not isinstance(source, str):
+            raise InvalidInput(
+                f"The input {name!r} is the output of something of type {type(source).__name__}.",
+                fix="give output_of a task's future, its JobResult, or its name.",
+            )
+        project = wanted.project or self._project.project
+        record = Ledger(self._objects, self._backend.folder(check_task_name(source), project)).latest()
+        if record is None:
+            raise self._not_ready(name, source, project)
+        return _Producer(record.kind, record.job, record.outputs)
+
+    def _not_ready(self, name: str, task: str, project: str) -> InputNotReady:
+        job = self._jobs.newest_of(task, project)
+        state = f"its newest job {job.name} is {job.status}" if job else "it never ran"
+        return InputNotReady(
+            f"The input {name!r} needs the task {task!r} of project {project!r}, which has no completed job: {state}.",
+            fix="run that task first, in the same flow by passing its future to output_of.",
+        )
+
+
+def _uploaded(upload: Upload, wanted: Channel) -> ResolvedChannel:
+    identity = {"digest": upload.manifest.digest}
+    return ResolvedChannel(upload.channel, upload.target.uri, wanted.distribution, identity, manifest=upload.manifest)

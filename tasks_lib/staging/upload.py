@@ -1,0 +1,64 @@
+"""What a job needs in S3 before it is created: code, local inputs, and the listings that explain a later change.
+
+Everything goes to a place named by its content, so sending twice is harmless and mostly free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tasks_lib.aws.objects import Objects
+from tasks_lib.aws.sync import upload
+from tasks_lib.jobs.manifest import Manifest
+from tasks_lib.jobs.s3_layout import SOURCE_ARCHIVE, STARTER, TOOLKIT_ARCHIVE, Location
+from tasks_lib.ledger.records import Ledger, Record
+from tasks_lib.staging.inputs import Resolved, Upload
+from tasks_lib.staging.source import Source, toolkit
+
+
+class JobFiles:
+    """Sends what one job needs.
+
+    Args:
+        objects: Access to S3.
+        ledger: The task's ledger, which knows what was sent before.
+    """
+
+    def __init__(self, objects: Objects, ledger: Ledger) -> None:
+        self._objects, self._ledger = objects, ledger
+
+    def send(self, inputs: Resolved, source: Source | None, bundle_uri: str | None, latest: Record | None) -> None:
+        """Send inputs, listings and code; what is there already is not sent again.
+
+        Args:
+            inputs: What the job reads.
+            source: Its code; None where the image runs as it is.
+            bundle_uri: Where the code goes.
+            latest: The task's newest completed job, whose inputs are copied where they have not changed.
+        """
+        for wanted in inputs.uploads:
+            earlier = self._earlier(wanted, latest) if latest else None
+            upload(self._objects, wanted.files, wanted.manifest, wanted.target, earlier)
+        for channel in inputs.channels:
+            if channel.manifest is not None:
+                self._ledger.save_manifest(channel.manifest)
+        if source and bundle_uri:
+            self._send_code(source, Location.parse(bundle_uri))
+
+    def _earlier(self, wanted: Upload, latest: Record) -> tuple[Location, Manifest] | None:
+        """Return where the previous content of a channel lies, with its listing."""
+        digest = latest.ingredients.get("inputs", {}).get(wanted.channel, {}).get("digest")
+        manifest = self._ledger.manifest(digest) if digest and digest != wanted.manifest.digest else None
+        if manifest is None:
+            return None
+        return wanted.place_of(digest), manifest
+
+    def _send_code(self, source: Source, target: Location) -> None:
+        present = self._objects.listing(target).items
+        files: dict[str, Callable[[], bytes]] = {
+            SOURCE_ARCHIVE: source.archive,
+            TOOLKIT_ARCHIVE: lambda: toolkit().package,
+            STARTER: lambda: toolkit().starter,
+        }
+        for name in files.keys() - present.keys():
+            self._objects.put(target.below(name), files[name]())

@@ -1,0 +1,102 @@
+"""What becomes of a flow run that a signal ended, where Prefect's API does not answer; the rest is `test_stop.py`."""
+
+import asyncio
+import logging
+import subprocess
+import sys
+
+import httpx
+import pytest
+from prefect import flow
+from prefect.client.schemas.objects import FlowRun
+from prefect.context import FlowRunContext
+
+from tasks_lib.prefect_runtime import cancelled_state
+from tasks_lib.prefect_runtime.cancelled_state import cancelled_by_signal, end_cancelled
+
+_SECOND_CTRL_C = """
+import os, signal, threading
+from tasks_lib.prefect_runtime.run_context import unbroken
+
+raised = threading.Event()
+
+def act():
+    os.kill(os.getpid(), signal.SIGINT)
+    print("ended before it was done" if raised.wait(1) else "done")
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+try:
+    unbroken(act)
+except KeyboardInterrupt:
+    raised.set()
+    print("raised")
+"""
+
+
+@pytest.mark.processes
+def test_a_second_signal_waits_for_what_the_first_one_began():
+    """And is raised then: whoever ends the process on it would end the stop of the job as well."""
+    ended = subprocess.run([sys.executable, "-c", _SECOND_CTRL_C], capture_output=True, text=True, check=True)
+
+    assert ended.stdout == "done\nraised\n"
+
+
+@pytest.fixture
+def away(monkeypatch):
+    """Prefect's API, which does not answer; the list has what was asked."""
+    asked = []
+
+    class Away:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            return None
+
+        def set_flow_run_state(self, flow_run, state, force):
+            asked.append((flow_run, state.name, force))
+            raise httpx.ConnectError("nobody there")
+
+    monkeypatch.setattr(cancelled_state, "get_client", lambda sync_client: Away())
+    return asked
+
+
+@pytest.fixture
+def around():
+    """The context of a run of an asynchronous flow."""
+
+    @flow
+    async def waiting():
+        """Wait."""
+
+    return FlowRunContext.model_construct(
+        flow=waiting, flow_run=FlowRun(flow_id="1c8a1a0e-7d4e-4e3b-9a8c-0f5a3b6a5f11"), start_time=None
+    )
+
+
+def test_the_signal_goes_its_way_where_nobody_answers(away, around, caplog):
+    """It is said that the state could not be written, and nothing is raised in the place of the signal."""
+    with caplog.at_level(logging.WARNING):
+        end_cancelled(KeyboardInterrupt(), [around], by_prefect=False)
+
+    assert away == [(around.flow_run.id, "Cancelled", True)]
+    assert "nobody there" in caplog.text
+
+
+@pytest.mark.parametrize(("ended", "by_prefect"), [(asyncio.CancelledError(), False), (KeyboardInterrupt(), True)])
+def test_what_prefect_writes_itself_is_left_to_it(away, around, ended, by_prefect):
+    """A timeout, and a cancel of its own."""
+    end_cancelled(ended, [around], by_prefect=by_prefect)
+
+    assert away == []
+
+
+def test_a_crash_is_no_cancel(away, around):
+    """`sys.exit()` in a flow whose task was stopped before: the hook leaves Prefect's word."""
+    end_cancelled(KeyboardInterrupt(), [around], by_prefect=True)
+    try:
+        sys.exit(3)
+    except SystemExit:
+        cancelled_by_signal(around.flow, around.flow_run, around.flow_run.state)
+
+    assert away == []

@@ -1,0 +1,187 @@
+"""Who waits for a job: whoever leaves knows whether somebody else still does."""
+
+import datetime as dt
+from contextlib import ExitStack, contextmanager
+from itertools import permutations
+
+import pytest
+from aws_doubles import BUCKET
+
+from tasks_lib.aws.objects import Objects
+from tasks_lib.errors import ServiceFault
+from tasks_lib.jobs.s3_layout import Location
+from tasks_lib.ledger.heartbeats import Heartbeat
+
+
+def heartbeat(objects, ledger, waiter, job="fit-a-1"):
+    return Heartbeat(objects, ledger.folder, job, waiter)
+
+
+@contextmanager
+def declared(mine):
+    """Wait inside the block, as an execution does around all that it does."""
+    mine.start()
+    try:
+        yield mine
+    finally:
+        mine.end()
+
+
+def heartbeats(objects):
+    return [name for name, _ in objects.listing(Location(BUCKET, "demo/fit/_ledger/interest/"))]
+
+
+def test_nobody_else_waits(objects, ledger):
+    """Our own mark does not count, and it is gone."""
+    with declared(heartbeat(objects, ledger, "flow/task")) as mine:
+        assert heartbeats(objects) == ["fit-a-1/flow/task"]
+        assert mine.leave() == []
+        assert heartbeats(objects) == []
+
+
+def test_others_are_seen(objects, ledger):
+    """Other flow runs, and other task runs of ours; not those who wait for another job."""
+    with ExitStack() as stack:
+        for waiter in ("flow-2/task-1", "flow-1/task-2"):
+            stack.enter_context(declared(heartbeat(objects, ledger, waiter)))
+        stack.enter_context(declared(heartbeat(objects, ledger, "flow-3/task", job="fit-a-11")))
+        mine = stack.enter_context(declared(heartbeat(objects, ledger, "flow-1/task-1")))
+
+        assert mine.leave() == ["flow-1/task-2", "flow-2/task-1"]
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_the_last_one_to_leave_knows_it(objects, ledger, order):
+    """In whichever order: everybody else is told who still waits, so exactly one turns off the light."""
+    with ExitStack() as stack:
+        waiting = [stack.enter_context(declared(heartbeat(objects, ledger, f"flow/0-{number}"))) for number in range(3)]
+        told = [len(waiting[number].leave()) for number in order]
+
+    assert told == [2, 1, 0]
+
+
+@pytest.mark.parametrize("error", [None, ValueError, KeyboardInterrupt])
+def test_whoever_leaves_waits_no_more(objects, ledger, error):
+    """However it leaves."""
+    try:
+        with declared(heartbeat(objects, ledger, "flow/task")):
+            if error:
+                raise error
+    except (ValueError, KeyboardInterrupt):
+        pass
+
+    assert heartbeats(objects) == []
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ServiceFault("lost")])
+def test_a_mark_whose_writing_was_cut_off_is_taken_away(objects, ledger, monkeypatch, error):
+    """A signal, or a lost response: S3 has written it all the same."""
+    put = objects.put
+
+    def cut_off(*arguments):
+        put(*arguments)
+        raise error
+
+    monkeypatch.setattr(objects, "put", cut_off)
+    mine = heartbeat(objects, ledger, "flow/task")
+    with pytest.raises((KeyboardInterrupt, ServiceFault)):
+        mine.start()
+    mine.end()
+
+    assert heartbeats(objects) == []
+
+
+def test_a_killed_process_leaves_its_mark(objects, ledger):
+    """The job is left for a later run to attach to; the reaper tells which marks are dead."""
+    objects.put(ledger.folder.ledger.below("interest/fit-a-1/flow-1/task"), b"")
+
+    with declared(heartbeat(objects, ledger, "flow-2/task")) as mine:
+        assert mine.leave() == ["flow-1/task"]
+
+
+def test_an_earlier_try_of_the_same_flow_run_waits_no_more(objects, ledger):
+    """1. A flow run is killed. 2. It is tried again and cancelled: its own dead mark does not keep the job running."""
+    objects.put(ledger.folder.ledger.below("interest/fit-a-1/flow-1/1-task"), b"")
+    objects.put(ledger.folder.ledger.below("interest/fit-a-1/flow-1/2-another"), b"")
+
+    with declared(heartbeat(objects, ledger, "flow-1/2-task")) as mine:
+        assert mine.leave() == ["flow-1/2-another"]
+
+
+def test_a_job_that_was_left_is_kept_until_somebody_takes_it_over(objects, ledger):
+    """`on_exit="leave"`: whoever is cancelled meanwhile does not stop it; who attaches to it may."""
+    heartbeat(objects, ledger, "flow-1/1-task").leave_running()
+    with declared(heartbeat(objects, ledger, "flow-2/1-task")) as other:
+        assert other.leave() == ["left/flow-1"]
+    adopter = heartbeat(objects, ledger, "flow-3/1-task")
+    adopter.adopt()
+
+    assert adopter.leave() == []
+
+
+def test_an_announced_stop_is_seen_and_can_be_taken_back(objects, ledger):
+    """Each by its author: one who keeps his hands off after all does not take back another's."""
+    one, other = heartbeat(objects, ledger, "flow-1/1-task"), heartbeat(objects, ledger, "reaper/1")
+    one.announce_stop()
+    other.announce_stop()
+    other.take_back_stop()
+
+    assert other.stop_was_announced()
+    one.take_back_stop()
+    assert not other.stop_was_announced()
+
+
+class LaterObjects(Objects):
+    """S3 some time after the marks were written."""
+
+    later = dt.timedelta()
+
+    def ages(self, prefix):
+        return {name: age + self.later for name, age in super().ages(prefix).items()}
+
+
+@pytest.mark.parametrize(("minutes", "counts"), [(14, True), (16, False)])
+def test_the_mark_of_a_killed_process_lapses(block, ledger, minutes, counts):
+    """Else one crash would keep every later cancel from stopping the job."""
+    objects = LaterObjects(block)
+    objects.put(ledger.folder.ledger.below("interest/fit-a-1/flow-1/task"), b"")
+    objects.later = dt.timedelta(minutes=minutes)
+
+    assert heartbeat(objects, ledger, "flow-2/task").waiting() == (["flow-1/task"] if counts else [])
+
+
+def test_a_waiter_writes_its_mark_again(objects, ledger):
+    """Every five minutes, however often it is asked; so that it counts as long as it waits."""
+    now, writes = [0.0], []
+
+    class Counted(Objects):
+        def put(self, place, *rest):
+            writes.append(now[0])
+            super().put(place, *rest)
+
+    counted = Counted(objects._project)
+    with declared(Heartbeat(counted, ledger.folder, "fit-a-1", "flow/task", clock=lambda: now[0])) as mine:
+        for now[0] in (0.0, 10.0, 299.0, 300.0, 301.0, 599.0, 600.0, 2000.0):
+            mine.renew()
+
+    assert writes == [0.0, 300.0, 600.0, 2000.0]
+
+
+def test_a_mark_that_cannot_be_written_ends_no_wait(objects, ledger):
+    """S3 refuses for a while: it is asked again after a minute, and nobody who waits hears of it."""
+    now, tries = [0.0], []
+
+    class Refusing(Objects):
+        def put(self, place, *rest):
+            tries.append(now[0])
+            if 300.0 <= now[0] < 400.0:
+                raise ServiceFault("S3 is away.")
+            super().put(place, *rest)
+
+    with declared(
+        Heartbeat(Refusing(objects._project), ledger.folder, "fit-a-1", "flow/task", clock=lambda: now[0])
+    ) as mine:
+        for now[0] in (0.0, 300.0, 301.0, 359.0, 360.0, 400.0, 420.0, 500.0):
+            mine.renew()
+
+    assert tries == [0.0, 300.0, 360.0, 420.0]

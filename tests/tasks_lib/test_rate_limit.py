@@ -1,0 +1,170 @@
+"""How often we ask: never more than the share of a quota that we took."""
+
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks_lib.aws.rate_limit import TokenBucket, interval
+
+
+class Clock:
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+STEPS = st.lists(st.floats(0, 3), max_size=80)
+RATES = st.floats(0.5, 20)
+
+
+@given(RATES, st.integers(1, 20), STEPS)
+def test_never_more_than_the_bucket_holds(rate, burst, steps):
+    """Between any two moments at most `burst + rate * seconds` calls are let through."""
+    clock = Clock()
+    pace, passed = TokenBucket(rate, burst, clock), []
+    for step in steps:
+        clock.now += step
+        while pace.allows():
+            passed.append(clock.now)
+
+    for first, began in enumerate(passed):
+        for last, ended in enumerate(passed[first:], first):
+            assert last - first + 1 <= burst + rate * (ended - began) + 1e-6
+
+
+@given(RATES, st.integers(1, 20))
+def test_a_full_bucket_is_let_through_at_once(rate, burst):
+    """And then one call for each `1 / rate` seconds."""
+    clock = Clock()
+    pace = TokenBucket(rate, burst, clock)
+
+    assert [pace.allows() for _ in range(burst + 1)] == [True] * burst + [False]
+    clock.now += 1.001 / rate
+    assert [pace.allows(), pace.allows()] == [True, False]
+
+
+def test_a_pause_fills_the_bucket_and_no_more():
+    """A night without calls gives no right to a storm."""
+    clock = Clock()
+    pace = TokenBucket(rate=10, burst=3, clock=clock)
+    clock.now += 8 * 3600
+
+    assert [pace.allows() for _ in range(4)] == [True, True, True, False]
+
+
+def test_five_hundred_at_once():
+    """Where AWS refuses nothing, a rush of five hundred takes less than twenty seconds, and not fifty."""
+    clock = Clock()
+    pace, passed = TokenBucket(10, 20, clock, ceiling=50), 0
+    while passed < 500:
+        passed += pace.allows()
+        clock.now += 0.005
+
+    assert clock.now < 20
+
+
+QUOTAS = st.floats(2, 60)
+
+
+@given(QUOTAS)
+def test_a_quota_that_nobody_knows_is_found(quota):
+    """A minute of need gets more than half of what AWS allows, and at most a tenth of the calls is refused."""
+    clock = Clock()
+    pace, bucket = TokenBucket(10, 20, clock, ceiling=50), TokenBucket(quota, quota, clock)
+    answers = []
+    for _ in range(6000):
+        clock.now += 0.01
+        if pace.allows():
+            answers.append(bucket.allows())
+            if not answers[-1]:
+                pace.throttled()
+
+    assert answers.count(True) >= 60 * min(quota, 50) / 2
+    assert answers.count(False) <= len(answers) / 10 + 5
+
+
+@given(RATES, st.integers(1, 20), STEPS, st.data())
+def test_never_more_than_the_ceiling(rate, burst, steps, data):
+    """However long the need lasts, and whatever was refused."""
+    clock = Clock()
+    pace, passed = TokenBucket(rate, burst, clock, ceiling=2 * rate), []
+    for step in steps:
+        clock.now += step
+        while pace.allows():
+            passed.append(clock.now)
+        if data.draw(st.booleans()):
+            pace.throttled()
+
+    for first, began in enumerate(passed):
+        for last, ended in enumerate(passed[first:], first):
+            assert last - first + 1 <= burst + 2 * rate * (ended - began) + 1e-6
+
+
+def test_a_refusal_stops_all_at_once():
+    """1. AWS refuses five calls of one moment. 2. Nobody asks now. 3. The rate is half of what it was, not a 32nd."""
+    clock = Clock()
+    pace = TokenBucket(rate=10, burst=20, clock=clock)
+    for _ in range(5):
+        pace.throttled()
+
+    assert not pace.allows()
+    assert pace.seconds() == pytest.approx(1 / 5)
+
+
+def test_a_refusal_is_forgotten_after_a_pause():
+    """What AWS said in the rush of an hour ago does not slow down who comes alone."""
+    clock = Clock()
+    pace = TokenBucket(rate=10, burst=20, clock=clock)
+    for _ in range(10):
+        pace.throttled()
+        clock.now += 1
+    clock.now += 3600
+
+    assert [pace.allows() for _ in range(21)] == [True] * 20 + [False]
+    assert pace.seconds() == pytest.approx(1 / 10)
+
+
+def test_who_waits_so_long_gets_a_token():
+    """`seconds` is how long, and nothing less is enough."""
+    clock = Clock()
+    pace = TokenBucket(rate=4, burst=1, clock=clock)
+    assert pace.seconds() == 0
+    assert pace.allows()
+
+    clock.now += pace.seconds() * 0.9
+    assert not pace.allows()
+    clock.now += pace.seconds() * 1.001
+    assert pace.allows()
+
+
+def test_threads_share_one_bucket():
+    """Many at once get as much as one would."""
+    pace, passed = TokenBucket(rate=1, burst=50, clock=Clock()), []
+
+    def ask():
+        passed.extend(pace.allows() for _ in range(20))
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert passed.count(True) == 50
+
+
+@given(st.floats(0, 1e7))
+def test_nobody_waits_much_longer_than_the_job(age):
+    """A tenth of a second at least, five at most, else a twentieth of the age."""
+    assert 0.1 <= interval(age) <= 5.0
+    assert interval(age) <= max(0.1, age * 0.05 + 1e-9)
+
+
+@pytest.mark.parametrize(("age", "expected"), [(0, 0.1), (2, 0.1), (20, 1.0), (100, 5.0), (7200, 5.0)])
+def test_intervals_by_age(age, expected):
+    """Short jobs are seen at once, long ones cost little."""
+    assert interval(age) == pytest.approx(expected)
