@@ -7,7 +7,7 @@ needs none of it. May be imported by flows and by users; stands on `blocks`, and
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from tasks_lib.shadowing import check_blocks_are_ours
+from tasks_lib.shadowing import check_packages_are_ours
 
 if TYPE_CHECKING:
     from tasks_lib.dry_run.plan import Plan, plan
@@ -71,4 +71,4 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-check_blocks_are_ours()
+check_packages_are_ours()

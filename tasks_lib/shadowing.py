@@ -1,7 +1,7 @@
-"""Whether the package that we stand on is ours: a folder of the user's may bear the same plain name.
+"""Whether Python finds our own packages: a folder beside the user's script may have the same plain name.
 
-Python looks beside the script first, so a `blocks/` there is imported in place of ours, and what follows is a riddle.
-Found without importing anything. Not looked for: `worker_toolkit`, which in a job is rightly the one that came with it.
+Python looks beside the script first, so a `blocks/` there would be imported in place of ours, and the error that
+follows would not name the cause. The check imports nothing.
 """
 
 from __future__ import annotations
@@ -13,18 +13,25 @@ OUR_PACKAGES = ("blocks", "tasks_lib", "worker_toolkit", "local_sagemaker")
 """The top-level packages of the wheel, which lie beside each other."""
 
 
-def check_blocks_are_ours() -> None:
-    """See that Python finds our own `blocks`.
+def check_packages_are_ours() -> None:
+    """Check that Python finds the packages that `tasks_lib` imports.
 
     Raises:
-        ImportError: It finds somebody else's; the message says where.
+        ImportError: It finds a package of the user's. The message has its path.
     """
-    ours = Path(__file__).resolve().parent.parent / "blocks"
-    spec = PathFinder.find_spec("blocks")
-    origin = Path(spec.origin).resolve() if spec and spec.origin else None
-    if origin in (None, ours / "__init__.py"):
-        return
-    raise ImportError(
-        f"Python finds {origin} in place of the package `blocks` of prefect-sagemaker, which is {ours}.\n"
+    here = Path(__file__).resolve().parent.parent
+    blocks = PathFinder.find_spec("blocks")
+    origin = Path(blocks.origin).resolve() if blocks and blocks.origin else None
+    if origin not in (None, here / "blocks" / "__init__.py"):
+        raise _shadowed("blocks", origin, here)
+    # In a job it is rightly the toolkit that came with the job. Each toolkit of ours has a module `contract`.
+    toolkit = PathFinder.find_spec("worker_toolkit")
+    if toolkit and not PathFinder.find_spec("worker_toolkit.contract", toolkit.submodule_search_locations or []):
+        raise _shadowed("worker_toolkit", toolkit.origin, here)
+
+
+def _shadowed(package: str, found: object, here: Path) -> ImportError:
+    return ImportError(
+        f"Python finds {found} in place of the package `{package}` of prefect-sagemaker, which is {here / package}.\n"
         "To resolve this: give that file or folder another name, or run Python from elsewhere."
     )

@@ -12,8 +12,3 @@ if sys.version_info < (3, 8):  # noqa: UP036  an old image runs this line
     raise ImportError(
         "worker_toolkit needs Python 3.8 or newer: take an image that has it. This is Python " + sys.version.split()[0]
     )
-
-CONTRACT_VERSION = 1
-# What the user's code may rely on: the paths, the variables, the arguments and the order in which things happen. It is
-# part of every fingerprint, where the toolkit's content is not. Raise it only when the same code would now compute
-# something else: then every task of every user runs again, and the changelog has to say so.

@@ -1,22 +1,21 @@
-"""The bootstrap's own command line, as `tasks_lib` writes it into `ContainerArguments`.
+"""The bootstrap's command line: `ContainerArguments` of every job that runs the user's code.
 
     --entry-point fit.py | --command "shell command"… | --command-json '"shell command"'…
     [--extract CHANNEL[=SUBDIR]]…   [-- user's arguments…]
 
-SageMaker carries 256 characters an argument, so a longer command comes in pieces, each behind an option of its own. And
-it carries no line breaks (its pattern is `.*`), so a command of several lines comes as a text of JSON.
-
-Not argparse: a shell command or a value may well start with a dash, everything after the first `--` is the user's
-without exception (argparse has changed its mind about that between Python versions), and it costs time in each job.
+`tasks_lib` writes it with `LaunchOptions.to_arguments`, the bootstrap reads it with `LaunchOptions.parse`.
 """
 
 from __future__ import annotations
 
 import json
-from typing import Mapping, NamedTuple, Sequence
+from typing import Iterator, Mapping, NamedTuple, Sequence
 
 from .errors import BootstrapError
 from .paths import relative_name
+
+LONGEST = 256
+"""Characters of one argument (`ContainerArgument` in SageMaker's API)."""
 
 USAGE = (
     "--entry-point FILE | --command COMMAND... | --command-json JSON..., "
@@ -26,47 +25,66 @@ USAGE = (
 _RUNS = ("--entry-point", "--command", "--command-json")
 
 
-class Request(NamedTuple):
-    """What the bootstrap was asked to do.
+class LaunchOptions(NamedTuple):
+    """What the bootstrap is asked to run.
 
     Args:
-        entry_point: File of the source to run.
-        command: Shell command to run instead.
-        extract: Channels whose tarballs are unpacked; the value is the directory inside that becomes the channel, or
-            empty.
+        entry_point: File of the source to run; None for a command.
+        command: Shell command to run; None for a file.
+        extract: Channels whose tarballs are unpacked. The value is the directory inside that becomes the channel, or
+            empty for all of it.
         arguments: The user's own arguments.
     """
 
     entry_point: str | None
     command: str | None
-    extract: dict[str, str]
-    arguments: list[str]
+    extract: Mapping[str, str]
+    arguments: Sequence[str]
+
+    @classmethod
+    def parse(cls, argv: Sequence[str]) -> LaunchOptions:
+        """Return the options of a command line.
+
+        Not argparse: a command or a value may start with a dash, and everything after the first `--` is the user's,
+        which argparse treats differently in different versions of Python.
+
+        Raises:
+            BootstrapError: The command line does not follow `USAGE`.
+        """
+        runs: dict[str, str] = {}
+        extract: dict[str, str] = {}
+        words = iter(argv)
+        for word in words:
+            if word == "--":
+                break
+            value = next(words, None)
+            if value is None or word not in (*_RUNS, "--extract"):
+                raise _misuse(f"{word} is not understood" if value is not None else f"{word} lacks its value")
+            if word == "--extract":
+                name, _, subdir = value.partition("=")
+                extract[name] = _relative(subdir) if subdir else ""
+            else:
+                runs[word] = runs.get(word, "") + value
+        if len(runs) != 1:
+            raise _misuse(f"exactly one of {', '.join(_RUNS)} is needed")
+        entry_point = runs.get("--entry-point")
+        return cls(_relative(entry_point) if entry_point else None, _command(runs), extract, list(words))
+
+    def to_arguments(self) -> list[str]:
+        """Return the command line of these options, each argument within SageMaker's limit."""
+        run = ["--entry-point", self.entry_point] if self.entry_point else [*_command_arguments(self.command or "")]
+        for name, subdir in self.extract.items():
+            run += ["--extract", f"{name}={subdir}" if subdir else name]
+        return [*run, *(["--", *self.arguments] if self.arguments else [])]
 
 
-def parse(argv: Sequence[str]) -> Request:
-    """Return the request that a command line makes.
-
-    Raises:
-        BootstrapError: It is not such a command line.
-    """
-    runs: dict[str, str] = {}
-    extract: dict[str, str] = {}
-    words = iter(argv)
-    for word in words:
-        if word == "--":
-            break
-        value = next(words, None)
-        if value is None or word not in (*_RUNS, "--extract"):
-            raise _misuse(f"{word} is not understood" if value is not None else f"{word} lacks its value")
-        if word == "--extract":
-            name, _, subdir = value.partition("=")
-            extract[name] = _relative(subdir) if subdir else ""
-        else:
-            runs[word] = runs.get(word, "") + value
-    if len(runs) != 1:
-        raise _misuse(f"exactly one of {', '.join(_RUNS)} is needed")
-    entry_point = runs.get("--entry-point")
-    return Request(_relative(entry_point) if entry_point else None, _command(runs), extract, list(words))
+def _command_arguments(command: str) -> Iterator[str]:
+    """Yield a command in pieces of the longest argument, each behind its own option."""
+    # AWS's pattern of an argument, `.*`, is Java's: it allows no line break, nor what Unicode counts as one.
+    one_line = command.splitlines() == [command]
+    option, text = ("--command", command) if one_line else ("--command-json", json.dumps(command))
+    for start in range(0, len(text), LONGEST):
+        yield from (option, text[start : start + LONGEST])
 
 
 def _command(runs: Mapping[str, str]) -> str | None:

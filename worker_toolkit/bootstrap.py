@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Mapping, Sequence
 
 from . import environment
-from .arguments import Request, parse
+from .arguments import LaunchOptions
 from .errors import BootstrapError
 from .failure import explain, explain_start, write_reason
 from .hardware import count_cpus, count_gpus
 from .job import Job, read_job
-from .launch import plan
+from .launch import launch_of
 from .masked_output import MaskedOutput
 from .paths import find_layout
 from .process import ProgramRunner
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
     given = os.environ if environ is None else environ
     with ProgramRunner() as runner, MaskedOutput() as output:
         try:
-            return run_job(parse(sys.argv[1:] if argv is None else argv), given, runner, output)
+            return run_job(LaunchOptions.parse(sys.argv[1:] if argv is None else argv), given, runner, output)
         except BootstrapError as error:
             return _give_up(output.text(str(error)), given, error.exit_code, output.text(error.details))
         except Exception as error:  # noqa: BLE001  the outermost frame: nobody else would leave a reason for SageMaker
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
             return _give_up(output.text(told), given, 1)
 
 
-def run_job(request: Request, environ: Mapping[str, str], runner: ProgramRunner, output: MaskedOutput) -> int:
+def run_job(options: LaunchOptions, environ: Mapping[str, str], runner: ProgramRunner, output: MaskedOutput) -> int:
     """Do everything that the job consists of, in this order; the order is a part of the contract.
 
     Raises:
@@ -59,10 +59,10 @@ def run_job(request: Request, environ: Mapping[str, str], runner: ProgramRunner,
     secrets = read_secrets(environ, job.arn)
     output.hide(secrets.texts)
     code = install_source(job.layout)
-    job = job._replace(channels=extract_channels(job.channels, request.extract))
+    job = job._replace(channels=extract_channels(job.channels, options.extract))
     _prepare_directories(job)
     install_requirements(code, {**environ, **secrets.for_pip}, runner)
-    launch = plan(request, job)
+    launch = launch_of(options, job)
     machine = environment.Machine(count_cpus(), count_gpus())
     host = f"{job.current_host} of {len(job.hosts)}"
     sys.stdout.write(f"ssm: running {launch.label} on {host}\n")

@@ -57,13 +57,11 @@ def explain_start(host: str, code: int, message: str) -> str:
 def write_reason(layout: Layout, text: str) -> None:
     """Leave the reason for SageMaker, unless the user's code has left one of its own."""
     path = Path(layout.reason)
-    # What the hosts of a processing job leave stands side by side in `ExitMessage`.
-    end = "\n" if layout.kind == "processing" else ""
     try:
         if path.is_file() and path.stat().st_size > 0:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(f"{_shortened(text, LIMIT - len(end))}{end}".encode())
+        path.write_bytes(f"{_shortened(text, LIMIT - len(layout.reason_end))}{layout.reason_end}".encode())
     except OSError as error:
         # The exit code still tells that the job failed, and the log why.
         sys.stderr.write(f"ssm: the reason could not be left in {path}: {error}\n")

@@ -19,10 +19,9 @@ import typing
 from pathlib import Path
 from typing import Any, Callable
 
+from .contract import ARGUMENTS_CHANNEL
 from .stand_ins import install_stand_ins
 from .typed_values import ValueMismatchError, decode, encode
-
-ARGUMENTS_CHANNEL = "arguments"
 
 
 class FunctionTaskError(Exception):

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Mapping, NamedTuple
+from typing import Any, Callable, Mapping, NamedTuple
 
+from .contract import SOURCE_CHANNEL
 from .errors import BootstrapError
-from .paths import SOURCE_CHANNEL, Layout, find_layout
+from .paths import PROCESSING, TRAINING, Layout, find_layout
 
 LOG_LEVEL = 20
 """`logging.INFO`, the default of SageMaker's toolkits."""
@@ -82,8 +83,7 @@ def read_job(environ: Mapping[str, str]) -> Job:
         raise BootstrapError(
             f"{layout.config}/resourceconfig.json does not name this host among the hosts: {resources}"
         )
-    describe = _training if layout.kind == "training" else _processing
-    return describe(layout, resources, environ)
+    return _READERS[layout.kind](layout, resources, environ)
 
 
 def decode_hyperparameters(values: Mapping[str, str]) -> dict[str, Any]:
@@ -192,3 +192,9 @@ def _log_level(environ: Mapping[str, str]) -> int:
     if not text.isdigit():
         raise BootstrapError(f"SM_LOG_LEVEL is {text!r}; give a number as `logging` counts, such as 10 for debug.")
     return int(text)
+
+
+_READERS: dict[str, Callable[[Layout, dict[str, Any], Mapping[str, str]], Job]] = {
+    TRAINING.kind: _training,
+    PROCESSING.kind: _processing,
+}

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any, Callable, NamedTuple, Optional
 
-from .arguments import Request
+from .arguments import LaunchOptions
 from .environment import Program, can_be_argument
 from .errors import BootstrapError
 from .job import Job
@@ -38,28 +38,28 @@ class Launch(NamedTuple):
     program: Program
 
 
-def plan(request: Request, job: Job, which: Which = shutil.which) -> Launch:
+def launch_of(options: LaunchOptions, job: Job, which: Which = shutil.which) -> Launch:
     """Return what to run.
 
     Args:
-        request: What the bootstrap was asked to do.
+        options: What the bootstrap was asked to do.
         job: The job, with the code already in its place.
         which: Finds a program on the path.
 
     Raises:
         BootstrapError: There is no such file, it is of a kind that cannot be run, or an argument cannot be passed.
     """
-    if request.command is not None:
-        command = [_shell(which), "-c", "--", request.command, "ssm", *request.arguments]
-        return Launch("the shell command", _checked(command), Program("", request.arguments))
-    assert request.entry_point is not None
-    script = _existing(Path(job.layout.code), request.entry_point)
-    arguments = [*hyperparameter_arguments(job.hyperparameters), *request.arguments]
+    if options.command is not None:
+        command = [_shell(which), "-c", "--", options.command, "ssm", *options.arguments]
+        return Launch("the shell command", _checked(command), Program("", options.arguments))
+    assert options.entry_point is not None
+    script = _existing(Path(job.layout.code), options.entry_point)
+    arguments = [*hyperparameter_arguments(job.hyperparameters), *options.arguments]
     run = _INTERPRETERS.get(script.suffix)
     if run is None:
         raise BootstrapError(f"{script.name} cannot be run: an entry point is a .py, .sh or .ipynb file.")
-    program = Program(request.entry_point, request.arguments if script.suffix == ".ipynb" else arguments)
-    return Launch(request.entry_point, _checked(run(script, job, program, which)), program)
+    program = Program(options.entry_point, options.arguments if script.suffix == ".ipynb" else arguments)
+    return Launch(options.entry_point, _checked(run(script, job, program, which)), program)
 
 
 def hyperparameter_arguments(hyperparameters: dict[str, Any]) -> list[str]:

@@ -8,7 +8,6 @@ in other encodings, and not in files.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import select
@@ -17,15 +16,11 @@ import sys
 import threading
 from pathlib import Path
 from typing import Iterable, Pattern
-from urllib.parse import quote
 
-MASK = b"****"
+from .masking import MASK, spellings
 
-SHORTEST = 4
-"""Characters of the shortest value that is masked: without each `x` a log could not be read."""
-
+_MASK = MASK.encode()
 _BLOCK = 65536
-_NO_SECRETS = {"auto", "false", "none", "null", "true"}
 _OUT, _ERR = 1, 2
 
 
@@ -37,7 +32,13 @@ class Mask:
     """
 
     def __init__(self, texts: Iterable[str]) -> None:
-        found = {way.encode("utf-8", "surrogateescape") for text in texts for way in _ways_to_write(text)}
+        # A secret of several lines is masked line by line: the log is read line by line, too.
+        found = {
+            spelling.encode("utf-8", "surrogateescape")
+            for text in texts
+            for spelling in spellings(text)
+            if "\n" not in spelling
+        }
         values = sorted(found, key=len, reverse=True)
         self._pattern: Pattern[bytes] | None = re.compile(b"|".join(map(re.escape, values))) if values else None
         self._longest = max(map(len, values), default=0)
@@ -51,7 +52,7 @@ class Mask:
 
     def __call__(self, data: bytes) -> bytes:
         """Return the whole text with `****` in place of each secret."""
-        return self._pattern.sub(MASK, data) if self._pattern else data
+        return self._pattern.sub(_MASK, data) if self._pattern else data
 
     def text(self, text: str) -> str:
         """Return the same of a text."""
@@ -63,7 +64,7 @@ class Mask:
         for found in self._pattern.finditer(data) if self._pattern else ():
             if found.start() >= start:
                 break
-            shown += [data[done : found.start()], MASK]
+            shown += [data[done : found.start()], _MASK]
             done = found.end()
         cut = max(start, done)
         return b"".join([*shown, data[done:cut]]), data[cut:]
@@ -176,16 +177,3 @@ def _flush() -> None:
 def _write(descriptor: int, data: bytes) -> None:
     while data:
         data = data[os.write(descriptor, data) :]
-
-
-def _ways_to_write(value: str) -> Iterable[str]:
-    """Yield the lines of a secret, as a log has them, and all of it where it is written as one line."""
-    for text in (value, *value.splitlines()):
-        bare = text.strip()
-        if len(bare) >= SHORTEST and bare.lower() not in _NO_SECRETS and bare.strip("*"):
-            ways = (bare, quote(bare, safe=""), json.dumps(bare)[1:-1], _unescaped(bare), repr(bare)[1:-1])
-            yield from (way for way in ways if "\n" not in way)
-
-
-def _unescaped(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)[1:-1]

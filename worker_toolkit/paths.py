@@ -1,9 +1,8 @@
 """Every path of the contract between SageMaker and a container, for both kinds of job.
 
 The paths are those of AWS ("How Amazon SageMaker AI provides training information", "Build your own processing
-container") and of simple-sagemaker's worker environment. They are a table and not scattered literals because
-`LOCAL_SAGEMAKER_ROOT` moves all of them below one directory, where a machine cannot give a job its own `/opt/ml`.
-Everything in this package may import it.
+container") and of simple-sagemaker's worker environment. `tasks_lib` reads them for the request. `LOCAL_SAGEMAKER_ROOT`
+moves all of them below one directory where a machine cannot give a job its own `/opt/ml`.
 """
 
 from __future__ import annotations
@@ -11,9 +10,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Mapping, NamedTuple
 
+from .contract import SOURCE_CHANNEL
+
 ROOT_VARIABLE = "LOCAL_SAGEMAKER_ROOT"
-SOURCE_CHANNEL = "ssm_source"
-"""The channel that carries the code; it is none of the user's."""
 
 CODE = "/opt/ml/code"
 
@@ -23,8 +22,9 @@ class Layout(NamedTuple):
 
     Args:
         kind: `training` or `processing`.
-        root: Directory below which all of it lies; empty in a real container.
-        config: SageMaker's description of the job.
+        root: Directory that contains all of it; empty in a real container.
+        config: Directory of SageMaker's description of the job.
+        description: File in it that only this kind of job has.
         input: Parent of all that comes in.
         channels: Parent of the user's channels.
         source: The channel with the code.
@@ -38,12 +38,14 @@ class Layout(NamedTuple):
         state: The task's state directory.
         previous_state: Where a processing job receives the state, which is copied into `state`; a training job has it
             there already.
-        reason: What SageMaker reads to say why the job failed: `FailureReason`, or a processing job's `ExitMessage`.
+        reason: File that SageMaker reads for `FailureReason`, or for a processing job's `ExitMessage`.
+        reason_end: End of each host's reason. `ExitMessage` has those of all hosts, one after the other.
     """
 
     kind: str
     root: str
     config: str
+    description: str
     input: str
     channels: str
     source: str
@@ -56,6 +58,7 @@ class Layout(NamedTuple):
     state: str
     previous_state: str
     reason: str
+    reason_end: str
 
     def moved(self, root: str) -> Layout:
         """Return the layout with every path below a directory."""
@@ -71,6 +74,7 @@ TRAINING = Layout(
     kind="training",
     root="",
     config="/opt/ml/input/config",
+    description="resourceconfig.json",
     input="/opt/ml/input",
     channels="/opt/ml/input/data",
     source=f"/opt/ml/input/data/{SOURCE_CHANNEL}",
@@ -83,11 +87,13 @@ TRAINING = Layout(
     state="/state",
     previous_state="",
     reason="/opt/ml/output/failure",
+    reason_end="",
 )
 
 PROCESSING = TRAINING._replace(
     kind="processing",
     config="/opt/ml/config",
+    description="processingjobconfig.json",
     input="/opt/ml/processing/input",
     channels="/opt/ml/processing/input/data",
     source=f"/opt/ml/processing/input/{SOURCE_CHANNEL}",
@@ -96,6 +102,7 @@ PROCESSING = TRAINING._replace(
     state="/opt/ml/processing/state",
     previous_state="/opt/ml/processing/state_prev",
     reason="/opt/ml/output/message",
+    reason_end="\n",
 )
 
 
@@ -107,11 +114,11 @@ def below(root: str, path: str) -> str:
 
 
 def find_layout(environ: Mapping[str, str]) -> Layout | None:
-    """Return the layout of the job that this container runs, or none outside of a job."""
+    """Return the layout of the job that this container runs. Return None outside of a job."""
     root = environ.get(ROOT_VARIABLE, "").rstrip("/")
-    for layout, file in ((PROCESSING, "processingjobconfig.json"), (TRAINING, "resourceconfig.json")):
+    for layout in (PROCESSING, TRAINING):
         here = layout.moved(root)
-        if Path(here.config, file).is_file():
+        if Path(here.config, here.description).is_file():
             return here
     return None
 

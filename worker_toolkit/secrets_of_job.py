@@ -1,12 +1,7 @@
 """The task's secrets: read inside the job from where they are kept, into the variables of the user's program.
 
 A job's description, its log and our records name only where a secret is kept. The value is asked for here, with the
-rights of the job's role, and is handed to one process.
-
-References, as `tasks_lib` writes them into `SSM_SECRETS`, `SSM_SECRETS_2`, … (one text of JSON, in pieces):
-
-    arn:aws:secretsmanager:…        secretsmanager:NAME        each with #KEY for one key of a secret that is JSON
-    arn:aws:ssm:…:parameter/…       ssm:NAME
+rights of the job's role, and is handed to one process. The references come in `SSM_SECRETS` (`secret_references`).
 """
 
 from __future__ import annotations
@@ -15,49 +10,16 @@ import json
 from typing import Any, Iterable, Mapping, NamedTuple
 
 from .aws_request import Aws, AwsRefusedError
+from .contract import SECRETS_VARIABLE, joined_variable
 from .environment import can_be_set
 from .errors import BootstrapError
-
-VARIABLE = "SSM_SECRETS"
+from .secret_references import SecretReference
 
 _MISSING = ("ResourceNotFoundException", "ParameterNotFound", "ParameterVersionNotFound")
 
 
 class _SecretError(Exception):
     """One secret cannot be had; the others are still asked for, so that one job tells all that is missing."""
-
-
-class Reference(NamedTuple):
-    """Where a secret is kept.
-
-    Args:
-        text: As the author wrote it.
-        service: `secretsmanager` or `ssm`.
-        name: Name or ARN of the secret or the parameter.
-        key: Key of the JSON object that the secret is; empty for all of it.
-    """
-
-    text: str
-    service: str
-    name: str
-    key: str
-
-    @classmethod
-    def parse(cls, text: str) -> Reference:
-        """Read a reference; what it may be was checked before the job was made."""
-        place, _, key = text.partition("#")
-        if place.startswith("arn:"):
-            return cls(text, place.split(":")[2], place, key)
-        service, _, name = place.partition(":")
-        return cls(text, service, name, key)
-
-    def arn(self, region: str, account: str, partition: str) -> str:
-        """Return the ARN for a policy; the random end of a secret's ARN is not in its name."""
-        if self.name.startswith("arn:"):
-            return self.name
-        if self.service == "ssm":
-            return f"arn:{partition}:ssm:{region}:{account}:parameter/{self.name.lstrip('/')}"
-        return f"arn:{partition}:secretsmanager:{region}:{account}:secret:{self.name}-??????"
 
 
 class Secrets(NamedTuple):
@@ -96,27 +58,23 @@ def read_secrets(environ: Mapping[str, str], job_arn: str = "", aws: Aws | None 
     return _Vault(aws or Aws(environ), region, account or "*", partition or "aws").read(references)
 
 
-def read_references(environ: Mapping[str, str]) -> dict[str, Reference]:
+def read_references(environ: Mapping[str, str]) -> dict[str, SecretReference]:
     """Return the references by the names of the variables.
 
     Raises:
         BootstrapError: They do not make sense.
     """
-    text = "".join(_pieces(environ))
+    text = joined_variable(SECRETS_VARIABLE, environ)
     try:
-        return {name: Reference.parse(where) for name, where in json.loads(text or "{}").items()}
-    except (ValueError, AttributeError, IndexError) as error:
+        references = {name: SecretReference.parse(where) for name, where in json.loads(text or "{}").items()}
+    except (ValueError, AttributeError, TypeError):
+        references = {"": None}
+    known = {name: reference for name, reference in references.items() if reference is not None}
+    if len(known) < len(references):
         raise BootstrapError(
-            f"{VARIABLE} is no JSON object of references: start the task again, and set nothing of that name."
-        ) from error
-
-
-def _pieces(environ: Mapping[str, str]) -> Iterable[str]:
-    name, number = VARIABLE, 1
-    while name in environ:
-        yield environ[name]
-        number += 1
-        name = f"{VARIABLE}_{number}"
+            f"{SECRETS_VARIABLE} is no JSON object of references: start the task again, and set nothing of that name."
+        )
+    return known
 
 
 class _Vault:
@@ -126,7 +84,7 @@ class _Vault:
         self._aws, self._region, self._account, self._partition = aws, region, account, partition
         self._known: dict[tuple[str, str], str] = {}
 
-    def read(self, references: Mapping[str, Reference]) -> Secrets:
+    def read(self, references: Mapping[str, SecretReference]) -> Secrets:
         variables, troubles = {}, []
         for name, reference in references.items():
             try:
@@ -137,7 +95,7 @@ class _Vault:
             raise BootstrapError("\n".join(troubles))
         return Secrets(variables, frozenset(text for value in variables.values() for text in _texts(value)))
 
-    def _checked(self, name: str, reference: Reference) -> str:
+    def _checked(self, name: str, reference: SecretReference) -> str:
         value = self._value(name, reference)
         if reference.key:
             value = _member(name, reference, value)
@@ -147,21 +105,21 @@ class _Vault:
             )
         return value
 
-    def _value(self, name: str, reference: Reference) -> str:
-        place = (reference.service, reference.name)
+    def _value(self, name: str, reference: SecretReference) -> str:
+        place = (reference.service, reference.secret_id)
         if place not in self._known:
             self._known[place] = self._asked(name, reference)
         return self._known[place]
 
-    def _asked(self, name: str, reference: Reference) -> str:
-        region = reference.name.split(":")[3] if reference.name.startswith("arn:") else self._region
+    def _asked(self, name: str, reference: SecretReference) -> str:
+        region = reference.region or self._region
         if not region:
             raise BootstrapError(f"The region of the secret {name} ({reference.text}) is not known: set AWS_REGION.")
         try:
             if reference.service == "ssm":
-                wanted = {"Name": reference.name, "WithDecryption": True}
+                wanted = {"Name": reference.secret_id, "WithDecryption": True}
                 return str(self._aws.ask("ssm", region, "AmazonSSM.GetParameter", wanted)["Parameter"]["Value"])
-            wanted = {"SecretId": reference.name}
+            wanted = {"SecretId": reference.secret_id}
             found = self._aws.ask("secretsmanager", region, "secretsmanager.GetSecretValue", wanted)
         except AwsRefusedError as refused:
             raise _SecretError(self._explained(name, reference, region, refused)) from None
@@ -169,14 +127,14 @@ class _Vault:
             raise _SecretError(f"The secret {name} ({reference.text}) is binary; a variable holds text.")
         return str(found["SecretString"])
 
-    def _explained(self, name: str, reference: Reference, region: str, refused: AwsRefusedError) -> str:
+    def _explained(self, name: str, reference: SecretReference, region: str, refused: AwsRefusedError) -> str:
         what = f"The secret {name} ({reference.text})"
         if refused.code in _MISSING:
             return f"{what} does not exist in {region}: make it there, or mend the task's `secrets`."
         if not refused.code.startswith("AccessDenied"):
             return f"{what} could not be read. AWS says: {refused}"
         action = "ssm:GetParameter" if reference.service == "ssm" else "secretsmanager:GetSecretValue"
-        arn = reference.arn(region, self._account, self._partition)
+        arn = reference.policy_arn(self._partition, region, self._account)
         statement = json.dumps({"Effect": "Allow", "Action": action, "Resource": arn})
         return (
             f"{what} may not be read by the job's role. Give the role {statement}, and where a KMS key of your own "
@@ -184,7 +142,7 @@ class _Vault:
         )
 
 
-def _member(name: str, reference: Reference, value: str) -> str:
+def _member(name: str, reference: SecretReference, value: str) -> str:
     try:
         members = json.loads(value)
     except ValueError:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Iterable, Mapping
 
 from .archive import unpack, unpack_in_place
+from .contract import SOURCE_ARCHIVE, TOOLKIT_ARCHIVE
 from .errors import BootstrapError
 from .paths import Layout
 
@@ -21,14 +22,14 @@ def install_source(layout: Layout) -> Path:
         BootstrapError: The code is not there or is no sound archive.
     """
     source, code = Path(layout.source), Path(layout.code)
-    archive = source / "source.tar.gz"
+    archive = source / SOURCE_ARCHIVE
     if not archive.is_file():
         raise BootstrapError(
             f"{archive} is missing: the job has no code. Upload the task's bundle again, then re-run it."
         )
     unpack(archive, code)
     if not (code / _TOOLKIT).exists() and not (code / f"{_TOOLKIT}.py").exists():
-        _copy_toolkit(source / f"{_TOOLKIT}.zip", code)
+        _copy_toolkit(source / TOOLKIT_ARCHIVE, code)
     return code
 
 

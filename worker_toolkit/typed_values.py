@@ -16,14 +16,14 @@ import types
 import typing
 import uuid
 from collections import abc
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Callable, Mapping, Union
 
 ToPath = Callable[[str], Path]
-FromPath = Callable[[Path], str]
+FromPath = Callable[[Any], str]
 
 _UNIONS = (Union, getattr(types, "UnionType", Union))  # `X | Y` came with Python 3.10
-_ARRAYS: dict[Any, Callable[[Any], Any]] = {
+ARRAYS: dict[Any, Callable[[Any], Any]] = {  # and `tuple`
     list: list,
     set: set,
     frozenset: frozenset,
@@ -34,7 +34,8 @@ _ARRAYS: dict[Any, Callable[[Any], Any]] = {
     abc.Set: frozenset,
     abc.MutableSet: set,
 }
-_OBJECTS = (dict, abc.Mapping, abc.MutableMapping)
+OBJECTS = (dict, abc.Mapping, abc.MutableMapping)
+"""What a JSON object is read into, beside dataclasses, `TypedDict` and pydantic models."""
 _PLAIN = (str, bool, type(None))
 
 
@@ -83,7 +84,7 @@ def encode(value: Any, from_path: FromPath) -> Any:
 
     if isinstance(value, enum.Enum):
         return below(value.value)
-    if isinstance(value, Path):
+    if isinstance(value, PurePath):
         return from_path(value)
     fields = _fields(value)
     if fields is not None:
@@ -126,10 +127,10 @@ def _key(value: Any, from_path: FromPath) -> str:
 def _container(annotation: Any, kind: Any, arguments: Any, value: Any, to_path: ToPath) -> Any:
     if kind is tuple:
         return _tuple(arguments, _checked(value, list, annotation), to_path)
-    if kind in _ARRAYS:
+    if kind in ARRAYS:
         held = arguments[0] if arguments else Any
-        return _ARRAYS[kind](decode(held, each, to_path) for each in _checked(value, list, annotation))
-    if kind in _OBJECTS:
+        return ARRAYS[kind](decode(held, each, to_path) for each in _checked(value, list, annotation))
+    if kind in OBJECTS:
         of_key, of_value = arguments or (Any, Any)
         found = _checked(value, dict, annotation).items()
         return {_decoded_key(of_key, key): decode(of_value, each, to_path) for key, each in found}
@@ -281,3 +282,6 @@ _READERS: dict[Any, Callable[[Any], Any]] = {
     decimal.Decimal: lambda value: decimal.Decimal(_exactly(str)(value)),
     uuid.UUID: lambda value: uuid.UUID(_exactly(str)(value)),
 }
+
+SCALARS = (*_READERS, Path)
+"""What a JSON text, number, `true`, `false` or `null` is read into, beside enums."""

@@ -21,7 +21,8 @@ from blocks import SageMakerProject
 from tasks_lib.jobs.kinds import KINDS
 from tasks_lib.jobs.naming import slug
 from tasks_lib.jobs.s3_layout import Location
-from tasks_lib.jobs.secret_references import SecretReference
+from tasks_lib.jobs.secret_references import checked_reference
+from worker_toolkit.secret_references import SecretReference
 
 Policy = dict[str, Any]
 Statement = dict[str, Any]
@@ -169,6 +170,10 @@ class _Arns:
         region = "" if service == "iam" else self._region
         return f"arn:{self._partition}:{service}:{region}:*:{resource}"
 
+    def secret(self, reference: SecretReference) -> str:
+        """Return the ARN of a secret or a parameter."""
+        return reference.policy_arn(self._partition, self._region, "*")
+
     def bucket(self, name: str) -> str:
         """Return the ARN of a bucket."""
         return f"arn:{self._partition}:s3:::{name}"
@@ -245,8 +250,8 @@ def _secrets(arns: _Arns, references: Iterable[str]) -> list[Statement]:
     """
     resources: dict[str, list[str]] = {}
     for number, reference in enumerate(references, 1):
-        found = SecretReference.checked(reference, f"Secret {number} of the policy")
-        resources.setdefault(found.service, []).append(found.whole or arns.of(found.service, found.resource))
+        found = checked_reference(reference, f"Secret {number} of the policy")
+        resources.setdefault(found.service, []).append(arns.secret(found))
     return [
         _allow(sid, [action], resources[service])
         for service, sid, action in (

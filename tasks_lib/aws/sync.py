@@ -18,6 +18,8 @@ from tasks_lib.errors import InputsChanged, MissingPath, UnsafeArchive
 from tasks_lib.jobs.manifest import Item, Manifest
 from tasks_lib.jobs.naming import check_file_name
 from tasks_lib.jobs.s3_layout import Location
+from worker_toolkit.archive import unpack
+from worker_toolkit.errors import BootstrapError
 
 _THREADS = 8
 
@@ -169,10 +171,6 @@ def extract(archive: Path, target: Path, *, origin: str = "") -> list[Path]:
         UnsafeArchive: It is no sound tarball, or has something that leads outside, is no file, directory or link, or
             lies behind a link of the target's.
     """
-    # Not above: a user's own `worker_toolkit` is told with a better error where the toolkit is bundled.
-    from worker_toolkit.archive import unpack  # noqa: PLC0415
-    from worker_toolkit.errors import BootstrapError  # noqa: PLC0415
-
     try:
         return unpack(archive, target, spare_links=True)
     except BootstrapError as error:

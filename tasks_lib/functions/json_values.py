@@ -1,24 +1,20 @@
-"""Values as plain JSON values, by what they are: the writing half of a function task's wire on the caller's side. Pure.
+"""The values of a function task on the caller's side: written as JSON, rebuilt, compared. Pure.
 
-`pydantic_core.to_jsonable_python` would not do: it writes a set in another order in every process, and a set's order
-must not make a job run again. May be imported by the modules of function tasks.
+The job's side writes JSON with the same function, `worker_toolkit.typed_values.encode`. Not
+`pydantic_core.to_jsonable_python`: it writes a set in another order in every process, and the order of a set must not
+run a job again.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import decimal
-import enum
-import json
-import uuid
 from collections.abc import Callable, Mapping
 from pathlib import PurePath
 from typing import Any
 
-from pydantic import BaseModel
-
 from tasks_lib.functions.file_output import FileOutput
+from worker_toolkit.typed_values import encode
 
 Leaf = Callable[[Any], Any]
 
@@ -46,49 +42,12 @@ def rebuilt(value: Any, leaf: Leaf) -> Any:
 
 
 def plain_value(value: Any) -> Any:
-    """Return a value as plain JSON values.
+    """Return a value as plain JSON values, as the job writes its own; a path becomes its POSIX form.
 
     Raises:
-        TypeError: It is nothing that JSON can carry.
+        TypeError: JSON cannot carry the value.
     """
-    if isinstance(value, enum.Enum):
-        return plain_value(value.value)
-    fields = _fields(value)
-    if fields is not None:
-        return {_plain_key(key): plain_value(each) for key, each in fields.items()}
-    if isinstance(value, (set, frozenset)):
-        return sorted(map(plain_value, value), key=json.dumps)  # or each process would have another fingerprint
-    if isinstance(value, (list, tuple)):
-        return [plain_value(each) for each in value]
-    return _plain_leaf(value)
-
-
-def _fields(value: Any) -> Mapping[Any, Any] | None:
-    if isinstance(value, BaseModel):
-        return value.model_dump(by_alias=True)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {each.name: getattr(value, each.name) for each in dataclasses.fields(value) if each.init}
-    return value if isinstance(value, Mapping) else None
-
-
-def _plain_leaf(value: Any) -> Any:
-    value = plain_scalar(value)
-    if value is None or isinstance(value, (str, int, float)):
-        return value
-    if isinstance(value, (dt.date, dt.time)):
-        return value.isoformat()
-    if isinstance(value, dt.timedelta):
-        return value.total_seconds()
-    if isinstance(value, (decimal.Decimal, uuid.UUID)):
-        return str(value)
-    if isinstance(value, PurePath):
-        return value.as_posix()
-    raise TypeError(f"JSON cannot carry a {type(value).__name__}")
-
-
-def _plain_key(value: Any) -> str:
-    plain = plain_value(value)
-    return plain if isinstance(plain, str) else json.dumps(plain)
+    return encode(value, PurePath.as_posix)
 
 
 def plain_scalar(value: Any) -> Any:

@@ -36,12 +36,13 @@ from tasks_lib.errors import DuplicateTask, InvalidTask
 from tasks_lib.functions.code import FunctionCode
 from tasks_lib.functions.grid import function_points
 from tasks_lib.functions.names import call_name, check_template
-from tasks_lib.functions.values import ARGUMENTS_CHANNEL, Arguments, Signature, read_result
+from tasks_lib.functions.values import Arguments, Signature, read_result
 from tasks_lib.jobs.kinds import KINDS, JobKind
 from tasks_lib.prefect_runtime.prefect_task import JobTask, as_list, in_a_flow
 from tasks_lib.results.job_result import JobResult
 from tasks_lib.run.prepare import Code
 from tasks_lib.tasks import SageMakerTasks, sagemaker_tasks
+from worker_toolkit.contract import ARGUMENTS_CHANNEL
 
 Serializer = Literal["json", "pickle"]
 Project = str | SageMakerProject | SageMakerTasks

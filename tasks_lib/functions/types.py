@@ -1,31 +1,25 @@
-"""Which annotations a job can read: the grammar that `worker_toolkit.typed_values` decodes, and no more. Pure.
+"""Which annotations a job can read: those that `worker_toolkit.typed_values` decodes. Pure.
 
-pydantic knows more types than the job's side, which has the standard library alone; what only it can read must be
-refused here, where nothing is paid yet. May be imported by the modules of function tasks.
+pydantic, which the caller uses, knows more types than the job, which has only the standard library. Types that the job
+cannot read are refused here, before anything is paid.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import datetime as dt
-import decimal
 import enum
 import types
 import typing
-import uuid
-from collections import abc
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any, Literal, Union
 
 from pydantic import BaseModel
 from typing_extensions import is_typeddict
 
-_SCALARS = (
-    str, bool, int, float, type(None), dt.datetime, dt.date, dt.time, dt.timedelta, decimal.Decimal, uuid.UUID, Path,
-)  # fmt: skip
-_SETS = (set, frozenset, abc.Set, abc.MutableSet)
-_LISTS = (list, tuple, abc.Sequence, abc.MutableSequence, abc.Iterable, abc.Collection)
-_OBJECTS = (dict, abc.Mapping, abc.MutableMapping)
+from worker_toolkit.typed_values import ARRAYS, OBJECTS, SCALARS
+
+_SETS = tuple(kind for kind, factory in ARRAYS.items() if factory in (set, frozenset))
+_LISTS = (tuple, *(kind for kind in ARRAYS if kind not in _SETS))
 
 
 def check_annotation(hint: Any, above: tuple[Any, ...] = ()) -> None:
@@ -49,7 +43,7 @@ def check_annotation(hint: Any, above: tuple[Any, ...] = ()) -> None:
         if mentions_path(hint) and str in parts:
             raise TypeError(f"{shown(hint)} is either a text or an input, and the job could not tell which")
         _check_all(parts, above)
-    elif origin in _SETS or hint in _SETS or origin in _OBJECTS or hint in _OBJECTS:
+    elif origin in _SETS or hint in _SETS or origin in OBJECTS or hint in OBJECTS:
         if any(map(mentions_path, parts if origin in _SETS else parts[:1])):
             raise TypeError(f"{shown(hint)} has paths where only values can be")
         _check_all(parts, above)
@@ -65,7 +59,7 @@ def _check_all(hints: tuple[Any, ...], above: tuple[Any, ...]) -> None:
 def _check_class(kind: Any, above: tuple[Any, ...]) -> None:
     if not isinstance(kind, type):
         raise TypeError(f"JSON has nothing for {shown(kind)}")
-    if kind in _SCALARS:
+    if kind in SCALARS:
         return
     if issubclass(kind, enum.Enum):
         if not all(isinstance(member.value, (str, int, float, type(None))) for member in kind):

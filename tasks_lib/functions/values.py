@@ -26,8 +26,8 @@ from tasks_lib.functions.types import check_annotation, mentions_path, shown
 from tasks_lib.jobs.channels import Channel, TaskOutput, output_of
 from tasks_lib.results.job_result import JobResult
 from tasks_lib.results.output import Output
+from worker_toolkit.contract import ARGUMENTS_CHANNEL
 
-ARGUMENTS_CHANNEL = "arguments"
 _GIVEN = "ssm-input:"
 """Marks, until it is encoded, a path that stands for an input; no pydantic type would take the input itself."""
 

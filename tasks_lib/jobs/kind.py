@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from tasks_lib.jobs.override_rules import Rule
 from tasks_lib.jobs.status import Phase
 from tasks_lib.options import JobOptions
+from worker_toolkit.paths import Layout
 
 if TYPE_CHECKING:
     from tasks_lib.jobs.job import Job
@@ -91,7 +92,8 @@ class JobKind:
     Args:
         name: Our name for it, as stored in S3 and part of the fingerprint.
         api: SageMaker's names.
-        statuses: ErrorCategory of each status that SageMaker gives it.
+        layout: Paths in its containers, as the worker toolkit has them.
+        statuses: Phase of each status that SageMaker gives it.
         log_group: Log group of its containers.
         event_type: `detail-type` of its state changes in EventBridge.
         console_page: Page of the AWS console, with the job's name behind it.
@@ -123,6 +125,7 @@ class JobKind:
     """
 
     name: str
+    layout: Layout
     api: ApiWords
     statuses: Mapping[str, Phase]
     log_group: str

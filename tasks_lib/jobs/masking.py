@@ -7,23 +7,17 @@ would eat digests and job names. The job's own log at CloudWatch stays as it was
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
 
-MASK = "****"
-
-SHORTEST = 4
-"""Characters of the shortest value that is masked: the mask of `KEY=id` would make any log unreadable."""
+from worker_toolkit.masking import MASK, spellings
 
 _SECRET_WORDS = {"credential", "credentials", "passphrase", "password", "passwd", "pat", "secret", "secrets", "token"}
 _SECRET_ENDS = ("apikey", "password", "passwd", "secret", "token")  # PGPASSWORD, MYTOKEN
 _HARMLESS_KEYS = {"foreign", "group", "object", "partition", "primary", "public", "s3", "sort"}
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
-_NO_SECRETS = {"auto", "false", "none", "null", "true"}
 
 _FORMS = re.compile(
     r"""
@@ -62,7 +56,7 @@ class Masking:
             *named: Values by name; of nested ones every text counts.
         """
         texts = (text for each in named for name, value in each.items() if is_secret(name) for text in _texts_of(value))
-        return cls(frozenset(written for text in texts for written in _ways_to_write(text)))
+        return cls(frozenset(written for text in texts for written in spellings(text)))
 
     def __call__(self, text: str) -> str:
         """Return the text with `****` in place of each secret."""
@@ -101,14 +95,6 @@ def _texts_of(value: Any) -> Iterable[str]:
     elif isinstance(value, (list, tuple)):
         for inner in value:
             yield from _texts_of(inner)
-
-
-def _ways_to_write(value: str) -> Iterable[str]:
-    """Yield a secret as it is, as URLs and JSON write it, and its lines one by one, as a log has them."""
-    for text in (value, *value.splitlines()):
-        bare = text.strip()
-        if len(bare) >= SHORTEST and bare.lower() not in _NO_SECRETS and bare.strip("*"):
-            yield from (bare, quote(bare, safe=""), json.dumps(bare)[1:-1], json.dumps(bare, ensure_ascii=False)[1:-1])
 
 
 def _occurrences(value: str, text: str) -> Iterable[tuple[int, int]]:

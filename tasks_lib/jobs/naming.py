@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tasks_lib.errors import InvalidName
+from worker_toolkit.contract import SOURCE_CHANNEL, STATE_CHANNEL
 
 JOB_NAME_LIMIT = 63
 """Characters of `TrainingJobName` and `ProcessingJobName` in botocore's model."""
@@ -23,13 +24,6 @@ _CHANNEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._\-]{0,63}")
 _HASH_DIGITS = 16  # 64 bits: two of a billion jobs meet with a chance of 3 in 100
 
 _LONGEST_ATTEMPT = 6  # digits
-
-SOURCE_CHANNEL = "ssm_source"
-"""The channel by which the code travels."""
-
-STATE_CHANNEL = "ssm_state"
-"""The input by which the earlier state travels into a processing job."""
-
 
 _OWN_CHANNELS = (SOURCE_CHANNEL, STATE_CHANNEL)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from tasks_lib.jobs.s3_layout import SOURCE_ARCHIVE, TaskFolder
+from tasks_lib.jobs.s3_layout import TaskFolder
 from tasks_lib.jobs.spec import JobSpec
+from worker_toolkit.contract import SOURCE_ARCHIVE
 
 
 def outputs_of(

@@ -14,8 +14,9 @@ from typing import Any
 from tasks_lib.errors import InvalidTask
 from tasks_lib.jobs.channels import Channel, TaskOutput
 from tasks_lib.jobs.kind import JobKind
-from tasks_lib.jobs.naming import SOURCE_CHANNEL, STATE_CHANNEL, check_channel_name, check_variables
+from tasks_lib.jobs.naming import check_channel_name, check_variables
 from tasks_lib.jobs.override_rules import How, Rule
+from worker_toolkit.contract import SOURCE_CHANNEL, STATE_CHANNEL
 
 _UNREAD = Rule(How.FREE)
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from typing import Any
 
 from tasks_lib.jobs.capacity import InstanceChoice
 from tasks_lib.jobs.channels import Distribution
-from tasks_lib.jobs.naming import SOURCE_CHANNEL
 from tasks_lib.jobs.overrides import with_overrides
 from tasks_lib.jobs.secret_references import secret_variables
-from tasks_lib.jobs.spec import ARGUMENT_LIMIT, JobPlace, JobSpec
+from tasks_lib.jobs.spec import JobPlace, JobSpec
+from worker_toolkit.arguments import LaunchOptions
+from worker_toolkit.contract import SOURCE_CHANNEL, STARTER
+from worker_toolkit.paths import ROOT_VARIABLE
 
-_STARTER = 'exec sh "$LOCAL_SAGEMAKER_ROOT{channel}/start.sh" "$@"'
+_STARTER = f'exec sh "${ROOT_VARIABLE}{{channel}}/{STARTER}" "$@"'
 
 
 def to_request(spec: JobSpec, place: JobPlace) -> dict[str, Any]:
@@ -21,28 +22,16 @@ def to_request(spec: JobSpec, place: JobPlace) -> dict[str, Any]:
     return with_overrides(spec.kind, _without_nothing(spec.kind.request(spec, place)), spec.overrides)
 
 
-def launch(spec: JobSpec, place: JobPlace, channel: str) -> dict[str, Any]:
-    """Return how the container starts: our starter with the bootstrap's arguments, or the image as it is."""
+def launch(spec: JobSpec, place: JobPlace) -> dict[str, Any]:
+    """Return how the container starts: by our bootstrap with its arguments, or as the image defines it."""
     if not spec.ships_code:
         return {"ContainerArguments": list(spec.arguments)}
-    run = ["--entry-point", spec.entry_point] if spec.entry_point else [*_command(spec.command or "")]
-    for unpack in (item for item in place.channels if item.extract):
-        run += ["--extract", f"{unpack.name}={unpack.subdir}" if unpack.subdir else unpack.name]
+    extract = {channel.name: channel.subdir or "" for channel in place.channels if channel.extract}
+    options = LaunchOptions(spec.entry_point, spec.command, extract, spec.arguments)
     return {
-        "ContainerEntrypoint": ["/bin/sh", "-c", _STARTER.format(channel=channel), "ssm"],
-        "ContainerArguments": [*run, *(["--", *spec.arguments] if spec.arguments else [])],
+        "ContainerEntrypoint": ["/bin/sh", "-c", _STARTER.format(channel=spec.kind.layout.source), "ssm"],
+        "ContainerArguments": options.to_arguments(),
     }
-
-
-def _command(command: str) -> Iterable[str]:
-    """Yield a command in as many pieces as it needs, for the bootstrap to join, and without line breaks.
-
-    AWS's pattern of an argument, `.*`, is one of Java: it allows no end of a line, nor what Unicode counts as one.
-    """
-    one_line = command.splitlines() == [command]
-    option, text = ("--command", command) if one_line else ("--command-json", json.dumps(command))
-    for start in range(0, len(text), ARGUMENT_LIMIT):
-        yield from (option, text[start : start + ARGUMENT_LIMIT])
 
 
 def sources(place: JobPlace) -> Iterable[tuple[str, str, Distribution]]:

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-SOURCE_ARCHIVE, TOOLKIT_ARCHIVE, STARTER = "source.tar.gz", "worker_toolkit.zip", "start.sh"
 """The files of a bundle."""
 
 BUNDLES, OUTPUT, LEFT = "_bundles", "output", "left/"

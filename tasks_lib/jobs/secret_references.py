@@ -10,92 +10,34 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from tasks_lib.errors import InvalidTask
-
-VARIABLE = "SSM_SECRETS"
-
-PIECE = 256
-"""Characters of a processing job's variable (`ProcessingEnvironmentValue`); a training job's may have 512."""
-
-FORMS = (
-    "'arn:aws:secretsmanager:…', 'secretsmanager:NAME', each with '#KEY' for one key of a secret that is JSON, "
-    "'arn:aws:ssm:…:parameter/…' or 'ssm:NAME'"
-)
+from worker_toolkit.contract import SECRETS_VARIABLE, variable_pieces
+from worker_toolkit.secret_references import FORMS, SecretReference
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,511}")
 _OURS = ("SM_", "SSM_", "SAGEMAKER_", "TRAINING_JOB_", "LOCAL_SAGEMAKER_")
-_SECRET = r"[A-Za-z0-9/_+=.@!\-]{1,519}"  # noqa: S105  no secret but the pattern of a name: SecretId, 512 and its end
-_PARAMETER = r"[A-Za-z0-9_./\-]{1,1011}(?::[A-Za-z0-9_.\-]{1,100})?"  # with a version or a label
-_KEY = r"(?:#(?P<key>.{1,256}))?"
-_ARN = r"arn:aws[a-z\-]*:{service}:[a-z0-9\-]+:\d{{12}}:{kind}{name}"
-_PATTERNS = {
-    "secretsmanager": (rf"secretsmanager:(?P<name>{_SECRET})", ("secretsmanager", "secret:", _SECRET)),
-    "ssm": (rf"ssm:(?P<name>{_PARAMETER})", ("ssm", "parameter/", _PARAMETER)),
-}
-_RANDOM_END = re.compile(r"-[A-Za-z0-9]{6}\Z")  # Secrets Manager puts it behind each secret's name
 
 
-@dataclass(frozen=True)
-class SecretReference:
-    """Where a secret is kept.
+def checked_reference(text: Any, what: str) -> SecretReference:
+    """Return what a text refers to.
 
     Args:
-        service: `secretsmanager` or `ssm`.
-        name: Its name there; empty where it is named by its ARN.
-        arn: Its ARN; empty where it is named by its name.
-        key: Key of the JSON object that it is; empty for all of it.
+        text: The text.
+        what: Whose reference it is: the first words of the error, which does not repeat the text, since that may be
+            the secret itself.
+
+    Raises:
+        InvalidTask: The text is not a reference.
     """
-
-    service: str
-    name: str
-    arn: str
-    key: str
-
-    @classmethod
-    def parse(cls, text: str) -> SecretReference | None:
-        """Return what a text refers to; nothing if it is no reference."""
-        for service, (by_name, (part, kind, name)) in _PATTERNS.items():
-            by_arn = _ARN.format(service=part, kind=kind, name=name)
-            found = re.fullmatch(f"(?:{by_name}|(?P<arn>{by_arn})){_KEY}", text)
-            if found:
-                return cls(service, found["name"] or "", found["arn"] or "", found["key"] or "")
-        return None
-
-    @classmethod
-    def checked(cls, text: Any, what: str) -> SecretReference:
-        """Return what a text refers to.
-
-        Args:
-            text: The text.
-            what: Whose, as the first words of the error, which does not repeat the text: it may be the secret itself.
-
-        Raises:
-            InvalidTask: It is no reference.
-        """
-        found = cls.parse(text) if isinstance(text, str) else None
-        if found is None:
-            raise InvalidTask(
-                f"{what} is no reference. If it is the secret itself, it has not left this process.",
-                fix=f"keep the secret in Secrets Manager or Parameter Store, and say where: {FORMS}.",
-            )
-        return found
-
-    @property
-    def whole(self) -> str:
-        """Its ARN as a policy names it; empty where only its name is known."""
-        return f"{':'.join(self.arn.split(':')[:5])}:{self.resource}" if self.arn else ""
-
-    @property
-    def resource(self) -> str:
-        """The last part of its ARN as a policy names it; the random end of a secret's ARN is not in its name."""
-        if self.service == "ssm":
-            path = self.arn.split(":parameter/", 1)[1] if self.arn else self.name
-            return f"parameter/{path.partition(':')[0].lstrip('/')}"
-        name = self.arn.split(":secret:", 1)[1] if self.arn else self.name
-        return f"secret:{name}" if self.arn and _RANDOM_END.search(name) else f"secret:{name}-??????"
+    found = SecretReference.parse(text) if isinstance(text, str) else None
+    if found is None:
+        raise InvalidTask(
+            f"{what} is no reference. If it is the secret itself, it has not left this process.",
+            fix=f"keep the secret in Secrets Manager or Parameter Store, and say where: {FORMS}.",
+        )
+    return found
 
 
 def check_secrets(
@@ -122,7 +64,7 @@ def check_secrets(
     """
     for name, reference in secrets.items():
         _check_name(task, name, environment)
-        SecretReference.checked(reference, f"The secret {name!r} of the task {task!r}")
+        checked_reference(reference, f"The secret {name!r} of the task {task!r}")
     if secrets and not ships_code:
         raise InvalidTask(
             f"The task {task!r} has secrets, and its image runs as it is: nobody would read them there.",
@@ -138,12 +80,10 @@ def check_secrets(
 
 
 def secret_variables(secrets: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables by which references travel: `SSM_SECRETS`, and `SSM_SECRETS_2` and on for a long text."""
+    """Return the variables that carry references into the job: `SSM_SECRETS`, `SSM_SECRETS_2` and so on."""
     if not secrets:
         return {}
-    text = json.dumps(dict(secrets), sort_keys=True, separators=(",", ":"))
-    pieces = [text[start : start + PIECE] for start in range(0, len(text), PIECE)]
-    return {f"{VARIABLE}_{number}" if number > 1 else VARIABLE: piece for number, piece in enumerate(pieces, 1)}
+    return variable_pieces(SECRETS_VARIABLE, json.dumps(dict(secrets), sort_keys=True, separators=(",", ":")))
 
 
 def _check_name(task: str, name: Any, environment: Mapping[str, Any]) -> None:

@@ -19,9 +19,7 @@ from tasks_lib.jobs.kind import JobKind
 from tasks_lib.jobs.manifest import Manifest
 from tasks_lib.jobs.s3_layout import TaskFolder
 from tasks_lib.options import StateMode
-
-ARGUMENT_LIMIT = 256
-"""Characters of one of `ContainerArguments` in botocore's model. Repeated here, because a command is cut to it."""
+from worker_toolkit.arguments import LONGEST
 
 
 class JobSpec(BaseModel):
@@ -162,9 +160,9 @@ def check_arguments(task: str, arguments: tuple[str, ...]) -> tuple[str, ...]:
             is complete in itself has nobody who would undo that.
     """
     for number, argument in enumerate(arguments, 1):
-        too_long = len(argument) > ARGUMENT_LIMIT
+        too_long = len(argument) > LONGEST
         if too_long or len(argument.splitlines()) > 1:
-            what = f"{len(argument)} characters, at most {ARGUMENT_LIMIT}" if too_long else "a line break, none"
+            what = f"{len(argument)} characters, at most {LONGEST}" if too_long else "a line break, none"
             raise InvalidRequest(
                 f"Argument {number} of the task {task!r} has {what} allowed (ContainerArguments): {argument[:60]!r}…",
                 fix="write it to a file and give that in `inputs` or among the code's files; a training job's "

@@ -6,7 +6,6 @@ for a job again. The worker toolkit goes along as files, not by import: it belon
 
 from __future__ import annotations
 
-import ast
 import gzip
 import hashlib
 import importlib.util
@@ -27,7 +26,7 @@ from tasks_lib.errors import InputsChanged, InvalidTask, MissingPath
 from tasks_lib.jobs.manifest import Item, Manifest
 from tasks_lib.jobs.naming import check_file_name
 from tasks_lib.staging.secret_files import SECRET_FILES
-from tasks_lib.staging.syntax import syntax_tree
+from worker_toolkit.contract import CONTRACT_VERSION, STARTER
 
 IGNORE_FILE = ".sagemakerignore"
 ALWAYS_IGNORED = (
@@ -147,9 +146,9 @@ def toolkit() -> Toolkit:
     folder = _toolkit_folder()
     package = {f"worker_toolkit/{path.name}": path.read_bytes() for path in sorted(folder.glob("*.py"))}
     return Toolkit(
-        starter=(folder / "start.sh").read_bytes(),
+        starter=(folder / STARTER).read_bytes(),
         package=_zip({"__main__.py": _MAIN.encode(), **package}),
-        contract=_contract_version(package["worker_toolkit/__init__.py"].decode()),
+        contract=CONTRACT_VERSION,
     )
 
 
@@ -161,20 +160,12 @@ def bundle_digest(source: Source) -> str:
 def _toolkit_folder() -> Path:
     found = importlib.util.find_spec("worker_toolkit")
     folder = Path(found.origin).parent if found and found.origin else Path()
-    if not (folder / "start.sh").is_file():
+    if not (folder / STARTER).is_file():
         raise InvalidTask(
             f"The package worker_toolkit of prefect-sagemaker is not importable; found {folder.absolute()} instead.",
             fix="rename your own module worker_toolkit, or install prefect-sagemaker again.",
         )
     return folder
-
-
-def _contract_version(text: str) -> int:
-    for node in syntax_tree(text).body:
-        target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
-        if isinstance(target, ast.Name) and target.id == "CONTRACT_VERSION":
-            return int(ast.literal_eval(node.value))  # type: ignore[attr-defined]
-    raise InvalidTask("worker_toolkit names no CONTRACT_VERSION.", fix="install prefect-sagemaker again.")
 
 
 def _zip(files: dict[str, bytes]) -> bytes:

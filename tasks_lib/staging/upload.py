@@ -10,10 +10,11 @@ from collections.abc import Callable
 from tasks_lib.aws.objects import Objects
 from tasks_lib.aws.sync import upload
 from tasks_lib.jobs.manifest import Manifest
-from tasks_lib.jobs.s3_layout import SOURCE_ARCHIVE, STARTER, TOOLKIT_ARCHIVE, Location
+from tasks_lib.jobs.s3_layout import Location
 from tasks_lib.ledger.records import Ledger, Record
 from tasks_lib.staging.inputs import Resolved, Upload
 from tasks_lib.staging.source import Source, toolkit
+from worker_toolkit.contract import SOURCE_ARCHIVE, STARTER, TOOLKIT_ARCHIVE
 
 
 class JobFiles:

@@ -219,6 +219,7 @@ def test_nothing_is_overwritten(churn):
     [
         ("blocks", "from tasks_lib import sagemaker_tasks"),
         ("tasks_lib", "from tasks_lib import sagemaker_tasks"),
+        ("worker_toolkit", "from tasks_lib import sagemaker_tasks"),
     ],
 )
 def test_a_folder_that_shadows_ours_is_named(make_repository, shadow, statement):

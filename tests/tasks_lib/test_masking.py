@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks_lib.jobs.masking import MASK, SHORTEST, Masking, is_secret
+from tasks_lib.jobs.masking import Masking, is_secret
+from worker_toolkit.masking import MASK, SHORTEST
 
 PRINTABLE = "".join(sorted(set(string.printable) - set(string.whitespace) - {"*"})) + "äß✓"
 SECRETS = st.text(PRINTABLE, min_size=SHORTEST).filter(

@@ -7,7 +7,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tasks_lib.errors import InvalidName
-from tasks_lib.jobs.naming import SOURCE_CHANNEL, check_channel_name, check_task_name, is_job_of, job_name, slug
+from tasks_lib.jobs.naming import check_channel_name, check_task_name, is_job_of, job_name, slug
+from worker_toolkit.contract import SOURCE_CHANNEL
 
 ENDS = "abcABC019"
 TASK_NAMES = st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9._\-]{0,126}[A-Za-z0-9])?", fullmatch=True)

@@ -17,8 +17,9 @@ from tasks_lib.jobs.fingerprint import differences, fingerprint, ingredients
 from tasks_lib.jobs.kinds import kind_of
 from tasks_lib.jobs.request import to_request
 from tasks_lib.jobs.s3_layout import TaskFolder
-from tasks_lib.jobs.secret_references import SecretReference, check_secrets, secret_variables
+from tasks_lib.jobs.secret_references import check_secrets, secret_variables
 from tasks_lib.jobs.spec import JobPlace, JobSpec
+from worker_toolkit.secret_references import SecretReference
 
 SECRET_ARN = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:team/db-AbCdEf"
 PARAMETER_ARN = "arn:aws-us-gov:ssm:us-gov-west-1:123456789012:parameter/team/token"

@@ -22,14 +22,15 @@ from tasks_lib.jobs.kinds.rules import (
     below,
     refused,
 )
-from tasks_lib.jobs.naming import JOB_NAME_LIMIT, SOURCE_CHANNEL, STATE_CHANNEL
+from tasks_lib.jobs.naming import JOB_NAME_LIMIT
 from tasks_lib.jobs.override_rules import How, Rule
 from tasks_lib.jobs.request import cluster, environment, launch, sources, tags, vpc
 from tasks_lib.jobs.spec import JobPlace, JobSpec
 from tasks_lib.jobs.status import STATUSES, Phase
 from tasks_lib.options import JobOptions
+from worker_toolkit import paths
+from worker_toolkit.contract import SOURCE_CHANNEL, STATE_CHANNEL
 
-_FOLDER = "/opt/ml/processing"
 _OWN_OUTPUTS = frozenset({"output", "state"})
 
 
@@ -41,7 +42,7 @@ def _request(spec: JobSpec, place: JobPlace) -> dict[str, Any]:
         "ProcessingJobName": place.job,
         "AppSpecification": {
             "ImageUri": spec.image,
-            **launch(spec, place, f"{_FOLDER}/input/{SOURCE_CHANNEL}"),
+            **launch(spec, place),
         },
         "RoleArn": place.role,
         "ProcessingInputs": [*_inputs(spec, place)],
@@ -60,10 +61,10 @@ def _request(spec: JobSpec, place: JobPlace) -> dict[str, Any]:
 
 def _inputs(spec: JobSpec, place: JobPlace) -> Iterable[dict[str, Any]]:
     for name, uri, distribution in sources(place):
-        folder = f"{_FOLDER}/input/" if name == SOURCE_CHANNEL else f"{_FOLDER}/input/data/"
-        yield _input(name, uri, folder + name, distribution)
+        folder = paths.PROCESSING.source if name == SOURCE_CHANNEL else f"{paths.PROCESSING.channels}/{name}"
+        yield _input(name, uri, folder, distribution)
     if spec.state == "task" and place.has_state:
-        yield _input(STATE_CHANNEL, place.folder.state.uri, f"{_FOLDER}/state_prev", "FullyReplicated")
+        yield _input(STATE_CHANNEL, place.folder.state.uri, paths.PROCESSING.previous_state, "FullyReplicated")
 
 
 def _input(name: str, uri: str, path: str, distribution: Distribution) -> dict[str, Any]:
@@ -80,11 +81,11 @@ def _input(name: str, uri: str, path: str, distribution: Distribution) -> dict[s
 
 def _outputs(spec: JobSpec, place: JobPlace) -> Iterable[dict[str, Any]]:
     # A state that is uploaded while it grows survives a job that is killed; SageMaker gives processing no checkpoints.
-    wanted = [("output", place.folder.output(place.job).uri, "EndOfJob")]
+    wanted = [("output", place.folder.output(place.job).uri, paths.PROCESSING.output_data, "EndOfJob")]
     if spec.state == "task":
-        wanted.append(("state", place.folder.state.uri, "Continuous"))
-    for name, uri, mode in wanted:
-        target = {"S3Uri": uri, "LocalPath": f"{_FOLDER}/{name}", "S3UploadMode": mode}
+        wanted.append(("state", place.folder.state.uri, paths.PROCESSING.state, "Continuous"))
+    for name, uri, path, mode in wanted:
+        target = {"S3Uri": uri, "LocalPath": path, "S3UploadMode": mode}
         yield {"OutputName": name, "S3Output": target}
 
 
@@ -172,6 +173,7 @@ def _progress(job: Job) -> Progress:
 
 PROCESSING = JobKind(
     name="processing",
+    layout=paths.PROCESSING,
     api=ApiWords("ProcessingJob", start_time="ProcessingStartTime", end_time="ProcessingEndTime"),
     statuses=STATUSES,
     log_group="/aws/sagemaker/ProcessingJobs",

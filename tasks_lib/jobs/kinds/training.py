@@ -24,15 +24,16 @@ from tasks_lib.jobs.kinds.rules import (
     below,
     refused,
 )
-from tasks_lib.jobs.naming import JOB_NAME_LIMIT, SOURCE_CHANNEL
+from tasks_lib.jobs.naming import JOB_NAME_LIMIT
 from tasks_lib.jobs.override_rules import How, Rule
 from tasks_lib.jobs.overrides import member
 from tasks_lib.jobs.request import cluster, environment, launch, sources, tags, vpc
 from tasks_lib.jobs.spec import JobPlace, JobSpec
 from tasks_lib.jobs.status import STATUSES, Phase
 from tasks_lib.options import TrainingOptions
+from worker_toolkit import paths
+from worker_toolkit.contract import SOURCE_CHANNEL
 
-_STATE = "/state"
 _PACKED = {"model": "model.tar.gz", "output": "output.tar.gz"}
 _UNPACKED = {"model": "model/", "output": "data/"}
 """What a job leaves with `CompressionType` `NONE` (Developer Guide, "Uncompressed model output")."""
@@ -45,7 +46,6 @@ _TYPES_IN_REQUEST = 5
 
 
 def _request(spec: JobSpec, place: JobPlace) -> dict[str, Any]:
-    code = f"/opt/ml/input/data/{SOURCE_CHANNEL}"
     choice = place.instances or spec.instance_choices[0]
     wait = max(spec.max_wait_seconds or 0, spec.max_runtime_seconds) if choice.spot else None
     return {
@@ -53,7 +53,7 @@ def _request(spec: JobSpec, place: JobPlace) -> dict[str, Any]:
         "AlgorithmSpecification": {
             "TrainingImage": spec.image,
             "TrainingInputMode": "File",
-            **launch(spec, place, code),
+            **launch(spec, place),
             "MetricDefinitions": [{"Name": name, "Regex": regex} for name, regex in spec.metrics.items()],
             "EnableSageMakerMetricsTimeSeries": True if spec.metrics else None,
         },
@@ -88,7 +88,7 @@ def _mode(spec: JobSpec, place: JobPlace, channel: str) -> str:
 
 def _checkpoints(spec: JobSpec, place: JobPlace) -> dict[str, Any] | None:
     # The slash at the end: without it SageMaker restores `state-old/` into `state` as well.
-    return {"S3Uri": place.folder.state.uri, "LocalPath": _STATE} if spec.state == "task" else None
+    return {"S3Uri": place.folder.state.uri, "LocalPath": paths.TRAINING.state} if spec.state == "task" else None
 
 
 _OVERRIDES: dict[str, Rule] = {
@@ -260,6 +260,7 @@ def _progress(job: Job) -> Progress:
 
 TRAINING = JobKind(
     name="training",
+    layout=paths.TRAINING,
     api=ApiWords("TrainingJob", start_time="TrainingStartTime", end_time="TrainingEndTime"),
     statuses=STATUSES,
     log_group="/aws/sagemaker/TrainingJobs",
