@@ -21,7 +21,7 @@
 
 The store and the REST API raise the same classes: a second tree of errors would have to be kept in step with this one.
 Codes, status and wording follow https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html.
-It imports the standard library only, so any module of `local_sagemaker` may import it.
+This module uses the standard library only, so any module of `local_sagemaker` may import it.
 """
 
 from __future__ import annotations

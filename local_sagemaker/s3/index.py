@@ -44,10 +44,9 @@ class Index:
 
     Args:
         directory: directory of `index.sqlite`; it must exist.
-        fsync: whether a commit survives a power cut. Without it a commit survives `kill -9`. A power cut may then undo
-            the
-            last commits, but never corrupts the file (https://sqlite.org/pragma.html#pragma_synchronous, NORMAL in WAL
-            mode).
+        fsync: whether a commit survives a power cut. Without it, a commit survives `kill -9`. A power cut may then undo
+            the last commits, but never corrupts the file (https://sqlite.org/pragma.html#pragma_synchronous, NORMAL in
+            WAL mode).
     """
 
     def __init__(self, directory: Path, *, fsync: bool) -> None:
