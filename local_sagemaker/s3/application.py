@@ -2,7 +2,7 @@
 
 Only path-style addressing is supported. **Signatures are not checked here**: `local_sagemaker.authentication` checks
 them before. Object bodies stream to and from disk, and the store is used in worker threads. An operation that is not
-built answers 501 `NotImplemented`.
+implemented answers 501 `NotImplemented`.
 
 `S3Application` first sets `scope["aws.operation"]` to the operation's name in botocore (`GetObject`, or `Unknown`), so
 that the mounting application can count requests. The optional `scope["access"]` holds the caller's permissions

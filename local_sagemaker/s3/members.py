@@ -67,7 +67,7 @@ _CONFIGURED = (
     "PublicAccessBlock",
 )
 
-# The members by operation. A member of a document has its path. A document without members is read as a whole.
+# The members by operation. A member of a document has its path. A document named alone is read as a whole.
 _READ: Mapping[str, frozenset[str]] = {
     "AbortMultipartUpload": _OBJECT | {"UploadId"},
     "CompleteMultipartUpload": _OBJECT
