@@ -70,7 +70,7 @@ _ACTIONS: Mapping[str, str] = {
 _OF_HEADERS: Mapping[str, Mapping[str, str]] = {
     "PutObject": {"x-amz-tagging": "PutObjectTagging", "x-amz-acl": "PutObjectAcl"},
     "CreateMultipartUpload": {"x-amz-tagging": "PutObjectTagging", "x-amz-acl": "PutObjectAcl"},
-    "CopyObject": {"x-amz-acl": "PutObjectAcl"},  # `_of_copy` adds the permissions for tags
+    "CopyObject": {"x-amz-acl": "PutObjectAcl"},  # not its tags, which may be the source's: see `_of_copy`
     "CreateBucket": {"x-amz-acl": "PutBucketAcl", "x-amz-object-ownership": "PutBucketOwnershipControls"},
     "GetObjectAttributes": {"x-amz-object-attributes": "GetObject"},
 }
@@ -221,7 +221,7 @@ def permissions_of(service: Service, request: S3Request, tags: Mapping[str, str]
 def check_rights(service: Service, request: S3Request, tags: Mapping[str, str] | None = None) -> None:
     """Check that the caller's policies allow a request.
 
-    If they do not and the bucket does not exist, any caller learns that it does not exist.
+    A missing bucket is reported as such, even to a caller without permission.
 
     Args:
         service: the store with its objects, uploads and buckets.
@@ -230,7 +230,7 @@ def check_rights(service: Service, request: S3Request, tags: Mapping[str, str] |
 
     Raises:
         AccessDenied: the policies do not allow it.
-        NoSuchBucket: the policies do not allow it, and the bucket does not exist.
+        NoSuchBucket: the bucket does not exist.
     """
     if request.access is None:
         return
