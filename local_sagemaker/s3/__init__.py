@@ -1,1 +1,1 @@
-"""S3 on this machine: a durable object store (`store`) and its HTTP face (`application`)."""
+"""A local S3: a durable object store (`store`) and its REST API (`application`)."""

@@ -1,8 +1,8 @@
-"""Access control lists, as far as one account needs them; only `local_sagemaker.s3` imports it.
+"""Access control lists (ACLs), as far as a single account needs them.
 
-A new bucket has the ownership `BucketOwnerEnforced`, as on AWS since April 2023: it takes no list but the owner's own.
-With another ownership the lists that give the owner everything are taken. Public ones and grants to other accounts are
-refused in any case, since there is one account and no request without a signature.
+A new bucket has the ownership `BucketOwnerEnforced`, as on AWS since April 2023. Its objects accept only the ACL
+`bucket-owner-full-control`. With another ownership, ACLs that give the owner full control are accepted as well. Public
+ACLs and grants to other accounts are always refused: there is one account, and every request is signed.
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/about-object-ownership.html
 """
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from local_sagemaker.s3.request import S3Request
     from local_sagemaker.s3.service import Handlers, Service
 
-OWNERSHIP = "BucketOwnershipControls"  # the kind of its document
+OWNERSHIP = "BucketOwnershipControls"  # kind of its document in the index
 ENFORCED = "BucketOwnerEnforced"
 _HEADER = "x-amz-acl"
 _FULL_CONTROL = "FULL_CONTROL"
@@ -37,12 +37,12 @@ _OTHERS = frozenset({"public-read", "public-read-write", "authenticated-read", "
 
 
 def check_object_acl(service: Service, request: S3Request) -> None:
-    """Check the canned list that a write gives to its object.
+    """Check the canned ACL that a write gives to its object.
 
     Raises:
-        InvalidArgument: S3 has no such list.
-        AccessControlListNotSupported: the bucket takes no lists.
-        NotImplementedByThisServer: it gives something to others than the owner.
+        InvalidArgument: S3 has no such canned ACL.
+        AccessControlListNotSupported: the bucket does not accept ACLs.
+        NotImplementedByThisServer: the ACL grants something to others than the owner.
     """
     canned = _canned(request)
     if canned and canned != "bucket-owner-full-control" and _is_enforced(service, request.bucket):
@@ -51,12 +51,16 @@ def check_object_acl(service: Service, request: S3Request) -> None:
 
 
 def check_new_buckets_acl(request: S3Request, ownership: str) -> None:
-    """Check the canned list of a bucket that is made with `ownership`.
+    """Check the canned ACL of a new bucket.
+
+    Args:
+        request: the request that creates the bucket.
+        ownership: the object ownership of the bucket.
 
     Raises:
-        InvalidArgument: S3 has no such list.
-        InvalidBucketAclWithObjectOwnership: such a bucket takes no list that gives something to others.
-        NotImplementedByThisServer: it gives something to others than the owner.
+        InvalidArgument: S3 has no such canned ACL.
+        InvalidBucketAclWithObjectOwnership: the ACL grants something to others, which this ownership forbids.
+        NotImplementedByThisServer: the ACL grants something to others than the owner.
     """
     canned = _canned(request)
     if canned in _OTHERS and ownership == ENFORCED:
@@ -83,27 +87,27 @@ def _is_enforced(service: Service, bucket: str) -> bool:
 
 
 def get_bucket_acl(service: Service, request: S3Request, _body: bytes) -> Response:
-    """`GetBucketAcl`: the owner may do everything."""
+    """Serve `GetBucketAcl`: the owner has full control."""
     service.store.configuration.get(request.bucket)
     return _owners_list(service)
 
 
 def get_object_acl(service: Service, request: S3Request, _body: bytes) -> Response:
-    """`GetObjectAcl`: the owner may do everything."""
+    """Serve `GetObjectAcl`: the owner has full control."""
     check_version(request.query)
     service.store.get(*request.target)
     return _owners_list(service)
 
 
 def put_bucket_acl(service: Service, request: S3Request, body: bytes) -> Response:
-    """`PutBucketAcl`: takes the owner's list where the bucket takes lists."""
+    """Serve `PutBucketAcl`: accept an ACL with the owner's grants only, and store nothing."""
     service.store.configuration.get(request.bucket)
     _put(service, request, body)
     return Response()
 
 
 def put_object_acl(service: Service, request: S3Request, body: bytes) -> Response:
-    """`PutObjectAcl`: takes the owner's list."""
+    """Serve `PutObjectAcl`: accept an ACL with the owner's grants only, and store nothing."""
     check_version(request.query)
     service.store.get(*request.target)
     _put(service, request, body)

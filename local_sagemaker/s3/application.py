@@ -1,11 +1,12 @@
-"""The HTTP face of the object store: S3's REST API as an ASGI application.
+"""S3's REST API as an ASGI application.
 
-Path-style addressing only. **Signatures are not looked at**: `local_sagemaker.authentication` does that before. Bodies
-stream to and from disk; all that blocks runs in threads. What is not built answers 501 `NotImplemented`.
+Only path-style addressing is supported. **Signatures are not checked here**: `local_sagemaker.authentication` checks
+them before. Object bodies stream to and from disk, and the store is used in worker threads. An operation that is not
+implemented answers 501 `NotImplemented`.
 
-`S3Application` sets `scope["aws.operation"]` to the operation's name in botocore (`GetObject`; `Unknown` where there is
-none) before it does anything else, so that whoever mounts it can count requests. `scope["access"]`, where there is one,
-says what the caller may do (`iam.roles.Access`). The server imports it; nobody else.
+`S3Application` first sets `scope["aws.operation"]` to the operation's name in botocore (`GetObject`, or `Unknown`), so
+that the mounting application can count requests. The optional `scope["access"]` holds the caller's permissions
+(`iam.roles.Access`).
 """
 
 from __future__ import annotations
@@ -58,23 +59,23 @@ if TYPE_CHECKING:
     from local_sagemaker.s3.store import ObjectStore
 
 _LOG = logging.getLogger(__name__)
-_BLOCK = 1 << 20  # bytes of a body that are handed to a thread at a time
-_THREADS = 32  # requests that work at the same time; of a pool of its own, so that slow neighbours do not use it up
+_BLOCK = 1 << 20  # bytes of a body that a thread gets at a time
+_THREADS = 32  # concurrent requests; a limiter of its own, which slow requests to other services cannot use up
 _LARGEST_PUT = 5 << 30  # bytes, https://docs.aws.amazon.com/AmazonS3/latest/userguide/upload-objects.html
 _T = TypeVar("_T")
 
 
 class Receiver(Protocol):
-    """An operation whose body streams in: `PutObject`, `UploadPart`, `PostObject`."""
+    """An operation whose body is streamed in: `PutObject`, `UploadPart`, `PostObject`."""
 
     def write(self, data: bytes) -> None:
-        """Take the next bytes of the body."""
+        """Consume the next bytes of the body."""
 
     def finish(self) -> Response:
-        """Complete the operation and answer."""
+        """Complete the operation and return the response."""
 
     def abort(self) -> None:
-        """Undo it; nothing to do after `finish`."""
+        """Undo the operation; do nothing after `finish`."""
 
 
 _RECEIVERS: Mapping[str, Callable[[Service, S3Request], Receiver]] = {
@@ -89,15 +90,15 @@ _HANDLERS: Handlers = {
     **multipart_operations.HANDLERS,
     **object_operations.HANDLERS,
 }
-# The operations of botocore's model that are built.
+# The operations of botocore's model that this server implements.
 SERVED = frozenset({*_RECEIVERS, *_HANDLERS}) - {POST_OBJECT}
 
 
 class _Reading:
-    """`receive` of ASGI, which knows whether anybody has asked for the body.
+    """ASGI `receive` that records whether the body was requested.
 
     Attributes:
-        begun: whether somebody has; until then the client may keep the body back.
+        begun: True after the first call. Until then the client may hold the body back (`Expect: 100-continue`).
     """
 
     def __init__(self, receive: Receive) -> None:
@@ -110,7 +111,7 @@ class _Reading:
 
 
 def operation_asked(scope: Scope) -> str:
-    """Return the operation that a request to S3 asks for; `Unknown` where there is none."""
+    """Return the S3 operation that a request asks for, or `Unknown`."""
     try:
         return S3Request.from_scope(scope).operation
     except S3Error:
@@ -118,9 +119,9 @@ def operation_asked(scope: Scope) -> str:
 
 
 def boundary_asked(scope: Scope) -> str:
-    """Return the boundary of the form by which a request posts an object; empty: it is another request.
+    """Return the boundary of the form in a `PostObject` request. Return "" for any other request.
 
-    The entrance must read the form as `PostObject` will, also where a client sends two of a header.
+    Authentication must see the same boundary as `PostObject`, even if the client sends a header twice.
     """
     try:
         request = S3Request.from_scope(scope)
@@ -130,16 +131,16 @@ def boundary_asked(scope: Scope) -> str:
 
 
 class _Disconnected(Exception):
-    """The client went away in the middle of its body."""
+    """The client disconnected before the end of its body."""
 
 
 class S3Application:
-    """S3 over one store; removes, when it is made, what crashed writers left there.
+    """S3's REST API over one object store. The constructor removes files that crashed writers left.
 
     Args:
-        store: the objects.
-        account: that owns all buckets, 12 digits.
-        region: in which all buckets are.
+        store: the object store.
+        account: account that owns all buckets, 12 digits.
+        region: region of all buckets.
     """
 
     def __init__(self, store: ObjectStore, *, account: str = ACCOUNT, region: str = REGION) -> None:
@@ -148,7 +149,7 @@ class S3Application:
         self._threads = anyio.CapacityLimiter(_THREADS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request; other scopes (`lifespan`, `websocket`) are the mounting server's."""
+        """Serve one HTTP request. The mounting server handles other scopes (`lifespan`, `websocket`)."""
         if scope["type"] != "http":
             raise NotImplementedError(f"S3 has no {scope['type']}.")
         reading = _Reading(receive)
@@ -161,8 +162,8 @@ class S3Application:
         except S3Error as error:
             resource = (scope.get("raw_path") or b"").decode("latin-1")
             response = error_response(error, resource=resource, request_id=request_id, host_id=host_id)
-            # A client that expects "100 Continue" and gets this instead sends no body, and the server would take the
-            # next request for it (RFC 9110, 10.1.1). Otherwise uvicorn reads and forgets what is still sent.
+            # A client that waits for "100 Continue" and gets an error sends no body. The server would then read the
+            # client's next request as that body (RFC 9110, 10.1.1). Otherwise uvicorn reads and discards the rest.
             if isinstance(error, EntityTooLarge) or not reading.begun:
                 response.headers["connection"] = "close"
         response.headers["x-amz-request-id"] = request_id
@@ -227,7 +228,7 @@ class S3Application:
 
 
 def _as_told_to(request: S3Request, error: NoSuchKey) -> S3Error:
-    """Return a missing object's error: who may not list the bucket is not told that it is missing.
+    """Return the error for a missing object: `AccessDenied` if the caller may not list the bucket.
 
     S3 API reference, `GetObject` and `HeadObject`, "Permissions".
     """
@@ -241,12 +242,15 @@ def _as_told_to(request: S3Request, error: NoSuchKey) -> S3Error:
 
 
 def _checksums_of_document(request: S3Request) -> Mapping[str, str]:
-    """Return what the headers say of a document's checksum; those of a completion are about the whole object."""
+    """Return the checksum that the headers give for a document.
+
+    In `CompleteMultipartUpload` these headers describe the whole object, not the document.
+    """
     return {} if request.operation == "CompleteMultipartUpload" else given_checksums(request.headers)
 
 
 def _receive_at_once(begin: Callable[[], Receiver], data: bytes) -> Response:
-    """Do the whole of a small upload on one thread: a change of threads costs more than such a body."""
+    """Run a small upload in one thread: switching threads costs more than such a body."""
     receiver = begin()
     try:
         receiver.write(data)
@@ -261,14 +265,14 @@ def _not_built(request: S3Request) -> S3Error:
 
 
 def _check_length(headers: Mapping[str, str]) -> None:
-    """Check what a request says of its length.
+    """Check the length that a request declares.
 
     Raises:
-        NotImplementedByThisServer: it comes in HTTP's own chunks alone, which S3 does not take either.
-        MissingContentLength: it says nothing.
-        EntityTooLarge: more than 5 GiB.
+        NotImplementedByThisServer: it has HTTP's chunked transfer coding and no length, which S3 refuses as well.
+        MissingContentLength: it declares no length, or one that is not a number.
+        EntityTooLarge: the length is more than 5 GiB.
     """
-    # boto3 sends a body with a trailer in S3's chunks, and those in HTTP's.
+    # boto3 sends a body with a trailer as `aws-chunked`, inside HTTP's chunked transfer coding: no Content-Length.
     length = headers.get("x-amz-decoded-content-length", headers.get("content-length"))
     if length is None and "transfer-encoding" in headers:
         raise NotBuilt(Header="Transfer-Encoding")
@@ -279,10 +283,10 @@ def _check_length(headers: Mapping[str, str]) -> None:
 
 
 async def _blocks(receive: Receive) -> AsyncIterator[bytes]:
-    """Yield the body of a request in blocks of a size that is worth a change of threads.
+    """Yield the body of a request in blocks large enough to be worth a switch of threads.
 
     Raises:
-        _Disconnected: the client went away before its end.
+        _Disconnected: the client disconnected before the end of the body.
     """
     block = bytearray()
     more = True

@@ -1,4 +1,4 @@
-"""`GetObjectAttributes`; only `local_sagemaker.s3` imports it."""
+"""The operation `GetObjectAttributes`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _KNOWN = frozenset({"ETag", "Checksum", "ObjectParts", "StorageClass", "ObjectSi
 
 
 def get_object_attributes(service: Service, request: S3Request, _body: bytes) -> Response:
-    """`GetObjectAttributes`: of ETag, checksum, parts, storage class and size those that are asked for."""
+    """Serve `GetObjectAttributes`: the requested ones of ETag, checksum, parts, storage class and size."""
     check_version(request.query)
     wanted = {one.strip() for one in request.headers.get(_HEADER, "").split(",")}
     if not wanted <= _KNOWN:
@@ -54,7 +54,7 @@ def _number(request: S3Request, header: str, default: int) -> int:
 
 
 def _parts(found: StoredObject, first: int, limit: int) -> list[tuple[str, Value]]:
-    """Return a page of the parts, with those checksums that they have."""
+    """Return a page of the parts, with their checksums if they have any."""
     algorithm = next((name for name in found.checksums if name != TYPE), "")
     numbered = list(enumerate(found.parts, 1))[first:]
     shown = numbered[:limit]

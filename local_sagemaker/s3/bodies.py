@@ -1,9 +1,8 @@
-"""The bodies of an object store: immutable files under random names, so that no key ever becomes a file name.
+"""The bodies of objects: immutable files under random names, so that no key becomes a file name.
 
-Life of a body: written to `tmp/<name>`, moved to `bodies/<2 digits>/<name>` inside the transaction that puts it into
-the index, unlinked after the transaction that takes it out. A crash in between leaves a file that the index does not
-name, never an index entry without a file; `sweep_drafts` and the store's `sweep` remove such files.
-Only `local_sagemaker.s3` imports it.
+A body is written to `tmp/<name>`. The transaction that adds it to the index moves it to `bodies/<2 digits>/<name>`.
+It is unlinked after the transaction that removes it from the index. A crash in between leaves a file that is not in
+the index, never an index entry without a file. `sweep_drafts` and the store's `sweep` remove such files.
 """
 
 from __future__ import annotations
@@ -21,17 +20,17 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-# A body is never changed in place: not by us, and not by a job that got hold of its path.
+# Read-only: neither this module nor a job that got the path changes a body in place.
 _MODE = 0o444
-# A file has had its 65,000 links (ext4), or the file system has none.
+# The file has the maximum of links (65,000 on ext4), or the file system cannot make this link.
 _NO_LINK = frozenset({errno.EMLINK, errno.EPERM, errno.EOPNOTSUPP, errno.EXDEV})
 
 
 class Draft:
-    """A body that is being written; counts and hashes as it goes. Leaving its `with` block drops it, unless released.
+    """A body that is being written, with its size and MD5. Leaving its `with` block drops it, unless released.
 
-    The file is locked (`flock`) until the draft is kept or dropped, so that a sweep, in whatever process, can tell the
-    draft of a live writer from one that a dead writer left: the lock dies with its holder.
+    The file is locked (`flock`) until the draft is kept or dropped. The kernel releases the lock when the process ends,
+    so that a sweep in any process can tell a live writer's draft from a dead writer's.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -53,17 +52,17 @@ class Draft:
         return self._md5.digest()
 
     def sync(self) -> None:
-        """Force what has been written to the disk."""
+        """Flush what has been written to disk."""
         os.fsync(self._fd)
 
     def release(self) -> None:
-        """Leave the file to the index, which names it now; a later `drop` does nothing."""
+        """Leave the file to the index, which names it now. A later `drop` does nothing."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
     def drop(self) -> None:
-        """Remove the file, wherever it lies by now, unless it was released; may be repeated."""
+        """Remove the file at its current path, unless it was released. Can be called repeatedly."""
         if self._fd >= 0:
             self.path.unlink(missing_ok=True)
             self.release()
@@ -83,18 +82,18 @@ def _locked_file(directory: Path) -> tuple[str, Path, int]:
         path = directory / name
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
         fcntl.flock(fd, fcntl.LOCK_EX)
-        # A sweep may have taken the file for a dead writer's between open and lock.
+        # Between `open` and `flock` a sweep may have removed the file as a dead writer's.
         if os.fstat(fd).st_nlink:
             return name, path, fd
         os.close(fd)
 
 
 class Bodies:
-    """All body files below `directory`.
+    """All body files below a directory.
 
     Args:
         directory: gets the folders `bodies` and `tmp`.
-        fsync: force files and folders to the disk before a body counts as kept.
+        fsync: flush files and folders to disk before a body counts as kept.
     """
 
     def __init__(self, directory: Path, *, fsync: bool) -> None:
@@ -105,7 +104,7 @@ class Bodies:
             folder.mkdir(parents=True, exist_ok=True)
 
     def path(self, name: str) -> Path:
-        """Where the body `name` lies."""
+        """Return the path of the body `name`."""
         return self._root / name[:2] / name
 
     def draft(self) -> Draft:
@@ -113,14 +112,15 @@ class Bodies:
         return Draft(self._drafts)
 
     def settle(self, draft: Draft) -> None:
-        """Bring a draft's content to the disk; the slow half of `keep`, done before the transaction."""
+        """Flush a draft to disk if `fsync` is set. This slow half of `keep` comes before the transaction."""
         if self._fsync:
             draft.sync()
 
     def keep(self, draft: Draft) -> str:
-        """Move a draft among the bodies; return its name.
+        """Move a draft to the bodies and return its name.
 
-        Belongs inside the transaction that puts it into the index: a sweep takes any other body for a stray.
+        Call this inside the transaction that adds the body to the index: a sweep removes bodies that are not in the
+        index.
         """
         target = self._target(draft.name)
         draft.path.rename(target)
@@ -129,7 +129,7 @@ class Bodies:
         return draft.name
 
     def duplicate(self, name: str) -> str:
-        """Make a second name for a body, by a hard link where that goes; same transaction as for `keep`."""
+        """Give a body a second name: by a hard link, or else by a copy. Same transaction as for `keep`."""
         copy = uuid.uuid4().hex
         target = self._target(copy)
         try:
@@ -143,7 +143,7 @@ class Bodies:
         return copy
 
     def discard(self, *names: str) -> None:
-        """Unlink bodies that the index has let go; whoever has one open reads on."""
+        """Unlink bodies that were removed from the index. Files that are already open stay readable."""
         for name in names:
             self.path(name).unlink(missing_ok=True)
 
@@ -153,7 +153,7 @@ class Bodies:
             yield from (entry.name for entry in os.scandir(shard))
 
     def sweep_drafts(self) -> int:
-        """Remove the drafts of writers that are gone; return how many."""
+        """Remove the drafts of dead writers and return how many."""
         return sum(_remove_if_unlocked(path) for path in self._drafts.iterdir())
 
     def _target(self, name: str) -> Path:
@@ -175,7 +175,7 @@ class Bodies:
 def _remove_if_unlocked(path: Path) -> bool:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:  # its writer has just kept or dropped it
+    except FileNotFoundError:  # its writer has just moved or removed it
         return False
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""The operations on buckets themselves; only `local_sagemaker.s3` imports it."""
+"""The operations on buckets."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from local_sagemaker.s3.service import Handlers, Service
     from local_sagemaker.s3.store import ObjectStore
 
-_UNNAMED_REGION = "us-east-1"  # it is told by an empty LocationConstraint
+_UNNAMED_REGION = "us-east-1"  # an empty LocationConstraint stands for it
 _MOST_BUCKETS = 10_000
-_REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d|EU")  # not botocore's list, which is older than AWS's newest region
+_REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d|EU")  # botocore's list may lack AWS's newest regions
 
 
 def list_buckets(service: Service, request: S3Request, _body: bytes) -> Response:
-    """`ListBuckets`, by name and in pages."""
+    """Serve `ListBuckets`: pages of buckets, sorted by name."""
     prefix, token = request.query.get("prefix", ""), request.query.get("continuation-token", "")
     limit = request.number("max-buckets", _MOST_BUCKETS, lowest=1, highest=_MOST_BUCKETS)
     region = request.query.get("bucket-region")
@@ -52,7 +52,10 @@ def list_buckets(service: Service, request: S3Request, _body: bytes) -> Response
 
 
 def create_bucket(service: Service, request: S3Request, body: bytes) -> Response:
-    """`CreateBucket`, in the region of the home; without a constraint done again without an error, as in us-east-1."""
+    """Serve `CreateBucket` in the home's region.
+
+    Creating one's own bucket again without a location constraint succeeds, as in us-east-1.
+    """
     given = read_document(request.operation, body) if body.strip() else {}
     constraint = given.get("LocationConstraint")
     if constraint is not None and (constraint == _UNNAMED_REGION or not _REGION.fullmatch(constraint)):
@@ -79,25 +82,25 @@ def create_bucket(service: Service, request: S3Request, body: bytes) -> Response
 
 
 def head_bucket(service: Service, request: S3Request, _body: bytes) -> Response:
-    """`HeadBucket`."""
+    """Serve `HeadBucket`."""
     region = service.store.configuration.get(request.bucket).region
     return Response(headers={"x-amz-bucket-region": region}, media_type="application/xml")
 
 
 def delete_bucket(service: Service, request: S3Request, _body: bytes) -> Response:
-    """`DeleteBucket`."""
+    """Serve `DeleteBucket`."""
     service.store.delete_bucket(request.bucket)
     return Response(status_code=204)
 
 
 def get_bucket_location(service: Service, request: S3Request, _body: bytes) -> Response:
-    """`GetBucketLocation`; us-east-1 is told by an empty answer."""
+    """Serve `GetBucketLocation`; the answer for us-east-1 is empty."""
     region = service.store.configuration.get(request.bucket).region
     return xml_response("LocationConstraint", "" if region == _UNNAMED_REGION else region)
 
 
 def bucket_tags(store: ObjectStore) -> dict[str, dict[str, str]]:
-    """Return the tags of all buckets that have any, by their names."""
+    """Return the tags of all tagged buckets, by bucket name."""
     return {
         bucket: {tag.findtext("Key", ""): tag.findtext("Value", "") for tag in parse(content, "Tagging").iter("Tag")}
         for bucket, content in store.configuration.documents("BucketTagging").items()

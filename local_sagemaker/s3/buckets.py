@@ -1,4 +1,4 @@
-"""The buckets of an object store, and the documents that configure them; only `local_sagemaker.s3` imports it."""
+"""The buckets of an object store and their configuration documents."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Bucket:
-    """A bucket; `created` in epoch seconds."""
+    """A bucket; `created` is in epoch seconds."""
 
     name: str
     created: float
@@ -25,19 +25,19 @@ class Bucket:
 
 
 def require_bucket(db: sqlite3.Connection, bucket: str) -> None:
-    """Check, inside somebody's transaction, that a bucket is there.
+    """Check, inside the caller's transaction, that a bucket exists.
 
     Raises:
-        NoSuchBucket: it is not.
+        NoSuchBucket: the bucket does not exist.
     """
     if not db.execute("SELECT 1 FROM buckets WHERE name = ?", (bucket,)).fetchone():
         raise NoSuchBucket(BucketName=bucket)
 
 
 class Buckets:
-    """The table of buckets.
+    """The tables of buckets and of their configurations.
 
-    A configuration (policy, encryption, tags…) is kept as the document that the client sent, and not understood.
+    A configuration (policy, encryption, tags…) is stored as a document and not interpreted here.
     """
 
     def __init__(self, index: Index, clock: Callable[[], float]) -> None:
@@ -45,11 +45,11 @@ class Buckets:
         self._clock = clock
 
     def create(self, bucket: str, region: str, documents: Mapping[str, bytes] = {}) -> None:
-        """Make a bucket, with the configurations that it has from the beginning.
+        """Create a bucket with its initial configurations.
 
         Raises:
             InvalidBucketName: the name breaks S3's rules.
-            BucketAlreadyOwnedByYou: it exists.
+            BucketAlreadyOwnedByYou: the bucket exists.
         """
         check_bucket_name(bucket)
         with self._index.writing() as db:
@@ -62,15 +62,15 @@ class Buckets:
             )
 
     def all(self) -> list[Bucket]:
-        """Return all buckets by name."""
+        """Return all buckets, sorted by name."""
         with self._index.reading() as db:
             return [Bucket(*row) for row in db.execute("SELECT name, created, region FROM buckets ORDER BY name")]
 
     def get(self, bucket: str) -> Bucket:
-        """Return one bucket.
+        """Return a bucket.
 
         Raises:
-            NoSuchBucket: it does not exist.
+            NoSuchBucket: the bucket does not exist.
         """
         with self._index.reading() as db:
             row = db.execute("SELECT name, created, region FROM buckets WHERE name = ?", (bucket,)).fetchone()
@@ -79,11 +79,11 @@ class Buckets:
         return Bucket(*row)
 
     def delete(self, bucket: str) -> list[str]:
-        """Remove an empty bucket with its configuration and open uploads; return the bodies that are free now.
+        """Delete an empty bucket with its configurations and uploads; return the bodies of their parts.
 
         Raises:
-            NoSuchBucket: it does not exist.
-            BucketNotEmpty: there are objects in it.
+            NoSuchBucket: the bucket does not exist.
+            BucketNotEmpty: the bucket contains objects.
         """
         with self._index.writing() as db:
             require_bucket(db, bucket)
@@ -98,7 +98,7 @@ class Buckets:
         return freed
 
     def document(self, bucket: str, kind: str) -> bytes | None:
-        """Return a configuration of a bucket as it was given; None: it was never set.
+        """Return a bucket's configuration document. Return None if it was never set.
 
         Raises:
             NoSuchBucket: the bucket does not exist.
@@ -109,7 +109,7 @@ class Buckets:
         return None if row is None else row[0]
 
     def documents(self, kind: str) -> dict[str, bytes]:
-        """Return a configuration of all buckets that have it, by their names."""
+        """Return one kind of configuration of all buckets that have it, by bucket name."""
         with self._index.reading() as db:
             return dict(db.execute("SELECT bucket, content FROM documents WHERE kind = ? ORDER BY bucket", (kind,)))
 
@@ -124,7 +124,7 @@ class Buckets:
             db.execute("INSERT OR REPLACE INTO documents VALUES (?, ?, ?)", (bucket, kind, content))
 
     def delete_document(self, bucket: str, kind: str) -> None:
-        """Remove a configuration of a bucket; one that was never set is no error.
+        """Delete a configuration of a bucket. A configuration that was never set is not an error.
 
         Raises:
             NoSuchBucket: the bucket does not exist.

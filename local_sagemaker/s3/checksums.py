@@ -1,4 +1,4 @@
-"""The checksums that S3 takes, by algorithm; pure, only `local_sagemaker.s3` imports it.
+"""S3's checksum algorithms, and the checksums in headers and trailers.
 
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html
 """
@@ -21,14 +21,14 @@ HEADER = "x-amz-checksum-"
 FULL_OBJECT = "FULL_OBJECT"
 COMPOSITE = "COMPOSITE"
 _NO_ALGORITHMS = frozenset({"algorithm", "type", "mode"})
-TYPE = "type"  # where a mapping of checksums keeps which of the two it is
+TYPE = "type"  # key of the checksum type in a mapping of checksums
 
 
 class Hash(Protocol):
-    """What `hashlib` calls a hash, as far as it is used here."""
+    """The part of `hashlib`'s hash interface that this package uses."""
 
     def update(self, data: bytes, /) -> None:
-        """Go on with `data`."""
+        """Continue with `data`."""
 
     def digest(self) -> bytes:
         """Return the value."""
@@ -58,11 +58,14 @@ _NOT_BUILT = frozenset({"xxhash3", "xxhash64", "xxhash128"})
 
 
 def new_hash(algorithm: str) -> Hash:
-    """Begin a checksum; `algorithm` in any case of letters, as in `x-amz-checksum-algorithm`.
+    """Begin a checksum.
+
+    Args:
+        algorithm: name in upper or lower case, as in `x-amz-checksum-algorithm`.
 
     Raises:
-        NotImplementedByThisServer: S3 has it, this server does not.
-        InvalidRequest: nobody has it.
+        NotImplementedByThisServer: S3 has this algorithm, but this server does not.
+        InvalidRequest: the algorithm is unknown.
     """
     name = algorithm.lower()
     if name in _NOT_BUILT:
@@ -73,12 +76,12 @@ def new_hash(algorithm: str) -> Hash:
 
 
 def encoded(digest: bytes) -> str:
-    """Return a digest as S3 writes it, in base64."""
+    """Return a digest in base64, as S3 writes it."""
     return base64.b64encode(digest).decode()
 
 
 def checksum_of(algorithm: str, pieces: Iterable[bytes]) -> str:
-    """Return the checksum of all pieces in a row, as S3 writes it."""
+    """Return the checksum of the concatenated pieces, as S3 writes it."""
     running = new_hash(algorithm)
     for piece in pieces:
         running.update(piece)
@@ -86,12 +89,12 @@ def checksum_of(algorithm: str, pieces: Iterable[bytes]) -> str:
 
 
 def is_crc(algorithm: str) -> bool:
-    """Tell whether the checksum of a whole object can be asked of an upload in parts; AWS takes CRCs only."""
+    """Return whether a multipart upload can have a full-object checksum; AWS allows it for CRCs only."""
     return algorithm.startswith("crc")
 
 
 def named_checksums(headers: Mapping[str, str]) -> dict[str, str]:
-    """Pick `x-amz-checksum-<algorithm>` out of headers or trailers; algorithm to value, which is not looked at.
+    """Return the `x-amz-checksum-<algorithm>` values of headers or trailers by algorithm, unchecked.
 
     Raises:
         InvalidRequest: there is more than one.
@@ -103,10 +106,11 @@ def named_checksums(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def given_checksums(headers: Mapping[str, str]) -> dict[str, str]:
-    """Pick `x-amz-checksum-<algorithm>` out of headers or trailers; algorithm to value.
+    """Return the `x-amz-checksum-<algorithm>` values of headers or trailers by algorithm.
 
     Raises:
-        InvalidRequest: a value is no base64 of the algorithm's length, or there is more than one.
+        InvalidRequest: there is more than one, the algorithm is unknown, or the value is not base64 of its length.
+        NotImplementedByThisServer: this server does not have the algorithm.
     """
     found = named_checksums(headers)
     for algorithm, value in found.items():
@@ -123,28 +127,29 @@ def _decoded(value: str) -> bytes:
 
 
 def upload_type(algorithm: str, asked: str) -> str:
-    """Return the type of a multipart upload's checksum; empty without an algorithm.
+    """Return the checksum type of a multipart upload. Return "" if it has no algorithm.
 
     Args:
-        algorithm: in lower case; empty: none.
-        asked: `COMPOSITE` or `FULL_OBJECT`; empty: the algorithm's default.
+        algorithm: name in lower case; "" if there is none.
+        asked: `COMPOSITE` or `FULL_OBJECT`; "" for the algorithm's default.
 
     Raises:
-        InvalidRequest: the algorithm has no checksum of this type.
+        InvalidRequest: the algorithm is unknown or does not support this type, or a type comes without an algorithm.
+        NotImplementedByThisServer: this server does not have the algorithm.
     """
     if not algorithm:
         if asked:
             raise InvalidRequest(f"The {HEADER}type header can only be used with the {HEADER}algorithm header.")
         return ""
-    new_hash(algorithm)  # refuses one that is not there
+    new_hash(algorithm)  # raises for an unknown algorithm
     default = FULL_OBJECT if algorithm == "crc64nvme" else COMPOSITE
     kind = asked or default
-    # Only a CRC of the whole can be had from those of its parts.
+    # AWS computes a full-object checksum from those of the parts, which only CRCs allow. CRC-64/NVME has no other type.
     if (kind == FULL_OBJECT and not is_crc(algorithm)) or (kind == COMPOSITE and default == FULL_OBJECT):
         raise InvalidRequest(f"The {kind} checksum type cannot be used with the {algorithm} checksum algorithm.")
     return kind
 
 
 def composite(algorithm: str, parts: list[str]) -> str:
-    """Return the checksum of a multipart upload from those of its parts, all in base64."""
+    """Return the composite checksum of a multipart upload from the checksums of its parts, all in base64."""
     return f"{checksum_of(algorithm, (base64.b64decode(part) for part in parts))}-{len(parts)}"

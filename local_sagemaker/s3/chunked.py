@@ -1,7 +1,7 @@
-"""The decoder of `aws-chunked` bodies: a generator-free state machine that does no I/O.
+"""Decoder of `aws-chunked` bodies: a state machine without I/O.
 
-Not the transfer coding of HTTP, which uvicorn undoes: S3's own framing within the body, with signatures that are not
-checked here and trailers that carry a checksum. Only `local_sagemaker.s3` imports it.
+This is S3's own framing inside the body, not HTTP's chunked transfer coding, which uvicorn decodes. Chunk signatures
+are not checked. Trailers carry a checksum.
 https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming.html and sigv4-streaming-trailers.html
 """
 
@@ -11,22 +11,22 @@ from enum import Enum, auto
 
 from local_sagemaker.s3.errors import IncompleteBody
 
-_LONGEST_LINE = 16 * 1024  # bytes; a chunk's head or a trailer is far shorter
+_LONGEST_LINE = 16 * 1024  # bytes; a chunk's header or a trailer is far shorter
 
 
 class _State(Enum):
     HEAD = auto()  # the line with the chunk's size
     DATA = auto()
-    END = auto()  # the empty line behind the data
+    END = auto()  # the empty line after the data
     TRAILER = auto()
     DONE = auto()
 
 
 class ChunkedDecoder:
-    """Turns the body of a request into its payload, piece by piece.
+    """Decodes the body of a request to its payload, piece by piece.
 
     Attributes:
-        trailers: what came behind the last chunk, by lower-case names.
+        trailers: the trailers after the last chunk, by lower-case names.
     """
 
     def __init__(self) -> None:
@@ -36,10 +36,10 @@ class ChunkedDecoder:
         self._state = _State.HEAD
 
     def feed(self, data: bytes) -> bytes:
-        """Take the next bytes of the body; return what they hold of the payload.
+        """Decode the next bytes of the body and return their payload.
 
         Raises:
-            IncompleteBody: the framing is broken.
+            IncompleteBody: the framing is malformed.
         """
         self._buffer += data
         payload = bytearray()
@@ -51,7 +51,7 @@ class ChunkedDecoder:
         """Check that the body is complete.
 
         Raises:
-            IncompleteBody: the last chunk has not come.
+            IncompleteBody: the last chunk is missing.
         """
         # Trailers may end with the body instead of an empty line.
         if self._state is _State.TRAILER and self._buffer:
@@ -60,7 +60,7 @@ class ChunkedDecoder:
             raise IncompleteBody("The aws-chunked body ended before its last chunk.")
 
     def _step(self, payload: bytearray) -> bool:
-        """Go one state further; False: more bytes are needed."""
+        """Advance by one step. Return False if more bytes are needed."""
         if self._state is _State.DATA:
             return self._data(payload)
         if self._state is _State.DONE:
@@ -97,7 +97,7 @@ class ChunkedDecoder:
 
     def _head(self, line: bytes) -> None:
         size = line.partition(b";")[0]
-        # int() would take signs, underscores and blanks as well.
+        # int() also accepts signs, underscores and blanks.
         if not size or size.strip(b"0123456789abcdefABCDEF"):
             raise IncompleteBody("A chunk of the aws-chunked body has no size.")
         self._missing = int(size, 16)
@@ -109,7 +109,7 @@ class ChunkedDecoder:
         self._state = _State.HEAD
 
     def _trailer(self, line: bytes) -> None:
-        # A signed trailer is followed by an empty line before its signature in some clients: go on to the end.
+        # Some clients send an empty line between a signed trailer and its signature, so it does not end the trailers.
         name, colon, value = line.decode("latin-1").partition(":")
         if colon:
             self.trailers[name.strip().lower()] = value.strip()

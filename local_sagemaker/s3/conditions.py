@@ -1,4 +1,4 @@
-"""The conditions of S3's requests, judged; pure, only `local_sagemaker.s3` imports it.
+"""Evaluation of the conditions in S3 requests.
 
 Writes: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
 Reads: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-reads.html and RFC 9110, section 13.2.2.
@@ -16,16 +16,21 @@ if TYPE_CHECKING:
 
 
 def matches(wanted: str, etag: str) -> bool:
-    """Whether one of a header's ETags (quoted or not, separated by commas) is `etag`, or the header is `*`."""
+    """Return whether a header's value is `*` or contains an ETag.
+
+    Args:
+        wanted: the header's ETags, quoted or not, separated by commas.
+        etag: the ETag, unquoted.
+    """
     return any(one.strip().removeprefix("W/").strip('"') in ("*", etag) for one in wanted.split(","))
 
 
 @dataclass(frozen=True)
 class WriteConditions:
-    """What must hold of the present object for a write to happen; None: not asked.
+    """Conditions on the present object for a write; None for a condition that is not given.
 
     Args:
-        match: the ETag that it must have, or `*` for any.
+        match: ETag that the object must have, or `*` for any object.
         none_match: `*`: there must be no object.
     """
 
@@ -33,16 +38,16 @@ class WriteConditions:
     none_match: str | None = None
 
     def check(self, present: str | None, key: str) -> None:
-        """Check them.
+        """Check the conditions.
 
         Args:
-            present: the ETag of the present object; None: there is none.
-            key: its key, for the message.
+            present: ETag of the present object; None if there is none.
+            key: key of the object, for the message.
 
         Raises:
-            NoSuchKey: `match`, and there is no object.
+            NoSuchKey: `match` is given and there is no object.
             PreconditionFailed: a condition does not hold.
-            NotImplementedByThisServer: `none_match` is an ETag, which S3 refuses too.
+            NotImplementedByThisServer: `none_match` is an ETag, which S3 refuses as well.
         """
         if self.none_match is not None:
             if self.none_match != "*":
@@ -58,12 +63,13 @@ class WriteConditions:
 
 @dataclass(frozen=True)
 class DeleteConditions:
-    """What must hold of an object for its deletion to happen; None: not asked.
+    """Conditions on an object for its deletion; None for a condition that is not given.
 
     Args:
-        match: the ETag that it must have, or `*` for any; there must be an object.
-        modified: epoch seconds, whole; an object that is not there meets it, as AWS documents.
-        size: bytes; an object that is not there meets it.
+        match: ETag that the object must have, or `*` for any object. There must be an object.
+        modified: last-modified time in epoch seconds, compared in whole seconds. A missing object meets it, as AWS
+            documents.
+        size: bytes. A missing object meets it.
     """
 
     match: str | None = None
@@ -71,14 +77,14 @@ class DeleteConditions:
     size: int | None = None
 
     def check(self, present: StoredObject | None, key: str) -> None:
-        """Check them.
+        """Check the conditions.
 
         Args:
-            present: the object; None: there is none.
-            key: its key, for the message.
+            present: the object; None if there is none.
+            key: key of the object, for the message.
 
         Raises:
-            NoSuchKey: `match`, and there is no object.
+            NoSuchKey: `match` is given and there is no object.
             PreconditionFailed: a condition does not hold.
         """
         WriteConditions(self.match).check(present.etag if present else None, key)
@@ -92,7 +98,7 @@ class DeleteConditions:
 
 @dataclass(frozen=True)
 class ReadConditions:
-    """The four conditions of a read, or of a copy's source; times in epoch seconds, None: not asked."""
+    """Conditions of a read, or on a copy's source; times in epoch seconds, None for one that is not given."""
 
     match: str | None = None
     none_match: str | None = None
@@ -100,15 +106,15 @@ class ReadConditions:
     unmodified_since: float | None = None
 
     def check(self, etag: str, last_modified: float) -> None:
-        """Check them against an object.
+        """Check the conditions against an object.
 
-        An `If-Match` that holds outranks `If-Unmodified-Since`, an `If-None-Match` that holds `If-Modified-Since`.
+        `If-Match` overrides `If-Unmodified-Since`, and `If-None-Match` overrides `If-Modified-Since`.
 
         Raises:
-            PreconditionFailed: the first or the last does not hold.
-            NotModified: one of the others does not.
+            PreconditionFailed: `If-Match` or `If-Unmodified-Since` does not hold.
+            NotModified: `If-None-Match` or `If-Modified-Since` does not hold.
         """
-        # HTTP's dates have whole seconds, and an object is not newer than its own date.
+        # HTTP dates have whole seconds. With fractions, an object would be newer than its own Last-Modified.
         second = int(last_modified)
         if self.match is not None:
             if not matches(self.match, etag):

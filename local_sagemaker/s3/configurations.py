@@ -1,8 +1,7 @@
-"""The configurations of a bucket: checked, kept as the client sent them, and not obeyed.
+"""Bucket configurations: validated, stored as the client's documents, and mostly without effect.
 
-Nothing here expires, is replicated or is logged. What cannot be left unsaid in silence (notifications, access logs,
-requester pays) can be read and set to its default only. Defaults are those of a bucket that was made since April 2023.
-Only `local_sagemaker.s3` imports it.
+Nothing here expires, is replicated or is logged. Effective are `BucketEncryption` (headers of new objects), ownership
+controls (ACLs) and `BlockPublicPolicy`. Defaults are those of buckets created since April 2023.
 """
 
 from __future__ import annotations
@@ -49,12 +48,12 @@ _BLOCKS = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "Restrict
 
 
 def ownership_document(ownership: str) -> bytes:
-    """Return the document of an ownership."""
+    """Return the document of an object ownership."""
     return document("OwnershipControls", [("Rule", [("ObjectOwnership", ownership)])])
 
 
 def documents_of_new_bucket(ownership: str = ENFORCED) -> dict[str, bytes]:
-    """Return what S3 sets on a new bucket."""
+    """Return the configurations that S3 sets on a new bucket."""
     return {
         "BucketOwnershipControls": ownership_document(ownership),
         "PublicAccessBlock": document("PublicAccessBlockConfiguration", [(name, True) for name in _BLOCKS]),
@@ -62,7 +61,7 @@ def documents_of_new_bucket(ownership: str = ENFORCED) -> dict[str, bytes]:
 
 
 def _as_it_is(_given: Structure) -> None:
-    """Have nothing to add to what the model says."""
+    """Accept every document that botocore's model allows."""
 
 
 def _check_encryption(given: Structure) -> None:
@@ -139,14 +138,14 @@ def _check_rule(rule: Structure) -> None:
 
 @dataclass(frozen=True)
 class _Kept:
-    """A configuration that is kept.
+    """A configuration that is stored.
 
     Attributes:
-        root: of its document; empty: JSON.
-        code: of the answer while it is unset.
-        message: of that answer.
-        check: looks at what the model does not say.
-        default: answered while it is unset, where S3 has one.
+        root: root element of its document; empty for JSON.
+        code: error code while it is not set.
+        message: error message while it is not set.
+        check: checks what botocore's model does not.
+        default: document that is returned while it is not set; None if S3 has no default.
     """
 
     root: str
@@ -215,7 +214,7 @@ def _put(noun: str, service: Service, request: S3Request, body: bytes) -> Respon
 
 
 def _check_public(service: Service, bucket: str, policy: dict[str, Any]) -> None:
-    """Refuse a public policy where the bucket blocks those, as a new bucket does.
+    """Refuse a public policy if the bucket blocks public policies, as a new bucket does.
 
     Source: S3 User Guide, "Blocking public access to your Amazon S3 storage", `BlockPublicPolicy`.
 
@@ -233,7 +232,7 @@ def _check_public(service: Service, bucket: str, policy: dict[str, Any]) -> None
 
 
 def _with_names(body: bytes) -> bytes:
-    """Return a lifecycle in which each rule has an ID: S3 gives one to each that comes without."""
+    """Return a lifecycle document with an ID in each rule: S3 generates the missing ones."""
     tree = parse(body, "LifecycleConfiguration")
     unnamed = [rule for rule in tree.findall("Rule") if not rule.findtext("ID")]
     if not unnamed:
@@ -281,7 +280,7 @@ def _refuse_lock(service: Service, request: S3Request, _body: bytes) -> Response
 
 
 def get_policy_status(service: Service, request: S3Request, _body: bytes) -> Response:
-    """`GetBucketPolicyStatus`."""
+    """Serve `GetBucketPolicyStatus`."""
     content = service.store.configuration.document(request.bucket, "BucketPolicy")
     if content is None:
         kept = _KEPT["BucketPolicy"]
@@ -289,7 +288,7 @@ def get_policy_status(service: Service, request: S3Request, _body: bytes) -> Res
     return xml_response("PolicyStatus", [("IsPublic", is_public(check_policy(request.bucket, content)))])
 
 
-# Read: root and content of the answer.
+# Operations that return the default: root element and content.
 _DEFAULTS: Mapping[str, tuple[str, Value]] = {
     "GetBucketVersioning": ("VersioningConfiguration", []),
     "GetBucketLogging": ("BucketLoggingStatus", []),
@@ -304,6 +303,7 @@ _DEFAULTS: Mapping[str, tuple[str, Value]] = {
         [("IsTruncated", False)],
     ),
 }
+# Operations that accept the default only: ignoring another value would silently drop notifications or access logs.
 _SETTABLE: Mapping[str, dict[str, Any]] = {
     "PutBucketLogging": {},
     "PutBucketNotificationConfiguration": {},
@@ -332,7 +332,7 @@ def _of_kept() -> dict[str, Handler]:
         handlers[f"Get{noun}"] = partial(_get, noun)
         handlers[f"Put{noun}"] = partial(_put, noun)
         handlers[f"Delete{noun}"] = partial(_delete, noun)
-    # The one whose name is irregular.
+    # The operation's name is irregular.
     handlers["DeleteBucketLifecycle"] = handlers.pop("DeleteBucketLifecycleConfiguration")
     return handlers
 

@@ -1,9 +1,10 @@
-"""CRC-32C and CRC-64/NVME, the two checksums of S3 that Python does not bring.
+"""CRC-32C and CRC-64/NVME, the two CRCs of S3 that Python's standard library lacks.
 
-With numpy, and not byte by byte: a loop in Python does 10 MB/s, this does hundreds, and the AWS command line sends a
-CRC-64/NVME with everything that it uploads. A C library for it (`awscrt`) would change how boto3 transfers files.
-A CRC without its initial value is linear over GF(2), so a block is cut into lanes that are computed side by side, eight
-bytes a step, and joined in pairs afterwards. Only `local_sagemaker.s3` imports it.
+Computed with numpy: a Python loop over the bytes reaches 10 MB/s, this code hundreds. The AWS command line sends a
+CRC-64/NVME with every upload. A C library (`awscrt`) would change how boto3 transfers files.
+
+A CRC without its initial value is linear over GF(2). So a block is cut into lanes, which are computed side by side,
+eight bytes a step, and then joined in pairs.
 Check values of the test: https://reveng.sourceforge.io/crc-catalogue/all.htm.
 """
 
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
 
 CRC32C = (32, 0x82F63B78)  # width and reflected polynomial
 CRC64NVME = (64, 0x9A6C9329AC4BC9B5)
-_WORD = 8  # bytes a step
-_LANE = 32  # steps a lane; 4,096 lanes make a block of 1 MiB
-_SHORT = 2048  # bytes up to which the plain loop is faster
+_WORD = 8  # bytes per step
+_LANE = 32  # steps per lane; 4,096 lanes make a block of 1 MiB
+_SHORT = 2048  # bytes; up to this length the plain loop is faster
 
 
 class Crc:
@@ -30,7 +31,7 @@ class Crc:
 
     Args:
         width: 32 or 64 bits.
-        polynomial: reflected.
+        polynomial: reflected polynomial.
     """
 
     def __init__(self, width: int, polynomial: int) -> None:
@@ -40,7 +41,7 @@ class Crc:
         self._state = self._ones
 
     def update(self, data: bytes | bytearray | memoryview) -> None:
-        """Go on with `data`."""
+        """Continue with `data`."""
         if len(data) <= _SHORT:
             self._state = _short(self._polynomial, self._state, data)
         else:
@@ -59,10 +60,10 @@ def _short(polynomial: int, state: int, data: bytes | bytearray | memoryview) ->
 
 
 def _long(polynomial: int, state: int, data: bytes | bytearray | memoryview) -> int:
-    import numpy as np  # noqa: PLC0415 -- 0.1 s, and most clients never ask for these checksums
+    import numpy as np  # noqa: PLC0415 -- takes 0.1 s, and most clients do not use these checksums
 
     lanes = 1 << ((len(data) - 1) // (_WORD * _LANE)).bit_length()
-    # Zeros in front change nothing in a CRC that begins with zero; the state enters as if it were data.
+    # Leading zeros do not change a CRC that begins with zero. XOR the state into the data's first bytes instead.
     padded = np.zeros(lanes * _LANE * _WORD, np.uint8)
     padded[-len(data) :] = np.frombuffer(data, np.uint8)
     start = len(padded) - len(data)
@@ -79,7 +80,7 @@ def _long(polynomial: int, state: int, data: bytes | bytearray | memoryview) -> 
 
 
 def _apply(shift: Words, states: Words) -> Words:
-    """Apply a linear map, given as one table for each byte of a state, to all states."""
+    """Apply a linear map to all states. `shift` has one table for each byte of a state."""
     import numpy as np  # noqa: PLC0415 -- as above
 
     columns = states.view(np.uint8).reshape(-1, _WORD)
@@ -91,7 +92,7 @@ def _apply(shift: Words, states: Words) -> Words:
 
 @cache
 def _shift(polynomial: int, length: int) -> Words:
-    """Return the map that takes a state over `length` zero bytes; a power of two, 8 or more."""
+    """Return the map that advances a state over `length` zero bytes. `length` is a power of two, at least 8."""
     import numpy as np  # noqa: PLC0415 -- as above
 
     if length > _WORD:

@@ -1,8 +1,8 @@
-"""How an object is said to be encrypted: noted down, the files are as readable as the user's own.
+"""The server-side encryption of objects, recorded only: the files on disk are not encrypted.
 
-Since 2023 every object of S3 is encrypted, by SSE-S3 unless the request or the bucket asks for a key of KMS.
+Since 2023 every object in S3 is encrypted, with SSE-S3 unless the request or the bucket asks for a KMS key.
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/default-bucket-encryption.html
-Standard library only, because supervisors import it; `local_sagemaker.s3` is the other user.
+Supervisors import this module, so it uses the standard library only.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from local_sagemaker.s3.store import ObjectStore
 
-ENCRYPTION = "BucketEncryption"  # the kind of its document
-ENCRYPTION_HEADER = "x-amz-server-side-encryption"  # of the algorithm; the others begin with it
+ENCRYPTION = "BucketEncryption"  # kind of its document in the index
+ENCRYPTION_HEADER = "x-amz-server-side-encryption"  # the algorithm; the other headers begin with it
 KEY_HEADER = f"{ENCRYPTION_HEADER}-aws-kms-key-id"
 BUCKET_KEY_HEADER = f"{ENCRYPTION_HEADER}-bucket-key-enabled"
 _S3 = "AES256"
@@ -33,18 +33,18 @@ DEFAULT_DOCUMENT = document(
 
 
 def encryption_of_new(store: ObjectStore, bucket: str, headers: Mapping[str, str], region: str) -> dict[str, str]:
-    """Return the headers of encryption that a new object gets: the request's, else the bucket's, else SSE-S3.
+    """Return the encryption headers of a new object: the request's, else the bucket's, else SSE-S3.
 
     Args:
-        store: the objects.
-        bucket: where it is put.
-        headers: of the request.
-        region: of the bucket.
+        store: the object store.
+        bucket: bucket of the new object.
+        headers: headers of the request.
+        region: region of the bucket.
 
     Raises:
         NoSuchBucket: the bucket does not exist.
-        InvalidArgument, InvalidEncryptionAlgorithmError: the headers contradict each other.
-        NotImplementedByThisServer: an algorithm of file systems and backups.
+        InvalidArgument, InvalidEncryptionAlgorithmError: a header is invalid, or the headers contradict each other.
+        NotImplementedByThisServer: the algorithm is `aws:fsx` or `aws:backup`.
     """
     asked = {name: headers[name] for name in (ENCRYPTION_HEADER, KEY_HEADER, BUCKET_KEY_HEADER) if name in headers}
     kept = store.configuration.document(bucket, ENCRYPTION)
@@ -54,14 +54,14 @@ def encryption_of_new(store: ObjectStore, bucket: str, headers: Mapping[str, str
 
 
 def key_arn(key: str, region: str) -> str:
-    """Return the ARN of a KMS key that may be named by its id; an alias stays as it is."""
+    """Return the ARN of a KMS key that is given as an ARN or a key ID; an alias is returned unchanged."""
     if key.startswith(("arn:", "alias/")):
         return key
     return f"arn:{partition_of(region)}:kms:{region}:{ACCOUNT}:key/{key}"
 
 
 def _default_of(kept: bytes | None) -> dict[str, str]:
-    """Return what a bucket's configuration says; None: SSE-S3."""
+    """Return the headers of a bucket's encryption configuration; those of SSE-S3 for None."""
     if kept is None:
         return DEFAULT_ENCRYPTION
     rule = parse(kept, "ServerSideEncryptionConfiguration")

@@ -11,7 +11,7 @@
     │        MaxPostPreDataLengthExceededError, MetadataTooLarge,
     │        XAmzContentChecksumMismatch, XAmzContentSHA256Mismatch
     ├── 403  AccessDenied
-    ├── 404  NoSuchBucket, NoSuchKey, NoSuchUpload, and what a bucket may lack (`Unset`)
+    ├── 404  NoSuchBucket, NoSuchKey, NoSuchUpload, and the configurations that a bucket lacks (`Unset`)
     ├── 409  BucketAlreadyOwnedByYou, BucketNotEmpty, InvalidBucketState
     ├── 411  MissingContentLength
     ├── 412  PreconditionFailed
@@ -19,9 +19,9 @@
     ├── 500  InternalError
     └── 501  NotImplementedByThisServer (code `NotImplemented`)
 
-The store raises the same classes as the HTTP face, because a translation between two trees would be a second list to
-keep in step. Codes, status and wording follow https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html.
-Inside `local_sagemaker` anybody may import it; it stands on nothing.
+The store and the REST API raise the same classes: a second tree of errors would have to be kept in step with this one.
+Codes, status and wording follow https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html.
+This module uses the standard library only, so any module of `local_sagemaker` may import it.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class S3Error(Exception):
     """S3 refuses a request.
 
     Args:
-        message: what happened; by default AWS's sentence for the code.
-        details: further elements of the error document, by their names (`Key="a/b"`, `BucketName="data"`).
+        message: what happened; by default AWS's message for the code.
+        details: further elements of the error document by name (`Key="a/b"`, `BucketName="data"`).
     """
 
     code: ClassVar[str] = ""
@@ -54,20 +54,20 @@ class S3Error(Exception):
 
 
 class NotModified(S3Error):
-    """A conditional read met what the reader has already."""
+    """A conditional read asks for content that the client already has."""
 
     status = 304
     default_message = "Not Modified"
 
 
 class AccessControlListNotSupported(S3Error):
-    """A bucket whose owner owns all of it takes no access control lists."""
+    """The bucket has the ownership `BucketOwnerEnforced` and does not accept ACLs."""
 
     default_message = "The bucket does not allow ACLs"
 
 
 class BadDigest(S3Error):
-    """The body is not what its `Content-MD5` or its checksum says."""
+    """The body does not match its `Content-MD5` or its checksum."""
 
     default_message = "The Content-MD5 or checksum value that you specified did not match what the server received."
 
@@ -79,19 +79,19 @@ class BadRequest(S3Error):
 
 
 class EntityTooLarge(S3Error):
-    """A body is longer than S3 takes in one request (5 GiB)."""
+    """A body is too long: 5 GiB per object, less for a document or by the policy of a form."""
 
     default_message = "Your proposed upload exceeds the maximum allowed object size."
 
 
 class EntityTooSmall(S3Error):
-    """A part that is not the last has less than 5 MiB."""
+    """A part other than the last has less than 5 MiB, or a file is too short for its form's policy."""
 
     default_message = "Your proposed upload is smaller than the minimum allowed object size."
 
 
 class IllegalLocationConstraintException(S3Error):
-    """A bucket cannot be made in that region from here."""
+    """This endpoint cannot create a bucket in that region."""
 
     default_message = (
         "The location constraint is incompatible for the region specific endpoint this request was sent to."
@@ -99,49 +99,49 @@ class IllegalLocationConstraintException(S3Error):
 
 
 class IncompleteBody(S3Error):
-    """The body ended before the length that was announced, or its chunks are malformed."""
+    """The body does not have the announced length, or its framing is malformed."""
 
     default_message = "You did not provide the number of bytes specified by the Content-Length HTTP header."
 
 
 class InvalidArgument(S3Error):
-    """A parameter or header has a value that S3 does not take."""
+    """A parameter or header has a value that S3 does not accept."""
 
     default_message = "Invalid Argument"
 
 
 class InvalidBucketAclWithObjectOwnership(S3Error):
-    """A bucket is made with a public list and an ownership that takes no lists."""
+    """A new bucket has an ACL for others and the ownership `BucketOwnerEnforced`."""
 
     default_message = "Bucket cannot have ACLs set with ObjectOwnership's BucketOwnerEnforced setting"
 
 
 class InvalidBucketName(S3Error):
-    """A bucket's name breaks the rules of naming."""
+    """The name of a bucket breaks S3's naming rules."""
 
     default_message = "The specified bucket is not valid."
 
 
 class InvalidDigest(S3Error):
-    """`Content-MD5` is not a digest at all."""
+    """`Content-MD5` is not an MD5 digest."""
 
     default_message = "The Content-MD5 you specified is not valid."
 
 
 class InvalidEncryptionAlgorithmError(S3Error):
-    """The encryption asked for is none of S3's."""
+    """S3 has no such encryption algorithm."""
 
     default_message = "The Encryption request you specified is not valid. Supported value: AES256."
 
 
 class InvalidLocationConstraint(S3Error):
-    """A bucket's region is not one, or is the one that is never named."""
+    """The location constraint is not a region, or is us-east-1, which is never given by name."""
 
     default_message = "The specified location-constraint is not valid"
 
 
 class InvalidPart(S3Error):
-    """A part named in a completion is not there, or is another."""
+    """A part named in a completion does not exist or has another ETag or checksum."""
 
     default_message = (
         "One or more of the specified parts could not be found. The part may not have been uploaded, or the specified"
@@ -156,13 +156,13 @@ class InvalidPartOrder(S3Error):
 
 
 class InvalidPolicyDocument(S3Error):
-    """The policy of a form is not one."""
+    """The policy of a form is malformed."""
 
     default_message = "The content of the form does not meet the conditions specified in the policy document."
 
 
 class InvalidRedirectLocation(S3Error):
-    """An object is to redirect to what is neither an address nor a key."""
+    """The redirect location of an object is neither a URL nor a key."""
 
     default_message = (
         "The website redirect location must have a prefix of 'http://' or 'https://' or '/' for redirects."
@@ -170,7 +170,7 @@ class InvalidRedirectLocation(S3Error):
 
 
 class InvalidRequest(S3Error):
-    """Headers or parameters that contradict one another."""
+    """Headers or parameters contradict each other, or the request is not allowed in this form."""
 
     default_message = "Invalid Request"
 
@@ -182,13 +182,13 @@ class InvalidStorageClass(S3Error):
 
 
 class InvalidTag(S3Error):
-    """A tag is too long, given twice, or one too many."""
+    """A tag is too long, has invalid characters, is reserved for AWS, or is given twice."""
 
     default_message = "The tag provided was not a valid tag."
 
 
 class InvalidURI(S3Error):
-    """The path is not percent-encoded UTF-8."""
+    """The path or the query is not percent-encoded UTF-8."""
 
     default_message = "Couldn't parse the specified URI."
 
@@ -206,7 +206,7 @@ class MalformedPOSTRequest(S3Error):
 
 
 class MalformedPolicy(S3Error):
-    """A bucket's policy is not JSON, or says what S3 does not take."""
+    """A bucket policy is not JSON, or S3 does not accept it."""
 
     default_message = "This policy contains invalid Json"
 
@@ -218,58 +218,58 @@ class MalformedTrailerError(S3Error):
 
 
 class MalformedXML(S3Error):
-    """A request's document is not well-formed, or not the one of this operation."""
+    """The document of a request is not well-formed, or not valid for the operation."""
 
     default_message = "The XML you provided was not well-formed or did not validate against our published schema."
 
 
 class MaxPostPreDataLengthExceededError(S3Error):
-    """A form's fields before the file are longer than S3 takes."""
+    """The fields of a form before the file are longer than S3 allows."""
 
     default_message = "Your POST request fields preceding the upload file were too large."
 
 
 class MetadataTooLarge(S3Error):
-    """The user's metadata has more than 2 KB."""
+    """The user-defined metadata has more than 2 KB."""
 
     default_message = "Your metadata headers exceed the maximum allowed metadata size"
 
 
 class XAmzContentChecksumMismatch(S3Error):
-    """The body does not have the checksum that its trailer says."""
+    """The body does not match the checksum in its trailer."""
 
     default_message = "The provided 'x-amz-checksum' header does not match what was computed."
 
 
 class XAmzContentSHA256Mismatch(S3Error):
-    """The body does not have the digest of `x-amz-content-sha256`."""
+    """The body does not match the digest in `x-amz-content-sha256`."""
 
     default_message = "The provided 'x-amz-content-sha256' header does not match what was computed."
 
 
 class AccessDenied(S3Error):
-    """The caller's policies do not allow it, or the bucket belongs to another account than the caller expects."""
+    """A policy does not allow the request, or the bucket has another owner than the caller expects."""
 
     status = 403
     default_message = "Access Denied"
 
 
 class NoSuchBucket(S3Error):
-    """There is no bucket of this name."""
+    """The bucket does not exist."""
 
     status = 404
     default_message = "The specified bucket does not exist"
 
 
 class NoSuchKey(S3Error):
-    """There is no object under this key."""
+    """The bucket has no object with this key."""
 
     status = 404
     default_message = "The specified key does not exist."
 
 
 class NoSuchUpload(S3Error):
-    """There is no such multipart upload; it was aborted or completed."""
+    """The multipart upload does not exist; it may have been aborted or completed."""
 
     status = 404
     default_message = (
@@ -279,18 +279,18 @@ class NoSuchUpload(S3Error):
 
 
 class Unset(S3Error):
-    """A bucket lacks the configuration asked for; each configuration has a code of its own."""
+    """The bucket lacks the requested configuration; each configuration has its own code."""
 
     status = 404
 
     def __init__(self, code: str, message: str, **details: str | int) -> None:
-        # One class for seven codes that nobody catches: they exist on the wire only.
+        # One class for all of these codes: no code here catches one of them, they exist on the wire only.
         self.code = code  # type: ignore[misc]
         super().__init__(message, **details)
 
 
 class BucketAlreadyOwnedByYou(S3Error):
-    """The bucket exists, and is the caller's."""
+    """The bucket exists and belongs to the caller."""
 
     status = 409
     default_message = "Your previous request to create the named bucket succeeded and you already own it."
@@ -304,49 +304,49 @@ class InvalidBucketState(S3Error):
 
 
 class BucketNotEmpty(S3Error):
-    """A bucket with objects in it cannot be deleted."""
+    """A bucket that contains objects cannot be deleted."""
 
     status = 409
     default_message = "The bucket you tried to delete is not empty"
 
 
 class MissingContentLength(S3Error):
-    """A body came without a length."""
+    """The body has no declared length."""
 
     status = 411
     default_message = "You must provide the Content-Length HTTP header."
 
 
 class PreconditionFailed(S3Error):
-    """`If-Match`, `If-None-Match` or `If-Unmodified-Since` does not hold."""
+    """A condition of the request (`If-Match`, `x-amz-if-match-size`…) does not hold."""
 
     status = 412
     default_message = "At least one of the pre-conditions you specified did not hold"
 
 
 class InvalidRange(S3Error):
-    """A range begins behind the end of the object."""
+    """A range is empty or begins after the end of the object."""
 
     status = 416
     default_message = "The requested range is not satisfiable"
 
 
 class InvalidPartNumber(S3Error):
-    """An object has fewer parts than the number that a read asks for."""
+    """A read asks for a part that the object does not have."""
 
     status = 416
     default_message = "The requested partnumber is not satisfiable"
 
 
 class InternalError(S3Error):
-    """The store broke; the log of the server has the cause."""
+    """The server failed; its log has the cause."""
 
     status = 500
     default_message = "We encountered an internal error. Please try again."
 
 
 class NotImplementedByThisServer(S3Error):
-    """A part of S3 that is not built here."""
+    """The request uses a part of S3 that this server does not implement."""
 
     code = "NotImplemented"
     status = 501

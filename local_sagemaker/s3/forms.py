@@ -1,7 +1,7 @@
-"""`multipart/form-data` piece by piece: the fields of a form, then the bytes of its file. A state machine without I/O.
+"""Parser of `multipart/form-data` forms with one file: a state machine without I/O (RFC 7578).
 
-Not a library's parser: those spool the file before the fields can be judged, and an upload that no policy allows must
-not be written at all. The entrance and `local_sagemaker.s3` import it. RFC 7578.
+Form libraries spool the file before its fields can be checked. An upload that its policy does not allow must not be
+written at all.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from enum import Enum, auto
 from local_sagemaker.s3.errors import IncompleteBody, MalformedPOSTRequest, MaxPostPreDataLengthExceededError
 
 POST_OBJECT = "PostObject"
-"""The operation that takes a form; the one of S3 that botocore's model lacks."""
+"""The operation that takes a form; botocore's model lacks it."""
 
-FILE = "file"  # the field that ends the form: S3 ignores what comes behind it
-_MOST_FIELDS = 20 << 10  # bytes before the file, https://docs.aws.amazon.com/AmazonS3/latest/API/RESTObjectPOST.html
+FILE = "file"  # the last field: S3 ignores what comes after it
+_MOST_FIELDS = 20 << 10  # bytes before the file: https://docs.aws.amazon.com/AmazonS3/latest/API/RESTObjectPOST.html
 _HEAD_END = b"\r\n\r\n"
 
 
@@ -29,7 +29,7 @@ class _State(Enum):
 
 
 def boundary_of(content_type: str) -> str:
-    """Return the boundary of a form; empty: it is not a form."""
+    """Return the boundary of a form. Return "" if the content type is not that of a form."""
     told = Message()
     told["content-type"] = content_type
     if told.get_content_type() != "multipart/form-data":
@@ -38,12 +38,12 @@ def boundary_of(content_type: str) -> str:
 
 
 class FormReader:
-    """Takes a form as it comes.
+    """Parses a form piece by piece.
 
     Attributes:
-        fields: those before the file, by lower-case names.
-        filename: of the file; empty: the client told none.
-        has_file: whether the file has begun, and all fields are known.
+        fields: the fields before the file, by lower-case names.
+        filename: name of the file; empty if the client did not send one.
+        has_file: whether the file has begun. All fields are known then.
     """
 
     def __init__(self, boundary: str) -> None:
@@ -58,10 +58,10 @@ class FormReader:
         self._read = 0
 
     def feed(self, data: bytes) -> bytes:
-        """Take the next bytes; return what they hold of the file.
+        """Parse the next bytes of the form and return the bytes of the file among them.
 
         Raises:
-            MalformedPOSTRequest: it is not a form.
+            MalformedPOSTRequest: the body is not a form.
             MaxPostPreDataLengthExceededError: the fields before the file are too long.
         """
         self._buffer += data
@@ -76,8 +76,8 @@ class FormReader:
         """Check that the form is complete.
 
         Raises:
-            MalformedPOSTRequest: it has no file.
-            IncompleteBody: it ended before its last boundary.
+            MalformedPOSTRequest: the form has no file.
+            IncompleteBody: the form ended before its last boundary.
         """
         if not self.has_file:
             raise MalformedPOSTRequest("POST requires exactly one file upload per request.")
@@ -85,7 +85,7 @@ class FormReader:
             raise IncompleteBody("The form ended before its last boundary.")
 
     def _step(self, content: bytearray) -> bool:
-        """Go one state further; False: more bytes are needed."""
+        """Advance by one step. Return False if nothing more can be read from the bytes so far."""
         if self._state is _State.DONE:
             self._buffer.clear()
             return False
@@ -93,7 +93,7 @@ class FormReader:
             return self._head()
         end = self._buffer.find(self._delimiter)
         if self._state is _State.CONTENT:
-            # What may be the beginning of the delimiter waits for more.
+            # Keep back the bytes that may be the beginning of the delimiter.
             cut = end if end >= 0 else max(len(self._buffer) - len(self._delimiter), 0)
             content += self._buffer[:cut]
             del self._buffer[:cut]
@@ -136,10 +136,10 @@ class FormReader:
 
 
 def _disposition(head: bytes) -> tuple[str, str]:
-    """Return the name of a part and of its file.
+    """Return the name of a part and the name of its file.
 
     Raises:
-        MalformedPOSTRequest: it has no name.
+        MalformedPOSTRequest: the part has no name.
     """
     text = head.decode("utf-8", "replace")
     found = re.search(r"^content-disposition:\s*form-data;(.*)$", text, re.IGNORECASE | re.MULTILINE)

@@ -1,7 +1,7 @@
-"""The index of an object store: one SQLite file that says which buckets, objects and uploads there are.
+"""The index of an object store: an SQLite file with its buckets, objects and uploads.
 
-SQLite in WAL mode and not a document per object, because a conditional write must be one atomic step over processes,
-and because a listing is a range of a sorted index. Only `local_sagemaker.s3` imports it; others go through `store`.
+SQLite in WAL mode, not one document per object: a conditional write must be atomic across processes, and a listing is
+a range of a sorted index.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-_BUSY_TIMEOUT = 60.0  # seconds that a writer waits for a writer of another process
+_BUSY_TIMEOUT = 60.0  # seconds that a writer waits for a writer in another process
 _VERSION = 1
-# SQLite compares TEXT bytewise in the database's encoding, which is UTF-8: that is S3's order of keys.
+# SQLite compares TEXT as bytes of the database's encoding, UTF-8, which is S3's order of keys.
 _SCHEMA = f"""
 CREATE TABLE buckets (name TEXT PRIMARY KEY, created REAL NOT NULL, region TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE documents (
@@ -40,18 +40,19 @@ PRAGMA user_version={_VERSION};
 
 
 class Index:
-    """A connection to the index in `directory`, for all threads of this process.
+    """A connection to the index, shared by all threads of this process.
 
     Args:
-        directory: where `index.sqlite` lies; it must exist.
-        fsync: whether a commit survives a power cut. Without, it survives `kill -9`, and a power cut may undo the last
-            commits but never tears the file (https://sqlite.org/pragma.html#pragma_synchronous, NORMAL in WAL mode).
+        directory: directory of `index.sqlite`; it must exist.
+        fsync: whether a commit survives a power cut. Without it, a commit survives `kill -9`. A power cut may then undo
+            the last commits, but never corrupts the file (https://sqlite.org/pragma.html#pragma_synchronous, NORMAL in
+            WAL mode).
     """
 
     def __init__(self, directory: Path, *, fsync: bool) -> None:
-        # One connection under one lock: statements take microseconds, SQLite admits one writer anyhow and lets the
-        # others sleep in steps of up to 100 ms, and a connection per thread would have to be closed by threads that we
-        # do not own.
+        # One connection under one lock. Statements take microseconds. SQLite allows one writer at a time in any case
+        # and lets others sleep in steps of up to 100 ms. A connection per thread would have to be closed by threads
+        # that this class does not own.
         self._lock = threading.Lock()
         self._db = sqlite3.connect(
             directory / "index.sqlite", timeout=_BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
@@ -63,7 +64,7 @@ class Index:
             raise
 
     def _prepare(self, directory: Path, *, fsync: bool) -> None:
-        # The switch to WAL does not wait for other connections, it fails: first openers take turns.
+        # The switch to WAL fails instead of waiting for other connections, so processes open the index in turn.
         with (directory / "index.lock").open("ab") as turn:
             fcntl.flock(turn, fcntl.LOCK_EX)
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
@@ -79,14 +80,14 @@ class Index:
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """Lend the connection for statements that only read, and see one state of the index."""
+        """Yield the connection in a read transaction: all its statements see the same state of the index."""
         with self._transaction("BEGIN") as db:
             yield db
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """Lend the connection for one transaction: committed at the end, rolled back on an error."""
-        # IMMEDIATE, since a reader that turns writer late fails instead of waiting.
+        """Yield the connection in a write transaction: committed at the end, rolled back on an error."""
+        # IMMEDIATE: a transaction that begins as a reader and then writes fails instead of waiting.
         with self._transaction("BEGIN IMMEDIATE") as db:
             yield db
 
@@ -103,6 +104,6 @@ class Index:
                 raise
 
     def close(self) -> None:
-        """Close the connection; the index cannot be used after it."""
+        """Close the connection. The index cannot be used afterwards."""
         with self._lock:
             self._db.close()

@@ -1,4 +1,4 @@
-"""One page of a listing, with keys rolled up into common prefixes; only `local_sagemaker.s3` imports it."""
+"""Pages of a listing, with keys grouped into common prefixes."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ if TYPE_CHECKING:
     from local_sagemaker.s3.store import ObjectStore
 
 _PAGE = 1000  # rows read from the index at a time
-# With a delimiter most rows of a page may fall into one prefix, and are skipped by a look-up behind it.
+# With a delimiter, most rows read may belong to one common prefix. A new scan after the prefix skips its other rows.
 _PAGE_WITH_DELIMITER = 100
 
 
 @dataclass
 class Page:
-    """What a listing answers.
+    """One page of a listing.
 
     Attributes:
-        objects: in the order of their keys.
+        objects: objects in the order of their keys.
         prefixes: common prefixes, in order.
-        following: the key to go on from (itself included); None: nothing is left.
+        following: key at which the next page starts (inclusive); None if nothing is left.
     """
 
     objects: list[StoredObject] = field(default_factory=list)
@@ -32,7 +32,7 @@ class Page:
 
     @property
     def count(self) -> int:
-        """Objects and prefixes together, as `max-keys` counts them."""
+        """Number of objects and prefixes together, as `max-keys` counts them."""
         return len(self.objects) + len(self.prefixes)
 
     @property
@@ -42,12 +42,12 @@ class Page:
 
     @property
     def last_is_object(self) -> bool:
-        """Whether the page ends with an object, not with a prefix."""
+        """Whether the page ends with an object rather than a prefix."""
         return bool(self.objects) and self.objects[-1].key == self.last
 
 
 def list_page(store: ObjectStore, bucket: str, prefix: str, delimiter: str, *, start: str, limit: int) -> Page:
-    """Return up to `limit` objects and common prefixes with keys from `start` on, itself included.
+    """Return up to `limit` objects and common prefixes, with keys from `start` on (inclusive).
 
     Raises:
         NoSuchBucket: the bucket does not exist.
@@ -60,7 +60,7 @@ def list_page(store: ObjectStore, bucket: str, prefix: str, delimiter: str, *, s
         rows = store.scan(bucket, position, end, size)
         for row in rows:
             if position is None or row.key < position:
-                continue  # rolled up into the prefix before
+                continue  # belongs to the previous common prefix
             if page.count >= limit:
                 page.following = row.key if limit else None
                 return page
@@ -71,7 +71,7 @@ def list_page(store: ObjectStore, bucket: str, prefix: str, delimiter: str, *, s
 
 
 def _take(page: Page, row: StoredObject, prefix: str, delimiter: str) -> str | None:
-    """Add an object, or the common prefix that it belongs to; return where to go on."""
+    """Add an object or its common prefix to the page, and return where to continue."""
     group = common_prefix(row.key, prefix, delimiter)
     if not group:
         page.objects.append(row)
@@ -81,15 +81,16 @@ def _take(page: Page, row: StoredObject, prefix: str, delimiter: str) -> str | N
 
 
 def common_prefix(key: str, prefix: str, delimiter: str) -> str:
-    """Return the common prefix that stands for a key in a listing; empty: the key stands for itself."""
+    """Return the common prefix under which a listing groups a key. Return "" if the key is listed itself."""
     cut = key.find(delimiter, len(prefix)) if delimiter else -1
     return "" if cut < 0 else key[: cut + len(delimiter)]
 
 
 def start_behind(marker: str, prefix: str, delimiter: str) -> str:
-    """Return where a listing goes on behind `marker`, a key or a common prefix of the page before.
+    """Return the position at which a listing continues after `marker`.
 
-    Behind a common prefix means behind everything that it stands for, else it would come again.
+    The marker is a key or a common prefix of the previous page. After a common prefix, the listing skips all keys in
+    its group; otherwise the prefix would be listed again.
     """
     rolled_up = delimiter and marker.endswith(delimiter) and marker.startswith(prefix) and len(marker) > len(prefix)
     return (behind(marker) if rolled_up else None) or after(marker)

@@ -1,4 +1,4 @@
-"""The operations that list objects; only `local_sagemaker.s3` imports it."""
+"""The operations that list objects."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ if TYPE_CHECKING:
     from local_sagemaker.s3.request import S3Request
     from local_sagemaker.s3.service import Handlers, Service
 
-MOST = 1000  # entries a page, https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html
+MOST = 1000  # entries per page: https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html
 
 
 def list_objects(service: Service, request: S3Request, _body: bytes) -> Response:
-    """`ListObjects`, the first version: goes on by the last key."""
+    """Serve `ListObjects`, version 1: the next page continues after a key."""
     query, write = request.query, name_writer(request)
     prefix, delimiter, marker = query.get("prefix", ""), query.get("delimiter", ""), query.get("marker", "")
     limit = request.number("max-keys", MOST, highest=MOST)
     start = start_behind(marker, prefix, delimiter) if marker else ""
     page = list_page(service.store, request.bucket, prefix, delimiter, start=start, limit=limit)
-    # Without a delimiter clients take the last key: S3 says NextMarker only where that would not do.
+    # S3 sends NextMarker only with a delimiter. Without one, clients continue after the last key.
     next_marker = write(page.last) if page.following is not None and delimiter else None
     head: list[tuple[str, Value]] = [("Marker", write(marker)), ("NextMarker", next_marker)]
     return xml_response("ListBucketResult", [*head, *_body_of(page, request, limit, service.owner)])
 
 
 def list_objects_v2(service: Service, request: S3Request, _body: bytes) -> Response:
-    """`ListObjectsV2`: goes on by an opaque token."""
+    """Serve `ListObjectsV2`: the next page continues from an opaque token."""
     query, write = request.query, name_writer(request)
     prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
     start_after, token = query.get("start-after", ""), query.get("continuation-token")
@@ -59,7 +59,10 @@ def list_objects_v2(service: Service, request: S3Request, _body: bytes) -> Respo
 
 
 def list_object_versions(service: Service, request: S3Request, _body: bytes) -> Response:
-    """`ListObjectVersions` of buckets without versioning: each object is its latest version, named `null`."""
+    """Serve `ListObjectVersions` for buckets without versioning.
+
+    Each object is its own latest version, with the version ID `null`.
+    """
     query, write = request.query, name_writer(request)
     prefix, delimiter, marker = query.get("prefix", ""), query.get("delimiter", ""), query.get("key-marker", "")
     version = query.get("version-id-marker", "")
@@ -98,10 +101,10 @@ def _version(found: StoredObject, key: str, owner: Value) -> list[tuple[str, Val
 
 
 def name_writer(request: S3Request) -> Callable[[str], str]:
-    """Return how the answer writes keys: as they are, or percent-encoded if the client asked for it.
+    """Return the function that writes keys in the response: unchanged, or percent-encoded on request.
 
     Raises:
-        InvalidArgument: it asked for another encoding.
+        InvalidArgument: the request asks for another encoding.
     """
     encoding = request.query.get("encoding-type")
     if encoding not in (None, "url"):
@@ -112,7 +115,7 @@ def name_writer(request: S3Request) -> Callable[[str], str]:
 
 
 def _body_of(page: Page, request: S3Request, limit: int, owner: Value) -> list[tuple[str, Value]]:
-    """Return what both versions of the answer have in common."""
+    """Return the elements that both versions of the response share."""
     write = name_writer(request)
     delimiter = request.query.get("delimiter")
     return [

@@ -1,9 +1,8 @@
-"""Which input members of S3's operations this server reads; any other that arrives is refused.
+"""The input members of S3's operations that this server reads. A request with any other member is refused.
 
-A member that is ignored is worse than one that is refused: a deletion whose condition is not looked at deletes. The
-table names what is read, so that a member that botocore gains is refused until someone adds it here. What no model of
-the operation has (`x-amz-date`, a header of a proxy) is none of its business, as on AWS.
-Only `local_sagemaker.s3` imports it.
+Ignoring a member is worse than refusing it: a deletion whose condition is ignored deletes the object. The table names
+the members that are read. A member that botocore adds is refused until it is added here. Headers and parameters that
+are not in the operation's model (`x-amz-date`, a proxy's header) are ignored, as on AWS.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from local_sagemaker.s3.operations import UNKNOWN, model
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-# Accepted although no code reads them, with the reason why they change nothing here.
+# Members that are accepted but not read, and why they have no effect here.
 WITHOUT_EFFECT: Mapping[str, str] = {
     "SkipDestinationValidation": "No notification can be configured here.",
     "RequestPayer": "One account owns all buckets, and an owner pays in any case.",
@@ -56,7 +55,7 @@ _GRANTS = frozenset(
         *("AccessControlPolicy.Owner.ID", "AccessControlPolicy.Owner.DisplayName"),
     }
 )
-# Answered with the default, or with the code for what is not there; they have nothing to read but the bucket.
+# Operations that read the bucket only. Most answer a default, or that nothing is configured.
 _DEFAULT_ANSWERS = (
     *("GetBucketAccelerateConfiguration", "GetBucketAcl", "GetBucketLogging", "GetBucketNotificationConfiguration"),
     *("GetBucketPolicyStatus", "GetBucketReplication", "GetBucketRequestPayment", "GetBucketVersioning"),
@@ -68,7 +67,7 @@ _CONFIGURED = (
     "PublicAccessBlock",
 )
 
-# By operation. A member of a document is written with its path; a document whose name stands alone is kept as a whole.
+# The members by operation. A member of a document has its path. A document named alone is read as a whole.
 _READ: Mapping[str, frozenset[str]] = {
     "AbortMultipartUpload": _OBJECT | {"UploadId"},
     "CompleteMultipartUpload": _OBJECT
@@ -125,7 +124,7 @@ _READ: Mapping[str, frozenset[str]] = {
     **{f"{verb}{noun}": frozenset({"Bucket"}) for noun in _CONFIGURED for verb in ("Get", "Delete")},
     **{operation: frozenset({"Bucket"}) for operation in _DEFAULT_ANSWERS},
     **{f"ListBucket{noun}Configurations": frozenset({"Bucket"}) for noun in _EMPTY_LISTS},
-    # Refused as a whole, for no bucket has a lock.
+    # These operations always fail: no bucket has Object Lock.
     **{f"GetObject{noun}": _OBJECT for noun in ("LegalHold", "Retention")},
     **{f"PutObject{noun}": _OBJECT | _BODY | {noun} for noun in ("LegalHold", "Retention")},
     "PutObjectLockConfiguration": _BODY | {"Bucket", "ObjectLockConfiguration"},
@@ -139,24 +138,24 @@ _READ: Mapping[str, frozenset[str]] = {
 
 
 def read_members(operation: str) -> frozenset[str]:
-    """Return the input members that this server reads of an operation that it serves.
+    """Return the input members of an operation that this server reads.
 
     Returns:
-        Names as botocore has them; those inside of a document with their path (`Delete.Objects.Key`).
+        Names as in botocore; members inside a document have their path (`Delete.Objects.Key`).
     """
     return _READ[operation] | _OWNER
 
 
 def check_members(operation: str, query: Iterable[str], headers: Iterable[str]) -> None:
-    """Check that a request carries no parameter and no header that its operation has and this server does not read.
+    """Check that a request has no parameter or header of its operation that this server does not read.
 
     Args:
-        operation: its name in botocore.
-        query: names of the parameters.
+        operation: name of the operation in botocore.
+        query: names of the query parameters.
         headers: lower-case names of the headers.
 
     Raises:
-        NotImplementedByThisServer: it carries one; the error names it.
+        NotImplementedByThisServer: the request has such a member; the error names it.
     """
     if operation not in _READ:
         return
@@ -167,7 +166,7 @@ def check_members(operation: str, query: Iterable[str], headers: Iterable[str]) 
 
 
 def is_read(operation: str, path: str) -> bool:
-    """Tell whether a member of an operation's document is read: itself, all that is in it, or a part of it."""
+    """Return whether a member of an operation's document is read: itself, within a document that is, or in part."""
     wanted = path.split(".")
     return any(
         all(ours == theirs for ours, theirs in zip(wanted, one.split("."), strict=False)) for one in _READ[operation]
@@ -176,7 +175,7 @@ def is_read(operation: str, path: str) -> bool:
 
 @cache
 def _unread(operation: str) -> Mapping[str, str]:
-    """Return what is refused of an operation: name of the parameter or header to name of the member."""
+    """Return the refused members of an operation: names of parameters and headers to names of members."""
     if operation == UNKNOWN:
         return {}
     shape = model().operation_model(operation).input_shape

@@ -1,4 +1,4 @@
-"""Multipart uploads of an object store: parts on disk until they are joined; only `local_sagemaker.s3` imports it.
+"""Multipart uploads of an object store: parts stay on disk until they are joined.
 
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpuoverview.html
 """
@@ -34,23 +34,23 @@ if TYPE_CHECKING:
     from local_sagemaker.s3.objects import StoredObject
     from local_sagemaker.s3.store import ObjectStore
 
-_SMALLEST_PART = 5 << 20  # bytes, the last one excepted
+_SMALLEST_PART = 5 << 20  # bytes; the last part may be smaller
 _BLOCK = 1 << 20  # bytes copied at a time
-# How long a completed upload is remembered for a client that lost the answer and completes it again.
-_MEMORY = 86_400.0  # seconds
+# A completed upload is remembered, because a client that lost the response completes it again.
+_MEMORY = 86_400.0  # seconds since its creation; the next creation of an upload forgets older ones
 _UPLOAD = "id, bucket, key, created, properties, algorithm, checksum_type, completed_etag"
 _PART = "number, body, size, etag, modified, checksums"
 
 
 @dataclass(frozen=True)
 class MultipartUpload:
-    """An upload in parts.
+    """A multipart upload.
 
     Attributes:
         created: epoch seconds.
-        algorithm: lower-case name of the checksum that every part gets; empty: none was asked for.
+        algorithm: lower-case name of the checksum algorithm of its parts; empty if none was requested.
         checksum_type: `COMPOSITE` or `FULL_OBJECT`; empty without an algorithm.
-        completed_etag: of the object that it became; None while it is open.
+        completed_etag: ETag of the completed object; None while the upload is open.
     """
 
     upload_id: str
@@ -65,7 +65,7 @@ class MultipartUpload:
 
 @dataclass(frozen=True)
 class Part:
-    """A part of an upload; `body` is the name of its file, `modified` in epoch seconds."""
+    """A part of an upload; `body` is the name of its file, `modified` is in epoch seconds."""
 
     number: int
     body: str
@@ -86,10 +86,11 @@ class NamedPart:
 
 @dataclass(frozen=True)
 class Expected:
-    """What the client says of the whole object in a completion; empty or None: not said.
+    """What a completion states about the whole object; empty or None for a value that is not given.
 
     Args:
-        checksums: of the whole object, by lower-case algorithm; a composite one with or without its count of parts.
+        checksums: checksums of the whole object by lower-case algorithm; a composite one with or without its part
+            count.
         checksum_type: `COMPOSITE` or `FULL_OBJECT`.
         size: bytes.
     """
@@ -99,11 +100,11 @@ class Expected:
     size: int | None = None
 
     def check_type(self, upload: MultipartUpload) -> None:
-        """Check what can be known before the parts are joined.
+        """Check what is known before the parts are joined.
 
         Raises:
-            BadDigest: the upload was created with another type of checksum.
-            InvalidRequest: it was created with another algorithm.
+            BadDigest: the upload was created with another checksum type.
+            InvalidRequest: the upload was created with another algorithm.
         """
         if self.checksum_type not in ("", upload.checksum_type):
             raise BadDigest(
@@ -115,26 +116,26 @@ class Expected:
                 raise InvalidRequest(type_mismatch(upload.algorithm, algorithm))
 
     def check_value(self, algorithm: str, value: str) -> None:
-        """Compare the checksum that was computed.
+        """Compare a computed checksum with the client's.
 
         Raises:
-            BadDigest: the client says another.
+            BadDigest: the client stated another checksum.
         """
         if self.checksums.get(algorithm, value) not in (value, value.partition("-")[0]):
             raise BadDigest(f"The {algorithm.upper()} you specified did not match the calculated checksum.")
 
     def check_size(self, size: int) -> None:
-        """Compare the size.
+        """Compare the size with the client's.
 
         Raises:
-            InvalidRequest: the client says another.
+            InvalidRequest: the client stated another size.
         """
         if self.size not in (None, size):
             raise InvalidRequest(f"The provided 'x-amz-mp-object-size' {self.size} does not match the size {size}.")
 
 
 def type_mismatch(wanted: str, given: str) -> str:
-    """Return S3's sentence about a checksum of another algorithm than the upload's; empty: none."""
+    """Return S3's message for a checksum of another algorithm than the upload's; an empty name means none."""
     return (
         f"Checksum Type mismatch occurred, expected checksum Type: {wanted or 'null'}, actual checksum Type:"
         f" {given or 'null'}"
@@ -142,7 +143,7 @@ def type_mismatch(wanted: str, given: str) -> str:
 
 
 class MultipartUploads:
-    """The uploads in parts of a store."""
+    """The multipart uploads of an object store."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
@@ -150,11 +151,17 @@ class MultipartUploads:
     def create(
         self, target: tuple[str, str], properties: Properties, *, algorithm: str = "", checksum_type: str = ""
     ) -> MultipartUpload:
-        """Begin an upload for `target`, bucket and key.
+        """Create an upload.
+
+        Args:
+            target: bucket and key.
+            properties: properties of the object.
+            algorithm: lower-case name of the checksum algorithm; empty if none was requested.
+            checksum_type: `COMPOSITE` or `FULL_OBJECT`; empty without an algorithm.
 
         Raises:
             NoSuchBucket: the bucket does not exist.
-            KeyTooLongError, InvalidArgument: S3 takes no such key.
+            KeyTooLongError, InvalidArgument: S3 does not accept the key.
         """
         check_key(target[1])
         now = self._store.clock()
@@ -172,16 +179,17 @@ class MultipartUploads:
         """Return an open upload.
 
         Raises:
-            NoSuchUpload: it never was, was aborted, or is complete.
+            NoSuchBucket: the bucket does not exist.
+            NoSuchUpload: the upload does not exist, or was aborted or completed.
         """
         with self._store.index.reading() as db:
             return _open_upload(db, target, upload_id)
 
     def put_part(self, upload: MultipartUpload, number: int, draft: Draft, checksums: Mapping[str, str]) -> Part:
-        """Make a written draft part `number`, in the place of an earlier one.
+        """Store a draft as part `number`, and replace an earlier part of that number.
 
         Raises:
-            NoSuchUpload: the upload was aborted or completed meanwhile.
+            NoSuchUpload: the upload was aborted or completed in the meantime.
         """
         self._store.bodies.settle(draft)
         with self._store.index.writing() as db:
@@ -201,20 +209,21 @@ class MultipartUploads:
         return part
 
     def parts(self, upload: MultipartUpload, *, behind_number: int = 0, limit: int = -1) -> list[Part]:
-        """Return the parts with numbers above `behind_number`, in order; `limit` -1: all."""
+        """Return the parts with numbers above `behind_number`, in order. A `limit` of -1 means all."""
         with self._store.index.reading() as db:
             return _parts(db, upload.upload_id, behind_number, limit)
 
     def list(
         self, bucket: str, prefix: str = "", *, marker: tuple[str, str] = ("", ""), limit: int = -1
     ) -> Sequence[MultipartUpload]:
-        """Return the open uploads of a bucket by key and identifier.
+        """Return the open uploads of a bucket, sorted by key and upload ID.
 
         Args:
-            bucket: its name.
-            prefix: of the keys.
-            marker: key and identifier to go on behind; without an identifier, behind all uploads of that key.
-            limit: how many; -1: all.
+            bucket: name of the bucket.
+            prefix: prefix of the keys.
+            marker: key and upload ID after which to continue. Without an upload ID, continue after all uploads of that
+                key.
+            limit: maximum number of uploads; -1 for all.
 
         Raises:
             NoSuchBucket: the bucket does not exist.
@@ -233,10 +242,11 @@ class MultipartUploads:
             return [_upload_from(row) for row in rows]
 
     def abort(self, target: tuple[str, str], upload_id: str) -> None:
-        """Drop an open upload with its parts.
+        """Delete an open upload with its parts.
 
         Raises:
-            NoSuchUpload: it is not there.
+            NoSuchBucket: the bucket does not exist.
+            NoSuchUpload: the upload does not exist, or was aborted or completed.
         """
         with self._store.index.writing() as db:
             _open_upload(db, target, upload_id)
@@ -253,20 +263,20 @@ class MultipartUploads:
         *,
         expected: Expected,
     ) -> StoredObject:
-        """Join the named parts into the object. Done again, after the answer got lost, it answers the same.
+        """Join the named parts into the object. Repeating it after a lost response returns the same object.
 
         Args:
             target: bucket and key.
-            upload_id: of the upload.
+            upload_id: ID of the upload.
             named: the parts, in ascending order.
-            conditions: on the present object.
-            expected: what the client says of the whole.
+            conditions: conditions on the present object.
+            expected: what the client states about the whole object.
 
         Raises:
-            NoSuchUpload: the upload is not there.
-            InvalidPart, InvalidPartOrder, EntityTooSmall: the parts cannot be joined so.
-            BadDigest: the whole has another checksum, or one of another type.
-            InvalidRequest: the whole has another size, or a checksum is missing.
+            NoSuchUpload: the upload does not exist.
+            InvalidPart, InvalidPartOrder, EntityTooSmall, MalformedXML: the named parts cannot be joined.
+            BadDigest: the object has another checksum or checksum type.
+            InvalidRequest: the object has another size, or a checksum is missing or of another algorithm.
             NoSuchKey, PreconditionFailed: a condition does not hold.
         """
         with self._store.index.reading() as db:
@@ -301,7 +311,7 @@ class MultipartUploads:
         return found
 
     def _join(self, upload: MultipartUpload, parts: Sequence[Part], draft: Draft, expected: Expected) -> dict[str, str]:
-        """Write the parts into the draft; return the checksum of the whole, if one is asked for."""
+        """Write the parts to the draft; return the checksum of the whole object if one is requested."""
         algorithm = upload.algorithm or next(iter(expected.checksums), "")
         running = new_hash(algorithm) if algorithm else None
         self._append(upload, parts, draft, running)
@@ -319,8 +329,8 @@ class MultipartUploads:
                         draft.write(block)
                         if running:
                             running.update(block)
-            except FileNotFoundError as error:  # noqa: PERF203 -- the part's number belongs into the error
-                # Somebody has aborted the upload, completed it, or replaced the part.
+            except FileNotFoundError as error:  # noqa: PERF203 -- the error needs the part's number
+                # Another client aborted or completed the upload, or replaced the part.
                 self.get((upload.bucket, upload.key), upload.upload_id)
                 raise InvalidPart(UploadId=upload.upload_id, PartNumber=part.number) from error
 
@@ -328,10 +338,10 @@ class MultipartUploads:
 def _composed(
     upload: MultipartUpload, named: Sequence[NamedPart], parts: Sequence[Part], expected: Expected
 ) -> dict[str, str]:
-    """Return the composite checksum, which needs no bytes; empty for an upload of another type.
+    """Return the composite checksum, computed without reading bodies. Return {} for another checksum type.
 
     Raises:
-        BadDigest: the client says another.
+        BadDigest: the client stated another checksum.
         InvalidRequest: the completion lacks the checksum of a part.
     """
     if upload.checksum_type != COMPOSITE:
@@ -351,7 +361,7 @@ def _chosen(named: Sequence[NamedPart], present: Mapping[int, Part]) -> list[Par
     """Return the parts that a completion names.
 
     Raises:
-        MalformedXML, InvalidPart, InvalidPartOrder, EntityTooSmall, InvalidRequest: they cannot be joined so.
+        MalformedXML, InvalidPart, InvalidPartOrder, EntityTooSmall: the named parts cannot be joined.
     """
     if not named:
         raise MalformedXML("You must specify at least one part")
@@ -376,8 +386,8 @@ def _chosen(named: Sequence[NamedPart], present: Mapping[int, Part]) -> list[Par
 
 
 def _close(db: sqlite3.Connection, upload: MultipartUpload, etag: str) -> Sequence[str]:
-    """End an upload inside the transaction that makes it an object; return the bodies of its parts."""
-    _open_upload(db, (upload.bucket, upload.key), upload.upload_id)  # somebody else may have ended it meanwhile
+    """Mark an upload as completed, inside the transaction that adds its object; return the bodies of its parts."""
+    _open_upload(db, (upload.bucket, upload.key), upload.upload_id)  # another client may have ended it
     db.execute("UPDATE uploads SET completed_etag = ? WHERE id = ?", (etag, upload.upload_id))
     return _take_parts(db, upload.upload_id)
 

@@ -1,4 +1,4 @@
-"""The operations of multipart uploads; only `local_sagemaker.s3` imports it."""
+"""The operations of multipart uploads."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _BLOCK = 1 << 20  # bytes copied at a time
 
 
 class UploadPart:
-    """`UploadPart`: a part on its way in."""
+    """The operation `UploadPart`, with its body streamed in."""
 
     def __init__(self, service: Service, request: S3Request) -> None:
         self._uploads = service.uploads
@@ -59,26 +59,26 @@ class UploadPart:
             raise
 
     def write(self, data: bytes) -> None:
-        """Take the next bytes of the body."""
+        """Consume the next bytes of the body."""
         self._payload.write(data)
 
     def finish(self) -> Response:
-        """Verify the body, keep the part, answer."""
+        """Verify the body, store the part, and return the response."""
         checksums = {name: value for name, value in self._payload.finish().items() if name != TYPE}
         part = self._uploads.put_part(self._upload, self._number, self._draft, checksums)
         encryption = encryption_headers(self._upload.properties.headers)
         return Response(headers={"etag": quoted(part.etag), **checksum_headers(checksums), **encryption})
 
     def abort(self) -> None:
-        """Drop what came so far; nothing to do after `finish`."""
+        """Drop what was received so far; do nothing after `finish`."""
         self._draft.drop()
 
 
 def _check_algorithm(upload: MultipartUpload, request: S3Request) -> None:
-    """Check that a part comes with the checksum that its upload was created for.
+    """Check that a part has a checksum of the algorithm with which its upload was created.
 
     Raises:
-        InvalidRequest: it comes with another, or without one though a composite needs it.
+        InvalidRequest: it has another one, or none although a composite checksum needs it.
     """
     trailer = request.headers.get("x-amz-trailer", "").strip().lower().removeprefix(HEADER)
     given = next(iter(given_checksums(request.headers)), trailer)
@@ -88,7 +88,7 @@ def _check_algorithm(upload: MultipartUpload, request: S3Request) -> None:
 
 
 def create_multipart_upload(service: Service, request: S3Request, _body: bytes) -> Response:
-    """`CreateMultipartUpload`."""
+    """Serve `CreateMultipartUpload`."""
     algorithm = request.headers.get(f"{HEADER}algorithm", "").lower()
     kind = upload_type(algorithm, request.choice(f"{HEADER}type", "", FULL_OBJECT, COMPOSITE))
     service.store.configuration.get(request.bucket)
@@ -101,7 +101,7 @@ def create_multipart_upload(service: Service, request: S3Request, _body: bytes) 
 
 
 def upload_part_copy(service: Service, request: S3Request, _body: bytes) -> Response:
-    """`UploadPartCopy`: a part from an object that is here already, or from a range of it."""
+    """Serve `UploadPartCopy`: copy an object of this store, or a range of it, into a part."""
     number = request.part_number()
     upload = service.uploads.get(request.target, request.query["uploadId"])
     found, file = service.store.open(*request.copy_source())
@@ -122,7 +122,7 @@ def upload_part_copy(service: Service, request: S3Request, _body: bytes) -> Resp
 
 
 def complete_multipart_upload(service: Service, request: S3Request, body: bytes) -> Response:
-    """`CompleteMultipartUpload`."""
+    """Serve `CompleteMultipartUpload`."""
     named = read_document(request.operation, body).get("Parts", [])
     new = service.uploads.complete(
         request.target,
@@ -149,10 +149,11 @@ def _named_part(given: Structure) -> NamedPart:
 
 
 def _expected(request: S3Request) -> Expected:
-    """Return what a completion says of the whole object.
+    """Return what a completion states about the whole object.
 
     Raises:
-        InvalidArgument: the size or the type of the checksum cannot be read.
+        InvalidArgument: the size or the checksum type is invalid.
+        InvalidRequest: there is more than one checksum.
     """
     size = request.headers.get("x-amz-mp-object-size")
     if size is not None and not re.fullmatch(r"\d{1,18}", size):
@@ -163,13 +164,13 @@ def _expected(request: S3Request) -> Expected:
 
 
 def abort_multipart_upload(service: Service, request: S3Request, _body: bytes) -> Response:
-    """`AbortMultipartUpload`."""
+    """Serve `AbortMultipartUpload`."""
     service.uploads.abort(request.target, request.query["uploadId"])
     return Response(status_code=204)
 
 
 def list_parts(service: Service, request: S3Request, _body: bytes) -> Response:
-    """`ListParts`."""
+    """Serve `ListParts`."""
     upload = service.uploads.get(request.target, request.query["uploadId"])
     limit = request.number("max-parts", MOST, highest=MOST)
     marker = request.number("part-number-marker", 0)
@@ -210,7 +211,7 @@ def _storage_class(upload: MultipartUpload) -> str:
 
 
 def list_multipart_uploads(service: Service, request: S3Request, _body: bytes) -> Response:
-    """`ListMultipartUploads`, with keys rolled up to a delimiter."""
+    """Serve `ListMultipartUploads`, with keys grouped by a delimiter."""
     query, write = request.query, name_writer(request)
     limit = request.number("max-uploads", MOST, lowest=1, highest=MOST)
     prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
@@ -238,7 +239,7 @@ def list_multipart_uploads(service: Service, request: S3Request, _body: bytes) -
 def _page_of_uploads(  # noqa: PLR0917 -- the parameters of the operation
     service: Service, bucket: str, prefix: str, delimiter: str, marker: tuple[str, str], limit: int
 ) -> tuple[list[MultipartUpload], list[str], tuple[str, str] | None]:
-    """Return uploads, common prefixes, and the marker of the next page; None: this is the last."""
+    """Return uploads, common prefixes, and the marker of the next page; None if this is the last page."""
     shown: list[MultipartUpload] = []
     prefixes: list[str] = []
     seen = last = marker

@@ -1,4 +1,4 @@
-"""What S3 takes as the name of a bucket and of an object; pure, anybody may import it."""
+"""Naming rules of buckets, objects and metadata, and the sort order of keys."""
 
 from __future__ import annotations
 
@@ -20,10 +20,12 @@ _HIGHEST = chr(0x10FFFF)
 
 
 def check_bucket_name(bucket: str) -> None:
-    """Check a new bucket's name by https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html.
+    """Check the name of a new bucket.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
 
     Raises:
-        InvalidBucketName: it breaks a rule.
+        InvalidBucketName: the name breaks a rule.
     """
     torn = any(pair in bucket for pair in ("..", ".-", "-."))
     reserved = bucket.startswith(_RESERVED_STARTS) or bucket.endswith(_RESERVED_ENDS)
@@ -32,11 +34,11 @@ def check_bucket_name(bucket: str) -> None:
 
 
 def check_key(key: str) -> None:
-    """Check a new object's key: 1 to 1,024 bytes of UTF-8, otherwise anything.
+    """Check the key of a new object: 1 to 1,024 bytes of UTF-8, without other restrictions.
 
     Raises:
-        KeyTooLongError: it has more bytes.
-        InvalidArgument: it is empty, or cannot be written in UTF-8.
+        KeyTooLongError: the key is longer.
+        InvalidArgument: the key is empty or cannot be encoded in UTF-8.
     """
     try:
         size = len(key.encode())
@@ -49,10 +51,10 @@ def check_key(key: str) -> None:
 
 
 def check_metadata(names: Iterable[str]) -> None:
-    """Check the names of the user's metadata: they become names of HTTP headers.
+    """Check the names of user-defined metadata, which become names of HTTP headers.
 
     Raises:
-        InvalidArgument: one has a character that no header's name has (RFC 9110, 5.6.2), or a capital letter.
+        InvalidArgument: a name has a capital letter or a character that RFC 9110, 5.6.2, does not allow.
     """
     for name in names:
         if not _TOKEN.fullmatch(name):
@@ -60,18 +62,18 @@ def check_metadata(names: Iterable[str]) -> None:
 
 
 def after(key: str) -> str:
-    """Return the smallest string that sorts behind `key`."""
+    """Return the smallest string that sorts after `key`."""
     return key + "\0"
 
 
 def behind(prefix: str) -> str | None:
-    """Return the smallest string that sorts behind all strings that begin with `prefix`; None: there is none.
+    """Return the smallest string that sorts after all strings with `prefix`. Return None if there is none.
 
-    Order is that of UTF-8 bytes, which is the order of code points.
+    The order is that of UTF-8 bytes, which is the order of code points.
     """
     stem = prefix.rstrip(_HIGHEST)
     if not stem:
         return None
     following = ord(stem[-1]) + 1
-    # Surrogates are no characters: UTF-8 has nothing between U+D7FF and U+E000.
-    return stem[:-1] + chr(0xE000 if following == 0xD800 else following)  # noqa: PLR2004 -- the range's own border
+    # Surrogates are not characters: UTF-8 has nothing between U+D7FF and U+E000.
+    return stem[:-1] + chr(0xE000 if following == 0xD800 else following)  # noqa: PLR2004 -- the first surrogate

@@ -1,4 +1,4 @@
-"""The operations on one object, and the deletion of many; only `local_sagemaker.s3` imports it."""
+"""The operations on objects."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ _BLOCK = 1 << 20  # bytes read at a time
 
 
 class PutObject:
-    """`PutObject`: an object on its way in."""
+    """The operation `PutObject`, with its body streamed in."""
 
     def __init__(self, service: Service, request: S3Request) -> None:
         self._request = request
@@ -67,7 +67,7 @@ class PutObject:
             raise
 
     def write(self, data: bytes) -> None:
-        """Take the next bytes of the body."""
+        """Consume the next bytes of the body."""
         self._payload.write(data)
 
     @property
@@ -76,7 +76,7 @@ class PutObject:
         return self._upload.size
 
     def finish(self) -> Response:
-        """Verify the body, put the object, answer."""
+        """Verify the body, put the object, and return the response."""
         given, conditions = self._properties, self._request.write_conditions()
         checksums = self._payload.finish()
         new = self._upload.commit(
@@ -94,15 +94,15 @@ class PutObject:
         )
 
     def abort(self) -> None:
-        """Drop what came so far; nothing to do after `finish`."""
+        """Drop what was received so far; do nothing after `finish`."""
         self._upload.abort()
 
 
 def properties_of_new(service: Service, request: S3Request) -> Properties:
-    """Return what a write says of its object, with the encryption that the bucket adds.
+    """Return the properties of a new object, with the encryption that the bucket adds.
 
     Raises:
-        S3Error: a header has a value that S3 or this server does not take.
+        S3Error: a header has a value that S3 or this server does not accept.
     """
     given = request.properties()
     check_object_acl(service, request)
@@ -111,7 +111,7 @@ def properties_of_new(service: Service, request: S3Request) -> Properties:
 
 
 def get_object(service: Service, request: S3Request, _body: bytes) -> Response:
-    """`GetObject`, whole, by range or by part."""
+    """Serve `GetObject`: the whole object, a range or a part."""
     check_version(request.query)
     found, file = service.store.open(*request.target)
     try:
@@ -123,7 +123,7 @@ def get_object(service: Service, request: S3Request, _body: bytes) -> Response:
 
 
 def head_object(service: Service, request: S3Request, _body: bytes) -> Response:
-    """`HeadObject`: the headers of `GetObject`."""
+    """Serve `HeadObject`: the headers of `GetObject`."""
     check_version(request.query)
     found = service.store.get(*request.target)
     status, wanted, headers = _reading(request, found)
@@ -135,7 +135,8 @@ def _reading(request: S3Request, found: StoredObject) -> tuple[int, ByteRange, d
 
     Raises:
         NotModified, PreconditionFailed: a condition does not hold.
-        InvalidRange: there is no such range or part.
+        InvalidRange, InvalidPartNumber: the object does not have this range or part.
+        InvalidRequest, InvalidArgument: the request asks for a range and a part, or has an invalid header or parameter.
     """
     if ENCRYPTION_HEADER in request.headers:
         raise InvalidArgument(
@@ -156,7 +157,7 @@ def _reading(request: S3Request, found: StoredObject) -> tuple[int, ByteRange, d
 
 
 def _checksums_of_reading(request: S3Request, found: StoredObject, wanted: ByteRange | None) -> dict[str, str]:
-    """Return the checksum of what is read: the object's, or that of one part; a range has none."""
+    """Return the checksum of the object or of the part that is read; any other range has none."""
     if wanted is None or wanted.length == found.size:
         return checksum_headers(found.checksums)
     if "partNumber" in request.query and found.checksums:
@@ -179,7 +180,7 @@ def _wanted_range(request: S3Request, found: StoredObject) -> ByteRange | None:
 
 
 def delete_object(service: Service, request: S3Request, _body: bytes) -> Response:
-    """`DeleteObject`."""
+    """Serve `DeleteObject`."""
     check_version(request.query)
     (refusal,) = service.store.delete_many(request.bucket, [(request.key, request.delete_conditions())])
     if refusal is not None:
@@ -188,7 +189,7 @@ def delete_object(service: Service, request: S3Request, _body: bytes) -> Respons
 
 
 def delete_objects(service: Service, request: S3Request, body: bytes) -> Response:
-    """`DeleteObjects`: up to 1,000, each with a result of its own."""
+    """Serve `DeleteObjects`: up to 1,000 keys, each with its own result."""
     given = read_document(request.operation, body)
     named = given["Objects"]
     if len(named) > _MOST_DELETIONS:
@@ -230,7 +231,7 @@ def _deletion(key: str, refusal: S3Error | None) -> tuple[str, Value]:
 
 
 def copy_object(service: Service, request: S3Request, _body: bytes) -> Response:
-    """`CopyObject`."""
+    """Serve `CopyObject`."""
     new = _copied(service, request)
     content: list[tuple[str, Value]] = [
         ("LastModified", iso_date(new.last_modified)),
@@ -241,11 +242,14 @@ def copy_object(service: Service, request: S3Request, _body: bytes) -> Response:
 
 
 class _SourceChanged(Exception):
-    """The source is another object by now than the one whose checksum was computed."""
+    """The source was replaced after its checksum was computed."""
 
 
 def _copied(service: Service, request: S3Request) -> StoredObject:
-    """Copy, with a checksum of the whole that was computed before the transaction, since that takes long."""
+    """Copy an object.
+
+    The checksum takes long, so it is computed before the transaction, and again if the source was replaced meanwhile.
+    """
     source = request.copy_source()
     check_object_acl(service, request)
     encryption = encryption_of_new(service.store, request.bucket, request.headers, service.region)
@@ -268,9 +272,9 @@ def _copied(service: Service, request: S3Request) -> StoredObject:
 
 
 def _checksums_of_copy(request: S3Request, found: StoredObject, file: BinaryIO) -> Mapping[str, str]:
-    """Return the checksum that the copy gets: that of the algorithm asked for, else of its source's.
+    """Return the checksum of the copy: by the requested algorithm, or by that of the source.
 
-    A copy is one piece, so it has a checksum of the whole, also where its source has a composite one.
+    A copy has no parts, so it has a full-object checksum, even if its source has a composite one.
     """
     theirs = next((name for name in found.checksums if name != TYPE), "")
     algorithm = request.headers.get(f"{HEADER}algorithm", "").lower() or theirs
@@ -285,7 +289,7 @@ def _properties_of_copy(request: S3Request, found: StoredObject, encryption: Map
 
     Raises:
         PreconditionFailed: a condition on the source does not hold.
-        InvalidRequest: a copy onto itself that changes nothing.
+        InvalidRequest: the request copies an object to itself without a change.
     """
     check_copy_source(request, found)
     replaced = request.choice("x-amz-metadata-directive", "COPY", "REPLACE") == "REPLACE"
@@ -301,7 +305,7 @@ def _properties_of_copy(request: S3Request, found: StoredObject, encryption: Map
     tags = given.tags if retagged else found.tags
     if replaced:
         return replace(given, tags=tags, headers={**given.headers, **encryption})
-    # Storage class and encryption belong to the copy, not to the metadata: they are as this request says.
+    # Storage class and encryption are not copied with the metadata: this request sets them.
     own = {name: value for name, value in found.headers.items() if not name.startswith("x-amz-")}
     own |= {name: value for name, value in given.headers.items() if name.startswith("x-amz-")}
     return Properties(found.content_type, found.metadata, {**own, **encryption}, tags)
@@ -311,7 +315,7 @@ def check_copy_source(request: S3Request, found: StoredObject) -> None:
     """Check the conditions of a copy on its source.
 
     Raises:
-        PreconditionFailed: one does not hold; a copy knows no 304.
+        PreconditionFailed: a condition does not hold; a copy has no status 304.
     """
     try:
         request.read_conditions("x-amz-copy-source-").check(found.etag, found.last_modified)
@@ -320,7 +324,7 @@ def check_copy_source(request: S3Request, found: StoredObject) -> None:
 
 
 def get_object_tagging(service: Service, request: S3Request, _body: bytes) -> Response:
-    """`GetObjectTagging`."""
+    """Serve `GetObjectTagging`."""
     check_version(request.query)
     tags = service.store.get(*request.target).tags
     pairs: list[tuple[str, Value]] = [("Tag", [("Key", key), ("Value", value)]) for key, value in tags.items()]
@@ -328,7 +332,7 @@ def get_object_tagging(service: Service, request: S3Request, _body: bytes) -> Re
 
 
 def put_object_tagging(service: Service, request: S3Request, body: bytes) -> Response:
-    """`PutObjectTagging`."""
+    """Serve `PutObjectTagging`."""
     check_version(request.query)
     pairs = [(tag["Key"], tag["Value"]) for tag in read_document(request.operation, body)["TagSet"]]
     tags = check_tags(pairs)
@@ -338,7 +342,7 @@ def put_object_tagging(service: Service, request: S3Request, body: bytes) -> Res
 
 
 def delete_object_tagging(service: Service, request: S3Request, _body: bytes) -> Response:
-    """`DeleteObjectTagging`."""
+    """Serve `DeleteObjectTagging`."""
     check_version(request.query)
     service.store.retag(*request.target, {})
     return Response(status_code=204)

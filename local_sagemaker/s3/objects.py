@@ -1,7 +1,4 @@
-"""An object as the index has it, and the table of objects.
-
-Only `local_sagemaker.s3` imports it; others go through `store`.
-"""
+"""Stored objects, and their table in the index."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-DEFAULT_CONTENT_TYPE = "binary/octet-stream"  # what S3 gives an object that was put without one
+DEFAULT_CONTENT_TYPE = "binary/octet-stream"  # S3's default for an object
 _COLUMNS = "bucket, key, body, size, etag, modified, content_type, metadata, headers, tags, checksums, part_sizes, md5"
 
 
@@ -26,7 +23,7 @@ class ObjectPart:
 
     Attributes:
         size: bytes.
-        checksum: in base64, by the algorithm of the object; empty if that has none.
+        checksum: checksum in base64, by the object's algorithm; empty if the object has none.
     """
 
     size: int
@@ -38,14 +35,14 @@ class StoredObject:
     """An object as the index has it.
 
     Attributes:
-        etag: MD5 of the body in hexadecimal, or that of its parts' digests and `-<parts>`; without quotes.
-        md5: MD5 of the body in hexadecimal in any case.
+        etag: MD5 of the body in hexadecimal, or MD5 of its parts' digests and `-<parts>`; without quotes.
+        md5: MD5 of the body in hexadecimal, for multipart uploads as well.
         last_modified: epoch seconds.
-        path: the file with the body. It may vanish as soon as the object is overwritten or deleted: `ObjectStore.open`
-            gives an open file instead.
-        headers: further headers that are given back on a read, by their lower-case names (`cache-control`).
+        path: file with the body. It may vanish when the object is overwritten or deleted: `ObjectStore.open` returns an
+            open file instead.
+        headers: further headers that a read returns, by lower-case names (`cache-control`).
         checksums: lower-case algorithm to base64 value; `type` is `FULL_OBJECT` or `COMPOSITE`.
-        parts: those of a multipart upload; empty for others.
+        parts: parts of a multipart upload; empty for other objects.
     """
 
     bucket: str
@@ -65,7 +62,7 @@ class StoredObject:
 
 @dataclass(frozen=True)
 class Properties:
-    """What a writer says of an object besides its body; the fields are those of `StoredObject`."""
+    """The properties that a client gives to an object, with the fields of `StoredObject`."""
 
     content_type: str = DEFAULT_CONTENT_TYPE
     metadata: Mapping[str, str] = field(default_factory=dict)
@@ -75,7 +72,7 @@ class Properties:
 
 @dataclass(frozen=True)
 class Content:
-    """What a body says of itself; the fields are those of `StoredObject`."""
+    """The facts about a body, with the fields of `StoredObject`."""
 
     size: int
     md5: str
@@ -87,7 +84,7 @@ class Content:
 def stored(
     target: tuple[str, str], given: Properties, content: Content, *, path: Path, last_modified: float
 ) -> StoredObject:
-    """Put an object together; `target` is bucket and key."""
+    """Assemble an object; `target` is bucket and key."""
     return StoredObject(
         *target,
         content.size,
@@ -105,22 +102,22 @@ def stored(
 
 
 class ObjectTable:
-    """Rows of the index as objects and back; every method works inside its caller's transaction.
+    """The table of objects. Every method runs inside its caller's transaction.
 
     Args:
-        locate: tells where the body of a name lies.
+        locate: returns the path of a body by its name.
     """
 
     def __init__(self, locate: Callable[[str], Path]) -> None:
         self._locate = locate
 
     def find(self, db: sqlite3.Connection, bucket: str, key: str) -> StoredObject | None:
-        """Return an object; None: there is none, or no such bucket."""
+        """Return an object. Return None if the object or its bucket does not exist."""
         row = db.execute(f"SELECT {_COLUMNS} FROM objects WHERE bucket = ? AND key = ?", (bucket, key)).fetchone()  # noqa: S608 -- a constant
         return None if row is None else self._from_row(row)
 
     def scan(self, db: sqlite3.Connection, bucket: str, first: str, end: str | None, limit: int) -> list[StoredObject]:
-        """Return up to `limit` objects with `first <= key < end`; `end` None: to the last.
+        """Return up to `limit` objects with `first <= key < end`; no upper bound if `end` is None.
 
         Raises:
             NoSuchBucket: the bucket does not exist.
@@ -134,7 +131,7 @@ class ObjectTable:
         return [self._from_row(row) for row in rows]
 
     def put(self, db: sqlite3.Connection, entry: StoredObject) -> None:
-        """Add an object, or put it in the place of the one with its key."""
+        """Add an object, or replace the one with the same key."""
         db.execute(
             "INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
@@ -155,7 +152,7 @@ class ObjectTable:
         )
 
     def remove(self, db: sqlite3.Connection, bucket: str, key: str) -> None:
-        """Take an object out."""
+        """Remove an object."""
         db.execute("DELETE FROM objects WHERE bucket = ? AND key = ?", (bucket, key))
 
     def _from_row(self, row: tuple[Any, ...]) -> StoredObject:
@@ -179,7 +176,7 @@ class ObjectTable:
 
 
 def _packed_parts(parts: tuple[ObjectPart, ...]) -> str:
-    # Numbers alone where there are no checksums: so older homes have it in the column.
+    # Without a checksum, a part is its size alone: the format of older homes.
     rows = [[part.size, part.checksum] if part.checksum else part.size for part in parts]
     return json.dumps(rows, separators=(",", ":")) if rows else ""
 
@@ -190,7 +187,7 @@ def _unpacked_parts(text: str) -> tuple[ObjectPart, ...]:
 
 
 def _packed(value: Mapping[str, str]) -> str:
-    # Empty ones are most of them, and a listing reads a thousand rows at a time.
+    # Most mappings are empty, and a listing reads 1,000 rows at a time.
     return json.dumps(value, separators=(",", ":")) if value else ""
 
 

@@ -1,7 +1,7 @@
-"""Which operation of S3 a request asks for; only `local_sagemaker.s3` imports it.
+"""The S3 operation that a request asks for.
 
-Read from botocore's model of the service, and not from a table of ours: a sub-resource that we had never heard of
-(`PUT /bucket/key?encryption`) must end in 501, not overwrite the object.
+Derived from botocore's model rather than from a table here: a request with an unknown sub-resource
+(`PUT /bucket/key?encryption`) must answer 501, not overwrite the object.
 """
 
 from __future__ import annotations
@@ -18,20 +18,22 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
 UNKNOWN = "Unknown"
-# They live on endpoints of their own, and look like other operations here.
+# Operations of other endpoints; here their requests would look like those of other operations.
 _ELSEWHERE = frozenset({"ListDirectoryBuckets", "WriteGetObjectResponse"})
 
-# SDKs send a checksum, and S3 asks for none: minio-go, which is used with AWS, sends neither it nor an MD5.
+# botocore requires a checksum, S3 does not: minio-go, which works with AWS, sends neither a checksum nor an MD5.
 _WITHOUT_CHECKSUM = frozenset({"PutBucketPolicy"})
 
 
 @dataclass(frozen=True)
 class _Rule:
-    """How an operation is recognised.
+    """The form of an operation's requests.
 
     Attributes:
-        fixed: query parameters that it must have, with their values.
-        required: further query parameters and headers that it must have.
+        operation: name of the operation.
+        fixed: query parameters that the request must have, with their values.
+        required_query: further query parameters that it must have.
+        required_headers: headers that it must have.
         accepted: all query parameters that it may have.
     """
 
@@ -54,20 +56,20 @@ class _Rule:
 
 
 def operation_of(method: str, bucket: str, key: str, query: Mapping[str, str], headers: Collection[str]) -> str:
-    """Return the name of the operation, as botocore has it.
+    """Return the name of an operation, as in botocore.
 
     Args:
-        method: of HTTP.
-        bucket: empty for the service itself.
-        key: empty for the bucket itself.
-        query: the decoded query parameters.
+        method: HTTP method.
+        bucket: name of the bucket; empty for the service.
+        key: key of the object; empty for the bucket.
+        query: decoded query parameters.
         headers: lower-case names of the headers.
 
     Returns:
-        The name; `Unknown` where S3 has no operation for this combination.
+        The name; `Unknown` if S3 has no operation for this combination.
     """
     rules, markers = _rules()
-    # A parameter that singles out some operation must not be ignored by another.
+    # An operation must not ignore a parameter that identifies another operation.
     telling = markers & query.keys()
     for rule in rules.get((method, bool(bucket), bool(key)), ()):
         if telling <= rule.accepted and rule.fits(query, headers):
@@ -84,7 +86,7 @@ def model() -> botocore.model.ServiceModel:
 
 @cache
 def takes_checksum(operation: str) -> bool:
-    """Tell whether an operation has a body of which a request may say the checksum."""
+    """Return whether a request of an operation may give the checksum of its body."""
     return operation in model().operation_names and bool(
         model().operation_model(operation).http_checksum.get("requestAlgorithmMember")
     )
@@ -92,7 +94,7 @@ def takes_checksum(operation: str) -> bool:
 
 @cache
 def requires_checksum(operation: str) -> bool:
-    """Tell whether a request must say the checksum of its body, or its MD5."""
+    """Return whether a request of an operation must give the checksum of its body, or its MD5."""
     return takes_checksum(operation) and bool(
         operation not in _WITHOUT_CHECKSUM
         and model().operation_model(operation).http_checksum.get("requestChecksumRequired")
@@ -101,7 +103,11 @@ def requires_checksum(operation: str) -> bool:
 
 @cache
 def _rules() -> tuple[dict[tuple[str, bool, bool], list[_Rule]], frozenset[str]]:
-    """Return the rules by method and level, the most particular first, and all parameters that single out one."""
+    """Return the rules and the query parameters that identify an operation.
+
+    Returns:
+        The rules by method and level, the most specific first; and the parameters that any rule requires.
+    """
     service = model()
     rules: dict[tuple[str, bool, bool], list[_Rule]] = {}
     operations = [service.operation_model(name) for name in service.operation_names if name not in _ELSEWHERE]

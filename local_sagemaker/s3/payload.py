@@ -1,4 +1,4 @@
-"""The body of a request on its way in: unframed, counted, verified; only `local_sagemaker.s3` imports it."""
+"""The body of a request: decoded, counted and verified as it arrives."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 
 _MD5_SIZE = 16  # bytes
 _SHA256_DIGITS = 64
-_LARGEST_DOCUMENT = 8 << 20  # bytes: 1,000 keys of 1,024 bytes each, with their markup
+_LARGEST_DOCUMENT = 8 << 20  # bytes; room for 1,000 keys of 1,024 bytes with their markup
 
 
 class Sink(Protocol):
-    """Where a payload goes: an `Upload`, a `Draft`, or a `Document`."""
+    """The destination of a payload: an `Upload`, a `Draft`, or a `Document`."""
 
     def write(self, data: bytes) -> None:
-        """Append."""
+        """Append `data`."""
 
     @property
     def md5(self) -> bytes:
@@ -47,16 +47,16 @@ class Sink(Protocol):
 
 
 class Document:
-    """A payload small enough for memory."""
+    """A payload that is kept in memory."""
 
     def __init__(self) -> None:
         self._content = bytearray()
 
     def write(self, data: bytes) -> None:
-        """Append.
+        """Append `data`.
 
         Raises:
-            EntityTooLarge: it is longer than any document that S3 takes.
+            EntityTooLarge: the document is longer than any that S3 accepts.
         """
         self._content += data
         if self.size > _LARGEST_DOCUMENT:
@@ -79,16 +79,16 @@ class Document:
 
 
 class Payload:
-    """Brings a request's body into a sink, and holds it against all that the request says of it.
+    """Writes a request's body to a sink, and verifies it against the request's headers and trailers.
 
     Args:
-        request: tells framing, length and digests.
-        sink: gets the bytes.
-        algorithm: a checksum to compute in any case.
-        given: what the headers say of its checksum, by algorithm; None: as in `x-amz-checksum-<algorithm>`.
+        request: the request, with framing, length and digests in its headers.
+        sink: destination of the bytes.
+        algorithm: checksum to compute in any case; empty for none.
+        given: expected checksums by algorithm; None for those of the `x-amz-checksum-<algorithm>` headers.
 
     Raises:
-        InvalidDigest: `Content-MD5` is not an MD5.
+        InvalidDigest: `Content-MD5` is not an MD5 digest.
         InvalidRequest: the headers contradict each other, or lack a checksum that the operation requires.
     """
 
@@ -106,11 +106,12 @@ class Payload:
         self._hashes: dict[str, Hash] = {name: new_hash(name) for name in wanted if name}
         sha256 = headers.get("x-amz-content-sha256", "")
         self._sha256 = hashlib.sha256() if len(sha256) == _SHA256_DIGITS else None
-        # `aws-chunked` alone does not frame a body: https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming.html
+        # The content encoding `aws-chunked` alone means no framing:
+        # https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming.html
         self._decoder = ChunkedDecoder() if sha256.startswith("STREAMING-") else None
 
     def write(self, data: bytes) -> None:
-        """Take the next bytes as they came over the wire."""
+        """Consume the next bytes of the body, as received."""
         payload = self._decoder.feed(data) if self._decoder else data
         self._sink.write(payload)
         for running in self._hashes.values():
@@ -119,12 +120,13 @@ class Payload:
             self._sha256.update(payload)
 
     def finish(self) -> dict[str, str]:
-        """Verify the whole; return its checksums.
+        """Verify the whole body and return its checksums.
 
         Raises:
-            IncompleteBody: it is shorter or longer than announced.
-            MalformedTrailerError: it has a checksum that was not announced.
-            BadDigest, XAmzContentSHA256Mismatch, XAmzContentChecksumMismatch: it is not what a header or trailer says.
+            IncompleteBody: the body does not have the announced length, or lacks its announced trailer.
+            MalformedTrailerError: the body has a checksum trailer that was not announced.
+            BadDigest, XAmzContentSHA256Mismatch, XAmzContentChecksumMismatch: the body does not match a header or
+                trailer.
         """
         trailers = self._trailers()
         length = self._headers.get("x-amz-decoded-content-length")
@@ -161,14 +163,14 @@ class Payload:
 
 
 def _check_named(request: S3Request, checksums: Collection[str]) -> None:
-    """Check that a request has the checksum that it speaks of, or that its operation requires.
+    """Check that a request has the checksum that it names or that its operation requires.
 
     Args:
         request: the request.
-        checksums: algorithms of the checksums that it has, in headers and trailers.
+        checksums: algorithms of the checksums in its headers and trailers.
 
     Raises:
-        InvalidRequest: it has not.
+        InvalidRequest: the checksum is missing, or of another algorithm.
     """
     named = request.headers.get("x-amz-sdk-checksum-algorithm", "").lower()
     if requires_checksum(request.operation) and not checksums and "content-md5" not in request.headers:
@@ -197,7 +199,7 @@ def _content_md5(header: str | None) -> bytes | None:
 
 
 def _announced_trailer(header: str) -> str:
-    """Return the algorithm of the checksum that `x-amz-trailer` announces; empty: none."""
+    """Return the algorithm of the checksum that `x-amz-trailer` announces. Return "" if there is none."""
     name = header.strip().lower()
     if name and not name.startswith(HEADER):
         raise InvalidRequest(f"The value of x-amz-trailer must name an {HEADER} header.")

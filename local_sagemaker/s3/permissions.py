@@ -1,8 +1,8 @@
-"""What a request to S3 needs of a role's policies: actions, resources, and what conditions look at.
+"""The IAM permissions that S3 requests need: actions, resources and request context.
 
-Standard library only, because supervisors import it; `local_sagemaker.s3` is the other user. Source: Service
-Authorization Reference, "Actions, resources, and condition keys for Amazon S3", and S3 User Guide, "Required
-permissions for Amazon S3 API operations".
+Supervisors import this module, so it uses the standard library only. Sources: Service Authorization Reference,
+"Actions, resources, and condition keys for Amazon S3", and S3 User Guide, "Required permissions for Amazon S3 API
+operations".
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from local_sagemaker.s3.request import S3Request
     from local_sagemaker.s3.service import Service
 
-# Operations whose action has another name than their own.
+# Operations whose action has a different name.
 _ACTIONS: Mapping[str, str] = {
     "HeadObject": "GetObject",
     "CopyObject": "PutObject",
@@ -66,16 +66,16 @@ _ACTIONS: Mapping[str, str] = {
     "GetObjectLockConfiguration": "GetBucketObjectLockConfiguration",
     "PutObjectLockConfiguration": "PutBucketObjectLockConfiguration",
 }
-# Actions that a header asks for besides. Grants to others (`x-amz-grant-read`) are refused before.
+# Further actions that a header requires. Headers that grant access to others (`x-amz-grant-read`) are refused earlier.
 _OF_HEADERS: Mapping[str, Mapping[str, str]] = {
     "PutObject": {"x-amz-tagging": "PutObjectTagging", "x-amz-acl": "PutObjectAcl"},
     "CreateMultipartUpload": {"x-amz-tagging": "PutObjectTagging", "x-amz-acl": "PutObjectAcl"},
-    "CopyObject": {"x-amz-acl": "PutObjectAcl"},  # its tags may be those of the source
+    "CopyObject": {"x-amz-acl": "PutObjectAcl"},  # not its tags, which may be the source's: see `_of_copy`
     "CreateBucket": {"x-amz-acl": "PutBucketAcl", "x-amz-object-ownership": "PutBucketOwnershipControls"},
     "GetObjectAttributes": {"x-amz-object-attributes": "GetObject"},
 }
-# What an operation does with the KMS key of the object that it writes. A part is encrypted with the data key of its
-# upload: https://repost.aws/knowledge-center/s3-large-file-encryption-kms-key
+# KMS actions on the key of the object that an operation writes. A part is encrypted with its upload's data key:
+# https://repost.aws/knowledge-center/s3-large-file-encryption-kms-key
 _USES_OF_KEY: Mapping[str, str] = {
     "PutObject": "kms:GenerateDataKey",
     "CopyObject": "kms:GenerateDataKey",
@@ -86,9 +86,9 @@ _USES_OF_KEY: Mapping[str, str] = {
 }
 _COPIES = frozenset({"CopyObject", "UploadPartCopy"})
 _IN_BODY = frozenset({"DeleteObjects", "PutObjectTagging", POST_OBJECT})
-"""Operations of whose needs the body has a part; they ask when they have read it."""
+"""Operations whose permissions depend on the body. They check permissions after reading it."""
 
-# Parameters and headers that are condition keys by the same name, by action.
+# Parameters and headers that are condition keys of the same name, by action.
 _OF_LISTING = ("prefix", "delimiter", "max-keys")
 _OF_WRITING = (
     *("x-amz-acl", "x-amz-copy-source", "x-amz-metadata-directive", ENCRYPTION_HEADER, KEY_HEADER),
@@ -104,18 +104,18 @@ _TOLD: Mapping[str, Sequence[str]] = {
     "PutBucketOwnershipControls": ("x-amz-object-ownership",),
 }
 _WITH_TAGS_OF_REQUEST = frozenset({"PutObject", "PutObjectTagging"})
-# Not those that overwrite or delete: User Guide, "Tagging and access control policies".
+# Not actions that overwrite or delete an object: User Guide, "Tagging and access control policies".
 _WITH_TAGS_OF_OBJECT = frozenset(
     {
         *("GetObject", "GetObjectAcl", "GetObjectAttributes", "GetObjectTagging"),
         *("PutObjectAcl", "PutObjectTagging", "DeleteObjectTagging"),
     }
 )
-# Actions that have another name where the request names a version (`GetObjectVersion`).
+# Actions with a different name if the request names a version (`GetObjectVersion`).
 _OF_VERSIONS = _WITH_TAGS_OF_OBJECT | {"DeleteObject"}
-_MOST_KEYS = "1000"  # a listing has by default, also where the parameter is empty
+_MOST_KEYS = "1000"  # S3's default, also for an empty parameter
 _SIGNED: Context = {"s3:authtype": ["REST-HEADER"], "s3:signatureversion": ["AWS4-HMAC-SHA256"]}
-"""How SageMaker's own requests for a job are signed."""
+"""The request context of SageMaker's own S3 requests for a job: how they are signed."""
 
 
 def bucket_arn(bucket: str) -> str:
@@ -129,53 +129,53 @@ def object_arn(bucket: str, key: str) -> str:
 
 
 def listing(bucket: str, prefix: str, context: Context = _SIGNED) -> Permission:
-    """Return what it takes to list a prefix.
+    """Return the permission to list a prefix.
 
     Args:
-        bucket: the bucket.
-        prefix: of the keys.
-        context: what the request says besides; by default what SageMaker's says.
+        bucket: name of the bucket.
+        prefix: prefix of the keys.
+        context: further request context; by default that of SageMaker's requests.
     """
     return _need("ListBucket", (bucket, ""), {**context, "s3:prefix": [prefix]})
 
 
 def reading(found: StoredObject, region: str) -> list[Permission]:
-    """Return what it takes SageMaker to read an object that is there.
+    """Return the permissions that SageMaker needs to read an object.
 
     Args:
         found: the object.
-        region: of its bucket.
+        region: region of its bucket.
     """
     needed = _need("GetObject", (found.bucket, found.key), _SIGNED, found=found)
     return [needed, *using_key("kms:Decrypt", found.headers, (found.bucket, found.key), region)]
 
 
 def writing(bucket: str, key: str, headers: Mapping[str, str]) -> Permission:
-    """Return what it takes SageMaker to write an object with headers."""
+    """Return the permission that SageMaker needs to write an object with these headers."""
     return _need("PutObject", (bucket, key), {**_SIGNED, **_told("PutObject", headers)})
 
 
 def deleting(request: S3Request, key: str, version: str | None) -> Permission:
-    """Return what a request needs to delete one object.
+    """Return the permission that a request needs to delete one object.
 
     Args:
         request: the request.
-        key: of the object.
-        version: which it names; None: none.
+        key: key of the object.
+        version: version that the request names; None if it names none.
     """
     return _need("DeleteObject", (request.bucket, key), about(request), version=version)
 
 
 def using_key(action: str, headers: Mapping[str, str], target: tuple[str, str], region: str) -> list[Permission]:
-    """Return what it takes to use the KMS key of an object; nothing if that is S3's own.
+    """Return the permissions to use the KMS key of an object. Return [] without a KMS key or for `alias/aws/s3`.
 
-    The policy of the key `alias/aws/s3` lets everybody of the account use it through S3.
+    The key policy of `alias/aws/s3` allows every principal in the account to use it through S3.
 
     Args:
-        action: such as `kms:Decrypt`.
-        headers: those of encryption that the object has.
+        action: action such as `kms:Decrypt`.
+        headers: encryption headers of the object.
         target: bucket and key of the object.
-        region: of the bucket.
+        region: region of the bucket.
     """
     key = headers.get(KEY_HEADER, "")
     if not key or key.endswith("alias/aws/s3"):
@@ -188,17 +188,17 @@ def using_key(action: str, headers: Mapping[str, str], target: tuple[str, str], 
         "kms:encryptioncontext:aws:s3:arn": [of.replace("arn:aws:", f"arn:{partition}:", 1)],
         "kms:viaservice": [f"s3.{region}.amazonaws.com{'.cn' if partition == 'aws-cn' else ''}"],
     }
-    # Which key an alias is for, the server's KMS alone knows.
+    # Only the server's KMS can resolve an alias to a key.
     return [Permission(action, None if "alias/" in arn else arn, context)]
 
 
 def permissions_of(service: Service, request: S3Request, tags: Mapping[str, str] | None = None) -> list[Permission]:
-    """Return what a request needs, as far as can be told before its body is read.
+    """Return the permissions that a request needs, as far as known before its body is read.
 
     Args:
-        service: knows the objects, uploads and buckets that the request is about.
+        service: the store with its objects, uploads and buckets.
         request: the request.
-        tags: those of the body, for `PutObjectTagging`.
+        tags: tags in the body, for `PutObjectTagging`.
     """
     if request.operation in _IN_BODY and tags is None:
         return []
@@ -219,16 +219,18 @@ def permissions_of(service: Service, request: S3Request, tags: Mapping[str, str]
 
 
 def check_rights(service: Service, request: S3Request, tags: Mapping[str, str] | None = None) -> None:
-    """See that the policies of the one who asks allow a request; a bucket that is not there is told to everybody.
+    """Check that the caller's policies allow a request.
+
+    A missing bucket is reported as such, even to a caller without permission.
 
     Args:
-        service: the objects, with what is known of them.
-        request: the request; of the home's user anything is allowed.
+        service: the store with its objects, uploads and buckets.
+        request: the request. Without `access`, as for the home's user, everything is allowed.
         tags: as in `permissions_of`.
 
     Raises:
-        AccessDenied: they do not.
-        NoSuchBucket: there is no such bucket.
+        AccessDenied: the policies do not allow it.
+        NoSuchBucket: the bucket does not exist.
     """
     if request.access is None:
         return
@@ -241,7 +243,7 @@ def check_rights(service: Service, request: S3Request, tags: Mapping[str, str] |
 
 
 def about(request: S3Request) -> dict[str, list[str]]:
-    """Return what conditions may look at in any request."""
+    """Return the request context that every S3 action has."""
     told = {
         "aws:sourceip": request.client,
         "aws:useragent": request.headers.get("user-agent", ""),
@@ -261,15 +263,15 @@ def _need(
     found: StoredObject | None = None,
     written: Mapping[str, str] | None = None,
 ) -> Permission:
-    """Return the need of an action of S3.
+    """Return the permission for an S3 action.
 
     Args:
-        action: without its prefix.
-        target: bucket and key; an empty key for the bucket itself, an empty bucket for all of them.
-        context: what the request says.
-        version: the version that the request names; None: none.
-        found: the object, for actions whose conditions look at it.
-        written: the tags that the request gives to an object.
+        action: name without the prefix `s3:`.
+        target: bucket and key; an empty key means the bucket, an empty bucket means all buckets.
+        context: request context.
+        version: version that the request names; None if it names none.
+        found: the object, for actions whose conditions may test its tags.
+        written: tags that the request gives to an object.
     """
     told = {"s3:resourceaccount": [ACCOUNT], **context}
     if found and action in _WITH_TAGS_OF_OBJECT:
@@ -285,7 +287,7 @@ def _need(
 
 
 def _of_copy(service: Service, request: S3Request, written: Mapping[str, str]) -> list[Permission]:
-    """Return what a copy needs for its source, and for the tags that it writes."""
+    """Return the permissions that a copy needs for its source and for the tags that it writes."""
     source, version = request.copy_source(), request.version_of_source()
     found = _found(service, source)
     reads = ["GetObject"]
@@ -299,7 +301,7 @@ def _of_copy(service: Service, request: S3Request, written: Mapping[str, str]) -
 
 
 def _of_key(service: Service, request: S3Request) -> list[Permission]:
-    """Return what the KMS key needs with which the object is encrypted that a request writes."""
+    """Return the permissions for the KMS key that encrypts the object that a request writes."""
     action = _USES_OF_KEY.get(request.operation)
     if action is None:
         return []
@@ -307,7 +309,7 @@ def _of_key(service: Service, request: S3Request) -> list[Permission]:
     if "uploadId" in request.query:
         try:
             headers = service.uploads.get(request.target, request.query["uploadId"]).properties.headers
-        except NoSuchUpload:  # told by the operation itself
+        except NoSuchUpload:  # the operation itself reports it
             return []
     else:
         headers = encryption_of_new(service.store, request.bucket, request.headers, service.region)
@@ -317,7 +319,7 @@ def _of_key(service: Service, request: S3Request) -> list[Permission]:
 def _found(service: Service, target: tuple[str, str]) -> StoredObject | None:
     try:
         return service.store.get(*target)
-    except (NoSuchKey, NoSuchBucket):  # told by the operation itself
+    except (NoSuchKey, NoSuchBucket):  # the operation itself reports it
         return None
 
 
@@ -326,7 +328,7 @@ def _replaces_tags(request: S3Request) -> bool:
 
 
 def _tags_of_header(request: S3Request) -> dict[str, str]:
-    """Return the tags that a write gives to its object by a header; other operations do not read it."""
+    """Return the tags that a write sets by a header. Other operations do not read that header."""
     reads = "x-amz-tagging" in _OF_HEADERS.get(request.operation, {}) or (
         request.operation == "CopyObject" and _replaces_tags(request)
     )
@@ -334,7 +336,7 @@ def _tags_of_header(request: S3Request) -> dict[str, str]:
 
 
 def _told_by(request: S3Request, action: str) -> dict[str, list[str]]:
-    """Return what a request says to the conditions on an action."""
+    """Return the request context of an action."""
     if action not in ("ListBucket", "ListBucketVersions"):
         return about(request) | _told(action, request.headers)
     query = dict(request.query)

@@ -1,4 +1,4 @@
-"""The policies of buckets, checked as far as S3 refuses them by their form; pure, only `local_sagemaker.s3` imports it.
+"""Validation of bucket policies, as far as S3 refuses them for their form.
 
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/access-policy-language-overview.html
 """
@@ -20,10 +20,10 @@ _ARN = "arn:aws:s3:::"
 
 
 def check_policy(bucket: str, content: bytes) -> dict[str, Any]:
-    """Return a policy, parsed.
+    """Validate a bucket policy and return it parsed.
 
     Raises:
-        MalformedPolicy: S3 takes no such policy for this bucket.
+        MalformedPolicy: S3 does not accept this policy for this bucket.
     """
     if len(content) > _LARGEST:
         raise MalformedPolicy(f"The policy has more than {_LARGEST} bytes.")
@@ -45,7 +45,7 @@ def check_policy(bucket: str, content: bytes) -> dict[str, Any]:
 
 
 def is_public(policy: dict[str, Any]) -> bool:
-    """Tell whether a policy allows something to everyone, without a condition that would fix who that is."""
+    """Return whether a policy allows something to everyone without a condition."""
     return any(
         one["Effect"] == "Allow"
         and not one.get("Condition")
@@ -87,7 +87,7 @@ def _check_action_and_resource(bucket: str, statement: dict[str, Any]) -> None:
 
 
 def _is_of(bucket: str, named: str) -> bool:
-    # A pattern is not resolved: it may mean this bucket.
+    # Patterns and variables are not resolved: they may match this bucket.
     return named == bucket or any(sign in named for sign in "*?$")
 
 

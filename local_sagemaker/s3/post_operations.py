@@ -1,7 +1,7 @@
-"""`PostObject`: a form with a file in it, as a presigned POST sends it; only `local_sagemaker.s3` imports it.
+"""The operation `PostObject`: a form with a file, as a presigned POST sends it.
 
-The operation is not in botocore's model. The entrance has checked the signature of the form's policy and its expiry by
-then; what the policy says of the fields and of the file's length is checked here.
+botocore's model lacks this operation. For a request that is signed by its form, authentication has already checked
+the signature and the expiry of the policy. The conditions of the policy on fields and file length are checked here.
 https://docs.aws.amazon.com/AmazonS3/latest/API/RESTObjectPOST.html
 """
 
@@ -35,11 +35,11 @@ _PROPERTIES = frozenset(
 )
 _OF_SIGNATURE = frozenset({"x-amz-algorithm", "x-amz-credential", "x-amz-date", "x-amz-signature"})
 _CREATED = 201
-_SEPARATORS = re.compile(r"[/\\]")  # a browser may send the path that the file has on its machine
+_SEPARATORS = re.compile(r"[/\\]")  # a browser may send the file's local path
 
 
 class PostObject:
-    """`PostObject`: a form on its way in."""
+    """The operation `PostObject`, with its form streamed in."""
 
     def __init__(self, service: Service, request: S3Request) -> None:
         self._service = service
@@ -51,7 +51,7 @@ class PostObject:
         self._key = ""
 
     def write(self, data: bytes) -> None:
-        """Take the next bytes of the form."""
+        """Consume the next bytes of the form."""
         content = self._form.feed(data)
         if not self._form.has_file:
             return
@@ -60,7 +60,7 @@ class PostObject:
         self._lengths.check_most(put.size)
 
     def finish(self) -> Response:
-        """Verify the whole, put the object, answer as the form asks."""
+        """Verify the form, put the object, and return the response that the form asks for."""
         self._form.finish()
         put = self._put or self._begin()
         self._lengths.check(put.size)
@@ -68,7 +68,7 @@ class PostObject:
         return self._answer(stored)
 
     def abort(self) -> None:
-        """Drop what came so far; nothing to do after `finish`."""
+        """Drop what was received so far; do nothing after `finish`."""
         if self._put:
             self._put.abort()
 
@@ -119,7 +119,7 @@ class PostObject:
 
 
 def _headers_of(fields: Mapping[str, str]) -> dict[str, str]:
-    """Return the headers that a put of the same object would have."""
+    """Return the headers that a `PutObject` of the same object would have."""
     headers = {
         name: value
         for name, value in fields.items()
@@ -133,7 +133,7 @@ def _headers_of(fields: Mapping[str, str]) -> dict[str, str]:
 
 
 def _tagging(document: str) -> str:
-    """Return the tags of a form, which come as a document, as the header that a put has."""
+    """Return the form's tags, an XML document, as the value of the header `x-amz-tagging`."""
     tags = parse(document.encode(), "Tagging").findall("TagSet/Tag")
     if not tags:
         raise MalformedXML

@@ -1,4 +1,4 @@
-"""The policy of a presigned form, judged; pure, the entrance and `local_sagemaker.s3` import it.
+"""Evaluation of the policy of a presigned form.
 
 https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-HTTPPOSTConstructPolicy.html
 """
@@ -17,7 +17,7 @@ from local_sagemaker.s3.errors import AccessDenied, EntityTooLarge, EntityTooSma
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# A form may have them although no condition names them.
+# Fields that a form may have without a condition.
 _FREE = frozenset({"x-amz-signature", "signature", "awsaccesskeyid", "policy", "file", "bucket"})
 _IGNORED = "x-ignore-"
 _RANGE = "content-length-range"
@@ -25,7 +25,7 @@ _RANGE = "content-length-range"
 
 @dataclass(frozen=True)
 class Lengths:
-    """How long the file may be, in bytes; `most` None: as long as S3 takes it."""
+    """The allowed length of the file in bytes; `most` is None for no limit but S3's."""
 
     least: int = 0
     most: int | None = None
@@ -34,16 +34,16 @@ class Lengths:
         """Check a size that may still grow.
 
         Raises:
-            EntityTooLarge: it is too large already.
+            EntityTooLarge: the size is already too large.
         """
         if self.most is not None and size > self.most:
             raise EntityTooLarge(ProposedSize=size, MaxSizeAllowed=self.most)
 
     def check(self, size: int) -> None:
-        """Check the size of the whole.
+        """Check the final size.
 
         Raises:
-            EntityTooLarge, EntityTooSmall: the policy does not allow it.
+            EntityTooLarge, EntityTooSmall: the policy does not allow this size.
         """
         self.check_most(size)
         if size < self.least:
@@ -54,27 +54,27 @@ def check_expiry(policy: str, now: float) -> None:
     """Check that a policy has not expired.
 
     Args:
-        policy: in base64.
+        policy: the policy in base64.
         now: epoch seconds.
 
     Raises:
-        InvalidPolicyDocument: it is not one.
-        AccessDenied: it has expired.
+        InvalidPolicyDocument: the policy is malformed.
+        AccessDenied: the policy has expired.
     """
     if now > _expiration(_parsed(policy)):
         raise AccessDenied("Invalid according to Policy: Policy expired.")
 
 
 def check_form(fields: Mapping[str, str], bucket: str) -> Lengths:
-    """Hold the fields of a form against its policy; return how long the file may be.
+    """Check the fields of a form against its policy and return the allowed length of the file.
 
     Args:
-        fields: by lower-case names; the key with the file's name in it.
-        bucket: that the form was sent to.
+        fields: fields by lower-case names; the key already includes the file's name.
+        bucket: bucket to which the form was sent.
 
     Raises:
-        InvalidPolicyDocument: the policy is not one.
-        AccessDenied: a condition does not hold, or a field is there that it does not name.
+        InvalidPolicyDocument: the policy is malformed.
+        AccessDenied: a condition does not hold, or no condition names a field.
     """
     policy = _parsed(fields.get("policy", ""))
     conditions = policy.get("conditions")
@@ -120,10 +120,10 @@ def _expiration(policy: dict[str, Any]) -> float:
 
 
 def _read(condition: Any) -> list[tuple[str, Any, Any]]:
-    """Return operator, field and value of a condition; one in short form may have several.
+    """Return operator, field and value of a condition; the short form may have several.
 
     Raises:
-        InvalidPolicyDocument: it is none.
+        InvalidPolicyDocument: the condition is malformed.
     """
     if isinstance(condition, dict) and condition and all(isinstance(value, str) for value in condition.values()):
         return [("eq", name, value) for name, value in condition.items()]

@@ -1,4 +1,4 @@
-"""Ranges of bytes; pure, only `local_sagemaker.s3` imports it. RFC 9110, section 14."""
+"""Byte ranges (RFC 9110, section 14)."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from local_sagemaker.s3.errors import InvalidArgument, InvalidPartNumber, InvalidRange
 
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
-_MOST_DIGITS = 20  # more than the size of any object has
+_MOST_DIGITS = 20  # more than the size of any object
 
 
 @dataclass(frozen=True)
 class ByteRange:
-    """A part of a body: `length` bytes from `start` on, of `size` in all."""
+    """A part of a body: `length` bytes from `start` on, of `size` bytes in total."""
 
     start: int
     length: int
@@ -26,12 +26,16 @@ class ByteRange:
 
 
 def read_range(header: str | None, size: int) -> ByteRange | None:
-    """Return what a `Range` header asks of a body of `size` bytes; None: all of it.
+    """Return the range that a `Range` header requests from a body. Return None for the whole body.
 
-    A header that is malformed or has several ranges asks for all: S3 serves one range at a time.
+    A malformed header, or one with several ranges, requests the whole body: S3 serves one range at a time.
+
+    Args:
+        header: the value of the header; None if there is none.
+        size: size of the body in bytes.
 
     Raises:
-        InvalidRange: it begins behind the end, or is empty.
+        InvalidRange: the range begins after the end, or is empty.
     """
     first, last = _numbers(header) if header else (None, None)
     if (first is None and last is None) or (first is not None and last is not None and last < first):
@@ -48,14 +52,14 @@ def read_range(header: str | None, size: int) -> ByteRange | None:
 
 
 def _numbers(header: str) -> tuple[int | None, int | None]:
-    """Return the two numbers of a range; None for one that is missing, and for both if it is malformed."""
+    """Return the two numbers of a range: None for a missing one, and for both if the range is malformed."""
     found = _RANGE.fullmatch(header.strip())
     first, last = found.groups() if found else ("", "")
     return _number(first), _number(last)
 
 
 def _number(digits: str) -> int | None:
-    # Python reads no number of thousands of digits, and a range may have one (RFC 9110, 14.1.2).
+    # `int` refuses thousands of digits, which a range may have (RFC 9110, 14.1.2).
     if not digits:
         return None
     kept = digits.lstrip("0") or "0"
@@ -63,10 +67,10 @@ def _number(digits: str) -> int | None:
 
 
 def copy_range(header: str | None, size: int) -> ByteRange:
-    """Return what `x-amz-copy-source-range` asks: `bytes=first-last`, both given and inside the source.
+    """Return the range of `x-amz-copy-source-range`: `bytes=first-last`, both given and within the source.
 
     Raises:
-        InvalidArgument: it is anything else.
+        InvalidArgument: the header has another form, or the range is not within the source.
     """
     if header is None:
         return ByteRange(0, size, size)
@@ -81,7 +85,7 @@ def copy_range(header: str | None, size: int) -> ByteRange:
 
 
 def part_range(number: int, part_sizes: tuple[int, ...], size: int) -> ByteRange:
-    """Return where part `number` of an object lies; an object that was put in one piece is its own part 1.
+    """Return the range of part `number` of an object. An object that was put in one piece is its own part 1.
 
     Raises:
         InvalidPartNumber: there is no such part.

@@ -1,4 +1,4 @@
-"""A request to S3, taken apart: bucket, key, parameters, headers; only `local_sagemaker.s3` imports it."""
+"""A request to S3: its bucket, key, parameters and headers."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
     from local_sagemaker.iam.roles import Access
 
-VERSION_2 = "AWS"  # of signatures, as in `s3:signatureversion`
+VERSION_2 = "AWS"  # version of a signature, as in `s3:signatureversion`
 VERSION_4 = "AWS4-HMAC-SHA256"
 _METADATA = "x-amz-meta-"
 _MAX_METADATA = (
     2048  # bytes of names and values, https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html
 )
-# Kept with an object and given back.
+# Headers that are stored with an object and returned by a read.
 _KEPT = (
     "cache-control",
     "content-disposition",
@@ -46,14 +46,14 @@ _KEPT = (
 )
 _STORAGE_CLASS = "x-amz-storage-class"
 _REDIRECT = "x-amz-website-redirect-location"
-# Those of S3 in a region; botocore's list has those of other products besides.
+# Storage classes of S3 in a region. botocore's list also has those of other products.
 _STORAGE_CLASSES = frozenset(
     {
         *("STANDARD", "REDUCED_REDUNDANCY", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER"),
         *("DEEP_ARCHIVE", "GLACIER_IR"),
     }
 )
-# Of a read: API reference of GetObject.
+# Response headers that a read may override: API reference of GetObject.
 _OVERRIDABLE = frozenset(
     {"cache-control", "content-disposition", "content-encoding", "content-language", "content-type", "expires"}
 )
@@ -67,18 +67,18 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 @dataclass(frozen=True)
 class S3Request:
-    """One request, without its body.
+    """A request, without its body.
 
     Attributes:
-        bucket: empty for the service itself.
-        key: empty for the bucket itself.
-        query: decoded parameters.
-        headers: by lower-case names.
-        operation: its name in botocore, or `Unknown`.
-        access: what the caller may do; None: everything.
-        client: the address that it came from; empty: unknown.
-        authentication: where the signature stands, as in `s3:authType`.
-        signature_version: as in `s3:signatureversion`.
+        bucket: name of the bucket; empty for the service.
+        key: key of the object; empty for the bucket.
+        query: decoded query parameters.
+        headers: headers by lower-case names.
+        operation: name of the operation in botocore, or `Unknown`.
+        access: permissions of the caller; None if it may do everything.
+        client: address of the client; empty if unknown.
+        authentication: how the request is signed, as in `s3:authType`.
+        signature_version: version of the signature, as in `s3:signatureversion`.
     """
 
     method: str
@@ -94,12 +94,12 @@ class S3Request:
 
     @classmethod
     def from_scope(cls, scope: MutableMapping[str, Any]) -> S3Request:
-        """Read an ASGI scope.
+        """Create a request from an ASGI scope.
 
         Raises:
             InvalidURI: path or query are not percent-encoded UTF-8.
         """
-        # Not `path`: that is decoded, and has lost the difference of `%2F` and `/` at the bucket's end.
+        # Not `path`: that is decoded, and cannot tell `%2F` in the bucket from the `/` after it.
         raw = scope.get("raw_path") or quote(scope["path"]).encode()
         bucket, _, key = raw.removeprefix(b"/").partition(b"/")
         headers: dict[str, str] = {}
@@ -117,7 +117,7 @@ class S3Request:
             names = unquote_to_bytes(bucket).decode(), unquote_to_bytes(key).decode()
         except ValueError as error:
             raise InvalidURI from error
-        # Of a presigned address: what was signed as a header stands in the query (Version 2, and newer SDKs).
+        # A presigned URL (Version 2, and newer SDKs) has some headers as query parameters.
         headers = {name: value for name, value in query.items() if _IN_QUERY.fullmatch(name)} | headers
         method = scope["method"]
         operation = operation_of(method, *names, query, headers)
@@ -134,10 +134,16 @@ class S3Request:
         return self.bucket, self.key
 
     def number(self, name: str, default: int, *, lowest: int = 0, highest: int = 2**31 - 1) -> int:
-        """Return a numeric query parameter; one above `highest` counts as that.
+        """Return an integer query parameter, at most `highest`.
+
+        Args:
+            name: name of the parameter.
+            default: value if the parameter is missing or empty.
+            lowest: smallest valid value.
+            highest: value that replaces larger ones.
 
         Raises:
-            InvalidArgument: it is no whole number, or below `lowest`.
+            InvalidArgument: the value is not an integer, or is below `lowest`.
         """
         text = self.query.get(name)
         if not text:
@@ -149,10 +155,10 @@ class S3Request:
         return min(int(text), highest)
 
     def part_number(self) -> int:
-        """Return the number of a part.
+        """Return the part number.
 
         Raises:
-            InvalidArgument: it is not one of 1 to 10,000.
+            InvalidArgument: it is not an integer from 1 to 10,000.
         """
         text = self.query.get("partNumber", "")
         if not re.fullmatch(r"\d{1,5}", text) or not 1 <= int(text) <= 10_000:  # noqa: PLR2004 -- S3's limit of parts
@@ -164,14 +170,14 @@ class S3Request:
         return int(text)
 
     def write_conditions(self) -> WriteConditions:
-        """Return what the request asks of the present object."""
+        """Return the request's conditions on the present object."""
         return WriteConditions(self.headers.get("if-match"), self.headers.get("if-none-match"))
 
     def delete_conditions(self) -> DeleteConditions:
-        """Return what the request asks of the object that it deletes.
+        """Return the request's conditions on the object that it deletes.
 
         Raises:
-            InvalidArgument: a condition cannot be read; it must not count as not given.
+            InvalidArgument: a condition is invalid; ignoring it would delete the object.
         """
         headers = self.headers
         date, size = headers.get("x-amz-if-match-last-modified-time"), headers.get("x-amz-if-match-size")
@@ -183,7 +189,11 @@ class S3Request:
         return DeleteConditions(headers.get("if-match"), modified, None if size is None else int(size))
 
     def read_conditions(self, prefix: str = "") -> ReadConditions:
-        """Return what the request asks of the object that it reads; `prefix` of the headers, for a copy's source."""
+        """Return the request's conditions on the object that it reads.
+
+        Args:
+            prefix: prefix of the headers, for the source of a copy.
+        """
         headers = self.headers
         return ReadConditions(
             match=headers.get(f"{prefix}if-match"),
@@ -193,12 +203,13 @@ class S3Request:
         )
 
     def properties(self) -> Properties:
-        """Return what the headers say of a new object.
+        """Return the properties of a new object from the headers.
 
         Raises:
-            MetadataTooLarge: the user's metadata has more than 2 KB.
-            InvalidRedirectLocation: the object shall redirect to what is neither an address nor a key.
-            InvalidTag: the tags break S3's rules.
+            MetadataTooLarge: the user-defined metadata has more than 2 KB.
+            InvalidStorageClass: S3 has no such storage class.
+            InvalidRedirectLocation: the redirect location is neither a URL nor a key.
+            InvalidTag, BadRequest: the tags break S3's rules.
         """
         metadata = {
             name.removeprefix(_METADATA): value for name, value in self.headers.items() if name.startswith(_METADATA)
@@ -219,16 +230,16 @@ class S3Request:
         return Properties(content_type, metadata, kept, self.tags())
 
     def tags(self) -> dict[str, str]:
-        """Return the tags of the header `x-amz-tagging`.
+        """Return the tags in the header `x-amz-tagging`.
 
         Raises:
-            InvalidTag: they break S3's rules.
+            InvalidTag, BadRequest: the tags break S3's rules.
         """
         pairs = parse_qsl(self.headers.get("x-amz-tagging", ""), keep_blank_values=True)
         return check_tags(pairs)
 
     def version_of_source(self) -> str | None:
-        """Return the version that `x-amz-copy-source` names; None: none."""
+        """Return the version that `x-amz-copy-source` names. Return None if it names none."""
         query = self.headers["x-amz-copy-source"].partition("?")[2]
         return dict(parse_qsl(query, keep_blank_values=True)).get("versionId")
 
@@ -236,12 +247,12 @@ class S3Request:
         """Return bucket and key of `x-amz-copy-source`.
 
         Raises:
-            InvalidArgument: the header is malformed, or names a version.
+            InvalidArgument: the header is malformed, or names a version other than `null`.
         """
         header = self.headers["x-amz-copy-source"]
         path, _, version = header.partition("?")
         try:
-            # A plus is a blank here, and a plus that is meant is `%2B`: s5cmd relies on it, boto3 agrees.
+            # `+` means a space and `%2B` a plus, as s5cmd and boto3 encode them.
             bucket, _, key = unquote_plus(path.removeprefix("/"), errors="strict").partition("/")
         except UnicodeDecodeError as error:
             raise InvalidArgument("The copy source is not percent-encoded UTF-8.") from error
@@ -255,10 +266,10 @@ class S3Request:
         return bucket, key
 
     def overrides(self) -> dict[str, str]:
-        """Return the headers that `response-*` parameters ask for, by lower-case names.
+        """Return the headers that `response-*` parameters request, by lower-case names.
 
         Raises:
-            InvalidArgument: one is not among the six that S3 has, or a value would break out of its header.
+            InvalidArgument: S3 does not have the parameter, or its value contains control characters.
         """
         prefix = "response-"
         for name in self.query:
@@ -271,10 +282,10 @@ class S3Request:
         return found
 
     def choice(self, header: str, default: str, *others: str) -> str:
-        """Return a header that takes a few words only.
+        """Return a header that has a fixed set of values.
 
         Raises:
-            InvalidArgument: it has another value.
+            InvalidArgument: the header has another value.
         """
         value = self.headers.get(header, default)
         if value not in (default, *others):
@@ -283,9 +294,9 @@ class S3Request:
 
 
 def _signed(headers: Mapping[str, str], query: Mapping[str, str]) -> tuple[str, str]:
-    """Return where the signature of a request stands, and its version, as conditions name them.
+    """Return how a request is signed and the version of its signature, as condition keys name them.
 
-    The entrance looks in this order, too: what it does not check must not be told.
+    `signatures.Signature.of` looks in the same order, so that conditions see the signature that was checked.
     """
     if "authorization" in headers:
         return "REST-HEADER", VERSION_4
@@ -295,10 +306,10 @@ def _signed(headers: Mapping[str, str], query: Mapping[str, str]) -> tuple[str, 
 
 
 def check_version(query: Mapping[str, str]) -> None:
-    """Check that a request asks for no version but `null`, the only one of a bucket without versioning.
+    """Check that a request names no version but `null`, the only one in a bucket without versioning.
 
     Raises:
-        InvalidArgument: it asks for another.
+        InvalidArgument: the request names another version.
     """
     version = query.get("versionId", "null")
     if version != "null":
@@ -310,12 +321,12 @@ def check_tags(pairs: Iterable[tuple[str, str]], *, most: int = _MAX_TAGS, what:
 
     Args:
         pairs: keys and values.
-        most: how many there may be.
-        what: what they are of, for the message.
+        most: maximum number of tags; by default 10.
+        what: what has the tags, for the message.
 
     Raises:
-        BadRequest: there are too many.
-        InvalidTag: one is too long, has characters that S3 does not take, is AWS's own, or is given twice.
+        BadRequest: there are too many tags.
+        InvalidTag: a tag is too long, has invalid characters, is reserved for AWS, or is given twice.
     """
     pairs = list(pairs)
     tags = dict(pairs)
@@ -334,12 +345,12 @@ def check_tags(pairs: Iterable[tuple[str, str]], *, most: int = _MAX_TAGS, what:
 
 
 def _is_tag_text(text: str) -> bool:
-    """Tell whether a tag may have a key or value: letters, digits, blanks, and a few signs."""
+    """Return whether a text is valid in a tag: letters, digits, spaces and a few other characters."""
     return all(sign in _TAG_SIGNS or unicodedata.category(sign)[0] in "LNZ" for sign in text)
 
 
 def _epoch(date: str | None) -> float | None:
-    """Return an HTTP date in epoch seconds; one that cannot be read counts as not given (RFC 9110, 13.1.3)."""
+    """Return an HTTP date in epoch seconds. An invalid date counts as missing (RFC 9110, 13.1.3)."""
     try:
         return parsedate_to_datetime(date).timestamp() if date else None
     except ValueError:

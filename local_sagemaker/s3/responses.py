@@ -1,4 +1,4 @@
-"""The answers of S3: documents, errors, bodies of objects; only `local_sagemaker.s3` imports it."""
+"""The responses of S3: documents, errors and the bodies of objects."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _BLOCK = 1 << 18  # bytes read from a body at a time
 
 
 def xml_response(root: str, content: Value, headers: Mapping[str, str] | None = None) -> Response:
-    """Answer 200 with a document."""
+    """Return a response 200 with an XML document."""
     return Response(document(root, content), media_type="application/xml", headers=safe_headers(headers or {}))
 
 
 def error_response(error: S3Error, *, resource: str, request_id: str, host_id: str) -> Response:
-    """Answer with S3's error document; 304 has none."""
+    """Return a response with S3's error document; 304 has no document."""
     if isinstance(error, NotModified):
         return Response(status_code=error.status, headers={"etag": quoted(str(error.details["ETag"]))})
     content: list[tuple[str, Value]] = [
@@ -46,20 +46,20 @@ def error_response(error: S3Error, *, resource: str, request_id: str, host_id: s
 
 
 class BodyResponse(StreamingResponse):
-    """Part of an open file; closes it, also when the client goes away.
+    """A part of an open file. The response closes the file, even if the client disconnects.
 
     Args:
-        file: positioned by this class.
+        file: the file; its position does not matter.
         start: offset in bytes.
         length: bytes to send.
         status_code: 200, or 206 for a range.
-        headers: of the answer.
+        headers: headers of the response.
     """
 
     def __init__(self, file: BinaryIO, start: int, length: int, status_code: int, headers: Mapping[str, str]) -> None:
         self._file = file
         file.seek(start)
-        # Read here, on the thread that opened the file: a small object costs one change of threads.
+        # Read in the thread that opened the file: a small object needs one switch of threads.
         self._first = file.read(min(length, _BLOCK))
         self._rest = length - len(self._first)
         super().__init__(self._blocks(), status_code, headers={"content-length": str(length), **headers})
@@ -68,13 +68,13 @@ class BodyResponse(StreamingResponse):
         yield self._first
         while self._rest:
             block = await anyio.to_thread.run_sync(self._file.read, min(self._rest, _BLOCK))
-            if not block:  # the connection ends short of its content-length, and the client sees that
+            if not block:  # the client sees a body shorter than its content-length
                 return
             self._rest -= len(block)
             yield block
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the answer."""
+        """Send the response."""
         try:
             await super().__call__(scope, receive, send)
         finally:
@@ -82,7 +82,7 @@ class BodyResponse(StreamingResponse):
 
 
 def object_headers(found: StoredObject) -> dict[str, str]:
-    """Return the headers of an object that is read."""
+    """Return the response headers of a read."""
     headers = {
         "etag": quoted(found.etag),
         "last-modified": http_date(found.last_modified),
@@ -98,7 +98,7 @@ def object_headers(found: StoredObject) -> dict[str, str]:
 
 
 def encryption_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return those of an object's headers that tell its encryption; SSE-S3 if a job's supervisor wrote it."""
+    """Return the encryption headers of an object; SSE-S3 if it was stored without any."""
     found = {name: value for name, value in headers.items() if name.startswith(ENCRYPTION_HEADER)}
     return safe_headers(found or DEFAULT_ENCRYPTION)
 
@@ -116,7 +116,7 @@ def checksum_elements(checksums: Mapping[str, str]) -> list[tuple[str, Value]]:
 
 
 def safe_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return headers whose values cannot break out: what is no printable ASCII goes by RFC 2047, as S3 does it.
+    """Return headers with safe values: other than printable ASCII is encoded by RFC 2047, as S3 does.
 
     https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html
     """
@@ -132,15 +132,15 @@ def _encoded_word(value: str) -> str:
 
 
 def quoted(etag: str) -> str:
-    """Return an ETag as it stands in headers and documents."""
+    """Return an ETag as headers and documents have it."""
     return f'"{etag}"'
 
 
 def http_date(epoch: float) -> str:
-    """Return the time of a header."""
+    """Return a time in the format of headers."""
     return formatdate(int(epoch), usegmt=True)
 
 
 def iso_date(epoch: float) -> str:
-    """Return the time of a document; whole seconds, so that listings and headers agree, as on AWS."""
+    """Return a time in the format of documents; whole seconds, so that listings and headers agree, as on AWS."""
     return datetime.fromtimestamp(int(epoch), timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.000Z")

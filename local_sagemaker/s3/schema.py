@@ -1,7 +1,7 @@
-"""The XML documents of requests, held against botocore's model; pure, only `local_sagemaker.s3` imports it.
+"""Validation of request documents against botocore's model.
 
-S3 answers `MalformedXML` to what its published schema does not allow, and so does this: elements that it does not know,
-missing and repeated ones, values outside of an enumeration.
+Like S3 with its published schema, it raises `MalformedXML` for unknown, missing and repeated elements, and for values
+outside of an enumeration.
 """
 
 from __future__ import annotations
@@ -27,14 +27,17 @@ Structure: TypeAlias = "dict[str, Any]"
 
 
 def read_document(operation: str, content: bytes) -> Structure:
-    """Return the document of a request by the names of botocore; lists are lists, also of one element.
+    """Parse and validate the document of a request.
 
     Args:
-        operation: its name in botocore; it must have a document.
+        operation: name of the operation in botocore; it must have a document.
         content: the body.
 
+    Returns:
+        The members by botocore's names. A list is a list even if it has one element.
+
     Raises:
-        MalformedXML: it is not well-formed, or not what the model allows.
+        MalformedXML: the document is not well-formed, or not valid by the model.
         NotImplementedByThisServer: it has an element that this server does not read.
     """
     given = model().operation_model(operation).input_shape
@@ -44,7 +47,7 @@ def read_document(operation: str, content: bytes) -> Structure:
     return _Reader(operation).structure(tree, shape, name)
 
 
-_OPEN = frozenset({"BucketLocationConstraint"})  # the operation knows better what AWS takes
+_OPEN = frozenset({"BucketLocationConstraint"})  # the operation checks it: botocore's list may lack new regions
 
 
 class _Reader:
@@ -67,7 +70,7 @@ class _Reader:
             else:
                 found[name] = value
         for name in shape.required_members:
-            # An attribute is no element; S3 has one, the type of a grantee.
+            # An attribute is not an element. S3 has one: the type of a grantee.
             if name not in found and not shape.members[name].serialization.get("xmlAttribute"):
                 wanted = shape.members[name].serialization.get("name", name)
                 raise MalformedXML(f"The element {wanted} is missing in {element.tag}.")

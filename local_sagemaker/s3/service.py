@@ -1,4 +1,4 @@
-"""What every operation of the HTTP face works on; only `local_sagemaker.s3` imports it."""
+"""What the operations of the REST API share: the store, its uploads and its owner."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Service:
-    """A store, the account that owns all of it (12 digits), and the region in which it is."""
+    """A store, the account that owns it (12 digits), and its region."""
 
     store: ObjectStore
     account: str
@@ -37,5 +37,5 @@ class Service:
 
     @cached_property
     def owner(self) -> list[tuple[str, Value]]:
-        """The owner as documents show it: a canonical user ID of 64 digits, derived from the account."""
+        """The owner as documents show it: a canonical user ID of 64 hex digits, derived from the account."""
         return [("ID", hashlib.sha256(self.account.encode()).hexdigest()), ("DisplayName", self.account)]

@@ -1,9 +1,10 @@
-"""S3's objects on this machine: durable, streamed to files, with conditional writes that have one winner.
+"""A durable object store with S3's semantics: streamed bodies and atomic conditional writes.
 
-An SQLite index over immutable files, and not a plain directory tree: keys such as `a` beside `a/b`, `../x` or 1,024
-bytes are no file names, and a check before a write on a tree is a race. The HTTP face serves it; the supervisors of
-jobs use it in-process, also while the server is dead. It stands on the standard library, so that a supervisor starts in
-a moment. Inside `local_sagemaker` anybody may import it.
+An SQLite index over immutable files, not a plain directory tree. Keys such as `a` beside `a/b`, `../x` or 1,024 bytes
+are not valid file names, and a check before a write in a tree is a race.
+
+The REST API serves the store. The supervisors of jobs use it in-process, even while the server is down. It uses the
+standard library only, so that a supervisor starts fast.
 """
 
 from __future__ import annotations
@@ -35,12 +36,12 @@ _ANY = WriteConditions()
 
 
 class ObjectStore:
-    """Buckets and objects in one directory; safe over threads and processes. Fork before making one, not after.
+    """Buckets and objects in one directory; safe for threads and processes. Fork before creating a store, not after.
 
     Args:
-        directory: made when it is missing; nothing else may write there.
-        fsync: whether a returned write survives a power cut; it survives `kill -9` in any case.
-        clock: epoch seconds; an argument so that a test can turn it.
+        directory: created if missing; nothing else may write to it.
+        fsync: whether a completed write survives a power cut; it survives `kill -9` in any case.
+        clock: returns the time in epoch seconds; tests can replace it.
     """
 
     def __init__(self, directory: Path, *, fsync: bool = False, clock: Callable[[], float] = time.time) -> None:
@@ -52,7 +53,7 @@ class ObjectStore:
         self.configuration = Buckets(self.index, clock)
 
     def close(self) -> None:
-        """Close the index; the store cannot be used after it."""
+        """Close the index. The store cannot be used afterwards."""
         self.index.close()
 
     def __enter__(self) -> ObjectStore:  # noqa: PYI034 -- Self came with Python 3.11
@@ -64,13 +65,13 @@ class ObjectStore:
         self.close()
 
     def sweep(self) -> int:
-        """Remove the files that crashed writers left; return how many. The server does it once, when it starts."""
+        """Remove the files that crashed writers left, and return how many. The server calls it once at startup."""
         swept = self.bodies.sweep_drafts()
         stray = set(self.bodies.names())
         with self.index.reading() as db:
             stray -= _named_bodies(db)
         if stray:
-            # Again, and now alone: a body seen above may have come into the index after the index was read.
+            # Read the index again, without other writers: a body found above may have been added to it since.
             with self.index.writing() as db:
                 stray -= _named_bodies(db)
                 self.bodies.discard(*stray)
@@ -82,29 +83,29 @@ class ObjectStore:
         region: str = "us-east-1",
         documents: Mapping[str, bytes] = {},
     ) -> None:
-        """Make a bucket.
+        """Create a bucket.
 
         Args:
-            bucket: its name.
-            region: where it says to be.
-            documents: its configurations by their kinds.
+            bucket: name of the bucket.
+            region: region of the bucket.
+            documents: its configurations by kind.
 
         Raises:
             InvalidBucketName: the name breaks S3's rules.
-            BucketAlreadyOwnedByYou: it exists.
+            BucketAlreadyOwnedByYou: the bucket exists.
         """
         self.configuration.create(bucket, region, documents)
 
     def buckets(self) -> Sequence[Bucket]:
-        """Return all buckets by name."""
+        """Return all buckets, sorted by name."""
         return self.configuration.all()
 
     def delete_bucket(self, bucket: str) -> None:
-        """Remove an empty bucket; its open multipart uploads go with it.
+        """Delete an empty bucket with its open multipart uploads.
 
         Raises:
-            NoSuchBucket: it does not exist.
-            BucketNotEmpty: there are objects in it.
+            NoSuchBucket: the bucket does not exist.
+            BucketNotEmpty: the bucket contains objects.
         """
         self.bodies.discard(*self.configuration.delete(bucket))
 
@@ -119,7 +120,7 @@ class ObjectStore:
         if_match: str | None = None,
         if_none_match: str | None = None,
     ) -> StoredObject:
-        """Copy a file in as one object; conditions and errors as for `Upload.commit`."""
+        """Store a copy of a file as an object. Conditions and errors are those of `Upload.commit`."""
         with self.new_upload() as upload, source.open("rb") as file:
             while block := file.read(_BLOCK):
                 upload.write(block)
@@ -133,11 +134,11 @@ class ObjectStore:
             )
 
     def new_upload(self) -> Upload:
-        """Begin an object whose body comes piece by piece."""
+        """Begin an object whose body is written piece by piece."""
         return Upload(self)
 
     def get(self, bucket: str, key: str) -> StoredObject:
-        """Return one object.
+        """Return an object.
 
         Raises:
             NoSuchBucket: the bucket does not exist.
@@ -147,7 +148,7 @@ class ObjectStore:
             return self._existing(db, bucket, key)
 
     def open(self, bucket: str, key: str) -> tuple[StoredObject, BinaryIO]:
-        """Return an object with its body opened; that file stays whole, whatever becomes of the object.
+        """Return an object and its open body. The file stays readable if the object is overwritten or deleted.
 
         Raises:
             NoSuchBucket: the bucket does not exist.
@@ -158,16 +159,16 @@ class ObjectStore:
             try:
                 return found, found.path.open("rb")
             except FileNotFoundError:  # noqa: PERF203 -- seldom runs twice
-                # Overwritten or deleted between look-up and open. The same entry again means a file lost otherwise.
+                # Overwritten or deleted between look-up and open. If the entry is unchanged, its file is really lost.
                 again = self.get(bucket, key)
                 if again.path == found.path:
                     raise
                 found = again
 
     def list(self, bucket: str, prefix: str = "", start_after: str = "") -> Iterator[StoredObject]:
-        """Yield the objects whose keys begin with `prefix` and sort behind `start_after`, in the order of UTF-8 bytes.
+        """Yield the objects with `prefix` and keys after `start_after`, in the order of UTF-8 bytes.
 
-        Objects that come or go meanwhile may or may not be seen.
+        Objects that are added or deleted in the meantime may or may not appear.
 
         Raises:
             NoSuchBucket: the bucket does not exist; raised by the call, not by the first object.
@@ -181,7 +182,7 @@ class ObjectStore:
             page = self.scan(bucket, after(page[-1].key), end, _PAGE) if len(page) == _PAGE else ()
 
     def scan(self, bucket: str, first: str, end: str | None, limit: int) -> Sequence[StoredObject]:
-        """Return up to `limit` objects with `first <= key < end`; `end` None: to the last.
+        """Return up to `limit` objects with `first <= key < end`; no upper bound if `end` is None.
 
         Raises:
             NoSuchBucket: the bucket does not exist.
@@ -190,7 +191,7 @@ class ObjectStore:
             return self.objects.scan(db, bucket, first, end, limit)
 
     def delete(self, bucket: str, key: str, *, if_match: str | None = None) -> None:
-        """Remove an object; one that is not there is no error, unless `if_match` names its ETag.
+        """Delete an object. A missing object is not an error unless `if_match` is given.
 
         Raises:
             NoSuchBucket: the bucket does not exist.
@@ -201,10 +202,10 @@ class ObjectStore:
             raise refusal
 
     def delete_many(self, bucket: str, wanted: Sequence[tuple[str, DeleteConditions]]) -> Sequence[S3Error | None]:
-        """Remove objects in one transaction, each key under its own conditions.
+        """Delete objects in one transaction, each under its own conditions.
 
         Returns:
-            For each key what refused it; None: it is gone.
+            For each key the error that prevented its deletion; None if the object is gone.
 
         Raises:
             NoSuchBucket: the bucket does not exist.
@@ -231,27 +232,28 @@ class ObjectStore:
         judge: Callable[[StoredObject], tuple[Properties, Mapping[str, str]]],
         conditions: WriteConditions = _ANY,
     ) -> StoredObject:
-        """Copy an object inside the store without touching its bytes.
+        """Copy an object within the store, by a hard link to its body if the file system allows it.
 
         Args:
             source: bucket and key.
             target: bucket and key.
-            judge: sees the source inside the transaction; raises to refuse it, or returns the properties of the copy
-                and its checksums.
-            conditions: on the present target.
+            judge: called with the source inside the transaction. It raises to refuse the copy, or returns the
+                properties and the checksums of the copy.
+            conditions: conditions on the present target.
 
         Raises:
             NoSuchBucket, NoSuchKey: the source or the target's bucket does not exist.
             PreconditionFailed: a condition does not hold.
+            KeyTooLongError, InvalidArgument: S3 does not accept the target's key.
         """
         check_key(target[1])
         with self.index.writing() as db:
             found = self._existing(db, *source)
             given, checksums = judge(found)
             old = self._target(db, target, conditions)
-            # A copy has no parts, so not their ETag either.
+            # A copy has no parts, so its ETag is the MD5.
             content = Content(found.size, found.md5, found.md5, checksums)
-            # A name of its own for the same body: whoever overwrites the source discards the source's name only.
+            # The copy has its own name for the body: overwriting the source discards the source's name only.
             path = self.bodies.path(self.bodies.duplicate(found.path.name))
             new = stored(target, given, content, path=path, last_modified=self.clock())
             self.objects.put(db, new)
@@ -268,20 +270,20 @@ class ObjectStore:
         conditions: WriteConditions = _ANY,
         settle: Callable[[sqlite3.Connection], Sequence[str]] = lambda _db: (),
     ) -> StoredObject:
-        """Make a written draft an object: conditions, body and entry are one transaction.
+        """Make a draft an object; conditions, body and index entry are one transaction.
 
         Args:
             draft: the body; it belongs to the object afterwards.
             target: bucket and key.
-            given: the object's properties.
-            content: what the body is.
-            conditions: on the present object.
-            settle: what else belongs to the transaction; returns the names of the bodies that it let go.
+            given: properties of the object.
+            content: the facts about the body.
+            conditions: conditions on the present object.
+            settle: further work in the transaction; returns the names of the bodies that it freed.
 
         Raises:
             NoSuchBucket: the bucket does not exist.
             NoSuchKey, PreconditionFailed: a condition does not hold.
-            KeyTooLongError, InvalidArgument: S3 takes no such key.
+            KeyTooLongError, InvalidArgument: S3 does not accept the key.
         """
         check_key(target[1])
         self.bodies.settle(draft)
@@ -297,10 +299,10 @@ class ObjectStore:
         return new
 
     def retag(self, bucket: str, key: str, tags: Mapping[str, str]) -> None:
-        """Replace the tags of an object; nothing else of it changes.
+        """Replace the tags of an object and leave everything else unchanged.
 
         Raises:
-            NoSuchBucket, NoSuchKey: it does not exist.
+            NoSuchBucket, NoSuchKey: the object does not exist.
         """
         with self.index.writing() as db:
             self.objects.put(db, replace(self._existing(db, bucket, key), tags=dict(tags)))
@@ -315,7 +317,7 @@ class ObjectStore:
     def _target(
         self, db: sqlite3.Connection, target: tuple[str, str], conditions: WriteConditions
     ) -> StoredObject | None:
-        """Return the object that a write will replace, after checking what the writer asks of it."""
+        """Return the object that a write will replace, after checking the write's conditions on it."""
         bucket, key = target
         require_bucket(db, bucket)
         old = self.objects.find(db, bucket, key)

@@ -1,4 +1,4 @@
-"""An object in the making; only `local_sagemaker.s3` imports it, others get one from `ObjectStore.new_upload`."""
+"""An object that is being written."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Upload:
-    """An object in the making; leaving its `with` block without a commit drops it."""
+    """An object that is being written. Leaving its `with` block without a commit drops it."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
@@ -49,24 +49,25 @@ class Upload:
         if_match: str | None = None,
         if_none_match: str | None = None,
     ) -> StoredObject:
-        """Make what was written the object `key`; all readers see either the old object or the new one.
+        """Make what was written the object `key`. Readers see either the old object or the new one.
 
         Args:
             bucket: an existing bucket.
             key: 1 to 1,024 bytes of UTF-8.
-            content_type: given back on a read.
-            metadata: the user's own, by lower-case names.
+            content_type: returned by a read.
+            metadata: user-defined metadata, by lower-case names.
             headers: as in `StoredObject`.
             tags: as in `StoredObject`.
-            checksums: as in `StoredObject`; believed, not computed.
-            if_match: ETag that the present object must have, or `*`.
-            if_none_match: `*`: there must be none.
+            checksums: as in `StoredObject`; trusted, not verified.
+            if_match: ETag that the present object must have, or `*` for any object.
+            if_none_match: `*`: there must be no object.
 
         Raises:
             NoSuchBucket: the bucket does not exist.
-            NoSuchKey: `if_match`, and there is no object.
+            NoSuchKey: `if_match` is given and there is no object.
             PreconditionFailed: a condition does not hold.
-            KeyTooLongError, InvalidArgument: S3 takes no such key or metadata.
+            NotImplementedByThisServer: `if_none_match` is not `*`.
+            KeyTooLongError, InvalidArgument: S3 does not accept the key or the metadata.
         """
         check_metadata(metadata or {})
         given = Properties(content_type, metadata or {}, headers or {}, tags or {})
@@ -75,7 +76,7 @@ class Upload:
         return self._store.adopt(self._draft, (bucket, key), given, content, conditions=conditions)
 
     def abort(self) -> None:
-        """Drop what was written; nothing to do after a commit."""
+        """Drop what was written; do nothing after a commit."""
         self._draft.drop()
 
     def __enter__(self) -> Upload:  # noqa: PYI034 -- Self came with Python 3.11
