@@ -195,7 +195,7 @@ class Authenticator:
 async def _signature_of_form(form: FormReader, receive: Receive) -> tuple[FormSignature | None, Receive]:
     """Return the signature from a form's fields, and a `receive` that replays the form.
 
-    It reads only up to the file. S3 limits the fields before it to 20 KB, and the reader enforces that.
+    It stops reading where the file begins. S3 limits the fields before it to 20 KB, and the reader enforces that.
     """
     messages: list[Message] = []
     while not form.has_file and (not messages or messages[-1].get("more_body", False)):

@@ -23,7 +23,7 @@ from local_sagemaker.wire.json_service import load_model
 
 log = logging.getLogger(__name__)
 
-_EVERY = 0.1  # seconds
+_EVERY = 0.1  # seconds between ticks
 _OVERLAP = 5.0  # seconds; a change gets its time before it is committed to the table
 _AT_ONCE = 10  # entries; the most that PutEvents takes
 _HTTP_ERROR = 400

@@ -125,7 +125,7 @@ class JobTable:
         return job
 
     def request_stop(self, kind: str, name: str) -> Job:
-        """Request the stop of a job. Its status is `Stopping` until its supervisor has ended it. May be repeated.
+        """Request the stop of a job. Its status is `Stopping` until its runner has ended it. May be repeated.
 
         Raises:
             JobUnknown: the job does not exist.

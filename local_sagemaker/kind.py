@@ -34,14 +34,14 @@ class JobKind:
         event_type: the `detail-type` of its state changes in EventBridge.
         start_time: the field of Describe with the time when the code began.
         image: the path of the image in the definition.
-        cluster: the path of the cluster in the definition.
+        cluster: the path of the cluster, which has the instances, in the definition.
         output_config: the member of the definition that has the KMS key of the outputs.
         definition: the path of the part of a request that has role, environment, image and instances; empty if it is
             the request itself.
         statuses: Describe's status for a status of the table, if they differ.
         check: raises `ApiError` for a request that fits the service model but that AWS refuses.
         defaults: returns what Describe shows for members that the request lacks.
-        quota: returns the usage that a request counts for, as the names of quotas in Service Quotas end.
+        quota: returns the usage in the name of the quota that applies, such as `processing job usage`.
         plan: returns the runtime spec; raises `JobFailure` for what the runtime cannot do.
         configuration: returns the JSON files of one host, by container path.
         variables: returns the environment variables that only this kind has.

@@ -190,7 +190,7 @@ async def _run(home: Home, application: Application, listener: socket.socket, co
 
 
 async def _care_for_jobs(home: Home) -> None:
-    """Start a supervisor for every live job without one, at once and every second after."""
+    """Start a supervisor for every live job that needs one and has none, first at once, then every second."""
     while True:
         try:
             adopted = await asyncio.to_thread(reconcile, home.directory)
