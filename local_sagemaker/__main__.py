@@ -1,4 +1,4 @@
-"""`python -m local_sagemaker`: see `cli`."""
+"""Entry point of `python -m local_sagemaker`; see `cli`."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""All services behind one endpoint, as one ASGI application: who is asked, is told from the request's signature.
+"""The ASGI application: all services behind one endpoint.
 
-Who may ask is decided by `entrance`, and what a role may ask by `gate`.
-
-One port and not one per service, because every AWS client takes one `AWS_ENDPOINT_URL`. Made by `server`; nothing else
-imports it.
+There is one port for all services, because an AWS client takes one `AWS_ENDPOINT_URL`. The credential scope of the
+request's signature names the service. `authentication` verifies the signature, and `authorization` checks the policies
+of a role.
 """
 
 from __future__ import annotations
@@ -50,18 +49,18 @@ from local_sagemaker.unserved import unserved
 
 log = logging.getLogger(__name__)
 
-_OWN_PATHS = "/_local/"  # no bucket's name begins with an underscore
+_OWN_PATHS = "/_local/"  # cannot be a bucket: bucket names have no underscores
 _FORBIDDEN = 403
 _NOT_FOUND = 404
 
 
 class Application:
-    """The front of the server.
+    """The ASGI application of one home.
 
     Args:
         home: the data directory.
-        endpoint: where this server is reached.
-        hang_up: closes the connection of a request, for the faults that want it.
+        endpoint: the endpoint of this server.
+        hang_up: closes the connection of a request, for the faults `lose` and `drop`.
     """
 
     def __init__(self, home: Home, endpoint: Endpoint, hang_up: HangUp) -> None:
@@ -81,7 +80,7 @@ class Application:
             **{service.signed_as: self._others for service in SERVICES if service.in_moto},
             "s3": S3Application(store, account=ACCOUNT, region=home.region),
             "sagemaker": sagemaker_service(jobs, faults, self._quotas, roles, self._start),
-            "servicequotas": quotas_service(self._quotas),  # its name in signatures, and not boto3's
+            "servicequotas": quotas_service(self._quotas),  # the name in signatures; boto3's is service-quotas
             "logs": logs_service(home.logs),
             "tagging": tagging_service(jobs, store, self._others),
             "monitoring": CloudWatch(home.metrics, self._others),
@@ -94,7 +93,7 @@ class Application:
         Announcer(jobs, self._others, home.region).start()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request; the server speaks nothing but HTTP."""
+        """Answer one HTTP request. Ignore other ASGI scopes."""
         if scope["type"] != "http":
             return
         if scope["path"].startswith(_OWN_PATHS):
@@ -129,7 +128,8 @@ class Application:
         try:
             start_supervisor(self._home.directory, job.kind, job.name)
         except OSError:
-            # The job is in the table, and a client must not create it again: the server's care for jobs starts it.
+            # An error would make the client retry Create, but the job is in the table. `reconcile` starts its
+            # supervisor later.
             log.exception("no supervisor could be started for %s; trying again", job.name)
 
     def _own(self, path: str, headers: Headers) -> ASGIApp:

@@ -1,6 +1,6 @@
-"""Who may come in: requests that are signed with a key of this home, and none that a web page sent.
+"""Authentication: requests signed with a key of this home, and not sent by a web page.
 
-One place before all services, so that none of them can be forgotten.
+It runs before every service, so that no service can omit it. A web page may only read from S3 by a presigned URL.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from local_sagemaker.wire.protocols import Protocol, Wire, Words, answer, protoc
 
 _HINT = 'The keys of this home: eval "$(python -m local_sagemaker env)".'
 _FORBIDDEN = 403
-# A body is read before its signature is known to be right. SQS and CloudWatch take the largest: 1 MB a request.
+# A body is read before its signature is verified. SQS and CloudWatch accept the largest bodies: 1 MB a request.
 _LARGEST_BODY = 8 << 20  # bytes
 _REFUSALS: Mapping[str, Mapping[Protocol, tuple[str, int]]] = {
     # The "Common Errors" of SageMaker, IAM and STS, and S3's "Error responses".
@@ -72,7 +72,7 @@ _REFUSALS: Mapping[str, Mapping[Protocol, tuple[str, int]]] = {
         "query": ("SignatureDoesNotMatch", 403),
         "rest": ("InvalidSignatureException", 403),
     },
-    "region": {  # what AWS answers where the credential is "scoped" to another region
+    "region": {  # AWS's answer if the credential is "scoped" to another region
         "json": ("InvalidSignatureException", 400),
         "s3": ("AuthorizationHeaderMalformed", 400),
         "query": ("SignatureDoesNotMatch", 403),
@@ -97,16 +97,16 @@ _REFUSALS: Mapping[str, Mapping[Protocol, tuple[str, int]]] = {
 
 @dataclass(frozen=True)
 class Principal:
-    """A request that may come in.
+    """The caller of an authenticated request, and the channels of that request.
 
     Attributes:
-        service: the service that it was signed for.
-        region: that of the home.
-        access_key: by which it was signed.
-        session: the session of the role whose key signed it; None for another's key.
-        identity: the ARN that STS tells the caller; empty for the key of an IAM user.
-        receive: of ASGI, with what has been read of the body.
-        send: of ASGI.
+        service: the service of the credential scope.
+        region: the region of the home.
+        access_key: the access key that signed the request.
+        session: the role session of the key; None if the key is not one of a role session.
+        identity: the ARN that `GetCallerIdentity` returns; empty for the key of an IAM user.
+        receive: ASGI's `receive`, which replays what was read of the body.
+        send: ASGI's `send`, which adds headers against browsers.
     """
 
     service: str
@@ -119,7 +119,7 @@ class Principal:
 
 
 class Authenticator:
-    """Lets requests in, or answers them.
+    """Authenticates requests, and answers those that it refuses.
 
     Args:
         key: the home's key.
@@ -130,7 +130,7 @@ class Authenticator:
         self._key, self._region = key, region
 
     async def admit(self, scope: Scope, receive: Receive, send: Send) -> Principal | None:
-        """Return a request that may come in; `None` after it was answered."""
+        """Return the principal of a request. Return None if the request was refused and answered."""
         headers = Headers(scope=scope)
         page = from_a_page(headers)
         if refused := foreign_host(headers) or (None if _is_presigned_read(scope) else page):
@@ -150,9 +150,9 @@ class Authenticator:
     async def _check(
         self, headers: Headers, scope: Scope, receive: Receive, send: Send
     ) -> tuple[Signature | OldSignature | FormSignature, Receive]:
-        """Return the signature of a request, which is right, and what of the request is still to be read."""
+        """Verify a request. Return its signature, and the `receive` for its body."""
         signature = Signature.of(headers, QueryParams(scope["query_string"]))
-        # A form's policy speaks of one object. Signed by it, another operation would be bound by no condition.
+        # Only PostObject takes a form: its policy covers one upload, and cannot restrict another operation.
         if signature is None and (boundary := boundary_asked(scope)):
             form, receive = await _signature_of_form(FormReader(boundary), receive)
             if form is not None:
@@ -169,10 +169,10 @@ class Authenticator:
         return signature, receive
 
     def _check_region(self, signature: Signature | OldSignature | FormSignature) -> None:
-        """Refuse a client of another region: its jobs, logs and queues would be those of the home's region.
+        """Refuse a client of another region, because its jobs, logs and queues would be in the home's region.
 
-        boto3's client of S3 reads the region in the error and signs again for it, as it does on AWS for a bucket that
-        is elsewhere.
+        boto3's S3 client reads the region from the error and signs again for it, as on AWS for a bucket in another
+        region.
         """
         served = BY_SIGNATURE.get(signature.service)
         if signature.region in ("", self._region) or (served and served.is_global):
@@ -186,16 +186,16 @@ class Authenticator:
         )
 
     def controls(self, headers: Mapping[str, str]) -> bool:
-        """Tell whether a request may use the addresses of our own: it has the home's token, and is no page's."""
+        """Tell whether a request may use the `/_local/` paths: it has the control token and is not from a web page."""
         given = headers.get("authorization", "").removeprefix("Bearer ")
         known = hmac.compare_digest(given.encode(), self._key.control.encode())
         return known and not (foreign_host(headers) or from_a_page(headers))
 
 
 async def _signature_of_form(form: FormReader, receive: Receive) -> tuple[FormSignature | None, Receive]:
-    """Return the signature of a form, which stands in its fields, and the whole form to be read again.
+    """Return the signature from a form's fields, and a `receive` that replays the form.
 
-    No more is read than the fields before the file, which S3 and the reader bound.
+    It stops reading where the file begins. S3 limits the fields before it to 20 KB, and the reader enforces that.
     """
     messages: list[Message] = []
     while not form.has_file and (not messages or messages[-1].get("more_body", False)):
@@ -223,14 +223,14 @@ def _check_expiry(form: FormSignature) -> None:
 
 
 def _is_presigned_read(scope: Scope) -> bool:
-    """Tell whether a request is of the one kind that a browser may send: what it reads is a download."""
+    """Tell whether a request is a presigned read from S3, the only request that a web page may send."""
     query = QueryParams(scope["query_string"])
     presigned = "/s3/" in query.get("X-Amz-Credential", "") or "AWSAccessKeyId" in query
     return scope["method"] in ("GET", "HEAD") and presigned
 
 
 def _service_of(headers: Mapping[str, str]) -> str:
-    """Return for which service a request was meant, in whose words it is refused."""
+    """Return the service of the credential scope, whose error format a refusal uses; `s3` if there is none."""
     found = re.search(r"/([a-z0-9-]+)/aws4_request", headers.get("authorization", ""))
     return found[1] if found else "s3"
 
@@ -238,9 +238,10 @@ def _service_of(headers: Mapping[str, str]) -> str:
 async def _payload(
     signature: Signature | OldSignature, headers: Headers, scope: Scope, receive: Receive, send: Send
 ) -> tuple[str, Receive]:
-    """Return what stands for the body in the signature, and the rest of the request.
+    """Return the payload hash that was signed, and the `receive` for the body.
 
-    S3's own front holds bodies against their digests, in streams; those of other services are small.
+    S3 compares a body with its digest while it streams. The bodies of other services are small, so they are read whole
+    and compared here.
     """
     said = headers.get("x-amz-content-sha256")
     if signature.service == "s3":
@@ -258,11 +259,11 @@ async def _payload(
 
 
 async def _nobody(scope: Scope, receive: Receive, send: Send) -> None:
-    """Stand for a service where none is known yet."""
+    """Take the place of the service, which is not called here."""
 
 
 def refusal(error: Exception, wire: Wire, path: str) -> Response:
-    """Return the answer to a request that may not come in, in the words of its service."""
+    """Return the response to a refused request, in the error format of its service."""
     protocol = protocol_of(wire)
     if isinstance(error, ExpiredKey):
         words = EXPIRED_AS[protocol]
@@ -273,12 +274,17 @@ def refusal(error: Exception, wire: Wire, path: str) -> Response:
         headers = {"x-amz-bucket-region": details["Region"]} if protocol == "s3" and "Region" in details else {}
         words = Words(code, status, f"{text}: {error} {_HINT}" if text else str(error), details, headers)
     response = answer(words, wire, path)
-    response.headers["connection"] = "close"  # a client that waits for "100 Continue" keeps its body back
+    response.headers["connection"] = "close"  # a client that waits for `100 Continue` has not sent its body
     return response
 
 
 def _guarded(send: Send, *, download: bool) -> Send:
-    """Return `send` with headers by which a browser takes no answer for a page of ours that may run."""
+    """Return a `send` that adds headers which keep a browser from running an answer as a page of this server.
+
+    Args:
+        send: ASGI's `send`.
+        download: whether the browser must save the answer as a file.
+    """
 
     async def guarded(message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -1,7 +1,7 @@
-"""Holds each request of a role against the role's policies; the home's user may do everything.
+"""Authorization: checks each request of a role session against the role's policies.
 
-`entrance` says whose key signed a request, this module what that role may do. S3 reads `scope["access"]` itself, since
-what it needs stands in paths, headers and bodies that stream. `application` is the only user.
+Other callers may do everything. S3 checks its own requests by `scope["access"]`, because their permissions depend on
+paths, headers and streamed bodies.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from local_sagemaker.services import BY_SIGNATURE
 from local_sagemaker.wire.call import Call
 from local_sagemaker.wire.protocols import Words, answer, protocol_of, wire_of
 
-# IAM and the other services of the query protocol say `AccessDenied`, those of JSON `AccessDeniedException`.
+# Services of the query protocol, such as IAM, answer `AccessDenied`; those of JSON answer `AccessDeniedException`.
 _REFUSED = {
     "json": ("AccessDeniedException", 400),
     "query": ("AccessDenied", 403),
@@ -38,21 +38,21 @@ _UNREADABLE = {
     "query": ("MalformedInput", 400),
     "rest": ("SerializationException", 400),
 }
-# STS API reference: these are for the keys of users.
+# STS API reference: only the keys of users may call these.
 _OF_USERS = frozenset({("sts", "GetSessionToken"), ("sts", "GetFederationToken")})
 
 
 class _Unreadable(Exception):
-    """The body of a request cannot be read, and so it cannot be judged."""
+    """The body of a request cannot be read, so its permissions are unknown."""
 
 
 class Authorizer:
-    """Lets a guest's request on, or answers it.
+    """Checks the permissions of requests, and answers those that it refuses.
 
     Args:
         roles: the roles of the home.
-        jobs: whose tags conditions look at.
-        others: knows the ARNs of secrets, keys and users.
+        jobs: the table of jobs, for conditions on their tags.
+        others: moto's services, for the ARNs of secrets, keys and users.
     """
 
     def __init__(self, roles: RoleTable, jobs: JobTable, others: MotoServices) -> None:
@@ -60,7 +60,7 @@ class Authorizer:
         self._known = lookup_in(roles, jobs, others)
 
     async def let_on(self, guest: Principal, scope: Scope) -> Principal | None:
-        """Return the guest to go on with; None after the request was refused, or its client left."""
+        """Return the principal to continue with. Return None if the request was refused or the client disconnected."""
         access = Access(guest.session, self._roles, guest.region)
         if guest.session is None or guest.service not in BY_SIGNATURE:
             return guest
@@ -83,7 +83,7 @@ class Authorizer:
         return replace(guest, receive=request.receive)
 
     def _refusal(self, access: Access, call: Call, path: str) -> Response | None:
-        """Return the answer to a call that may not be done; None for one that may."""
+        """Return the refusal of a call; None if the call is allowed."""
         wire = wire_of(call.service, call.headers)
         protocol = protocol_of(wire)
         try:
@@ -109,4 +109,4 @@ class Authorizer:
 
 
 async def _nowhere(scope: Any, receive: Any, send: Any) -> None:
-    """Stand for a service, which is not asked here."""
+    """Take the place of the service, which is not called here."""

@@ -1,7 +1,7 @@
 """The command line of the local SageMaker: `up`, `status`, `env`, `faults`, `down`, `reset`, `serve`.
 
-argparse and the standard library, because a warm `up` stands at the beginning of every run of a flow. Each command
-says what it did and what to type next. Run as `python -m local_sagemaker`.
+It imports argparse and the standard library only, because each run of a flow begins with `up`. Each command prints what
+it did and what to type next. Run it as `python -m local_sagemaker`.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 class _Version(argparse.Action):
-    """Prints the installed version, which it reads from the wheel's metadata only then."""
+    """Prints the installed version, read from the distribution's metadata on demand."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         from importlib.metadata import version  # noqa: PLC0415 -- 30 ms, and a warm `up` has to be quick
@@ -183,7 +183,12 @@ def _env(home: Home, options: argparse.Namespace) -> int:
 
 
 def client_environment(found: Mapping[str, Any], keys: Keys) -> dict[str, str]:
-    """Return the variables that point a client to the server whose status this is, with the keys of its home."""
+    """Return the environment variables that point an AWS client to a server.
+
+    Args:
+        found: the server's status.
+        keys: the keys of its home.
+    """
     return {
         "AWS_ENDPOINT_URL": found["endpoint"],
         "AWS_ACCESS_KEY_ID": keys.access_key,
@@ -193,12 +198,13 @@ def client_environment(found: Mapping[str, Any], keys: Keys) -> dict[str, str]:
 
 
 def interpreter_environment(given: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that keep Python clients on this machine which the others do not.
+    """Return the variables that keep clients on this machine where `client_environment` does not.
 
-    `for_clients` is what its `sitecustomize` says. A proxy would be asked for loopback addresses, too.
+    `PYTHONPATH` begins with `for_clients`, whose `sitecustomize` redirects the SageMaker SDKs. `NO_PROXY` names the
+    loopback hosts if a proxy is set, because clients would ask the proxy for them.
 
     Args:
-        given: the caller's variables, some of which are kept in ours.
+        given: the caller's variables; their `PYTHONPATH` and `NO_PROXY` are extended.
     """
     others = [entry for entry in given.get("PYTHONPATH", "").split(os.pathsep) if entry != str(_FOR_CLIENTS)]
     path = os.pathsep.join([str(_FOR_CLIENTS), *others]) if any(others) else str(_FOR_CLIENTS)
@@ -237,7 +243,7 @@ def _read_document(file: str) -> Any:
 
 
 def _fault_lines(shown: Mapping[str, Any]) -> Iterator[str]:
-    """A line for each rule, with what it did, and for each request that stands still."""
+    """Yield a line for each rule, with its counts, and for each held request."""
     for rule in (*shown["requests"], *shown["jobs"]):
         told = [f"{name}={value}" for name, value in rule.items() if name not in {"kind", "matched", "fired"}]
         yield f"  {rule['kind']:<10} fired {rule['fired']} of {rule['matched']}  {' '.join(told)}".rstrip()
@@ -278,7 +284,7 @@ def _serve(home: Home, options: argparse.Namespace) -> int:
 
 
 def _command(name: str, home: Home, options: argparse.Namespace) -> str:
-    """What to type next; with the home only where it was given on the command line."""
+    """Return a command to type next, with `--home` if the command line had it."""
     where = f" --home {shlex.quote(str(home.directory))}" if options.home else ""
     return f"{_PROGRAM} {name}{where}"
 

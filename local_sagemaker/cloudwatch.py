@@ -1,7 +1,7 @@
-"""CloudWatch's metrics: moto's, with the points of training jobs in it.
+"""CloudWatch: moto's metrics, together with the metrics of training jobs.
 
-The points lie in files of the home (`runtime.metrics`), because moto forgets all with its server. Before moto answers a
-request, it is given the points that have come since the last one. `application` is the only user.
+moto loses its metrics when the server ends. So the points of jobs are kept in files of the home (`runtime.metrics`).
+Before moto answers a request, it gets the points that were written since the last request.
 """
 
 from __future__ import annotations
@@ -21,9 +21,12 @@ from local_sagemaker.wire.call import Call
 log = logging.getLogger(__name__)
 
 NAMESPACE = "/aws/sagemaker/TrainingJobs"
-"""Developer Guide, "Monitor and analyze training jobs using Amazon CloudWatch Metrics", as the dimension is."""
+"""The namespace of metrics of training jobs.
 
-_AT_ONCE = 1000  # points; as many as PutMetricData takes
+Source of it and of the dimension: Developer Guide, "Monitor and analyze training jobs using Amazon CloudWatch Metrics".
+"""
+
+_AT_ONCE = 1000  # points; the most that PutMetricData takes
 _HTTP_ERROR = 400
 
 
@@ -32,12 +35,12 @@ class CloudWatch:
 
     Args:
         directory: the home's directory of metrics; need not exist yet.
-        services: where moto's CloudWatch is.
+        services: moto's services.
     """
 
     def __init__(self, directory: Path, services: MotoServices) -> None:
         self._directory, self._services = directory, services
-        self._given: dict[Path, int] = {}  # bytes of each file that moto has
+        self._given: dict[Path, int] = {}  # by file, how many of its bytes moto has
         self._lock = threading.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -51,7 +54,7 @@ class CloudWatch:
                 self._give(file)
 
     def _give(self, file: Path) -> None:
-        """Give moto the whole lines of a file that it has not; the file's directories are its region and job."""
+        """Give moto the new complete lines of the file `<region>/<job>/*.jsonl`."""
         given = self._given.get(file, 0)
         with file.open("rb") as opened:
             opened.seek(given)

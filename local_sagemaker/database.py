@@ -1,8 +1,8 @@
-"""The one SQLite database of a home, `<home>/jobs.sqlite`: its connection, its transactions, its tables.
+"""The SQLite database of a home, `<home>/jobs.sqlite`: its connection, transactions and schema.
 
-SQLite in WAL mode: server, supervisors and command line open it side by side, and it stands on the standard library, so
-that a supervisor starts in a moment. The tables of jobs and of faults are in one file, because a supervisor that has
-the one open needs a look at the other.
+The database is in WAL mode, so that the server, the supervisors and the command line can open it at the same time.
+SQLite is in the standard library, so a supervisor starts fast. Jobs and faults share one file, because a supervisor
+reads both.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _BUSY_TIMEOUT = 30.0  # seconds that a writer waits for another
 
-# What turns a database of version n into one of version n + 1; a home keeps its data over an upgrade.
+# Migrations: step n turns a database of version n into one of version n + 1, so that an upgrade keeps a home's data.
 _STEPS = (
     """
     CREATE TABLE IF NOT EXISTS jobs (
@@ -41,16 +41,16 @@ _STEPS = (
 
 
 class Database:
-    """A connection; safe over threads, and over processes that each have one.
+    """A connection to the database, safe for threads. Each process has its own.
 
     Args:
-        home: the data directory of this local SageMaker; made when it is missing.
+        home: the data directory; created if it is missing.
     """
 
     def __init__(self, home: Path) -> None:
         home.mkdir(parents=True, exist_ok=True)
-        # One connection under one lock: statements take microseconds, and a connection per thread would have to be
-        # closed by threads that we do not own.
+        # One connection under one lock: statements take microseconds. Connections per thread would have to be closed by
+        # threads that belong to the thread pool.
         self._lock = threading.RLock()
         self._connection = sqlite3.connect(
             home / "jobs.sqlite", timeout=_BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
@@ -62,11 +62,11 @@ class Database:
             raise
 
     def _prepare(self, home: Path) -> None:
-        # NORMAL: a commit survives kill -9; only a power cut may lose the last ones (never tear the file).
+        # NORMAL: a commit survives kill -9. A power cut may lose the last commits, but cannot damage the file.
         self._connection.execute("PRAGMA synchronous=NORMAL")
         if self._version() == len(_STEPS):
             return
-        # The switch to WAL answers "locked" at once when two processes make the table, whatever the timeout.
+        # If two processes switch to WAL at the same time, one fails with "locked" at once, whatever the timeout.
         with (home / "jobs.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             self._connection.execute("PRAGMA journal_mode=WAL")
@@ -77,18 +77,21 @@ class Database:
         return int(self._connection.execute("PRAGMA user_version").fetchone()[0])
 
     def close(self) -> None:
-        """Close the connection; nothing can be asked after it."""
+        """Close the connection; it cannot be used afterwards."""
         with self._lock:
             self._connection.close()
 
     def query(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
-        """Return the rows of one statement; inside `writing` it belongs to that transaction."""
+        """Return the rows of one statement. Inside `writing` the statement is part of that transaction."""
         with self._lock:
             return self._connection.execute(statement, values).fetchall()
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """One write transaction; IMMEDIATE, since a reader that turns writer late fails instead of waiting."""
+        """Run one write transaction.
+
+        It is IMMEDIATE, because a transaction that begins with a read fails instead of waiting at its first write.
+        """
         with self._lock:
             self._connection.execute("BEGIN IMMEDIATE")
             try:

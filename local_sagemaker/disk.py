@@ -1,8 +1,8 @@
-"""What is left of the disk under a home, and a reserve by which a job's end can be written down when nothing is.
+"""Disk space of a home: what is free, a reserve for the end of a job, and the use by each host of a job.
 
-A job that fills the disk would take from us what is needed to end it: the table of jobs and the progress are files,
-too. So a home keeps some space, and gives it up where writing fails. There is no quota without root, so the space of a
-job is measured. Standard library only.
+A job that fills the disk would also block the writes that end it, to the table of jobs and the progress file. So a home
+keeps a reserve, and releases it if a write fails. Quotas of the file system need root, so the space of a job is
+measured. Standard library only.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from pathlib import Path
 from typing import TypeVar
 
 LEAST = 1 << 20
-"""Bytes that are to be free while a job runs: with less, neither its log nor its end could be written."""
+"""Free bytes that a running job needs at least: with less, its log and its end could not be written."""
 
 _RESERVE = 8 << 20  # bytes; the end of a job takes some hundred kilobytes
-_SHARE = 0.1  # of a small disk
-_LOOK = 1.0  # seconds between looks
-_MEASURED_PART = 0.02  # of the time may go into measuring
+_SHARE = 0.1  # of the disk, the most that the reserve takes
+_LOOK = 1.0  # seconds between checks
+_MEASURED_PART = 0.02  # of the time, the most that measuring takes
 _BLOCK = 512  # bytes, the unit of st_blocks
 _GB = 1 << 30
 _T = TypeVar("_T")
 
 
 class Reserve:
-    """Some space that a home keeps back.
+    """A file that reserves disk space for the end of a job.
 
     Args:
         home: the data directory.
@@ -40,7 +40,7 @@ class Reserve:
         self._file = home / "reserve"
 
     def keep(self) -> None:
-        """Take the space, where there is enough; no more of a small disk than a tenth."""
+        """Create the reserve: 8 MB, or a tenth of a smaller disk. Skip it if less than twice that is free."""
         usage = shutil.disk_usage(self._file.parent)
         size = int(min(_RESERVE, usage.total * _SHARE))
         if self._file.exists() or usage.free < 2 * size:
@@ -49,7 +49,7 @@ class Reserve:
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
             for _ in range(0, size, LEAST):
-                os.write(descriptor, bytes(LEAST))  # really: a file with holes takes no space
+                os.write(descriptor, bytes(LEAST))  # a sparse file would take no space
         except OSError:
             part.unlink()
             return
@@ -58,33 +58,33 @@ class Reserve:
         part.replace(self._file)
 
     def spend(self) -> None:
-        """Give the space up."""
+        """Delete the reserve."""
         self._file.unlink(missing_ok=True)
 
     def spend_if_needed(self) -> None:
-        """Give the space up where nearly nothing else is left."""
+        """Delete the reserve if less than `LEAST` is free."""
         if self._file.exists() and free(self._file.parent) < LEAST:
             self.spend()
 
 
 def free(directory: Path) -> int:
-    """Return the bytes that are free where a directory lies."""
+    """Return the free bytes of a directory's file system."""
     return shutil.disk_usage(directory).free
 
 
 def is_full(error: BaseException) -> bool:
-    """Tell whether something failed because no space is left."""
+    """Tell whether an error means that no disk space or quota is left."""
     if isinstance(error, OSError):
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
     return isinstance(error, sqlite3.OperationalError) and "disk is full" in str(error)
 
 
 def with_space(act: Callable[[], _T], *makes_room: Callable[[], None]) -> _T:
-    """Do something that writes; where no space is left, make room and do it again.
+    """Run a function that writes. If the disk is full, make room and retry.
 
     Args:
-        act: what is to be done; it changes nothing where it fails.
-        makes_room: the ways to make room, tried one after the other.
+        act: the function; must change nothing if it fails.
+        makes_room: functions that make room; each is called once, in order, before the next retry.
     """
     for make_room in makes_room:
         try:
@@ -97,13 +97,13 @@ def with_space(act: Callable[[], _T], *makes_room: Callable[[], None]) -> _T:
 
 
 class Volumes:
-    """The disks of a job's hosts, as far as one that is not root can have them.
+    """Limits the disk space of a job's hosts by measuring their files.
 
     Args:
         home: the data directory.
-        hosts: each host's name and its files.
-        size_gb: how much each may use, `VolumeSizeInGB`.
-        clock: monotonic seconds.
+        hosts: the name and the directory of each host.
+        size_gb: how much each host may use (`VolumeSizeInGB`), in GiB.
+        clock: returns monotonic seconds.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class Volumes:
         self._look = self._measure = 0.0
 
     def complaint(self) -> str | None:
-        """Return what is wrong with the space that the job uses; looked at once a second at most."""
+        """Return what is wrong with the space that the job uses, or None. Check once a second at most."""
         now = self._clock()
         if now < self._look:
             return None
@@ -145,12 +145,12 @@ class Volumes:
 
 
 def used_up(home: Path) -> str:
-    """Return the sentence that says so, with the place."""
+    """Return the message for a full disk."""
     return f"No space is left on the disk of {home}: free some, or let the job write less."
 
 
 def _size(directory: Path) -> int:
-    """Return the bytes that the files of a directory take on the disk; what vanishes meanwhile does not count."""
+    """Return the bytes that a directory's files take on the disk. Ignore files that vanish meanwhile."""
     total, waiting = 0, [str(directory)]
     while waiting:
         with suppress(OSError), os.scandir(waiting.pop()) as entries:

@@ -1,8 +1,8 @@
-"""What SageMaker tells EventBridge: each change of a job's state, as an event that rules send on to queues.
+"""Events of job state changes, which SageMaker sends to EventBridge and rules forward to queues.
 
-The server finds the changes in the table of jobs, because most are written there by the jobs' supervisors, which are
-processes of their own. It looks ten times a second, and only once somebody has used a service of moto's: rules and
-queues are there and nowhere else. Changes that follow each other faster are one event; AWS may send several for one.
+The server polls the table of jobs ten times a second, because most changes are written by supervisors, which are other
+processes. It does nothing until moto is loaded or the journal has entries of EventBridge: only moto has rules and
+queues. Changes that follow each other faster become one event. AWS may send several events for one change.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from local_sagemaker.wire.json_service import load_model
 
 log = logging.getLogger(__name__)
 
-_EVERY = 0.1  # seconds
-_OVERLAP = 5.0  # seconds; a change has its time before it is in the table
-_AT_ONCE = 10  # entries; as many as PutEvents takes
+_EVERY = 0.1  # seconds between ticks
+_OVERLAP = 5.0  # seconds; a change gets its time before it is committed to the table
+_AT_ONCE = 10  # entries; the most that PutEvents takes
 _HTTP_ERROR = 400
 _SECRETS = frozenset({"Environment"})
 
@@ -36,10 +36,10 @@ class Announcer:
     """Sends the events of one home.
 
     Args:
-        jobs: the table.
-        services: where EventBridge is.
-        region: of the home.
-        clock: epoch seconds.
+        jobs: the table of jobs.
+        services: moto's services, for EventBridge.
+        region: the region of the home.
+        clock: returns epoch seconds.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Announcer:
         self._told: dict[str, _State] = {}
 
     def start(self) -> None:
-        """Work in a thread until the process ends."""
+        """Start a daemon thread that calls `tick` until the process ends."""
         threading.Thread(target=self._work, name="events", daemon=True).start()
 
     def _work(self) -> None:
@@ -58,12 +58,12 @@ class Announcer:
         while True:
             try:
                 self.tick()
-            except Exception:  # as for simulated jobs: what fails now may go on later
+            except Exception:  # the next tick may succeed
                 log.exception("events could not be sent; trying again")
             pause.wait(_EVERY)
 
     def tick(self) -> None:
-        """Send what has changed since the last time."""
+        """Send an event for each job that has changed since the last tick."""
         now = self._clock()
         if self._services.awake:
             entries = list(self._changes())
@@ -98,8 +98,8 @@ class Announcer:
 def state_change(kind: JobKind, job: Job) -> dict[str, Any]:
     """Return a job's state as an entry of PutEvents.
 
-    Names, and times in milliseconds, as in SageMaker's developer guide, "Events that Amazon SageMaker AI sends to
-    Amazon EventBridge". The guide shows no environment.
+    The names, and times in milliseconds, are those of SageMaker's developer guide, "Events that Amazon SageMaker AI
+    sends to Amazon EventBridge". The guide's events have no `Environment`.
     """
     shape = load_model("sagemaker").operation_model(f"Describe{kind.noun}").output_shape
     described = {

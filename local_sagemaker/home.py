@@ -1,7 +1,6 @@
-"""The data directory of one local SageMaker: what lies where in it, who serves it, and at which endpoint.
+"""The data directory of one local SageMaker: its files, its locks, and the endpoint and process of its server.
 
-Standard library only: every command of the command line reads it, and `up` shall be light. Server and command line
-import it.
+Standard library only, because every command imports it and `up` must start fast.
 """
 
 from __future__ import annotations
@@ -21,20 +20,20 @@ from typing import IO
 from local_sagemaker.account import REGION
 from local_sagemaker.runtime.workspace import Workspace
 
-_CLAIM_TRIES, _CLAIM_TICK = 20, 0.05  # seconds
+_CLAIM_TRIES, _CLAIM_TICK = 20, 0.05  # attempts, and seconds between them
 
 HOME_VARIABLE = "LOCAL_SAGEMAKER_HOME"
 
 _MARKER = "local-sagemaker"
-"""The file that makes a directory a home: without it nothing is deleted there."""
+"""The file that marks a directory as a home. `reset` deletes nothing in a directory without a marker."""
 
-_OLDER_MARKERS = ("endpoint.json", "jobs.sqlite")  # of homes from before there was a marker
-_MAY_BE_THERE = frozenset({"settings.json"})  # a home's settings may be written before its first `up`
+_OLDER_MARKERS = ("endpoint.json", "jobs.sqlite")  # of homes made before the marker existed
+_MAY_BE_THERE = frozenset({"settings.json"})  # the user may write the settings before the first `up`
 _PRIVATE = 0o700
 _REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d{1,2}")
 
-# All that `reset` deletes: other things may have come into a home. The endpoint and the region stay, since clients are
-# configured with them, and so do the user's own settings.json and the locks.
+# All that `reset` deletes. A list, because a home may also have files of other programs. The endpoint, the region and
+# the key stay, because clients are configured with them. The user's settings.json and the locks stay, too.
 _DATA = (
     *("jobs", "logs", "metrics", "s3", "jobs.sqlite", "jobs.sqlite-shm", "jobs.sqlite-wal", "jobs.lock"),
     *("moto.jsonl", "roles.json", "server.log", "server.log.1", "reserve"),
@@ -43,12 +42,12 @@ _DATA = (
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a home is, or was last, served.
+    """The endpoint of a home's current or last server.
 
     Attributes:
-        endpoint: the URL; its port is taken again after a restart.
+        endpoint: the URL; a restarted server takes the same port again.
         pid: the server's process.
-        started: epoch seconds.
+        started: when the server started, in epoch seconds.
     """
 
     endpoint: str
@@ -62,7 +61,7 @@ class Endpoint:
 
 
 class NotAHome(Exception):
-    """A directory is no home, and has other things in it; the text says what to do."""
+    """A directory is not a home, and is not empty; the text says what to do."""
 
 
 class OtherRegion(Exception):
@@ -70,7 +69,7 @@ class OtherRegion(Exception):
 
 
 def try_lock(path: Path) -> IO[str] | None:
-    """Take an exclusive lock on a file until it is closed; None if another process has it."""
+    """Lock a file exclusively until it is closed. Return None if another process has locked it."""
     lock = path.open("a+")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -82,26 +81,30 @@ def try_lock(path: Path) -> IO[str] | None:
 
 @dataclass(frozen=True)
 class Home:
-    """One data directory."""
+    """One data directory.
+
+    Attributes:
+        directory: its path.
+    """
 
     directory: Path
 
     @classmethod
     def locate(cls, given: str | None, environ: Mapping[str, str]) -> Home:
-        """Return the home that was named, or else the one of the environment, or else the user's."""
+        """Return the home of `--home`, else of `LOCAL_SAGEMAKER_HOME`, else `~/.local/share/local-sagemaker`."""
         chosen = given or environ.get(HOME_VARIABLE) or "~/.local/share/local-sagemaker"
         return cls(Path(chosen).expanduser().resolve())
 
     def make(self) -> None:
-        """Make the directory, for its user alone, whatever the umask: the objects and logs of jobs lie in it.
+        """Create the home, readable by its user only whatever the umask: it has the objects and logs of jobs.
 
         Raises:
-            NotAHome: there is such a directory with other things in it.
+            NotAHome: the directory is not a home, and has other things in it.
         """
         if not self.is_home:
             self.directory.mkdir(parents=True, exist_ok=True)
             others = sorted(path.name for path in self.directory.iterdir() if path.name not in _MAY_BE_THERE)
-            if others and not self.is_home:  # unless another process has made it meanwhile
+            if others and not self.is_home:  # another process may have made it a home meanwhile
                 raise NotAHome(
                     f"{self.directory} is no data directory of the local SageMaker, and has other things in it: "
                     f"{', '.join(others[:5])}. Name an empty directory, or one that is not there."
@@ -112,23 +115,23 @@ class Home:
 
     @property
     def is_home(self) -> bool:
-        """Whether the directory has been made a home."""
+        """Whether the directory is a home."""
         return any((self.directory / name).exists() for name in (_MARKER, *_OLDER_MARKERS))
 
     @property
     def region(self) -> str:
-        """The region of all that is in the home."""
+        """The region of the home; `us-east-1` by default."""
         path = self.directory / "region"
         return path.read_text().strip() if path.exists() else REGION
 
     def settle(self, region: str | None) -> None:
-        """Put the home into a region, at its first use or while nothing is in it; None keeps the one that it has.
+        """Set the region of the home, which can change only while the home has no data.
 
         Args:
-            region: such as `eu-west-1`.
+            region: such as `eu-west-1`; None keeps the current one.
 
         Raises:
-            OtherRegion: there are data of another region in it, or this is no name of a region.
+            OtherRegion: the home has data of another region, or the name is invalid.
         """
         if region is None or (region == self.region and (self.directory / "region").exists()):
             return
@@ -144,54 +147,57 @@ class Home:
 
     @property
     def server_log(self) -> Path:
-        """What the server says."""
+        """The server's log file."""
         return self.directory / "server.log"
 
     @property
     def objects(self) -> Path:
-        """The object store."""
+        """The directory of the object store."""
         return self.directory / "s3"
 
     @property
     def logs(self) -> Path:
-        """The log groups."""
+        """The directory of log groups."""
         return self.directory / "logs"
 
     @property
     def metrics(self) -> Path:
-        """The metrics of training jobs, for CloudWatch."""
+        """The directory of the metrics of training jobs, for CloudWatch."""
         return self.directory / "metrics"
 
     @property
     def moto_journal(self) -> Path:
-        """The requests that made what moto holds in memory."""
+        """The journal of requests from which moto's state in memory is restored."""
         return self.directory / "moto.jsonl"
 
     def endpoint(self) -> Endpoint | None:
-        """Return the endpoint of the last server; None before the first one, and where its file is damaged."""
+        """Return the endpoint of the last server; None before the first one, or if its file is damaged."""
         try:
             return Endpoint(**json.loads((self.directory / "endpoint.json").read_text()))
         except (FileNotFoundError, ValueError, TypeError):
             return None
 
     def announce(self, endpoint: Endpoint) -> None:
-        """Keep the endpoint; by rename, so that nobody reads half of it."""
+        """Write the endpoint to its file, by rename, so that a reader never gets a partial file."""
         part = self.directory / f"endpoint.json.{os.getpid()}"
         part.write_text(json.dumps(asdict(endpoint)))
         part.replace(self.directory / "endpoint.json")
 
     @contextmanager
     def starting(self) -> Iterator[None]:
-        """Hold the lock under which one process at a time starts or stops the server."""
+        """Hold the lock that lets one process at a time start or stop the server."""
         self.make()
         with (self.directory / "start.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
     def claim(self) -> IO[str] | None:
-        """Take the lock that a server holds for its life, and leave our pid in it; None if another process has it.
+        """Take the lock that a server holds while it lives, and write this process's pid into it.
 
-        The kernel frees it when the process dies, however it dies.
+        The kernel releases the lock when the process ends, however it ends.
+
+        Returns:
+            The lock; None if another process holds it.
         """
         for _ in range(_CLAIM_TRIES):
             lock = try_lock(self._server_lock)
@@ -200,14 +206,14 @@ class Home:
                 lock.write(str(os.getpid()))
                 lock.flush()
                 return lock
-            time.sleep(_CLAIM_TICK)  # `server_pid` of another process has the lock for an instant
+            time.sleep(_CLAIM_TICK)  # `server_pid` in another process holds the lock for an instant
         return None
 
     def server_pid(self) -> int | None:
-        """Return the pid of the process that serves this home now; None if nobody does."""
+        """Return the pid of the server that runs now; None if there is none."""
         try:
             with self._server_lock.open() as lock:
-                # Shared: of two that look at once, neither takes the other for a server.
+                # A shared lock, so that two processes that check at the same time do not see each other as a server.
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except FileNotFoundError:
             return None
@@ -221,19 +227,19 @@ class Home:
         return self.directory / "server.lock"
 
     def workspaces(self) -> Iterator[Workspace]:
-        """Yield the directory of each job that there has been."""
+        """Yield the workspace of each job that has one."""
         for directory in (self.directory / "jobs").glob("*/*"):
             yield Workspace(self.directory, directory.parent.name, directory.name)
 
     def contents(self) -> list[Path]:
-        """Return what `erase` would delete."""
+        """Return the files and directories that `erase` would delete."""
         present = (self.directory / name for name in _DATA)
         return [path for path in present if path.exists()]
 
     def erase(self) -> None:
-        """Delete all jobs, objects, logs and roles; nothing may run in this home."""
+        """Delete all jobs, objects, logs and roles. No server and no job may run in this home."""
         for workspace in self.workspaces():
-            workspace.clear()  # a job may have closed its directories
+            workspace.clear()  # a job may have removed its user's access to its directories
         for path in self.contents():
-            # SQLite itself deletes its journal when the last one closes it.
+            # missing_ok: SQLite deletes its WAL files when the last connection closes.
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)

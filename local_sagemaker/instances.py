@@ -1,6 +1,6 @@
-"""Which instances a job asks for and which it got, alike for both kinds of job and all ways to say it.
+"""The instances that a job asks for and those that it got, for both kinds of job and all forms of a cluster.
 
-Pure, on the standard library. Inside `local_sagemaker` anybody may import it.
+Pure, and standard library only.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from typing import Any
 
 Document = Mapping[str, Any]
 Instances = Mapping[str, int]
-"""How many instances of which type."""
+"""The number of instances by instance type."""
 
 
 def choices(cluster: Document) -> tuple[Instances, ...]:
-    """Return what the job may run on, the preferred first; one choice unless there are `InstancePreferences`."""
+    """Return the instance choices of a job, the preferred first: several only with `InstancePreferences`."""
     if "InstanceGroups" in cluster:
         counts: dict[str, int] = {}
         for group in cluster["InstanceGroups"]:
@@ -27,7 +27,7 @@ def choices(cluster: Document) -> tuple[Instances, ...]:
 
 
 def taken(cluster: Document) -> Instances:
-    """Return what a job runs on, or before that is known, what it would like best."""
+    """Return the instances that a job runs on, or its first choice until they are known."""
     if "SelectedInstanceType" in cluster:
         return {cluster["SelectedInstanceType"]: cluster["SelectedInstanceCount"]}
     return choices(cluster)[0]

@@ -1,7 +1,7 @@
-"""The table of jobs: what Create stored and what Describe answers, shared by the server and every job's supervisor.
+"""The table of jobs: what Create stores and Describe returns, shared by the server and the supervisors.
 
-A table and not a file per job, because a state change is a compare-and-swap (a stop that races with the end of a job
-has one winner) and because listing sorts and filters thousands of jobs. Inside `local_sagemaker` anybody may import it.
+It is a table and not a file per job, because a state change is a compare-and-swap: a stop that races with the end of a
+job has one winner. Also, listings sort and filter thousands of jobs.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _Jobs = list[Job]  # inside JobTable the name `list` is its method
 
 
 class JobTable:
-    """All jobs of one home, in `<home>/jobs.sqlite`; safe over threads and processes.
+    """All jobs of one home, in `<home>/jobs.sqlite`; safe for threads and processes.
 
     Args:
-        home: the data directory of this local SageMaker; made when it is missing.
-        clock: epoch seconds; an argument so that a test can turn it.
+        home: the data directory; created if it is missing.
+        clock: returns epoch seconds; tests may replace it.
     """
 
     def __init__(self, home: Path, clock: Callable[[], float] = time.time) -> None:
@@ -44,7 +44,7 @@ class JobTable:
         self._clock = clock
 
     def close(self) -> None:
-        """Close the database; the table cannot be used after it."""
+        """Close the database; the table cannot be used afterwards."""
         self.database.close()
 
     def __enter__(self) -> JobTable:  # noqa: PYI034 -- `Self` came with Python 3.11
@@ -66,10 +66,10 @@ class JobTable:
         runner: Runner = "process",
         role_id: str = "",
     ) -> Job:
-        """Add a job, `InProgress`; a training job begins in the secondary status `Starting`.
+        """Add a job, `InProgress` with the secondary status `Starting`.
 
         Raises:
-            JobExists: the name is taken, also when another process took it a moment ago.
+            JobExists: a job of this kind has the name, even if another process added it a moment ago.
         """
         now = self._clock()
         more = (dict(tags or {}), runner, role_id)
@@ -86,7 +86,7 @@ class JobTable:
         """Return one job.
 
         Raises:
-            JobUnknown: there is none of this kind and name.
+            JobUnknown: the job does not exist.
         """
         found = self._select("WHERE kind = ? AND name = ?", (kind, name))
         if not found:
@@ -109,13 +109,13 @@ class JobTable:
             kind: the job's kind.
             name: the job's name.
             status: the new status; None keeps it.
-            secondary: the new secondary status (training jobs only); None keeps it.
-            message: the `StatusMessage` of the current transition.
-            fields: what Describe shall show besides, merged over what is there.
+            secondary: the new secondary status; None keeps it.
+            message: the `StatusMessage` of the current transition; None keeps it.
+            fields: further fields for Describe, merged over the present ones.
 
         Raises:
-            JobUnknown: there is no such job.
-            JobFinished: the job is terminal.
+            JobUnknown: the job does not exist.
+            JobFinished: the job is in a terminal status.
         """
         with self.database.writing() as db:
             job = advance(
@@ -125,11 +125,11 @@ class JobTable:
         return job
 
     def request_stop(self, kind: str, name: str) -> Job:
-        """Mark a job as to be stopped; its status is `Stopping` until its supervisor has ended it. May be repeated.
+        """Request the stop of a job. Its status is `Stopping` until its runner has ended it. May be repeated.
 
         Raises:
-            JobUnknown: there is no such job.
-            JobFinished: the job is terminal.
+            JobUnknown: the job does not exist.
+            JobFinished: the job is in a terminal status.
         """
         return with_space(lambda: self._request_stop(kind, name), self._reserve.spend)
 
@@ -161,7 +161,7 @@ class JobTable:
         offset: int = 0,
         limit: int | None = None,
     ) -> _Jobs:
-        """Return the jobs of a kind that pass all filters given, sorted; bounds of time are exclusive."""
+        """Return the jobs of a kind that pass all given filters, sorted. Time bounds are exclusive."""
         filters: list[tuple[str, str | float | None]] = [
             ("instr(name, ?) > 0", name_contains),
             ("created > ?", created_after),
@@ -180,22 +180,22 @@ class JobTable:
         )
 
     def live(self, runner: Runner | None = None) -> _Jobs:
-        """Return the jobs of all kinds that are not terminal, oldest first; of one runner, or of all."""
+        """Return the unfinished jobs of all kinds, oldest first: those of one runner, or all if it is None."""
         return self._select(
             "WHERE status IN ('InProgress', 'Stopping') AND runner = coalesce(?, runner) ORDER BY created, rowid",
             (runner,),
         )
 
     def stopping(self, runner: Runner) -> _Jobs:
-        """Return the jobs of a runner that were asked to stop and have not ended."""
+        """Return the jobs of a runner whose status is `Stopping`."""
         return self._select("WHERE status = 'Stopping' AND runner = ?", (runner,))
 
     def delete(self, kind: str, name: str) -> None:
-        """Remove a finished job and its tags; the name is free again.
+        """Remove a finished job and its tags; its name can be used again.
 
         Raises:
-            JobUnknown: there is no such job.
-            JobInProgress: it still runs (`DeleteTrainingJob`: only jobs in a terminal state).
+            JobUnknown: the job does not exist.
+            JobInProgress: the job has not finished (`DeleteTrainingJob`: only jobs in a terminal state).
         """
         with self.database.writing() as db:
             job = self.get(kind, name)
@@ -209,13 +209,13 @@ class JobTable:
         return dict(self.database.query("SELECT key, value FROM tags WHERE arn = ? ORDER BY key", (arn,)))
 
     def add_tags(self, arn: str, tags: Mapping[str, str]) -> dict[str, str]:
-        """Add or overwrite tags of a resource; return all that it has now."""
+        """Add or overwrite tags of a resource. Return all of its tags."""
         with self.database.writing() as db:
             _put_tags(db, arn, tags)
             return self.tags(arn)
 
     def delete_tags(self, arn: str, keys: Iterable[str]) -> None:
-        """Remove tags of a resource by key; unknown keys are no error."""
+        """Remove tags of a resource by key. Ignore unknown keys."""
         with self.database.writing() as db:
             db.executemany("DELETE FROM tags WHERE arn = ? AND key = ?", [(arn, key) for key in keys])
 

@@ -1,7 +1,6 @@
-"""A job as it stands, and how it may change: kinds, statuses, the state machine, what may be refused.
+"""The record of a job, its state machine, and the errors of operations on it.
 
-Pure: `job_table` keeps jobs, this module says what they are. It stands on the standard library, so that a supervisor
-starts in a moment. Inside `local_sagemaker` anybody may import it.
+Pure; `job_table` stores the records. Standard library only, so that a supervisor starts fast.
 """
 
 from __future__ import annotations
@@ -15,13 +14,13 @@ if TYPE_CHECKING:
 Runner = Literal["process", "simulated"]
 TERMINAL = frozenset({"Completed", "Failed", "Stopped"})
 
-# The secondary statuses that a job may still take while its status is Stopping; a supervisor that learns of a stop
-# late must not turn it back into Training.
+# The secondary statuses that a job may take while its status is Stopping: a supervisor that learns of a stop late must
+# not set Training again.
 _WHILE_STOPPING = frozenset({"Stopping", "Uploading"})
 
 
 class JobError(Exception):
-    """The table refuses an operation on one job. Base of the four below."""
+    """The table refuses an operation on a job. Base class of the four errors below."""
 
     def __init__(self, message: str, kind: str, name: str) -> None:
         super().__init__(message)
@@ -30,30 +29,30 @@ class JobError(Exception):
 
 
 class JobExists(JobError):
-    """A job of this kind and name is in the table already."""
+    """The table already has a job of this kind and name."""
 
 
 class JobUnknown(JobError):
-    """No job of this kind and name is in the table."""
+    """The table has no job of this kind and name."""
 
 
 class JobFinished(JobError):
-    """The job is in a terminal status, which is never left."""
+    """The job is in a terminal status, which does not change any more."""
 
 
 class JobInProgress(JobError):
-    """The job still runs, and what was asked needs a finished one."""
+    """The job has not finished, and the operation needs a finished job."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One job as it stands; all times are epoch seconds.
+    """The record of one job. All times are epoch seconds.
 
     `kind` is the name of its kind (`kinds/`). `request` is the Create request as it was given. `fields` holds what
     Describe adds to it: `FailureReason`, `TrainingStartTime`, `SecondaryStatusTransitions`, `ModelArtifacts`,
-    `ExitMessage` and so on. `runner` is who carries it to its end: a supervisor with processes, or the server that
-    simulates it. `role_id` is the id that the job's role had at its creation, empty for a role that this home's IAM did
-    not have.
+    `ExitMessage` and so on. `runner` tells what runs the job: `process` is a supervisor with processes, `simulated` is
+    the server's simulator. `role_id` is the id of the job's role when the job was created, empty if this home's IAM did
+    not have the role.
     """
 
     kind: str
@@ -72,12 +71,12 @@ class Job:
 
     @property
     def described(self) -> dict[str, Any]:
-        """The request with what was found out since laid over it, as Describe shows it."""
+        """The request, overlaid with `fields`, as Describe shows it."""
         return {**self.request, **self.fields}
 
     @property
     def finished(self) -> bool:
-        """Whether the status is one that is never left."""
+        """Whether the status is terminal."""
         return self.status in TERMINAL
 
 
@@ -90,14 +89,14 @@ def advance(
     message: str | None = None,
     fields: Mapping[str, Any] | None = None,
 ) -> Job:
-    """Return `job` after one update at `now`; the state machine of the table, without I/O.
+    """Return the job after one update at `now`: the state machine of the table, without I/O.
 
-    A job that is Stopping stays so until it is terminal, and takes only the secondary statuses of that phase. A
-    job that becomes terminal without a secondary status of its own gets the one of the same name. Every job has
-    secondary statuses here; Describe shows them only of a kind that has them on AWS.
+    A job that is Stopping stays so until it is terminal, and takes only the secondary statuses of that phase. A job
+    that becomes terminal without a secondary status gets the one of the same name. Every job has secondary statuses
+    here; Describe shows them only for a kind that has them on AWS.
 
     Raises:
-        JobFinished: the job is terminal.
+        JobFinished: the job is in a terminal status.
     """
     if job.finished:
         raise JobFinished(
@@ -126,7 +125,7 @@ def advance(
 def _with_transition(
     earlier: list[dict[str, Any]], secondary: str, message: str | None, now: float, *, closes: bool
 ) -> list[dict[str, Any]]:
-    """Close the last transition and append one; the same secondary status again only changes its message."""
+    """End the last transition and append a new one. The same secondary status again only changes its message."""
     transitions = [dict(one) for one in earlier]
     if transitions and transitions[-1]["Status"] == secondary:
         current = transitions[-1]

@@ -1,10 +1,10 @@
-"""The keys of a home: its own, by which its user's requests are signed, and all that are made from it.
+"""The keys of a home: its own, with which its user signs requests, and all keys that are derived from it.
 
-Whoever can read the home can use it, and nobody else: another user of the machine, or a web page, has no key. Other
-keys (of a role that was assumed, of a job, of an IAM user) are made from the home's by HMAC, so that a server knows
-them again after a restart and nothing has to be kept.
+A process that can read the home can use it. Other users of the machine and web pages have no key. The keys of role
+sessions, jobs and IAM users are derived from the home's by HMAC. So a server recognizes them after a restart, and they
+need not be stored.
 
-Standard library only, as all that the command line imports.
+Standard library only, because the command line imports it.
 """
 
 from __future__ import annotations
@@ -29,18 +29,19 @@ _ID_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 _ID_LENGTH = 16
 _SECRET_LENGTH = 40
 _MAC_BYTES = 16
-_OF_TOKENS = "session"  # what a token is signed for; one of before tokens had the id of a role was for "token"
-_USER = f"arn:aws:sts::{ACCOUNT}:assumed-role/{ROLE}/user"  # of the home
+# The purpose in the HMAC of a token. It was "token" before tokens had the id of a role, so that older ones are invalid.
+_OF_TOKENS = "session"
+_USER = f"arn:aws:sts::{ACCOUNT}:assumed-role/{ROLE}/user"  # the home's user
 
 
 @dataclass(frozen=True)
 class Keys:
-    """What a client signs with.
+    """Credentials with which a client signs requests.
 
     Attributes:
-        access_key: names the key.
-        secret_key: signs.
-        token: goes along with a temporary key; empty for a lasting one.
+        access_key: the access key id.
+        secret_key: the secret access key.
+        token: the session token; empty for a key that does not expire.
     """
 
     access_key: str
@@ -49,26 +50,26 @@ class Keys:
 
 
 class UnknownKey(Exception):
-    """A key is not one of this home's; the text says why."""
+    """A key or token does not belong to this home; the text says why."""
 
 
 class ExpiredKey(Exception):
-    """A temporary key's time is over."""
+    """A temporary key has expired."""
 
 
 @dataclass(frozen=True)
 class HomeKey:
-    """The key of a home.
+    """The key of a home, from which all other keys are derived.
 
     Attributes:
-        keys: what the home's user signs with.
+        keys: the credentials of the home's user.
     """
 
     keys: Keys
 
     @classmethod
     def of(cls, directory: Path) -> HomeKey:
-        """Return the key of a home, made at its first use."""
+        """Return the key of a home; create it at first use."""
         path = directory / _FILE
         part = directory / f"{_FILE}.{os.getpid()}.{secrets.token_hex(4)}"
         if not path.exists():
@@ -76,7 +77,7 @@ class HomeKey:
             with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
                 file.write(json.dumps(made))
             try:
-                os.link(part, path)  # whole, and only where another process was not quicker
+                os.link(part, path)  # atomic; fails if another process was faster
             except FileExistsError:
                 pass
             finally:
@@ -85,17 +86,16 @@ class HomeKey:
 
     @property
     def control(self) -> str:
-        """What the addresses below `/_local/` want as a bearer's token."""
+        """The bearer token of the `/_local/` paths."""
         return self._mac("control").hex()
 
     def temporary(self, bearer: Session | str, seconds: float, access_key: str = "") -> Keys:
-        """Return a key that is good for a while.
+        """Return temporary credentials.
 
         Args:
-            bearer: who it stands for: the session of a role, or the ARN of another whom the home's user made; empty
-                for the home's user.
-            seconds: for how long.
-            access_key: its name; by default a new one.
+            bearer: their principal: a role session, or the ARN of a federated user; empty for the home's user.
+            seconds: how long they are valid.
+            access_key: the access key id; empty creates one.
         """
         name = access_key or _new_id("ASIA")
         who = {"session": astuple(bearer)} if isinstance(bearer, Session) else {"arn": bearer}
@@ -104,14 +104,14 @@ class HomeKey:
         return Keys(name, self.derived(name), _TOKEN_START + token)
 
     def derived(self, access_key: str) -> str:
-        """Return the secret of a key that is not the home's own."""
+        """Return the secret of a derived key."""
         return base64.b64encode(self._mac("secret", access_key.encode())).decode()[:_SECRET_LENGTH]
 
     def session_of(self, token: str) -> Session | None:
-        """Return the session of a role for which a temporary key stands; None for all other keys.
+        """Return the role session of a session token; None if the key is not one of a role session.
 
         Raises:
-            UnknownKey: this home gave out no such token.
+            UnknownKey: the token is not one of this home.
         """
         content = self._content(token) if token else {}
         return Session(*content["session"]) if "session" in content else None
@@ -120,12 +120,12 @@ class HomeKey:
         """Return the secret with which a request must have been signed.
 
         Args:
-            access_key: as the request names it.
-            token: as it came along; empty where none did.
+            access_key: the access key id of the request.
+            token: the session token of the request; empty if it has none.
 
         Raises:
-            UnknownKey: this home has no such key.
-            ExpiredKey: it was temporary.
+            UnknownKey: the token is not one of this home, or belongs to another key.
+            ExpiredKey: the temporary key has expired.
         """
         if access_key == self.keys.access_key and not token:
             return self.keys.secret_key
@@ -139,11 +139,11 @@ class HomeKey:
         return self.derived(access_key)
 
     def caller_of(self, access_key: str, token: str) -> str:
-        """Return the ARN that a known key stands for; empty for a lasting key that IAM gave to a user."""
+        """Return the ARN of a verified key's principal; empty for the key of an IAM user."""
         if session := self.session_of(token):
             return session.arn
         if token:
-            return str(self._content(token)["arn"]) or _USER  # `GetSessionToken` is for the caller's own
+            return str(self._content(token)["arn"]) or _USER  # empty: `GetSessionToken` gives keys to the caller itself
         return _USER if access_key == self.keys.access_key else ""
 
     def _content(self, token: str) -> dict[str, Any]:

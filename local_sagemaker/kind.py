@@ -1,7 +1,7 @@
-"""The record of one kind of SageMaker job on this machine: all in which the kinds differ.
+"""The record of one kind of SageMaker job: everything in which the kinds differ.
 
-A record, not a class for each kind, so that the code of a job reads from top to bottom once. A new kind is a module in
-`kinds/` and a line in its table.
+It is a record, not a class per kind, so that the code of a job is written once. A new kind is a module in `kinds/` and
+a line in the table there.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ class JobKind:
     """One kind of job.
 
     Attributes:
-        name: its name in ARNs, in the table of jobs and in paths: `training-job`.
-        noun: the noun of its operations: `TrainingJob` in `CreateTrainingJob`.
-        taken: what AWS answers when the name is taken, before the ARN in brackets.
+        name: its name in ARNs, in the table of jobs and in paths, such as `training-job`.
+        noun: the noun of its operations, such as `TrainingJob` in `CreateTrainingJob`.
+        taken: AWS's message for a name that is in use, without the ARN at the end.
         log_group: the log group of its containers.
-        event_type: `detail-type` of its state changes in EventBridge.
+        event_type: the `detail-type` of its state changes in EventBridge.
         start_time: the field of Describe with the time when the code began.
         image: the path of the image in the definition.
-        cluster: the path of the instances in the definition.
-        output_config: the member of the definition with the key of the outputs.
-        definition: the path of the definition of what runs, with role, environment, image and instances; the request
-            itself unless said otherwise.
-        statuses: what Describe says for a status of the table, where it has another word.
-        check: raises `ApiError` for a request that AWS would refuse although it fits the model.
-        defaults: returns what Describe shows where the request was silent.
-        quota: returns the quota that a request counts for, as Service Quotas calls it.
-        plan: returns what the runtime needs to know; raises `JobFailure` for what it cannot do.
+        cluster: the path of the cluster, which has the instances, in the definition.
+        output_config: the member of the definition that has the KMS key of the outputs.
+        definition: the path of the part of a request that has role, environment, image and instances; empty if it is
+            the request itself.
+        statuses: Describe's status for a status of the table, if they differ.
+        check: raises `ApiError` for a request that fits the service model but that AWS refuses.
+        defaults: returns what Describe shows for members that the request lacks.
+        quota: returns the usage in the name of the quota that applies, such as `processing job usage`.
+        plan: returns the runtime spec; raises `JobFailure` for what the runtime cannot do.
         configuration: returns the JSON files of one host, by container path.
         variables: returns the environment variables that only this kind has.
-        failure: returns what a failed host tells, from what it wrote to `/opt/ml/output/failure`.
-        closing_fields: returns what Describe shows of a job's end.
-        results: yields the places where a job stores what it leaves: a tarball or a prefix.
+        failure: returns a host's failure reason from the text of its `/opt/ml/output/failure`.
+        closing_fields: returns the fields of Describe that a job's end adds.
+        results: yields the places in S3 of a job's results: tarballs or prefixes.
     """
 
     name: str
@@ -72,7 +72,7 @@ class JobKind:
     statuses: Mapping[str, str] = field(default_factory=dict)
 
     def describe(self, job: Job) -> dict[str, Any]:
-        """Return all that is known of a job, tags included; the answer's shape decides what is shown."""
+        """Return everything about a job, with its tags. The output shape of the operation selects from it."""
         return {
             **_filled(job.described, self.defaults(job.request)),
             f"{self.noun}Name": job.name,
@@ -89,27 +89,27 @@ class JobKind:
         return self.statuses.get(job.status, job.status)
 
     def definition_of(self, document: Document) -> Document:
-        """Return the part of a request, or of a description, that says what runs."""
+        """Return the definition in a request or a description: role, environment, image and instances."""
         return dict(_at(document, self.definition))
 
     def cluster_of(self, document: Document) -> Document:
-        """Return the part of a request, or of a description, that says on what the job runs."""
+        """Return the cluster in a request or a description."""
         return dict(_at(document, (*self.definition, *self.cluster)))
 
     def image_of(self, request: Document) -> str:
-        """Return the image of a request; empty where it names none."""
+        """Return the image of a request; empty if it names none."""
         return str(_at(request, (*self.definition, *self.image)) or "")
 
     def role_of(self, request: Document) -> str:
-        """Return the ARN of the role of a request; empty where it names none."""
+        """Return the role's ARN in a request; empty if it names none."""
         return str(self.definition_of(request).get("RoleArn", ""))
 
     def max_runtime_of(self, request: Document) -> float:
-        """Return the seconds after which a job is stopped."""
+        """Return the `MaxRuntimeInSeconds` of a request; one day by default."""
         return float(self.definition_of(request).get("StoppingCondition", {}).get("MaxRuntimeInSeconds", _DAY))
 
     def selection(self, request: Document, chosen: Instances) -> dict[str, Any]:
-        """Return what Describe shows of the choice among `InstancePreferences`; nothing for a job that left none.
+        """Return the fields of Describe for the instance choice; empty for a job without `InstancePreferences`.
 
         API reference, ResourceConfig: `SelectedInstanceType` is "returned by DescribeTrainingJob after an instance type
         is selected".
@@ -138,7 +138,7 @@ def _with(document: Document, path: tuple[str, ...], value: Any) -> Any:
 
 
 def _filled(given: Document, defaults: Document) -> dict[str, Any]:
-    """Return `given` with what it lacks of `defaults`, in the structures of both as well."""
+    """Return `given`, completed with `defaults` at every level."""
     both = {
         name: _filled(given[name], default)
         for name, default in defaults.items()

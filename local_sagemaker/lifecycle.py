@@ -1,7 +1,7 @@
-"""Starting, finding and ending the server of a home.
+"""Start, find and end the server of a home.
 
-A detached process that is found through its home, and not a service manager's unit: it must work for any user, in a
-container, in a test.
+The server is a detached process that is found through its home. It is not a unit of a service manager, because it must
+work for any user, in a container and in a test.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from local_sagemaker.s3.store import ObjectStore
 
 STATUS_PATH = "/_local/status"
 
-_ANSWER_TIMEOUT = 10.0  # seconds for one answer of a server that lives
-_PATIENCE = 120.0  # seconds that `up` waits for a server that lives, or for a new one; an idle machine takes one
-_SAY_AFTER = 5.0  # seconds after which `up` says that it waits
-_EXIT_TIMEOUT = 10.0  # seconds for the server to finish the requests it has
-_TICK = 0.05  # seconds between looks at what cannot be waited for: another's process, lock or job
+_ANSWER_TIMEOUT = 10.0  # seconds for one answer of a running server
+_PATIENCE = 120.0  # seconds that `up` waits for a running or a new server; on an idle machine a start takes 1 s
+_SAY_AFTER = 5.0  # seconds after which `up` prints that it waits
+_EXIT_TIMEOUT = 10.0  # seconds for the server to end, with the requests that it has
+_TICK = 0.05  # seconds between polls of another process, its lock or its job
 _LOG_TAIL = 20  # lines
 _LARGEST_LOG = 10 << 20  # bytes
 
@@ -50,18 +50,18 @@ class LifecycleError(Exception):
 
 
 class NoAnswer(LifecycleError):
-    """A server lives, but does not answer: on a machine that is very busy, or since it hangs."""
+    """A server runs but does not answer: it hangs, or the machine is very busy."""
 
 
 def status(home: Home, timeout: float = _ANSWER_TIMEOUT) -> dict[str, Any]:
-    """Return what the server of a home says of itself, with `running`; what is known without it if it is down.
+    """Return the status of a home's server, with `running`. If it is down, return what the home's files tell.
 
     Args:
         home: the data directory.
-        timeout: seconds to wait for the answer of a server that lives.
+        timeout: seconds to wait for the answer of a running server.
 
     Raises:
-        NoAnswer: a server lives, and does not answer.
+        NoAnswer: a server runs and does not answer in time.
     """
     known = home.endpoint()
     if known is not None and home.server_pid() is not None:
@@ -83,21 +83,21 @@ def status(home: Home, timeout: float = _ANSWER_TIMEOUT) -> dict[str, Any]:
 def up(
     home: Home, port: int | None = None, region: str | None = None, *, say: Say, patience: float = _PATIENCE
 ) -> tuple[dict[str, Any], bool]:
-    """Start the server of a home unless it runs; return its status, and whether this call started it.
+    """Start the server of a home unless it runs. Return its status, and whether this call started it.
 
-    Any number of processes may call it at once: one starts the server, all get the same answer.
+    Several processes may call it at once: one starts the server, and all get the same status.
 
     Args:
-        home: the data directory; made when it is missing.
+        home: the data directory; created if it is missing.
         port: the port to use; None takes the last one again, or a free one the first time.
-        region: the region of a new home; None keeps the home's, and is us-east-1 for a new one.
-        say: is told of what takes long.
-        patience: seconds to wait for a server that lives and does not answer.
+        region: the region of a new home; None keeps the home's, which is us-east-1 for a new one.
+        say: prints a message if the call takes long.
+        patience: seconds to wait for a server that runs and does not answer.
 
     Raises:
-        NoAnswer: a server lives, and does not answer.
-        LifecycleError: the server does not come up, or runs at another port than the one asked for.
-        OtherRegion: the home is in another region.
+        NoAnswer: a server runs and does not answer in time.
+        LifecycleError: the server does not start, or runs at a port other than `port`.
+        OtherRegion: the home is in another region, or the name is invalid.
     """
     Reserve(home.directory).spend_if_needed()
     found = _found(home, patience, say)
@@ -122,17 +122,17 @@ def up(
 
 
 def down(home: Home, *, keep_jobs: bool, say: Say) -> tuple[bool, int]:
-    """End the server of a home and its jobs; return whether one ran, and how many jobs were stopped.
+    """End the server of a home and its jobs. Return whether a server ran, and how many jobs were stopped.
 
-    Jobs are stopped as by `StopTrainingJob`: SIGTERM, and SIGKILL after the grace of `settings.json`.
+    Jobs are stopped as by `StopTrainingJob`: SIGTERM, and SIGKILL after the grace period of `settings.json`.
 
     Args:
         home: the data directory.
-        keep_jobs: leave the jobs to their supervisors, which carry them to their end without the server.
-        say: is told of what takes long.
+        keep_jobs: leave the jobs to their supervisors, which run them to their end without the server.
+        say: prints a message if the call takes long.
 
     Raises:
-        LifecycleError: the server or a job does not end.
+        LifecycleError: the server or a job does not end in time.
     """
     if not home.is_home:
         return False, 0
@@ -143,10 +143,10 @@ def down(home: Home, *, keep_jobs: bool, say: Say) -> tuple[bool, int]:
 
 
 def reset(home: Home, *, say: Say) -> tuple[bool, int]:
-    """Do what `down` does and delete all data, while nobody can start the server in between.
+    """End the server and its jobs, then delete all data. No other process can start the server in between.
 
     Raises:
-        LifecycleError: the directory never was a home, or the server or a job does not end.
+        LifecycleError: the directory is not a home, or the server or a job does not end in time.
     """
     if not home.is_home:
         raise LifecycleError(f"{home.directory} is no data directory of the local SageMaker; nothing was deleted.")
@@ -158,7 +158,7 @@ def reset(home: Home, *, say: Say) -> tuple[bool, int]:
 
 
 def _found(home: Home, patience: float, say: Say) -> dict[str, Any]:
-    """Return the status as soon as the server answers, or none lives."""
+    """Return the status as soon as the server answers or no server runs."""
     deadline = time.monotonic() + patience
     first = min(_SAY_AFTER, patience)
     try:
@@ -173,7 +173,7 @@ def _found(home: Home, patience: float, say: Say) -> dict[str, Any]:
 
 
 def _settled(home: Home, timeout: float, deadline: float) -> dict[str, Any]:
-    """Return the status; a server that lives and does not listen yet, or no longer, is asked until a deadline."""
+    """Return the status. Poll until a deadline while a server runs that does not listen yet or any more."""
     while True:
         found = status(home, timeout)
         pid = home.server_pid()
@@ -192,7 +192,7 @@ def _no_answer(home: Home, pid: int | None, seconds: float) -> NoAnswer:
 
 
 def _ask(home: Home, known: Endpoint, timeout: float) -> dict[str, Any] | None:
-    """Return the server's own status; None while it does not listen yet, or if another program has its old port."""
+    """Ask the server for its status. Return None if it does not listen, or another program has its old port."""
     connection = http.client.HTTPConnection("127.0.0.1", known.port, timeout=timeout)
     try:
         key = HomeKey.of(home.directory).control
@@ -209,7 +209,7 @@ def _ask(home: Home, known: Endpoint, timeout: float) -> dict[str, Any] | None:
 
 
 def _start(home: Home, port: int | None) -> None:
-    """Start a server and wait until it listens; it outlives its caller, and has nothing of it."""
+    """Start a detached server and wait until it listens."""
     ready, announce = os.pipe()
     arguments = [] if port is None else ["--port", str(port)]
     _rotate(home.server_log)
@@ -221,7 +221,7 @@ def _start(home: Home, port: int | None) -> None:
                 stdout=log,
                 stderr=log,
                 cwd=home.directory,
-                # Nothing that runs here may reach AWS with the user's credentials or profile.
+                # The server and its jobs must not reach AWS with the user's credentials or profile.
                 env={name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
                 pass_fds=(announce,),
                 start_new_session=True,
@@ -232,13 +232,13 @@ def _start(home: Home, port: int | None) -> None:
 
 
 def _rotate(path: Path) -> None:
-    """Begin a log anew where it has grown large; the old one is kept beside it."""
+    """Rename a log of more than 10 MB to `<name>.1`, so that a new one begins."""
     if path.exists() and path.stat().st_size > _LARGEST_LOG:
         path.replace(path.with_name(f"{path.name}.1"))
 
 
 def _await_ready(home: Home, server: subprocess.Popen[bytes], pipe: int) -> None:
-    """Wait for the word of a new server; the end of the pipe without one means that it died."""
+    """Wait until a new server writes to the pipe. The end of the pipe without a byte means that it ended."""
     readable, _, _ = select.select([pipe], [], [], _PATIENCE)
     if readable and os.read(pipe, 1):
         return
@@ -250,7 +250,7 @@ def _await_ready(home: Home, server: subprocess.Popen[bytes], pipe: int) -> None
 
 
 def _end_server(home: Home) -> bool:
-    """End the server process, with SIGKILL if need be; return whether there was one."""
+    """End the server by SIGTERM, or by SIGKILL if that takes too long. Return whether there was one."""
     pid = home.server_pid()
     if pid is None:
         return False
@@ -264,13 +264,13 @@ def _end_server(home: Home) -> bool:
 
 
 def _signal(pid: int, number: signal.Signals) -> None:
-    """Signal a server that held its lock a moment ago, so that the pid is no other process's."""
-    with suppress(ProcessLookupError):  # it ended meanwhile: what we want
+    """Signal a server that held its lock a moment ago, so the pid is still its own."""
+    with suppress(ProcessLookupError):  # it has ended meanwhile, as intended
         os.kill(pid, number)
 
 
 def _end_jobs(home: Home, say: Say) -> int:
-    """Stop all live jobs and wait for their supervisors; return how many there were."""
+    """Stop all live jobs and wait for their supervisors. Return how many there were."""
     with JobTable(home.directory) as table:
         live = table.live()
         for job in live:
@@ -295,11 +295,11 @@ def _request_stop(table: JobTable, job: Job) -> None:
     try:
         table.request_stop(job.kind, job.name)
     except JobFinished:
-        return  # between our look and now: what we want
+        return  # it has ended meanwhile, as intended
 
 
 def _has_supervisors(home: Home) -> bool:
-    """Say whether a job has a supervisor; one that has just ended has it for some 100 ms longer."""
+    """Tell whether any supervisor runs. It outlives the end of its job by about 100 ms."""
     return any(_is_held(workspace.lock) for workspace in home.workspaces() if workspace.lock.exists())
 
 

@@ -1,6 +1,7 @@
-"""ReceiveMessage that waits: moto answers one request at a time, so a poll of 20 s must not be its own.
+"""Long polling of SQS: `ReceiveMessage` with `WaitTimeSeconds`, in front of moto's SQS.
 
-Ask again and again for what is there now, until there is something or the time is over. In front of moto's SQS;
+moto answers one request at a time, so a poll of 20 s would block all other requests. This module asks moto ten times a
+second without a wait, until there are messages or the time is over.
 """
 
 from __future__ import annotations
@@ -14,23 +15,23 @@ from typing import Any
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-_EVERY = 0.1  # seconds
+_EVERY = 0.1  # seconds between requests to moto
 _TARGET = b"AmazonSQS.ReceiveMessage"
 
 
 class LongPolling:
-    """SQS in front of a service that shall not wait.
+    """SQS with long polling, as an ASGI application.
 
     Args:
-        service: SQS.
-        clock: monotonic seconds.
+        service: SQS without long polling.
+        clock: returns monotonic seconds.
     """
 
     def __init__(self, service: ASGIApp, clock: Callable[[], float] = time.monotonic) -> None:
         self._service, self._clock = service, clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one HTTP request of the JSON protocol."""
+        """Answer one HTTP request. Only `ReceiveMessage` of the JSON protocol is polled here."""
         if (b"x-amz-target", _TARGET) not in scope["headers"]:
             await self._service(scope, receive, send)
             return
@@ -59,7 +60,7 @@ class LongPolling:
 
 
 def _is_final(answer: list[Message]) -> bool:
-    """Whether there are messages, or an error."""
+    """Tell whether an answer has messages or is an error."""
     body = b"".join(message.get("body", b"") for message in answer)
     refused: Any = answer[0]["status"] != 200  # noqa: PLR2004 -- OK
     return bool(refused) or bool(json.loads(body or b"{}").get("Messages"))

@@ -1,4 +1,4 @@
-"""Whether a request comes from this machine's own programs, or from a web page. Pure."""
+"""Checks that a request comes from a program on this machine and not from a web page. Pure."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 
 
 def foreign_host(headers: Mapping[str, str]) -> str | None:
-    """Say that a request was meant for another host; None where it was not.
+    """Return why a request for another host is refused; None if its Host header is a loopback name.
 
-    A page that rebinds its own name to 127.0.0.1 cannot hide that name.
+    It stops DNS rebinding: a page that binds its own name to 127.0.0.1 cannot change the Host header.
     """
     host = headers.get("host", "")
     if _is_loopback(f"//{host}"):
@@ -19,10 +19,10 @@ def foreign_host(headers: Mapping[str, str]) -> str | None:
 
 
 def from_a_page(headers: Mapping[str, str]) -> str | None:
-    """Say that a web page sent a request; None where a program did.
+    """Return why a request from a web page is refused; None if a program sent it.
 
-    Browsers say so by themselves, and no page can keep them from it: by `Sec-Fetch-…` on loopback, whatever the page,
-    and by `Origin` and `Referer`. A page that this server itself answered with is one of them.
+    Browsers send `Sec-Fetch-…` headers to loopback, and `Origin` and `Referer`. A page cannot suppress them all. Pages
+    that this server answered with are refused, too.
     """
     if any(name.lower().startswith("sec-fetch-") for name in headers):
         return "Requests from a web browser are refused, but for presigned addresses that read."
@@ -42,7 +42,7 @@ def _is_loopback(url: str) -> bool:
 
 
 def is_loopback_host(name: str) -> bool:
-    """Tell whether a host's name or address is this machine's own loopback."""
+    """Tell whether a host name or address is a loopback one."""
     if name == "localhost":
         return True
     try:

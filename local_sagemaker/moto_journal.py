@@ -1,6 +1,6 @@
-"""The journal of what moto holds: each request that changed something, so that a new server can do it again.
+"""The journal of moto's state: each request that changed it, so that a new server can replay them.
 
-moto holds everything in memory. What passes is not written down: messages of queues, events, metric data.
+moto holds everything in memory. Transient data is not recorded: messages of queues, events, metric data.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from local_sagemaker.wire.call import Call
 
 log = logging.getLogger(__name__)
 
-# How the operations begin that change nothing that is kept.
+# Prefixes of the operations that do not change lasting state, in all services and by service.
 _READING = ("Get", "List", "Describe", "Simulate", "Generate", "Check", "Test", "BatchGet", "BatchCheck")
 _PASSING: Mapping[str, tuple[str, ...]] = {
     "sns": ("Publish",),
@@ -26,11 +26,11 @@ _PASSING: Mapping[str, tuple[str, ...]] = {
     "events": ("PutEvents",),
     "monitoring": ("PutMetricData",),
 }
-_PASSED_BY_NAME = frozenset({"sts"})  # its keys are made of the home's, and carry their own end
+_PASSED_BY_NAME = frozenset({"sts"})  # its keys are derived from the home's, and their tokens have the expiry
 
 
 def is_kept(call: Call) -> bool:
-    """Return whether the journal must have a call."""
+    """Tell whether the journal must record a call."""
     served = BY_SIGNATURE.get(call.service)
     if served is None or not served.in_moto or call.service in _PASSED_BY_NAME:
         return False
@@ -41,30 +41,30 @@ class Journal:
     """The journal of one home.
 
     Args:
-        path: its file; made at the first entry.
+        path: its file; created at the first entry.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def append(self, call: Call, seed: int) -> int:
-        """Write a call down; return what `take_back` needs to undo that.
+        """Append a call. Return the mark that `take_back` needs to remove it.
 
         Args:
             call: the call.
-            seed: of moto's generator of identifiers.
+            seed: the seed of moto's random identifiers.
 
         Raises:
-            OSError: it could not be written; the journal is as it was.
+            OSError: the call could not be written; the journal is unchanged.
         """
         return append_line(self._path, json.dumps({**asdict(call), "seed": seed}))
 
     def take_back(self, mark: int) -> None:
-        """Remove the entry that `append` returned `mark` for, and all after it."""
+        """Remove the entry for which `append` returned `mark`, and all later ones."""
         os.truncate(self._path, mark)
 
     def entries(self) -> Iterator[tuple[Call, int]]:
-        """Yield all calls with their seeds. A line that cannot be read was never answered, and is passed over."""
+        """Yield all calls with their seeds. Skip a damaged line: its request was never answered."""
         for number, line in enumerate(_lines(self._path), 1):
             try:
                 kept = json.loads(line)
@@ -77,32 +77,33 @@ class Journal:
 
     @property
     def size(self) -> int:
-        """How long the journal is, in bytes."""
+        """The size of the journal, in bytes."""
         return self._path.stat().st_size if self._path.exists() else 0
 
     def has(self, service: str, position: int = 0) -> bool:
-        """Return whether a service may have an entry; as cheaply as can be, for a server that starts.
+        """Tell whether a service has an entry, without parsing the lines, so that a server starts fast.
 
         Args:
-            service: the service.
-            position: where to begin, in bytes.
+            service: the service's name in signatures.
+            position: the offset of the first line to look at, in bytes.
         """
+        # `service` is the first field of `Call`, and so the first member of each line.
         mark = json.dumps({"service": service})[1:-1]
         return any(line.startswith(f"{{{mark},") for line in _lines(self._path, position))
 
 
 def append_line(path: Path, line: str) -> int:
-    """Write a line to the end of a file, wholly or not at all; return the file's size before.
+    """Append a line to a file, completely or not at all. Return the file's size before.
 
-    Half a line would swallow the next one: one that a killed writer left is ended first, and one of our own that does
-    not fit on the disk is taken back.
+    A partial line would corrupt the next one. So a partial line of a killed writer is ended first, and a partial line
+    of this call is truncated if the disk is full.
 
     Args:
-        path: the file; made, for its user alone, where it is missing: a journal has secrets in it.
-        line: without its end.
+        path: the file; if missing, created readable by its user only, because a journal has secrets.
+        line: the text, without its newline.
 
     Raises:
-        OSError: it could not be written; the file is as it was.
+        OSError: the line could not be written; the file is unchanged.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
     try:

@@ -1,4 +1,4 @@
-"""What moto's IAM holds of roles, for `iam.roles`. Only `moto_services` imports it, after it has loaded moto."""
+"""The roles in moto's IAM, as records for `iam.roles`."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from local_sagemaker.iam.roles import Role
 def roles_of_moto() -> list[Role]:
     """Return all roles with the documents of their policies.
 
-    By moto's own objects, since its `GetAccountAuthorizationDetails` has no documents of attached policies without all
-    of the thousand that AWS manages.
+    It reads moto's objects. moto's `GetAccountAuthorizationDetails` returns the documents of attached policies only
+    together with the thousand policies that AWS manages.
     """
     from moto.iam.models import iam_backends  # noqa: PLC0415 -- see `moto_services`
 
-    # By partition, of which a home has one.
+    # The backends are by partition, of which a home has one.
     return [_role(one, iam.managed_policies) for iam in iam_backends[ACCOUNT].values() for one in iam.roles.values()]
 
 
 def _role(role: Any, managed: dict[str, Any]) -> Role:
     attached = [_document(policy) for policy in role.managed_policies.values()]
-    # A boundary of another account is not known here, and bounds nothing.
+    # A boundary policy of another account is unknown here, and is ignored.
     boundary = managed.get(role.permissions_boundary_arn)
     tags = role.tags.values() if isinstance(role.tags, dict) else role.tags or ()
     return Role(

@@ -1,10 +1,10 @@
-"""The services that moto holds, inside our server: IAM, STS, SNS, SQS, Parameter Store and so on.
+"""The services that moto implements, inside this server: IAM, STS, SNS, SQS, Parameter Store and so on.
 
-moto holds everything in memory. So each request that changes something is written to a journal in the home, and the
-journal is replayed when a new server first needs moto. moto draws its random identifiers from one generator; a
-request's seed is in the journal too, so that a role keeps its id. Creation dates are those of the replay.
+moto holds everything in memory. So each request that changes something is written to a journal in the home. A new
+server replays the journal when it first needs moto. moto draws its random identifiers from one generator. The journal
+has the seed of each request, so that a role keeps its id. Creation dates are those of the replay.
 
-Loaded at the first request and not at start: moto takes half a second, and many runs never ask for it.
+moto is imported at the first request and not at start: the import takes half a second, and many runs never need moto.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _HTTP_FAILURE = 500
 
 @dataclass(frozen=True)
 class Answer:
-    """What goes back to the client."""
+    """An HTTP response for the client."""
 
     status: int
     headers: Mapping[str, str]
@@ -59,13 +59,13 @@ class Answer:
 
 
 class MotoServices:
-    """moto as an ASGI application with a memory.
+    """moto as an ASGI application whose state survives a restart.
 
     Args:
         journal: the requests to replay.
-        key: the home's key, of which all others are made.
-        roles: gets what roles may do, after each change.
-        region: of the home.
+        key: the home's key, from which all others are derived.
+        roles: the table of roles, written after each change in IAM.
+        region: the region of the home.
     """
 
     def __init__(self, journal: Journal, key: HomeKey, roles: RoleTable, region: str) -> None:
@@ -74,13 +74,13 @@ class MotoServices:
         self._key = key
         self._roles = roles
         self._region = region
-        # moto is not made for threads, and the journal must have the order in which things happened.
+        # moto is not thread-safe, and the journal must have the order of execution.
         self._lock = threading.Lock()
         self._application: Any = None
         self._ready = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one HTTP request; `scope` has service and region, and gets the operation as `aws.operation`."""
+        """Answer one HTTP request. `scope` has `service` and `region`, and gets the operation as `aws.operation`."""
         call = Call.of(scope, await Request(scope, receive).body())
         scope["aws.operation"] = call.operation or "Unknown"
         if (call.service, call.operation) == ("sts", "GetCallerIdentity"):
@@ -91,15 +91,18 @@ class MotoServices:
 
     @property
     def awake(self) -> bool:
-        """Whether there may be rules of EventBridge: a client has asked for moto, or an earlier server kept some."""
+        """Whether EventBridge may have rules: moto is loaded, or the journal has entries of EventBridge."""
         return self._ready or self._has_rules
 
     def ask(self, call: Call) -> Answer:
-        """Answer a call of this server itself."""
+        """Answer a call that this server makes itself."""
         return self._answer(call)
 
     def catch_up(self) -> None:
-        """Write the roles down where the journal knows more of them: a server was killed in between, or was older."""
+        """Write the roles if the journal has newer entries of IAM.
+
+        That is so if an earlier server was killed between the two writes, or was of a version that wrote no roles.
+        """
         if self._journal.has("iam", self._roles.position):
             with self._lock:
                 self._wake()
@@ -121,10 +124,10 @@ class MotoServices:
             return self._keep(call) if is_kept(call) else self._run(call, secrets.randbits(64))
 
     def _keep(self, call: Call) -> Answer:
-        """Do a call that changes something, and write it down.
+        """Record a call that changes something, and run it.
 
-        Written first: if the disk is full, nothing is done, and a client that tries again is not told that its
-        resource exists.
+        It is recorded first. So if the disk is full, nothing is done, and a client that retries does not get an error
+        that its resource exists.
         """
         seed = secrets.randbits(64)
         try:
@@ -144,16 +147,16 @@ class MotoServices:
         return given
 
     def _identify(self, call: Call, access_key: str, caller: str) -> Answer:
-        """`GetCallerIdentity`: moto knows the users of IAM by their keys, and forgets all other keys."""
+        """Answer `GetCallerIdentity`. moto identifies IAM users by their keys, and does not know other callers."""
         answer = self._answer(replace(call, access_key=access_key))
         return replace(answer, body=with_caller(answer.body, caller)) if caller else answer
 
     def _make_role(self) -> None:
-        """Make the role of the home's user; before the replay, which may delete it again."""
+        """Create the role of the home's user, before the replay, which may delete it again."""
         trust = {"Effect": "Allow", "Principal": {"Service": "sagemaker.amazonaws.com"}, "Action": "sts:AssumeRole"}
         named = {"RoleName": ROLE, "Version": "2010-05-08"}
         document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
-        # It may do everything, as a role that IAM does not have.
+        # It may do everything, like a role that IAM does not have.
         policy = f"arn:{partition_of(self._region)}:iam::aws:policy/AdministratorAccess"
         for parameters in (
             {"Action": "CreateRole", "AssumeRolePolicyDocument": document, **named},
@@ -163,7 +166,7 @@ class MotoServices:
             self._run(Call("iam", self._region, "POST", "/", headers, urlencode(parameters)), 0)
 
     def _simulate(self, call: Call) -> Answer:
-        """`SimulatePrincipalPolicy`, which moto lacks; for a role that is not there, moto's own error."""
+        """Answer `SimulatePrincipalPolicy`, which moto lacks. For an unknown role, answer moto's error of `GetRole`."""
         source = call.parameters.get("PolicySourceArn", "")
         kind = source.rpartition(":")[2].partition("/")[0]
         if kind == "role" and self._roles.get(source) is None:
@@ -193,8 +196,8 @@ class MotoServices:
             log.exception("moto failed on %s:%s", call.service, call.operation)
             return _not_built(call, f"{type(error).__name__}: {error}")
         if given.status_code >= _HTTP_ERROR and given.mimetype == "text/html":
-            return _not_built(call, "")  # a page for people, where moto has no such address
-        left_out = ("access-control-", "content-length")  # the length is that of the body as we send it
+            return _not_built(call, "")  # moto's HTML page for an unknown path
+        left_out = ("access-control-", "content-length")  # the body may be changed below
         headers = {name: value for name, value in given.headers if not name.lower().startswith(left_out)}
         body = given.get_data()
         if (call.service, call.operation) in _GIVING_KEYS and given.status_code < _HTTP_ERROR:
@@ -202,7 +205,7 @@ class MotoServices:
         return Answer(given.status_code, headers, body)
 
     def _replay(self) -> None:
-        """Bring back what earlier servers held."""
+        """Run all calls of the journal, and write the roles."""
         for call, seed in self._journal.entries():
             given = self._run(call, seed)
             if given.status >= _HTTP_ERROR:
@@ -210,7 +213,7 @@ class MotoServices:
         self._write_roles()
 
     def _session_of(self, call: Call, body: bytes) -> Session | None:
-        """Return the session of a role that an answer begins; None for one that gives a key of another kind."""
+        """Return the role session that an answer begins; None if the answer has a key of another kind."""
         if not call.operation.startswith("AssumeRole"):
             return None
         name = element_of(body.decode(), "Arn").rpartition("/")[2]
@@ -221,13 +224,13 @@ class MotoServices:
 
 
 def with_our_keys(body: bytes, key: HomeKey, session: Session | None) -> bytes:
-    """Return an answer that gives out a key, with a secret and a token that this server knows again.
+    """Replace the secret and the token in an answer by ones that this server can verify.
 
     Args:
         body: moto's answer: `AccessKeyId`, `SecretAccessKey` and, for a temporary key, `SessionToken`, `Expiration`
             and the caller's `Arn`.
         key: the home's key.
-        session: the one that was asked for; None where the key is for another than a role.
+        session: the role session that the key is for; None if the key is of another kind.
     """
     text = body.decode()
     access_key = element_of(text, "AccessKeyId")
@@ -242,11 +245,11 @@ def with_our_keys(body: bytes, key: HomeKey, session: Session | None) -> bytes:
 
 
 def with_caller(body: bytes, arn: str) -> bytes:
-    """Return moto's answer to `GetCallerIdentity` with the caller's own ARN.
+    """Return moto's answer to `GetCallerIdentity` with the caller's ARN and a user id made from it.
 
     Args:
-        body: the answer.
-        arn: of an assumed role or a federated user; the last part is the session's name.
+        body: moto's answer.
+        arn: the ARN of a role session or a federated user; its last part is the session's name.
     """
     role, _, session = arn.rpartition("/")
     digest = hashlib.sha256(role.encode()).hexdigest().upper()
@@ -255,13 +258,13 @@ def with_caller(body: bytes, arn: str) -> bytes:
 
 
 def element_of(text: str, name: str) -> str:
-    """Return the text of the first element of a name in an answer of XML; empty if there is none."""
+    """Return the text of the first XML element of a name; empty if there is none."""
     found = re.search(rf"<{name}>([^<]*)</{name}>", text)
     return found[1].strip() if found else ""
 
 
 def _load() -> Any:
-    """Import moto, with the policies that AWS manages: `AmazonSageMakerFullAccess` can be attached to a role."""
+    """Import moto, with AWS's managed policies, so that a role can have `AmazonSageMakerFullAccess`."""
     from moto.core.config import default_user_config  # noqa: PLC0415 -- see the module's docstring
     from moto.moto_server.werkzeug_app import (  # noqa: PLC0415 -- the same
         DomainDispatcherApplication,
@@ -274,10 +277,10 @@ def _load() -> Any:
 
 
 def _let_targets_stand_alone() -> None:
-    """Let an event reach the targets that can take it: moto stops at the first that cannot, and so loses all others.
+    """Patch moto's `Rule.send_to_targets` so that an event reaches every target that can take it.
 
-    A target may be a queue that is deleted, or of a service that moto does not send to. A rule with a schedule alone
-    takes no events, which moto sends to it.
+    moto stops at the first target that fails, such as a deleted queue or a service that moto does not send to. moto
+    also sends events to a rule that has only a schedule; such a rule gets none here.
     """
     from moto.events.models import Rule  # noqa: PLC0415 -- see the module's docstring
 
@@ -292,7 +295,7 @@ def _let_targets_stand_alone() -> None:
                 rule.targets = [target]
                 try:
                     send(rule, event, transform_input)
-                except Exception as error:  # noqa: BLE001 -- whatever it is, the next target is another
+                except Exception as error:  # noqa: BLE001 -- whatever fails, the next target must get the event
                     log.warning("The rule %s cannot send an event to %s: %r", rule.name, target.get("Arn"), error)
         finally:
             rule.targets = targets
@@ -301,14 +304,14 @@ def _let_targets_stand_alone() -> None:
 
 
 def _headers(call: Call) -> dict[str, str]:
-    """The headers by which moto knows service, region and operation; a signature would mean nothing to it."""
+    """Return the headers from which moto reads service, region and operation. moto does not verify the signature."""
     scope = f"{call.access_key}/20260101/{call.region}/{call.service}/aws4_request"
     signature = f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0"
     return {**call.headers, "authorization": signature}
 
 
 def _not_built(call: Call, why: str) -> Answer:
-    """Tell the client that neither we nor moto have this operation."""
+    """Return the error for an operation that neither this server nor moto has."""
     operation = call.operation or f"{call.method} {call.path}"
     message = f"{call.service}:{operation} is not built in local_sagemaker{f' ({why})' if why else ''}."
     code = "InvalidAction" if _speaks_query(call) else "UnknownOperationException"
@@ -316,7 +319,7 @@ def _not_built(call: Call, why: str) -> Answer:
 
 
 def _not_kept(call: Call, error: OSError) -> Answer:
-    """Tell the client that nothing was done, because it would be forgotten: the disk is full, most likely."""
+    """Return the error for a call that was not done because it could not be recorded, most likely for a full disk."""
     message = f"{call.service}:{call.operation} could not be written down ({error.strerror}), and was not done."
     return _refusal(call, Words("InternalFailure", _HTTP_FAILURE, message))
 
@@ -326,7 +329,7 @@ def _speaks_query(call: Call) -> bool:
 
 
 def _not_in_force(call: Call, error: OSError) -> Answer:
-    """Tell the client that IAM has the change, but jobs do not know of it yet."""
+    """Return the error for a change that IAM has, but that `roles.json` and so the jobs do not have yet."""
     message = (
         f"{call.service}:{call.operation} was done, but is not in force ({error.strerror}): the roles that jobs read "
         "could not be written. The next change in IAM writes all of them, and so does a new server."

@@ -1,6 +1,6 @@
-"""`iam:SimulatePrincipalPolicy`, which the SageMaker SDK v3 asks before it trains and which moto lacks.
+"""`iam:SimulatePrincipalPolicy`, which the SageMaker SDK v3 calls before it trains and which moto lacks.
 
-The answer is what this server itself decides, by `iam.policies`.
+The decisions are those of `iam.policies`, by which this server authorizes requests.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ _NAMESPACE = "https://iam.amazonaws.com/doc/2010-05-08/"
 
 
 def simulate(parameters: Mapping[str, str], roles: RoleTable) -> bytes:
-    """Return the answer document for the parameters of a query request: each action on each resource.
+    """Return the answer document: the decision for each action on each resource.
 
     Args:
-        parameters: of the request.
-        roles: those of the home. What is no role of it, such as a user, may do everything here.
+        parameters: the parameters of the query request.
+        roles: the roles of the home. A principal that is not one of them, such as a user, may do everything.
     """
     role = roles.get(parameters.get("PolicySourceArn", ""))
     context = dict(_context(parameters))
@@ -54,7 +54,7 @@ def _members(parameters: Mapping[str, str], name: str) -> list[str]:
 
 
 def _context(parameters: Mapping[str, str]) -> Iterator[tuple[str, list[str]]]:
-    """Yield key and values of each `ContextEntries.member.N`."""
+    """Yield the key and the values of each `ContextEntries.member.N`."""
     for name, value in parameters.items():
         if found := re.fullmatch(r"(ContextEntries\.member\.\d+)\.ContextKeyName", name):
             yield value.lower(), _members(parameters, f"{found[1]}.ContextKeyValues")

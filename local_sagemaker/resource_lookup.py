@@ -1,4 +1,4 @@
-"""What policies must look up, since a request names it only in part: `iam.asked.ResourceLookup` of this home."""
+"""The `iam.request_context.ResourceLookup` of a home, which completes what a request names only in part."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def lookup_in(roles: RoleTable, jobs: JobTable, others: MotoServices) -> Resourc
 
     Args:
         roles: the roles of the home.
-        jobs: whose tags conditions look at.
-        others: knows secrets, KMS keys and users.
+        jobs: the table of jobs, for their tags.
+        others: moto's services, for secrets, KMS keys and users.
     """
 
     def ask(service: str, region: str, target: str, **members: str) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""The server's process: the lock, the port, uvicorn, and the care for jobs that lost their supervisor.
+"""The server's process: its lock, its port, uvicorn, and new supervisors for jobs that lost theirs.
 
-`serve` is what `python -m local_sagemaker serve` runs, in the foreground or started by `up`.
+`python -m local_sagemaker serve` runs `serve`, in the foreground or started by `up`.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ from local_sagemaker.runtime.supervisor import reconcile
 log = logging.getLogger(__name__)
 
 _HOST = "127.0.0.1"
-# Below the ranges from which Linux and macOS take the ports of outgoing connections (32768 and 49152 onwards): a port
-# that is remembered shall still be free when the server comes back.
+# Below the ranges from which Linux and macOS take the ports of outgoing connections (32768 and 49152 onwards), so that
+# a home's port is still free when its server starts again.
 _PORTS = range(15_000, 32_000)
 _TRIES = 100
 _BACKLOG = 1024
 _RECONCILE_SECONDS = 1.0
 _SELDOM_SECONDS = 10.0
-_SHUTDOWN_SECONDS = 3  # for requests that are under way when the server is told to end
+_SHUTDOWN_SECONDS = 3  # for the requests that are open when the server gets a signal to end
 
 
 def serve(home: Home, port: int | None, ready_fd: int | None) -> None:
     """Serve a home until SIGTERM or SIGINT.
 
     Args:
-        home: the data directory; made when it is missing.
+        home: the data directory; created if it is missing.
         port: the port; None takes the last one again, or a free one the first time.
-        ready_fd: a file descriptor that gets one byte when clients can connect.
+        ready_fd: a file descriptor that gets one byte when clients can connect; None if there is none.
 
     Raises:
         LifecycleError: another process serves this home, or the port is not free.
@@ -68,22 +68,22 @@ def serve(home: Home, port: int | None, ready_fd: int | None) -> None:
         home.announce(endpoint)
         log.info("serving %s at %s", home.directory, endpoint.endpoint)
         if ready_fd is not None:
-            os.write(ready_fd, b".")  # connections wait in the listener's backlog from here on
+            os.write(ready_fd, b".")  # from now on connections wait in the listener's backlog
             os.close(ready_fd)
         asyncio.run(_run(home, application, listener, connections))
 
 
 def _take_all_descriptors() -> None:
-    """Let this process open as many files and connections as the system allows it: each client and job takes some."""
+    """Raise the limit of open files to the hard limit, because each client and job takes some."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(ValueError, OSError):  # macOS allows less than it says
+    with suppress(ValueError, OSError):  # macOS allows less than it reports
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, hard), hard))
 
 
 class PeriodicCheck(logging.Filter):
-    """Lets the same message through once in ten seconds.
+    """A log filter that passes the same message once in ten seconds.
 
-    Out of descriptors, asyncio tells of each connection that it cannot take, thousands of times a second.
+    Out of file descriptors, asyncio logs each connection that it cannot accept, thousands of times a second.
     """
 
     def __init__(self) -> None:
@@ -91,7 +91,7 @@ class PeriodicCheck(logging.Filter):
         self._last: dict[str, float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Tell whether a message is to be written."""
+        """Tell whether to log a message."""
         text, now = str(record.msg), record.created
         if now - self._last.get(text, 0.0) < _SELDOM_SECONDS:
             return False
@@ -100,10 +100,10 @@ class PeriodicCheck(logging.Filter):
 
 
 def stay_on_loopback() -> None:
-    """Let this process connect to no other machine from now on, and look up no other's name.
+    """Make this process refuse to connect to other machines and to look up their names.
 
-    What moto delivers, such as the messages of a topic, goes where a request says; and no request shall make this
-    machine call another.
+    moto delivers some data, such as the messages of a topic, to an address from a request. A request must not make this
+    machine call another one.
     """
     sys.addaudithook(_refuse_others)
 
@@ -111,7 +111,7 @@ def stay_on_loopback() -> None:
 def _refuse_others(event: str, arguments: tuple[Any, ...]) -> None:
     if event in ("socket.connect", "socket.sendto"):
         address = arguments[1]
-        host = address[0] if isinstance(address, tuple) else "localhost"  # a path is on this machine
+        host = address[0] if isinstance(address, tuple) else "localhost"  # the path of a Unix socket
     elif event in ("socket.getaddrinfo", "socket.gethostbyname"):
         host = arguments[0] or "localhost"
     else:
@@ -122,17 +122,17 @@ def _refuse_others(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 class Connections:
-    """The connections of the server, by their clients' ends. ASGI has no word for closing one without an answer."""
+    """The connections of the server, to close one without an answer, which ASGI cannot do."""
 
     def __init__(self) -> None:
         self._state: ServerState | None = None
 
     def follow(self, state: ServerState) -> None:
-        """Know from now on the connections of a server."""
+        """Use the connections of a server from now on."""
         self._state = state
 
     def hang_up(self, scope: Scope) -> None:
-        """Close the connection of a request."""
+        """Close the connection of a request, found by its client's address."""
         for protocol in tuple(self._state.connections) if self._state else ():
             if getattr(protocol, "client", None) == scope["client"]:
                 protocol.transport.close()
@@ -154,9 +154,9 @@ def _listen(home: Home, port: int | None) -> socket.socket:
 
 
 def _bind(port: int) -> socket.socket | None:
-    """Listen on a port of loopback; None if it is taken."""
-    # The protocol by its number: without it asyncio leaves Nagle's algorithm on, and every answer waits 40 ms for an
-    # acknowledgement of its header.
+    """Listen on a loopback port. Return None if the port is in use."""
+    # The protocol is given, because asyncio turns Nagle's algorithm off only then. With it, every answer waits 40 ms
+    # for the acknowledgement of its header.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -190,7 +190,7 @@ async def _run(home: Home, application: Application, listener: socket.socket, co
 
 
 async def _care_for_jobs(home: Home) -> None:
-    """Adopt the jobs of earlier servers at once, and whatever loses its supervisor later."""
+    """Start a supervisor for every live job that needs one and has none, first at once, then every second."""
     while True:
         try:
             adopted = await asyncio.to_thread(reconcile, home.directory)

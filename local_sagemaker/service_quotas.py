@@ -1,7 +1,6 @@
-"""The Service Quotas API of this backend as one `JsonService`: the quotas of `settings.json`, as AWS lists them.
+"""The Service Quotas API as one `JsonService`: the quotas of `settings.json`, as AWS lists them.
 
-Read only: a request for a higher quota would be decided by nobody, so it does not exist here; the user edits the file.
-`sagemaker/quotas.py` enforces the same quotas. Made by `application`.
+It is read-only: to change a quota, the user edits the file. `sagemaker/quotas.py` enforces the same quotas.
 """
 
 from __future__ import annotations
@@ -17,14 +16,14 @@ from local_sagemaker.wire.json_service import Caller, JsonService
 Document = Mapping[str, Any]
 
 _SERVICE = "sagemaker"
-_LONGEST_PAGE = 100  # API reference, ListServiceQuotas: the greatest MaxResults; what comes without it is not said
+_LONGEST_PAGE = 100  # API reference, ListServiceQuotas: the maximum of MaxResults; its default is not documented
 
 
 def quotas_service(quotas: Callable[[], Mapping[str, int]]) -> JsonService:
     """Build the service.
 
     Args:
-        quotas: tells the quotas of the account, by name.
+        quotas: returns the quotas of the account, by name.
     """
     operations = QuotaOperations(quotas)
     handlers = {"ListServiceQuotas": operations.listing, "GetServiceQuota": operations.get}
@@ -32,17 +31,17 @@ def quotas_service(quotas: Callable[[], Mapping[str, int]]) -> JsonService:
 
 
 class QuotaOperations:
-    """The operations.
+    """The operations of Service Quotas.
 
     Args:
-        quotas: tells the quotas of the account, by name.
+        quotas: returns the quotas of the account, by name.
     """
 
     def __init__(self, quotas: Callable[[], Mapping[str, int]]) -> None:
         self._quotas = quotas
 
     def listing(self, request: dict[str, Any], caller: Caller) -> Document:
-        """One page of them, by name; a token belongs to the request that it came from."""
+        """Return one page of quotas, sorted by name. A token is valid only with the request that it came from."""
         asked = {name: value for name, value in request.items() if name not in {"NextToken", "MaxResults"}}
         try:
             page = read_token(request.get("NextToken"), asked)
@@ -55,7 +54,7 @@ class QuotaOperations:
         return answer if page.offset + size >= len(found) else {**answer, "NextToken": page.next(size).token(asked)}
 
     def get(self, request: dict[str, Any], caller: Caller) -> Document:
-        """One of them, by its code."""
+        """Return one quota by its code."""
         for quota in self._all(request, caller):
             if quota["QuotaCode"] == request["QuotaCode"]:
                 return {"Quota": quota}
@@ -71,7 +70,7 @@ class QuotaOperations:
 
 
 def _is_asked_for(quota: Document, request: Document) -> bool:
-    """Whether a quota is of the kind that a listing wants; all are the account's."""
+    """Tell whether a quota passes the filters of a listing. All quotas are applied at the account level."""
     is_level = request.get("QuotaAppliedAtLevel", "ACCOUNT") in {"ACCOUNT", "ALL"}
     return is_level and request.get("QuotaCode", quota["QuotaCode"]) == quota["QuotaCode"]
 

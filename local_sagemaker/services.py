@@ -1,6 +1,6 @@
-"""The AWS services that this backend serves: one table for the front, the command line and the documentation.
+"""The AWS services of this backend: one table for the server, the command line and the documentation.
 
-What is not in it is refused by name. Standard library only, because the command line imports it.
+A request to any other service is refused. Standard library only, because the command line imports it.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ServedService:
-    """One service.
+    """One AWS service of this backend.
 
     Attributes:
-        name: as boto3 and the AWS CLI call it.
+        name: its name in boto3 and the AWS CLI.
         signed_as: its name in a signature's credential scope.
-        has: what there is of it.
-        lost: what of it is gone after the server has ended; empty if all is kept.
-        in_moto: whether moto holds it. The others are in this package.
-        is_global: whether it belongs to no region on AWS, so that clients of any home sign for us-east-1 too.
-        is_rest: whether method and path say which operation a request is. S3, which has readers of its own, aside.
+        has: the parts of it that this backend has.
+        lost: the data of it that is lost when the server ends; empty if all is kept.
+        in_moto: whether moto implements it; the others are in this package.
+        is_global: whether it has no region on AWS, so that clients of every home may sign for us-east-1 or any other.
+        is_rest: whether method and path name the operation. S3 is read separately, and does not set it.
     """
 
     name: str
@@ -65,20 +65,20 @@ SERVICES = (
     ),
     ServedService("ecr", "ecr", "repositories; images cannot be pushed"),
 )
-"""All of them."""
+"""All services of this backend."""
 
 BY_SIGNATURE: Mapping[str, ServedService] = {service.signed_as: service for service in SERVICES}
-"""The same, by the name in signatures."""
+"""The services by their names in signatures."""
 
 LOST = tuple(service.lost for service in SERVICES if service.lost)
-"""What is gone after the server has ended."""
+"""The data that is lost when the server ends."""
 
 
 def not_served(signed_as: str) -> str:
     """Return the message for a client of a service that is not in the table.
 
     Args:
-        signed_as: the name in the client's signature.
+        signed_as: the service's name in the client's signature.
     """
     names = ", ".join(sorted(service.name for service in SERVICES))
     return f"{signed_as} is not served by local_sagemaker. It serves: {names}."

@@ -1,10 +1,10 @@
-"""AWS's signatures, from the side that checks: who signed a request, and whether it is what was signed. Pure.
+"""Verification of AWS signatures: Version 4, and Version 2 for presigned URLs and forms of S3. Pure.
 
-Version 4, and of Version 2 the presigned addresses and forms of S3, which boto3 still makes by default.
+boto3 still presigns by Version 2 by default.
 
 Sources: IAM User Guide, "Create a signed AWS API request"; S3 API Reference, "Authenticating Requests (AWS Signature
 Version 4)" and "(… Version 2)", also for query parameters. The signatures of single chunks of a streamed body are not
-checked: the body comes over loopback, and is held against its checksum.
+verified: the body comes over loopback and is compared with its checksum.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _HEADER = re.compile(
     rf"{ALGORITHM}\s+Credential=(?P<credential>[^,\s]+),\s*SignedHeaders=(?P<signed>[^,\s]+),\s*Signature=(?P<signature>\w+)"
 )
 _CREDENTIAL = re.compile(r"(?P<key>[^/]+)/(?P<date>\d{8})/(?P<region>[^/]+)/(?P<service>[^/]+)/aws4_request")
-_SKEW = 15 * 60  # seconds by which a clock may be wrong
-_LONGEST = 7 * 24 * 3600  # seconds for which an address may be presigned
-# Of S3's Version 2, "The elements of CanonicalizedResource": those parameters that name or change what is asked for.
+_SKEW = 15 * 60  # seconds by which the client's clock may differ
+_LONGEST = 7 * 24 * 3600  # seconds; the most for which a URL may be presigned
+# S3 API Reference, Version 2, "The elements of CanonicalizedResource": the parameters that are part of the signature.
 _SUBRESOURCES = frozenset(
     {
         *("acl", "accelerate", "analytics", "cors", "defaultObjectAcl", "delete", "inventory", "lifecycle", "location"),
@@ -42,10 +42,10 @@ _MISMATCH = "The request signature we calculated does not match the signature yo
 
 
 class Refused(Exception):
-    """A request is not let in.
+    """A request is refused before it reaches its service.
 
     Attributes:
-        reason: what kind of refusal: `missing`, `malformed`, `query`, `signature`, `late`, `expired`, `policy`,
+        reason: the kind of refusal: `missing`, `malformed`, `query`, `signature`, `late`, `expired`, `policy`,
             `unsigned`, `region` or `large`.
         details: further members of S3's error.
     """
@@ -58,14 +58,19 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Signature:
-    """What a request says of its signature.
+    """The signature of a request, by Version 4.
 
     Attributes:
-        access_key: the key's name.
-        region: of the credential scope.
-        service: of the credential scope, in lower case.
-        token: the session token; empty for a lasting key.
-        presigned: whether it stands in the query.
+        access_key: the access key id.
+        date: the date of the credential scope, as `YYYYMMDD`.
+        region: the region of the credential scope.
+        service: the service of the credential scope, in lower case.
+        token: the session token; empty for a key that does not expire.
+        presigned: whether the signature is in the query string.
+        at: when the request was signed, as in `X-Amz-Date`.
+        lasts: seconds for which a presigned URL is valid.
+        signed: the names of the signed headers, in lower case.
+        given: the signature itself, in hex.
     """
 
     access_key: str
@@ -81,10 +86,10 @@ class Signature:
 
     @classmethod
     def of(cls, headers: Mapping[str, str], query: Mapping[str, str]) -> Signature | OldSignature | None:
-        """Return the signature of a request; `None` if it has none.
+        """Return the signature of a request; None if it has none.
 
         Raises:
-            Refused: it is malformed.
+            Refused: the signature is malformed.
         """
         header = headers.get("authorization", "")
         if header:
@@ -112,15 +117,15 @@ class Signature:
         )
 
     def check(self, request: Request, secret_of: Callable[[str, str], str], now: float) -> None:
-        """See that a request was signed with the key that it names, and in time.
+        """Verify that a request was signed with its access key, and that the signature has not expired.
 
         Args:
             request: the request.
-            secret_of: gives the secret of an access key and a session token.
+            secret_of: returns the secret for an access key id and a session token.
             now: epoch seconds.
 
         Raises:
-            Refused: it was not.
+            Refused: the signature is wrong or has expired.
         """
         age = now - _moment(self.at)
         if self.presigned and (age > self.lasts or not self.lasts):
@@ -130,7 +135,7 @@ class Signature:
         secret = secret_of(self.access_key, self.token)
         if "host" not in self.signed:
             raise Refused("malformed", "The header Host is not signed.")
-        # S3 takes many of them for parameters: `x-amz-copy-source` makes a copy of a put.
+        # Many of them are parameters of S3: `x-amz-copy-source` turns a put into a copy.
         unsigned = [name for name in request.headers if name.startswith("x-amz-") and name not in self.signed]
         if self.service == "s3" and unsigned:
             told = "There were headers present in the request which were not signed"
@@ -147,13 +152,13 @@ class Signature:
 
 @dataclass(frozen=True)
 class OldSignature:
-    """The signature of an address that was presigned by Version 2, which only S3 has.
+    """The signature of a URL that was presigned by Version 2, which only S3 has.
 
     Attributes:
-        access_key: the key's name.
-        until: epoch seconds.
-        token: the session token; empty for a lasting key.
-        given: the signature.
+        access_key: the access key id.
+        until: when it expires, in epoch seconds.
+        token: the session token; empty for a key that does not expire.
+        given: the signature itself, in base64.
     """
 
     access_key: str
@@ -166,10 +171,10 @@ class OldSignature:
 
     @classmethod
     def of(cls, query: Mapping[str, str]) -> OldSignature | None:
-        """Return the signature in an address; `None` if it has none.
+        """Return the signature in a query string; None if it has none.
 
         Raises:
-            Refused: its time is malformed.
+            Refused: its expiry is malformed.
         """
         if not {"AWSAccessKeyId", "Signature", "Expires"} <= set(query):
             return None
@@ -179,7 +184,7 @@ class OldSignature:
         return cls(query["AWSAccessKeyId"], query["Expires"], token, query["Signature"])
 
     def check(self, request: Request, secret_of: Callable[[str, str], str], now: float) -> None:
-        """See that a request was signed with the key that it names, and in time; as `Signature.check` does."""
+        """Verify the signature and its expiry, as `Signature.check` does."""
         if now > int(self.until):
             raise Refused("expired", "Request has expired")
         secret = secret_of(self.access_key, self.token)
@@ -191,18 +196,17 @@ class OldSignature:
 
 @dataclass(frozen=True)
 class FormSignature:
-    """The signature of a form's policy, of Version 4 or 2: a presigned POST, which only S3 has.
+    """The signature of a form's policy, by Version 4 or 2: a presigned POST, which only S3 has.
 
-    S3 API Reference, "Authenticating Requests in Browser-Based Uploads Using POST". When it expires is said by the
-    policy.
+    Source: S3 API Reference, "Authenticating Requests in Browser-Based Uploads Using POST". The policy has the expiry.
 
     Attributes:
-        access_key: the key's name.
-        token: the session token; empty for a lasting key.
-        policy: as it was signed, in base64.
-        given: the signature.
-        region: of the credential scope; empty in Version 2.
-        date: of the credential scope; empty in Version 2.
+        access_key: the access key id.
+        token: the session token; empty for a key that does not expire.
+        policy: the policy as it was signed, in base64.
+        given: the signature itself: hex in Version 4, base64 in Version 2.
+        region: the region of the credential scope; empty in Version 2.
+        date: the date of the credential scope; empty in Version 2.
     """
 
     access_key: str
@@ -215,13 +219,13 @@ class FormSignature:
 
     @classmethod
     def of(cls, fields: Mapping[str, str]) -> FormSignature | None:
-        """Return the signature of a form; `None` if it has neither policy nor signature.
+        """Return the signature of a form; None if it has neither policy nor signature.
 
         Args:
-            fields: of the form, by lower-case names.
+            fields: the form's fields, by lower-case names.
 
         Raises:
-            Refused: it is malformed, or a part of it is missing.
+            Refused: the signature is malformed or incomplete.
         """
         if not {"policy", "signature", "x-amz-signature"} & fields.keys():
             return None
@@ -234,10 +238,13 @@ class FormSignature:
         return cls(scope["key"], token, policy, fields["x-amz-signature"], scope["region"], scope["date"])
 
     def check(self, secret_of: Callable[[str, str], str]) -> None:
-        """See that the policy was signed with the key that the form names.
+        """Verify that the policy was signed with the access key of the form.
+
+        Args:
+            secret_of: returns the secret for an access key id and a session token.
 
         Raises:
-            Refused: it was not.
+            Refused: the signature is wrong.
         """
         secret = secret_of(self.access_key, self.token)
         policy = self.policy.encode("utf-8", "surrogateescape")
@@ -251,14 +258,14 @@ class FormSignature:
 
 @dataclass(frozen=True)
 class Request:
-    """What of a request is signed.
+    """The parts of a request that are signed.
 
     Attributes:
-        method: of HTTP.
-        path: as it came, percent-encoded.
-        query: as it came, without the question mark.
-        headers: by lower-case names.
-        payload: the body's digest, or the word in its place.
+        method: the HTTP method.
+        path: the path as received, percent-encoded.
+        query: the query string as received, without the question mark.
+        headers: the headers, by lower-case names.
+        payload: the SHA-256 of the body in hex, or a literal such as `UNSIGNED-PAYLOAD`.
     """
 
     method: str
@@ -268,7 +275,7 @@ class Request:
     payload: str
 
     def canonical(self, signature: Signature) -> list[str]:
-        """Return the canonical request, in each of the ways in which clients write its query."""
+        """Return the canonical requests: with the query as received, and re-encoded. Clients sign either."""
         path = self.path if signature.service == "s3" else quote(_normal(self.path), safe="/~")
         headers = "".join(f"{name}:{_value(self.headers.get(name, ''))}\n" for name in signature.signed)
         end = f"{headers}\n{';'.join(signature.signed)}\n{self.payload}"
@@ -279,9 +286,9 @@ class Request:
         return [f"{self.method}\n{path or '/'}\n{query}\n{end}" for query in queries]
 
     def canonical_of_2006(self, until: str) -> str:
-        """Return what Version 2 signs of a presigned address."""
+        """Return the string to sign of Version 2 for a presigned URL that expires at `until`."""
         pairs = [pair.partition("=") for pair in self.query.split("&") if pair]
-        # What the client signed as a header may stand in the address.
+        # Headers that the client signed may be in the query string.
         told = {unquote_plus(name).lower(): unquote_plus(value) for name, _, value in pairs}
         told = {name: value for name, value in told.items() if name.startswith(("x-amz-", "content-"))}
         told |= dict(self.headers)
@@ -316,7 +323,7 @@ def _value(text: str) -> str:
 
 
 def _normal(path: str) -> str:
-    """Return a path without empty and dot segments, as all services but S3 sign it."""
+    """Return a path without empty and dot segments, as it is signed for all services but S3."""
     kept: list[str] = []
     for part in path.split("/"):
         if part == "..":

@@ -1,11 +1,11 @@
-"""Jobs that only take their time: the image `local/simulated`, for tests of hundreds of jobs on a laptop.
+"""Simulated jobs: the image `local/simulated`, for tests with hundreds of jobs on a laptop.
 
-Such a job has no process. Two variables of its `Environment` say what becomes of it:
+A simulated job has no process. Two variables of its `Environment` control it:
 
 - `SIMULATED_SECONDS`: how long it runs (default 1).
 - `SIMULATED_STATUS`: how it ends, `Completed` (the default) or `Failed`.
 
-Pure. The API reads it to refuse what cannot be, `runtime.simulator` to do it.
+Pure. The Create operation validates the variables, and `runtime.simulator` runs the job.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _LONGEST = 28 * 86_400.0  # seconds, as MaxRuntimeInSeconds
 
 @dataclass(frozen=True)
 class Simulation:
-    """What a simulated job does.
+    """The behavior of a simulated job.
 
     Attributes:
         seconds: how long it runs.
@@ -32,15 +32,15 @@ class Simulation:
 
 
 def is_simulated(image: str) -> bool:
-    """Whether an image is the one of simulated jobs; a tag or digest after its name does not matter."""
+    """Tell whether an image is that of simulated jobs. Ignore its tag and digest."""
     return image.partition("@")[0].partition(":")[0] == IMAGE
 
 
 def read_simulation(request: Mapping[str, Any]) -> Simulation:
-    """Read what a simulated job shall do.
+    """Read the behavior of a simulated job from its definition.
 
     Raises:
-        ValueError: its variables say something else; the text tells what.
+        ValueError: a variable is invalid; the text says which.
     """
     variables = request.get("Environment", {})
     seconds, status = variables.get("SIMULATED_SECONDS", "1"), variables.get("SIMULATED_STATUS", "Completed")

@@ -1,8 +1,7 @@
-"""The Resource Groups Tagging API of this backend as one `JsonService`: which resources have which tags, to read.
+"""The Resource Groups Tagging API as one `JsonService`: resources by their tags, read-only.
 
-Jobs, buckets and what moto holds are asked anew for each request, so that no second table of tags can differ from the
-first. Resources that had tags once and have none now are left out; AWS shows them with an empty list. Made by
-`application`.
+Each request reads the tags of jobs, buckets and moto's resources again, so that there is no copy of them to go stale.
+Resources without tags are left out. AWS shows a resource whose tags were removed, with an empty list.
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ from local_sagemaker.wire.json_service import Caller, JsonService
 
 _IN_MOTO = ("cloudwatch:alarm", "secretsmanager:secret", "sns:topic", "sqs:queue")
 TYPES = (*(f"sagemaker:{kind}" for kind in KINDS), "s3:bucket", *_IN_MOTO)
-"""The types of resources that are found by their tags."""
+"""The types of resources that can be found by their tags."""
 
-_DEFAULT_PAGE = 50  # resources; AWS does not say how many come without ResourcesPerPage
+_DEFAULT_PAGE = 50  # resources; AWS does not document the default of ResourcesPerPage
 _LONGEST_PAGE = 100  # API reference, GetResources
 _FEWEST_TAGS, _MOST_TAGS = 100, 500  # API reference, GetResources
 _MOST_VALUES = 20  # API reference, TagFilter
-_NAMES_OF_A_PAGE = 100  # keys or values; AWS does not say how many
+_NAMES_OF_A_PAGE = 100  # keys or values; AWS does not document the number
 _HTTP_OK = 200
 _ALONE = ("TagFilters", "ResourceTypeFilters", "ResourcesPerPage", "TagsPerPage", "PaginationToken")
 _T = TypeVar("_T")
@@ -40,7 +39,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Tagged:
-    """A resource with tags."""
+    """A resource with its tags."""
 
     arn: str
     type: str
@@ -48,7 +47,7 @@ class Tagged:
 
 
 Source = Callable[[Caller], Iterable[Tagged]]
-"""Yields the resources of one place."""
+"""Returns the resources of one backend: jobs, buckets or moto."""
 
 
 def tagging_service(jobs: JobTable, store: ObjectStore, others: MotoServices) -> JsonService:
@@ -56,8 +55,8 @@ def tagging_service(jobs: JobTable, store: ObjectStore, others: MotoServices) ->
 
     Args:
         jobs: the table of jobs.
-        store: the buckets.
-        others: what moto holds.
+        store: the object store, for tags of buckets.
+        others: moto's services.
     """
     sources = (
         lambda _: _of_jobs(jobs),
@@ -70,17 +69,17 @@ def tagging_service(jobs: JobTable, store: ObjectStore, others: MotoServices) ->
 
 
 class TaggingOperations:
-    """The operations.
+    """The operations of the Tagging API.
 
     Args:
-        sources: where the resources are.
+        sources: the functions that return the resources.
     """
 
     def __init__(self, sources: Sequence[Source]) -> None:
         self._sources = sources
 
     def resources(self, request: dict[str, Any], caller: Caller) -> Mapping[str, Any]:
-        """One page of the resources that pass all filters, by ARN."""
+        """Return one page of the resources that pass all filters, sorted by ARN."""
         _check(request)
         found = [one for one in self._all(caller) if _passes(one, request)]
         size = request.get("ResourcesPerPage", _LONGEST_PAGE if "TagsPerPage" in request else _DEFAULT_PAGE)
@@ -91,13 +90,13 @@ class TaggingOperations:
         return {"ResourceTagMappingList": shown, "PaginationToken": token}
 
     def keys(self, request: dict[str, Any], caller: Caller) -> Mapping[str, Any]:
-        """One page of the keys of all tags."""
+        """Return one page of the keys of all tags, sorted."""
         found = sorted({key for one in self._all(caller) for key in one.tags})
         page, token = _page(found, str, request, _NAMES_OF_A_PAGE)
         return {"TagKeys": page, "PaginationToken": token}
 
     def values(self, request: dict[str, Any], caller: Caller) -> Mapping[str, Any]:
-        """One page of the values that a key has."""
+        """Return one page of the values of a key, sorted."""
         found = sorted({one.tags[request["Key"]] for one in self._all(caller) if request["Key"] in one.tags})
         page, token = _page(found, str, request, _NAMES_OF_A_PAGE)
         return {"TagValues": page, "PaginationToken": token}
@@ -119,7 +118,7 @@ def _of_buckets(store: ObjectStore, caller: Caller) -> Iterator[Tagged]:
 
 
 def _of_moto(others: MotoServices, caller: Caller) -> Iterator[Tagged]:
-    """Yield what moto finds by its own operation of this name, one type after the other."""
+    """Yield the resources that moto's `GetResources` finds, one type after the other."""
     for kind in _IN_MOTO:
         token = None
         while token != "":
@@ -142,10 +141,10 @@ def _get_resources(region: str, body: Mapping[str, Any]) -> Call:
 
 
 def _check(request: Mapping[str, Any]) -> None:
-    """Refuse what AWS refuses, and the types of which no tags are gathered.
+    """Check what AWS checks, and refuse resource types whose tags this backend does not read.
 
     Raises:
-        ApiError: the request has such a thing in it.
+        ApiError: the request is invalid.
     """
     if "ResourceARNList" in request and any(request.get(name) for name in _ALONE):
         raise _invalid(f"ResourceARNList cannot be given together with any of {', '.join(_ALONE)}.")
@@ -178,7 +177,7 @@ def _has(tags: Mapping[str, str], wanted: Mapping[str, Any]) -> bool:
 
 
 def _fitting(page: Sequence[Tagged], most: int) -> int:
-    """Return how many resources have so many tags together; one resource always fits, since it has 50 at most."""
+    """Return how many resources have at most `most` tags together. One always fits, as it has at most 50."""
     count = 0
     for number, one in enumerate(page):
         count += len(one.tags)
@@ -190,9 +189,10 @@ def _fitting(page: Sequence[Tagged], most: int) -> int:
 def _page(
     found: Sequence[_T], key: Callable[[_T], str], request: Mapping[str, Any], size: int
 ) -> tuple[Sequence[_T], str]:
-    """Return the page that a request asks for and the token of the next one, empty after the last.
+    """Return the page of a request and the token of the next page, empty after the last.
 
-    The token holds the last key of its page and not an offset: what is made or deleted meanwhile shifts nothing.
+    The token has the last key of its page and not an offset, so that resources created or deleted meanwhile do not
+    shift the pages.
     """
     asked = {name: value for name, value in request.items() if name != "PaginationToken"}
     last = _read_token(request.get("PaginationToken", ""), asked)

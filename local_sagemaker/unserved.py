@@ -1,7 +1,7 @@
-"""The answer to a client of a service that is not served: an error that says which services are.
+"""The answer to requests for services that are not served: an error that lists those that are.
 
-Refused and not handed to moto: moto would answer for what is not here, such as a bucket of CloudFormation's that this
-backend's S3 has never seen. Mounted by `application`.
+Such a request is not passed to moto, whose resources would not match this backend's: a bucket that moto's
+CloudFormation creates would be missing in this backend's S3.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from starlette.types import Receive, Scope, Send
 from local_sagemaker.services import not_served
 from local_sagemaker.wire.protocols import Words, answer, protocol_of, wire_of
 
-_BAD_REQUEST = 400  # not 404 or 501: no client tries again
+_BAD_REQUEST = 400  # not 404 or 501: clients do not retry it
 
 
 async def unserved(scope: Scope, receive: Receive, send: Send) -> None:
-    """Refuse one HTTP request; `scope` has the service of its signature."""
+    """Refuse one HTTP request. `scope` has the service of its signature."""
     wire = wire_of(scope["service"], Headers(scope=scope))
     code = "InvalidAction" if protocol_of(wire) == "query" else "UnknownOperationException"
     scope["aws.operation"] = "NotServed"

@@ -1,11 +1,10 @@
-"""Keeps the SageMaker SDKs on this machine; Python runs it at its start where `PYTHONPATH` names its directory.
+"""Keeps the SageMaker SDKs on this machine. Python runs it at startup if `PYTHONPATH` has its directory.
 
-`local_sagemaker env` puts the directory there. The SDKs name `https://sts.<region>.amazonaws.com` themselves, and
-botocore prefers what a program names to `AWS_ENDPOINT_URL`. They also report each use to Amazon by plain HTTP. A
-variable changes neither.
+`python -m local_sagemaker env` adds the directory. The SDKs pass `https://sts.<region>.amazonaws.com` to botocore,
+which prefers that to `AWS_ENDPOINT_URL`. They also send telemetry for each use to Amazon by plain HTTP. No environment
+variable changes either.
 
-Nothing is done unless `AWS_ENDPOINT_URL` is a loopback address at that moment, and nothing is imported before the
-program imports it. Python runs only the first `sitecustomize` that it finds, so the next one is run from here.
+The patches act only while `AWS_ENDPOINT_URL` is a loopback address. They import no module before the program does.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ _TELEMETRY = re.compile(r"(sm-pysdk|dev-exp)-t-[a-z0-9-]+\.s3\..+", re.IGNORECAS
 
 
 def local_endpoint() -> str:
-    """Return the endpoint of the local SageMaker; empty where clients are not pointed to one."""
+    """Return the endpoint of the local SageMaker; empty if `AWS_ENDPOINT_URL` is not a loopback address."""
     endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
     return endpoint if _LOOPBACK.fullmatch(_host(endpoint)) else ""
 
@@ -44,7 +43,7 @@ def _host(url: Any) -> str:
 
 
 def _keep_clients(module: ModuleType) -> None:
-    """Let `botocore.session.Session.create_client` take the local endpoint for one of AWS's."""
+    """Patch `botocore.session.Session.create_client` to replace an AWS endpoint by the local one."""
     create_client = module.Session.create_client
     signature = inspect.signature(create_client)
 
@@ -60,7 +59,7 @@ def _keep_clients(module: ModuleType) -> None:
 
 
 def _keep_telemetry(module: ModuleType) -> None:
-    """Let `requests` refuse the SDKs' telemetry, which they pass over as they do a missing network."""
+    """Patch `requests` to refuse the SDKs' telemetry. The SDKs ignore the error, as without a network."""
     send = module.Session.send
 
     @functools.wraps(send)
@@ -75,7 +74,7 @@ def _keep_telemetry(module: ModuleType) -> None:
 
 
 class _Changed(importlib.machinery.SourceFileLoader):
-    """Loads a module as ever, and changes it."""
+    """A loader that loads a module as usual, then patches it."""
 
     change: Callable[[ModuleType], None]
 
@@ -85,10 +84,10 @@ class _Changed(importlib.machinery.SourceFileLoader):
 
 
 class _Finder:
-    """Finds the modules that are to be changed, when a program imports them.
+    """A meta path finder for the modules to patch, when a program imports them.
 
     Args:
-        changes: what to do with a module, by its name.
+        changes: the patch functions, by module name.
     """
 
     def __init__(self, changes: dict[str, Callable[[ModuleType], None]]) -> None:
@@ -97,7 +96,7 @@ class _Finder:
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """Return the module's own spec with a loader that changes it; None for any other module."""
+        """Return the module's own spec with a loader that patches it; None for any other module."""
         change = self._changes.get(name)
         spec = importlib.machinery.PathFinder.find_spec(name, path, target) if change else None
         if not change or not spec or not isinstance(spec.loader, importlib.machinery.SourceFileLoader):
@@ -108,7 +107,7 @@ class _Finder:
 
 
 def _run_next() -> None:
-    """Run the `sitecustomize` that Python would have run without this one."""
+    """Run the `sitecustomize` that Python would have run without this one, since Python runs only the first."""
     here = os.path.realpath(os.path.dirname(__file__))  # noqa: PTH120 -- at the start of each Python: no pathlib
     path = [entry for entry in sys.path if os.path.realpath(entry or ".") != here]
     spec = importlib.machinery.PathFinder.find_spec(__name__, path)

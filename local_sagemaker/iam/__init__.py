@@ -1,5 +1,5 @@
-"""What a role may do: policies read and evaluated as the IAM User Guide has it, and the roles of a home.
+"""The permissions of roles: policies, evaluated as in the IAM User Guide, and the roles of a home.
 
-`patterns`, `conditions` and `policies` are pure. `roles` has the one file. All of it stands on the standard library,
-since the supervisors of jobs evaluate, too.
+`patterns`, `conditions` and `policies` are pure; `roles` reads and writes the file of roles. These modules use the
+standard library only, because the supervisors of jobs evaluate policies, too.
 """

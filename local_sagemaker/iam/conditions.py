@@ -1,7 +1,6 @@
-"""The `Condition` element of a policy: all operators that the IAM User Guide lists. Pure.
+"""The `Condition` element of a policy, with all operators that the IAM User Guide lists. Pure.
 
-Source: "IAM JSON policy elements: Condition operators" and "Conditions with multiple context keys or values". A key
-that the request lacks makes an operator false and a negated one true. Only `local_sagemaker.iam` imports it.
+Sources: "IAM JSON policy elements: Condition operators" and "Conditions with multiple context keys or values".
 """
 
 from __future__ import annotations
@@ -21,18 +20,18 @@ Quantifier = Literal["", "ForAllValues", "ForAnyValue"]
 
 
 class MalformedPolicy(Exception):
-    """IAM takes no such policy; the text says why."""
+    """IAM does not accept the policy; the text says why."""
 
 
 @dataclass(frozen=True)
 class Operator:
-    """How a value of the request is compared with one of the policy.
+    """A condition operator: how a value of the request is compared with one of the policy.
 
     Attributes:
-        compare: tells whether they match.
-        negated: whether the condition holds where none matches.
-        wildcards: whether `*` and `?` of the policy's value are wildcards.
-        ignore_case: whether case does not matter.
+        compare: tells whether the values match.
+        negated: whether the condition holds if no value matches.
+        wildcards: whether `*` and `?` in the policy's value are wildcards.
+        ignore_case: whether the comparison ignores case.
     """
 
     compare: Compare
@@ -53,7 +52,7 @@ def _ordered(read: Callable[[str], float], holds: Callable[[float, float], bool]
     def compare(value: str, wanted: Pattern, _context: Context) -> bool:
         try:
             return holds(read(value), read(wanted.text))
-        except ValueError:  # no number, or no date: it does not match
+        except ValueError:  # not a number, date or time: no match
             return False
 
     return compare
@@ -71,7 +70,7 @@ def _address(value: str, wanted: Pattern, _context: Context) -> bool:
 
 
 def _moment(text: str) -> float:
-    """Read a date of ISO 8601, or epoch seconds."""
+    """Return the epoch seconds of an ISO 8601 date, or of a number of epoch seconds."""
     if text.replace(".", "", 1).isdecimal():
         return float(text)
     found = datetime.fromisoformat(text.replace("Z", "+00:00"))
@@ -109,7 +108,7 @@ OPERATORS: Mapping[str, Operator] = {
     "ArnNotEquals": Operator(_arn, negated=True, wildcards=True),
     "ArnNotLike": Operator(_arn, negated=True, wildcards=True),
 }
-"""By their names in policies; `Null` compares nothing, and is not among them."""
+"""The operators by their names in policies, without `Null`, which compares no values."""
 
 _NULL = "Null"
 _IF_EXISTS = "IfExists"
@@ -118,14 +117,14 @@ _QUANTIFIERS: Mapping[str, Quantifier] = {"ForAllValues": "ForAllValues", "ForAn
 
 @dataclass(frozen=True)
 class Condition:
-    """One operator on one key; a policy's statement applies where all of its conditions hold.
+    """One operator on one key. A statement applies if all of its conditions hold.
 
     Attributes:
         key: the condition key, in lower case.
         operator: how values are compared; None for `Null`.
-        wanted: the policy's values, of which one must match, or none where the operator is negated.
-        quantifier: for keys with several values.
-        if_exists: whether it holds where the request does not have the key.
+        wanted: the policy's values. One must match, or none if the operator is negated.
+        quantifier: the set operator for keys with several values; empty if there is none.
+        if_exists: whether the condition holds if the request lacks the key.
     """
 
     key: str
@@ -135,7 +134,10 @@ class Condition:
     if_exists: bool = False
 
     def holds(self, context: Context) -> bool:
-        """Tell whether the condition holds for a request."""
+        """Tell whether the condition holds for a request.
+
+        If the request lacks the key, a plain operator is false and a negated one is true.
+        """
         values = context.get(self.key, ())
         if self.operator is None:
             return any(one.text.lower() == str(not values).lower() for one in self.wanted)
@@ -163,11 +165,11 @@ def read_conditions(element: Any, *, variables: bool) -> tuple[Condition, ...]:
     """Read a `Condition` element.
 
     Args:
-        element: as the policy has it.
+        element: the element as parsed from JSON.
         variables: whether `${…}` is a variable.
 
     Raises:
-        MalformedPolicy: it has an operator that IAM does not know, or is not of objects.
+        MalformedPolicy: the element has an unknown operator, or is not an object of objects.
     """
     if not isinstance(element, Mapping) or not all(isinstance(keys, Mapping) for keys in element.values()):
         raise MalformedPolicy(f"A Condition has keys and values by operator, and this one is {element!r}.")
@@ -195,10 +197,10 @@ def _condition(name: str, key: str, values: Any, *, variables: bool) -> Conditio
 
 
 def listed(value: Any) -> Sequence[Any]:
-    """Return a value that a policy may write as a list or, alone, without one."""
+    """Return a value as a list; a policy may write a single value without one."""
     return value if isinstance(value, list) else [value]
 
 
 def _written(value: Any) -> str:
-    """Return a value as text: policies may write numbers and booleans of JSON."""
+    """Return a value as text; a policy may write it as a number or boolean of JSON."""
     return str(value).lower() if isinstance(value, bool) else str(value)

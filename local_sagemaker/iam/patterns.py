@@ -1,7 +1,6 @@
-"""The texts of a policy that match: wildcards, and variables such as `${aws:PrincipalAccount}`. Pure.
+"""Patterns in policies: wildcards, and variables such as `${aws:PrincipalAccount}`. Pure.
 
-Source: IAM User Guide, "IAM JSON policy elements: Resource" and "Variables and tags". Only
-`local_sagemaker.iam` imports it.
+Source: IAM User Guide, "IAM JSON policy elements: Resource" and "Variables and tags".
 """
 
 from __future__ import annotations
@@ -11,23 +10,23 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 Context = Mapping[str, Sequence[str]]
-"""What a request says of itself: values by condition key, the key in lower case."""
+"""The request context: values by condition key, the keys in lower case."""
 
-# The name of a variable may have blanks inside: `${aws:PrincipalTag/cost center}`.
+# The name of a variable may contain blanks: `${aws:PrincipalTag/cost center}`.
 _VARIABLE = re.compile(r"\$\{\s*([^},]*?)\s*(?:,\s*'([^']*)'\s*)?\}")
 _WILDCARDS = {"*": ".*", "?": "."}
-_LITERALS = frozenset("*?$")  # `${*}` is a star that is a star
+_LITERALS = frozenset("*?$")  # `${*}` is a literal star
 _ARN_COLONS = 5
 
 
 class Pattern:
-    """One text of a policy.
+    """One pattern in a policy.
 
     Args:
-        text: as the policy has it.
-        variables: whether `${…}` is one: in policies of version 2012-10-17.
-        wildcards: whether `*` and `?` are.
-        ignore_case: whether case does not matter.
+        text: the text in the policy.
+        variables: whether `${…}` is a variable, as in policies of version 2012-10-17.
+        wildcards: whether `*` and `?` are wildcards.
+        ignore_case: whether the match ignores case.
     """
 
     def __init__(self, text: str, *, variables: bool, wildcards: bool = True, ignore_case: bool = False) -> None:
@@ -37,7 +36,7 @@ class Pattern:
         self._flags = re.DOTALL | (re.IGNORECASE if ignore_case else 0)
 
     def matches(self, value: str, context: Context) -> bool:
-        """Tell whether the whole of a value matches. A variable that the request does not have matches nothing."""
+        """Tell whether a whole value matches. A variable that the context lacks, without a default, matches nothing."""
         if self._constant is not None:
             return self._constant.fullmatch(value) is not None
         found = self._expression(context)
@@ -45,7 +44,7 @@ class Pattern:
 
     @property
     def expression(self) -> str | None:
-        """The regular expression; None if it depends on the request."""
+        """The regular expression; None if it depends on the request context."""
         return None if self._constant is None else self._constant.pattern
 
     @cached_property
@@ -76,15 +75,15 @@ def _value(found: re.Match[str], context: Context) -> str | None:
 
 
 def completed_arn(text: str) -> str:
-    """Return a resource with the segments that an incomplete ARN lacks: IAM takes them for wildcards."""
+    """Return a resource with wildcards for the segments that an incomplete ARN lacks, as IAM reads it."""
     missing = _ARN_COLONS - text.count(":") if text.startswith("arn:") else 0
     return text + ":*" * missing
 
 
 def arn_matches(pattern: Pattern, value: str, context: Context) -> bool:
-    """Tell whether an ARN matches as `ArnLike` has it: each of the six components by itself.
+    """Tell whether an ARN matches as for `ArnLike`: each of the six components by itself.
 
-    A variable in the pattern stands within a component.
+    A variable in the pattern is part of one component.
     """
     wanted, given = _components(pattern.text), value.split(":", _ARN_COLONS)
     if len(given) != len(wanted) or len(given) != _ARN_COLONS + 1:
@@ -96,5 +95,5 @@ def arn_matches(pattern: Pattern, value: str, context: Context) -> bool:
 
 
 def _components(text: str) -> list[str]:
-    """Split an ARN at the colons that are not inside of a variable."""
+    """Split an ARN at the colons that are not inside a variable."""
     return re.split(r":(?![^{]*\})", text, maxsplit=_ARN_COLONS)

@@ -1,7 +1,7 @@
-"""What a request to a service other than S3 needs of a role's policies. Pure but for what `ResourceLookup` looks up.
+"""The permissions that a request to a service other than S3 needs. Pure, except for `ResourceLookup`.
 
-Source: the pages of the Service Authorization Reference. A service that has no row in `resources`, or an operation
-whose resource cannot be told from the request, is decided by the action alone.
+Source: the pages of the Service Authorization Reference. The action alone decides if a service has no row in
+`resources`, or if the request does not tell the resource.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from local_sagemaker.iam.request_context import RequestContext
 from local_sagemaker.iam.resources import event_bus, key_of, key_of_ciphertext, resources_of, secret_of
 from local_sagemaker.kinds import KINDS
 
-# "No permissions are required", and a denial changes nothing (STS API reference, GetCallerIdentity).
+# "No permissions are required", and an explicit deny has no effect (STS API reference, GetCallerIdentity).
 _ALWAYS = "sts:GetCallerIdentity"
 _JOB = re.compile(r"(?:Create|Describe|Stop|Delete|Update)(\w+)")
 _OF_SECRETS = "/aws/reference/secretsmanager/"
 
-# By service, which operations pass the role that which member names.
+# By service: the operations that need `iam:PassRole`, and the members that name the role.
 _PASSING: Mapping[str, tuple[str, str]] = {
     "events": (r"PutRule|PutTargets", "RoleArn Targets.RoleArn"),
     "sagemaker": (r"Create\w+", "RoleArn"),
@@ -28,7 +28,7 @@ _PASSING: Mapping[str, tuple[str, str]] = {
 
 
 def permissions_of(asked: RequestContext) -> list[Permission]:
-    """Return what a request needs."""
+    """Return the permissions that a request needs, `iam:PassRole` included."""
     if f"{asked.prefix}:{asked.operation}" == _ALWAYS:
         return []
     own = _SERVICES.get(asked.prefix, _of_resources)(asked)
@@ -55,7 +55,7 @@ def _cloudwatch(asked: RequestContext) -> list[Permission]:
 
 
 def _events(asked: RequestContext) -> list[Permission]:
-    """PutEvents takes events for several buses, each of which may be left out."""
+    """Return the permissions for EventBridge. PutEvents needs one for each bus; the default bus may be left out."""
     if asked.operation != "PutEvents":
         return _of_resources(asked)
     buses = {entry.get("EventBusName") or "default" for entry in asked.parameters.get("Entries") or ()}
@@ -63,7 +63,7 @@ def _events(asked: RequestContext) -> list[Permission]:
 
 
 def _kms(asked: RequestContext) -> list[Permission]:
-    """ReEncrypt has an action for each of its two keys."""
+    """Return the permissions for KMS. ReEncrypt has one action for each of its two keys."""
     if asked.operation != "ReEncrypt":
         return _of_resources(asked)
     blobs = [key_of_ciphertext(asked, text) for text in asked.texts("CiphertextBlob")]
@@ -75,7 +75,11 @@ def _kms(asked: RequestContext) -> list[Permission]:
 
 
 def _secretsmanager(asked: RequestContext) -> list[Permission]:
-    """BatchGetSecretValue gives the values of secrets; those that a filter finds may be any."""
+    """Return the permissions for Secrets Manager.
+
+    BatchGetSecretValue also needs GetSecretValue for each named secret. With a filter, or without names, it needs
+    GetSecretValue and ListSecrets for all secrets.
+    """
     own = _of_resources(asked)
     if asked.operation != "BatchGetSecretValue":
         return own
@@ -86,7 +90,7 @@ def _secretsmanager(asked: RequestContext) -> list[Permission]:
 
 
 def _ssm(asked: RequestContext) -> list[Permission]:
-    """A parameter whose name begins with a certain path is a secret."""
+    """Return the permissions for Parameter Store. A parameter below `_OF_SECRETS` is a secret."""
     names = [name for member in ("Name", "Names") for name in asked.texts(member) if name.startswith(_OF_SECRETS)]
     secrets = [secret_of(asked, name.removeprefix(_OF_SECRETS)) for name in names]
     return [*_of_resources(asked), *(Permission("secretsmanager:GetSecretValue", arn) for arn in secrets)]
@@ -109,7 +113,7 @@ def _of_job(asked: RequestContext, operation: str, arn: str) -> Permission:
     context = {f"aws:requesttag/{key.lower()}": [value] for key, value in given.items()}
     keys = [*given, *asked.texts("TagKeys")]
     context |= {"aws:tagkeys": keys} if keys else {}
-    # A new resource has the tags of its request.
+    # The tags of a new resource are those of its request.
     present = given if asked.operation.startswith("Create") else asked.known.tags(arn)
     context |= {f"aws:resourcetag/{key.lower()}": [value] for key, value in present.items()}
     return Permission(f"sagemaker:{operation}", arn, context)

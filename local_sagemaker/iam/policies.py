@@ -1,7 +1,7 @@
-"""Policies of IAM, and what they say of a request. Pure.
+"""IAM policies and their evaluation. Pure.
 
-Not moto's `access_control`, which knows neither resources nor conditions. Source: IAM User Guide, "Policy evaluation
-logic" and "IAM JSON policy element reference". Inside `local_sagemaker` anybody may import it.
+moto's `access_control` is not used, because it ignores resources and conditions. Source: IAM User Guide, "Policy
+evaluation logic" and "IAM JSON policy element reference".
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from local_sagemaker.iam.patterns import Context, Pattern, completed_arn
 
 __all__ = ["Decision", "MalformedPolicy", "Permission", "Policy", "decide"]
 
-_WITH_VARIABLES = "2012-10-17"  # the version of policies whose `${…}` are variables
+_WITH_VARIABLES = "2012-10-17"  # the version of policies in which `${…}` is a variable
 _LAYER = {"identity": "identity-based policy", "boundary": "permissions boundary"}
 
 
 @dataclass(frozen=True)
 class Permission:
-    """What a request needs: an action on a resource.
+    """A permission that a request needs: an action on a resource.
 
     Attributes:
         action: such as `s3:GetObject`.
-        resource: its ARN, or `*` for actions that have none; None where this server cannot tell which it is. Then any
-            statement that allows the action allows it, and only one for all resources denies it.
-        context: what conditions look at, the keys in lower case.
+        resource: the ARN, or `*` for actions without a resource; None if the server cannot tell it. Then any `Allow` of
+            the action applies, and a `Deny` of it applies only if it is for all resources.
+        context: the request context for conditions, with keys in lower case.
     """
 
     action: str
@@ -38,7 +38,7 @@ class Permission:
     context: Mapping[str, Sequence[str]] = field(default_factory=dict, hash=False)
 
     def within(self, partition: str) -> Permission:
-        """Return the same need in a partition, such as `aws-cn`, where its resource is in `aws`."""
+        """Return the permission with the resource's partition `aws` replaced, such as by `aws-cn`."""
         if self.resource is None or not self.resource.startswith("arn:aws:"):
             return self
         return replace(self, resource=f"arn:{partition}:{self.resource.removeprefix('arn:aws:')}")
@@ -46,12 +46,12 @@ class Permission:
 
 @dataclass(frozen=True)
 class Decision:
-    """What the policies say.
+    """The result of policy evaluation.
 
     Attributes:
-        allowed: whether the request may go on.
+        allowed: whether the request is allowed.
         explicit: whether a `Deny` refused it.
-        layer: which kind of policies refused it.
+        layer: the kind of policy that refused it.
     """
 
     allowed: bool
@@ -59,7 +59,7 @@ class Decision:
     layer: Literal["identity", "boundary"] = "identity"
 
     def because(self, action: str) -> str:
-        """Return the reason of a refusal (IAM User Guide, "Troubleshoot access denied error messages")."""
+        """Return the reason for a refusal (IAM User Guide, "Troubleshoot access denied error messages")."""
         noun = _LAYER[self.layer]
         article = "an" if noun[0] in "aeiou" else "a"
         if self.explicit:
@@ -68,7 +68,7 @@ class Decision:
 
 
 class _Choice:
-    """`Action`, `NotAction`, `Resource` or `NotResource` of a statement."""
+    """The `Action`, `NotAction`, `Resource` or `NotResource` element of a statement."""
 
     def __init__(self, patterns: Iterable[Pattern], *, negated: bool, ignore_case: bool = False) -> None:
         patterns = tuple(patterns)
@@ -80,7 +80,7 @@ class _Choice:
         self._fixed = re.compile("|".join(f"(?:{one})" for one in fixed), flags) if fixed else None
 
     def has(self, value: str, context: Context) -> bool:
-        """Tell whether a value is chosen."""
+        """Tell whether the element includes a value."""
         if self.is_all:
             return True
         found = bool(self._fixed and self._fixed.fullmatch(value))
@@ -115,17 +115,17 @@ class Policy:
 
     @classmethod
     def of(cls, document: str | Mapping[str, Any]) -> Policy:
-        """Read a document.
+        """Read a policy document.
 
         Raises:
-            MalformedPolicy: IAM takes no such policy.
+            MalformedPolicy: IAM does not accept the policy.
         """
         policy = cls(document if isinstance(document, str) else json.dumps(document))
-        policy._statements  # noqa: B018 -- read now, so that its faults are told now
+        policy._statements  # noqa: B018 -- parse now, so that errors are raised here
         return policy
 
     def says(self, need: Permission, context: Context) -> Literal["deny", "allow", ""]:
-        """Return what the policy says of a request; nothing if no statement applies."""
+        """Return the effect of the policy on a request; empty if no statement applies."""
         applying = {one.allows for one in self._statements if one.applies(need, context)}
         if False in applying:
             return "deny"
@@ -166,13 +166,13 @@ def _choice(element: Mapping[str, Any], name: str, *, variables: bool) -> _Choic
 def decide(
     policies: Iterable[Policy], need: Permission, boundary: Policy | None = None, about: Context | None = None
 ) -> Decision:
-    """Decide about a request: a `Deny` wins, else each layer must allow it.
+    """Evaluate policies for a request: any `Deny` refuses it, else each layer must allow it.
 
     Args:
-        policies: the identity's, attached and inline.
-        need: what the request needs.
-        boundary: the permissions boundary; None where there is none.
-        about: context of the one who asks, in addition to the need's.
+        policies: the identity-based policies, attached and inline.
+        need: the permission that the request needs.
+        boundary: the permissions boundary; None if there is none.
+        about: the context of the principal, in addition to that of `need`; None if there is none.
     """
     context = {**(about or {}), **need.context}
     said = {policy.says(need, context) for policy in policies}

@@ -1,4 +1,4 @@
-"""A request to a service as policies look at it: its members by their types, and what it names only in part."""
+"""A request to a service as policies evaluate it: its members, tags and resources."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Any
 from local_sagemaker.account import ACCOUNT
 from local_sagemaker.iam.policies import Permission
 
-# Names in signatures that are not those of actions.
+# The prefix of actions, for services whose name in signatures differs.
 _PREFIXES = {"monitoring": "cloudwatch", "tagging": "tag"}
 
 
 @dataclass(frozen=True)
 class ResourceLookup:
-    """Looks up what a request names only in part; each returns None if there is none.
+    """Functions that look up what a request names only in part.
 
     Attributes:
-        tags: the tags of a job by its ARN.
-        secret: the ARN of a secret by region and name, or a part of its ARN.
-        key: the ARN of a KMS key by region and id, alias or ARN.
-        role: the ARN of a role by its name.
-        user: the ARN of a user of IAM by region and name.
+        tags: returns the tags of a job by its ARN.
+        secret: returns the ARN of a secret by region and name or partial ARN; None if it does not exist.
+        key: returns the ARN of a KMS key by region and id, alias or ARN; None if it does not exist.
+        role: returns the ARN of a role by its name; None if it does not exist.
+        user: returns the ARN of an IAM user by region and name; None if it does not exist.
     """
 
     tags: Callable[[str], Mapping[str, str]]
@@ -38,11 +38,11 @@ class RequestContext:
     """A request to a service.
 
     Attributes:
-        service: as its signature names it.
-        region: of the signature.
-        operation: its name.
-        parameters: the request's members, also of the query protocol; none that the operation does not have.
-        known: looks up the rest.
+        service: the service's name in signatures.
+        region: the region of the request.
+        operation: the name of the operation.
+        parameters: the members of the request that the operation has; of the query protocol, its fields.
+        known: looks up what the request names only in part.
     """
 
     service: str
@@ -53,22 +53,22 @@ class RequestContext:
 
     @property
     def prefix(self) -> str:
-        """The service as actions name it."""
+        """The service's prefix in the names of actions."""
         return _PREFIXES.get(self.service, self.service)
 
     def text(self, name: str) -> str:
-        """Return a member of the request; empty where it is missing or no text."""
+        """Return the text of a member of the request; empty if it is missing or not a text."""
         return next(iter(self.texts(name)), "")
 
     def texts(self, *path: str) -> list[str]:
-        """Return the texts of a member, or of a member of a member; of a list, those of all its elements."""
+        """Return the texts of a member, or of a nested one. For a list, return those of all its elements."""
         found: list[Any] = [self.parameters]
         for name in path:
             found = [value for one in found if isinstance(one, Mapping) for value in _members(one, name)]
         return [value for value in found if isinstance(value, str) and value]
 
     def tags(self) -> dict[str, str]:
-        """Return the tags of the request."""
+        """Return the tags in the member `Tags`."""
         tags = [tag for tag in _members(self.parameters, "Tags") if isinstance(tag, Mapping)]
         given = {tag.get("Key"): tag.get("Value") for tag in tags if isinstance(tag.get("Key"), str)}
         return {key: value for key, value in given.items() if isinstance(key, str) and isinstance(value, str)}
@@ -78,12 +78,12 @@ class RequestContext:
         return f"arn:aws:{self.prefix}:{self.region}:{ACCOUNT}:{resource}"
 
     def need(self, resource: str | None, **context: str) -> Permission:
-        """Return the need of the operation itself."""
+        """Return the permission for the operation itself on a resource."""
         return Permission(f"{self.prefix}:{self.operation}", resource, {key: [value] for key, value in context.items()})
 
 
 def _members(parameters: Mapping[str, Any], name: str) -> list[Any]:
-    """Return a member as a list, also one that the query protocol has as `Name.member.1`."""
+    """Return a member as a list, also if the query protocol has it as `Name.member.1`."""
     value = parameters.get(name)
     numbered = re.compile(rf"{re.escape(name)}(?:\.\w+)?\.\d+")
     flat = [one for key, one in parameters.items() if numbered.fullmatch(key)]

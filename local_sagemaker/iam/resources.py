@@ -1,6 +1,6 @@
-"""Where the operations of each service name their resources: one table. Pure but for what `ResourceLookup` looks up.
+"""The table of the members in which operations name their resources. Pure, except for `ResourceLookup`.
 
-Source: the pages of the Service Authorization Reference. `needs` is the only user.
+Source: the pages of the Service Authorization Reference.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from local_sagemaker.account import ACCOUNT
 from local_sagemaker.iam.request_context import RequestContext
 
 Form = Callable[[RequestContext, str], "str | None"]
-"""Makes the ARN of a resource from a member's text; None if it cannot be told."""
+"""Returns the ARN of a resource for a member's text; None if it is unknown."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """How operations name their resources.
+    """How a group of operations names its resources.
 
     Attributes:
-        operations: a regular expression.
-        members: which members name a resource, and how their texts become ARNs. Each of them is needed.
-        otherwise: the resource of a request that has none of the members, as the end of its ARN; `*` for an action
-            that has no resource, None where it cannot be told.
+        operations: a regular expression for the names of the operations.
+        members: the members that name a resource, with the form of its ARN. The request needs every resource named.
+        otherwise: the resource of a request without these members, as the end of its ARN; `*` for an action without a
+            resource, None if the resource is unknown.
     """
 
     operations: str
@@ -34,7 +34,7 @@ class Row:
 
 
 def resources_of(asked: RequestContext) -> list[str | None]:
-    """Return the ARNs of all resources of a request; None for one that cannot be told."""
+    """Return the ARNs of all resources of a request, with None for an unknown one."""
     rows = _ROWS.get(asked.prefix, ())
     row = next((one for one in rows if re.fullmatch(one.operations, asked.operation)), Row(".*"))
     found = [form(asked, text) for member, form in row.members for text in asked.texts(member)]
@@ -44,7 +44,7 @@ def resources_of(asked: RequestContext) -> list[str | None]:
 
 
 def key_of(asked: RequestContext, name: str) -> str:
-    """Return the ARN of the KMS key that would be used, whatever its id, alias or ARN says of another account."""
+    """Return the ARN of the KMS key that moto uses for an id, alias or ARN, whatever account the ARN names."""
     found = asked.known.key(asked.region, name)
     if found or name.startswith("arn:"):
         return found or name
@@ -52,7 +52,7 @@ def key_of(asked: RequestContext, name: str) -> str:
 
 
 def secret_of(asked: RequestContext, name: str) -> str:
-    """Return the ARN of a secret; for one that does not exist, one with the ending that it might have."""
+    """Return the ARN of a secret. For one that does not exist, return an ARN with a possible random suffix."""
     found = asked.known.secret(asked.region, name)
     if found or name.startswith("arn:"):
         return found or name
@@ -60,12 +60,12 @@ def secret_of(asked: RequestContext, name: str) -> str:
 
 
 def event_bus(asked: RequestContext, name: str) -> str:
-    """Return the ARN of a bus of EventBridge, which a request may name by the ARN of another account."""
+    """Return the ARN of an event bus in this account, even if the request names it by another account's ARN."""
     return asked.arn(f"event-bus/{name.rpartition('/')[2]}")
 
 
 def key_of_ciphertext(asked: RequestContext, text: str) -> str | None:
-    """Return the ARN of the key with which moto encrypted; its id stands at the beginning."""
+    """Return the ARN of the KMS key of a ciphertext, which in moto begins with the key's id; None if unknown."""
     try:
         name = base64.b64decode(text)[:_KEY_ID].decode()
     except ValueError:
@@ -78,7 +78,7 @@ def _arn(_asked: RequestContext, text: str) -> str:
 
 
 def _own_arn(asked: RequestContext, text: str) -> str:
-    """Return the ARN of the resource here where moto finds it by the end of an ARN, of whatever account."""
+    """Return the ARN in this account: moto finds the resource by the end of an ARN, whatever its account."""
     return asked.arn(text.split(":", _COLONS)[-1])
 
 
@@ -91,7 +91,7 @@ def _arn_or(resource: str) -> Form:
 
 
 def _global(kind: str) -> Form:
-    """Return how IAM names what belongs to no region; one that is new has the path of its request."""
+    """Return the form of IAM's ARNs, which have no region. The path of a new resource is that of its request."""
     return lambda asked, name: f"arn:aws:iam::{ACCOUNT}:{kind}{asked.text('Path') or '/'}{name}"
 
 
@@ -155,7 +155,7 @@ _ROWS: Mapping[str, Sequence[Row]] = {
         Row("PutMetricData", otherwise="*"),
         Row(_TAGGING, [("ResourceARN", _arn)]),
         Row(r"\w*Dashboards?", _each(_dashboard, "DashboardName", "DashboardNames")),
-        Row("DescribeAlarms", [("AlarmNames", _named("alarm:{}"))], "alarm:*"),  # without names, of all of them
+        Row("DescribeAlarms", [("AlarmNames", _named("alarm:{}"))], "alarm:*"),  # without names, it needs all alarms
         Row(".*", _each(_named("alarm:{}"), "AlarmName", "AlarmNames")),
     ),
     "ecr": (

@@ -1,7 +1,7 @@
-"""The roles of a home with their policies: one file, which the server writes and everybody reads.
+"""The roles of a home with their policies, in one file that the server writes, and supervisors read, too.
 
-A file, since the supervisors of jobs decide about downloads and uploads also while the server is dead. moto holds the
-roles; the server writes down after each change what they may do. Inside `local_sagemaker` anybody may import it.
+It is a file, because supervisors authorize downloads and uploads also while the server is down. moto holds the roles.
+The server writes their policies to the file after each change.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from local_sagemaker.iam.patterns import Context
 from local_sagemaker.iam.policies import Decision, MalformedPolicy, Permission, Policy, decide
 from local_sagemaker.iam.sessions import Session
 
-# By these a caller comes to the rights of another role.
+# These actions give a caller the permissions of another role.
 _GIVING_A_ROLE = ("sts:AssumeRole", "iam:PassRole")
 
 
 class NotAuthorized(Exception):
-    """A role may not do what it asked for; the text is AWS's."""
+    """A role lacks a permission; the text is AWS's."""
 
 
 @dataclass(frozen=True)
 class Role:
-    """A role, as far as its rights go.
+    """A role and its policies.
 
     Attributes:
         arn: its ARN.
-        role_id: as in `aws:userid`.
-        documents: its policies, attached and inline.
-        boundary: its permissions boundary; None where it has none.
-        tags: `aws:PrincipalTag/…`.
+        role_id: its unique id, as in `aws:userid`.
+        documents: the documents of its policies, attached and inline.
+        boundary: the document of its permissions boundary; None if it has none.
+        tags: its tags, for `aws:PrincipalTag/…`.
     """
 
     arn: str
@@ -47,10 +47,10 @@ class Role:
     tags: Mapping[str, str] = field(default_factory=dict)
 
     def decide(self, need: Permission, session: str, region: str = "us-east-1") -> Decision:
-        """Decide whether a session of the role may have what it needs in a region.
+        """Decide whether a session of the role has a permission in a region.
 
         Raises:
-            MalformedPolicy: one of its policies cannot be read.
+            MalformedPolicy: a policy of the role is invalid.
         """
         now = datetime.now(timezone.utc)
         about = {
@@ -71,7 +71,10 @@ class Role:
 
     @cached_property
     def _context(self) -> Context:
-        """What every request of the role says. On AWS clients speak TLS, so a policy that asks for it is content."""
+        """The request context that is the same for all requests of the role.
+
+        `aws:SecureTransport` is true, because clients use TLS on AWS.
+        """
         return {
             "aws:principalarn": [self.arn],
             "aws:principalaccount": [self.arn.split(":")[4]],
@@ -97,19 +100,19 @@ class RoleTable:
         self._roles: Mapping[str, Role] = {}
 
     def get(self, arn: str) -> Role | None:
-        """Return a role by its ARN, whose path and case count; None if there is none."""
+        """Return a role by its ARN, which must match in path and case; None if it does not exist."""
         return self._read().get(arn)
 
     def named(self, name: str) -> Role | None:
-        """Return a role by its name, which is unique; None if there is none."""
+        """Return a role by its name, which is unique; None if it does not exist."""
         return next((role for arn, role in self._read().items() if arn.rpartition("/")[2] == name), None)
 
     def session(self, role_arn: str, name: str) -> Session:
         """Return a session that begins now.
 
         Args:
-            role_arn: the role's; need not be in the table.
-            name: the session's.
+            role_arn: the role's ARN; need not be in the table.
+            name: the name of the session.
         """
         role = self.get(role_arn)
         return Session(role_arn, name, role.role_id if role else "")
@@ -118,8 +121,8 @@ class RoleTable:
         """Replace all roles.
 
         Args:
-            roles: all there are.
-            position: how far in moto's journal they are up to date.
+            roles: all roles of the home.
+            position: the size of moto's journal, in bytes, up to which they are current.
         """
         kept = [
             {"arn": one.arn, "role_id": one.role_id, "documents": list(one.documents), "boundary": one.boundary}
@@ -133,7 +136,7 @@ class RoleTable:
 
     @property
     def position(self) -> int:
-        """How far in moto's journal the file is up to date."""
+        """The size of moto's journal, in bytes, up to which the file is current."""
         return int(self._content()["position"])
 
     def _read(self) -> Mapping[str, Role]:
@@ -157,12 +160,12 @@ class RoleTable:
 
 @dataclass(frozen=True)
 class Access:
-    """What one who asks may do.
+    """The permissions of a caller.
 
     Attributes:
-        session: the session of the role that asks; None for the home's user, who may do everything.
+        session: the caller's role session; None for a caller that may do everything, such as the home's user.
         roles: the roles of the home.
-        region: which the requests are for.
+        region: the region of the requests.
     """
 
     session: Session | None
@@ -171,19 +174,19 @@ class Access:
 
     @property
     def is_bounded(self) -> bool:
-        """Whether there are policies to ask. A role that this home's IAM never had may do everything."""
+        """Whether policies restrict the caller. A role that this home's IAM never had may do everything."""
         return self.session is not None and (bool(self.session.role_id) or self._role(self.session) is not None)
 
     @property
     def is_over(self) -> bool:
-        """Whether the role was deleted since the session began; AWS takes none of its keys then."""
+        """Whether the role was deleted after the session began. AWS then refuses the session's keys."""
         return self.session is not None and bool(self.session.role_id) and self._role(self.session) is None
 
     def check(self, *needs: Permission) -> None:
-        """See that the policies allow all of it.
+        """Check that the policies allow all of the permissions.
 
         Raises:
-            NotAuthorized: they do not, or the role was deleted.
+            NotAuthorized: the policies do not allow one, or the role was deleted.
         """
         if self.session is None:
             return
@@ -197,7 +200,7 @@ class Access:
                 self._check(role, self.session, need)
 
     def allows(self, need: Permission) -> bool:
-        """Tell whether the policies allow it."""
+        """Tell whether the policies allow a permission."""
         try:
             self.check(need)
         except NotAuthorized:
@@ -218,6 +221,6 @@ class Access:
             raise NotAuthorized(f"{refused} because the IAM of this home has no role of exactly this ARN")
 
     def _role(self, session: Session) -> Role | None:
-        """Return the role of a session, as long as it is the one with which the session began."""
+        """Return the role of a session; None if it is not the role with which the session began."""
         role = self.roles.get(session.role_arn)
         return role if role and session.role_id in ("", role.role_id) else None

@@ -1,7 +1,4 @@
-"""The session of a role: for whom a temporary key was given out, and as whom SageMaker acts for a job. Pure.
-
-Inside `local_sagemaker` anybody may import it.
-"""
+"""A role session: the principal of a temporary key, and of SageMaker when it acts for a job. Pure."""
 
 from __future__ import annotations
 
@@ -10,12 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Session:
-    """The session of a role.
+    """A role session.
 
     Attributes:
-        role_arn: the ARN by which the role was named, its path included.
-        name: the session's.
-        role_id: the id that the role had when the session began; empty if this home's IAM did not have it.
+        role_arn: the role's ARN, with its path.
+        name: the name of the session.
+        role_id: the id of the role when the session began; empty if this home's IAM did not have the role.
     """
 
     role_arn: str
@@ -24,7 +21,7 @@ class Session:
 
     @property
     def arn(self) -> str:
-        """The ARN that the session has at STS; the role's path is not part of it."""
+        """The ARN of the session at STS, which does not contain the role's path."""
         parts = self.role_arn.split(":")
         account = parts[4] if len(parts) > 5 else ""  # noqa: PLR2004 -- an ARN has six parts
         partition = parts[1] if account else "aws"

@@ -1,1 +1,1 @@
-"""CloudWatch Logs over the files that jobs write: groups, streams, events."""
+"""CloudWatch Logs over the log files of jobs: groups, streams and events."""

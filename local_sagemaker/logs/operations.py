@@ -1,6 +1,6 @@
-"""DescribeLogGroups, DescribeLogStreams, GetLogEvents and FilterLogEvents.
+"""The operations DescribeLogGroups, DescribeLogStreams, GetLogEvents and FilterLogEvents.
 
-Tokens name a place and not a session, so they hold over restarts and for ever.
+A token encodes a position and not a session, so it stays valid after a restart and does not expire.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _FOREVER = 1 << 62
 
 
 class LogOperations:
-    """The operations over one store."""
+    """The operations on one log store."""
 
     def __init__(self, store: LogStore) -> None:
         self._store = store
 
     def describe_groups(self, request: dict[str, Any], caller: Caller) -> Document:
-        """One page of groups, by name."""
+        """Return one page of groups, sorted by name."""
         prefix, part = request.get("logGroupNamePrefix", ""), request.get("logGroupNamePattern", "")
         if prefix and part:
             raise _invalid("Give logGroupNamePrefix or logGroupNamePattern, not both.")
@@ -42,7 +42,7 @@ class LogOperations:
         return {"logGroups": [self._group(name, caller) for name in page], "nextToken": token}
 
     def describe_streams(self, request: dict[str, Any], caller: Caller) -> Document:
-        """One page of a group's streams, by name or by the time of their last events."""
+        """Return one page of a group's streams, sorted by name or by the time of the last event."""
         group = self._group_of(request)
         by_time = request.get("orderBy") == "LastEventTime"
         prefix = request.get("logStreamNamePrefix", "")
@@ -58,10 +58,10 @@ class LogOperations:
         return {"logStreams": [_described(one, group, caller) for one in page], "nextToken": token}
 
     def get_events(self, request: dict[str, Any], caller: Caller) -> Document:  # noqa: ARG002 -- a handler
-        """One page of a stream, forwards or backwards from a token, or from one of its ends.
+        """Return one page of a stream, forwards or backwards from a token, or from one of its ends.
 
-        At either end of the stream the same token comes back that was given, as the API reference says; later events
-        are then found with it.
+        At either end of the stream the answer has the same token that was given, as the API reference says. The client
+        finds later events with it.
         """
         stream = self._stream(self._group_of(request), request["logStreamName"])
         first, after = request.get("startTime", 0), request.get("endTime", _FOREVER)
@@ -84,7 +84,7 @@ class LogOperations:
         }
 
     def filter_events(self, request: dict[str, Any], caller: Caller) -> Document:  # noqa: ARG002 -- a handler
-        """One page of the events of many streams that match, by time."""
+        """Return one page of the matching events of several streams, sorted by time."""
         descending = not request.get("startFromHead", True)
         found = self._matching(request)
         after = _read_key(request)
@@ -101,7 +101,7 @@ class LogOperations:
         }
 
     def _matching(self, request: dict[str, Any]) -> Iterator[Event]:
-        """All events that a FilterLogEvents request is about; unlike GetLogEvents, `endTime` is included."""
+        """Return all events that match a FilterLogEvents request. Unlike in GetLogEvents, `endTime` is inclusive."""
         try:
             matches = matcher(request.get("filterPattern", ""))
         except PatternError as error:
@@ -125,7 +125,7 @@ class LogOperations:
         return [self._stream(group, name) for name in dict.fromkeys(names)]
 
     def _group_of(self, request: dict[str, Any]) -> str:
-        """The name of the group that a request is about, which may say it by ARN."""
+        """Return the name of the group in a request, which may give its ARN."""
         given = [request[name] for name in ("logGroupName", "logGroupIdentifier") if name in request]
         if len(given) != 1:
             raise _invalid("Give exactly one of logGroupName and logGroupIdentifier.")
@@ -179,7 +179,7 @@ def _key(event: Event) -> list[Any]:
 
 
 def _head(events: Iterable[Event], limit: int) -> Iterator[Event]:
-    """The first events that fit a page; at least one, however large."""
+    """Yield the first events that fit a page, and at least one, however large."""
     size = 0
     for count, event in enumerate(events):
         size += event.size
@@ -189,7 +189,7 @@ def _head(events: Iterable[Event], limit: int) -> Iterator[Event]:
 
 
 def _tail(events: Iterable[Event], limit: int) -> list[Event]:
-    """The last events that fit a page; at least one, however large."""
+    """Return the last events that fit a page, and at least one, however large."""
     page: deque[Event] = deque()
     size = 0
     for event in events:
@@ -206,7 +206,7 @@ def _end(stream: LogStream) -> int:
 
 
 def _read_place(request: dict[str, Any]) -> tuple[bool, int | None]:
-    """The direction of a GetLogEvents request, and the offset from which it goes; None for an end of the stream."""
+    """Return whether a GetLogEvents request reads forwards, and its offset; None for an end of the stream."""
     token = request.get("nextToken")
     if token is None:
         return request.get("startFromHead", False), None
@@ -220,7 +220,10 @@ def _read_place(request: dict[str, Any]) -> tuple[bool, int | None]:
 def _page(
     items: Iterable[T], request: dict[str, Any], key: Callable[[T], list[Any]], *, descending: bool
 ) -> tuple[list[T], str | None]:
-    """One page of a Describe operation: sorted by `key`, after the key in the token; and the token of the next."""
+    """Return one page of a Describe operation, sorted by `key`, and the token of the next page; None after the last.
+
+    A token has the key of the last item of its page.
+    """
     keyed = sorted(((key(item), item) for item in items), key=lambda pair: pair[0], reverse=descending)
     after = _read_key(request)
     if after is not None:

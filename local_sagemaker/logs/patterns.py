@@ -1,7 +1,7 @@
-"""Filter patterns of CloudWatch Logs for unstructured text: terms, phrases, `?either ?or`, `-not`, `%regex%`.
+"""Filter patterns of CloudWatch Logs for unstructured text: terms, phrases, `?either ?or`, `-not`, `%regex%`. Pure.
 
-Patterns for JSON (`{ $.x = 1 }`) and for columns (`[a, b]`) are refused and not ignored: an ignored filter returns
-events that nobody asked for. Pure; used by `operations`. The syntax is that of AWS's page "Filter pattern syntax".
+Patterns for JSON (`{ $.x = 1 }`) and for columns (`[a, b]`) are refused, because ignoring them would return events that
+do not match. The syntax is that of AWS's page "Filter pattern syntax".
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ _TERM = re.compile(r"""(?P<mark>[?-]?)(?:"(?P<phrase>(?:\\.|[^"\\])*)"|(?P<word>
 
 
 class PatternError(ValueError):
-    """The pattern cannot be read, or is of a kind that is not built."""
+    """The pattern is invalid, or of a kind that is not supported."""
 
 
 def matcher(pattern: str) -> Callable[[str], bool]:
-    """Return a function that tells whether a message matches; all messages match an empty pattern.
+    """Return a function that tells whether a message matches. All messages match an empty pattern.
 
-    A message matches that has all plain terms and none of the terms with `-`. Terms with `?` are alternatives, and
-    count only where there are no plain ones.
+    A message matches if it has all plain terms and none of the terms with `-`. Terms with `?` are alternatives, and
+    are ignored if there are plain terms.
 
     Raises:
-        PatternError: the pattern cannot be read.
+        PatternError: the pattern is invalid or not supported.
     """
     pattern = pattern.strip()
     if pattern[:1] in {"{", "["}:
@@ -43,7 +43,7 @@ def matcher(pattern: str) -> Callable[[str], bool]:
 
 
 def _terms(pattern: str) -> dict[str, list[str]]:
-    """Return the terms by their mark."""
+    """Return the terms by their mark: none, `?` or `-`."""
     terms: dict[str, list[str]] = {"": [], "?": [], "-": []}
     for found in _TERM.finditer(pattern):
         phrase, word = found["phrase"], found["word"]

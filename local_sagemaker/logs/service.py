@@ -1,4 +1,4 @@
-"""The CloudWatch Logs API of this backend as one `JsonService`."""
+"""The CloudWatch Logs API as one `JsonService`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from local_sagemaker.wire.json_service import JsonService
 
 
 def logs_service(directory: Path) -> JsonService:
-    """Build the service over a home's directory of logs."""
+    """Build the service for a home's directory of logs."""
     operations = LogOperations(LogStore(directory))
     handlers = {
         "DescribeLogGroups": operations.describe_groups,

@@ -1,9 +1,9 @@
-"""Log groups, streams and events as they lie in the home.
+"""The files of log groups, streams and events in a home.
 
-A stream is the file `<logs>/<group, quoted>/<job>/<host>-<epoch>.jsonl`, to which a job's supervisor appends one JSON
-document a line. They are read for every request and nothing is kept in memory, so that they survive the server and one
-sees what a supervisor wrote while it was down. An event is where its line begins: a byte offset, which never changes,
-since files only grow.
+A stream is the file `<logs>/<group, quoted>/<job>/<host>-<epoch>.jsonl`. A job's supervisor appends one JSON document a
+line. The files are read for each request, and nothing is kept in memory. So logs survive the server, and include what
+a supervisor wrote while the server was down. An event is identified by the byte offset of its line, which never
+changes, because files only grow.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Event:
     Attributes:
         stream: the name of its stream.
         offset: where its line begins in the file, in bytes.
-        end: where the next line begins.
+        end: where the next line begins, in bytes.
         timestamp: epoch milliseconds.
         message: the line that the job wrote.
     """
@@ -40,12 +40,12 @@ class Event:
 
     @property
     def event_id(self) -> str:
-        """56 digits, as CloudWatch's, which sort by time and stay the same over restarts."""
+        """The event id: 56 digits as in CloudWatch, which sort by time and do not change after a restart."""
         return f"{self.timestamp:013d}{zlib.crc32(self.stream.encode()):010d}{self.offset:033d}"
 
     @property
     def size(self) -> int:
-        """Bytes, as CloudWatch counts them: UTF-8 and 26 for each event (its quotas page)."""
+        """The size in bytes, as CloudWatch counts it: UTF-8, plus 26 for each event (its quotas page)."""
         return len(self.message.encode()) + 26
 
 
@@ -58,11 +58,11 @@ class LogStream:
 
     @property
     def created(self) -> int:
-        """Epoch milliseconds; the number in the name, as on AWS, is the second in which the host started."""
+        """When the host started, in epoch milliseconds, from the seconds in the name, which AWS's names have, too."""
         return int(self.name.rpartition("-")[2]) * 1000
 
     def events(self, start: int = 0, end: int | None = None) -> Iterator[Event]:
-        """Yield the events between two offsets; half a line at the end of the file is not yet an event."""
+        """Yield the events between two offsets, without an incomplete line at the end of the file."""
         with self.path.open("rb") as file:
             file.seek(start)
             offset = start
@@ -77,7 +77,7 @@ class LogStream:
         return next(self.events(), None)
 
     def last(self) -> Event | None:
-        """Return the last event without reading what is before it; None if there is none yet."""
+        """Return the last event, read from the end of the file; None if there is none yet."""
         with self.path.open("rb") as file:
             tail, start = _last_line(file)
         return self._event(tail, start) if tail else None
@@ -88,7 +88,7 @@ class LogStream:
 
 
 def _last_line(file: BinaryIO) -> tuple[bytes, int]:
-    """Return the last whole line and where it begins; nothing if there is no whole line."""
+    """Return the last complete line and its offset; empty if there is no complete line."""
     position = file.seek(0, 2)
     tail = b""
     while position > 0 and tail[: tail.rfind(b"\n")].count(b"\n") == 0:
@@ -102,7 +102,7 @@ def _last_line(file: BinaryIO) -> tuple[bytes, int]:
 
 
 class LogStore:
-    """All groups of a home.
+    """All log groups of a home.
 
     Args:
         directory: the home's directory of logs; need not exist yet.
@@ -118,24 +118,24 @@ class LogStore:
         return sorted(unquote(path.name) for path in self._directory.iterdir() if path.is_dir())
 
     def has_group(self, group: str) -> bool:
-        """Whether the group is there."""
+        """Tell whether a group exists."""
         return self._path(group).is_dir()
 
     def created(self, group: str) -> int:
-        """Return when the group's first stream began, in epoch milliseconds."""
+        """Return when the group's first stream was created, in epoch milliseconds; 0 if there is none."""
         return min((stream.created for stream in self.streams(group)), default=0)
 
     def streams(self, group: str, prefix: str = "") -> list[LogStream]:
         """Return the streams of a group whose names begin with `prefix`, sorted by name."""
         job, slash, _ = prefix.partition("/")
         directory = self._path(group)
-        # With the whole name of a job in the prefix, the directories of all others need not be looked into.
+        # If the prefix has a complete job name, the directories of other jobs are not read.
         paths = (directory / job).glob(f"*{_SUFFIX}") if slash else directory.glob(f"*/*{_SUFFIX}")
         streams = [LogStream(f"{path.parent.name}/{path.name.removesuffix(_SUFFIX)}", path) for path in paths]
         return sorted((one for one in streams if one.name.startswith(prefix)), key=lambda one: one.name)
 
     def stream(self, group: str, name: str) -> LogStream | None:
-        """Return one stream; None if it is not there."""
+        """Return one stream; None if it does not exist."""
         return next((one for one in self.streams(group, name) if one.name == name), None)
 
     def _path(self, group: str) -> Path:

@@ -1,1 +1,1 @@
-"""SageMaker's API over the table of jobs: creating, describing, listing, searching, stopping, deleting, tagging."""
+"""The SageMaker API over the table of jobs: create, describe, list, search, stop, delete and tag jobs."""

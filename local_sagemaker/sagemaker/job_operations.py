@@ -1,7 +1,7 @@
-"""Create, describe, list, stop and delete for one kind of job.
+"""The operations Create, Describe, List, Stop and Delete for one kind of job.
 
-The table decides every race (a name has one winner, a finished job stays finished); this module translates between it
-and the API's words.
+The table of jobs decides races: a name has one winner, and a finished job stays finished. This module translates
+between the table and the API.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from local_sagemaker.simulation import is_simulated, read_simulation
 from local_sagemaker.wire.errors import ApiError
 from local_sagemaker.wire.json_service import Caller, Handler
 
-_DEFAULT_PAGE = 10  # what AWS returns when MaxResults is not given
+_DEFAULT_PAGE = 10  # AWS's default of MaxResults
 NOT_FOUND = "Requested resource not found."
 
 
@@ -28,11 +28,11 @@ class JobOperations:
     """The operations of one kind of job.
 
     Args:
-        kind: its words and rules.
-        jobs: the table.
-        quotas: of the account.
-        roles: those of the home; a job remembers which of them it has.
-        start: called with a new job once it is in the table.
+        kind: the kind of job.
+        jobs: the table of jobs.
+        quotas: the quotas of the account.
+        roles: the roles of the home; a job records the id of its role.
+        start: called with a new job after it was added to the table.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class JobOperations:
         self._start = start
 
     def handlers(self) -> Mapping[str, Handler]:
-        """The handlers by the names of their operations."""
+        """Return the handlers by the names of their operations."""
         noun = self._kind.noun
         return {
             f"Create{noun}": self.create,
@@ -56,9 +56,10 @@ class JobOperations:
         }
 
     def create(self, request: dict[str, Any], caller: Caller) -> Document:
-        """Put a new job into the table and start it; a taken name is `ResourceInUse`.
+        """Add a job to the table and start it. A name in use is `ResourceInUse`.
 
-        The quota answers first: so a client that meets `ResourceLimitExceeded` cannot know whether its job exists.
+        Quotas are checked before the name. So a client that gets `ResourceLimitExceeded` cannot know whether its job
+        exists.
         """
         self._kind.check(request)
         runner = _runner(self._kind, request)
@@ -76,16 +77,16 @@ class JobOperations:
         return {f"{self._kind.noun}Arn": arn}
 
     def describe(self, request: dict[str, Any], caller: Caller) -> Document:  # noqa: ARG002 -- a handler
-        """All about one job; an unknown name is a `ValidationException`, as seen at AWS."""
+        """Describe one job. An unknown name is a `ValidationException`, as seen at AWS."""
         try:
             return self._kind.describe(self._jobs.get(self._kind.name, self._name(request)))
         except JobUnknown as error:
             raise invalid(NOT_FOUND) from error
 
     def stop(self, request: dict[str, Any], caller: Caller) -> None:  # noqa: ARG002 -- a handler
-        """Ask for the end of a job; its supervisor does the rest.
+        """Request the stop of a job; its runner stops it.
 
-        The words for a finished job are AWS's (benchmark-ai issue 928).
+        The message for a finished job is AWS's (benchmark-ai issue 928).
         """
         name = self._name(request)
         try:
@@ -98,7 +99,7 @@ class JobOperations:
             raise invalid(f"The request was rejected because the {what} is in status {status}.") from error
 
     def delete(self, request: dict[str, Any], caller: Caller) -> None:  # noqa: ARG002 -- a handler
-        """Forget a finished job; its name is free again (API reference, `DeleteTrainingJob`)."""
+        """Delete a finished job; its name can be used again (API reference, `DeleteTrainingJob`)."""
         name = self._name(request)
         try:
             self._jobs.delete(self._kind.name, name)
@@ -108,11 +109,11 @@ class JobOperations:
             raise ApiError("ResourceInUse", f"{error} Only a job in a terminal status can be deleted.") from error
 
     def list(self, request: dict[str, Any], caller: Caller) -> Document:  # noqa: ARG002 -- a handler
-        """One page of summaries.
+        """Return one page of summaries.
 
-        `StatusEquals` filters what the page has (API reference, `ListTrainingJobs`), so that a page may be short, or
-        empty with a token. Newest first unless the request says otherwise: so the same page of the reference, against
-        its own "default Ascending".
+        `StatusEquals` filters after paging (API reference, `ListTrainingJobs`), so a page may be short, or empty with a
+        token. By default the newest jobs come first. The same page of the reference says so, although it also says that
+        the default is Ascending.
         """
         asked = {name: value for name, value in request.items() if name not in {"NextToken", "MaxResults"}}
         position = read_token(request.get("NextToken"), asked)
@@ -138,7 +139,7 @@ class JobOperations:
         return str(request[f"{self._kind.noun}Name"])
 
     def _wanted(self, job: Job, request: dict[str, Any]) -> bool:
-        """Whether a job of the page passes the filters that work after paging. No job here leaves a warm pool."""
+        """Tell whether a job of the page passes the filters after paging. No job here leaves a warm pool."""
         if "WarmPoolStatusEquals" in request:
             return False
         plan = job.request.get("ResourceConfig", {}).get("TrainingPlanArn")
@@ -149,7 +150,7 @@ class JobOperations:
 
 
 def _runner(kind: JobKind, request: dict[str, Any]) -> Runner:
-    """Return who carries a new job to its end."""
+    """Return the runner of a new job."""
     if not is_simulated(kind.image_of(request)):
         return "process"
     try:

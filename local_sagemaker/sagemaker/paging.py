@@ -1,9 +1,8 @@
-"""Where a listing goes on: the opaque `NextToken` of the SageMaker operations.
+"""The position of a page in a listing: the opaque `NextToken` of the SageMaker operations. Pure, except for the clock.
 
-A token holds an offset, the moment of the first page and a digest of the request. The moment keeps jobs that were
-created since out of the later pages, which would shift them; the digest refuses a token with another request. A key
-instead of the offset would also survive deletions between two pages, but the names in it sort by status or by name as
-well as by time. Pure but for the clock; used by `job_operations` and `search`.
+A token has an offset, the time of the first page and a digest of the request. The time excludes newer jobs from later
+pages, which would shift them. The digest refuses a token with another request. A sort key in place of the offset would
+also survive deletions between pages, but listings sort by status and name as well as by time.
 """
 
 from __future__ import annotations
@@ -20,32 +19,32 @@ from local_sagemaker.sagemaker.rules import invalid
 
 @dataclass(frozen=True)
 class Page:
-    """The beginning of one page.
+    """The position of one page.
 
     Attributes:
-        offset: how many results come before it.
-        before: only jobs created before this moment (epoch seconds) belong to the listing; None on the first page.
+        offset: how many results precede the page.
+        before: the listing has only jobs created before this time, in epoch seconds; None on the first page.
     """
 
     offset: int = 0
     before: float | None = None
 
     def next(self, size: int, now: float | None = None) -> Page:
-        """The page after this one, which had `size` results."""
+        """Return the page after this one, which has `size` results; `now` is the clock's time by default."""
         began = self.before if self.before is not None else (time.time() if now is None else now)
         return replace(self, offset=self.offset + size, before=began)
 
     def token(self, asked: dict[str, Any]) -> str:
-        """The token for this page of the listing that `asked` describes."""
+        """Return the token for this page of the listing that the request `asked` describes."""
         held = json.dumps([self.offset, self.before, _digest(asked)])
         return base64.urlsafe_b64encode(held.encode()).decode()
 
 
 def read_token(token: str | None, asked: dict[str, Any]) -> Page:
-    """Return the page that a token stands for, the first one without a token.
+    """Return the page of a token; the first page without one.
 
     Raises:
-        ApiError: the token is damaged, or comes from another request.
+        ApiError: the token is damaged, or belongs to another request.
     """
     if token is None:
         return Page()

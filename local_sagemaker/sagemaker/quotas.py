@@ -1,7 +1,7 @@
-"""Quotas of the account, enforced: how many instances of a type may run at a time.
+"""The account's quotas, enforced: how many instances of a type may run at the same time.
 
-A quota stands in the home's `settings.json`, where `service_quotas` reads it, too; or it is a rule of `faults`, which
-comes and goes and is told to nobody. There are none by default.
+A quota is set in the home's `settings.json`, and then Service Quotas lists it. Or it is a rule of `faults`, which is
+temporary and not listed. There are no quotas by default.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from local_sagemaker.wire.errors import ApiError
 
 @dataclass(frozen=True)
 class _Limit:
-    """A quota, and what a job asks of it."""
+    """A quota, and the number of instances that a job needs of it."""
 
     instance_type: str
     usage: str
@@ -34,9 +34,9 @@ class Quotas:
     """The quotas of one account.
 
     Args:
-        faults: where some are set, as rules of the kind `quota`.
-        settings: tells those that the user set, by name.
-        jobs: whose instances count.
+        faults: the rules of faults; those of the kind `quota` are quotas.
+        settings: returns the quotas that the user set, by name.
+        jobs: the table of jobs, whose live jobs use instances.
     """
 
     def __init__(self, faults: FaultTable, settings: Callable[[], Mapping[str, int]], jobs: JobTable) -> None:
@@ -47,7 +47,7 @@ class Quotas:
 
     @contextmanager
     def admitting(self, kind: JobKind, name: str, request: Document) -> Iterator[None]:
-        """Create a job inside: nobody else can take the same instances in between.
+        """Check the quotas, and lock them while the caller creates the job, so that no other job takes the instances.
 
         Raises:
             ApiError: `ResourceLimitExceeded`. The quota of every type of `InstancePreferences` must suffice (Developer
@@ -83,7 +83,10 @@ class Quotas:
 
 
 def _exceeded(limit: _Limit, running: int) -> ApiError:
-    """The words are AWS's (aws/amazon-sagemaker-examples issue 1543; the newer end as users quote it since 2023)."""
+    """Return the error with AWS's message.
+
+    Source: aws/amazon-sagemaker-examples issue 1543; the end of the message as users quote it since 2023.
+    """
     return ApiError(
         "ResourceLimitExceeded",
         f"The account-level service limit '{limit.instance_type} for {limit.usage}' is {limit.value} Instances, with"

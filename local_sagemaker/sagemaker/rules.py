@@ -1,7 +1,6 @@
-"""What AWS checks of a Create request beyond its service model: how the parts of the request fit each other.
+"""Validation of Create requests beyond the service model: how the members of a request fit together. Pure.
 
-Pure. The sources are the API reference's prose and errors seen at AWS; each rule raises one `ApiError`. Used through
-`kinds`.
+Sources: the text of the API reference, and errors seen at AWS. Each rule raises one `ApiError`.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ _CHANNEL_SOURCES = ("S3DataSource", "FileSystemDataSource", "DatasetSource")
 
 
 def invalid(message: str) -> ApiError:
-    """The error that SageMaker answers for whatever a client can repair in its request."""
+    """Return SageMaker's error for an invalid request."""
     return ApiError("ValidationException", message)
 
 
@@ -42,7 +41,10 @@ def check_training_job(request: Document) -> None:
 
 
 def _check_channel(channel: Document, groups: list[str]) -> None:
-    """API reference, Channel and S3DataSource: `InstanceGroupNames` are among those of the `ResourceConfig`."""
+    """Check the data source of a channel.
+
+    Its `InstanceGroupNames` must be among those of the `ResourceConfig` (API reference, Channel and S3DataSource).
+    """
     name, source = channel["ChannelName"], channel["DataSource"]
     form = _check_one_of(f"DataSource of channel {name}", source, _CHANNEL_SOURCES)
     if form != "S3DataSource":
@@ -74,7 +76,7 @@ def check_processing_job(request: Document) -> None:
 
 
 def check_tags(tags: Iterable[Document], present: Iterable[str] = ()) -> None:
-    """Raise `ApiError` unless the tags may be put on a resource that already has those named `present`."""
+    """Raise `ApiError` unless the tags may be added to a resource that already has the keys `present`."""
     keys = [tag["Key"] for tag in tags]
     if len(set(keys)) < len(keys):
         raise invalid(f"Duplicate tag keys found: {', '.join(_repeated(keys))}. Each key may be given once.")
@@ -116,7 +118,10 @@ def _check_training_cluster(request: Document) -> None:
 
 
 def _check_processing_cluster(request: Document) -> None:
-    """Unlike the count of one type, that of preferences must be said (Developer Guide, "Instance preference lists")."""
+    """Check the cluster of a processing job.
+
+    `InstancePreferences` need an explicit count, unlike one type (Developer Guide, "Instance preference lists").
+    """
     cluster = request["ProcessingResources"]["ClusterConfig"]
     form = _check_one_of("ClusterConfig", cluster, ("InstanceType", "InstancePreferences"))
     if form == "InstancePreferences":
@@ -124,7 +129,7 @@ def _check_processing_cluster(request: Document) -> None:
 
 
 def _check_counts_of_preferences(what: str, cluster: Document) -> None:
-    """One count for the job or one for every preference (API reference, InstancePreference)."""
+    """Check that the job has one count, or every preference has its own (API reference, InstancePreference)."""
     counted = sum("InstanceCount" in preference for preference in cluster["InstancePreferences"])
     expected = 0 if "InstanceCount" in cluster else len(cluster["InstancePreferences"])
     if counted != expected:
@@ -132,7 +137,7 @@ def _check_counts_of_preferences(what: str, cluster: Document) -> None:
 
 
 def _check_limits(request: Document) -> None:
-    """Spot training and its two limits; the words about MaxWaitTimeInSeconds are AWS's (sagify issue 111)."""
+    """Check the time limits and spot training. Messages on MaxWaitTimeInSeconds are AWS's (sagify issue 111)."""
     condition = request.get("StoppingCondition", {})
     runtime = condition.get("MaxRuntimeInSeconds", 86_400)
     wait = condition.get("MaxWaitTimeInSeconds")
@@ -163,7 +168,7 @@ def _repeated(names: list[str]) -> list[str]:
 
 
 def _check_one_of(what: str, holder: Document, alternatives: tuple[str, ...]) -> str:
-    """Return which of the alternatives is given; it must be exactly one."""
+    """Return the one alternative that is given. Raise `ApiError` unless there is exactly one."""
     given = [name for name in alternatives if name in holder]
     if len(given) != 1:
         raise invalid(f"{what} must have exactly one of {', '.join(alternatives)}; it has {len(given)}.")
@@ -171,7 +176,7 @@ def _check_one_of(what: str, holder: Document, alternatives: tuple[str, ...]) ->
 
 
 def _check_side(what: str, holder: Document, alternatives: tuple[str, str], folder: str) -> None:
-    """One input or output of a processing job: API reference, ProcessingS3Input and ProcessingS3Output."""
+    """Check an input or output of a processing job (API reference, ProcessingS3Input and ProcessingS3Output)."""
     if holder.get("AppManaged"):
         return
     in_s3 = holder.get(alternatives[0])
@@ -182,7 +187,7 @@ def _check_side(what: str, holder: Document, alternatives: tuple[str, str], fold
 
 
 def _check_s3_uris(holder: Document, *paths: tuple[str, str]) -> None:
-    """The model also allows https://; nothing that AWS documents reads or writes such an address."""
+    """Check that members are S3 URIs. The service model also allows https://, but AWS documents no use of it."""
     for path, uri in _present(holder, paths):
         if not _S3_URI.fullmatch(uri):
             raise invalid(f"{path} {uri!r} is not an S3 URI; write s3://bucket/key.")

@@ -1,7 +1,7 @@
-"""Search over training jobs: the expression of filters, sorting and paging.
+"""The operation Search over training jobs: filter expressions, sorting and paging.
 
-The whole table is read for each search: a laptop has thousands of jobs and not millions, and an expression may name any
-property.
+Each search reads the whole table, because an expression may name any property. A laptop has thousands of jobs, not
+millions.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Search:
         self._shape = load_model("sagemaker").shape_for("TrainingJob")
 
     def search(self, request: dict[str, Any], caller: Caller) -> Document:  # noqa: ARG002 -- a handler
-        """One page of the jobs that match, newest change first unless the request says otherwise."""
+        """Return one page of the matching jobs; by default the last modified come first."""
         if request["Resource"] != "TrainingJob":
             raise invalid(f"Search for {request['Resource']} is not built in local_sagemaker; it finds TrainingJob.")
         asked = {name: value for name, value in request.items() if name not in {"NextToken", "MaxResults"}}
@@ -61,7 +61,7 @@ class Search:
 
 
 def _holds(expression: Document, document: Document) -> bool:
-    """Whether an expression is true of a document; `Operator` joins all its parts, `And` unless given."""
+    """Tell whether an expression holds for a document. `Operator` joins all of its parts, `And` by default."""
     parts = [_passes(one, document) for one in expression.get("Filters", [])]
     parts += [_nested_passes(one, document) for one in expression.get("NestedFilters", [])]
     parts += [_holds(one, document) for one in expression.get("SubExpressions", [])]
@@ -69,7 +69,7 @@ def _holds(expression: Document, document: Document) -> bool:
 
 
 def _nested_passes(nested: Document, document: Document) -> bool:
-    """All filters must be true of one and the same element of the list (API reference, `NestedFilters`)."""
+    """Tell whether all nested filters hold for the same element of a list (API reference, `NestedFilters`)."""
     root = nested["NestedPropertyName"]
     elements = document.get(root, [])
     filters = [{**one, "Name": one["Name"].removeprefix(f"{root}.")} for one in nested["Filters"]]
@@ -77,7 +77,7 @@ def _nested_passes(nested: Document, document: Document) -> bool:
 
 
 def _passes(condition: Document, document: Document) -> bool:
-    """Whether one filter is true of a document; a missing operator means `Equals`."""
+    """Tell whether one filter holds for a document. The operator is `Equals` by default."""
     how = condition.get("Operator", "Equals")
     values = list(_values(document, condition["Name"]))
     if how in {"Exists", "NotExists"}:
@@ -91,9 +91,9 @@ def _passes(condition: Document, document: Document) -> bool:
 
 
 def _values(document: Any, path: str) -> Iterator[Any]:
-    """The values at a dotted path; a list stands for each of its elements.
+    """Yield the values at a dotted path, for a list those of all its elements.
 
-    `Tags.<key>` and `Metrics.<name>` are the API's own short forms. Keys of maps may hold dots themselves.
+    `Tags.<key>` and `Metrics.<name>` are short forms of the API. Keys of maps may contain dots.
     """
     if isinstance(document, list):
         for element in document:
@@ -133,7 +133,7 @@ def _equal(value: Any, wanted: str) -> bool:
 
 
 def _number(value: Any) -> float | None:
-    """A number as it is, a decimal in text, or a moment in ISO 8601 (UTC unless it says otherwise); else None."""
+    """Return a number, a decimal text or an ISO 8601 time (UTC by default) as a float; None for any other value."""
     try:
         return float(value)
     except (TypeError, ValueError):
@@ -146,7 +146,7 @@ def _number(value: Any) -> float | None:
 
 
 def _sort_key(document: Document, path: str) -> tuple[int, float, str]:
-    """Sort what lacks the property first, then by number, then by text."""
+    """Return the sort key: documents without the property come first, then numbers, then texts."""
     value = next(_values(document, path), None)
     if value is None:
         return (0, 0.0, "")

@@ -1,6 +1,6 @@
-"""The SageMaker API of this backend as one `JsonService`: which operation is answered by whom.
+"""The SageMaker API as one `JsonService`: the handler of each operation.
 
-What stands in no table here does not exist, and the client is told so by name.
+An operation without a handler is refused, with its name in the error.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ def sagemaker_service(
 
     Args:
         jobs: the table of jobs.
-        faults: the rules, some of which are quotas.
-        quotas: tells the account's quotas, by name.
-        roles: those of the home.
-        start: called after a job is in the table, so that it begins to run.
+        faults: the rules of faults, some of which are quotas.
+        quotas: returns the account's quotas, by name.
+        roles: the roles of the home.
+        start: called with a new job after it was added to the table, to run it.
     """
     admission = Quotas(faults, quotas, jobs)
     operations = [JobOperations(kind, jobs, admission, roles, start) for kind in KINDS.values()]

@@ -1,4 +1,4 @@
-"""AddTags, ListTags and DeleteTags for jobs."""
+"""The operations AddTags, ListTags and DeleteTags for jobs."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from local_sagemaker.wire.json_service import Caller
 
 
 class TagOperations:
-    """Tags of the jobs in a table; an ARN of anything else is not found."""
+    """The tag operations on the jobs of a table. The ARN of another resource is not found."""
 
     def __init__(self, jobs: JobTable) -> None:
         self._jobs = jobs
 
     def add(self, request: dict[str, Any], caller: Caller) -> Document:  # noqa: ARG002 -- a handler
-        """Add or overwrite tags; the answer has all tags that the resource has now."""
+        """Add or overwrite tags. Return all tags of the resource."""
         job = self._job(request)
         check_tags(request["Tags"], present=job.tags)
         added = {tag["Key"]: tag["Value"] for tag in request["Tags"]}
         return _as_list(self._jobs.add_tags(job.arn, added))
 
     def list(self, request: dict[str, Any], caller: Caller) -> Document:  # noqa: ARG002 -- a handler
-        """All tags; there are at most 50, and the smallest page that may be asked for has as many."""
+        """Return all tags in one page. A resource has at most 50, which is also the smallest page size allowed."""
         return _as_list(self._job(request).tags)
 
     def delete(self, request: dict[str, Any], caller: Caller) -> None:  # noqa: ARG002 -- a handler
-        """Remove tags by key; keys that are not there are no error."""
+        """Remove tags by key. Ignore unknown keys."""
         self._jobs.delete_tags(self._job(request).arn, request["TagKeys"])
 
     def _job(self, request: dict[str, Any]) -> Job:
