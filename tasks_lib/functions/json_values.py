@@ -1,7 +1,7 @@
-"""Values as plain JSON values, by what they are: the writing half of a function task's wire on the caller's side. Pure.
+"""Converts values to plain JSON values, the form in which a function task's arguments are sent. Pure.
 
-`pydantic_core.to_jsonable_python` would not do: it writes a set in another order in every process, and a set's order
-must not make a job run again. May be imported by the modules of function tasks.
+`pydantic_core.to_jsonable_python` is not used: it writes a set in another order in every process, and the order of a
+set must not make a job run again.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ Leaf = Callable[[Any], Any]
 
 
 def rebuilt(value: Any, leaf: Leaf) -> Any:
-    """Return a value with all that it holds in lists, tuples, dicts and dataclasses replaced.
+    """Return a value with all leaves replaced in lists, tuples, dicts and dataclasses.
 
     Args:
         value: The value.
-        leaf: Gives what stands in a leaf's place.
+        leaf: Returns the replacement of a leaf.
     """
     value = leaf(value)
     if isinstance(value, tuple) and hasattr(value, "_fields"):
@@ -49,7 +49,7 @@ def plain_value(value: Any) -> Any:
     """Return a value as plain JSON values.
 
     Raises:
-        TypeError: It is nothing that JSON can carry.
+        TypeError: JSON cannot represent it.
     """
     if isinstance(value, enum.Enum):
         return plain_value(value.value)
@@ -57,7 +57,7 @@ def plain_value(value: Any) -> Any:
     if fields is not None:
         return {_plain_key(key): plain_value(each) for key, each in fields.items()}
     if isinstance(value, (set, frozenset)):
-        return sorted(map(plain_value, value), key=json.dumps)  # or each process would have another fingerprint
+        return sorted(map(plain_value, value), key=json.dumps)  # otherwise each process would have another fingerprint
     if isinstance(value, (list, tuple)):
         return [plain_value(each) for each in value]
     return _plain_leaf(value)
@@ -92,13 +92,13 @@ def _plain_key(value: Any) -> str:
 
 
 def plain_scalar(value: Any) -> Any:
-    """Return the number that a scalar of numpy or torch is."""
+    """Return the number in a scalar of numpy or torch; any other value as it is."""
     is_scalar = getattr(value, "shape", None) == () and callable(getattr(value, "item", None))
     return value.item() if is_scalar else value
 
 
 def same(one: Any, other: Any) -> bool:
-    """Tell whether two values are equal and of the same types, all the way down; NaN is equal to itself."""
+    """Return whether two values are equal and of the same types, at any depth. NaN is equal to itself."""
     if type(one) is not type(other):
         return False
     if dataclasses.is_dataclass(one):
@@ -108,12 +108,12 @@ def same(one: Any, other: Any) -> bool:
     if isinstance(one, (list, tuple)):
         return len(one) == len(other) and all(map(same, one, other))
     if isinstance(one, (set, frozenset)):
-        mine, theirs = one - other, other - one  # NaN is in both: it is found in no other set
+        mine, theirs = one - other, other - one  # NaN is in both, since it equals no member of the other set
         return len(mine) == len(theirs) and all(any(same(each, its) for its in theirs) for each in mine)
     return _equal(one, other)
 
 
 def _equal(one: Any, other: Any) -> bool:
-    if isinstance(one, dt.datetime):  # in an hour that a clock repeats or skips, equal moments of two zones differ
+    if isinstance(one, dt.datetime):  # in an hour that a clock repeats or skips, `==` is false for two time zones
         return bool(one.isoformat() == other.isoformat())
     return bool(one == other) or (one != one and other != other)  # noqa: PLR0124  only NaN differs from itself

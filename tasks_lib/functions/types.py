@@ -1,7 +1,7 @@
-"""Which annotations a job can read: the grammar that `worker_toolkit.typed_values` decodes, and no more. Pure.
+"""The annotations that a job can read: those that `worker_toolkit.typed_values` decodes. Pure.
 
-pydantic knows more types than the job's side, which has the standard library alone; what only it can read must be
-refused here, where nothing is paid yet. May be imported by the modules of function tasks.
+pydantic knows more types than the job, which has only the standard library. A type that only pydantic can read must be
+refused here, before anything is paid for.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _OBJECTS = (dict, abc.Mapping, abc.MutableMapping)
 
 
 def check_annotation(hint: Any, above: tuple[Any, ...] = ()) -> None:
-    """See that a job can read values of an annotation.
+    """Check that a job can read values of an annotation.
 
     Args:
         hint: The annotation, with its names resolved.
-        above: The classes that it was found in, which may well hold themselves.
+        above: The classes around it, which may contain themselves; default none.
 
     Raises:
         TypeError: It cannot; the message names the part.
@@ -81,7 +81,7 @@ def _check_class(kind: Any, above: tuple[Any, ...]) -> None:
 
 
 def mentions_path(hint: Any) -> bool:
-    """Tell whether an annotation names a path; classes are not looked into."""
+    """Return whether an annotation names a path; the fields of classes are not checked."""
     return (isinstance(hint, type) and issubclass(hint, PurePath)) or any(map(mentions_path, typing.get_args(hint)))
 
 
