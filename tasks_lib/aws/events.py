@@ -25,7 +25,7 @@ _logger = logging.getLogger("prefect.sagemaker")
 _WAIT = 20  # seconds; the longest poll of SQS
 _AT_ONCE = 10  # messages; the most that SQS returns
 _HIDDEN = 5  # seconds until another process may receive a message that this one leaves
-_SEEN_OFTEN_ENOUGH = 24  # receives, which take at least two minutes: no process waits for that job any more
+_SEEN_OFTEN_ENOUGH = 24  # receives, which take at least two minutes; after that no process waits for the job
 _RETRY, _LONGEST_RETRY = 1.0, 60.0
 
 

@@ -1,8 +1,8 @@
 """One log reader per process and account, for the logs of all jobs that this process waits for.
 
 Logs are not read in the threads that wait for jobs. A request to CloudWatch Logs may hang, as in a VPC without an
-endpoint for it. That must not delay a task's cancellation, its heartbeat, or the news that its job has ended.
-Nor has each job a thread: the account's quota is small and shared, so jobs take turns. Jobs that have ended come first,
+endpoint for it. That must not delay a task's cancellation, its heartbeat, or the news that its job has ended. Nor does
+each job have a thread: the account's quota is small and shared, so jobs take turns. Jobs that have ended come first,
 then the job that has been due longest.
 """
 

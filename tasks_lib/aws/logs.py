@@ -152,8 +152,7 @@ class LogTail:
         """Yield the new lines; then set `due` to the time of the next look, or `done` if there is none.
 
         After an error the next look continues where this one stopped. Otherwise, if every second request failed, no
-        pass would
-        ever complete.
+        pass would ever complete.
         """
         try:
             self._pass = self._pass or self._begin()
@@ -298,7 +297,7 @@ class LogTail:
         self.failure, self.throttled = str(error), isinstance(meaning, Throttled)
         self.passing = isinstance(meaning, (Throttled, ServiceFault, CredentialsExpired))
         if isinstance(meaning, CredentialsExpired) or (self.project.is_local and isinstance(error, BotoCoreError)):
-            self.project.forget_clients()  # new ones come with fresh credentials, or find the local SageMaker again
+            self.project.forget_clients()  # new clients get fresh credentials, or find the local SageMaker again
         self._retry = min(_LONGEST_RETRY, max(_RETRY, self._retry * 2))
         self.due = now + (self._retry if self._ended_at is None else _RETRY)
         if self._ended_at is not None:

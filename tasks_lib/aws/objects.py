@@ -182,8 +182,7 @@ class Objects:
         """Return the time since each object under a prefix was written, by its name relative to it.
 
         Both times are S3's: the object's `LastModified` and the answer's `Date`. Two machines that compared their own
-        clocks
-        with S3's could disagree about which process is gone.
+        clocks with S3's could disagree about which process is gone.
         """
         start = len(prefix.key)
         return {

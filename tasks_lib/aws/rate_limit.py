@@ -28,10 +28,8 @@ class TokenBucket:
     """A token bucket: limits the average rate of calls and the size of a burst.
 
     With a `ceiling` it probes for a quota that AWS does not publish, much like TCP's congestion control. While callers
-    have
-    to wait, the rate grows by a tenth each second. A throttled call halves it. When the bucket is full again, the rate
-    goes
-    back to the initial one.
+    have to wait, the rate grows by a tenth each second. A throttled call halves it. When the bucket is full again, the
+    rate goes back to the initial one.
 
     Args:
         rate: Calls a second.
@@ -88,9 +86,8 @@ class TokenBucket:
 def interval(age: float) -> float:
     """Return the seconds to wait before the next look at something that is `age` seconds old.
 
-    It is a twentieth of the age, between 0.1 and 5 seconds. The end of a job of two seconds is seen at once, a job of
-    two
-    hours costs a call every five seconds, and waiting takes at most 5 % longer than the job.
+    It is a twentieth of the age, between 0.1 and 5 seconds. The end of a job of two seconds is seen at once, and a job
+    of two hours costs a call every five seconds. Waiting takes at most 5 %, or 0.1 seconds, longer than the job.
     """
     return min(_SLOWEST, max(_QUICKEST, age * _SHARE_OF_AGE))
 

@@ -92,8 +92,7 @@ def upload(
         manifest: Their manifest when the prefix was named.
         target: Prefix, ending in `/`.
         earlier: Another prefix of the project, and its manifest: files of the same content are copied from it within
-            S3;
-            default None.
+            S3; default None.
 
     Raises:
         InputsChanged: A file has changed since.
@@ -169,8 +168,7 @@ def extract(archive: Path, target: Path, *, origin: str = "") -> list[Path]:
 
     Raises:
         UnsafeArchive: It is not a valid tarball, or a member leads outside, is not a file, directory or link, or would
-            be
-            written through a link in the target.
+            be written through a link in the target.
     """
     # Not at the top: if a user's own package hides `worker_toolkit`, bundling the toolkit raises a better error.
     from worker_toolkit.archive import unpack  # noqa: PLC0415

@@ -36,7 +36,7 @@ _LISTING_EVERY = 2.0
 _LISTING_MARGIN = 60.0  # seconds
 _WITH_EVENTS_EVERY = 60.0  # seconds; an event may be lost, or received by another process that waits for the job
 _JOBS_A_PAGE = 20  # as many as can be described while one listing waits for its turn
-# AWS publishes no quota for Describe, so `TokenBucket` probes for it, between these rates a second.
+# AWS publishes no quota for Describe, so `TokenBucket` probes for it: calls a second at first, at once, and at most.
 _DESCRIBES, _DESCRIBES_AT_ONCE, _MOST_DESCRIBES = 10.0, 20, 50.0
 _ASKERS = 8  # threads, since a Describe takes a tenth of a second
 _BACK_OFF, _LONGEST_BACK_OFF = 1.0, 30.0

@@ -53,8 +53,7 @@ def requirement(version: str, origin: str | None) -> str:
     Args:
         version: Its version.
         origin: Where it was installed from: the text of `direct_url.json` (PEP 610); None if from an index. With an
-            origin,
-            no index has this version, or it has another package of that name.
+            origin, no index has this version, or it has another package of that name.
     """
     if origin is None:
         return f"prefect-sagemaker=={version}"

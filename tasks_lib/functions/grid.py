@@ -30,8 +30,7 @@ def function_points(
 
     Raises:
         InvalidTask: A parameter does not exist or is given twice, an axis is empty or missing in the template, a point
-            is
-            there twice, or a value cannot be sent to the job.
+            is there twice, or a value cannot be sent to the job.
     """
     if not isinstance(over, Mapping):
         raise InvalidTask(

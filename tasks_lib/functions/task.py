@@ -180,8 +180,7 @@ class FunctionTask(JobTask):
 
         Args:
             project: A `SageMakerProject`, the name of a saved one, `local`, or the tasks of one (`sagemaker_tasks`)
-                with their
-                defaults.
+                with their defaults.
         """
         return self._doing(replace(self.work, project=project))
 
@@ -203,14 +202,12 @@ class FunctionTask(JobTask):
         """Submit one call for each point of a grid, each a task with its own name: `fit-C0.1-epochs10`.
 
         In a flow they run side by side, as any submitted tasks do. Outside a flow, a flow run `sweep` is created for
-        them, and
-        all of them are finished when this returns.
+        them, and all of them are finished when this returns.
 
         Args:
             *args: Arguments that are the same at each point; futures in them are resolved.
             over: Values by parameter. A list is an axis, and the last axis varies fastest. Any other value, a tuple
-                too, is
-                the same at each point and part of the names.
+                too, is the same at each point and part of the names.
             **kwargs: As `args`, by name.
 
         Returns:
@@ -218,8 +215,7 @@ class FunctionTask(JobTask):
 
         Raises:
             InvalidTask: Before any task is submitted: an axis is empty, is not a parameter, is given twice or is
-                missing in
-                the template of the name, or a point is there twice.
+                missing in the template of the name, or a point is there twice.
             TypeError: Another argument is not a parameter of the function.
         """
         given = inspect.signature(self.fn).bind_partial(*args, **_without_options(kwargs)).arguments
@@ -270,10 +266,7 @@ _known: dict[str, SageMakerTasks] = {}
 
 
 def _tasks_of(name: str) -> SageMakerTasks:
-    """Return the tasks of a project by its name.
-
-    They are cached while the project does not change: clients are slow to make.
-    """
+    """Return the tasks of a project by its name, cached while it does not change: clients are slow to create."""
     project = SageMakerProject.named(name)
     known = _known.get(name)
     if known is None or known.project.model_dump() != project.model_dump():
@@ -321,21 +314,15 @@ def sagemaker_task(
     """Turn every call of a function into a SageMaker job; used bare or with options.
 
     Arguments and result are typed by the function's annotations and sent as JSON: JSON values, dates, enums, tuples,
-    sets,
-    dataclasses and pydantic models (if the job has pydantic). A parameter annotated `Path` is an input. Give it a local
-    path, an S3 URI, what another function task returned, a `JobResult`, or `output_of(…)`; in the job it is a local
-    path. A
-    returned `Path` is kept as an output, and comes back as a `FileOutput`. With several hosts, each runs the function,
-    and
-    the first one's result counts.
+    sets, dataclasses and pydantic models (if the job has pydantic). A parameter annotated `Path` is an input. Give it a
+    local path, an S3 URI, what another function task returned, a `JobResult`, or `output_of(…)`; in the job it is a
+    local path. A returned `Path` is kept as an output, and comes back as a `FileOutput`. With several hosts, each runs
+    the function, and the first one's result counts.
 
     The job runs again if one of these changes: the function's own file (the whole package if it is in one),
-    `source_dir`,
-    `dependencies`, `requirements`, or the arguments. A helper module beside the file has to be declared; a package only
-    if
-    the image does not have it. Imports of `prefect`, `tasks_lib` and `blocks` at the top of the file get stand-ins in
-    the
-    job, which do nothing. A function in a notebook is sent alone, with the imports that it uses.
+    `source_dir`, `dependencies`, `requirements`, or the arguments. A helper module beside the file has to be declared;
+    a package only if the image does not have it. Imports of `prefect`, `tasks_lib` and `blocks` at the top of the file
+    get stand-ins in the job, which do nothing. A function in a notebook is sent alone, with the imports that it uses.
 
     Args:
         function: The function, defined by `def` at the top of a file or in a notebook.
@@ -350,12 +337,10 @@ def sagemaker_task(
             none.
         source_dir: A directory whose content is sent as well; default none.
         serializer: `json` (default), or `pickle` for values that JSON cannot represent. Unpickling runs any code that
-            is in
-            a pickle. So with it, anyone who may write to the project's bucket can run code in your jobs and on your
-            machine. Its digest is not stable either: a set in it may make the job run again.
+            is in a pickle. So with it, anyone who may write to the project's bucket can run code in your jobs and on
+            your machine. Its digest is not stable either: a set in it may make the job run again.
         **options: As for `sm.process` or `sm.train`: `image`, `instance_type`, `environment`, `inputs`, `metrics` and
-            so
-            on. `state` is `none` by default. Relative paths above start at the function's file.
+            so on. `state` is `none` by default. Relative paths above start at the function's file.
 
     Raises:
         InvalidTask: An option does not exist, or a job could not find the function by its name.

@@ -83,8 +83,7 @@ class Heartbeat:
         """Write the heartbeat again if it is due; may be called at any rate.
 
         If S3 refuses the write, it is retried after a minute. A heartbeat lasts three renewals, so a refusal does not
-        end the
-        wait.
+        end the wait.
         """
         now = self._clock()
         if self._written is not None and now - self._written >= _RENEWED_EVERY:

@@ -150,8 +150,7 @@ class Entry(_Model):
         """Whether a flow run has already emptied the state for this work.
 
         If so, its next attempt continues from what the last job left. The attempt of a job that ran after the emptying
-        is
-        closed in the same flow run, with a cause of its own.
+        is closed in the same flow run, with a cause of its own.
         """
         if flow_run is None or not self.closed:
             return False

@@ -63,7 +63,7 @@ class StateDirectory:
         Raises:
             StateBusy: Other work holds it, and `on_busy` is `fail`.
         """
-        # Unbroken by signals: the code that gives the lease back after one must not meet a write that is under way.
+        # Unbroken by signals: the code that gives the lease back after one must find it written, not under way.
         while self.kept and (holder := unbroken(lambda: self._lease.take(wanted))).job != wanted.job:
             if on_busy == "fail":
                 raise self._busy(holder)

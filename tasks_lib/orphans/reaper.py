@@ -226,10 +226,8 @@ class Reaper:
         """Stop an orphan, unless a run has begun to wait for it.
 
         A run that attaches writes its heartbeat and then waits. The reaper announces the stop and then reads the
-        heartbeats
-        once more before it stops the job. S3 is consistent, so at least one of them sees the other: the reaper keeps
-        the job,
-        or the run finds its job stopped as announced and makes the next attempt.
+        heartbeats once more before it stops the job. S3 is consistent, so at least one of them sees the other: the
+        reaper keeps the job, or the run finds its job stopped as announced and makes the next attempt.
         """
         heartbeat = self._heartbeat(seen.task, seen.job.name)
         heartbeat.announce_stop()

@@ -1,7 +1,8 @@
 """Checks whether the account's quotas allow a job at all, before anything is created or uploaded.
 
 A quota that is only used up at the moment is not checked here: then the create request is refused and retried. If the
-quotas cannot be read, or AWS has none of that name, nothing is checked; the create request will tell.
+quotas cannot be read, or AWS has none of that name, nothing is checked; SageMaker then decides.
+
 """
 
 from __future__ import annotations
@@ -33,8 +34,7 @@ def check_quotas(
 
     Raises:
         QuotaExceeded: The job asks for more hosts than a quota allows. Its `category` is a user error, since waiting
-            does
-            not help.
+            does not help.
     """
     quotas, hosts = service_quotas(project), hosts_by_quota(kind, request)
     try:

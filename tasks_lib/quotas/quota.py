@@ -68,8 +68,7 @@ def hosts_by_quota(kind: JobKind, request: Mapping[str, Any]) -> dict[str, int]:
     """Return how many hosts a job needs, by the name of the quota.
 
     Instance groups and a list of instance types need several quotas. With a list, each quota must suffice (Developer
-    Guide,
-    "Instance preference lists for training jobs").
+    Guide, "Instance preference lists for training jobs").
 
     Args:
         kind: Kind of job.

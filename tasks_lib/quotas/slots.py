@@ -187,8 +187,7 @@ class _Lease:
     """Slots of one limit, renewed by a thread of its own.
 
     There are at most as many threads as hosts, and no further connections. The thread starts with `keep`, when `Slots`
-    has
-    recorded the lease and will end it. If a signal interrupts before that, the lease expires.
+    has recorded the lease and will end it. If a signal interrupts before that, the lease expires.
     """
 
     def __init__(self, api: SyncPrefectClient, limit: str, lease: UUID, run: RunContext) -> None:
