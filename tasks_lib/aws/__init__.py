@@ -1,1 +1,1 @@
-"""The edge to AWS: SageMaker, S3, CloudWatch Logs and IAM, each with one caller."""
+"""Calls to AWS: SageMaker, S3, CloudWatch Logs, IAM, SQS and Service Quotas."""

@@ -1,7 +1,7 @@
-"""Where a person looks at a job, its log, its data and a quota in AWS's console. Pure.
+"""Links to the AWS console: a job, its log, its data and a quota. Pure.
 
-One module, because the console's addresses are nobody's contract: they differ by partition, and CloudWatch's escape
-their own slashes twice. A local project has no console, so its links are empty.
+The console's addresses are undocumented and may change, so they are built in this one module. They differ by partition.
+A local project has no console: its links are empty strings.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ _DOMAINS = {"cn-": "console.amazonaws.cn", "us-gov-": "console.amazonaws-us-gov.
 
 
 def console_url(project: SageMakerProject, kind: JobKind, job: str) -> str:
-    """Return where a job can be looked at in the AWS console; nothing for a local one."""
+    """Return the console URL of a job; empty for a local project."""
     return _page(project, "sagemaker/home", f"#/{kind.console_page}/{job}")
 
 
 def log_url(project: SageMakerProject, kind: JobKind, job: str) -> str:
-    """Return where all lines of a job are in CloudWatch; nothing for a local one."""
+    """Return the CloudWatch URL of all of a job's log streams; empty for a local project."""
     group, streams = _twice(kind.log_group), _twice(f"{job}/")
     return _page(
         project,
@@ -31,14 +31,14 @@ def log_url(project: SageMakerProject, kind: JobKind, job: str) -> str:
 
 
 def s3_url(project: SageMakerProject, uri: str) -> str:
-    """Return where an object, or what stands under a prefix, can be looked at; nothing for a local one."""
+    """Return the console URL of an object or a prefix; empty for a local project."""
     place = Location.parse(uri)
     kind = "buckets" if not place.key or place.key.endswith("/") else "object"
     return _page(project, f"s3/{kind}/{place.bucket}", f"&prefix={quote(place.key)}")
 
 
 def quota_url(project: SageMakerProject, code: str) -> str:
-    """Return where a higher quota can be asked for; nothing for a local project."""
+    """Return the console URL where a higher quota can be requested; empty for a local project."""
     return _page(project, f"servicequotas/home/services/sagemaker/quotas/{code}", "")
 
 
@@ -51,5 +51,5 @@ def _page(project: SageMakerProject, page: str, rest: str) -> str:
 
 
 def _twice(text: str) -> str:
-    """Escape as CloudWatch's console does: percent-encoded twice, with `$` for the first of the percent signs."""
+    """Escape as CloudWatch's console does: percent-encode twice, then write each `%` as `$`."""
     return quote(quote(text, safe=""), safe="").replace("%", "$")

@@ -1,6 +1,6 @@
-"""From botocore's errors to ours, by the one table of what they mean (`error_categories.py`).
+"""Translates botocore's errors to this package's, by the table in `error_categories.py`.
 
-botocore has one exception class per client and code; matching on the code and the words is what AWS documents.
+botocore has one exception class per client and code. AWS documents matching on the code and the message.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ _KINDS: dict[ErrorCategory, type[ServiceError]] = {
     ErrorCategory.CAPACITY: CapacityUnavailable,
     ErrorCategory.SERVICE_FAULT: ServiceFault,
 }
-"""Whoever catches one means the meaning; any other is a plain `ServiceError`, which keeps it as an attribute."""
+"""The exception class of each error category. Any other category is a plain `ServiceError` with it as an attribute."""
 
 
 def code_of(error: ClientError) -> str:
@@ -77,21 +77,21 @@ def code_of(error: ClientError) -> str:
 
 
 def words_of(error: ClientError) -> str:
-    """Return AWS's message."""
+    """Return AWS's error message."""
     return str(error.response.get("Error", {}).get("Message", ""))
 
 
 def is_authorisation(error: ClientError) -> bool:
-    """Tell whether the caller was refused before anything could have been done."""
+    """Return whether AWS refused the caller's credentials or permissions, so that nothing was done."""
     return _row_of(error).category in (ErrorCategory.ACCESS_DENIED, ErrorCategory.EXPIRED)
 
 
 def translated(error: Exception, what: str) -> PrefectSageMakerError:
-    """Return our error for one of botocore's.
+    """Return this package's error for one of botocore's.
 
     Args:
         error: What botocore raised.
-        what: What was being done, such as `create job fit-… of task "fit"`.
+        what: The operation that failed, such as `create job fit-… of task "fit"`.
     """
     error = _behind(error)
     if isinstance(error, _WITHOUT_CREDENTIALS):
@@ -114,7 +114,10 @@ def translated(error: Exception, what: str) -> PrefectSageMakerError:
 
 
 def _behind(error: Exception) -> Exception:
-    """Return what S3 said, which boto3's transfers of files hide in the context of an error of their own."""
+    """Return the botocore error behind another one, or the error itself if there is none.
+
+    boto3's file transfers raise an error of their own and keep S3's answer only in its context.
+    """
     found: BaseException | None = error
     while found is not None and not isinstance(found, (ClientError, BotoCoreError)):
         found = found.__context__
@@ -143,10 +146,10 @@ def _row_of(error: ClientError) -> ErrorRule:
 
 @contextmanager
 def translating(what: str) -> Iterator[None]:
-    """Let botocore's errors out of a block as ours.
+    """Translate botocore's errors that a block raises.
 
     Args:
-        what: What is being done, as in `translated`.
+        what: The operation, as in `translated`.
     """
     try:
         yield
@@ -155,12 +158,12 @@ def translating(what: str) -> Iterator[None]:
 
 
 def is_missing(error: Any) -> bool:
-    """Tell whether S3 says that an object is not there."""
+    """Return whether S3 says that an object does not exist."""
     return isinstance(error, ClientError) and code_of(error) in {"NoSuchKey", "404", "NotFound"}
 
 
 def is_conflict(error: Any) -> bool:
-    """Tell whether S3 refused a conditional write (412), or two met (409)."""
+    """Return whether S3 refused a conditional write (412), or two writes conflicted (409)."""
     return isinstance(error, ClientError) and code_of(error) in {
         "PreconditionFailed",
         "412",

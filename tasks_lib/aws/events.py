@@ -1,12 +1,10 @@
-"""SageMaker's own word that a job has changed: EventBridge sends it to a queue in SQS, and we listen there.
+"""Receives SageMaker's job state changes, which EventBridge sends to a queue in SQS.
 
-Only a hint that hurries the watcher, never the truth: it has the job described, and goes on looking once a minute,
-since an event can be lost, late, or taken by somebody else. A queue that is throttled, forbidden or gone is said once;
-until it answers again, the watcher asks as if there were none.
+An event is only a hint that makes the watcher describe the job at once. An event can be lost, late, or received by
+another process. So the watcher also asks SageMaker about each job once a minute.
 
-Several processes may share a queue. What is about a job that somebody waits for here is deleted. Anything else is left:
-it is hidden from all for a few seconds, then seen by whoever asks next, and deleted after two minutes' worth of that,
-since then nobody waits for it. Not told from the time it was sent: our clock may differ from AWS's.
+If the queue is throttled, forbidden or missing, this is logged once. Until it answers again, the watcher asks SageMaker
+as if there were no queue.
 """
 
 from __future__ import annotations
@@ -24,21 +22,21 @@ from tasks_lib.jobs.kinds import KINDS, JobKind
 
 _logger = logging.getLogger("prefect.sagemaker")
 
-_WAIT = 20  # seconds; the longest poll that SQS knows
-_AT_ONCE = 10  # messages; as many as SQS hands out
-_HIDDEN = 5  # seconds
-_SEEN_OFTEN_ENOUGH = 24
+_WAIT = 20  # seconds; the longest poll of SQS
+_AT_ONCE = 10  # messages; the most that SQS returns
+_HIDDEN = 5  # seconds until another process may receive a message that this one leaves
+_SEEN_OFTEN_ENOUGH = 24  # receives, which take at least two minutes; after that no process waits for the job
 _RETRY, _LONGEST_RETRY = 1.0, 60.0
 
 
 @dataclass(frozen=True)
 class StateChange:
-    """What an event says.
+    """The state change that an event reports.
 
     Args:
         kind: Kind of job.
         name: The job's name.
-        status: SageMaker's word.
+        status: SageMaker's status of the job.
     """
 
     kind: JobKind
@@ -47,12 +45,12 @@ class StateChange:
 
     @property
     def is_end(self) -> bool:
-        """Whether the job will not change again."""
+        """Whether the job has ended."""
         return self.kind.phase_of(self.status).terminal
 
 
 def read_event(body: str) -> StateChange | None:
-    """Return what a message says; `None` for one that is no job's state change.
+    """Return the state change in a message; None if it is not about a job.
 
     The format is in SageMaker's developer guide, "Events that Amazon SageMaker AI sends to Amazon EventBridge".
     """
@@ -66,14 +64,16 @@ def read_event(body: str) -> StateChange | None:
 
 
 class EventQueue:
-    """Listens to one queue, in a thread of its own, for as long as somebody waits.
+    """A thread that receives events from one queue for as long as jobs are waited for.
+
+    Several processes may share a queue.
 
     Args:
-        project: Whose account.
+        project: The project whose credentials are used.
         url: The queue's URL.
-        hear: Takes in a state change; tells whether somebody here waits for that job.
-        is_wanted: Tells whether anybody waits for anything.
-        changed: Called when the queue begins or ceases to answer.
+        hear: Take in a state change; return whether this process waits for that job.
+        is_wanted: Return whether this process waits for any job.
+        changed: Called when the queue starts or stops answering.
         sleep: Pauses after a failure.
     """
 
@@ -96,7 +96,7 @@ class EventQueue:
         self.answers = True
 
     def listen(self) -> None:
-        """See that somebody listens."""
+        """Start the thread if it is not running."""
         with self._lock:
             if not self._listening:
                 self._listening = True
@@ -106,13 +106,13 @@ class EventQueue:
         while self._goes_on():
             try:
                 self._receive()
-            except Exception as error:  # noqa: BLE001, PERF203 - if the thread died, the watcher would rely on it in vain
+            except Exception as error:  # noqa: BLE001, PERF203 - the watcher would go on to rely on a dead thread
                 self._bear(error)
             else:
                 self._note(answers=True)
 
     def _goes_on(self) -> bool:
-        """Tell whether somebody still waits; otherwise the thread ends in the same breath."""
+        """Return whether any job is still waited for. If not, mark the thread as ended under the same lock."""
         with self._lock:
             self._listening = self._is_wanted()
             return self._listening
@@ -131,6 +131,8 @@ class EventQueue:
         change = read_event(message["Body"])
         if change and self._hear(change):
             return True
+        # Another process may wait for the job, so the message is left to it, but not for ever. Its age is counted in
+        # receives and not told from the time it was sent: this machine's clock may differ from AWS's.
         return int(message["Attributes"]["ApproximateReceiveCount"]) >= _SEEN_OFTEN_ENOUGH
 
     def _delete(self, messages: Iterable[dict[str, Any]]) -> None:
@@ -157,5 +159,5 @@ class EventQueue:
 
     @property
     def _api(self) -> Any:
-        # Asked for at every call: clients are made anew when credentials have expired.
+        # Ask the project each time: it replaces its clients when credentials have expired.
         return self._project.client("sqs")

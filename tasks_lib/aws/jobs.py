@@ -1,8 +1,6 @@
-"""The only caller of the SageMaker API: create or attach, describe, list, stop.
+"""Calls the SageMaker API for jobs: create or attach, describe, list and stop.
 
-A job's name is its idempotency key, so after any failure of a create except a refusal the name is looked at before
-anything is decided: a lost answer looks like a failure, a quota may answer before the name clash does, and AWS has more
-than one code for "already there".
+A job's name is its idempotency key: SageMaker refuses to create a second job of the same name.
 """
 
 from __future__ import annotations
@@ -32,18 +30,18 @@ class Jobs:
 
     @property
     def _api(self) -> Any:
-        # Asked for at every call: clients are made anew when credentials have expired.
+        # Ask the project each time: it replaces its clients when credentials have expired.
         return self._project.client("sagemaker")
 
     def check(self, kind: JobKind, request: dict[str, Any]) -> None:
-        """Hold a request against AWS's model; raises `InvalidRequest`."""
+        """Check a create request against AWS's API model; raise `InvalidRequest` if it does not fit."""
         check_request(self._api.meta.service_model, kind.api.operation("Create"), request)
 
     def create(self, kind: JobKind, request: dict[str, Any]) -> Job:
-        """Create a job, or return the one that has its name already.
+        """Create a job, or return the existing job of the same name.
 
         Raises:
-            ServiceError: AWS refused it, and no job of that name is there.
+            ServiceError: AWS refused the request, and no job of that name exists.
         """
         name = request[kind.api.name]
         what = f"create the {kind} job {name}"
@@ -52,6 +50,8 @@ class Jobs:
         except (ClientError, BotoCoreError) as error:
             if isinstance(error, ClientError) and is_authorisation(error):
                 raise translated(error, what) from error
+            # Look the name up after any other failure. The job may have been created although the answer was lost. A
+            # quota may be checked before the name. And AWS has more than one code for a name that is taken.
             found = self.describe(kind, name)
             if found is None:
                 raise translated(error, what) from error
@@ -59,12 +59,12 @@ class Jobs:
         return created(kind, request, answer)
 
     def describe(self, kind: JobKind, name: str) -> Job | None:
-        """Return a job, or `None` if SageMaker does not know the name."""
+        """Return a job; None if SageMaker does not know the name."""
         found = self.with_environment(kind, name)
         return found[0] if found else None
 
     def with_environment(self, kind: JobKind, name: str) -> tuple[Job, Mapping[str, str]] | None:
-        """Return a job and its environment, which says whose it is; `None` if SageMaker does not know the name."""
+        """Return a job and its environment, which says whose it is; None if SageMaker does not know the name."""
         with translating(f"describe the {kind} job {name}"):
             try:
                 answer = self._call("Describe", kind)(**{kind.api.name: name})
@@ -75,12 +75,12 @@ class Jobs:
         return described(kind, answer), kind.environment(answer)
 
     def stop(self, job: Job) -> None:
-        """Ask SageMaker to stop a job; that it is already over is no error."""
+        """Stop a job. A job that has already ended or does not exist is not an error."""
         with translating(f"stop the {job.kind} job {job.name}"):
             try:
                 self._call("Stop", job.kind)(**{job.kind.api.name: job.name})
             except ClientError as error:
-                # ValidationException: the job ended before our word arrived.
+                # ValidationException: the job ended before the request arrived.
                 if code_of(error) != "ValidationException" and not _is_unknown(error):
                     raise
 
@@ -89,8 +89,8 @@ class Jobs:
 
         Args:
             kind: Kind of job.
-            token: Of the page; the first has none.
-            **filters: AWS's own, such as `NameContains` and `CreationTimeAfter`.
+            token: Token of the page; empty for the first.
+            **filters: AWS's own filters, such as `NameContains` and `CreationTimeAfter`.
         """
         more = {"NextToken": token} if token else {}
         with translating(f"list {kind} jobs"):
@@ -101,12 +101,15 @@ class Jobs:
         return statuses, answer.get("NextToken", "")
 
     def newest_of(self, task: str, project: str) -> Job | None:
-        """Return the newest job of a task, for telling what became of it."""
+        """Return the newest job of a task, of any kind; None if there is none."""
         found = [self._newest_of_kind(kind, task, project) for kind in KINDS.values()]
         return max((job for job in found if job), key=lambda job: job.created, default=None)
 
     def _newest_of_kind(self, kind: JobKind, task: str, project: str) -> Job | None:
-        """Ask about the jobs with the task's stem, newest first, until one says that it is the task's."""
+        """Return a task's newest job of one kind, or None.
+
+        Jobs whose names match the task's stem are described, newest first, until one has the task in its environment.
+        """
         token, first = "", True
         while token or first:
             names, token = self.page(kind, token, NameContains=job_stem(task, limit=kind.name_limit))

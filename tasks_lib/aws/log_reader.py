@@ -1,8 +1,9 @@
-"""One reader per process and account: it reads the logs of all jobs that somebody here waits for.
+"""One log reader per process and account, for the logs of all jobs that this process waits for.
 
-Not by whoever waits: a request to CloudWatch Logs that hangs (a VPC without an endpoint for it) must not keep a task
-from its cancellation, its mark of interest or its job's end. And not in a thread per job: the account's quota is small
-and shared, so jobs take turns, those that have ended first, then whoever has waited longest.
+Logs are not read in the threads that wait for jobs. A request to CloudWatch Logs may hang, as in a VPC without an
+endpoint for it. That must not delay a task's cancellation, its heartbeat, or the news that its job has ended. Nor does
+each job have a thread: the account's quota is small and shared, so jobs take turns. Jobs that have ended come first,
+then the job that has been due longest.
 """
 
 from __future__ import annotations
@@ -18,24 +19,24 @@ from tasks_lib.aws.rate_limit import access_of
 from tasks_lib.jobs.job import Job
 
 _THREADS = 4
-"""One that waits for an answer does not hold up the others; more would only wait for the quota."""
+"""More than one, so that a slow answer does not hold up all logs. Still more would only wait for the quota."""
 
 _BACK_OFF, _LONGEST_BACK_OFF = 1.0, 30.0
 _LONGEST_QUEUE = 120.0
-"""Seconds for which a job that has ended waits for its turn: five hundred may end at once."""
+"""Seconds that an ended job waits for its turn, at most. Five hundred jobs may end at once."""
 
 
 class Following:
-    """The log of one job as it is being read.
+    """The log of one job while it is being read.
 
     Args:
-        tail: What reads it, in the reader's threads alone.
+        tail: Reads the log; called only in the reader's threads.
         clock: Monotonic seconds.
 
     Attributes:
-        ended: The job as it ended, once it has.
-        busy: Whether one of the reader's threads is looking at it.
-        over: Whether all was read, or reading was given up.
+        ended: The job as it ended; None while it runs.
+        busy: Whether one of the reader's threads is reading it now.
+        over: Whether all of it was read, or reading was given up.
     """
 
     def __init__(self, tail: LogTail, clock: Callable[[], float]) -> None:
@@ -50,41 +51,41 @@ class Following:
 
     @property
     def failure(self) -> str | None:
-        """Why the log cannot be read, or could not be read to its end; none where it can."""
+        """Why the log cannot be read, or could not be read to its end; None if there is no failure."""
         if self._hangs and not self._tail.failure:
             return f"CloudWatch Logs did not answer within {PATIENCE:.0f} s"
         return self._tail.failure
 
     @property
     def passing(self) -> bool:
-        """Whether a failure may pass by itself."""
+        """Whether the failure is transient."""
         return self._tail.passing
 
     @property
     def throttled(self) -> bool:
-        """Whether the account was asked too often."""
+        """Whether CloudWatch Logs throttled the last look."""
         return self._tail.throttled
 
     @property
     def due(self) -> float:
-        """When to look next; at once where the job's end is news."""
+        """When to look next, by `clock`; 0 if the job has ended and was not looked at since."""
         return self._tail.due if self._told or not self.ended else 0.0
 
     def end(self, job: Job) -> None:
-        """Take in that the job is over."""
+        """Note that the job has ended."""
         self.ended, self._ended_at = job, self._clock()
 
     def take(self) -> list[LogLine]:
-        """Return the lines that came since the last time; never waits."""
+        """Return the lines that arrived since the last call; never wait."""
         with self._news:
             new, self._new = self._new, []
             return new
 
     def rest(self, tick: float) -> Iterator[list[LogLine]]:
-        """Yield what is left after the job's end, and give up on a log that gives nothing.
+        """Yield the remaining lines of an ended job; give up if the log does not answer.
 
         Args:
-            tick: Seconds between two yields, at most, so that the caller's run can be ended meanwhile.
+            tick: Seconds between two yields, at most, so that the caller can be cancelled meanwhile.
         """
         since = self._clock()
         while not (self.over or self._hangs):
@@ -96,7 +97,7 @@ class Following:
         yield self.take()
 
     def look(self) -> None:
-        """Look once, in a thread of the reader's."""
+        """Look once; called in a thread of the reader."""
         if self.ended and not self._told:
             self._told = True
             self._tail.end(self.ended, self._ended_at)
@@ -111,7 +112,7 @@ class Following:
 
 
 class LogReader:
-    """Reads the logs of one account in a few threads, which live as long as there is something to read.
+    """Reads the logs of one account in a few threads, which end when there is nothing to read.
 
     Args:
         clock: Monotonic seconds.
@@ -130,7 +131,7 @@ class LogReader:
         followed = Following(tail, self._clock)
         with self._changed:
             self._followed.append(followed)
-            # A thread that waits for an answer is of no use to the others, also when nobody follows that log any more.
+            # A thread that waits for an answer cannot serve another log, even if its own is no longer followed.
             waiting = sum(not each.busy for each in self._followed)
             if self._threads < min(_THREADS, self._looking + waiting):
                 self._threads += 1
@@ -144,7 +145,7 @@ class LogReader:
                 self._changed.notify_all()
 
     def hurry(self, followed: Following, job: Job) -> None:
-        """Read a log to its end before all others go on: its job is over.
+        """Read a log to its end before those of running jobs: its job has ended.
 
         Args:
             followed: The log.
@@ -165,7 +166,7 @@ class LogReader:
                     self._mind(followed)
 
     def _next_or_leave(self) -> Following | None:
-        """Return whose turn it is, as soon as it is somebody's; with nobody left, end the thread in the same breath."""
+        """Wait for the next log that is due and return it. If no log is left, end the thread under the same lock."""
         with self._changed:
             while self._followed:
                 idle = [each for each in self._followed if not (each.busy or each.over)]
@@ -185,7 +186,7 @@ class LogReader:
         return followed.due if followed.ended else max(followed.due, self._rests_until)
 
     def _mind(self, followed: Following) -> None:
-        """Let the jobs that run rest while CloudWatch Logs says that it is asked too often."""
+        """Back off from the logs of running jobs while CloudWatch Logs throttles."""
         if not followed.throttled:
             self._back_off = 0.0
             return
@@ -198,6 +199,6 @@ _readers_lock = threading.Lock()
 
 
 def reader_of(project: SageMakerProject) -> LogReader:
-    """Return the reader of a project's account; the same for all who reach it in the same way."""
+    """Return the reader of a project's account; projects with the same access share one."""
     with _readers_lock:
         return _readers.setdefault(access_of(project), LogReader())

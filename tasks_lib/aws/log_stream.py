@@ -1,8 +1,8 @@
-"""How far one stream of a job's log has been read, and which of its lines are new. Pure; used by `logs.py`.
+"""The read position in one stream of a job's log, and which of its lines are new. Pure.
 
-CloudWatch's events have no id, so lines are told apart by time and text, and equal lines of one millisecond are
-counted: a pass that begins anew passes over as many of each as were seen before. Not a token alone: one expires after
-24 hours, and what was taken in late, with an earlier time, lies before it.
+CloudWatch's events have no id here, so lines are told apart by time and text. Equal lines of one millisecond are
+counted: a new pass skips as many of each as earlier passes saw. A token alone is not enough. It expires after 24 hours,
+and lines that arrived late, with an earlier time, lie before it.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 _HOST = re.compile(r"/(algo-\d+)")
-_LOOK_BACK = 60_000  # milliseconds; an agent sends what it has every few seconds, and tries again for some more
-_REMEMBERED = 2_000  # lines of a stream, before those that are older than that are forgotten
+_LOOK_BACK = 60_000  # milliseconds; an agent sends its lines every few seconds, and retries for some seconds more
+_REMEMBERED = 2_000  # lines of a stream; with more, those older than `_LOOK_BACK` are forgotten
 
 
 @dataclass
 class LogStream:
-    """How far a stream has been read.
+    """The read position in one stream.
 
     Args:
-        name: Its name, `<job>/algo-<n>-<epoch>`; a host that comes after a spot interruption has one of its own.
-        token: Where to go on; none where it begins.
-        read: Whether its end was met in this pass.
-        gone: Whether somebody deleted it.
+        name: Its name, `<job>/algo-<n>-<epoch>`. A host that replaces one after a spot interruption has its own stream.
+        token: Token of the next page; None at the start of a pass.
+        read: Whether this pass has reached the stream's end.
+        gone: Whether the stream was deleted.
     """
 
     name: str
@@ -39,18 +39,18 @@ class LogStream:
 
     @property
     def host(self) -> str:
-        """Whose stream it is, such as `algo-1`."""
+        """The host that writes the stream, such as `algo-1`."""
         found = _HOST.search(self.name)
         return found.group(1) if found else self.name.rpartition("/")[2]
 
     @property
     def place(self) -> dict[str, Any]:
-        """Where to go on reading, in GetLogEvents' words; a start in time makes empty pages rarer (its reference)."""
+        """Arguments of GetLogEvents for the next page. A start time makes empty pages rarer (its API reference)."""
         start = {"startTime": self._start} if self._start else {}
         return {**start, "nextToken": self.token} if self.token else start
 
     def takes(self, timestamp: int, message: str) -> bool:
-        """Note an event; tell whether it is a new one, and not one that an earlier pass met."""
+        """Record an event; return whether it is new, not one that an earlier pass saw."""
         event = (timestamp, message)
         self._met[event] += 1
         if self._met[event] <= self._seen[event]:
@@ -60,7 +60,7 @@ class LogStream:
         return True
 
     def go_back(self) -> None:
-        """Begin another pass a little before the newest line."""
+        """Start another pass, from 60 seconds before the newest line."""
         self.forget()
         self._start = max(0, self._newest - _LOOK_BACK)
         self._met.clear()

@@ -1,18 +1,10 @@
-"""A job's log lines from all its hosts, each once, in order per host, while it runs and after it has ended.
+"""Reads a job's log lines from all its hosts, each line once and in order per host.
 
-Read from CloudWatch Logs, stream by stream. Reading logs never fails a task: the job is the truth, its log a
-commentary. What this stands on (API reference of GetLogEvents, DescribeLogStreams and PutLogEvents):
+Lines are read from CloudWatch Logs, stream by stream, while the job runs and after it has ended. Reading logs never
+fails a task. `log_reader.py` calls this for all jobs that a process waits for.
 
-- A page may be partly full or empty, and that is not the end. The end is where the same token comes back.
-- Events come in the order of their time, those of one millisecond in the order in which they were taken in. They have
-  no id here, so two equal lines of one millisecond differ by their number alone.
-- A token expires after 24 hours, and what was taken in late, with an earlier time, lies before it.
-
-So a stream is followed by its token, and can be read again from a little before its newest line, passing over as many
-of each line as were seen. That is done when a token is refused, and once after the job's end.
-
-Not FilterLogEvents, which gives all hosts in one call and ids besides: it has five requests a second for the whole
-account (Knowledge Center, "throttling in CloudWatch logs"). `log_reader.py` reads for those who wait for a job.
+A stream is followed by its token. It can be read again from a little before its newest line, skipping as many of each
+line as were seen before. That is done when a token is refused, and once after the job's end.
 """
 
 from __future__ import annotations
@@ -31,27 +23,31 @@ from tasks_lib.aws.rate_limit import LogRateLimit, interval, log_rate_limit_of
 from tasks_lib.errors import CredentialsExpired, ServiceFault, Throttled
 from tasks_lib.jobs.job import Job
 
-_PAGES_A_LOOK = 10  # a job that writes faster than we read must not keep us from the others
-_SLOWEST_LOOK = 30.0  # at a job that has been silent for ten minutes or more
+_PAGES_A_LOOK = 10  # of a stream: a job that writes faster than it is read must not hold up the others
+_SLOWEST_LOOK = 30.0  # seconds between two looks at a job that has been silent for ten minutes or more
 _SHARE_OF_SILENCE = 0.05
 
 _SETTLED_AFTER = 5.0
-"""Seconds after a job's end in which its last lines may still come: CloudWatch's agent keeps lines for up to 5 s
-(`force_flush_interval`), and SageMaker uploads the job's model in between."""
+"""Seconds after a job's end in which its last lines may still arrive. CloudWatch's agent keeps lines for up to 5 s
+(`force_flush_interval`), and SageMaker uploads the job's model in between.
+"""
 
 _LOOK_AGAIN = 2.0
-_FRESH = 900.0  # seconds; our clock may differ from AWS's by as much as AWS accepts a signature for
-_SURELY_SETTLED_AFTER = 10.0  # a reading that begins later is the last, also where it brought something
+# Seconds. A job that ended longer ago gets no more lines. Its end is told by AWS's clock, which may differ from this
+# machine's by as much before AWS refuses a signature.
+
+_FRESH = 900.0
+_SURELY_SETTLED_AFTER = 10.0  # seconds; a pass that begins later is the last, even if it finds new lines
 
 _BETWEEN_TURNS = 0.05
 _RETRY, _LONGEST_RETRY = 1.0, 60.0
 PATIENCE = 10.0
-"""Seconds after its end for which a job waits for a log that gives nothing."""
+"""Seconds after its end that a job waits for a log that gives no answer."""
 
 
 @dataclass(frozen=True)
 class LogLine:
-    """One line: when it was written (epoch seconds), on which host, and what it says."""
+    """One log line: when it was written (epoch seconds), on which host, and its text."""
 
     timestamp: float
     host: str
@@ -63,10 +59,10 @@ class _Pass:
     """One reading of all streams to their ends; it may take several looks.
 
     Args:
-        settled: Whether CloudWatch should have had all lines when it began.
-        last: Whether it surely had.
-        spoke_at: When the job had last said something.
-        sought: Whether new streams were looked for.
+        settled: Whether CloudWatch should have had all lines when the pass began.
+        last: Whether it certainly had them.
+        spoke_at: When a line of the job had last been read, by the clock.
+        sought: Whether the pass has looked for new streams.
     """
 
     settled: bool
@@ -76,22 +72,23 @@ class _Pass:
 
 
 class LogTail:
-    """Follows the log of one job, look by look. Not for several threads at once.
+    """Follows the log of one job, look by look. Not thread-safe.
 
     Args:
-        project: Whose account.
+        project: The project whose account is asked.
         job: The job.
         clock: Monotonic seconds.
         wall: Epoch seconds.
-        sleep: How to wait for the account's pace, and in `drain` for CloudWatch to settle.
-        pace: How often CloudWatch Logs may be asked; default that of all who read logs of this account here.
+        sleep: How to wait for the rate limit, and in `drain` for the next look.
+        pace: Rate limit of requests to CloudWatch Logs; by default shared by all readers of this account in this
+            process.
 
     Attributes:
-        failure: Why the last look failed, which is said once by whoever shows the lines; none where it did not.
-        passing: Whether that may pass by itself.
-        throttled: Whether the account was asked too often.
+        failure: Why the last look failed, or what the log lacks; None otherwise. The caller reports it once.
+        passing: Whether the last error was transient.
+        throttled: Whether CloudWatch Logs throttled the last look.
         due: When to look next, by `clock`.
-        done: Whether all was read that there will be, or reading was given up.
+        done: Whether all lines were read, or reading was given up.
     """
 
     def __init__(
@@ -120,26 +117,27 @@ class LogTail:
         self._pass: _Pass | None = None
 
     def poll(self) -> Iterator[LogLine]:
-        """Yield the new lines, unless it is too early to look again."""
+        """Yield the new lines if the next look is due."""
         if self._clock() >= self.due:
             yield from self.look()
 
     def end(self, job: Job, noticed: float | None = None) -> None:
-        """Take in that the job is over, and how: what is left is read at once.
+        """Note that the job has ended; the remaining lines are due at once.
 
         Args:
-            job: The job as it ended. One whose end is not known ended long ago.
-            noticed: When that was noticed, by `clock`; default now. A job may have waited for its turn since.
+            job: The job as it ended. If the time of its end is unknown, it is taken to have ended long ago.
+            noticed: When the end was noticed, by `clock`; default now. The job may have waited for its turn since.
         """
         now, since = self._clock(), self._wall() - job.ended if job.ended else _FRESH
         self.job, self._ended_at, self.due, self._pass = job, now, now, None
-        self._fresh = abs(since) < _FRESH and not self.project.is_local  # here all lines are in before a job is over
+        # The local SageMaker has stored all lines of a job before it reports the end.
+        self._fresh = abs(since) < _FRESH and not self.project.is_local
         self._noticed_at = now if noticed is None else noticed
         settling = max(_LOOK_AGAIN, min(_SETTLED_AFTER, _SETTLED_AFTER - since)) if self._fresh else 0.0
         self._settled_at = self._noticed_at + settling
 
     def drain(self) -> Iterator[LogLine]:
-        """Yield all that is left of a job that is over; `failure` says what kept some away."""
+        """Yield all remaining lines of an ended job; `failure` says why some are missing."""
         if self._ended_at is None:
             self.end(self.job)
         while not self.done:
@@ -147,14 +145,14 @@ class LogTail:
             yield from self.look()
 
     def whole(self) -> list[LogLine]:
-        """Return all lines of a job that is over, in the order of their time; `failure` says what kept some away."""
+        """Return all lines of an ended job in order of time; `failure` says why some are missing."""
         return sorted(self.drain(), key=lambda line: line.timestamp)
 
     def look(self) -> Iterator[LogLine]:
-        """Yield what is new; then `due` says when to look next, or `done` that there will be no more.
+        """Yield the new lines; then set `due` to the time of the next look, or `done` if there is none.
 
-        After an error the next look goes on where this one stopped: where every second request fails, a look that
-        began anew would never come to an end.
+        After an error the next look continues where this one stopped. Otherwise, if every second request failed, no
+        pass would ever complete.
         """
         try:
             self._pass = self._pass or self._begin()
@@ -164,13 +162,13 @@ class LogTail:
             for stream in self._streams.values():
                 if not (stream.read or stream.gone):
                     yield from self._read(stream)
-        except Exception as error:  # noqa: BLE001 - whatever becomes of a log, its job goes on; `failure` is told
+        except Exception as error:  # noqa: BLE001 - a log that cannot be read fails no job; `failure` tells it
             self._went_wrong(error)
         else:
             self._went_well(self._pass)
 
     def _begin(self) -> _Pass:
-        """Begin a pass over all streams; once CloudWatch has settled, a little before their newest lines."""
+        """Begin a pass over all streams; once CloudWatch has settled, from a little before their newest lines."""
         now = self._clock()
         settled = self._ended_at is not None and now >= self._settled_at
         for stream in self._streams.values():
@@ -180,10 +178,10 @@ class LogTail:
         last = settled and (not self._fresh or now >= self._noticed_at + _SURELY_SETTLED_AFTER)
         return _Pass(settled, last, self._spoke_at)
 
-    # -- what a look asks ------------------------------------------------------------------------------------------
+    # -- requests of a look ----------------------------------------------------------------------------------------
 
     def _find_streams(self) -> None:
-        """Find the streams of new hosts: often while hosts may be starting, rarely later, and after the end."""
+        """Look for streams of new hosts: often while hosts may be starting, rarely later, and again after the end."""
         hosts = {stream.host for stream in self._streams.values()}
         complete = self._sought_after_end and self.job.instance_count and len(hosts) >= self.job.instance_count
         if complete or (self._clock() < self._seek_at and self._ended_at is None):
@@ -206,10 +204,10 @@ class LogTail:
                 yield from (row["logStreamName"] for row in page["logStreams"])
         except ClientError as error:
             if code_of(error) != "ResourceNotFoundException":
-                raise  # the group is made with the account's first line
+                raise  # otherwise the log group does not exist yet: it is created with the account's first line
 
     def _read(self, stream: LogStream) -> Iterator[LogLine]:
-        """Yield what is new in a stream, to its end or for some pages."""
+        """Yield the new lines of a stream, up to its end or for at most ten pages."""
         for _ in range(_PAGES_A_LOOK):
             answer = self._page(stream)
             if answer is None:
@@ -220,6 +218,8 @@ class LogTail:
                 if stream.takes(event["timestamp"], event["message"]):
                     self._spoke_at = self._clock()
                     yield LogLine(event["timestamp"] / 1000, stream.host, event["message"].rstrip("\n"))
+            # A page may be empty or not full before the end. At the end the same token is returned (API reference of
+            # GetLogEvents).
             ended, stream.token = answer["nextForwardToken"] == stream.token, answer["nextForwardToken"]
             if ended:
                 stream.read = True
@@ -227,7 +227,7 @@ class LogTail:
                 return
 
     def _page(self, stream: LogStream) -> dict[str, Any] | None:
-        """Ask for a page; none of a stream that was deleted."""
+        """Return the next page of a stream; None if the stream was deleted."""
         self._wait_for_turn()
         group = self.job.kind.log_group
         try:
@@ -238,11 +238,14 @@ class LogTail:
                 return None
             if code_of(error) != "InvalidParameterException" or not stream.token:
                 raise
-        stream.go_back()  # the token has expired
+        stream.go_back()  # the token has expired: it is valid for 24 hours
         self._wait_for_turn()
         return self._ask(stream, group)
 
     def _ask(self, stream: LogStream, group: str) -> dict[str, Any]:
+        # Events come in order of time, those of one millisecond in order of ingestion (API reference of PutLogEvents).
+        # FilterLogEvents would return all hosts in one call, and event ids. But its quota is five requests a second for
+        # the whole account (Knowledge Center, "throttling in CloudWatch logs").
         answer: dict[str, Any] = self._api.get_log_events(
             logGroupName=group, logStreamName=stream.name, startFromHead=True, **stream.place
         )
@@ -254,10 +257,10 @@ class LogTail:
 
     @property
     def _api(self) -> Any:
-        # Asked for at every call: clients are made anew when credentials have expired.
+        # Ask the project each time: it replaces its clients when credentials have expired.
         return self.project.client("logs")
 
-    # -- what comes of a look --------------------------------------------------------------------------------------
+    # -- results of a look -----------------------------------------------------------------------------------------
 
     def _went_well(self, over: _Pass) -> None:
         now = self._answered_at = self._clock()
@@ -281,17 +284,20 @@ class LogTail:
         return max(interval(now - self._since), silence)
 
     def _give_up_on_empty_pages(self, now: float) -> None:
-        """Leave a log that turns page after page without a line: one that has outlived its retention was seen to."""
+        """Give up on the log of an ended job if it yields only empty pages for ten seconds.
+
+        A log past its retention was seen to do this.
+        """
         if self._ended_at is not None and now - max(self._ended_at, self._moved_at) > PATIENCE:
             self.failure, self.done = "CloudWatch Logs turned empty pages without end", True
 
     def _went_wrong(self, error: Exception) -> None:
-        """Note a failure; the next look goes on where this one stopped."""
+        """Record a failure and when to look next."""
         now, meaning = self._clock(), translated(error, f"read the log of job {self.job.name}")
         self.failure, self.throttled = str(error), isinstance(meaning, Throttled)
         self.passing = isinstance(meaning, (Throttled, ServiceFault, CredentialsExpired))
         if isinstance(meaning, CredentialsExpired) or (self.project.is_local and isinstance(error, BotoCoreError)):
-            self.project.forget_clients()  # new ones come with fresh credentials, or find the local SageMaker again
+            self.project.forget_clients()  # new clients get fresh credentials, or find the local SageMaker again
         self._retry = min(_LONGEST_RETRY, max(_RETRY, self._retry * 2))
         self.due = now + (self._retry if self._ended_at is None else _RETRY)
         if self._ended_at is not None:

@@ -1,7 +1,7 @@
-"""The one place that talks to S3 about single objects and listings.
+"""Reads, writes and lists objects in S3.
 
-Every write that others could race with is conditional, and a refused one is read back: a retried PUT that meets itself
-is a success, not a conflict. May be imported by the modules that keep something in S3.
+Every write that others could race with is conditional. A refused write is read back: a retried PUT that finds its own
+object has succeeded.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from tasks_lib.aws.errors import is_conflict, is_missing, translating
 from tasks_lib.jobs.manifest import Item, Manifest
 from tasks_lib.jobs.s3_layout import Location
 
-_DELETE_BATCH = 1000  # DeleteObjects takes no more
+_DELETE_BATCH = 1000  # keys; the most that DeleteObjects takes
 
 
 @dataclass(frozen=True)
 class Document:
-    """A JSON object in S3 as it was read: its value, and its ETag for the next conditional write."""
+    """A JSON document as read from S3: its value, and its ETag for the next conditional write."""
 
     value: dict[str, Any]
     etag: str
 
 
 class DocumentDamaged(Exception):
-    """A JSON document in S3 cannot be read. What that means, whoever reads it knows.
+    """A JSON document in S3 that cannot be read. The reader decides what that means.
 
     Args:
         place: Where it is.
         why: What is wrong with it.
-        etag: Its ETag, by which it may be replaced.
+        etag: Its ETag, for a conditional write that replaces it; default None.
     """
 
     def __init__(self, place: Location, why: str, etag: str | None = None) -> None:
@@ -47,7 +47,7 @@ class DocumentDamaged(Exception):
 
 
 class Objects:
-    """Objects of one account, with the project's encryption and the owner that its bucket must have."""
+    """Objects in S3, with the project's encryption and its bucket's expected owner."""
 
     def __init__(self, project: SageMakerProject) -> None:
         with translating(f"reach the bucket {project.bucket}"):
@@ -60,7 +60,7 @@ class Objects:
 
     @property
     def _s3(self) -> Any:
-        # Asked for at every call: clients are made anew when credentials have expired.
+        # Ask the project each time: it replaces its clients when credentials have expired.
         return self._project.client("s3")
 
     def _at(self, place: Location) -> dict[str, str]:
@@ -70,7 +70,7 @@ class Objects:
         return {"ExpectedBucketOwner": self._owner} if self._owner and place.bucket == self._own_bucket else {}
 
     def read(self, place: Location) -> Document | None:
-        """Return a JSON document, or `None` where there is none.
+        """Return a JSON document; None if it does not exist.
 
         Raises:
             DocumentDamaged: It is not a JSON object.
@@ -86,15 +86,15 @@ class Objects:
         return Document(_parsed(body, place, answer["ETag"]), answer["ETag"])
 
     def write(self, place: Location, value: Mapping[str, Any], *, etag: str | None = None) -> str | None:
-        """Write a JSON document if nobody else has in the meantime.
+        """Write a JSON document if it was not changed since it was read.
 
         Args:
             place: Where.
             value: What.
-            etag: The ETag that was read, or `None` if there was no document.
+            etag: The ETag that was read; None if there was no document.
 
         Returns:
-            The new ETag, or `None` if somebody else was faster.
+            The new ETag; None if another writer was faster.
         """
         body = _json(value)
         condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
@@ -104,11 +104,11 @@ class Objects:
             except ClientError as error:
                 if not (is_conflict(error) or (etag and is_missing(error))):
                     raise
-        found = self.read(place)  # a PUT that was retried after a lost answer meets its own object
+        found = self.read(place)  # a PUT that is retried after a lost answer finds its own object
         return found.etag if found and found.value == json.loads(body) else None
 
     def write_once(self, place: Location, value: Mapping[str, Any]) -> None:
-        """Write a JSON document whose key names its content: if it is there already, it is the same."""
+        """Write a JSON document whose key names its content; an existing one is left as it is."""
         with translating(f"write {place.uri}"):
             try:
                 self._put(place, _json(value), "application/json", IfNoneMatch="*")
@@ -117,7 +117,7 @@ class Objects:
                     raise
 
     def put(self, place: Location, body: bytes, content_type: str = "application/octet-stream") -> None:
-        """Write an object, whatever stands there."""
+        """Write an object, replacing any that exists."""
         with translating(f"write {place.uri}"):
             self._put(place, body, content_type)
 
@@ -128,23 +128,23 @@ class Objects:
         return answer
 
     def upload(self, path: Path, place: Location) -> None:
-        """Send a file, in parts where it is large."""
+        """Upload a file, in parts if it is large."""
         extra = {**self._owner_of(place), **self._encryption}
         with translating(f"upload {path} to {place.uri}"):
             self._s3.upload_file(str(path), place.bucket, place.key, ExtraArgs=extra)
 
     def download(self, place: Location, path: Path) -> None:
-        """Fetch an object into a file."""
+        """Download an object to a file."""
         with translating(f"download {place.uri}"):
             self._s3.download_file(place.bucket, place.key, str(path), ExtraArgs=self._owner_of(place))
 
     def open(self, place: Location) -> Any:
-        """Return an object's body as a stream to read."""
+        """Return an object's body as a stream."""
         with translating(f"read {place.uri}"):
             return self._s3.get_object(**self._at(place))["Body"]
 
     def copy(self, source: Location, target: Location) -> bool:
-        """Copy an object on the server's side, in parts where it is large; tell whether it was there."""
+        """Copy an object within S3, in parts if it is large; return whether the source exists."""
         origin = {"Bucket": source.bucket, "Key": source.key}
         extra = {**self._owner_of(target), **self._encryption}
         with translating(f"copy {source.uri} to {target.uri}"):
@@ -157,12 +157,12 @@ class Objects:
         return True
 
     def delete(self, place: Location) -> None:
-        """Delete an object; that it is not there is no error."""
+        """Delete an object. An object that does not exist is not an error."""
         with translating(f"delete {place.uri}"):
             self._s3.delete_object(**self._at(place))
 
     def empty(self, prefix: Location) -> int:
-        """Delete all objects under a prefix that ends in `/`; return how many."""
+        """Delete all objects under a prefix that ends in `/`; return their number."""
         assert prefix.key.endswith("/"), "a prefix without its slash would take its siblings along"
         keys = [row["Key"] for row in self._rows(prefix)]
         for start in range(0, len(keys), _DELETE_BATCH):
@@ -179,10 +179,10 @@ class Objects:
         return Manifest({row["Key"][start:]: Item(row["Size"], row["ETag"].strip('"')) for row in self._rows(prefix)})
 
     def ages(self, prefix: Location) -> dict[str, timedelta]:
-        """Return how long ago each object under a prefix was written, by its name relative to it.
+        """Return the time since each object under a prefix was written, by its name relative to it.
 
-        By S3's clock alone: what it stamped on the object, and what it stamps on its answer. Two machines that
-        compare their own clocks with S3's would not agree on who is dead.
+        Both times are S3's: the object's `LastModified` and the answer's `Date`. Two machines that compared their own
+        clocks with S3's could disagree about which process is gone.
         """
         start = len(prefix.key)
         return {

@@ -1,10 +1,10 @@
-"""The least rights that a project needs on AWS, as IAM policies: for whoever starts its jobs, and for the jobs.
+"""Least-privilege IAM policies of a project: one for the caller, one for its jobs.
 
-Two principals and never one: the caller (a laptop, a CI runner, a worker) makes and watches jobs; the role that the
-jobs assume reads and writes their data. No managed full-access policy, no `s3:*`. The caller's actions are those that
-this package calls: a test lets flows run and holds every request against what is written here.
+They are for two principals. The caller (a laptop, a CI runner, a worker) creates and watches jobs. The role that the
+jobs assume reads and writes their data. There is no managed full-access policy and no `s3:*`. The caller's actions are
+those that this package calls: a test runs flows and checks every request against these policies.
 
-Pure but for botocore's table of regions.
+Pure, except that botocore's table of regions is read.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ _NETWORK = (
     "ec2:DescribeSubnets",
     "ec2:DescribeSecurityGroups",
 )
-"""SageMaker makes network interfaces in the role's name (AWS: "Give SageMaker Training Jobs Access to Resources in Your
-Amazon VPC"); EC2 has no narrower resource for them."""
+"""SageMaker creates network interfaces with the role's permissions (AWS: "Give SageMaker Training Jobs Access to
+Resources in Your Amazon VPC"). EC2 has no narrower resource for them."""
 
 _PULL_IMAGES = (
     "ecr:GetAuthorizationToken",
@@ -64,13 +64,13 @@ _ENCRYPTION = (
 
 
 def caller_policy(project: SageMakerProject, reads: Iterable[str] = ()) -> Policy:
-    """Return the rights of whoever starts and watches the project's jobs.
+    """Return the permissions of the principal that starts and watches the project's jobs.
 
-    `sts:GetCallerIdentity`, which is called too, needs no right (STS API reference).
+    `sts:GetCallerIdentity` is called as well and needs no permission (STS API reference).
 
     Args:
-        project: On AWS.
-        reads: S3 URIs outside the project's folder that its steps take as inputs.
+        project: A project on AWS.
+        reads: S3 URIs outside the project's folder that its steps take as inputs; default none.
     """
     arns = _Arns(project)
     return _policy(
@@ -78,7 +78,7 @@ def caller_policy(project: SageMakerProject, reads: Iterable[str] = ()) -> Polic
         *_job_logs(arns),
         *_events(arns, project),
         *_project_data(arns, project),
-        # boto3 sends large files in parts, and takes them back when one fails: what lies there unfinished is paid for.
+        # boto3 uploads large files in parts and aborts the upload if one fails: unfinished parts are billed.
         _allow("TakeBackHalfAnUpload", ["s3:AbortMultipartUpload"], arns.objects(project.uri)),
         *_foreign_data(arns, reads),
         *_keys("EncryptData", ["kms:GenerateDataKey", "kms:Decrypt"], project.output_kms_key),
@@ -87,15 +87,15 @@ def caller_policy(project: SageMakerProject, reads: Iterable[str] = ()) -> Polic
 
 
 def job_policy(project: SageMakerProject, reads: Iterable[str] = (), secrets: Iterable[str] = ()) -> Policy:
-    """Return the rights of the role that the project's jobs assume.
+    """Return the permissions of the role that the project's jobs assume.
 
     Args:
-        project: On AWS.
-        reads: S3 URIs outside the project's folder that its steps take as inputs.
-        secrets: References to the secrets of its steps, as they have them.
+        project: A project on AWS.
+        reads: S3 URIs outside the project's folder that its steps take as inputs; default none.
+        secrets: References to secrets, as its steps give them; default none.
 
     Raises:
-        InvalidTask: One of these is no reference.
+        InvalidTask: A reference to a secret is invalid.
     """
     arns = _Arns(project)
     namespaces = {"StringLike": {"cloudwatch:namespace": ["/aws/sagemaker/*", "aws/sagemaker/*"]}}
@@ -112,44 +112,47 @@ def job_policy(project: SageMakerProject, reads: Iterable[str] = (), secrets: It
 
 
 def reading_policy(project: SageMakerProject, uri: str) -> Policy:
-    """Return the rights to read one S3 URI outside the project's folder."""
+    """Return the permissions to read one S3 URI outside the project's folder."""
     return _policy(*_foreign_data(_Arns(project), [uri]))
 
 
 def output_policy(project: SageMakerProject, uri: str) -> Policy:
-    """Return the rights to write below one S3 URI outside the project's folder."""
+    """Return the permissions to write below one S3 URI outside the project's folder."""
     arns = _Arns(project)
-    # Checkpoints are read back.
+    # GetObject is for checkpoints, which are read back.
     write = _allow("WriteOutputs", ["s3:GetObject", "s3:PutObject"], arns.objects(uri))
     return _policy(write, _list("ListOutputs", arns, uri))
 
 
 def secret_policy(project: SageMakerProject, reference: str) -> Policy:
-    """Return the rights to read one secret.
+    """Return the permissions to read one secret.
 
     Raises:
-        InvalidTask: It is no reference.
+        InvalidTask: The reference is invalid.
     """
     return _policy(*_secrets(_Arns(project), [reference]))
 
 
 def key_policy(key: str) -> Policy:
-    """Return the rights to encrypt with a KMS key, by its ARN."""
+    """Return the permissions to encrypt with a KMS key, given by its ARN."""
     return _policy(*_keys("EncryptVolumesAndOutputs", _ENCRYPTION, key))
 
 
 def network_policy() -> Policy:
-    """Return the rights to join a VPC."""
+    """Return the permissions to join a VPC."""
     return _policy(_allow("JoinTheNetwork", _NETWORK, ["*"]))
 
 
 def trust_policy() -> Policy:
-    """Return who may assume the jobs' role: SageMaker."""
+    """Return the trust policy of the jobs' role: SageMaker may assume it."""
     return _policy({"Effect": "Allow", "Principal": {"Service": _SAGEMAKER}, "Action": "sts:AssumeRole"})
 
 
 def own_role_name(project: SageMakerProject) -> str:
-    """Return the name of the project's own role; its rights end at one folder, so the folder is part of the name."""
+    """Return the name of the project's own role.
+
+    Its permissions are limited to one folder in S3, so the name contains a hash of the folder.
+    """
     tail = f"-{hashlib.sha256(project.uri.encode()).hexdigest()[:8]}"
     return f"prefect-sagemaker-{slug(project.project)}"[: _ROLE_NAME_LIMIT - len(tail)] + tail
 
@@ -157,7 +160,8 @@ def own_role_name(project: SageMakerProject) -> str:
 class _Arns:
     """ARNs in the project's region and in the partition of that region (`aws`, `aws-cn`, `aws-us-gov`).
 
-    Of any account, since a policy gives no rights outside its own, and asking AWS for that one needs credentials.
+    The account is `*`. A policy grants nothing outside its own account, and to ask AWS for that account takes
+    credentials.
     """
 
     def __init__(self, project: SageMakerProject) -> None:
@@ -186,32 +190,35 @@ class _Arns:
 
 @cache
 def _partition(region: str) -> str:
-    """Return the partition of a region; botocore reads a large file for the answer."""
+    """Return the partition of a region. Cached, since botocore reads a large file for the answer."""
     return str(botocore.session.Session().get_partition_for_region(region))
 
 
 def _at_and_below(key: str) -> list[str]:
-    """Return patterns of the keys at and below one: `data` must not match `data2`."""
-    literal = re.sub(r"[*?$]", r"${\g<0>}", key)  # IAM's way to write a star that is a star
+    """Return patterns for the keys at and below a key; `data` must not match `data2`."""
+    literal = re.sub(r"[*?$]", r"${\g<0>}", key)  # IAM's escape for a literal `*`, `?` or `$`
     return [f"{literal}*"] if key.endswith("/") or not key else [literal, f"{literal}/*"]
 
 
 def _jobs(arns: _Arns, project: SageMakerProject) -> list[Statement]:
-    """Return the rights on jobs: looking at one tells whose it is, so that is no narrower; only our own are stopped."""
+    """Return the permissions on jobs.
+
+    Only the project's own jobs may be stopped. Any job may be described: only the description tells whose job it is.
+    """
     jobs = [arns.of("sagemaker", f"{kind.iam_resource}/*") for kind in KINDS.values()]
     ours = {"StringEquals": {"aws:ResourceTag/prefect-sagemaker:project": project.project}}
     return [
-        # A create with tags asks for AddTags too (SageMaker's page of the Service Authorization Reference).
+        # A create request with tags needs AddTags too (SageMaker's page of the Service Authorization Reference).
         _allow("MakeJobs", [*_on_jobs("Create"), "sagemaker:AddTags"], jobs),
         _allow("LookAtJobs", _on_jobs("Describe"), jobs),
         _allow("StopOwnJobs", _on_jobs("Stop"), jobs, ours),
-        _allow("ListJobs", _on_jobs("List"), ["*"]),  # AWS has no narrower resource for a list
+        _allow("ListJobs", _on_jobs("List"), ["*"]),  # AWS has no narrower resource for list actions
         _allow("ReadQuotas", ["servicequotas:ListServiceQuotas"], ["*"]),  # nor for quotas
     ]
 
 
 def _events(arns: _Arns, project: SageMakerProject) -> list[Statement]:
-    """Return the rights on the queue of events, whose URL ends in account and name."""
+    """Return the permissions on the queue of events. Its URL ends in account and name."""
     if not project.events_queue_url:
         return []
     queue = arns.of("sqs", project.events_queue_url.rstrip("/").rpartition("/")[2])
@@ -236,7 +243,10 @@ def _project_data(arns: _Arns, project: SageMakerProject) -> list[Statement]:
 
 
 def _foreign_data(arns: _Arns, uris: Iterable[str]) -> list[Statement]:
-    """Return the rights to read inputs of others; a caller reads, of another project, also its ledger."""
+    """Return the permissions to read and list inputs outside the project's folder.
+
+    For an input from another project the caller also reads that project's ledger.
+    """
     found = list(uris)
     objects = [arn for uri in found for arn in arns.objects(uri)]
     reading = [_allow("ReadInputs", ["s3:GetObject"], objects)] if found else []
@@ -244,9 +254,10 @@ def _foreign_data(arns: _Arns, uris: Iterable[str]) -> list[Statement]:
 
 
 def _secrets(arns: _Arns, references: Iterable[str]) -> list[Statement]:
-    """Return the rights to read secrets.
+    """Return the permissions to read secrets.
 
-    With a KMS key of one's own they need `kms:Decrypt` on that, too; no reference tells whether there is one.
+    A secret that is encrypted with a customer managed KMS key also needs `kms:Decrypt` on the key. A reference does not
+    tell whether there is one.
     """
     resources: dict[str, list[str]] = {}
     for number, reference in enumerate(references, 1):
@@ -263,20 +274,20 @@ def _secrets(arns: _Arns, references: Iterable[str]) -> list[Statement]:
 
 
 def _list(sid: str, arns: _Arns, uri: str) -> Statement:
-    """Return the right to list a folder, which also turns S3's "forbidden" for a missing object into "not found"."""
+    """Return the permission to list a folder. With it, S3 answers 404 instead of 403 for a missing object."""
     place = Location.parse(uri)
     below = {"StringLike": {"s3:prefix": _at_and_below(place.key)}}
     return _allow(sid, ["s3:ListBucket"], [arns.bucket(place.bucket)], below)
 
 
 def _keys(sid: str, actions: Sequence[str], *keys: str | None) -> list[Statement]:
-    """Return the rights on the keys that are named by ARN; IAM knows no other name of a key."""
+    """Return the permissions on the keys that are given by ARN; IAM accepts no other name of a key."""
     named = sorted({key for key in keys if key and key.startswith("arn:")})
     return [_allow(sid, actions, named)] if named else []
 
 
 def _role(arns: _Arns, project: SageMakerProject) -> list[Statement]:
-    """Return the rights on the jobs' role: to hand it to SageMaker, and what it takes to find or make it."""
+    """Return the permissions on the jobs' role: to pass it to SageMaker, and to find or create it."""
     role = project.role or own_role_name(project)
     is_arn = role.startswith("arn:")
     target = [role if is_arn else arns.of("iam", f"role/{role}")]
@@ -288,7 +299,10 @@ def _role(arns: _Arns, project: SageMakerProject) -> list[Statement]:
 
 
 def _making_the_role(target: list[str], boundary: str | None) -> list[Statement]:
-    """Return the rights to make the role. Who has them may give it any rights, unless a boundary bounds them."""
+    """Return the permissions to create the role.
+
+    A principal that has them can give the role any permissions, unless a permissions boundary is required.
+    """
     bound = {"StringEquals": {"iam:PermissionsBoundary": boundary}} if boundary else None
     return [
         _allow("MakeTheRole", ["iam:CreateRole", "iam:PutRolePolicy"], target, bound),

@@ -1,4 +1,4 @@
-"""Rate limits of our calls: a token bucket for a shared quota, and a polling interval that grows with a job's age."""
+"""Rate limits: a token bucket for a shared quota, and a polling interval that grows with a job's age."""
 
 from __future__ import annotations
 
@@ -8,31 +8,34 @@ from collections.abc import Callable, Hashable
 
 from blocks import SageMakerProject
 
-_QUICKEST, _SLOWEST = 0.1, 5.0
+_QUICKEST, _SLOWEST = 0.1, 5.0  # seconds
 _SHARE_OF_AGE = 0.05
-_GROWTH = 0.1
-_LEAST = 0.2
-_ONE_REFUSAL = 1.0  # seconds: what several threads are refused at once is one piece of news
+_GROWTH = 0.1  # of the rate, each second
+_LEAST = 0.2  # calls a second
+_ONE_REFUSAL = 1.0  # seconds; refusals within it count once, since several threads may be refused together
 
 _WHILE_THEY_RUN, _IN_ALL = 8, 20
-"""Requests a second. GetLogEvents has a hard limit, 25 in most regions and 10 in some, for the account and all who look
-at logs there; DescribeLogStreams has one of 25 (its API reference)."""
+"""Requests a second. GetLogEvents has a fixed limit, 25 in most regions and 10 in some, for all callers in an account.
+DescribeLogStreams has a limit of 25 (its API reference).
+"""
 
 _HERE_WHILE_THEY_RUN, _HERE_IN_ALL = 20, 1000
-"""There is no quota on this machine; hundreds of jobs that run shall leave it to the jobs."""
+"""Requests a second on this machine. It has no quota, but hundreds of running jobs must keep the machine to themselves.
+"""
 
 
 class TokenBucket:
-    """A token bucket: so many calls a second on average, so many at once at most.
+    """A token bucket: limits the average rate of calls and the size of a burst.
 
-    With a `ceiling` it looks for a quota that AWS does not publish, as TCP looks for the width of a line: as long as
-    somebody has to wait, the rate grows by a tenth each second; a refusal halves it. A pause brings back the usual one.
+    With a `ceiling` it probes for a quota that AWS does not publish, much like TCP's congestion control. While callers
+    have to wait, the rate grows by a tenth each second. A throttled call halves it. When the bucket is full again, the
+    rate goes back to the initial one.
 
     Args:
         rate: Calls a second.
-        burst: Calls that may come at once after a pause.
+        burst: Calls that may be made at once after a pause.
         clock: Monotonic seconds.
-        ceiling: Calls a second at most; default the rate.
+        ceiling: The highest rate, in calls a second; default `rate`.
     """
 
     def __init__(
@@ -47,7 +50,7 @@ class TokenBucket:
         self._lock = threading.Lock()
 
     def allows(self) -> bool:
-        """Take a token if there is one."""
+        """Take a token; return whether there was one."""
         with self._lock:
             self._fill()
             self._short = self._tokens < 1
@@ -56,13 +59,13 @@ class TokenBucket:
             return not self._short
 
     def seconds(self) -> float:
-        """Return how long it takes until there is a token."""
+        """Return the seconds until a token is available."""
         with self._lock:
             self._fill()
             return max(0.0, (1 - self._tokens) / self._rate)
 
     def throttled(self) -> None:
-        """Take in that AWS refused a call for its rate."""
+        """Note that AWS throttled a call: empty the bucket and halve the rate."""
         with self._lock:
             self._fill()
             self._tokens = 0
@@ -81,20 +84,20 @@ class TokenBucket:
 
 
 def interval(age: float) -> float:
-    """Return how long to wait before looking again at something that has lasted `age` seconds.
+    """Return the seconds to wait before the next look at something that is `age` seconds old.
 
-    A twentieth of its age: a job of two seconds is seen at once, one of two hours costs a call every five seconds, and
-    nobody waits more than 5 % longer than the job itself.
+    It is a twentieth of the age, between 0.1 and 5 seconds. The end of a job of two seconds is seen at once, and a job
+    of two hours costs a call every five seconds. Waiting takes at most 5 %, or 0.1 seconds, longer than the job.
     """
     return min(_SLOWEST, max(_QUICKEST, age * _SHARE_OF_AGE))
 
 
 class LogRateLimit:
-    """How often the logs of an account are asked for: jobs that run get a part of it, jobs that ended all of it.
+    """Rate limit of log requests in an account: running jobs get a part of it, ended jobs all of it.
 
     Args:
-        running: Requests a second for jobs that run.
-        in_all: Requests a second.
+        running: Requests a second for running jobs.
+        in_all: Requests a second for all jobs.
         clock: Monotonic seconds.
     """
 
@@ -103,12 +106,12 @@ class LogRateLimit:
         self._in_all = TokenBucket(in_all, burst=in_all, clock=clock)
 
     def allows(self, *, urgent: bool) -> bool:
-        """Take a turn if there is one; `urgent` for a job that has ended."""
+        """Take a token if there is one; `urgent` is for a job that has ended."""
         return (urgent or self._running.allows()) and self._in_all.allows()
 
 
 def access_of(project: SageMakerProject) -> Hashable:
-    """Return what is the same for all projects that share an account's quotas."""
+    """Return a key that is equal for all projects that share an account's quotas."""
     return (project.local_home, project.region, project.credentials)
 
 
@@ -117,7 +120,7 @@ _log_limits_lock = threading.Lock()
 
 
 def log_rate_limit_of(project: SageMakerProject) -> LogRateLimit:
-    """Return the rate limit for reading logs of a project's account; the same for all who share its quota."""
+    """Return the rate limit of log requests in a project's account; projects that share its quota share it."""
     running, in_all = (_HERE_WHILE_THEY_RUN, _HERE_IN_ALL) if project.is_local else (_WHILE_THEY_RUN, _IN_ALL)
     with _log_limits_lock:
         return _log_limits.setdefault(access_of(project), LogRateLimit(running, in_all))

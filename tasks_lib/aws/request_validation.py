@@ -1,8 +1,8 @@
-"""Holds a request against AWS's own model before it is sent. No limits of our own.
+"""Checks a request against AWS's API model before it is sent.
 
-botocore's validator checks names, types and required members, but neither patterns nor upper bounds nor enums; these
-stand in the same model, so they are read from there. A request that AWS would refuse is refused here, before a bucket
-is written or a job is made.
+botocore's validator checks names, types and required members, but not patterns, upper bounds and enums. These are in
+the same model, and this module reads them from there. It adds no limits of its own. So a request that AWS would refuse
+is refused before anything is written to S3 and before a job is created.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ _UNICODE = {r"\p{L}": r"\w", r"\p{N}": r"\w", r"\p{Z}": r"\s", r"\p{Alnum}": "A-
 
 
 def check_request(model: Any, operation: str, request: dict[str, Any]) -> None:
-    """Check a request.
+    """Check a request against AWS's API model.
 
     Args:
         model: The client's `meta.service_model`.
-        operation: AWS's name of the call.
+        operation: AWS's name of the operation.
         request: Its arguments.
 
     Raises:
@@ -72,13 +72,16 @@ def _text(shape: Any, value: str, path: str) -> Iterator[str]:
 
 @cache
 def _compiled(pattern: str) -> re.Pattern[str] | None:
-    """Return a pattern of AWS's (Java's dialect, for the classes of Unicode) as one of Python's."""
+    """Return AWS's pattern as one of Python's, or None if Python cannot express it.
+
+    AWS's patterns are in Java's dialect, which differs in its Unicode classes.
+    """
     for theirs, ours in _UNICODE.items():
         pattern = pattern.replace(theirs, ours)
     try:
-        return re.compile(pattern)  # as in Java, `.` is no line break
+        return re.compile(pattern)  # as in Java, `.` does not match a line break
     except re.error:
-        return None  # `AthenaCatalog` counts in halves of UTF-16, which Python's texts have not; AWS looks by itself
+        return None  # `AthenaCatalog` has a range of UTF-16 surrogates, which Python's strings lack; AWS checks it
 
 
 def _bounds(shape: Any, amount: float, path: str, unit: str) -> Iterator[str]:

@@ -1,8 +1,9 @@
-"""The inline policies of the role that we make: one for the project, and one for each thing that a request references.
+"""The inline policies of the role that this package creates, one per thing that it may access.
 
-Not one document: `PutRolePolicy` replaces a policy as a whole, so of two callers that extend it at once, one would lose
-its rights. A policy is named by its content, so that putting it again changes nothing and its name tells that it is
-there. Pure; `roles` uses it.
+There is one for the project, and one for each thing outside it that a request references. They are not one document:
+`PutRolePolicy` replaces a policy as a whole, so if two callers extended it at once, one extension would be lost. A
+policy's name is a hash of its content. So its name tells whether it is there, and to put it again changes nothing.
+Pure.
 """
 
 from __future__ import annotations
@@ -30,15 +31,15 @@ POLICY_NAME = "prefect-sagemaker"
 def role_policies(
     project: SageMakerProject, request: Mapping[str, Any], secrets: Mapping[str, str]
 ) -> dict[str, Policy]:
-    """Return the policies by name that the role of a job needs.
+    """Return the policies that the role of a job needs, by name.
 
     Args:
-        project: On AWS.
-        request: The job's, with the overrides of its caller.
+        project: A project on AWS.
+        request: The job's request, with the caller's overrides.
         secrets: The job's references to secrets, by variable.
 
     Raises:
-        InvalidTask: A secret's reference is none.
+        InvalidTask: A reference to a secret is invalid.
     """
     found = [job_policy(project)]
     found += [reading_policy(project, uri) for uri in sorted(_foreign(project, _inputs(request)))]
@@ -75,17 +76,17 @@ def _outside(project: SageMakerProject, uris: set[str]) -> set[str]:
 
 
 def _foreign(project: SageMakerProject, uris: set[str]) -> set[str]:
-    """Return what is to be read outside of the project.
+    """Return the folders outside the project that the job reads.
 
-    Of another project's task it is all of its outputs: each of its jobs has a folder of its own, and the role would get
-    a policy for each of them until IAM takes no more.
+    For an output of another project's task it is the folder of that task. Each of the task's jobs has its own folder; a
+    policy for each of them would soon reach IAM's limit.
     """
     root = project.uri.removesuffix(f"{project.project}/")
     return {_of_all_jobs(root, uri) for uri in _outside(project, uris)}
 
 
 def _of_all_jobs(root: str, uri: str) -> str:
-    """Return the folder of a task for an output of one of its jobs, and that of a project's code for a bundle."""
+    """Return the task's folder for a job's output, the project's code folder for a bundle, else the URI."""
     if not uri.startswith(root):
         return uri
     project, task, *below = [*uri.removeprefix(root).split("/"), "", ""][:-1]
@@ -94,7 +95,7 @@ def _of_all_jobs(root: str, uri: str) -> str:
 
 
 def _values(value: Any, name: str) -> Iterator[Any]:
-    """Yield the members of a name at any depth of a request."""
+    """Yield the non-empty values of a member at any depth of a request."""
     if isinstance(value, Mapping):
         if value.get(name):
             yield value[name]

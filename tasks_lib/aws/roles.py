@@ -1,7 +1,7 @@
-"""The IAM role that a project's jobs assume: the one that is named, or one made with the least it needs.
+"""The IAM role that a project's jobs assume: the configured one, or one created with least privilege.
 
-What a made role may do is told by `role_policies`: the project's own prefix in its own bucket, its job logs and
-metrics, pulling images, and what the requests of its jobs reference besides.
+A created role may read and write the project's own prefix in its own bucket, write job logs and metrics, and pull
+images. Beside that it may access what its jobs' requests reference (`role_policies.py`).
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from tasks_lib.errors import ProjectError
 def role_arn(project: SageMakerProject, request: Mapping[str, Any], secrets: Mapping[str, str]) -> str:
     """Return the ARN of the role that a job assumes.
 
-    Where none is named, the role is made, and gets the policies that it lacks for this request.
+    If the project names no role, create one, and give it the policies that it lacks for this request.
 
     Args:
         project: The job's project.
-        request: The job's, whose role is not known yet.
+        request: The job's request, without its role.
         secrets: The job's references to secrets, by variable.
 
     Raises:
-        AccessDenied: The caller may not look the role up, make it, or extend its policies.
-        ProjectError: IAM takes no more policies for the role.
+        AccessDenied: The caller may not read or create the role, or extend its policies.
+        ProjectError: The role has as many policies as IAM allows.
     """
     if project.role and project.role.startswith("arn:"):
         return project.role
@@ -66,15 +66,15 @@ def _made(iam: Any, name: str, project: SageMakerProject) -> str:
         except ClientError as error:
             if code_of(error) != "EntityAlreadyExists":
                 raise
-            return str(iam.get_role(RoleName=name)["Role"]["Arn"])  # another caller was faster
+            return str(iam.get_role(RoleName=name)["Role"]["Arn"])  # another caller created it first
         iam.get_waiter("role_exists").wait(RoleName=name)
     return str(answer["Role"]["Arn"])
 
 
 def _give_rights(iam: Any, name: str, policies: Mapping[str, Any]) -> None:
-    """Put those of the policies that the role lacks, by their names, which tell their content.
+    """Put the policies that the role lacks, compared by name.
 
-    None is taken away: a job that runs may need it. A caller that dies in between leaves the rest to the next one.
+    No policy is deleted: a running job may need it. If a caller dies in between, the next one puts the rest.
     """
     with translating(f"extend the role {name}"):
         pages = iam.get_paginator("list_role_policies").paginate(RoleName=name)

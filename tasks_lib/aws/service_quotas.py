@@ -1,7 +1,7 @@
-"""The account's quotas for SageMaker as Service Quotas lists them: one listing a process, of some fifteen pages.
+"""The account's SageMaker quotas, from Service Quotas; listed once per process, in some fifteen pages.
 
-Not a `GetServiceQuota` for each job: it wants a code, such as `L-D9090DE7`, that only the listing has. A listing is
-kept, but no bad news of its own age: before a job is refused, an older one is read again.
+`GetServiceQuota` for each job would not do: it needs a code, such as `L-D9090DE7`, which only the listing has. The
+listing is cached. Before a job is refused because of it, a listing older than a minute is read again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class AccountQuota:
     Args:
         name: Such as `ml.m5.large for training job usage`.
         value: Hosts that may run at a time.
-        code: What the console and the API know it by, such as `L-D9090DE7`.
+        code: The quota's code in the console and the API, such as `L-D9090DE7`.
     """
 
     name: str
@@ -36,7 +36,7 @@ class AccountQuota:
 
 
 class ServiceQuotas:
-    """The quotas of one account in one region, listed when first asked for.
+    """The quotas of one account in one region, listed on first use.
 
     Args:
         client: boto3's client of Service Quotas.
@@ -51,19 +51,20 @@ class ServiceQuotas:
         self._refusal: PrefectSageMakerError | None = None
 
     def by_name(self, *, fresh: bool = False) -> Mapping[str, AccountQuota]:
-        """Return all of them.
+        """Return all quotas by name.
 
         Args:
-            fresh: Not those of a listing that is older than a minute.
+            fresh: List them again if the listing is older than a minute; default False.
 
         Raises:
-            PrefectSageMakerError: They cannot be read; said again, without asking, to whoever does not want them fresh.
+            PrefectSageMakerError: They cannot be read. Without `fresh` an earlier failure is raised again without a
+                request.
         """
-        with self._lock:  # of hundreds of jobs that are made at once, one asks
+        with self._lock:  # if hundreds of jobs are created at once, one of them lists
             if self._read is None or (fresh and self._clock() - self._read > _FRESH_SECONDS):
                 self._read_all()
             if self._refusal:
-                raise self._refusal.with_traceback(None)  # each raise would add to it, for as long as we live
+                raise self._refusal.with_traceback(None)  # otherwise each raise would make its traceback longer
             return self._quotas
 
     def _read_all(self) -> None:
@@ -77,7 +78,7 @@ class ServiceQuotas:
         with translating("list the account's quotas for SageMaker"):
             pages = self._client.get_paginator("list_service_quotas").paginate(ServiceCode="sagemaker")
             rows = [row for page in pages for row in page["Quotas"]]
-        known = [row for row in rows if "Value" in row]  # else it has an ErrorReason
+        known = [row for row in rows if "Value" in row]  # otherwise it has an ErrorReason
         return {row["QuotaName"]: AccountQuota(row["QuotaName"], int(row["Value"]), row["QuotaCode"]) for row in known}
 
 
@@ -85,7 +86,7 @@ _lock = threading.Lock()
 
 
 def service_quotas(project: SageMakerProject) -> ServiceQuotas:
-    """Return the quotas of a project's account and region: one object for all who share the project's clients."""
+    """Return the quotas of a project's account and region; projects that share a client share them."""
     with _lock:
         return _of_client(project.client("service-quotas"))
 

@@ -1,7 +1,7 @@
-"""A local directory and an S3 prefix made equal, and an archive unpacked without harm.
+"""Uploads local files to an S3 prefix, downloads a prefix, and unpacks an archive safely.
 
-Local inputs go to a prefix named by their content, so what is there under the right name and size is there: nothing is
-sent twice, nothing stale is left, and a later run cannot change what a waiting job will read.
+Local inputs go to a prefix that is named by their content. So an object of the right name and size is already the right
+one: nothing is uploaded twice, nothing stale is left, and a later run cannot change what a waiting job will read.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _THREADS = 8
 
 
 def local_files(path: Path) -> dict[str, Path]:
-    """Return the files of a directory by their relative names, or a single file by its own.
+    """Return the files of a directory by their relative names, or a single file by its own name.
 
     Raises:
-        MissingPath: There is nothing at the path, no file in the directory, or something that cannot be read.
-        InvalidName: The name of a file is no UTF-8.
+        MissingPath: The path does not exist, the directory has no files, or an entry is neither file nor directory.
+        InvalidName: A file's name is not UTF-8.
     """
     if path.is_file():
         return {check_file_name(path.name, path.parent): path}
@@ -48,7 +48,7 @@ def local_files(path: Path) -> dict[str, Path]:
 
 
 def _files_below(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
-    """Yield the files below a directory; links are followed, but never round in a circle."""
+    """Yield the files below a directory. Links are followed, except those back to a directory above."""
     here = above | {folder.resolve()}
     for path in sorted(folder.iterdir()):
         if path.is_file():
@@ -73,7 +73,7 @@ def hash_file(path: Path) -> Item:
 
 
 def manifest_of(files: Mapping[str, Path]) -> Manifest:
-    """Return sizes and contents of local files. Modes do not enter: S3 does not keep them."""
+    """Return sizes and hashes of local files. Modes are left out: S3 does not keep them."""
     with ThreadPoolExecutor(_THREADS) as pool:
         items = pool.map(hash_file, files.values())
         return Manifest({name: type(item)(item.size, item.digest) for name, item in zip(files, items, strict=True)})
@@ -86,17 +86,18 @@ def upload(
     target: Location,
     earlier: tuple[Location, Manifest] | None = None,
 ) -> int:
-    """Make a prefix that is named by its content hold these files; return how many were sent over the network.
+    """Upload files to a prefix that is named by their content; return how many were sent over the network.
 
     Args:
         objects: Access to S3.
         files: Local files by relative name.
-        manifest: What they held when the prefix was named.
+        manifest: Their manifest when the prefix was named.
         target: Prefix, ending in `/`.
-        earlier: Another prefix of ours with its manifest: what it has with the same content is copied within S3.
+        earlier: Another prefix of the project, and its manifest: files of the same content are copied from it within
+            S3; default None.
 
     Raises:
-        InputsChanged: A file is no longer what it was.
+        InputsChanged: A file has changed since.
     """
     present = objects.listing(target)
     missing = {
@@ -109,7 +110,7 @@ def upload(
     known = {item.digest: name for name, item in earlier[1]} if earlier else {}
 
     def bring(name: str) -> int:
-        """Bring one file; return how many were sent."""
+        """Copy or upload one file; return the number of files sent."""
         place = target.below(name)
         before = known.get(wanted.items[name].digest)
         if earlier and before and objects.copy(earlier[0].below(before), place):
@@ -131,10 +132,10 @@ def _check_unchanged(now: Manifest, then: Manifest, files: Mapping[str, Path]) -
 
 
 def download(objects: Objects, source: Location, target: Path) -> list[Path]:
-    """Fetch a prefix, or one object, into a directory; return the files written.
+    """Download a prefix, or one object, to a directory; return the files written.
 
     Raises:
-        MissingPath: There is nothing at the place.
+        MissingPath: There is nothing at that place.
         UnsafeArchive: A key would be written outside the directory.
     """
     base = source.key if source.key.endswith("/") else source.key.rpartition("/")[0] + "/"
@@ -153,23 +154,23 @@ def download(objects: Objects, source: Location, target: Path) -> list[Path]:
 
     wanted = [key for key in keys if not key.endswith("/")]
     with ThreadPoolExecutor(_THREADS) as pool:
-        list(pool.map(fetch, wanted))  # draws out what a thread raised
+        list(pool.map(fetch, wanted))  # `list` raises what a thread raised
     return sorted(keys[key] for key in wanted)
 
 
 def extract(archive: Path, target: Path, *, origin: str = "") -> list[Path]:
     """Unpack a tarball into a directory; return the files written, and the links to files.
 
-    By the rule by which a job unpacks an input (`worker_toolkit.archive`): all of it or nothing.
+    A job unpacks its inputs by the same rule (`worker_toolkit.archive`): all of the tarball or nothing.
 
     Args:
         archive: The tarball.
         target: The directory.
-        origin: Where the archive comes from, such as its URI, for an error's fix.
+        origin: Where the archive comes from, such as its URI, for the error's fix; default empty.
 
     Raises:
-        UnsafeArchive: It is no sound tarball, or has something that leads outside, is no file, directory or link, or
-            lies behind a link of the target's.
+        UnsafeArchive: It is not a valid tarball, or a member leads outside, is not a file, directory or link, or would
+            be written through a link in the target.
     """
     try:
         return unpack(archive, target, spare_links=True)

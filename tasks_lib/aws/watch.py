@@ -1,13 +1,11 @@
-"""One watcher per process and account: it asks SageMaker about all jobs that somebody here waits for.
+"""One watcher per process and account: it polls SageMaker about all jobs that this process waits for.
 
-Not a describe per waiter: the listing quota (2 a second, which AWS does not raise, as users report) is shared with
-everybody in the account. Few jobs are described one by one, many are listed by kind and their end confirmed by one
-Describe. AWS publishes no rate for Describe, so `TokenBucket` looks for it; and a Describe takes a tenth of a second,
-so a few threads ask side by side for as long as there is a line.
-Where the project names a queue of SageMaker's events (`events.py`), a job is asked about when an event names it, and
-beside that only once a minute.
-Throttling, lost answers and expired credentials never fail a job. What cannot pass by itself reaches the waiters of the
-job that was asked about; where listing is not allowed, each job is asked about.
+Few jobs are described one by one. Many are listed by kind, and each one's end is confirmed by one Describe. If the
+project names a queue of SageMaker's events (`events.py`), a job is described when an event names it, and apart from
+that only once a minute.
+
+Throttling, lost answers and expired credentials never fail a job. Any other error is raised to the waiters of the job
+that was asked about. If listing is not allowed, each job is described.
 """
 
 from __future__ import annotations
@@ -28,23 +26,25 @@ from tasks_lib.jobs.job import Job
 from tasks_lib.jobs.kind import JobKind
 
 JobKey = tuple[JobKind, str]
-"""Which job: its kind and its name."""
+"""A job's kind and name."""
 
 FEW = 10
-"""Up to so many jobs are described one by one."""
+"""Up to this number, jobs are described one by one; more are listed."""
 
+# Seconds. The account's quota of listings is shared by all callers: 2 a second, which AWS does not raise, users report.
 _LISTING_EVERY = 2.0
-_LISTING_MARGIN = 60.0
-_WITH_EVENTS_EVERY = 60.0  # an event may be lost, or may have been taken by another process that waits for the job
+_LISTING_MARGIN = 60.0  # seconds
+_WITH_EVENTS_EVERY = 60.0  # seconds; an event may be lost, or received by another process that waits for the job
 _JOBS_A_PAGE = 20  # as many as can be described while one listing waits for its turn
+# AWS publishes no quota for Describe, so `TokenBucket` probes for it: calls a second at first, at once, and at most.
 _DESCRIBES, _DESCRIBES_AT_ONCE, _MOST_DESCRIBES = 10.0, 20, 50.0
-_ASKERS = 8
+_ASKERS = 8  # threads, since a Describe takes a tenth of a second
 _BACK_OFF, _LONGEST_BACK_OFF = 1.0, 30.0
 _SWEPT = object()
 
 
 class WatchedJob:
-    """A job that somebody waits for: its latest description, and the news of it. All who wait for it share one."""
+    """A job that is waited for, with its latest description. All its waiters share one."""
 
     def __init__(self, job: Job, clock: Callable[[], float], created: float) -> None:
         self.job = job
@@ -57,12 +57,12 @@ class WatchedJob:
 
     @property
     def key(self) -> JobKey:
-        """Which job it is."""
+        """The job's kind and name."""
         return self.job.kind, self.job.name
 
     @property
     def created(self) -> float:
-        """When the job was created, in epoch seconds; a guess until SageMaker has told."""
+        """When the job was created, in epoch seconds; a guess until SageMaker has answered."""
         return self.job.created or self._created
 
     @property
@@ -71,7 +71,7 @@ class WatchedJob:
         return self.error is not None or (self.known and self.job.phase.terminal)
 
     def wait(self, seconds: float) -> bool:
-        """Wait until the job is over, at most so long; raise what made watching impossible."""
+        """Wait up to `seconds` for the job's end; return whether it is over. Raise the error that ended watching."""
         with self._news:
             self._news.wait_for(lambda: self.over, timeout=seconds)
         if self.error is not None:
@@ -79,7 +79,7 @@ class WatchedJob:
         return self.over
 
     def tell(self, job: Job) -> None:
-        """Take in a description; one that was made before the last, and came after it, is none."""
+        """Take in a description. One that arrives after the description of the job's end is ignored, as it is older."""
         with self._news:
             if self.known and self.job.phase.terminal:
                 return
@@ -88,7 +88,7 @@ class WatchedJob:
             self._news.notify_all()
 
     def rest(self, seconds: float) -> None:
-        """Be due again at least so much later."""
+        """Be due again in `seconds` at the earliest."""
         with self._news:
             self.due = max(self.due, self._clock() + seconds)
 
@@ -98,17 +98,17 @@ class WatchedJob:
             self.due = self._clock()
 
     def fail(self, error: PrefectSageMakerError) -> None:
-        """Take in that the job cannot be watched."""
+        """Note that the job cannot be watched, and why."""
         with self._news:
             self.error = error
             self._news.notify_all()
 
 
 class Watcher:
-    """Watches the jobs of one project's account in threads of its own, which live as long as there are any.
+    """Watches the jobs of one project's account in its own threads, which end when no job is left.
 
     Args:
-        project: Whose account.
+        project: The project whose account is asked.
         clock: Monotonic seconds.
         wall_clock: Epoch seconds.
     """
@@ -171,13 +171,13 @@ class Watcher:
                 self._line.pop(watched.key, None)
             self._changed.notify_all()
 
-    # -- the watcher's own thread: who is to be asked about ---------------------------------------------------------
+    # -- the watcher's own thread: chooses the jobs to ask about ----------------------------------------------------
 
     def _run(self) -> None:
         while live := self._live_or_leave():
             try:
                 self._round(live)
-            except Exception as error:  # noqa: BLE001, PERF203 - a thread that died would leave its waiters for ever
+            except Exception as error:  # noqa: BLE001, PERF203 - if the thread died, its waiters would wait for ever
                 for watched in live:
                     watched.fail(_bug(error))
 
@@ -192,7 +192,7 @@ class Watcher:
         return [watched for watched in self._watched.values() if not watched.over]
 
     def _live_or_leave(self) -> list[WatchedJob]:
-        """Return the jobs to look at; with none left, end the thread in the same breath."""
+        """Return the jobs that are not over. If no job is watched any more, end the thread under the same lock."""
         with self._changed:
             while self._watched and not self._live():
                 self._changed.wait()
@@ -211,14 +211,14 @@ class Watcher:
                 self._changed.wait(seconds * random.uniform(1.0, 1.1))  # noqa: S311 - jitter, not a secret
 
     def _wake(self, live: list[WatchedJob], now: float) -> float:
-        """Return when to look again; whoever has asked about a job wakes us, too."""
+        """Return when to look again. A thread that has described a job also wakes the watcher."""
         if self._lists(live):
             return self._next_listing
         return min((watched.due for watched in live if not self._is_asked_about(watched)), default=now + _LISTING_EVERY)
 
     def _look(self, live: list[WatchedJob]) -> None:
-        """Ask what may be asked by now."""
-        # Whoever comes or goes wakes us; that is no reason to ask more often than we may.
+        """Send the requests that are due."""
+        # Each waiter that comes or goes wakes the watcher. That must not make it ask more often.
         now = self._clock()
         if now < self._rests_until:
             return
@@ -231,7 +231,7 @@ class Watcher:
         return len(live) > FEW and self._may_list
 
     def _list(self, live: list[WatchedJob]) -> None:
-        """Ask for the next page of a sweep, or begin a new one; a sweep that fails is given up."""
+        """List the next page of a sweep, or begin a new one; a sweep that fails is dropped."""
         self._next_listing = self._clock() + _LISTING_EVERY
         sweep, self._sweep = self._sweep or self._listings(live), None
         if next(sweep, _SWEPT) is not _SWEPT:
@@ -241,13 +241,13 @@ class Watcher:
         self._back_off = 0.0
 
     def _listings(self, live: list[WatchedJob]) -> Iterator[None]:
-        """List all kinds page by page, each page in its turn; ask about what has changed or is in no listing."""
+        """List the jobs of each kind, page by page; describe those that have changed or are on no page."""
         later = False
         for kind in sorted({watched.job.kind for watched in live}, key=str):
             unseen = {watched.job.name: watched for watched in live if watched.job.kind is kind}
             since = min(watched.created for watched in unseen.values()) - _LISTING_MARGIN
             token = ""
-            # Where somebody else fills the account, asking for each is quicker than turning pages.
+            # If the account is full of other jobs, describing each job is quicker than listing all pages.
             for _ in range(1 + len(unseen) // _JOBS_A_PAGE):
                 if later:
                     yield
@@ -267,7 +267,7 @@ class Watcher:
             self._ask_about(unseen.values())
 
     def _compare(self, kind: JobKind, page: dict[str, str]) -> None:
-        """Ask about the jobs of a page that are not what they were, those that came since the sweep began, too."""
+        """Describe the jobs of a page whose status has changed, also those that came since the sweep began."""
         with self._changed:
             ours = [(self._watched.get((kind, name)), status) for name, status in page.items()]
         self._ask_about(watched for watched, status in ours if watched and status != watched.job.status)
@@ -279,32 +279,32 @@ class Watcher:
         return self._events is not None and self._events.answers
 
     def _hear(self, change: StateChange) -> bool:
-        """Take in an event; tell whether it is about one of our jobs."""
+        """Take in an event; return whether its job is watched here."""
         watched = self._watched.get((change.kind, change.name))
         if watched and change.is_end:
             with self._changed:
                 if watched.key in self._asking:
-                    self._heard.add(watched.key)  # what is just being answered may be older than the event
+                    self._heard.add(watched.key)  # the answer that is under way may be older than the event
             self._ask_about([watched])
         return watched is not None
 
     def _look_anew(self) -> None:
-        """Look at all jobs at once: the queue has ceased to answer, or has just begun to."""
+        """Look at all jobs at once: the queue has just stopped or started answering."""
         with self._changed:
             self._next_listing = min(self._next_listing, self._clock() + _LISTING_EVERY)
             for watched in self._watched.values():
                 watched.hurry()
             self._changed.notify_all()
 
-    # -- the threads that ask ---------------------------------------------------------------------------------------
+    # -- the threads that send Describe requests --------------------------------------------------------------------
 
     def _ask_about(self, some: Iterable[WatchedJob]) -> None:
-        """Put jobs in the line of those to be described, and see that there is somebody to do it."""
+        """Queue jobs for a Describe, and start threads to send it."""
         with self._changed:
             for watched in some:
                 if not (watched.over or self._is_asked_about(watched)) and watched.key in self._watched:
                     self._line[watched.key] = watched
-            # Whoever waits for an answer does not come to those in line before it has one.
+            # A thread that waits for an answer is not free for the jobs in the queue.
             while self._askers < min(_ASKERS, len(self._asking) + len(self._line)):
                 self._askers += 1
                 threading.Thread(target=self._ask, name="sagemaker-describe", daemon=True).start()
@@ -320,7 +320,7 @@ class Watcher:
             except PrefectSageMakerError as error:
                 self._slow_down(error)
                 again = True
-            except Exception as error:  # noqa: BLE001 - its waiters would wait for ever
+            except Exception as error:  # noqa: BLE001 - if the thread died, its waiters would wait for ever
                 watched.fail(_bug(error))
             with self._changed:
                 self._asking.discard(watched.key)
@@ -331,7 +331,7 @@ class Watcher:
                 self._ask_about([watched])
 
     def _first_in_line(self) -> WatchedJob | None:
-        """Wait until a Describe may be sent, and return whom it is about; with nobody left in line, end the thread."""
+        """Wait until a Describe may be sent, and return the job it is for. If the queue is empty, end the thread."""
         with self._changed:
             while self._line:
                 rest = self._rests_until - self._clock()
@@ -344,7 +344,7 @@ class Watcher:
             return None
 
     def _describe(self, watched: WatchedJob) -> None:
-        """Describe a job; raises what passes by itself."""
+        """Describe a job. Raise a transient error; let any other fail the watched job."""
         try:
             job = self._jobs.describe(watched.job.kind, watched.job.name)
         except PrefectSageMakerError as error:
@@ -367,16 +367,16 @@ class Watcher:
             self._bear(error)
 
     def _bear(self, error: PrefectSageMakerError) -> None:
-        """Back off from what passes, and renew what expired."""
+        """Back off after a transient error. Replace expired credentials, or start a local SageMaker that is gone."""
         with self._changed:
             if self._clock() < self._rests_until:
-                return  # one fault, which several of us met
+                return  # another thread has met the same fault
             self._back_off = min(_LONGEST_BACK_OFF, max(_BACK_OFF, self._back_off * 2))
             self._rests_until = self._clock() + self._back_off
         if isinstance(error, CredentialsExpired):
-            self._project.forget_clients()  # new ones come with fresh credentials
+            self._project.forget_clients()  # new clients get fresh credentials
         else:
-            self._project.wake()  # a local SageMaker that is gone is started again
+            self._project.wake()  # restarts a local SageMaker that is gone
 
 
 def _passes(error: PrefectSageMakerError) -> bool:
@@ -404,7 +404,7 @@ _watchers_lock = threading.Lock()
 
 
 def watcher_of(project: SageMakerProject) -> Watcher:
-    """Return the watcher of a project's account; the same for all who reach it in the same way."""
+    """Return the watcher of a project's account; projects with the same access and queue share one."""
     with _watchers_lock:
         account = (access_of(project), project.events_queue_url)
         if account not in _watchers:

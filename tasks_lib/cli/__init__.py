@@ -1,7 +1,7 @@
-"""The command line `ssm`, also `python -m tasks_lib`: what one types in a repository of one's own.
+"""The command line `ssm`, also `python -m tasks_lib`, for use in a user's own repository.
 
-`commands` parses and prints, `init` and `policy` are the commands, `repository` is what `init` makes, `templates` are
-its files.
+`commands` parses and prints. `init`, `policy`, `quotas` and `schedules` are the commands. `repository` writes what
+`init` makes, from the files in `templates`.
 """
 
 from tasks_lib.cli.commands import main

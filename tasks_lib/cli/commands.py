@@ -1,7 +1,7 @@
-"""The commands and their options; runs one of them, prints what it returns, and turns errors into exit codes.
+"""Parses the options of `ssm`, runs a command, prints its result, and turns errors into exit codes.
 
-argparse and the standard library: `--help` must answer at once, so a command's module, which takes Prefect along, is
-imported when that command runs.
+`--help` must answer at once, so this module needs only argparse and the standard library. A command's module, which
+imports Prefect, is imported when that command runs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code.
 
     Args:
-        arguments: Of the command line; default `sys.argv`.
+        arguments: The command line's arguments; default `sys.argv`.
     """
     options = _parser().parse_args(arguments)
     try:
@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 class _Version(argparse.Action):
-    """Prints the installed version; it is read from the wheel's metadata when it is asked for."""
+    """Prints the installed version, which is read from the wheel's metadata only when it is asked for."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         from importlib.metadata import version  # noqa: PLC0415 - see the module's docstring

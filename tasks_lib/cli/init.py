@@ -1,4 +1,4 @@
-"""`ssm init`: a repository with a flow that runs at once, and its block."""
+"""`ssm init`: makes a repository with a flow that runs at once, and saves its block."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tasks_lib.errors import InvalidName, ProjectError
 from tasks_lib.jobs.naming import slug
 
 _EXAMPLE_BUCKET = "your-bucket"
-_BLOCK_NAME = r"[a-z0-9-]+"  # what Prefect allows
+_BLOCK_NAME = r"[a-z0-9-]+"  # the names that Prefect allows
 
 
 def init(options: argparse.Namespace) -> str:
-    """Make the repository; return what the command prints.
+    """Make the repository; return the text to print.
 
     Raises:
-        PrefectSageMakerError: A name or a value cannot be, or a file is in the way. Nothing was written.
+        PrefectSageMakerError: A name or a value is invalid, or a file exists already. Nothing was written.
     """
     directory = options.directory.resolve()
     name = options.project or _name_of(directory)
@@ -76,14 +76,14 @@ def _check_is_local(options: argparse.Namespace) -> None:
 
 
 def _image_of(project: SageMakerProject) -> str:
-    """Return AWS's own image for scikit-learn: small, on CPUs, in each region, and nobody has to build it."""
-    from sagemaker.core import image_uris  # noqa: PLC0415 - 2 s, for those who name no image
+    """Return AWS's own image for scikit-learn: it is small, needs no GPU, is in each region, and need not be built."""
+    from sagemaker.core import image_uris  # noqa: PLC0415 - takes 2 s, needed only without --image
 
     return str(image_uris.retrieve("sklearn", project.region, version="1.4-2", instance_type=project.instance_type))
 
 
 def _saved(project: SageMakerProject, block: str) -> str:
-    """Save the block where there is a server; return what became of it.
+    """Save the block if a Prefect server is configured; return what happened as text.
 
     No server is started for it: Prefect's temporary one takes 10 to 15 s, and `python flow.py` needs no block.
     """
@@ -93,7 +93,7 @@ def _saved(project: SageMakerProject, block: str) -> str:
         return f"Not saved as a block, since no Prefect server is configured: {later}."
     try:
         project.save(block)
-    except ValueError:  # Prefect's word for a name that is taken
+    except ValueError:  # Prefect raises it for a name that is taken
         return f"Not saved as a block, since one of that name is there: {later} in its place."
     except httpx.HTTPError as error:
         return f"Not saved as a block, since the Prefect server at {api} does not take it ({error}): {later}."
@@ -101,7 +101,7 @@ def _saved(project: SageMakerProject, block: str) -> str:
 
 
 def _later(project: SageMakerProject) -> str:
-    """Return the commands for what comes after: on AWS its rights, on this machine the end of its server."""
+    """Return what to do later: on AWS, grant permissions; on this machine, end the local SageMaker."""
     if project.is_local:
         return (
             "The flow starts the local SageMaker, which runs on after it: `python -m local_sagemaker down` ends it.\n"

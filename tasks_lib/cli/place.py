@@ -1,4 +1,4 @@
-"""A project on AWS from the options of the command line; what is wrong with one is told by its name."""
+"""Makes a project on AWS from command-line options; an error names the option that is wrong."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tasks_lib.errors import ProjectError
 
 
 def project_on_aws(project: str, bucket: str, *, region: str | None, **fields: Any) -> SageMakerProject:
-    """Return the project, in the region that is given or else configured for AWS.
+    """Return the project, in the given region or else the one configured for AWS.
 
     Raises:
-        ProjectError: No region is known, or a value is none that AWS would take.
+        ProjectError: No region is known, or a value is invalid.
     """
     found = region or botocore.session.Session().get_config_variable("region")
     if not found:
@@ -26,10 +26,10 @@ def project_on_aws(project: str, bucket: str, *, region: str | None, **fields: A
 
 
 def checked(**fields: Any) -> SageMakerProject:
-    """Return a block of these fields.
+    """Return a block with these fields.
 
     Raises:
-        ProjectError: One of them cannot be.
+        ProjectError: A field is invalid.
     """
     try:
         return SageMakerProject(**fields)

@@ -1,4 +1,4 @@
-"""`ssm policy`: the least rights of those who start a project's jobs, and of the jobs, as JSON for AWS."""
+"""`ssm policy`: least-privilege IAM policies for the caller and for the jobs of a project, as JSON for AWS."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _LINE = 100
 
 
 def policy(options: argparse.Namespace) -> str:
-    """Return what the command prints: one document, or all three by their names.
+    """Return the text to print: one document, or all three by name.
 
     Raises:
         BlockNotFound: No block is saved under the name.
         ProjectError: The project is on this machine, or its bucket is not given.
-        InvalidTask: A secret's reference is none.
+        InvalidTask: A reference to a secret is invalid.
     """
     found = documents(_project(options), options.read, options.secret)
     return as_json(found[options.part] if options.part else found)
@@ -34,7 +34,7 @@ def documents(project: SageMakerProject, reads: Sequence[str] = (), secrets: Seq
 
 
 def as_json(value: Any, indent: str = "") -> str:
-    """Return the JSON that IAM takes; what fits in a line is on one, so that a reader sees whole statements."""
+    """Return JSON for IAM. A value that fits on a line is on one, so that a reader sees whole statements."""
     line = json.dumps(value)
     if len(indent) + len(line) <= _LINE or not isinstance(value, (dict, list)):
         return line

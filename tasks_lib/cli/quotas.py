@@ -1,6 +1,6 @@
-"""`ssm quotas`: the account's quotas for a few instance types, and Prefect's concurrency limits made from them.
+"""`ssm quotas`: shows the account's quotas for a few instance types, and makes Prefect's concurrency limits from them.
 
-Not for all of the account's quotas: there are some 1,500, and a list of as many limits would help nobody.
+The account has some 1,500 quotas. A list of as many limits would be of no use, so they are made for a few types only.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ class _Row:
     """A quota, and Prefect's limit for it.
 
     Args:
-        quota: Its name.
+        quota: The quota's name.
         instance_type: The instance type.
-        value: Hosts that may run at a time; none where the account has no such quota.
-        limit: Name of the limit.
-        slots: How many it has; none where it does not exist, or no server is configured.
+        value: Hosts that may run at a time; None if the account has no such quota.
+        limit: The limit's name.
+        slots: The limit's number of slots; None if it does not exist, or no server is configured.
     """
 
     quota: str
@@ -44,7 +44,7 @@ class _Row:
 
 
 def quotas(options: argparse.Namespace) -> str:
-    """Return what the command prints; with `--apply`, after the limits were made.
+    """Return the text to print; with `--apply`, make the limits first.
 
     Raises:
         PrefectSageMakerError: The block or the quotas cannot be read, or Prefect's server does not answer.
@@ -72,7 +72,7 @@ def quotas(options: argparse.Namespace) -> str:
 def _without_server(
     project: SageMakerProject, types: Sequence[str], known: Mapping[str, AccountQuota], *, apply: bool
 ) -> str:
-    """Return the quotas alone: limits of Prefect's temporary server would be seen by no other machine."""
+    """Return the quotas alone: no other machine would see the limits of Prefect's temporary server."""
     if apply:
         raise ProjectError(
             "No Prefect server is configured that could have limits.",
@@ -113,7 +113,10 @@ def _table(project: SageMakerProject, rows: Sequence[_Row]) -> Table:
 
 
 def _applied(client: SyncPrefectClient, rows: Sequence[_Row]) -> str:
-    """Make the limits; a quota of 0 gets none, since the job is refused before it would wait."""
+    """Create or change the limits; return what was done as text.
+
+    A quota of 0 gets no limit, since its jobs are refused before they would wait.
+    """
     wanted = {row.limit: row for row in rows if row.value}
     changed = [_made(client, row) for row in wanted.values() if row.slots != row.value]
     kept = len(wanted) - len(changed)

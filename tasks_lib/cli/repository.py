@@ -1,7 +1,7 @@
-"""What `ssm init` makes: the files of a repository, written all or none.
+"""Makes the files of `ssm init`: all of them are written, or none.
 
-The templates are real files that run as they stand, so that they are linted and tested like all others; making a
-repository replaces two names in them, and the place of the project where it is on AWS.
+The templates are real files that run as they are, so they are linted and tested like all others. Two names in them are
+replaced, and for AWS also the project in `project.py`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _TEMPLATES = {
     "project.py": "project.py",
     "prefect.yaml": "prefect.yaml",
     "README.md": "README.md",
-    ".gitignore": "gitignore",  # under its own name it would speak to git where the templates lie
+    ".gitignore": "gitignore",  # under its own name it would apply to the templates themselves
 }
 _PROJECT, _BLOCK = "my-project", "my-block"
 _FIELDS = ("project", "bucket", "region", "image", "role")
@@ -35,7 +35,7 @@ def contents(project: SageMakerProject, block: str) -> dict[str, str]:
     """Return the text of each file by its path, relative to the repository.
 
     Args:
-        project: What `project.py` describes.
+        project: The project that `project.py` describes.
         block: The name under which it is saved.
     """
     templates = files("tasks_lib.cli") / "templates"
@@ -48,12 +48,12 @@ def contents(project: SageMakerProject, block: str) -> dict[str, str]:
 
 
 def requirement(version: str, origin: str | None) -> str:
-    """Return the line of a requirements.txt that installs the very prefect-sagemaker that is running.
+    """Return the line of a requirements.txt that installs the prefect-sagemaker that is running.
 
     Args:
         version: Its version.
-        origin: Where it was installed from, if not from an index: the text of `direct_url.json` (PEP 610). No index
-            has the version then, or another package of that name.
+        origin: Where it was installed from: the text of `direct_url.json` (PEP 610); None if from an index. With an
+            origin, no index has this version, or it has another package of that name.
     """
     if origin is None:
         return f"prefect-sagemaker=={version}"
@@ -64,17 +64,18 @@ def requirement(version: str, origin: str | None) -> str:
 
 
 def _on_aws(text: str, project: SageMakerProject) -> str:
-    """Put the place on AWS where the template has this machine."""
+    """Replace the local project in the template by the project on AWS."""
     start, end = text.index("# This machine."), text.index("\nif __name__")
     fields = [f'    {name}="{value}",\n' for name in _FIELDS if (value := getattr(project, name))]
     return f"{text[:start]}project = SageMakerProject(\n{''.join(fields)})\n{text[end:]}"
 
 
 def write(directory: Path, texts: Mapping[str, str]) -> None:
-    """Write files, all or none; nothing that is there is touched.
+    """Write all files or none; existing files are never changed.
 
     Raises:
-        PrefectSageMakerError: Some of them are there, or something that would be imported in place of our packages.
+        PrefectSageMakerError: A file exists already, or a module in the directory would be imported instead of
+            prefect-sagemaker's own.
     """
     _check_free(directory, texts)
     with ExitStack() as undo:

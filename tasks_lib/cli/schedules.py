@@ -1,4 +1,4 @@
-"""`ssm schedules`: the deployments with an active schedule, and whether Prefect has their next runs scheduled."""
+"""`ssm schedules`: checks that Prefect has scheduled the next run of each deployment with an active schedule."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _NAMED_AT_MOST = 3
 
 
 def schedules(options: argparse.Namespace) -> str:
-    """Return what the command prints.
+    """Return the text to print.
 
     Raises:
         ProjectError: No Prefect server is configured, or it does not answer.
-        PrefectSageMakerError: Prefect has no run scheduled for a deployment whose schedule has a next date.
+        PrefectSageMakerError: Prefect has scheduled no run for a deployment whose schedule has a next date.
     """
     api = get_current_settings().api.url
     if api is None:

@@ -1,1 +1,1 @@
-"""A Python function as a job: the task of it, its code, its arguments and its value."""
+"""Function tasks: a Python function whose calls are jobs, with its code, its arguments and its result."""

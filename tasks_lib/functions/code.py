@@ -1,8 +1,8 @@
-"""The code of a function task: which files travel, so that the job can import the function, and no more than those.
+"""The code of a function task: the files that the job needs to import the function, and no others.
 
-Only the function's own module goes along, or its whole package: the folder of a script may hold anything, and all that
-travels is a part of the fingerprint. A helper module is declared; that one is missing is seen here, before a job is
-paid for. May be imported by `task.py`.
+The function's own module is sent, or its whole package. The folder of a script is not: it may hold anything, and every
+file that is sent enters the fingerprint. A helper module has to be declared. A missing one is found here, before a job
+is paid for.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from tasks_lib.staging.syntax import syntax_tree
 REQUIREMENTS = "requirements.txt"
 _SERVED_IN_JOB = ("blocks", "prefect", "prefect_aws", "tasks_lib")  # by `worker_toolkit.stand_ins`
 
-# Both texts are a part of every function task's fingerprint: a changed letter runs all of them again.
+# Both texts enter the fingerprint of every function task: any change runs all of them again.
 _SCRIPT = "from worker_toolkit.function import run\n\nrun({arguments})\n"
 _TYPED_IN = "from __future__ import annotations\n\n{imports}\n\n{source}\n"
 
 
 @dataclass(frozen=True)
 class FunctionCode:
-    """A function and what has to travel with it.
+    """A function and the code that the job needs for it.
 
     Args:
         function: The function as its author wrote it.
-        file: The file that it stands in; none where it was typed into a notebook.
+        file: The file that defines it; None if it was typed into a notebook.
     """
 
     function: Callable[..., Any]
@@ -49,12 +49,12 @@ class FunctionCode:
         """Return the code of a function.
 
         Raises:
-            InvalidTask: A job could not find it by its name: a lambda, a method, a function inside another one.
+            InvalidTask: A job could not find it by its name: a lambda, a method, a nested function or a generator.
         """
         if not inspect.isfunction(function):
             raise InvalidTask(f"{function!r} is no Python function.", fix="decorate a function made with `def`.")
         _check_it_can_be_found(function)
-        # Now, since a later `chdir` would lose a relative one.
+        # Absolute now, since a relative path is lost after a later `chdir`.
         file = Path(inspect.unwrap(function).__code__.co_filename).absolute()
         return cls(function, file if file.is_file() else None)
 
@@ -65,7 +65,7 @@ class FunctionCode:
 
     @property
     def module(self) -> str:
-        """The module in the job: a package's by its dotted name, any other by its file."""
+        """The module's name in the job: dotted in a package, else that of its file, or of a notebook's function."""
         if self.file is None:
             return f"{self.name}_function"
         if self._root is None:
@@ -75,18 +75,18 @@ class FunctionCode:
 
     @property
     def folder(self) -> Path:
-        """Where relative paths of the decorator start."""
+        """The folder to which the decorator's paths are relative."""
         return self.file.parent if self.file else Path.cwd()
 
     @property
     def _root(self) -> Path | None:
-        """The folder of the outermost package that the module lies in."""
+        """The folder of the outermost package that contains the module; None if it is in no package."""
         assert self.file is not None
         if package := _outermost_package(self.file.parent):
             return package
         *above, _ = self.function.__module__.split(".")
         named = self.file.parents[len(above) - 1] if above and len(above) <= len(self.file.parts) else None
-        # A package without `__init__.py`, as far as the module was imported by a dotted name.
+        # A package without `__init__.py` is recognised only if the module was imported by a dotted name.
         found = named is not None and self.file.parts[-len(above) - 1 : -1] == tuple(above)
         return named if found else None
 
@@ -99,18 +99,18 @@ class FunctionCode:
         dependencies: Sequence[str | Path],
         serializer: str,
     ) -> str:
-        """Lay everything that travels into an empty folder, as links, and return the entry point's name in it.
+        """Put all files of the job into an empty folder, the user's as links; return the entry point's name in it.
 
         Args:
             folder: The folder.
             requirements: Lines of `requirements.txt`.
-            source_dir: Directory whose content goes along.
+            source_dir: Directory whose content is sent as well; None for none.
             dependencies: Further files and directories, each under its own name.
             serializer: `json` or `pickle`.
 
         Raises:
-            MissingPath: One of the paths does not exist.
-            InvalidTask: Two files claim one name, or a helper module would be missing in the job.
+            MissingPath: A path does not exist.
+            InvalidTask: Two files would have the same name, or the job would lack a helper module.
         """
         more = [self.folder / each for each in dependencies]
         extras, _ = Source.collect(self.folder / source_dir if source_dir is not None else None, None, more)
@@ -150,10 +150,10 @@ class FunctionCode:
 
 
 def typed_in_source(function: Callable[..., Any]) -> str:
-    """Return a module of one function that was typed into a notebook, with the imports that it needs.
+    """Return a module with one function that was typed into a notebook, and the imports that it needs.
 
     Raises:
-        InvalidTask: Its text is not known any more, it has other decorators, or it uses more of the notebook than
+        InvalidTask: Its source is not available, it has other decorators, or it uses names of the notebook that are not
             imports.
     """
     try:
@@ -182,7 +182,7 @@ def _loaded(code: CodeType) -> Iterator[str]:
 
 
 def _in_signature(node: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str]:
-    """Yield the names in annotations and defaults; an annotation may be a text."""
+    """Yield the names in annotations and defaults; an annotation may be a string."""
     for each in filter(None, (node.args, node.returns)):
         for found in ast.walk(each):
             if isinstance(found, ast.Name):
@@ -196,7 +196,7 @@ def _import_of(function: Callable[..., Any], name: str, value: Any) -> str:
         return f"import {value.__name__} as {name}"
     module, known_as = getattr(value, "__module__", None) or "", getattr(value, "__qualname__", None)
     for place, attribute in (
-        (module.partition("._")[0], known_as),  # `pathlib` for `pathlib._local`, which Python 3.13 alone has
+        (module.partition("._")[0], known_as),  # `pathlib` for `pathlib._local`, which only Python 3.13 has
         (module, known_as),
         (typing.__name__, getattr(value, "_name", None)),  # `Any`, `Optional` and the like
     ):
@@ -229,7 +229,7 @@ def _check_it_can_be_found(function: Callable[..., Any]) -> None:
 
 
 def _outermost_package(folder: Path) -> Path | None:
-    """Return the folder of the package that a folder lies in, if it is one."""
+    """Return the outermost package that a folder is in, which may be itself; None if it is not a package."""
     if not (folder / "__init__.py").is_file():
         return None
     return _outermost_package(folder.parent) or folder
@@ -246,7 +246,7 @@ def _together(first: Mapping[str, Path], second: Mapping[str, Path]) -> dict[str
 
 
 def _check_helpers(file: Path, files: Mapping[str, Path]) -> None:
-    """Refuse a module that imports, at its top, a neighbour which does not travel."""
+    """Refuse a module that imports a neighbouring module at its top which is not sent."""
     shipped = {name.partition("/")[0] for name in files}
     for name in sorted(set(_imported(syntax_tree(file.read_bytes())))):
         helper = next((each for each in (f"{name}.py", name) if _is_module(file.parent / each)), None)
@@ -258,7 +258,7 @@ def _check_helpers(file: Path, files: Mapping[str, Path]) -> None:
 
 
 def _imported(tree: ast.Module) -> Iterator[str]:
-    """Yield the packages that a module imports in any case: not below an `if`, a `try` or a function."""
+    """Yield the packages that a module always imports: not below an `if`, a `try` or a function."""
     for node in tree.body:
         if isinstance(node, ast.Import):
             yield from (each.name.partition(".")[0] for each in node.names)

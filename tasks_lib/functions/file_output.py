@@ -1,7 +1,7 @@
-"""A file or a directory that a function task returned: a `Path` in the job, a place in S3 for the caller.
+"""A file or directory that a function task returned: a `Path` in the job, an object in S3 for the caller.
 
-Not a `Path` here, since nothing is on this machine: it is passed on as a `Path` argument of another function task, used
-as an input of any task, or downloaded.
+The caller does not get a `Path`, since nothing is on this machine. A `FileOutput` can be passed as a `Path` argument to
+another function task, used as an input of any task, or downloaded.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from tasks_lib.results.job_result import JobResult
 
 @dataclass(frozen=True)
 class FileOutput:
-    """A file or a directory among a job's outputs.
+    """A file or directory among a job's outputs.
 
-    A dataclass, because Prefect looks for the futures and results of other tasks inside of those.
+    It is a dataclass, because Prefect looks for futures and results of other tasks inside dataclasses.
 
     Args:
-        result: The job that left it.
-        part: Its place in the job's output, where it is alone: `paths/0`.
-        name: The name that it had in the job; empty in a plan, where nobody knows it yet.
+        result: The job that wrote it.
+        part: Its folder in the job's output, which holds nothing else, such as `paths/0`.
+        name: Its name in the job; empty in a plan, where it is not known yet.
         is_directory: Whether it is a directory.
     """
 
@@ -40,7 +40,7 @@ class FileOutput:
 
     @property
     def uri(self) -> str:
-        """Where it is; after a training job, the tarball that holds it."""
+        """Its S3 URI; after a training job, that of the tarball that contains it."""
         whole = self.result.outputs["output"]
         return whole if self._is_packed else f"{whole}{self._place}{'/' if self.is_directory else ''}"
 
@@ -53,11 +53,11 @@ class FileOutput:
         return f"{self.part}/{self.name}"
 
     def as_input(self) -> TaskOutput:
-        """Return it as an input: a channel that holds nothing else."""
+        """Return it as an input: a channel that contains nothing else."""
         return output_of(self.result, "output", subdir=self.part, extract=self._is_packed)
 
     def open(self, name: str = "") -> IO[bytes]:
-        """Open it for reading, to be closed by the caller (`with`); of a directory, the file `name` in it.
+        """Open it for reading; the caller closes it (`with`). In a directory, open the file `name`.
 
         Raises:
             MissingPath: There is no such file in it.
@@ -65,23 +65,23 @@ class FileOutput:
         return self.result.output.open(f"{self._place}/{name}" if name else self._place)
 
     def read_bytes(self, name: str = "") -> bytes:
-        """Return the content, or that of one file of a directory."""
+        """Return its content, or that of one file of a directory."""
         with self.open(name) as file:
             return file.read()
 
     def read_text(self, name: str = "") -> str:
-        """Return it as UTF-8 text."""
+        """Return its content as UTF-8 text."""
         return self.read_bytes(name).decode()
 
     def read_json(self, name: str = "") -> Any:
-        """Return it, read as JSON."""
+        """Return its content, parsed as JSON."""
         return json.loads(self.read_bytes(name))
 
     def download(self, target: str | Path = ".") -> Path:
-        """Fetch it into a directory, which is made where it is missing.
+        """Download it to a directory, which is created if it does not exist.
 
         Returns:
-            The file, or the directory, under the name that it had in the job.
+            The file or directory, under its name in the job.
         """
         place = Path(target) / self.name
         place.parent.mkdir(parents=True, exist_ok=True)

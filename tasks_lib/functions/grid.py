@@ -1,7 +1,7 @@
-"""The points of a function task's sweep, and that they can be told apart. May be imported by `task.py`.
+"""The points of a function task's sweep, and the check that no two are the same.
 
-Their names are those of a `.map` over the same values (`names.py`), and not the autonamer's, so that a grid may move
-from one to the other without a job.
+Each point has the name that `.map` over the same values would give it (`names.py`), not that of the autonamer. So a
+sweep can be rewritten as `.map`, or back, without running a job again.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ def function_points(
     """Return the arguments of each point of a grid; the last axis varies fastest.
 
     Args:
-        signature: The function's.
+        signature: The function's signature.
         over: Values by parameter; a list is an axis.
         given: The arguments that are the same at each point.
-        template: Of the task's name; none for the default one.
+        template: Template of the task's name; None for the default name.
 
     Raises:
-        InvalidTask: A parameter that there is not or that is given twice, an axis without values or that the template
-            leaves out, a point that is there twice, or a value that cannot travel.
+        InvalidTask: A parameter does not exist or is given twice, an axis is empty or missing in the template, a point
+            is there twice, or a value cannot be sent to the job.
     """
     if not isinstance(over, Mapping):
         raise InvalidTask(

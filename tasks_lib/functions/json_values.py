@@ -20,11 +20,11 @@ Leaf = Callable[[Any], Any]
 
 
 def rebuilt(value: Any, leaf: Leaf) -> Any:
-    """Return a value with all that it holds in lists, tuples, dicts and dataclasses replaced.
+    """Return a value with all leaves replaced in lists, tuples, dicts and dataclasses.
 
     Args:
         value: The value.
-        leaf: Gives what stands in a leaf's place.
+        leaf: Returns the replacement of a leaf.
     """
     value = leaf(value)
     if isinstance(value, tuple) and hasattr(value, "_fields"):
@@ -51,13 +51,13 @@ def plain_value(value: Any) -> Any:
 
 
 def plain_scalar(value: Any) -> Any:
-    """Return the number that a scalar of numpy or torch is."""
+    """Return the number in a scalar of numpy or torch; any other value as it is."""
     is_scalar = getattr(value, "shape", None) == () and callable(getattr(value, "item", None))
     return value.item() if is_scalar else value
 
 
 def same(one: Any, other: Any) -> bool:
-    """Tell whether two values are equal and of the same types, all the way down; NaN is equal to itself."""
+    """Return whether two values are equal and of the same types, at any depth. NaN is equal to itself."""
     if type(one) is not type(other):
         return False
     if dataclasses.is_dataclass(one):
@@ -67,12 +67,12 @@ def same(one: Any, other: Any) -> bool:
     if isinstance(one, (list, tuple)):
         return len(one) == len(other) and all(map(same, one, other))
     if isinstance(one, (set, frozenset)):
-        mine, theirs = one - other, other - one  # NaN is in both: it is found in no other set
+        mine, theirs = one - other, other - one  # NaN is in both, since it equals no member of the other set
         return len(mine) == len(theirs) and all(any(same(each, its) for its in theirs) for each in mine)
     return _equal(one, other)
 
 
 def _equal(one: Any, other: Any) -> bool:
-    if isinstance(one, dt.datetime):  # in an hour that a clock repeats or skips, equal moments of two zones differ
+    if isinstance(one, dt.datetime):  # in an hour that a clock repeats or skips, `==` is false for two time zones
         return bool(one.isoformat() == other.isoformat())
     return bool(one == other) or (one != one and other != other)  # noqa: PLR0124  only NaN differs from itself

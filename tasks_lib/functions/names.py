@@ -1,8 +1,8 @@
-"""Names for the calls of a function task: one name stands for one piece of work, and is its folder in S3.
+"""Names for the calls of a function task: one name is one piece of work and one folder in S3.
 
-Not the autonamer's names (`autonamer.py`): those see a whole grid at once, and here each call comes alone. So numbers,
-short texts and the like name a call. Inputs, lists and objects do not, or every step below a changed one would have a
-new folder and no history; what a `.map` runs over always does, an input by what it is called and not by its job.
+The autonamer (`autonamer.py`) sees a whole grid at once, and here each call comes alone. So by default a call is named
+by its scalar arguments. Inputs, lists and objects are left out: otherwise every step after a changed one would have a
+new folder and no history. What a `.map` runs over is always in the name, an input by the task's name, not by its job.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ _PLAIN = re.compile(r"[A-Za-z0-9._]+")
 
 
 class _Unknown(Exception):
-    """A value can be told from others by nothing that would travel; the text says why."""
+    """A value cannot be told from others, since it can be neither written as JSON nor pickled; the text says why."""
 
 
 def check_template(template: str, function: str, parameters: Collection[str]) -> str:
-    """Return a template whose fields are parameters of the function.
+    """Return the template, after checking that its fields are parameters of the function.
 
     Raises:
-        InvalidTask: One is not, or the template cannot be read.
+        InvalidTask: A field is not a parameter, or the template is invalid.
     """
     try:
         fields = [field for _, field, _, _ in string.Formatter().parse(template) if field is not None]
@@ -64,10 +64,11 @@ def call_name(
     """Return the task's name for one call.
 
     Args:
-        signature: The function's.
-        values: What was given, by parameter.
-        template: Such as `fit-{C}`; none for the function's name and its scalar arguments that are not the default.
-        mapped: The parameters that a `.map` runs over.
+        signature: The function's signature.
+        values: The given arguments, by parameter.
+        template: Such as `fit-{C}`; None for the function's name and its scalar arguments that differ from the
+            defaults.
+        mapped: The parameters that a `.map` runs over; default none.
     """
     defaults = {name: each.default for name, each in signature.parameters.items() if each.default is not each.empty}
     if template is not None:
@@ -112,7 +113,7 @@ def _is_default(name: str, value: Any, defaults: Mapping[str, Any]) -> bool:
 
 
 def _text(value: Any) -> str:
-    """Return a value as a part of a name: as it is where it is short and plain, else with a hash."""
+    """Return a value as part of a name: unchanged if it is short and plain, else with a hash."""
     held = _identity(value)
     text = held if isinstance(held, str) else str(held) if isinstance(held, _NUMBERS) else ""
     is_date = isinstance(value, dt.date) and not isinstance(value, dt.datetime)
@@ -124,13 +125,13 @@ def _text(value: Any) -> str:
 
 
 def _identity(value: Any) -> Any:
-    """Return plain JSON values that tell a value from others; an input by its name, whichever job made it."""
+    """Return JSON values that tell a value from others; an input is told by its name, whichever job made it."""
     try:
         return plain_value(rebuilt(value, _called))
-    except (TypeError, RecursionError):  # the caller may have asked for pickle
+    except (TypeError, RecursionError):  # the task may have serializer="pickle"
         try:
             return [hashlib.sha256(pickle.dumps(value, protocol=4)).hexdigest()]
-        except Exception as error:  # whatever the class of the value raises when it is asked for its state
+        except Exception as error:  # the value's class may raise anything when it is pickled
             raise _Unknown(str(error).partition("\n")[0].rstrip(".")) from error
 
 

@@ -3,10 +3,9 @@
     @sagemaker_task(requirements=["scikit-learn"], instance_type="ml.m5.large")
     def fit(data: Path, C: float = 1.0) -> dict[str, float]: ...
 
-Beside a script with arguments and files, for those who would rather write a function; there is no second machinery:
-the call becomes one of `sm.process` or `sm.train`, so fingerprint, ledger, attaching, cancelling and logs are theirs.
-What travels is in `code.py`, how values do in `values.py`, what runs in the job in
-`worker_toolkit/function.py`.
+It is an alternative to a script with arguments and files. A call becomes a call of `sm.process` or `sm.train`, so
+fingerprint, ledger, attaching, cancelling and logs are the same. `code.py` says which files are sent, `values.py` how
+values are, and `worker_toolkit/function.py` runs in the job.
 """
 
 from __future__ import annotations
@@ -47,24 +46,24 @@ from worker_toolkit.contract import ARGUMENTS_CHANNEL
 Serializer = Literal["json", "pickle"]
 Project = str | SageMakerProject | SageMakerTasks
 
-_NOT_OURS = {"arguments", "hyperparameters"}  # the function's arguments are what they would be
+_NOT_OURS = {"arguments", "hyperparameters"}  # the function's own arguments take their place
 
 
 @dataclass(frozen=True, eq=False)
 class FunctionWork:
-    """What a function task does, whoever calls it.
+    """What a call of a function task runs.
 
     Args:
         code: The function and its files.
-        project: Where.
-        kind: Which job runs it.
-        name: Template of the task's name; none for the function's name and its arguments.
+        project: The project of the job.
+        kind: The kind of job that runs it.
+        name: Template of the task's name; None for the function's name and its arguments.
         requirements: Lines of `requirements.txt`.
         dependencies: Further files and directories.
-        source_dir: Directory whose content goes along.
+        source_dir: Directory whose content is sent as well; None for none.
         serializer: `json` or `pickle`.
-        options: What `sm.process` or `sm.train` take beside that.
-        mapped: The parameters that a `.map` runs over.
+        options: Further options of `sm.process` or `sm.train`.
+        mapped: The parameters that a `.map` runs over; default none.
     """
 
     code: FunctionCode
@@ -80,7 +79,10 @@ class FunctionWork:
 
     @cached_property
     def signature(self) -> Signature:
-        """What the function takes and returns; read late, since annotations may name what comes further down."""
+        """The function's parameters and result.
+
+        Read on first use: annotations may name what is defined further down.
+        """
         return Signature(self.code.function)
 
     def run_name(self, parameters: dict[str, Any]) -> str:
@@ -94,7 +96,7 @@ class FunctionWork:
             values: The given arguments, by parameter.
 
         Returns:
-            What the function returned; a Prefect state where nothing had to run, or the run was cancelled.
+            What the function returned; a Prefect state if nothing had to run or the run was cancelled.
         """
         with tempfile.TemporaryDirectory(prefix="sagemaker-function-") as scratch:
             try:
@@ -108,7 +110,11 @@ class FunctionWork:
         return Completed(name=answer.name, message=answer.message, data=self._value(cast(JobResult, answer.data)))
 
     def _names_apart(self, parts: AbstractSet[str]) -> str:
-        """Return how to name two calls apart: by their arguments, or as two tasks where it is options that differ."""
+        """Return the fix for two calls with one name.
+
+        If only inputs differ, the arguments can be put into the name. Otherwise one of the two tasks needs another
+        name.
+        """
         first = next(iter(self.signature.parameters), None)
         if first is None or not parts <= {"inputs"}:
             return f"give one of the two tasks a name of its own: @sagemaker_task(name='{self.code.name}-2')."
@@ -150,24 +156,24 @@ class FunctionWork:
 
 
 class FunctionTask(JobTask):
-    """A Prefect task that runs a function as a SageMaker job, and gives what the function returned."""
+    """A Prefect task that runs a function as a SageMaker job and returns what the function returned."""
 
-    submit: Any  # as Prefect's, but its futures hold whatever the function returns
+    submit: Any  # as Prefect's, but its futures hold what the function returns
 
     @classmethod
     def running(cls, work: FunctionWork) -> FunctionTask:
-        """Return the task of some work."""
-        name: Any = work.run_name  # Prefect's type for one with `parameters` asks for a method of its own
+        """Return the task that runs some work."""
+        name: Any = work.run_name  # Prefect's type for a function of `parameters` does not fit a method
         return cls(fn=_body(work), task_run_name=name, cache_policy=NO_CACHE, persist_result=False)
 
     @property
     def work(self) -> FunctionWork:
-        """What it does. It is kept by the body, which every copy that Prefect makes of a task has."""
+        """The task's work. It is an attribute of the body, which every copy that Prefect makes of a task shares."""
         return cast(FunctionWork, self.fn.work)  # type: ignore[attr-defined]
 
     @property
     def sagemaker_function(self) -> Callable[..., Any]:
-        """The function itself: a plain call of it runs here, without any job."""
+        """The function itself: calling it runs it in this process, without a job."""
         return self.work.code.function
 
     def on(self, project: Project) -> FunctionTask:
@@ -180,38 +186,38 @@ class FunctionTask(JobTask):
         return self._doing(replace(self.work, project=project))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run it, and return what the function returns; of an `async` one in an event loop, something to await."""
+        """Run the task and return what the function returns. In an event loop, return an awaitable if it is `async`."""
         call = super().__call__
         if inspect.iscoroutinefunction(self.sagemaker_function) and _in_event_loop():
             return asyncio.to_thread(call, *args, **kwargs)
         return call(*args, **kwargs)
 
     def map(self, *args: Any, **kwargs: Any) -> PrefectFutureList[Any]:  # type: ignore[override] # one of Prefect's
-        """Run it once for each element of its arguments; each call is a task of its own name."""
+        """Run the task once for each element of its arguments; each call is a task with its own name."""
         given = get_call_parameters(self.fn, args, _without_options(kwargs), apply_defaults=False)
         over = {name for name, value in given.items() if isinstance(value, PrefectFuture) or _is_mapped(value)}
         task = self._doing(replace(self.work, mapped=frozenset(over)))
         return cast("PrefectFutureList[Any]", super(FunctionTask, task).map(*args, **kwargs))
 
     def sweep(self, *args: Any, over: Mapping[str, Any], **kwargs: Any) -> PrefectFutureList[Any]:
-        """Submit one call for each point of a grid, each a task of its own name: `fit-C0.1-epochs10`.
+        """Submit one call for each point of a grid, each a task with its own name: `fit-C0.1-epochs10`.
 
-        In a flow they run side by side as any submitted tasks do. Outside of one, a flow run `sweep` is made for them,
-        and all of them are over when this returns.
+        In a flow they run side by side, as any submitted tasks do. Outside a flow, a flow run `sweep` is created for
+        them, and all of them are finished when this returns.
 
         Args:
             *args: Arguments that are the same at each point; futures in them are resolved.
-            over: Values by parameter: a list is an axis, and the last axis varies fastest; any other value, a tuple
-                too, is the same at each point, and part of the names.
+            over: Values by parameter. A list is an axis, and the last axis varies fastest. Any other value, a tuple
+                too, is the same at each point and part of the names.
             **kwargs: As `args`, by name.
 
         Returns:
             A future for each point, in the order of the grid.
 
         Raises:
-            InvalidTask: Before any task is submitted: an empty axis, a point that is there twice, an axis that is none
-                of the parameters or is given twice, or a template of the name that leaves out an axis.
-            TypeError: A further argument is none of the function's.
+            InvalidTask: Before any task is submitted: an axis is empty, is not a parameter, is given twice or is
+                missing in the template of the name, or a point is there twice.
+            TypeError: Another argument is not a parameter of the function.
         """
         given = inspect.signature(self.fn).bind_partial(*args, **_without_options(kwargs)).arguments
         points = function_points(self.work.signature, over, given=given, template=self.work.name)
@@ -244,7 +250,10 @@ def _is_mapped(value: Any) -> bool:
 
 
 def _body(work: FunctionWork) -> Callable[..., Any]:
-    """Return what Prefect calls: of the function's own signature, so that it binds and maps by that."""
+    """Return the function that Prefect calls.
+
+    It has the signature of the user's function, by which Prefect binds and maps.
+    """
 
     @functools.wraps(work.code.function)
     def body(*args: Any, **kwargs: Any) -> Any:
@@ -258,7 +267,7 @@ _known: dict[str, SageMakerTasks] = {}
 
 
 def _tasks_of(name: str) -> SageMakerTasks:
-    """Return the tasks of a project by its name: the same ones while it does not change; clients are slow to make."""
+    """Return the tasks of a project by its name, cached while it does not change: clients are slow to create."""
     project = SageMakerProject.named(name)
     known = _known.get(name)
     if known is None or known.project.model_dump() != project.model_dump():
@@ -303,38 +312,39 @@ def sagemaker_task(
     serializer: Serializer = "json",
     **options: Any,
 ) -> Any:
-    """Make a SageMaker job of every call of a function; bare, or with options.
+    """Turn every call of a function into a SageMaker job; used bare or with options.
 
-    Arguments and result are typed by the function's annotations and travel as JSON: JSON values, dates, enums, tuples,
-    sets, dataclasses and pydantic models (where the job has pydantic). A parameter annotated `Path` is an input: give
-    it a local path, an S3 URI, what another function task returned, a `JobResult`, or `output_of(…)`; in the job it is
-    a local path. A returned `Path` is kept as an output, and comes back as a `FileOutput`. Of several hosts each runs
+    Arguments and result are typed by the function's annotations and sent as JSON: JSON values, dates, enums, tuples,
+    sets, dataclasses and pydantic models (if the job has pydantic). A parameter annotated `Path` is an input. Give it a
+    local path, an S3 URI, what another function task returned, a `JobResult`, or `output_of(…)`; in the job it is a
+    local path. A returned `Path` is kept as an output, and comes back as a `FileOutput`. With several hosts, each runs
     the function, and the first one's result counts.
 
-    What the job sees, and so what makes it run again: the function's own file (the whole package where it lies in one),
-    `source_dir`, `dependencies`, `requirements`, and the arguments. A helper module beside the file has to be declared;
-    a package only if the image has none. Imports of `prefect`, `tasks_lib` and `blocks` at the top of the file are
-    served by stand-ins in the job, which can do nothing. A function of a notebook travels alone, with the imports that
-    it uses.
+    The job runs again if one of these changes: the function's own file (the whole package if it is in one),
+    `source_dir`, `dependencies`, `requirements`, or the arguments. A helper module beside the file has to be declared;
+    a package only if the image does not have it. Imports of `prefect`, `tasks_lib` and `blocks` at the top of the file
+    get stand-ins in the job, which do nothing. A function in a notebook is sent alone, with the imports that it uses.
 
     Args:
         function: The function, defined by `def` at the top of a file or in a notebook.
-        project: A `SageMakerProject`, the name of a saved one, `local` for this machine, or `sagemaker_tasks(…)`;
-            `.on(…)` gives the same task on another one.
+        project: A `SageMakerProject`, the name of a saved one, `local` (default) for this machine, or
+            `sagemaker_tasks(…)`. `.on(…)` returns the same task on another project.
         kind: Run it as a `processing` (default) or a `training` job.
-        name: Template of the task's name over the arguments, such as `fit-{C}`. By default the function's name, the
-            numbers and short texts among the arguments that are not the default, and what a `.map` runs over.
-        requirements: Lines of a `requirements.txt`, which the job installs first.
-        dependencies: Further files and directories, laid beside the function's module under their own names.
-        source_dir: A directory whose content goes along.
-        serializer: `json`, or `pickle` for values that JSON cannot carry. A pickle runs whatever it holds when it is
-            read: with it, whoever may write to the project's bucket can run code in your jobs and on your machine. Its
-            digest is no stable key either: a set in it may make the job run again.
+        name: Template of the task's name over the arguments, such as `fit-{C}`. By default the name has the function's
+            name, the scalar arguments that differ from their defaults (a long text with a hash), and what a `.map` runs
+            over.
+        requirements: Lines of a `requirements.txt`, which the job installs first; default none.
+        dependencies: Further files and directories, placed beside the function's module under their own names; default
+            none.
+        source_dir: A directory whose content is sent as well; default none.
+        serializer: `json` (default), or `pickle` for values that JSON cannot represent. Unpickling runs any code that
+            is in a pickle. So with it, anyone who may write to the project's bucket can run code in your jobs and on
+            your machine. Its digest is not stable either: a set in it may make the job run again.
         **options: As for `sm.process` or `sm.train`: `image`, `instance_type`, `environment`, `inputs`, `metrics` and
-            so on; `state` is `none` by default. Relative paths above start at the function's file.
+            so on. `state` is `none` by default. Relative paths above start at the function's file.
 
     Raises:
-        InvalidTask: An option that there is not, or a function that a job could not find by its name.
+        InvalidTask: An option does not exist, or a job could not find the function by its name.
     """
     if function is None:
         return functools.partial(

@@ -23,11 +23,11 @@ _LISTS = (tuple, *(kind for kind in ARRAYS if kind not in _SETS))
 
 
 def check_annotation(hint: Any, above: tuple[Any, ...] = ()) -> None:
-    """See that a job can read values of an annotation.
+    """Check that a job can read values of an annotation.
 
     Args:
         hint: The annotation, with its names resolved.
-        above: The classes that it was found in, which may well hold themselves.
+        above: The classes around it, which may contain themselves; default none.
 
     Raises:
         TypeError: It cannot; the message names the part.
@@ -75,7 +75,7 @@ def _check_class(kind: Any, above: tuple[Any, ...]) -> None:
 
 
 def mentions_path(hint: Any) -> bool:
-    """Tell whether an annotation names a path; classes are not looked into."""
+    """Return whether an annotation names a path; the fields of classes are not checked."""
     return (isinstance(hint, type) and issubclass(hint, PurePath)) or any(map(mentions_path, typing.get_args(hint)))
 
 

@@ -1,8 +1,8 @@
-"""The values of a function task on the caller's side: arguments as files of a channel, the result read back.
+"""The values of a function task on the caller's side: encodes arguments as files of a channel, decodes the result.
 
-Typed by the function's annotations, with pydantic; the job's side of the same wire is `worker_toolkit.typed_values`.
-Each argument is a file of its own, so that an explanation can name the one that changed. Whatever the job would not get
-as it was given is refused here, before a job is paid for. May be imported by `task.py`.
+Both are typed by the function's annotations, with pydantic. `worker_toolkit.typed_values` is the job's side. Each
+argument is a file of its own, so that an explanation can name the one that changed. A value that the job would not
+receive as it was given is refused here, before a job is paid for.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tasks_lib.results.output import Output
 from worker_toolkit.contract import ARGUMENTS_CHANNEL
 
 _GIVEN = "ssm-input:"
-"""Marks, until it is encoded, a path that stands for an input; no pydantic type would take the input itself."""
+"""Prefix of a path that stands for an input until it is encoded; no pydantic type would accept the input itself."""
 
 _WAYS_OUT = (
     "give JSON values, dates, enums, dataclasses or pydantic models, as the annotation says; write bigger things to a "
@@ -38,13 +38,13 @@ _WAYS_OUT = (
 
 
 class Signature:
-    """What a function takes and returns.
+    """A function's parameters and result.
 
     Args:
         function: The function.
 
     Raises:
-        InvalidTask: An annotation cannot be resolved, or a job could not read such a type.
+        InvalidTask: An annotation cannot be resolved.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -61,10 +61,10 @@ class Signature:
         self.returns = hints.get("return", Any)
 
     def check_result(self) -> None:
-        """See that the result can come back.
+        """Check that the result can be sent back.
 
         Raises:
-            InvalidTask: No value of that annotation can.
+            InvalidTask: JSON cannot represent values of its annotation.
         """
         try:
             check_annotation(self.returns)
@@ -76,16 +76,16 @@ class Signature:
             ) from error
 
     def of(self, parameter: str) -> Any:
-        """Return the annotation of all that a parameter takes: of `*args: int` it is a tuple of them."""
+        """Return the annotation of all that a parameter takes; for `*args: int` it is a tuple of integers."""
         return self._hints[parameter]
 
 
 class Arguments:
-    """The arguments of one call on their way into the job.
+    """The encoded arguments of one call.
 
     Args:
-        signature: The function's.
-        values: What was given, by parameter; Prefect adds the defaults.
+        signature: The function's signature.
+        values: The given arguments, by parameter; Prefect adds the defaults.
         serializer: `json` or `pickle`.
     """
 
@@ -110,7 +110,10 @@ class Arguments:
         self.files[file] = content
 
     def _add_default(self, name: str, value: Any) -> None:
-        """Send a default, so that it is the same work whether it is given or not; the job has the others itself."""
+        """Send a default as well, so that giving it explicitly is the same work.
+
+        A default that cannot be sent is left out: the job has it itself.
+        """
         try:
             self._add(name, value)
         except InvalidTask:
@@ -136,7 +139,7 @@ class Arguments:
 
 
 class _Inputs:
-    """The paths among one argument: each becomes a channel.
+    """The paths in one argument; each becomes a channel.
 
     Args:
         name: The parameter.
@@ -147,7 +150,7 @@ class _Inputs:
         self._name, self._channels = name, channels
 
     def with_marks(self, value: Any) -> Any:
-        """Return a value with plain scalars for numpy's, and a marked path for whatever stands for an input."""
+        """Return a value with numpy's scalars as plain numbers, and inputs as marked paths."""
         return rebuilt(value, self._marked)
 
     def wire(self, value: Any) -> Any:
@@ -156,7 +159,7 @@ class _Inputs:
             return value
         text = value.as_posix()
         if not text.startswith(_GIVEN):
-            # pydantic made a path of a text, in which two slashes are one.
+            # pydantic made a path of a string, and a path joins the two slashes of a URI.
             uri = text.startswith("s3:/")
             text = self._mark(f"s3://{text[len('s3:/') :]}" if uri else value).as_posix()
         return Path(text.removeprefix(_GIVEN))
@@ -173,7 +176,7 @@ class _Inputs:
 
 
 def _as_input(value: Any) -> tuple[Channel | TaskOutput, str]:
-    """Return an input, and the name of the file that it may be; `*` for the only thing in its channel."""
+    """Return an input, and the name of its file: `*` for the only entry of its channel, empty for a directory."""
     if isinstance(value, FileOutput):
         return value.as_input(), "*"
     if isinstance(value, JobResult):
@@ -186,17 +189,18 @@ def _as_input(value: Any) -> tuple[Channel | TaskOutput, str]:
 
 
 def read_result(result: JobResult, signature: Signature, renamed: Mapping[str, str], serializer: str) -> Any:
-    """Return what a function returned, typed by its annotation; a path is a `FileOutput`.
+    """Return what a function returned, typed by its annotation; a path becomes a `FileOutput`.
 
     Args:
-        result: Its job.
-        signature: The function's.
+        result: The job's result.
+        signature: The function's signature.
         renamed: The module's name here by its name in the job, for a pickle.
-        serializer: `pickle` to read one, if that is what the job left. It runs whatever it holds.
+        serializer: The task's serializer. With `pickle` the result is unpickled, which runs any code in it, unless the
+            annotation names a path.
 
     Raises:
         NotYetKnown: The job has not run; this is a plan.
-        InvalidTask: It is not what the annotation says.
+        InvalidTask: The result does not fit the annotation.
     """
     if isinstance(result, PlannedResult):
         return _foreseen(result, signature)
@@ -219,7 +223,7 @@ def _output(result: JobResult, path: PurePath, document: Mapping[str, Any]) -> F
 
 
 def _foreseen(result: PlannedResult, signature: Signature) -> Any:
-    """Return what can be known of the result of a job that has not run."""
+    """Return what is known of the result of a job that has not run."""
     if signature.returns is type(None):
         return None
     if isinstance(signature.returns, type) and issubclass(signature.returns, PurePath):
@@ -228,7 +232,7 @@ def _foreseen(result: PlannedResult, signature: Signature) -> Any:
 
 
 def _checked(hint: Any, value: Any, inputs: _Inputs) -> Any:
-    """Return a value as the job reads it, having seen that it comes back as it is."""
+    """Return a value as the job reads it, after checking that it can be read back unchanged."""
     adapter = TypeAdapter(hint)
     settled = rebuilt(adapter.validate_python(value), inputs.wire)
     plain = plain_value(settled)
@@ -239,7 +243,7 @@ def _checked(hint: Any, value: Any, inputs: _Inputs) -> Any:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Reads what a job pickled: the function's module has its own name there, and may be a script's `__main__` here."""
+    """Reads a job's pickle. The function's module has another name there, and may be a script's `__main__` here."""
 
     def __init__(self, file: io.BytesIO, renamed: Mapping[str, str]) -> None:
         super().__init__(file)
@@ -251,7 +255,8 @@ class _Unpickler(pickle.Unpickler):
 
 def _pickled(value: Any, what: str) -> bytes:
     try:
-        return pickle.dumps(value, protocol=4)  # the newest that Python 3.8 writes by default
+        return pickle.dumps(value, protocol=4)  # the default protocol of Python 3.8
+
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise InvalidTask(f"{what} cannot be pickled: {error}.", fix="pass what it is made of, or a file.") from error
 

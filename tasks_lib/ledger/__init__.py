@@ -1,1 +1,1 @@
-"""Our own records of a task's jobs, in S3 beside its data, and who holds and who waits for what."""
+"""Records of a task's jobs, heartbeats of their waiters and the lease on its state, in S3 beside its data."""

@@ -1,9 +1,11 @@
-"""Who waits for a job: one small object per waiter, so that cancelling one run never stops what others wait for.
+"""Heartbeats of a job's waiters, so that cancelling one run never stops a job that another run waits for.
 
-A waiter writes its mark again every few minutes, so that the mark of a process that was killed lapses by itself, by
-S3's own clock: without that, one crash would keep every later cancel from stopping the job. Who leaves a job on purpose
-(`on_exit="leave"`) leaves a mark that does not lapse. Who stops a job says so before: one that attached to it at that
-moment then goes on with the next attempt, and does not take the stop for somebody's verdict on the work.
+Each waiter has a small object in S3 and writes it again every few minutes. The heartbeat of a process that was killed
+expires by S3's own clock. Otherwise one crash would keep every later cancellation from stopping the job. A waiter that
+leaves a job running on purpose (`on_exit="leave"`) writes a mark that does not expire.
+
+A stop is announced before the job is stopped. A waiter that attached to the job at that moment then makes the next
+attempt, and does not take the stop for a failure of the work.
 """
 
 from __future__ import annotations
@@ -18,20 +20,20 @@ from tasks_lib.errors import ServiceError
 from tasks_lib.jobs.s3_layout import LEFT, TaskFolder
 
 EXPIRES_AFTER = timedelta(minutes=15)
-"""A mark that was not written for so long is of nobody."""
+"""A heartbeat older than this is ignored: its process is gone."""
 
 _TRIES_TO_WITHDRAW = 3
-_RENEWED_EVERY, _TRIED_AGAIN_AFTER = 300.0, 60.0
+_RENEWED_EVERY, _TRIED_AGAIN_AFTER = 300.0, 60.0  # seconds
 
 
 class Heartbeat:
-    """The waiters of one job.
+    """This waiter's heartbeat for one job, and the view of the job's other waiters.
 
     Args:
         objects: Access to S3.
         folder: The folder of the job's task.
         job: The job's name.
-        waiter: Who we are: `<flow run>/<which try of it>-<task run>`, or something as unique.
+        waiter: This waiter's name: `<flow run>/<which try of it>-<task run>`, or something as unique.
         clock: Monotonic seconds.
     """
 
@@ -53,21 +55,24 @@ class Heartbeat:
         self._may_be_there = False
 
     def start(self) -> None:
-        """Wait for the job from now on, until `withdraw` or `leave`.
+        """Wait for the job from now on, until `end`, `leave` or `leave_running`.
 
-        A process that is killed meanwhile leaves its mark: the job is then left for a later run to attach to.
+        If the process is killed meanwhile, its heartbeat stays, and the job keeps running for a later run to attach to.
         """
         if self._written is None or self._clock() - self._written >= _RENEWED_EVERY:
             self._write()
 
     def adopt(self) -> None:
-        """Wait for a job that is running already, and take it over from those who left it: it is ours to stop now."""
+        """Wait for a job that is already running.
+
+        Marks of waiters that left it running are deleted: this waiter may stop it now.
+        """
         self.start()
         for name in self._objects.ages(self._all_left):
             self._objects.delete(self._all_left.below(name))
 
     def end(self) -> None:
-        """Wait no more. A mark that S3 does not let go of lapses by itself: the result must not wait for it."""
+        """Stop waiting. The result must not wait for a heartbeat that S3 does not delete: it expires by itself."""
         for _ in range(_TRIES_TO_WITHDRAW):
             if not self._may_be_there:
                 return
@@ -75,9 +80,10 @@ class Heartbeat:
                 self._delete()
 
     def renew(self) -> None:
-        """Write the mark again if it is time to; called by whoever waits, as often as it likes.
+        """Write the heartbeat again if it is due; may be called at any rate.
 
-        What S3 refuses is tried again a minute later: a mark has three lives, and the wait must not end for it.
+        If S3 refuses the write, it is retried after a minute. A heartbeat lasts three renewals, so a refusal does not
+        end the wait.
         """
         now = self._clock()
         if self._written is not None and now - self._written >= _RENEWED_EVERY:
@@ -86,21 +92,19 @@ class Heartbeat:
                 self._write()
 
     def leave(self) -> list[str]:
-        """Wait no more; return who still does.
-
-        In this order: of two that leave together, the one who looks last sees nobody. The other way round each would
-        see the other, and both would leave the job to nobody.
-        """
+        """Stop waiting; return the job's other waiters."""
+        # Delete first. If two waiters leave together, the last to look then sees no waiter. In the other order each
+        # would see the other, and neither would stop the job.
         self._delete()
         return self.waiting()
 
     def leave_running(self) -> None:
-        """Wait no more, and have the job kept for a later run: nobody who is cancelled stops it."""
+        """Stop waiting and keep the job for a later run: no cancelled run stops it."""
         self._objects.put(self._left, b"", "text/plain")
         self.end()
 
     def waiting(self) -> list[str]:
-        """Return who waits for the job, or left it to be kept; marks that have lapsed do not count."""
+        """Return the waiters of the job, and those that left it running; expired heartbeats do not count."""
         return sorted(
             name
             for name, age in self.ages().items()
@@ -108,29 +112,29 @@ class Heartbeat:
         )
 
     def ages(self) -> dict[str, timedelta]:
-        """Return how long ago each mark was written, by S3's clock; those that lapsed, too."""
+        """Return how long ago each heartbeat was written, by S3's clock; expired ones, too."""
         return self._objects.ages(self._all)
 
     def _is_of_earlier_try(self, waiter: str) -> bool:
-        """Whether a mark is of our own flow run, before it was tried again: what was killed waits no more."""
+        """Whether a heartbeat is of an earlier try of this flow run: its process was killed and waits no more."""
         flow_run, _, number = self._waiter.partition("/")
         ours = f"{flow_run}/{number.partition('-')[0]}-"
         return waiter.startswith(f"{flow_run}/") and not waiter.startswith(ours)
 
     def announce_stop(self) -> None:
-        """Say that the job is about to be stopped because nobody waits for it."""
+        """Announce that the job is about to be stopped because it has no waiters."""
         self._objects.put(self._our_stop, b"", "text/plain")
 
     def take_back_stop(self) -> None:
-        """Say that we do not stop the job after all."""
+        """Withdraw the announcement: the job is not stopped after all."""
         self._objects.delete(self._our_stop)
 
     def stop_was_announced(self) -> bool:
-        """Whether the job was stopped for want of waiters, which says nothing about the work."""
+        """Whether the job was stopped because it had no waiters, which says nothing about the work."""
         return bool(self._objects.ages(self._stops))
 
     def _write(self) -> None:
-        self._may_be_there = True  # from now on, since a signal may cut us off before we hear that it is
+        self._may_be_there = True  # before the request, since a signal may interrupt it after S3 has done it
         self._objects.put(self._mine, b"", "text/plain")
         self._written = self._clock()
 

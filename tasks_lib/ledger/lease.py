@@ -1,8 +1,8 @@
-"""The lease on a task's state directory: the job itself.
+"""The lease on a task's state directory, held by a job.
 
-`_ledger/lease.json` names the job that writes `state/`. It is free when that job is terminal, so nothing has to be
-renewed and a dead client holds nothing. A holder that SageMaker does not know was perhaps never created, or is about
-to be: it may be taken over 15 minutes after the lease was written, by S3's own clock.
+`_ledger/lease.json` names the job that writes `state/`. The lease is free when that job is terminal. So it is never
+renewed, and a client that dies holds nothing. If SageMaker does not know the holder, the job was perhaps never created,
+or is about to be. Such a lease may be taken 15 minutes after it was written, by S3's own clock.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TAKE_OVER_AFTER = timedelta(minutes=15)
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds the lease; one whose job has no name holds nothing."""
+    """The holder of the lease. If the job's name is empty, the lease is free."""
 
     job: str
     fingerprint: str
@@ -33,7 +33,7 @@ _HOLDER = TypeAdapter(Holder)
 
 
 def document(holder: Holder) -> dict[str, str]:
-    """Return a holder as its document in S3 has it."""
+    """Return a holder as its document in S3."""
     fields: dict[str, str] = _HOLDER.dump_python(holder, mode="json")
     return fields
 
@@ -44,8 +44,8 @@ class Lease:
     Args:
         objects: Access to S3.
         folder: The task's folder.
-        is_over: Tells whether a holder's job is terminal; `None` when SageMaker does not know it.
-        live: Finds the live job of the task, if there is one: the holder of a lease that cannot be read.
+        is_over: Return whether a holder's job is terminal; None if SageMaker does not know it.
+        live: Return the task's live job, or None; it holds a lease that cannot be read.
     """
 
     def __init__(
@@ -60,23 +60,23 @@ class Lease:
         self._is_over, self._live = is_over, live
 
     def take(self, wanted: Holder) -> Holder:
-        """Try to take the lease; return who holds it afterwards."""
+        """Try to take the lease; return its holder afterwards."""
         while True:
             holder, etag = self._read()
             if holder and (holder.job == wanted.job or not self._is_free(holder)):
                 return holder
             if self._objects.write(self._place, document(wanted), etag=etag):
                 return wanted
-            # Somebody else was faster: look again who holds it now.
+            # Another writer was faster: read the lease again.
 
     def give_back(self, holder: Holder) -> None:
-        """Let go of the lease, if it is still this holder's: its job was never made."""
+        """Release the lease if this holder still has it: its job was never created."""
         found, etag = self._read()
         if found == holder:
             self._objects.write(self._place, document(replace(holder, job="")), etag=etag)
 
     def holder(self) -> Holder | None:
-        """Return who holds the lease."""
+        """Return the holder of the lease; None if it is free."""
         holder, _ = self._read()
         return holder if holder and holder.job else None
 
@@ -90,13 +90,14 @@ class Lease:
         return over
 
     def _read(self) -> tuple[Holder | None, str | None]:
-        """Return what the lease says, and its ETag. One that is lost or damaged is held by the task's live job, if any.
+        """Return the lease's holder and its ETag.
 
-        A task without any record has lost none, which spares its first job a search among those of the account.
+        A lost or damaged lease is held by the task's live job, if there is one.
         """
         try:
             found = self._objects.read(self._place)
             if found is None:
+                # A task without records has lost none: its first job needs no search among the account's jobs.
                 return (self._live() if len(self._objects.listing(self._ledger)) else None), None
             return _HOLDER.validate_python(found.value), found.etag
         except DocumentDamaged as error:

@@ -1,7 +1,7 @@
 """`_project.json`: the account and region that a project's folder belongs to.
 
-Two accounts that share a bucket must not take each other's jobs for their own: a name is unique only within an account
-and a region. Checked before a job is made, once a process; a skip does not pay for it.
+A job's name is unique only within an account and a region. So two accounts that share a bucket could take each other's
+jobs for their own. The file is checked once per process, before a job is created; a skipped step does not check it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _lock = threading.Lock()
 
 
 def check_home(project: SageMakerProject, objects: Objects) -> None:
-    """Claim the project's folder for this account and region, or see that it is ours.
+    """Claim the project's folder for this account and region, or check that it has been claimed for them.
 
     Raises:
         WrongAccount: It belongs to another account or region.
@@ -42,7 +42,7 @@ def _claim(project: SageMakerProject, objects: Objects, wanted: dict[str, str]) 
             objects.write(place, wanted)
             found = objects.read(place)
     except DocumentDamaged as error:
-        # Not deleted: without it, nothing keeps another account from writing here.
+        # Do not delete it: nothing else keeps another account from writing here.
         owner = f"account {wanted['account']} in {wanted['region']}"
         raise ProjectError(
             f"{place.uri} cannot be read; it says to which account and region the project belongs.",

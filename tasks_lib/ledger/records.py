@@ -1,8 +1,8 @@
-"""The ledger: our own records of a task's jobs, in S3 beside its data.
+"""The ledger: records of a task's jobs, in S3 beside its data.
 
-`_ledger/<fingerprint>.json` holds the attempts at one piece of work and the record of the one that was completed;
-`_ledger/latest.json` names the newest completed job, for chaining by name. All writes compare and swap, so any number
-of processes may share a task. No database: the objects are the truth, next to what they are about.
+`_ledger/<fingerprint>.json` holds the attempts at one piece of work and the record of the completed one.
+`_ledger/latest.json` holds the record of the newest completed job, for chaining by name. All writes are
+compare-and-swap, so any number of processes may share a task. There is no database: the objects are the only records.
 """
 
 from __future__ import annotations
@@ -58,25 +58,25 @@ class Record(_Model):
     Args:
         job: The job's name.
         arn: Its ARN.
-        created: When SageMaker created it, epoch seconds: a deleted job frees its name for another.
+        created: When SageMaker created it, in epoch seconds. A later job may have the name of a deleted one.
         kind: Kind of job.
-        fingerprint: The work.
-        attempt: Which attempt it was.
-        ingredients: What the fingerprint was made of.
+        fingerprint: The fingerprint of the work.
+        attempt: Number of the attempt.
+        ingredients: The fingerprint's ingredients.
         outputs: URI by output.
         output_listing: Digest of what the job left in its output folder.
-        state_listing: Digest of what the job left in `state/`; none where it left nothing.
+        state_listing: Digest of what the job left in `state/`; None if it left nothing.
         metrics: Last value by metric.
         metric_history: All values, as (epoch seconds, value).
-        metric_patterns: The expressions that these were read with.
+        metric_patterns: The expressions that found the metrics.
         seconds: From creation to end.
-        billable_seconds: As SageMaker counts them, where it does.
-        forced_in: The flow run that had asked for it in any case; none where nobody had.
+        billable_seconds: As SageMaker reports them; None if it does not.
+        forced_in: The flow run that forced the job to run; None if it was not forced.
         reason: Why the job ran.
-        previous: Fingerprint of the work that the task had completed before, where it had.
+        previous: Fingerprint of the task's previous completed work; None if there was none.
         inputs: URI by channel.
-        instance_type: What it ran on.
-        instance_count: On how many hosts.
+        instance_type: The instance type that it ran on.
+        instance_count: The number of hosts.
         phases: Seconds by phase.
     """
 
@@ -105,7 +105,7 @@ class Record(_Model):
 
 
 class ClosedAttempt(_Model):
-    """An attempt that is over and will not be taken up again."""
+    """An attempt that has ended and will not be resumed."""
 
     attempt: int
     because: CloseReason
@@ -116,13 +116,13 @@ class Entry(_Model):
     """All attempts at one piece of work.
 
     Args:
-        fingerprint: The work.
-        closed: The attempts that are over.
-        record: The record of the current attempt, once it is completed.
+        fingerprint: The fingerprint of the work.
+        closed: The closed attempts.
+        record: The record of the current attempt; None until it is completed.
     """
 
     fingerprint: str
-    # The documents in S3 say `spent`, and those that are there stay readable.
+    # The documents in S3 call it `spent`, so that existing ones stay readable.
     closed: tuple[ClosedAttempt, ...] = Field(
         default=(), validation_alias=AliasChoices("spent", "closed"), serialization_alias="spent"
     )
@@ -134,22 +134,23 @@ class Entry(_Model):
         return len(self.closed) + 1
 
     def close(self, because: CloseReason, flow_run: str | None = None) -> Entry:
-        """Return the entry as it is when its current attempt is over."""
+        """Return the entry with its current attempt closed."""
         attempt = ClosedAttempt(attempt=self.attempt, because=because, flow_run=flow_run)
         return self.model_copy(update={"closed": (*self.closed, attempt), "record": None})
 
     def forced_by(self, flow_run: str | None) -> bool:
-        """Whether a flow run has already had its forced attempt: its retry must not make another."""
+        """Whether a flow run has already had its forced attempt: a retry of it must not force another."""
         if flow_run is None:
             return False
         forced = [closed.flow_run for closed in self.closed if closed.because in ("forced", "clean_state")]
-        # A forced run of work that was never done spends nothing: then its own record tells of it.
+        # A forced run of new work closes no attempt; then its record names the flow run.
         return flow_run in [*forced, self.record and self.record.forced_in]
 
     def cleaned_by(self, flow_run: str | None) -> bool:
-        """Whether a flow run has emptied the state for this work already: its next attempt goes on from what was left.
+        """Whether a flow run has already emptied the state for this work.
 
-        After the emptying comes a job, and after that, if there is to be another, its attempt is closed.
+        If so, its next attempt continues from what the last job left. The attempt of a job that ran after the emptying
+        is closed in the same flow run, with a cause of its own.
         """
         if flow_run is None or not self.closed:
             return False
@@ -169,13 +170,13 @@ class Ledger:
         self._objects, self.folder = objects, folder
 
     def entry(self, fingerprint: str) -> Entry:
-        """Return the entry of a piece of work; an empty one where nothing is known of it."""
+        """Return the entry of a piece of work; an empty entry if there is none."""
         return self._read_entry(fingerprint)[0]
 
     def close(self, fingerprint: str, attempt: int, because: CloseReason, flow_run: str | None = None) -> Entry:
-        """Write down that an attempt is over, so that the next one may begin.
+        """Record that an attempt is over, so that the next one may begin.
 
-        Doing it twice, or after somebody else did it, changes nothing: the entry as it stands is returned.
+        If it was closed already, nothing changes. The current entry is returned.
         """
 
         def change(entry: Entry) -> Entry:
@@ -184,22 +185,22 @@ class Ledger:
         return self._change(fingerprint, change)
 
     def complete(self, record: Record) -> Entry:
-        """Write down that the current attempt is completed, and that it is the task's newest.
+        """Record that the current attempt is completed, and that it is the task's newest.
 
-        An attempt that was revoked in the meantime stays revoked.
+        An attempt that was closed in the meantime stays closed.
         """
 
         def change(entry: Entry) -> Entry:
             if entry.attempt != record.attempt or entry.record is not None:
                 return entry
-            # First of all: whoever dies in between leaves an attempt without a record, which the next run makes good.
+            # Before the record: a process that dies in between leaves an attempt without one, and the next run adds it.
             self._point_to(record)
             return entry.model_copy(update={"record": record})
 
         return self._change(record.fingerprint, change)
 
     def latest(self) -> Record | None:
-        """Return the record of the task's newest completed job; where `latest.json` is lost, by all that there are."""
+        """Return the record of the task's newest completed job, or None. If `latest.json` is lost, read all entries."""
         record, _ = self._read(Record, self.folder.latest)
         return record or max(self._records(), key=lambda each: each.created, default=None)
 
@@ -211,11 +212,14 @@ class Ledger:
                     yield entry.record
 
     def save_manifest(self, manifest: Manifest) -> None:
-        """Keep an input's listing under its digest, so that a later run can say what changed."""
+        """Save an input's listing under its digest, so that a later run can tell what changed."""
         self._objects.write_once(self.folder.manifest(manifest.digest), {"items": manifest.to_json()})
 
     def manifest(self, digest: str) -> Manifest | None:
-        """Return a listing that was kept, where it was; a damaged one only costs a reason its count."""
+        """Return a saved listing; None if it is missing or damaged.
+
+        A reason to run then lacks the number of changes.
+        """
         kept, _ = self._read(_Listing, self.folder.manifest(digest))
         try:
             return Manifest.from_json(kept.items) if kept else None
@@ -223,7 +227,7 @@ class Ledger:
             return None
 
     def _point_to(self, record: Record) -> None:
-        """Make `latest.json` name this record unless it names a younger one."""
+        """Make `latest.json` hold this record unless it holds a newer one."""
         place = self.folder.latest
         for _ in range(_MOST_TRIES):
             found, etag = self._read(Record, place)
@@ -238,9 +242,9 @@ class Ledger:
         return entry or Entry(fingerprint=fingerprint), etag
 
     def _read(self, model: type[_Kept], place: Location) -> tuple[_Kept | None, str | None]:
-        """Return a document and its ETag; a damaged one counts as lost, but its ETag lets it be replaced.
+        """Return a document and its ETag. A damaged document counts as lost, but its ETag lets it be replaced.
 
-        What it said is built again: from SageMaker, which knows the jobs by their names, and from the objects.
+        Its content is rebuilt from SageMaker, which knows the jobs by their names, and from the objects in S3.
         """
         try:
             found = self._objects.read(place)
@@ -250,7 +254,7 @@ class Ledger:
             return None, error.etag
 
     def _change(self, fingerprint: str, change: Callable[[Entry], Entry]) -> Entry:
-        """Read, change and write an entry until nobody else did so in between."""
+        """Read, change and write an entry; repeat if another writer changed it in between."""
         place = self.folder.entry(fingerprint)
         for _ in range(_MOST_TRIES):
             entry, etag = self._read_entry(fingerprint)

@@ -1,7 +1,7 @@
-"""A task's state directory in S3, `state/`: what lies in it, and whose turn it is to write it.
+"""A task's state directory in S3, `state/`: its content, and which job may write it.
 
-Its content survives from job to job, so only one job may write at a time; the lease (`lease.py`) says which. A task
-with `state="none"` has none of this.
+The content is kept from job to job, so only one job may write at a time; the lease (`lease.py`) names it. A task with
+`state="none"` has no state directory.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from tasks_lib.prefect_runtime.run_context import unbroken
 
 
 class StateDirectory:
-    """The state directory of one task, as one piece of work needs it.
+    """The state directory of one task, for one piece of work.
 
     Args:
         spec: The job that wants to write it.
         folder: The task's folder in S3.
         objects: Access to S3.
-        jobs: Tells whether a holder's job is over.
+        jobs: SageMaker's jobs, for whether a holder's job is over.
     """
 
     def __init__(self, spec: JobSpec, folder: TaskFolder, objects: Objects, jobs: Jobs) -> None:
@@ -37,11 +37,11 @@ class StateDirectory:
 
     @property
     def kept(self) -> bool:
-        """Whether the task keeps a state at all."""
+        """Whether the task keeps a state."""
         return self._spec.state == "task"
 
     def digest(self) -> str | None:
-        """Return the digest of what lies there now; `None` where nothing does, or nothing is kept."""
+        """Return the digest of the state directory's listing; None if it is empty or the task keeps no state."""
         if not self.kept:
             return None
         listing = self._objects.listing(self._place)
@@ -57,32 +57,32 @@ class StateDirectory:
 
         Args:
             wanted: The job.
-            on_busy: Wait while other work writes, or fail at once.
-            wait: Called between two looks while somebody else holds it.
+            on_busy: Wait while other work holds the lease, or fail at once.
+            wait: Called between two tries while another job holds it.
 
         Raises:
-            StateBusy: Other work writes it, and waiting was not asked for.
+            StateBusy: Other work holds it, and `on_busy` is `fail`.
         """
-        # Unbroken, so that whoever gives it back after a signal finds it, and nothing is still on its way.
+        # Unbroken by signals: the code that gives the lease back after one must find it written, not under way.
         while self.kept and (holder := unbroken(lambda: self._lease.take(wanted))).job != wanted.job:
             if on_busy == "fail":
                 raise self._busy(holder)
             wait(holder)
 
     def is_kept(self, wanted: Holder) -> bool:
-        """Whether the lease is still ours after the create; a job that lost it must not write, and is to be stopped.
+        """Return whether the job still holds the lease after its creation; if not, it must be stopped before it writes.
 
-        Where nobody holds it, it is taken again: another run of this work may have been refused the job.
+        A free lease is taken again: another run of this work may have given it back after its create was refused.
         """
         return not self.kept or self._lease.take(wanted).job == wanted.job
 
     def give_back(self, wanted: Holder) -> None:
-        """Let go of the lease that was taken for a job which could not be created."""
+        """Release the lease that was taken for a job which could not be created."""
         if self.kept:
             self._lease.give_back(wanted)
 
     def went_to_others(self, job: Job) -> bool:
-        """Whether other work took the state since this job, so that what lies there is not its own."""
+        """Return whether another job has taken the lease since this one, so that the state is no longer its own."""
         holder = self._lease.holder() if self.kept else None
         return holder is not None and holder.job != job.name
 

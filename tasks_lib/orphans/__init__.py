@@ -1,1 +1,1 @@
-"""Live jobs in which no live run has an interest: which they are, and the reaper that stops them."""
+"""Finds orphans, which are live jobs that no live run needs, and stops them."""

@@ -1,9 +1,8 @@
-"""What an orphan is: a live job in which no live run has an interest. Pure.
+"""Decides whether a live job is an orphan: a job that no live run needs. Pure.
 
-Three witnesses, none of which is enough alone. The marks of those who wait, which lapse by S3's clock, but also when a
-laptop sleeps. Prefect's word on the flow run, which stays `Running` for ever when its process was killed. And the mark
-of one who left the job on purpose. Where they do not agree that nobody wants the job, it is kept: it ends by its own
-time limit anyway. `reaper.py` looks and acts.
+There are three signals, and none is sufficient alone. Heartbeats of waiters expire by S3's clock, but also while a
+laptop sleeps. Prefect's state of a flow run stays `Running` for ever if its process was killed. And a waiter may have
+left the job running on purpose. Unless all of them agree, the job is kept: it ends by its own time limit anyway.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from tasks_lib.jobs.job import Job
 from tasks_lib.ledger.heartbeats import EXPIRES_AFTER
 
 RunState = Literal["live", "over", "unknown", "unreachable"]
-"""What Prefect says of a flow run; `unknown`: this server has none of that id, `unreachable`: it did not say."""
+"""Prefect's answer about a flow run. `unknown`: this server has none of that id. `unreachable`: it did not answer."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +25,9 @@ class Rules:
     """When a job is an orphan.
 
     Args:
-        grace: A younger job is none.
-        silence: A run that Prefect calls live is believed for so long after its last mark.
-        include_left: Whether jobs that were left on purpose are orphans, too.
+        grace: A job younger than this is not an orphan.
+        silence: A run that Prefect calls live keeps its job for so long after its last heartbeat.
+        include_left: Whether jobs that were left running on purpose may be orphans, too.
     """
 
     grace: timedelta = timedelta(minutes=15)
@@ -38,15 +37,15 @@ class Rules:
 
 @dataclass(frozen=True)
 class JobActivity:
-    """A live job, and all that is known of who wants it.
+    """A live job, and what is known of the runs that need it.
 
     Args:
         job: The job.
         task: Its task.
-        age: Since its creation.
-        waiters: How long ago each waiter wrote its mark; `<flow run>/<task run>`.
-        left: The flow runs that left it on purpose.
-        runs: What Prefect says of the flow runs that waited, and of the one that made it.
+        age: Time since its creation.
+        waiters: Time since each waiter's last heartbeat, by `<flow run>/<task run>`.
+        left: The flow runs that left it running on purpose.
+        runs: Prefect's answer about each flow run that waited, and about the one that created the job.
     """
 
     job: Job
@@ -58,21 +57,21 @@ class JobActivity:
 
     @property
     def fresh(self) -> list[str]:
-        """Who waits for it, by marks that have not lapsed."""
+        """The waiters whose heartbeats have not expired."""
         return sorted(waiter for waiter, age in self.waiters.items() if age <= EXPIRES_AFTER)
 
     @property
     def last(self) -> tuple[str, timedelta] | None:
-        """The waiter of whom was heard last, and how long ago."""
+        """The waiter with the latest heartbeat, and the time since; None if there are no heartbeats."""
         return min(self.waiters.items(), key=lambda pair: (pair[1], pair[0]), default=None)
 
     def silence_of(self, flow_run: str) -> timedelta | None:
-        """Return how long ago a flow run wrote its last mark; `None` where it has left none."""
+        """Return the time since a flow run's last heartbeat; None if it has none."""
         return min((age for waiter, age in self.waiters.items() if run_of(waiter) == flow_run), default=None)
 
 
 class Verdict(Enum):
-    """What a job is."""
+    """What a live job is found to be."""
 
     WAITED_FOR = "waited for"
     YOUNG = "young"
@@ -84,7 +83,7 @@ class Verdict(Enum):
 
 @dataclass(frozen=True)
 class Judgement:
-    """A verdict, and the reason for it as a reader gets it."""
+    """A verdict, and the reason for it as text."""
 
     verdict: Verdict
     why: str
@@ -96,7 +95,7 @@ class Judgement:
 
 
 def judge(seen: JobActivity, rules: Rules) -> Judgement:
-    """Return what a live job is; the first reason to keep it counts."""
+    """Return the verdict on a live job; the first reason to keep it decides."""
     if seen.fresh:
         return Judgement(Verdict.WAITED_FOR, f"{_runs(len(seen.fresh))} for it")
     if seen.age < rules.grace:
@@ -110,7 +109,7 @@ def judge(seen: JobActivity, rules: Rules) -> Judgement:
 
 
 def needs_runs(seen: JobActivity, rules: Rules) -> bool:
-    """Tell whether Prefect's word can change the verdict."""
+    """Return whether the states of flow runs can change the verdict."""
     return not seen.fresh and seen.age >= rules.grace
 
 
@@ -120,7 +119,7 @@ def run_of(waiter: str) -> str:
 
 
 def span(time: timedelta) -> str:
-    """Return a length of time for a reader: its two largest units, from days to minutes."""
+    """Return a duration as text: its two largest units, from days to minutes."""
     minutes = max(0, round(time.total_seconds() / 60))
     units = [(minutes // 1440, "d"), (minutes // 60 % 24, "h"), (minutes % 60, "min")]
     first = next((number for number, (count, _) in enumerate(units) if count), len(units) - 1)
@@ -128,7 +127,7 @@ def span(time: timedelta) -> str:
 
 
 def _is_believed(silence: timedelta | None, rules: Rules) -> bool:
-    # Without a mark: a killed process leaves its mark, so this run took it back, or somebody deleted the ledger.
+    # A killed process would have left its heartbeat. So a run without one deleted it, or the ledger was deleted.
     return silence is None or silence <= rules.silence
 
 

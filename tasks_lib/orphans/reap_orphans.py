@@ -1,11 +1,11 @@
-"""The reaper of orphaned jobs: finds live jobs in which no live run has an interest, and stops them when told to.
+"""The flow that reaps orphaned jobs: it finds live jobs that no live run needs, and stops them if told to.
 
-A dry run by default, which says what it would stop. As a deployment it looks every hour (`prefect.yaml`).
+By default it is a dry run that says what it would stop. As a deployment it runs every hour (`prefect.yaml`).
 
     python -m tasks_lib.orphans.reap_orphans [--no-dry-run] [--project BLOCK]
     prefect deployment run reap-orphans/reap-orphans -p dry_run=false
 
-It asks the Prefect server of the user's profile. `flows/reap_orphans.py` is the same for a checkout's own Prefect.
+It asks the Prefect server of the user's profile. `flows/reap_orphans.py` does the same with a checkout's own Prefect.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ def main(arguments: Sequence[str] | None = None, *, program: str = "python -m ta
     """Run the flow from a command line; return the exit code.
 
     Args:
-        arguments: Of the command line; default `sys.argv`.
-        program: How the command is called, for its help.
+        arguments: The command line's arguments; default `sys.argv`.
+        program: The command's name in its help.
     """
     wanted = _parser(program).parse_args(arguments)
     try:

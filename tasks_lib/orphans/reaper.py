@@ -1,12 +1,6 @@
-"""The reaper: finds a project's live jobs, tells which are orphans, and stops those.
+"""The reaper: lists a project's live jobs, finds the orphans among them, and stops those.
 
-What an orphan is stands in `policy.py`; this is the shell around it. A job is ours if its name is the one that this
-project would have given to the work which its environment names: the project's folder is part of that name
-(`naming.py`), so that projects of one name in other buckets or prefixes, and everybody else's jobs, are never touched.
-
-A run that attaches to a job writes its mark and then waits; the reaper announces its stop and then looks at the marks,
-once more, before it stops. S3 is consistent, so that at least one of the two sees the other: the reaper keeps its hands
-off, or the run finds its job stopped as announced and goes on with the next attempt.
+`policy.py` decides what an orphan is. This module asks SageMaker, S3 and Prefect, and acts.
 """
 
 from __future__ import annotations
@@ -39,12 +33,12 @@ from tasks_lib.prefect_runtime.run_context import NO_FLOW
 from tasks_lib.tables import Table
 
 RunStates = Callable[[str], RunState]
-"""Says what became of a flow run."""
+"""Returns the state of a flow run."""
 
 Action = Literal["kept", "would stop", "stopped", "had ended", "not judged"]
 
 _OLDEST = timedelta(days=60)
-"""No job lives longer: it may run for 28 days, after it was pending for as many (`StoppingCondition`)."""
+"""No live job is older: it may run for 28 days, after it was pending for as many (`StoppingCondition`)."""
 
 _LOOK_FOR_A_TURN = 0.25
 _COLUMNS = ("task", "job", "age", "instances", "cost so far", "last waiter", "verdict", "why")
@@ -52,14 +46,14 @@ _COLUMNS = ("task", "job", "age", "instances", "cost so far", "last waiter", "ve
 
 @dataclass(frozen=True)
 class Row:
-    """What the reaper found of one live job, and did.
+    """What the reaper found out about one live job, and what it did.
 
     Args:
         job: The job's name.
         deed: What was done.
         why: Why.
-        seen: The job as it was found; none where it could not be looked at.
-        cost: What it has cost so far, by the project's `hourly_prices`; none where that is unknown.
+        seen: The job as it was found; None if it could not be described.
+        cost: Its cost so far, by the project's `hourly_prices`; None if unknown.
     """
 
     job: str
@@ -70,7 +64,7 @@ class Row:
 
     @property
     def cells(self) -> tuple[str | None, ...]:
-        """The row as a reader gets it."""
+        """The row's cells as text."""
         if self.seen is None:
             return (None, self.job, None, None, None, None, self.deed, self.why)
         job, last = self.seen.job, self.seen.last
@@ -88,12 +82,12 @@ class Row:
 
 @dataclass(frozen=True)
 class ReapReport:
-    """What one round of the reaper found in one project.
+    """What one run of the reaper found in one project.
 
     Args:
         project: The project's name.
         rows: A row for each live job.
-        errors: What kept jobs from being looked at or stopped.
+        errors: Errors that kept jobs from being described or stopped.
     """
 
     project: str
@@ -101,29 +95,29 @@ class ReapReport:
     errors: tuple[PrefectSageMakerError, ...] = ()
 
     def count(self, deed: Action) -> int:
-        """Return how many jobs it happened to."""
+        """Return the number of jobs with this action."""
         return sum(row.deed == deed for row in self.rows)
 
     @property
     def table(self) -> Table:
-        """All jobs, as a reader gets them."""
+        """All jobs as a table."""
         deeds = {row.deed: self.count(row.deed) for row in self.rows}
         counted = ", ".join(f"{number} {deed}" for deed, number in sorted(deeds.items())) or "none"
         return Table(_COLUMNS, tuple(row.cells for row in self.rows), title=f"Live jobs of {self.project}: {counted}")
 
 
 class Reaper:
-    """Looks for the orphans of one project.
+    """Finds and stops the orphans of one project.
 
     Args:
-        project: Where.
-        runs: Says what became of a flow run.
-        rules: When a job is an orphan.
+        project: The project.
+        runs: Returns the state of a flow run.
+        rules: When a job is an orphan; default `Rules()`.
         objects: Access to S3; by default the project's.
-        listings: Says when the next page may be listed; by default one every 2 s, as `watch.py` does, since the quota
-            is the whole account's.
+        listings: Says when the next page may be listed; by default every 2 s, as in `watch.py`, since the whole account
+            shares the quota.
         clock: Epoch seconds.
-        pause: Waits so many seconds.
+        pause: Waits for a number of seconds.
     """
 
     def __init__(
@@ -137,7 +131,7 @@ class Reaper:
         clock: Callable[[], float] = time.time,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._waiter = f"reaper/{uuid4().hex}"  # two may be at it at the same time
+        self._waiter = f"reaper/{uuid4().hex}"  # two reapers may run at the same time
         self._project, self._runs, self._rules = project, runs, rules or Rules()
         self._objects, self._jobs = objects or Objects(project), Jobs(project)
         self._listings = listings or TokenBucket(rate=0.5, burst=1)
@@ -146,10 +140,10 @@ class Reaper:
     def reap(self, *, dry_run: bool = True) -> ReapReport:
         """Look at each live job of the project, and stop the orphans.
 
-        What goes wrong with one job is told in its row, and keeps no other from being looked at.
+        An error with one job is reported in its row, and the others are still looked at.
 
         Args:
-            dry_run: Stop nothing, and say what would be stopped.
+            dry_run: Stop nothing, only say what would be stopped; default True.
 
         Raises:
             PrefectSageMakerError: The jobs could not be listed.
@@ -168,14 +162,14 @@ class Reaper:
     # -- look ----------------------------------------------------------------------------------------------------------
 
     def _live(self) -> Iterator[tuple[JobKind, str]]:
-        """Yield kind and name of each live job whose name looks like one of ours."""
+        """Yield kind and name of each live job whose name has this package's form."""
         since = datetime.fromtimestamp(self._clock(), timezone.utc) - _OLDEST
         for kind in KINDS.values():
             token, first = "", True
             while token or first:
                 while not self._listings.allows():
                     self._pause(_LOOK_FOR_A_TURN)
-                # `StatusEquals` filters a page after it was cut, so that an empty one may have a token.
+                # `StatusEquals` is applied after the page is cut, so an empty page may have a token.
                 found, token = self._jobs.page(
                     kind, token, StatusEquals=kind.status_of(Phase.LIVE), CreationTimeAfter=since
                 )
@@ -183,7 +177,7 @@ class Reaper:
                 yield from ((kind, name) for name in found if is_job_of(name, _stem(name)))
 
     def _seen(self, kind: JobKind, name: str) -> JobActivity | None:
-        """Return what is known of a job; `None` if it is not of this project, or no longer live."""
+        """Return what is known of a job; None if it is not this project's, or no longer live."""
         found = self._jobs.with_environment(kind, name)
         if found is None or found[0].phase is not Phase.LIVE:
             return None
@@ -202,6 +196,8 @@ class Reaper:
         return replace(seen, runs=self._runs_of(seen)) if needs_runs(seen, self._rules) else seen
 
     def _is_own(self, job: Job, task: str) -> bool:
+        # A job's name contains a hash of the project's folder in S3. So the jobs of a project of the same name in
+        # another bucket or prefix are never touched, nor are any other jobs in the account.
         attempt = int(job.name.rpartition("-")[2])
         return bool(task) and job.name == job_name(
             task, f"{self._project.uri}{task}/", job.fingerprint, attempt, limit=job.kind.name_limit
@@ -227,7 +223,12 @@ class Reaper:
         return self._row(seen, "would stop", judged.why) if dry_run else self._stop(seen)
 
     def _stop(self, seen: JobActivity) -> Row:
-        """Stop an orphan, unless somebody began to wait for it."""
+        """Stop an orphan, unless a run has begun to wait for it.
+
+        A run that attaches writes its heartbeat and then waits. The reaper announces the stop and then reads the
+        heartbeats once more before it stops the job. S3 is consistent, so at least one of them sees the other: the
+        reaper keeps the job, or the run finds its job stopped as announced and makes the next attempt.
+        """
         heartbeat = self._heartbeat(seen.task, seen.job.name)
         heartbeat.announce_stop()
         again = self._seen(seen.job.kind, seen.job.name)
@@ -241,7 +242,7 @@ class Reaper:
         return self._stopped(again, judged, heartbeat)
 
     def _stopped(self, seen: JobActivity, judged: Judgement, heartbeat: Heartbeat) -> Row:
-        """Tell what became of a job that was told to stop."""
+        """Return the row of a job after its stop was requested."""
         now = self._jobs.describe(seen.job.kind, seen.job.name)
         if now and now.phase in (Phase.COMPLETED, Phase.FAILED):
             return self._row(seen, "had ended", "it ended by itself meanwhile")
@@ -261,9 +262,9 @@ def _stem(name: str) -> str:
 
 
 def asking(api: SyncPrefectClient) -> RunStates:
-    """Return what asks a Prefect server what became of a flow run.
+    """Return a function that asks a Prefect server for the state of a flow run.
 
-    Whatever has not come to an end counts as live: a run that awaits its retry, or is paused, will come back.
+    A run in a state that is not final counts as live: it may await a retry, or be paused.
     """
 
     def state(flow_run: str) -> RunState:

@@ -1,1 +1,1 @@
-"""The account's quotas: what a job asks of them, whether it can ever run, and the queue in which it waits."""
+"""The account's quotas: what a job needs of them, whether it can run at all, and a queue in front of them."""

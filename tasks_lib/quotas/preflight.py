@@ -1,7 +1,8 @@
-"""Whether the account's quotas have room for a job at all: found before anything is created or uploaded.
+"""Checks whether the account's quotas allow a job at all, before anything is created or uploaded.
 
-What is merely used up at the moment is no matter of this module: the create itself tells that, and waits. Where the
-quotas cannot be read, or AWS knows none of that name, nothing is checked: the create will tell.
+A quota that is only used up at the moment is not checked here: then the create request is refused and retried. If the
+quotas cannot be read, or AWS has none of that name, nothing is checked; SageMaker then decides.
+
 """
 
 from __future__ import annotations
@@ -25,14 +26,15 @@ def check_quotas(
     """Refuse a job that can never run.
 
     Args:
-        project: Whose account.
-        run: Told, at debug level, why nothing was checked.
+        project: The project whose account is checked.
+        run: Its logger gets the reason, at debug level, if the quotas cannot be read.
         task: The task's name.
         kind: Kind of job.
         request: Its create request.
 
     Raises:
-        QuotaExceeded: It asks for more hosts than a quota allows; `category` is a user's error, as no waiting helps.
+        QuotaExceeded: The job asks for more hosts than a quota allows. Its `category` is a user error, since waiting
+            does not help.
     """
     quotas, hosts = service_quotas(project), hosts_by_quota(kind, request)
     try:
@@ -45,10 +47,11 @@ def check_quotas(
 
 
 def _short(quotas: ServiceQuotas, hosts: Mapping[str, int]) -> AccountQuota | None:
-    """Return a quota that is too small; it may have been raised since it was read, so that is done again."""
+    """Return a quota that is too small for the job, or None."""
     known = quotas.by_name()
     if _too_small(known, hosts) is None:
         return None
+    # The quota may have been raised since it was read.
     return _too_small(quotas.by_name(fresh=True), hosts)
 
 

@@ -1,8 +1,7 @@
-"""What a job asks of the account's quotas, and what AWS says when one is used up. Pure.
+"""What a job needs of the account's quotas, and what AWS says when one is exceeded. Pure.
 
-A quota counts hosts, not jobs; each use of an instance type has one of its own. Read off the request and not off the
-spec, so that `overrides`, a list of instance types and the step from spot to on-demand count as they are sent.
-`../aws/service_quotas.py` reads the account's, `preflight.py` compares, `slots.py` queues by them.
+A quota counts hosts, not jobs, and each use of an instance type has its own. Hosts are counted in the request, not in
+the spec, so that `overrides`, a list of instance types and a fallback from spot to on-demand count as they are sent.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ _EXCEEDED = re.compile(
 
 @dataclass(frozen=True)
 class Quota:
-    """A quota that refused a job, as AWS's message tells it.
+    """A quota that refused a job, as AWS's message reports it.
 
     Args:
         name: Its name in Service Quotas, such as `ml.m5.large for training job usage`.
         limit: How many hosts may run.
-        used: How many did.
+        used: How many were running.
         wanted: How many more the job asked for.
     """
 
@@ -40,14 +39,14 @@ class Quota:
 
     @property
     def can_suffice(self) -> bool:
-        """Whether it has room for the job once others have ended; if not, no waiting helps."""
+        """Whether the quota has room for the job once others have ended; if not, waiting does not help."""
         return self.wanted <= self.limit
 
 
 def quota_of(message: str) -> Quota | None:
-    """Return the quota that a `ResourceLimitExceeded` tells of; nothing where it has other words.
+    """Return the quota that a `ResourceLimitExceeded` message names; None if the message has another form.
 
-    The words: aws/amazon-sagemaker-examples issue 1543, and data-science-on-aws issue 200 for a quota over all types.
+    The forms: aws/amazon-sagemaker-examples issue 1543, and data-science-on-aws issue 200 for a quota over all types.
     """
     found = _EXCEEDED.search(message)
     if found is None:
@@ -56,7 +55,7 @@ def quota_of(message: str) -> Quota | None:
 
 
 def quota_name(use: str, instance_type: str) -> str:
-    """Return the name that Service Quotas has for a use of an instance type.
+    """Return the name in Service Quotas of the quota for a use of an instance type.
 
     Args:
         use: One of the uses of a kind (`JobKind.quota_uses`).
@@ -66,9 +65,9 @@ def quota_name(use: str, instance_type: str) -> str:
 
 
 def hosts_by_quota(kind: JobKind, request: Mapping[str, Any]) -> dict[str, int]:
-    """Return how many hosts a job asks for, by the name of the quota that must have room for them.
+    """Return how many hosts a job needs, by the name of the quota.
 
-    More than one quota with groups of instances, and with a list of instance types, where each must suffice (Developer
+    Instance groups and a list of instance types need several quotas. With a list, each quota must suffice (Developer
     Guide, "Instance preference lists for training jobs").
 
     Args:
@@ -86,6 +85,6 @@ def hosts_by_quota(kind: JobKind, request: Mapping[str, Any]) -> dict[str, int]:
 def limit_name(account: str, region: str, quota: str) -> str:
     """Return the name of Prefect's concurrency limit for a quota, ending in `:us-east-1:ml.m5.large spot training`.
 
-    Account and region are in it, because one Prefect server may serve several.
+    It contains account and region, since one Prefect server may serve several.
     """
     return f"sagemaker:{account}:{region}:{quota.replace(' for ', ' ').removesuffix(' job usage')}"

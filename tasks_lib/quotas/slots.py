@@ -1,12 +1,12 @@
 """Slots of Prefect's global concurrency limits, held while a job lives: a queue in front of the account's quotas.
 
-The limits are those that `ssm quotas --apply` makes. They save the refusals that many runs on many machines would meet
-at AWS, and show in Prefect's UI who waits; they prove nothing, since others use the account, too, so a refusal by AWS
-is still borne with (`run/retries.py`), and a Prefect server that does not answer stops no job.
+The limits are those that `ssm quotas --apply` creates. They avoid the refusals that many runs on many machines would
+get from AWS, and Prefect's UI shows which runs wait. They guarantee nothing, since the account has other callers. So a
+refusal by AWS is still retried (`run/retries.py`), and a Prefect server that does not answer stops no job.
 
-Not `prefect.concurrency.sync.concurrency`: it waits in a call that no cancel of a submitted task can end, each of its
-leases has an HTTP client and two threads of its own, and its warning about a missing limit does not say what to do.
-Here those who wait in one process stand in line, and only the first asks.
+`prefect.concurrency.sync.concurrency` is not used. It waits in a call that cancelling a submitted task does not
+interrupt. Each of its leases has an HTTP client and two threads. And its warning about a missing limit does not say
+what to do. Here the waiters of one process form a queue, and only the first asks the server.
 """
 
 from __future__ import annotations
@@ -32,17 +32,20 @@ from tasks_lib.prefect_runtime.run_context import RunContext
 from tasks_lib.quotas.quota import hosts_by_quota, limit_name
 
 _LEASE_SECONDS = 300.0
-"""How long slots stay taken when our process dies: Prefect's own default, at least 60."""
+"""Seconds until slots are free again if this process dies. It is Prefect's default; Prefect's least is 60."""
 
 _RENEW_SECONDS = 60.0
 _LONGEST_ASK_SECONDS = 5.0
-"""Prefect's server asks for up to 30 s between two tries, which would leave an instance idle for as long."""
+"""Seconds between two tries, at most.
+
+Prefect's server suggests up to 30 s, which would leave an instance idle for as long.
+"""
 
 _TOO_MANY, _FULL, _GONE = 422, 423, 410
 
 
 class _Line:
-    """Those in this process who wait for one limit, in the order in which they came."""
+    """The waiters of this process for one limit, in the order in which they came."""
 
     def __init__(self) -> None:
         self._waiting: deque[object] = deque()
@@ -51,7 +54,7 @@ class _Line:
 
     @contextmanager
     def joined(self) -> Iterator[Callable[[], bool]]:
-        """Stand in line inside; yields what tells whether it is our turn to ask."""
+        """Wait in line inside this block; yield a function that tells whether this waiter may ask now."""
         ticket = object()
         with self._lock:
             self._waiting.append(ticket)
@@ -62,7 +65,7 @@ class _Line:
                 self._waiting.remove(ticket)
 
     def rest(self, seconds: float) -> None:
-        """Let nobody ask for so long."""
+        """Let no waiter ask for `seconds`."""
         self._rested_at = time.monotonic() + seconds
 
 
@@ -70,15 +73,15 @@ _lines: dict[str, _Line] = {}
 
 
 def _line_of(limit: str) -> _Line:
-    return _lines.setdefault(limit, _Line())  # of two threads at once, both get the same
+    return _lines.setdefault(limit, _Line())  # atomic: two threads get the same line
 
 
 class Slots:
-    """The slots of one call of a task, of whatever job it makes.
+    """The slots held by one call of a task, for whatever job it creates.
 
     Args:
-        project: Where; its `use_concurrency_limits` says whether there are any.
-        run: Whose run waits; a cancelled one waits no more.
+        project: The project; its `use_concurrency_limits` says whether slots are used.
+        run: The run that waits; cancelling it ends the wait.
         task: The task's name.
     """
 
@@ -88,16 +91,14 @@ class Slots:
         self._taken: dict[tuple[str, int], _Lease | None] = {}
 
     def take(self, kind: JobKind, request: Mapping[str, Any]) -> bool:
-        """Take a slot for each host of a job, and keep them until they are given back; those that we have are kept.
-
-        A limit after the other, always in the order of their names, so that two jobs never wait for each other.
+        """Take a slot for each host of a job, and hold them until `give_back`.
 
         Args:
             kind: Kind of job.
             request: Its create request.
 
         Returns:
-            Whether we had to wait, so that what was seen before may have changed.
+            Whether the call had to wait, so that what was read before may be outdated.
 
         Raises:
             QuotaExceeded: A limit has fewer slots than the job has hosts.
@@ -108,9 +109,12 @@ class Slots:
             return False
         account, region = account_of(self._project), self._project.region_name
         wanted = [(limit_name(account, region, quota), hosts) for quota, hosts in hosts_by_quota(kind, request).items()]
+        # Slots held for the same limits and hosts are kept. If any does not fit, all are released.
         if any(each not in wanted for each in self._taken):
             self.give_back()
+
         waited = False
+        # Always in order of their names, so that two jobs never wait for each other.
         for limit, hosts in sorted(set(wanted) - set(self._taken)):
             lease, had_to_wait = self._asker.wait(api, limit, hosts)
             self._taken[limit, hosts] = lease
@@ -120,7 +124,7 @@ class Slots:
         return waited
 
     def give_back(self) -> None:
-        """Free what was taken; more than once does no harm."""
+        """Release all slots that are held; calling it again does nothing."""
         while self._taken:
             _, lease = self._taken.popitem()
             if lease:
@@ -128,13 +132,13 @@ class Slots:
 
 
 class _Asker:
-    """How the slots of a limit are asked for, on behalf of one task."""
+    """Asks Prefect's server for slots on behalf of one task."""
 
     def __init__(self, run: RunContext, task: str) -> None:
         self._run, self._task = run, task
 
     def wait(self, api: SyncPrefectClient, limit: str, hosts: int) -> tuple[_Lease | None, bool]:
-        """Return a lease of slots, and whether it had to be waited for; none where there is no such limit."""
+        """Return a lease of slots and whether the call waited for it; None for the lease if there is no such limit."""
         waited, line = False, _line_of(limit)
         with line.joined() as is_our_turn:
             while True:
@@ -149,7 +153,7 @@ class _Asker:
                 self._run.pause(_LONGEST_ASK_SECONDS, f"task {self._task!r} waited for slots of {limit!r}")
 
     def _ask(self, api: SyncPrefectClient, limit: str, hosts: int) -> httpx.Response | None:
-        """Ask for the slots; nothing where Prefect's server does not answer."""
+        """Ask for the slots; return None if Prefect's server does not answer."""
         holder = ConcurrencyLeaseHolder(type="task_run", id=UUID(self._run.task_run))
         try:
             return api.increment_concurrency_slots_with_lease([limit], hosts, "concurrency", _LEASE_SECONDS, holder)
@@ -180,9 +184,10 @@ class _Asker:
 
 
 class _Lease:
-    """Slots of one limit, kept by a thread of their own: as many threads as hosts, at most, and no connection more.
+    """Slots of one limit, renewed by a thread of its own.
 
-    The thread begins only when somebody knows of the lease who will end it: what a signal cuts off before that lapses.
+    There are at most as many threads as hosts, and no further connections. The thread starts with `keep`, when `Slots`
+    has recorded the lease and will end it. If a signal interrupts before that, the lease expires.
     """
 
     def __init__(self, api: SyncPrefectClient, limit: str, lease: UUID, run: RunContext) -> None:
@@ -194,7 +199,7 @@ class _Lease:
         threading.Thread(target=self._renew, name=f"slots-{self._lease}", daemon=True).start()
 
     def end(self) -> None:
-        """Free the slots, and let the next one in line ask for them at once."""
+        """Release the slots, and let the next waiter of this process ask at once."""
         self._over.set()
         try:
             self._api.release_concurrency_slots_with_lease(self._lease)
@@ -209,7 +214,7 @@ class _Lease:
             kept = self._renewed()
 
     def _renewed(self) -> bool:
-        """Renew the lease; tell whether there is still one, as far as one knows."""
+        """Renew the lease; return False only if the server says that it is gone."""
         try:
             self._api.renew_concurrency_lease(self._lease, _LEASE_SECONDS)
         except httpx.HTTPError as error:
@@ -220,5 +225,5 @@ class _Lease:
 
 
 def _pause_of(answer: httpx.Response) -> float:
-    """Return how long to wait before the next try: what the server says, within bounds; it is not the same for all."""
+    """Return the seconds until the next try: what the server says, between 1 and 5. The server varies it."""
     return min(max(float(answer.headers.get("Retry-After", _LONGEST_ASK_SECONDS)), 1.0), _LONGEST_ASK_SECONDS)

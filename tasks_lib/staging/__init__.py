@@ -1,1 +1,1 @@
-"""What goes to S3 before a job is made: code and inputs."""
+"""Uploads a job's code and inputs to S3 before it is created."""

@@ -1,4 +1,4 @@
-"""Whether inputs are still there before a job, and stood still while it ran."""
+"""Checks that a job's inputs exist before it, and did not change while it ran."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from tasks_lib.jobs.spec import ResolvedChannel
 def check_are_there(
     task: str, channels: Collection[ResolvedChannel], objects: Objects, *, to_come: Collection[str] = ()
 ) -> None:
-    """See that what other tasks left is still in S3; what was listed for the fingerprint was seen already.
+    """Check that the outputs of other tasks are still in S3.
+
+    Inputs that were listed for the fingerprint are not checked again.
 
     Args:
         task: The task's name.
         channels: Its inputs.
         objects: Access to S3.
-        to_come: The channels whose jobs have not run.
+        to_come: Names of channels whose producing jobs have not run yet; default none.
 
     Raises:
-        InputNotReady: One is gone.
+        InputNotReady: An input is gone.
     """
     for channel in channels:
         listed = channel.manifest is not None or channel.name in to_come
@@ -36,7 +38,7 @@ def check_are_there(
 def changes_meanwhile(
     task: str, job: str, channels: Collection[ResolvedChannel], objects: Objects
 ) -> Iterator[InputsChanged]:
-    """Yield an error for each input that others own and that is not what it was when the job was asked for."""
+    """Yield an error for each foreign input whose listing differs from the one in the fingerprint."""
     for channel in channels:
         if not channel.foreign or channel.manifest is None:
             continue

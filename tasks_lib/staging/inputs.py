@@ -1,7 +1,7 @@
-"""Turns the channels that a task's author wrote into channels that SageMaker can read.
+"""Resolves the channels of a task to channels that SageMaker can read.
 
-All reading of local trees, listings and other tasks' records happens here, before any job is made. Nothing is written:
-what must be uploaded is noted, and sent only when a job really runs.
+Local directories, S3 listings and other tasks' records are read here, before any job is created. Nothing is written:
+uploads are only noted here, and made when a job is going to run.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ class Upload:
 
     @property
     def target(self) -> Location:
-        """Where they go."""
+        """The S3 prefix that the files are uploaded to."""
         return self.place_of(self.manifest.digest)
 
     def place_of(self, digest: str) -> Location:
-        """Return where this channel's content of a digest lies."""
+        """Return the S3 prefix of this channel's content with the given digest."""
         return self.folder.input(self.channel, digest)
 
 
 @dataclass(frozen=True)
 class Resolved:
-    """A task's inputs, ready for a request."""
+    """A task's resolved inputs, ready for a request."""
 
     channels: tuple[ResolvedChannel, ...]
     uploads: tuple[Upload, ...]
@@ -53,7 +53,7 @@ class Resolved:
 
 @dataclass(frozen=True)
 class _Producer:
-    """The completed job whose output is wanted."""
+    """The completed job that produced the output."""
 
     kind: JobKind
     job: str
@@ -64,7 +64,7 @@ class Resolver:
     """Resolves the inputs of one task.
 
     Args:
-        backend: Where the inputs are; SageMaker is asked only what became of an input task that is not completed.
+        backend: The project, S3 and SageMaker. SageMaker is asked only about an input task without a completed job.
         folder: The task's folder.
     """
 
@@ -73,7 +73,7 @@ class Resolver:
         self._project, self._objects, self._jobs = backend.project, backend.objects, backend.jobs
 
     def resolve(self, inputs: Mapping[str, Channel | TaskOutput]) -> Resolved:
-        """Return all inputs in the order of their names, so that no dict's order is part of the work."""
+        """Return all inputs, sorted by name, so that the order of a dict does not enter the fingerprint."""
         channels: list[ResolvedChannel] = []
         uploads: list[Upload] = []
         for name, wanted in sorted(inputs.items()):
@@ -122,7 +122,7 @@ class Resolver:
                 fix="correct the URI, or put the data there: SageMaker refuses an empty input.",
             )
         if len(found) > 1:
-            # SageMaker takes prefixes, so `data.csv` would bring `data.csv.bak` along.
+            # SageMaker reads everything under a prefix, so `data.csv` would bring `data.csv.bak` along.
             sibling = next(key for key, _ in found if key)
             raise InvalidInput(
                 f"The input {name!r}, {place.uri}, is also the beginning of {place.uri}{sibling}.",

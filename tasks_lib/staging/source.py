@@ -1,7 +1,7 @@
-"""The code that travels into the job: which files, their digest, and the archives that carry them.
+"""The code of a job: its files, their digest, and the archives that carry them to S3.
 
-The digest is taken over the files, never over the archive's bytes, so that another gzip or another clock never pays
-for a job again. The worker toolkit goes along as files, not by import: it belongs to the job, not to us.
+The digest is taken over the files and not over the archive, so another gzip or a new time stamp never runs a job again.
+The worker toolkit is sent as files and never imported: it runs in the job, not in this process.
 """
 
 from __future__ import annotations
@@ -44,23 +44,23 @@ ALWAYS_IGNORED = (
     ".ruff_cache/",
     IGNORE_FILE,
 )
-"""What an editor, an interpreter or a version control leaves behind; a stable fingerprint is money."""
+"""Files of editors, interpreters and version control, which would change the fingerprint and run a job again."""
 
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # the first moment that a zip can name
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can store
 _MAIN = "from worker_toolkit.bootstrap import main\n\nraise SystemExit(main())\n"
 
 
 INCLUDE = "#!include:"
-"""Begins a line of `.sagemakerignore` that brings in another file's lines, as Google's `.gcloudignore` has it."""
+"""Starts a line of `.sagemakerignore` that includes another file's lines, as in Google's `.gcloudignore`."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """The user's files by the name that they get below `/opt/ml/code`.
+    """The user's files by their names below `/opt/ml/code`.
 
     Args:
-        files: Where each lies.
-        left_out: What stays behind because its name says that it holds secrets; a directory ends in `/`.
+        files: The local path of each.
+        left_out: Names that were left out because they suggest secrets; a directory ends in `/`.
     """
 
     files: dict[str, Path]
@@ -70,19 +70,20 @@ class Source:
     def collect(
         cls, source_dir: Path | None, entry_point: str | None, dependencies: Sequence[str | Path] = ()
     ) -> tuple[Source, str | None]:
-        """Gather the code of a job.
+        """Collect the code of a job.
 
         Args:
-            source_dir: Directory whose content becomes `/opt/ml/code`; none for a single file.
-            entry_point: File to run: relative to `source_dir`, or a path of its own.
-            dependencies: Further files and directories; each lands beside the entry point under its own name.
+            source_dir: Directory whose content becomes `/opt/ml/code`; None for a single file.
+            entry_point: File to run: relative to `source_dir`, or a path of its own if that is None; None for no file.
+            dependencies: Further files and directories, each placed beside the entry point under its own name; default
+                none.
 
         Returns:
             The source, and the entry point's name in it.
 
         Raises:
-            MissingPath: One of the paths does not exist; the message has the absolute path.
-            InvalidTask: Two different files claim one name.
+            MissingPath: A path does not exist; the message has the absolute path.
+            InvalidTask: Two different files would have the same name.
         """
         files: dict[str, Path] = {}
         left_out: list[str] = []
@@ -95,14 +96,14 @@ class Source:
 
     @cached_property
     def manifest(self) -> Manifest:
-        """Names, executable flags and contents."""
+        """Names, executable flags and hashes of the files."""
         return Manifest({name: hash_file(path) for name, path in self.files.items()})
 
     def archive(self) -> bytes:
-        """Return `source.tar.gz`, the same bytes for the same files.
+        """Return `source.tar.gz`; equal files give equal bytes.
 
         Raises:
-            InputsChanged: A file is no longer what it was when the fingerprint was taken.
+            InputsChanged: A file has changed since its fingerprint was taken.
         """
         buffer = io.BytesIO()
         packed = gzip.GzipFile(filename="", fileobj=buffer, mode="wb", mtime=0, compresslevel=6)
@@ -124,7 +125,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Toolkit:
-    """The worker toolkit as it travels: its starter and its zipped package."""
+    """The worker toolkit as it is sent: its start script and its zipped package."""
 
     starter: bytes
     package: bytes
@@ -138,10 +139,10 @@ class Toolkit:
 
 @lru_cache(maxsize=1)
 def toolkit() -> Toolkit:
-    """Return the toolkit that stands beside us, zipped once a process.
+    """Return the toolkit that is installed with this package; zipped once per process.
 
     Raises:
-        InvalidTask: Another package of that name shadows ours.
+        InvalidTask: Another package named `worker_toolkit` shadows it.
     """
     folder = _toolkit_folder()
     package = {f"worker_toolkit/{path.name}": path.read_bytes() for path in sorted(folder.glob("*.py"))}
@@ -153,7 +154,7 @@ def toolkit() -> Toolkit:
 
 
 def bundle_digest(source: Source) -> str:
-    """Return the name of a bundle: of the user's files and the toolkit that carries them."""
+    """Return the name of a bundle: a hash of the user's files and the toolkit."""
     return hashlib.sha256(f"{source.manifest.digest}\n{toolkit().digest}".encode()).hexdigest()[:32]
 
 
@@ -202,7 +203,7 @@ def _add_entry_point(files: dict[str, Path], source_dir: Path | None, entry_poin
 
 
 def _check_line_ends(script: Path) -> None:
-    """Refuse a shell script with the line ends of Windows: a shell takes them for a part of each last word."""
+    """Refuse a shell script with CRLF line ends: a shell reads the CR as part of each line's last word."""
     if script.suffix == ".sh" and b"\r\n" in script.read_bytes():
         raise InvalidTask(
             f"The script {script.absolute()} has line ends of Windows (CRLF), which a shell takes for part of a line.",
@@ -251,15 +252,15 @@ def _named_tree(path: Path, left_out: list[str]) -> Iterator[tuple[str, Path]]:
 
 
 def _tree(root: Path, left_out: list[str]) -> Iterator[tuple[str, Path]]:
-    """Yield the files below a directory that are not ignored, and note those that look like secrets."""
+    """Yield the files below a directory that are not ignored. Add to `left_out` the names that suggest secrets."""
     return _walk(root, Path(), _Rules(_ignore_lines(root), left_out), frozenset())
 
 
 def _ignore_lines(root: Path) -> list[str]:
-    """Return the lines of the root's `.sagemakerignore`, and of what it includes.
+    """Return the lines of the root's `.sagemakerignore`, and of the files that it includes.
 
     Raises:
-        MissingPath: It includes a file that is not there.
+        MissingPath: It includes a file that does not exist.
     """
     own = root / IGNORE_FILE
     lines: list[str] = []
@@ -278,13 +279,14 @@ def _ignore_lines(root: Path) -> list[str]:
 
 
 class _Rules:
-    """What of a directory stays behind: what tools leave there, what looks like a secret, and what the user says.
+    """Patterns of the files to leave out: those always ignored, those that suggest secrets, and the user's.
 
-    The last rule that fits decides, as in `.gitignore`, so the user's own lines may bring back what ours leave out.
+    The last pattern that matches decides, as in `.gitignore`. So the user's lines may bring back what the others leave
+    out.
 
     Args:
-        lines: The user's.
-        left_out: Gets the names that look like secrets and that the user did not leave out anyway.
+        lines: The user's patterns.
+        left_out: Receives the names that only the patterns of secrets left out.
     """
 
     def __init__(self, lines: Sequence[str], left_out: list[str]) -> None:
@@ -293,7 +295,7 @@ class _Rules:
         self._left_out = left_out
 
     def leave_out(self, name: str) -> bool:
-        """Tell whether a file, or a directory whose name ends in `/`, stays behind."""
+        """Return whether a file, or a directory whose name ends in `/`, is left out."""
         out = self._all.match_file(name)
         if out and not self._but_secrets.match_file(name):
             self._left_out.append(name)
@@ -301,7 +303,7 @@ class _Rules:
 
 
 def _walk(folder: Path, below: Path, rules: _Rules, above: frozenset[Path]) -> Iterator[tuple[str, Path]]:
-    """Yield the files of a directory; links are followed, but never round in a circle."""
+    """Yield the files below a directory. Links are followed, except those back to a directory above."""
     here = above | {folder.resolve()}
     for path in sorted(folder.iterdir()):
         name = (below / path.name).as_posix()

@@ -1,6 +1,6 @@
-"""What a job needs in S3 before it is created: code, local inputs, and the listings that explain a later change.
+"""Uploads what a job needs before it is created: code, local inputs, and listings that explain a later change.
 
-Everything goes to a place named by its content, so sending twice is harmless and mostly free.
+Each goes to a prefix or key that is named by its content, so a repeated upload is harmless and mostly free.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from worker_toolkit.contract import SOURCE_ARCHIVE, STARTER, TOOLKIT_ARCHIVE
 
 
 class JobFiles:
-    """Sends what one job needs.
+    """Uploads the files of one job.
 
     Args:
         objects: Access to S3.
-        ledger: The task's ledger, which knows what was sent before.
+        ledger: The task's ledger, which has the listings of earlier uploads.
     """
 
     def __init__(self, objects: Objects, ledger: Ledger) -> None:
         self._objects, self._ledger = objects, ledger
 
     def send(self, inputs: Resolved, source: Source | None, bundle_uri: str | None, latest: Record | None) -> None:
-        """Send inputs, listings and code; what is there already is not sent again.
+        """Upload inputs, listings and code; what exists already is not uploaded again.
 
         Args:
-            inputs: What the job reads.
-            source: Its code; None where the image runs as it is.
-            bundle_uri: Where the code goes.
-            latest: The task's newest completed job, whose inputs are copied where they have not changed.
+            inputs: The job's resolved inputs.
+            source: Its code; None if the image runs without any.
+            bundle_uri: Where the code goes; None if there is none.
+            latest: The task's newest completed job, whose unchanged inputs are copied within S3; None if there is none.
         """
         for wanted in inputs.uploads:
             earlier = self._earlier(wanted, latest) if latest else None
@@ -47,7 +47,7 @@ class JobFiles:
             self._send_code(source, Location.parse(bundle_uri))
 
     def _earlier(self, wanted: Upload, latest: Record) -> tuple[Location, Manifest] | None:
-        """Return where the previous content of a channel lies, with its listing."""
+        """Return the prefix and the listing of a channel's previous content; None if unknown or unchanged."""
         digest = latest.ingredients.get("inputs", {}).get(wanted.channel, {}).get("digest")
         manifest = self._ledger.manifest(digest) if digest and digest != wanted.manifest.digest else None
         if manifest is None:

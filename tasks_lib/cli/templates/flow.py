@@ -1,6 +1,7 @@
-"""Two SageMaker jobs, prepare -> train. A step whose result is there already is skipped.
+"""Two SageMaker jobs, prepare -> train. A step whose result exists already is skipped.
 
-`python flow.py` runs them on this machine, `python flow.py my-block` where the block "my-block" says (`project.py`).
+`python flow.py` runs them on this machine. `python flow.py my-block` runs them in the project of the block "my-block"
+(see `project.py`).
 """
 
 from argparse import ArgumentParser

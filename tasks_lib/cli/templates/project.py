@@ -1,4 +1,4 @@
-"""Where the data and the jobs are. `python project.py` saves this as the Prefect block "my-block"."""
+"""The project: where data and jobs are. `python project.py` saves it as the Prefect block "my-block"."""
 
 from blocks import SageMakerProject
 

@@ -1,4 +1,4 @@
-"""Drop incomplete rows, bring areas and prices to handy units, and keep every fourth row for the test."""
+"""Drop incomplete rows, scale areas and prices, and keep every fourth row for the test."""
 
 import csv
 import os
@@ -6,12 +6,12 @@ from pathlib import Path
 
 
 def in_handy_units(row: dict[str, str]) -> dict[str, float]:
-    """Area in 100 m2, price in 100,000 EUR: both near 1, which gradient descent likes."""
+    """Return the area in 100 m2 and the price in 100,000 EUR: gradient descent works well with values near 1."""
     return {"area": float(row["area_m2"]) / 100, "price": float(row["price_eur"]) / 100_000}
 
 
 def main() -> None:
-    """Read the channel `raw`, write train.csv and test.csv."""
+    """Read the channel `raw`; write train.csv and test.csv to the output."""
     with Path(os.environ["SM_CHANNEL_RAW"], "houses.csv").open() as file:
         rows = [in_handy_units(row) for row in csv.DictReader(file) if all(row.values())]
     test = rows[::4]
