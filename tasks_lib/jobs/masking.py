@@ -1,8 +1,8 @@
-"""What must not be read by everybody who may look at a run: secrets in lines, reasons and artifacts. Pure.
+"""Masking of secrets in log lines, failure reasons and artifacts. Pure.
 
-Whoever may see a flow run may not see the job's passwords, and Prefect keeps its logs for long. Known values are
-replaced wherever they stand; beyond them only forms that AWS and HTTP document as credentials, since a guess by entropy
-would eat digests and job names. The job's own log at CloudWatch stays as it was written.
+A user who may see a flow run may not see the job's passwords, and Prefect keeps its logs for a long time. Known values
+are masked wherever they occur. Of other values, only forms that AWS and HTTP document as credentials are masked: a
+guess by entropy would also mask digests and job names. The job's own log in CloudWatch is not changed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from urllib.parse import quote
 MASK = "****"
 
 SHORTEST = 4
-"""Characters of the shortest value that is masked: the mask of `KEY=id` would make any log unreadable."""
+"""Characters of the shortest value that is masked: masking the value of `KEY=id` would make any log unreadable."""
 
 _SECRET_WORDS = {"credential", "credentials", "passphrase", "password", "passwd", "pat", "secret", "secrets", "token"}
 _SECRET_ENDS = ("apikey", "password", "passwd", "secret", "token")  # PGPASSWORD, MYTOKEN
@@ -46,20 +46,20 @@ _FORMS = re.compile(
 
 @dataclass(frozen=True)
 class Masking:
-    """Replaces secrets in texts.
+    """Masks secrets in texts.
 
     Args:
-        values: The secrets that are known.
+        values: The known secrets.
     """
 
     values: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, *named: Mapping[str, Any]) -> Masking:
-        """Return the masking of all values whose names look like secrets, such as those of environment variables.
+        """Return the masking of all values whose names look secret, such as those of environment variables.
 
         Args:
-            *named: Values by name; of nested ones every text counts.
+            *named: Values by name. Every text in a nested value is masked.
         """
         texts = (text for each in named for name, value in each.items() if is_secret(name) for text in _texts_of(value))
         return cls(frozenset(written for text in texts for written in _ways_to_write(text)))
@@ -69,7 +69,7 @@ class Masking:
         return _FORMS.sub(_masked, self._without_values(text))
 
     def _without_values(self, text: str) -> str:
-        """Mask the known values; where two overlap, both whole."""
+        """Mask the known values; of two that overlap, both are masked completely."""
         spans = sorted(span for value in self.values for span in _occurrences(value, text))
         parts: list[str] = []
         done = 0
@@ -81,9 +81,9 @@ class Masking:
 
 
 def is_secret(name: str) -> bool:
-    """Tell whether a value of that name is one that nobody else should read: `DB_PASSWORD`, `hfToken`, `API_KEY`.
+    """Return whether a name says that its value is secret: `DB_PASSWORD`, `hfToken`, `API_KEY`.
 
-    Words count, not letters: `tokenizer`, `max_tokens` and `keyword` are no secrets, nor is `sort_key`.
+    Whole words count: `tokenizer`, `max_tokens` and `keyword` are not secrets, and neither is `sort_key`.
     """
     words = [word.lower() for word in _WORDS.findall(name)]
     if any(word in _SECRET_WORDS or word.endswith(_SECRET_ENDS) for word in words):
@@ -104,7 +104,7 @@ def _texts_of(value: Any) -> Iterable[str]:
 
 
 def _ways_to_write(value: str) -> Iterable[str]:
-    """Yield a secret as it is, as URLs and JSON write it, and its lines one by one, as a log has them."""
+    """Yield a secret as it is and as URLs and JSON write it; the same for each of its lines, as a log has them."""
     for text in (value, *value.splitlines()):
         bare = text.strip()
         if len(bare) >= SHORTEST and bare.lower() not in _NO_SECRETS and bare.strip("*"):

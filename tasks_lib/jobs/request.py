@@ -1,4 +1,4 @@
-"""The request that asks SageMaker for a job, and the parts of it that several kinds have."""
+"""The request of SageMaker's Create operation, and the parts that several kinds share."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def to_request(spec: JobSpec, place: JobPlace) -> dict[str, Any]:
 
 
 def launch(spec: JobSpec, place: JobPlace, channel: str) -> dict[str, Any]:
-    """Return how the container starts: our starter with the bootstrap's arguments, or the image as it is."""
+    """Return the container's entry point and arguments; only arguments if the image runs as it is."""
     if not spec.ships_code:
         return {"ContainerArguments": list(spec.arguments)}
     run = ["--entry-point", spec.entry_point] if spec.entry_point else [*_command(spec.command or "")]
@@ -35,9 +35,9 @@ def launch(spec: JobSpec, place: JobPlace, channel: str) -> dict[str, Any]:
 
 
 def _command(command: str) -> Iterable[str]:
-    """Yield a command in as many pieces as it needs, for the bootstrap to join, and without line breaks.
+    """Yield a command as arguments without line breaks, in pieces that the bootstrap joins.
 
-    AWS's pattern of an argument, `.*`, is one of Java: it allows no end of a line, nor what Unicode counts as one.
+    AWS's pattern of an argument, `.*`, is a Java pattern: it matches no line break, nor what Unicode counts as one.
     """
     one_line = command.splitlines() == [command]
     option, text = ("--command", command) if one_line else ("--command-json", json.dumps(command))
@@ -46,7 +46,7 @@ def _command(command: str) -> Iterable[str]:
 
 
 def sources(place: JobPlace) -> Iterable[tuple[str, str, Distribution]]:
-    """Yield name, URI and distribution of each input, the code's among them."""
+    """Yield name, URI and distribution of each input, including the code's."""
     for channel in place.channels:
         yield channel.name, channel.uri, channel.distribution
     if place.bundle_uri:
@@ -61,14 +61,14 @@ def cluster(spec: JobSpec, choice: InstanceChoice) -> dict[str, Any]:
 
 
 def vpc(spec: JobSpec) -> dict[str, Any] | None:
-    """Return the VPC of the containers, if there is one."""
+    """Return the VPC of the containers; None if the spec has none."""
     if not spec.subnets:
         return None
     return {"Subnets": list(spec.subnets), "SecurityGroupIds": list(spec.security_group_ids)}
 
 
 def environment(spec: JobSpec, place: JobPlace) -> dict[str, str]:
-    """Return the variables of the containers: the user's, the references of secrets, and ours."""
+    """Return the environment variables: the user's, the references of secrets, and ours."""
     return {**spec.environment, **secret_variables(spec.secrets), **place.environment}
 
 
@@ -78,7 +78,7 @@ def tags(spec: JobSpec, place: JobPlace) -> list[dict[str, str]]:
 
 
 def _without_nothing(value: Any) -> Any:
-    """Return a request without the entries that say nothing, as AWS expects them to be absent."""
+    """Return a request without the entries that are None or empty, which AWS expects to be absent."""
     if isinstance(value, dict):
         cleaned = {key: _without_nothing(below) for key, below in value.items()}
         return {key: below for key, below in cleaned.items() if below is not None and below not in ({}, [])}

@@ -1,8 +1,8 @@
-"""References to secrets: where a value is kept, which is all that we ever know of it. Pure.
+"""References to secrets: where a value is kept, never the value itself. Pure.
 
-The value is read inside the job (`worker_toolkit/secrets_of_job.py`) with the rights of its role. So neither request,
-record, log nor Prefect's database can hold it, and the fingerprint sees the reference: a password that is rotated makes
-no job run again.
+The job reads the value (`worker_toolkit/secrets_of_job.py`) with the permissions of its role. So no request, record or
+log, nor Prefect's database, can contain it. The fingerprint has the reference: rotating a password makes no job run
+again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tasks_lib.errors import InvalidTask
 VARIABLE = "SSM_SECRETS"
 
 PIECE = 256
-"""Characters of a processing job's variable (`ProcessingEnvironmentValue`); a training job's may have 512."""
+"""Characters of a processing job's variable (`ProcessingEnvironmentValue`); a training job allows 512."""
 
 FORMS = (
     "'arn:aws:secretsmanager:…', 'secretsmanager:NAME', each with '#KEY' for one key of a secret that is JSON, "
@@ -27,26 +27,26 @@ FORMS = (
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,511}")
 _OURS = ("SM_", "SSM_", "SAGEMAKER_", "TRAINING_JOB_", "LOCAL_SAGEMAKER_")
-_SECRET = r"[A-Za-z0-9/_+=.@!\-]{1,519}"  # noqa: S105  no secret but the pattern of a name: SecretId, 512 and its end
-_PARAMETER = r"[A-Za-z0-9_./\-]{1,1011}(?::[A-Za-z0-9_.\-]{1,100})?"  # with a version or a label
+_SECRET = r"[A-Za-z0-9/_+=.@!\-]{1,519}"  # noqa: S105  the pattern of a SecretId, not a secret: 512 characters and the random suffix
+_PARAMETER = r"[A-Za-z0-9_./\-]{1,1011}(?::[A-Za-z0-9_.\-]{1,100})?"  # with an optional version or label
 _KEY = r"(?:#(?P<key>.{1,256}))?"
 _ARN = r"arn:aws[a-z\-]*:{service}:[a-z0-9\-]+:\d{{12}}:{kind}{name}"
 _PATTERNS = {
     "secretsmanager": (rf"secretsmanager:(?P<name>{_SECRET})", ("secretsmanager", "secret:", _SECRET)),
     "ssm": (rf"ssm:(?P<name>{_PARAMETER})", ("ssm", "parameter/", _PARAMETER)),
 }
-_RANDOM_END = re.compile(r"-[A-Za-z0-9]{6}\Z")  # Secrets Manager puts it behind each secret's name
+_RANDOM_END = re.compile(r"-[A-Za-z0-9]{6}\Z")  # Secrets Manager appends it to a secret's name in the ARN
 
 
 @dataclass(frozen=True)
 class SecretReference:
-    """Where a secret is kept.
+    """A reference to a secret in Secrets Manager or Parameter Store.
 
     Args:
         service: `secretsmanager` or `ssm`.
-        name: Its name there; empty where it is named by its ARN.
-        arn: Its ARN; empty where it is named by its name.
-        key: Key of the JSON object that it is; empty for all of it.
+        name: The secret's name; empty if the reference has an ARN.
+        arn: The secret's ARN; empty if the reference has a name.
+        key: Key in a secret that is a JSON object; empty for the whole secret.
     """
 
     service: str
@@ -56,7 +56,7 @@ class SecretReference:
 
     @classmethod
     def parse(cls, text: str) -> SecretReference | None:
-        """Return what a text refers to; nothing if it is no reference."""
+        """Return the reference that a text contains; None if it is not a reference."""
         for service, (by_name, (part, kind, name)) in _PATTERNS.items():
             by_arn = _ARN.format(service=part, kind=kind, name=name)
             found = re.fullmatch(f"(?:{by_name}|(?P<arn>{by_arn})){_KEY}", text)
@@ -66,14 +66,14 @@ class SecretReference:
 
     @classmethod
     def checked(cls, text: Any, what: str) -> SecretReference:
-        """Return what a text refers to.
+        """Return the reference that a text contains.
 
         Args:
             text: The text.
-            what: Whose, as the first words of the error, which does not repeat the text: it may be the secret itself.
+            what: Subject of the error's first sentence. The error does not repeat the text: it may be the secret.
 
         Raises:
-            InvalidTask: It is no reference.
+            InvalidTask: The text is not a reference.
         """
         found = cls.parse(text) if isinstance(text, str) else None
         if found is None:
@@ -85,12 +85,12 @@ class SecretReference:
 
     @property
     def whole(self) -> str:
-        """Its ARN as a policy names it; empty where only its name is known."""
+        """The ARN for a policy; empty if only the name is known."""
         return f"{':'.join(self.arn.split(':')[:5])}:{self.resource}" if self.arn else ""
 
     @property
     def resource(self) -> str:
-        """The last part of its ARN as a policy names it; the random end of a secret's ARN is not in its name."""
+        """The resource part of the ARN for a policy; `??????` matches the random suffix that the name lacks."""
         if self.service == "ssm":
             path = self.arn.split(":parameter/", 1)[1] if self.arn else self.name
             return f"parameter/{path.partition(':')[0].lstrip('/')}"
@@ -107,18 +107,19 @@ def check_secrets(
     network_isolation: bool,
     overrides: Mapping[str, Any],
 ) -> dict[str, str]:
-    """Return the references of a call by the names of their variables.
+    """Check and return the references of a call, by variable name.
 
     Args:
         task: The task's name.
-        secrets: As they were given.
+        secrets: The references as the author gave them.
         environment: The task's plain variables.
         ships_code: Whether our bootstrap starts the job.
-        network_isolation: Whether the project cuts its jobs off.
-        overrides: Which may do so, too, or undo it.
+        network_isolation: Whether the project's jobs have network isolation.
+        overrides: The overrides of the task, which may set or clear network isolation.
 
     Raises:
-        InvalidTask: One that cannot be; the message repeats no value, since it may be the secret itself.
+        InvalidTask: A name or reference is invalid, or the job could not read secrets. The message repeats no value,
+            since that may be the secret itself.
     """
     for name, reference in secrets.items():
         _check_name(task, name, environment)
@@ -138,7 +139,7 @@ def check_secrets(
 
 
 def secret_variables(secrets: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables by which references travel: `SSM_SECRETS`, and `SSM_SECRETS_2` and on for a long text."""
+    """Return the variables that carry the references: `SSM_SECRETS`, and for a long text `SSM_SECRETS_2` and so on."""
     if not secrets:
         return {}
     text = json.dumps(dict(secrets), sort_keys=True, separators=(",", ":"))
@@ -164,7 +165,7 @@ def _check_name(task: str, name: Any, environment: Mapping[str, Any]) -> None:
 
 
 def _is_isolated(by_project: bool, overrides: Mapping[str, Any]) -> bool:
-    """Tell whether a job is cut off; an override of the task wins, and a `None` removes what the project says."""
+    """Return whether a job has network isolation: an override wins, and None clears the project's setting."""
     path = "EnableNetworkIsolation"
     for said in (overrides, overrides.get("NetworkConfig", {})):
         if said is None or (isinstance(said, Mapping) and path in said):
