@@ -1,7 +1,7 @@
-"""Whether the package that we stand on is ours: a folder of the user's may bear the same plain name.
+"""Check that the package `blocks` is ours, and not a folder of the user's with the same name.
 
-Python looks beside the script first, so a `blocks/` there is imported in place of ours, and what follows is a riddle.
-Found without importing anything. Not looked for: `worker_toolkit`, which in a job is rightly the one that came with it.
+Python searches the script's directory first. A `blocks/` there is imported in place of ours, and fails with an obscure
+error. The check imports nothing. `worker_toolkit` is not checked, since a job correctly has its own copy.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 
 OUR_PACKAGES = ("blocks", "tasks_lib", "worker_toolkit", "local_sagemaker")
-"""The top-level packages of the wheel, which lie beside each other."""
+"""The top-level packages of the wheel, which are in one directory."""
 
 
 def check_blocks_are_ours() -> None:
-    """See that Python finds our own `blocks`.
+    """Check that Python finds our own `blocks`.
 
     Raises:
-        ImportError: It finds somebody else's; the message says where.
+        ImportError: Python finds another `blocks`; the message says where.
     """
     ours = Path(__file__).resolve().parent.parent / "blocks"
     spec = PathFinder.find_spec("blocks")
