@@ -49,13 +49,13 @@ class Symptom:
 class ErrorRule:
     """One row of the table: the category and fix of the errors that it matches.
 
-    Attributes:
+    Args:
         category: The category of such an error.
         fix: What the user can do.
-        codes: Error codes, of which one must match; empty for any.
-        message: Regular expression that is searched for in the message, in any case; empty for any.
-        status: Regular expression that is searched for in the status; empty for any.
-        operation: Regular expression that is searched for in the operation; empty for any.
+        codes: The possible error codes; empty for any.
+        message: Regular expression to search for in the message, case-insensitively; empty for any.
+        status: Regular expression to search for in the status; empty for any.
+        operation: Regular expression to search for in the operation; empty for any.
     """
 
     category: ErrorCategory

@@ -2,7 +2,8 @@
 
 Prefect's engines must not start, since there is no server and no run. For `.submit`, `.map` and `.sweep`, Prefect
 accepts another task runner, and expands and resolves arguments by its own rules. For a direct call of a task or a flow
-it accepts no other engine, so `_engines_replaced` replaces the engine's function. No other module patches Prefect.
+it accepts no other engine, so `_engines_replaced` replaces `run_task` and `run_flow`. No other module replaces code of
+Prefect's.
 """
 
 from __future__ import annotations

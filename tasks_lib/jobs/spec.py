@@ -105,7 +105,7 @@ class JobSpec(BaseModel):
 
 @dataclass(frozen=True)
 class ResolvedChannel:
-    """A channel whose source was found: what the request and the fingerprint say of it.
+    """A channel whose source was found, with what the request and the fingerprint need of it.
 
     Args:
         name: The channel's name.

@@ -183,7 +183,7 @@ class SweepTask(JobTask):
 
 
 def in_a_flow(submit: Callable[[], PrefectFutureList[Any]]) -> PrefectFutureList[Any]:
-    """Submit tasks in the calling flow run, or outside of one in a flow run of their own, and wait for its end.
+    """Submit tasks in the calling flow run; outside of one, in a flow run of their own, whose end is awaited.
 
     Prefect has a task runner only in a flow run, and an interrupted flow run stops its jobs.
     """

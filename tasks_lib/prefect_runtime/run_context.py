@@ -255,7 +255,7 @@ def check_event_loop() -> None:
 
 
 def _cancellation(flow: FlowRunContext | None, task_run: uuid.UUID) -> Callable[[], bool]:
-    """Return a function that returns whether the flow around a call, or one around that, is being ended.
+    """Return a check of whether the flow around a call, or an outer flow, is being ended.
 
     Only the thread in which Prefect calls a flow or a task gets a signal or a timeout as an exception. A submitted
     task, and whatever it calls, sees only the event that its task runner sets when it closes. The runner sets that

@@ -111,7 +111,7 @@ def metrics_line(result: JobResult) -> str:
 
 
 def began(result: JobResult) -> float | None:
-    """Return when a job's code started, in epoch seconds; None if its phases do not tell."""
+    """Return when a job's code started, in epoch seconds; None if unknown."""
     computing = kind_of(result.kind).computing
     if result.created is None or computing not in result.phases or "interrupted" in result.phases:
         return None
