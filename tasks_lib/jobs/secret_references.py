@@ -27,7 +27,7 @@ FORMS = (
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,511}")
 _OURS = ("SM_", "SSM_", "SAGEMAKER_", "TRAINING_JOB_", "LOCAL_SAGEMAKER_")
-_SECRET = r"[A-Za-z0-9/_+=.@!\-]{1,519}"  # noqa: S105  the pattern of a SecretId, not a secret: 512 characters and the random suffix
+_SECRET = r"[A-Za-z0-9/_+=.@!\-]{1,519}"  # noqa: S105  no secret, but the pattern of a SecretId: 512 and suffix
 _PARAMETER = r"[A-Za-z0-9_./\-]{1,1011}(?::[A-Za-z0-9_.\-]{1,100})?"  # with an optional version or label
 _KEY = r"(?:#(?P<key>.{1,256}))?"
 _ARN = r"arn:aws[a-z\-]*:{service}:[a-z0-9\-]+:\d{{12}}:{kind}{name}"

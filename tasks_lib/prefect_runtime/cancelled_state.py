@@ -53,7 +53,7 @@ def end_cancelled(ended: BaseException, flows: Iterable[FlowRunContext], *, by_p
     if by_prefect or any(out_of_time for *_, out_of_time in around):
         return
     for flow, flow_run, _ in around:
-        # A blocked event loop raises a Ctrl-C only at the engine's next `await`, which interrupts the engine's own write.
+        # A blocked event loop raises a Ctrl-C only at the engine's next `await`, and interrupts the engine's own write.
         if flow and flow_run and flow.isasync:
             _write_if_possible(flow_run, f"The run was ended by a signal. {_TELLS}")
 

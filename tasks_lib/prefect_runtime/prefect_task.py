@@ -73,7 +73,7 @@ class JobTask(Task[..., "JobResult"]):
             raise signals[0]
         if isinstance(answer, State) and not kwargs.get("return_state"):
             check_event_loop()
-            return answer.result(_sync=True)  # type: ignore[call-overload] # without `_sync`, an async flow gets a coroutine
+            return answer.result(_sync=True)  # type: ignore[call-overload] # an async flow would get a coroutine
         if answer is None and (failed := first_failed(futures_in((args, kwargs)))):  # Prefect did not call the body
             failed.result()
         return answer
@@ -139,7 +139,7 @@ def _noting(body: Callable[..., Any], signals: list[BaseException]) -> Callable[
             signals.append(signal)
             return Cancelled(message="The run was ended by a signal.")
 
-    noting.__signature__ = inspect.signature(body)  # type: ignore[attr-defined] # the signature that `wraps` copies has `self`
+    noting.__signature__ = inspect.signature(body)  # type: ignore[attr-defined] # `wraps` copies one with `self`
     return noting
 
 
@@ -197,13 +197,13 @@ def in_a_flow(submit: Callable[[], PrefectFutureList[Any]]) -> PrefectFutureList
 
     state = Flow(sweep, name="sweep", persist_result=False)(return_state=True)
     if not submitted:
-        state.result(_sync=True)  # type: ignore[call-overload] # raises the error that kept the tasks from being submitted
+        state.result(_sync=True)  # type: ignore[call-overload] # raises the error of the submission
     return submitted
 
 
 def as_list(futures: Iterable[PrefectFuture[Any]]) -> PrefectFutureList[Any]:
     """Return futures as Prefect's list of futures."""
-    return PrefectFutureList(futures)  # type: ignore[abstract] # Prefect's class is declared as an iterator, but is a list
+    return PrefectFutureList(futures)  # type: ignore[abstract] # Prefect declares an iterator, but it is a list
 
 
 def as_state(result: JobResult) -> State[JobResult] | JobResult:

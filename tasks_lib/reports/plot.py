@@ -95,7 +95,7 @@ def _value(point: Point) -> float:
 
 
 def _svg(drawn: Mapping[str, Sequence[Point]], label: str, title: str) -> bytes:
-    from matplotlib.backends.backend_svg import FigureCanvasSVG  # noqa: PLC0415 - the import takes half a second, and most calls draw nothing
+    from matplotlib.backends.backend_svg import FigureCanvasSVG  # noqa: PLC0415 - the import takes half a second
     from matplotlib.figure import Figure  # noqa: PLC0415 - the same
 
     columns = min(_COLUMNS, len(drawn))
