@@ -228,7 +228,7 @@ class PlanRunner(TaskRunner[PrefectConcurrentFuture[Any]]):
             state = _run_task(task, parameters=parameters, wait_for=wait_for, return_type="state")
             done.set_result(run_coro_as_sync(state) if task.isasync else state)
         except NotYetKnown as unknown:
-            # That the result of a task planned in this call is not known yet ends nothing, unless a caller reads it.
+            # If only the task's own result is not known yet, the plan goes on until a caller reads that result.
             if unknown.task not in {step.task for step in planning.steps[known:]}:
                 planning.end(f"The task {task.name!r}", unknown)
             done.set_exception(unknown)

@@ -26,7 +26,7 @@ def cost_of(hourly_price: float | None, instances: int | None, seconds: float | 
 
 
 def shown_cost(cost: float | None) -> str:
-    """Return a cost as text with two decimal places, or `unknown`."""
+    """Return a cost as text with two decimal places, or `less than 0.01`, or `unknown`."""
     if cost is None:
         return "unknown"
     if 0 < cost < _LEAST:
