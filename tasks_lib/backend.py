@@ -1,6 +1,6 @@
-"""Where the jobs of one project run: SageMaker, S3 and CloudWatch Logs, of AWS or of this machine.
+"""The backend of one project: SageMaker, S3 and CloudWatch Logs, on AWS or on this machine.
 
-One object is handed to whatever runs a task, so that there is one place to stand in for all of AWS.
+The code that runs a task gets all access to AWS through one object, so that one stand-in can replace all of AWS.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tasks_lib.jobs.s3_layout import ProjectFolder, TaskFolder
 
 
 class Backend:
-    """The edges of one project; each is made when it is first used.
+    """Access to the AWS services of one project; each part is made when it is first used.
 
     Args:
         project: The project.
@@ -33,27 +33,27 @@ class Backend:
 
     @property
     def is_local(self) -> bool:
-        """Whether the jobs run on this machine: nobody shares it, nothing of it is late, and it costs nothing."""
+        """Whether the jobs run on this machine, in a local SageMaker."""
         return self.project.is_local
 
     @cached_property
     def jobs(self) -> Jobs:
-        """SageMaker's jobs."""
+        """Access to SageMaker's jobs."""
         return Jobs(self.project)
 
     @cached_property
     def objects(self) -> Objects:
-        """The objects in S3."""
+        """Access to the objects in S3."""
         return Objects(self.project)
 
     @property
     def watcher(self) -> Watcher:
-        """What waits for jobs; the same for all projects of the account in this process."""
+        """The watcher of jobs; projects with the same access and events queue share it in this process."""
         return watcher_of(self.project)
 
     @property
     def log_reader(self) -> LogReader:
-        """What reads logs; the same for all projects of the account in this process."""
+        """The reader of logs; projects with the same access share it in this process."""
         return reader_of(self.project)
 
     def log_of(self, job: Job) -> LogTail:
@@ -65,15 +65,15 @@ class Backend:
         return role_arn(self.project, request, secrets)
 
     def folder(self, task: str, project: str | None = None) -> TaskFolder:
-        """Return the folder of a task of this project, or of another one beside it."""
+        """Return the folder of a task of this project, or of another project with the same bucket and prefix."""
         return ProjectFolder.of(self.project.bucket, self.project.prefix, project or self.project.project).task(task)
 
     def bundle(self, digest: str) -> str:
-        """Return the URI of the folder of some code."""
+        """Return the URI of the folder of a bundle of code."""
         return ProjectFolder(self.project.bucket, self.project.key_prefix).bundle(digest).uri
 
     def renew(self, category: ErrorCategory) -> None:
-        """Use new clients after an error: with fresh credentials, or of a local SageMaker that is started again."""
+        """Use new clients after an error: with fresh credentials, or of a restarted local SageMaker."""
         if category is ErrorCategory.EXPIRED:
             self.project.forget_clients()
         elif category is ErrorCategory.SERVICE_FAULT:

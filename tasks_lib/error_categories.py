@@ -1,8 +1,8 @@
-"""One table of what goes wrong on AWS and what it means for the one who waits. Pure.
+"""The categories of AWS errors, and the table that finds them. Pure.
 
-Two doors lead here, and both read the same table: a call that AWS refuses has an operation, a code and a message; a
-job that ended badly has a status and a `FailureReason`. The meaning alone decides whether to retry (`run/retries.py`),
-so that no caller has a list of codes of its own. The first row that fits counts, and the last fits all.
+One table serves both kinds of error. A call that AWS refuses has an operation, a code and a message. A job that failed
+or was stopped has a status and a `FailureReason`. The category decides whether to retry (`run/retries.py`), so that no
+caller needs a list of codes of its own.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from enum import Enum
 
 
 class ErrorCategory(Enum):
-    """What an error means for the one who waits."""
+    """The meaning of an error for a caller that may retry."""
 
     USER_ERROR = "user error"
     ACCESS_DENIED = "access denied"
@@ -30,13 +30,13 @@ class ErrorCategory(Enum):
 
 @dataclass(frozen=True)
 class Symptom:
-    """What AWS said.
+    """The error as AWS reported it.
 
     Args:
-        operation: AWS's name of the call; none for a job that ended.
-        code: Error code of a call, or what a job's `FailureReason` begins with, such as `AlgorithmError`.
-        message: The words: of the error, or the whole `FailureReason`.
-        status: A job's status and secondary status, such as `Stopped MaxRuntimeExceeded`; none for a call.
+        operation: AWS's name of the call's operation; empty for a job.
+        code: Error code of a call; empty for a job.
+        message: Message of the error, or the whole `FailureReason` of a job.
+        status: A job's status and secondary status, such as `Stopped MaxRuntimeExceeded`; empty for a call.
     """
 
     operation: str = ""
@@ -47,7 +47,16 @@ class Symptom:
 
 @dataclass(frozen=True)
 class ErrorRule:
-    """One row of the table: what it fits, what that means, and what the reader may do."""
+    """One row of the table: the category and fix of the errors that it matches.
+
+    Args:
+        category: The category of such an error.
+        fix: What the user can do.
+        codes: The possible error codes; empty for any.
+        message: Regular expression to search for in the message, case-insensitively; empty for any.
+        status: Regular expression to search for in the status; empty for any.
+        operation: Regular expression to search for in the operation; empty for any.
+    """
 
     category: ErrorCategory
     fix: str
@@ -57,7 +66,7 @@ class ErrorRule:
     operation: str = ""
 
     def fits(self, symptom: Symptom) -> bool:
-        """Whether the row is about this: each condition that it has holds."""
+        """Return whether all conditions of the row hold."""
         return (
             (not self.codes or symptom.code in self.codes)
             and re.search(self.message, symptom.message, re.IGNORECASE) is not None
@@ -77,6 +86,7 @@ _STATE_IS_KEPT = "what it left in its state directory is there for the next atte
 _MORE_TYPES = "try again later, give a list of instance types (instance_type=[…]), or let spot='fallback' go on-demand."
 _ENDED = "^Failed"
 
+# The first row that fits counts. The last row fits everything.
 TABLE = (
     # -- how a job ended ---------------------------------------------------------------------------------------------
     _rule(
@@ -163,5 +173,5 @@ TABLE = (
 
 
 def rule_for(symptom: Symptom) -> ErrorRule:
-    """Return the row of the table that is about this."""
+    """Return the first row of the table that fits."""
     return next(row for row in TABLE if row.fits(symptom))

@@ -1,7 +1,7 @@
-"""One table of what makes a job's own code fail, and what to do about each. Pure.
+"""Known causes of failures of a job's own code, each with its fix. Pure.
 
-Each row has a section of its own in `docs/troubleshooting.md`; a test walks the table against the page. What AWS or the
-machine did is not here but in `error_categories.py`.
+Each row has a section in `docs/troubleshooting.md`; a test compares the table with the page. Failures of AWS or of the
+instances are in `error_categories.py`.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ PAGE = "docs/troubleshooting.md"
 
 @dataclass(frozen=True)
 class KnownCause:
-    """A cause that is recognised by what the job said.
+    """A cause that is recognised by the job's words or its exit code.
 
     Args:
-        section: The heading of its section on the page.
-        pattern: What the reason or one of the last lines has; its groups fill the fix.
-        fix: What to do; with the names of groups in braces.
-        exit_codes: Or the exit codes that tell it.
+        section: Heading of its section on the page.
+        pattern: Regular expression that is searched for in the reason and the last lines. Its groups fill the fix.
+        fix: What to do, with the names of groups in braces.
+        exit_codes: Exit codes that mean this cause without the pattern; by default none.
     """
 
     section: str
@@ -30,7 +30,7 @@ class KnownCause:
     exit_codes: tuple[int, ...] = ()
 
     def fix_for(self, texts: Iterable[str], exit_code: int | None) -> str | None:
-        """Return what to do about a job, with the link to the page; None if this is not its cause."""
+        """Return the fix with a link to the page; None if this is not the cause."""
         found = next((match for text in texts if (match := re.search(self.pattern, text))), None)
         if found is None and exit_code not in self.exit_codes:
             return None
@@ -39,7 +39,7 @@ class KnownCause:
 
     @property
     def anchor(self) -> str:
-        """The anchor of its section, as GitHub and MyST make it of a heading."""
+        """The anchor that GitHub and MyST make of the section's heading."""
         return re.sub(r"[^\w\- ]", "", self.section.lower()).replace(" ", "-")
 
 
@@ -140,15 +140,15 @@ CAUSES = (
         "correct what the message says: it happened before your program was started.",
     ),
 )
-"""The first row that fits counts."""
+"""The known causes. The first one that fits counts."""
 
 
 def fix_of(texts: Iterable[str], exit_code: int | None) -> str | None:
-    """Return what to do about a job whose code failed; None if its cause is not known.
+    """Return the fix for a job whose code failed; None if its cause is not known.
 
     Args:
-        texts: Its cause, its reason, its last lines.
-        exit_code: Of its program, if known.
+        texts: The job's cause, reason and last lines.
+        exit_code: Exit code of the job's program; None if unknown.
     """
     said = list(texts)
     fixes = (row.fix_for(said, exit_code) for row in CAUSES)

@@ -1,4 +1,4 @@
-"""From a job that ended badly to an error that says what happened and what to do."""
+"""The error for a job that failed or was stopped: what happened, and what to do."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tasks_lib.jobs.status import Phase
 
 _MOST_LINES, _OF_OTHERS, _MOST_HOSTS = 20, 5, 8
 _TELLING = 5
-"""Last lines of the culprit that may tell a known cause; earlier ones may be of an error that the code has handled."""
+"""Last lines that are searched for a known cause; earlier ones may belong to an error that the code handled."""
 _LONGEST_CAUSE = 300
 _EXCEPTION = re.compile(r"[\w.]*(Error|Exception|Interrupt|Exit)(: |$)")
 _IN_WORDS = {
@@ -31,12 +31,12 @@ _FAILED_HERE = re.compile(
     + "|".join(sorted(Signals.__members__, key=len, reverse=True))
     + "))"
 )
-"""What the worker toolkit leaves for `FailureReason` and `ExitMessage`; SageMaker itself names no host. What several
-hosts leave stands side by side, with nothing in between."""
+"""The sentence that the worker toolkit writes for `FailureReason` and `ExitMessage`; SageMaker itself names no host.
+The sentences of several hosts are joined without a separator."""
 
 
 def job_error(project: SageMakerProject, task: str, job: Job, lines: Iterable[LogLine]) -> JobError:
-    """Return the error for a job that is over and not completed."""
+    """Return the error for a job that ended without completing."""
     said = list(lines)
     reason = "\n".join(filter(None, (job.message, job.reason)))
     found = _culprit([job.reason, job.message, *(line.text for line in said)])
@@ -66,7 +66,7 @@ def job_error(project: SageMakerProject, task: str, job: Job, lines: Iterable[Lo
 
 
 class _Culprit(NamedTuple):
-    """What the worker toolkit left of the host that failed first."""
+    """What the worker toolkit reported of the host that failed first; empty without such a report."""
 
     host: str | None = None
     exit_code: int | None = None
@@ -74,7 +74,7 @@ class _Culprit(NamedTuple):
 
 
 def _culprit(texts: Iterable[str]) -> _Culprit:
-    """Return the host that failed first: not one that was told to end because another had failed."""
+    """Return the host that failed first: not one that SIGTERM ended, since that means that another one had failed."""
     failed = [found for text in texts for found in _FAILED_HERE.finditer(text)]
     if not failed:
         return _Culprit()
@@ -87,9 +87,10 @@ def _culprit(texts: Iterable[str]) -> _Culprit:
 
 
 def _cause_without_toolkit(reason: str, lines: Sequence[str]) -> str:
-    """Return the cause of a job whose reason is not our toolkit's: the code's own, or that of an image without it.
+    """Return the cause of a job whose reason the worker toolkit did not write, as in an image that runs as it is.
 
-    It is the last line that looks like an exception: of the reason, else of the log; else the reason's first line.
+    It is the last line of the reason that looks like an exception, else the last such line of the log, else the
+    reason's first line.
     """
     given = new_lines(reason, ())
     for texts in (given, lines):
@@ -99,7 +100,7 @@ def _cause_without_toolkit(reason: str, lines: Sequence[str]) -> str:
 
 
 def _shown(said: list[LogLine], culprit: str | None) -> list[LogLine]:
-    """Return the last lines of each host, those of the one that failed first."""
+    """Return the last lines of up to 8 hosts, the one that failed first at the beginning and with the most lines."""
     hosts = sorted({line.host for line in said}, key=lambda host: (host != culprit, host))[:_MOST_HOSTS]
     most = {host: _MOST_LINES if culprit in (None, host) else _OF_OTHERS for host in hosts}
     return [line for host in hosts for line in [each for each in said if each.host == host][-most[host] :]]

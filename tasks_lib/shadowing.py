@@ -10,7 +10,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 
 OUR_PACKAGES = ("blocks", "tasks_lib", "worker_toolkit", "local_sagemaker")
-"""The top-level packages of the wheel, which lie beside each other."""
+"""The top-level packages of the wheel, which are in one directory."""
 
 
 def check_packages_are_ours() -> None:

@@ -1,4 +1,4 @@
-"""Numbers that JSON does not have, as words that it has. Pure, and a leaf: the console imports it before Prefect."""
+"""Numbers that JSON does not have, as text. Pure; a leaf module, so that the console can import it before Prefect."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ T = TypeVar("T")
 
 
 def strict(value: T) -> T | str:
-    """Return a value as it is, and a number that is not finite as a word that `float` reads back.
+    """Return a value as it is, but a number that is not finite as a text that `float` parses.
 
     Returns:
-        `NaN`, `Infinity` or `-Infinity` in their case.
+        The value, or `NaN`, `Infinity` or `-Infinity`.
     """
     if not isinstance(value, float) or math.isfinite(value):
         return value

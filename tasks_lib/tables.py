@@ -1,7 +1,6 @@
-"""`Table`: rows that a person reads, in a terminal, a notebook, Prefect's UI or a program. Pure.
+"""`Table`: a small table for a terminal, a notebook, Prefect's UI or a program. Pure.
 
-Why not a data frame: what we show are a few rows of words, and importing pandas for them takes longer than the skip
-they report.
+It is not a data frame: for a few rows of text, importing pandas takes longer than the skip that they report.
 """
 
 from __future__ import annotations
@@ -18,12 +17,13 @@ _GAP = "  "
 
 @dataclass(frozen=True)
 class Table:
-    """A table that shows itself well wherever it is printed.
+    """A table that displays as aligned text, Markdown or HTML.
 
     Args:
         columns: The headings.
-        rows: As many cells each as there are columns; `None` shows as nothing, numbers stand to the right.
-        title: One line above it.
+        rows: The rows, each with one cell for each column. None is shown as an empty cell; columns of numbers are
+            aligned to the right.
+        title: A line above the table; by default none.
     """
 
     columns: tuple[str, ...]
@@ -36,7 +36,7 @@ class Table:
             raise ValueError(f"a row of {len(wrong[0])} cells in a table of {len(self.columns)} columns: {wrong[0]!r}")
 
     def __str__(self) -> str:
-        """Return aligned columns, for a terminal."""
+        """Return the table as aligned columns, for a terminal."""
         lines = [self.columns, *([_text(cell) for cell in row] for row in self.rows)]
         widths = [max(map(_width, column)) for column in zip(*lines, strict=True)]
         right = [self._is_numeric(number) for number in range(len(self.columns))]
@@ -45,15 +45,15 @@ class Table:
         return "\n".join([*([self.title] if self.title else []), laid_out[0], rule, *laid_out[1:]])
 
     def to_markdown(self) -> str:
-        """Return the table in GitHub's Markdown; its title is left to the page around it."""
+        """Return the table in GitHub's Markdown, without its title."""
         ends = ["---:" if self._is_numeric(number) else "---" for number in range(len(self.columns))]
         lines = [self.columns, ends, *([_markdown(cell) for cell in row] for row in self.rows)]
         return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
     def to_dicts(self) -> list[dict[str, Any]]:
-        """Return a mapping by column for each row, such as Prefect's table artifacts and JSON take.
+        """Return each row as a mapping by column, as Prefect's table artifacts and JSON take it.
 
-        What is not finite is a word, such as `NaN`: JSON has no number for it.
+        A number that is not finite becomes a text, such as `NaN`, since JSON has no such number.
         """
         return [dict(zip(self.columns, map(strict, row), strict=True)) for row in self.rows]
 
@@ -85,7 +85,7 @@ def _markdown(cell: Any) -> str:
 
 
 def _width(text: str) -> int:
-    """Return the columns that a text takes in a terminal, where East Asian characters take two."""
+    """Return the width of a text in a terminal, where wide East Asian characters take two columns."""
     return sum(2 if unicodedata.east_asian_width(sign) in "WF" else 1 for sign in text)
 
 

@@ -1,1 +1,1 @@
-"""What a flow would do, without doing it."""
+"""The dry run: what a flow would do, without doing it."""

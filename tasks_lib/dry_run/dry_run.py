@@ -1,6 +1,7 @@
-"""What a call of a task would do, found by the same decision as a real one makes, with nothing done.
+"""The dry run of one call of a task: the decision of a real call, without its actions.
 
-It reads S3 and SageMaker as the call would. What the call would write, a closed attempt or a record, is only thought.
+It reads S3 and SageMaker as the call would. What the call would write to the ledger, a closed attempt or a record, is
+kept in memory only.
 """
 
 from __future__ import annotations
@@ -40,10 +41,10 @@ class PlannedStep:
         action: `skip`, `attach` to its running job, or `run` a new one.
         why: The reason.
         job: The job's name.
-        instance_type: What the job runs on.
-        instance_count: On how many hosts.
-        at_most: The highest possible cost of a new job, by the project's `hourly_prices`: price x hosts x longest run.
-            0 where no job is made, none where the price is unknown.
+        instance_type: The job's instance type.
+        instance_count: Number of hosts.
+        at_most: Highest possible cost of a new job by the project's `hourly_prices`: price x hosts x longest run. 0 if
+            no job is created; None if the price is unknown.
     """
 
     task: str
@@ -56,12 +57,12 @@ class PlannedStep:
 
 
 class DryRun:
-    """One call of a task, as a plan sees it.
+    """The dry run of one call of a task.
 
     Args:
-        call: What is asked for.
-        backend: Where its jobs would run.
-        run: For whom.
+        call: The call.
+        backend: The backend where its job would run.
+        run: The run of the plan.
     """
 
     def __init__(self, call: Call, backend: Backend, run: RunContext) -> None:
@@ -70,18 +71,18 @@ class DryRun:
 
     @property
     def folder(self) -> TaskFolder:
-        """The task's folder."""
+        """The task's folder in S3."""
         return self._lookup.folder
 
     def foresee(self, planned: Mapping[str, PlannedResult]) -> tuple[PlannedStep, JobResult]:
         """Return what the call would do, and its result as far as it is known.
 
         Args:
-            planned: Results of the jobs that have not ended, by the URI of the task's folder.
+            planned: The results of jobs that have not ended, by the URI of the task's folder.
 
         Raises:
-            NotYetKnown: It depends on more of such a job than its name.
-            InvalidTask: The call would be refused.
+            NotYetKnown: The call depends on something of such a job that is not known before the job has run.
+            InvalidTask: A real call would be refused.
         """
         if record := self._lookup.record_by_name():
             return self._skip(record, BY_NAME)
@@ -122,7 +123,7 @@ class DryRun:
         return self._planned_step(step, job, "run", why), self._result(step, job, "", f"would run: {why}")
 
     def _planned_step(self, step: Step, job: str, action: PlanAction, why: str) -> PlannedStep:
-        # With `overrides`: what counts is what SageMaker is told.
+        # From the request, which includes `overrides`.
         request = to_request(step.spec, self._lookup.place(step, job))
         cluster = step.spec.kind.cluster(request)
         type_, count = instances_of((cluster.get("InstancePreferences") or [cluster])[0])
@@ -130,7 +131,7 @@ class DryRun:
         return PlannedStep(step.spec.task, action, why, job, type_, count or 0, at_most if action == "run" else 0.0)
 
     def _at_most(self, cluster: Mapping[str, Any], seconds: float) -> float | None:
-        """Return the cost of all groups, or the highest among types to choose from; None where a price is unknown."""
+        """Return the cost of all instance groups, or of the most expensive preference; None if a price is unknown."""
         prices, groups = self._backend.project.hourly_prices, cluster.get("InstanceGroups")
         hosts = groups or cluster.get("InstancePreferences") or [cluster]
         costs = [
@@ -158,7 +159,7 @@ class DryRun:
             instance_count=spec.instance_count,
             inputs={channel.name: channel.uri for channel in step.inputs.channels},
         )
-        # Not among the arguments: pydantic would make a plain dict of it.
+        # Set afterwards, since pydantic would copy an argument into a plain dict.
         object.__setattr__(result, "outputs", PlannedOutputs(spec.task, outputs))
         result.bound(self._backend.project, step.ingredients)
         return result
@@ -166,10 +167,12 @@ class DryRun:
     def _with_planned_results(
         self, planned: Mapping[str, PlannedResult]
     ) -> tuple[dict[str, Channel | TaskOutput], set[str]]:
-        """Return the inputs, with planned results in the place of their tasks' names; and the names of those to come.
+        """Return the inputs, with planned results for task names, and the names of inputs that do not exist yet.
 
-        A planned task may also be named by a URI that was read from its job. When the flow really runs, its ledger and
-        its folder will say what they do not say now.
+        The name of a planned task is replaced because the task's ledger has no record of that job yet.
+
+        Raises:
+            NotYetKnown: An S3 URI is below the output of a job that has not run.
         """
         inputs = dict(self._call.inputs)
         for name, wanted in self._call.inputs.items():

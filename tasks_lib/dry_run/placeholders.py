@@ -1,6 +1,6 @@
-"""The result of a job that has not run: its name and where its outputs will be are known, and nothing else.
+"""Placeholders for the result of a job that has not run: only its name and its outputs' URIs are known.
 
-That is all that the steps behind it need, since a job's name says what work it is. Made by `dry_run.py` for a plan.
+The steps that read it need no more to be planned, since a job's name identifies its work.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from tasks_lib.results.output import Output
 
 
 class NotYetKnown(BaseException):
-    """Something was asked for that only a job knows which has not run.
+    """A plan needs something that is not known before a job has run.
 
-    Not an `Exception`: a flow that catches those would go on with what its `except` says, and be planned wrongly.
+    It is not an `Exception`, since a flow that catches those would continue in its `except` and be planned wrongly.
 
     Args:
         task: The task that has not run.
-        what: What was asked for.
+        what: What is not known, for the message.
     """
 
     def __init__(self, task: str, what: str) -> None:
@@ -45,11 +45,13 @@ _KNOWN_LATER = {
 
 
 class PlannedOutputs(dict[str, str]):
-    """URI by output. A state directory is there, but what it holds is part of the work that reads it.
+    """URI by output.
+
+    Looking up `state` raises `NotYetKnown`: the content of the state directory is part of the work that reads it.
 
     Args:
-        task: The task.
-        uris: Where each output will be.
+        task: The task's name.
+        uris: The future URI of each output.
     """
 
     def __init__(self, task: str, uris: dict[str, str]) -> None:
@@ -63,7 +65,7 @@ class PlannedOutputs(dict[str, str]):
 
 
 class PlannedOutput(Output):
-    """One output of such a job: where it will be."""
+    """An output of a job that has not run, of which only the URI is known."""
 
     def __getattribute__(self, name: str) -> Any:
         if name in {"download", "open", "read_bytes", "read_text", "read_json"}:
@@ -76,7 +78,7 @@ class PlannedOutput(Output):
 
 
 class PlannedResult(JobResult):
-    """What is known of a task whose job has not ended."""
+    """The result of a task whose job has not ended, as far as it is known."""
 
     def __getattribute__(self, name: str) -> Any:
         if name in _KNOWN_LATER:

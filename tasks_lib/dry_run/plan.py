@@ -1,7 +1,7 @@
-"""`plan(flow)`: what a run of a flow would do, and what it could cost, before anything is paid for.
+"""`plan(flow)`: what a run of a flow would do, and what it could cost at most, before any job is paid for.
 
-The flow's own Python is called, since only it knows its tasks; each of its SageMaker tasks is decided as the run would
-decide it (`dry_run.py`), down to the job's name, and so are the steps behind a job that has not run.
+The flow's own Python runs, since only it knows its tasks. Each of its SageMaker tasks is decided as a real run decides
+it (`dry_run.py`), including the job's name, and so are the steps that read a job that has not run.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Plan:
 
     Args:
         steps: The tasks in the order of their calls.
-        ends: A sentence for each place from which on the flow cannot be planned, because it reads what only a job
-            knows that has not run.
+        ends: A sentence for each place after which the flow cannot be planned, because it reads a result of a job that
+            has not run.
     """
 
     steps: tuple[PlannedStep, ...]
@@ -39,7 +39,7 @@ class Plan:
 
     @property
     def at_most(self) -> float | None:
-        """The highest possible cost of all new jobs, each of them tried once; none where a price is unknown."""
+        """The highest possible cost of all new jobs with one attempt each; None if a price is unknown."""
         costs = [step.at_most for step in self.steps]
         return None if None in costs else sum(cost for cost in costs if cost is not None)
 
@@ -61,7 +61,7 @@ class Plan:
 
     @property
     def summary(self) -> str:
-        """One line: how many tasks of each kind, and the highest possible cost."""
+        """The number of tasks by action, and the highest possible cost, in one line."""
         count = {action: sum(step.action == action for step in self.steps) for action in ("run", "attach", "skip")}
         parts = [f"{count['run']} to run", *([f"{count['attach']} to attach to"] if count["attach"] else [])]
         return f"{', '.join(parts)}, {count['skip']} skipped; at most {shown_cost(self.at_most)}"
@@ -71,7 +71,7 @@ class Plan:
         return {"steps": self.to_dicts(), "at_most": self.at_most, "ends": list(self.ends)}
 
     def to_dicts(self) -> list[dict[str, Any]]:
-        """Return the steps as plain values; `at_most` is none where the price is unknown."""
+        """Return the steps as plain values; `at_most` is None if the price is unknown."""
         return [asdict(step) for step in self.steps]
 
     def __str__(self) -> str:
@@ -82,23 +82,23 @@ class Plan:
 
 
 def plan(flow: Flow[..., Any] | Callable[..., Any], *args: Any, **kwargs: Any) -> Plan:
-    """Return what a run of a flow with these arguments would do. Nothing is written, made or paid for.
+    """Return what a run of a flow with these arguments would do. No job is created, and nothing is written to S3.
 
-    No Prefect server is needed, unless the flow itself asks it for something, such as a saved block. Plain Prefect
-    tasks of the flow, and other flows that it calls, are called as the Python functions that they are: without
-    retries, caching or timeouts, but with all that they do. The price is that of one attempt a job, at on-demand
-    prices, for its longest run.
+    A Prefect server is not needed, unless the flow itself uses it, for example to load a saved block. Plain Prefect
+    tasks, and other flows that the flow calls, run as plain Python functions: with all their effects, but without
+    retries, caching or timeouts. The cost is that of one attempt of each job for its longest run, at `hourly_prices`
+    without the discount of spot instances.
 
     Args:
         flow: The flow, or any function that calls tasks.
-        *args: Its arguments.
-        **kwargs: Its keyword arguments.
+        *args: Positional arguments of the flow.
+        **kwargs: Keyword arguments of the flow.
 
     Raises:
-        InvalidTask: The run would refuse a task.
-        ServiceError: S3 or SageMaker cannot be asked.
+        InvalidTask: A real run would refuse a task.
+        ServiceError: A call to S3 or SageMaker failed.
     """
-    # The engine makes a flow run for a flow; a plain function gets one here.
+    # The replaced engine enters a flow run for a flow; for a plain function it is entered here.
     surroundings: AbstractContextManager[Any] = nullcontext() if isinstance(flow, Flow) else flow_run(None, {})
     with planning_mode() as planning:
         try:
@@ -112,7 +112,7 @@ def plan(flow: Flow[..., Any] | Callable[..., Any], *args: Any, **kwargs: Any) -
 
 
 def _run_to_its_end(coroutine: Any) -> None:
-    """Run an async flow, also where a loop is running already: in a notebook, in another async function."""
+    """Run an async flow, also if an event loop is running already, as in a notebook or an async function."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

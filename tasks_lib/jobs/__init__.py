@@ -1,1 +1,1 @@
-"""What a job is: values, and functions of values. Pure."""
+"""The values that describe a job, and pure functions of them."""

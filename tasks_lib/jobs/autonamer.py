@@ -1,13 +1,12 @@
-"""Names for the points of a grid, as one reads them: `fit-LR01-NS10-5`. Pure.
+"""Readable names for the points of a grid: `fit-LR01-NS10-5`. Pure.
 
 The rules are those of Training Grounds' `Autonamer` (tg.common.delivery): abbreviated parameter, shortened value. They
-lose something (1001 and 1500 are both `1K`, 1.0 and 10 both `10`), and a task's name is its folder. So wherever a name
-would be shared or is no task name, a hash of the point's own values is added.
+are lossy: 1001 and 1500 both give `1K`, 1.0 and 10 both give `10`. A task's name is its folder and must be unique. So
+if points share a plain name, or it is not a valid task name, a hash of the name and the point's values is added.
 
-Which names stay when a sweep grows: a name depends on the stem and the point alone, never on its place in the grid,
-except that a point which comes to share its plain name gets the hash from then on, and so does the one that it shares
-it with. Letting the earlier of the two keep the plain name would make names depend on the order of the points: after
-an exchange of the two, each would find the other's state in its folder.
+When a sweep grows, names stay: a name depends on the stem and the point, not on its position in the grid. The exception
+is a plain name that comes to be shared: then both points get the hash. If the first point kept the plain name, names
+would depend on the order of the points. After a swap, each point would find the other's state in its folder.
 """
 
 from __future__ import annotations
@@ -26,11 +25,12 @@ from tasks_lib.errors import InvalidName, InvalidTask
 from tasks_lib.jobs.naming import check_task_name
 
 NameStyle = Literal["seed", "latest"]
-"""`seed` joins the items of a list by `-` and shortens numbers above 1,000 and 1,000,000; `latest`, as that library
-does since 2023, joins by `x`, shortens from those numbers on, and keeps of an `Enum` its capitals and digits."""
+"""How values are spelled. `seed` joins the items of a list by `-` and shortens integers above 1,000 and 1,000,000.
+`latest`, as that library does since 2023, joins by `x`, shortens also 1,000 and 1,000,000 themselves, and keeps only
+the capitals and digits of an `Enum`'s name."""
 
 _HASH_DIGITS = 8
-_LONGEST_KEPT = 100  # characters of a name that gets a hash; with it a task name whatever the stem
+_LONGEST_KEPT = 100  # characters kept before a hash, so that the whole is a valid task name for any stem
 _THOUSAND, _MILLION = 1_000, 1_000_000
 
 
@@ -48,17 +48,18 @@ class Point:
 
 
 def named_points(stem: str, over: Mapping[str, Any], *, style: NameStyle = "seed") -> list[Point]:
-    """Return all points of a grid with their names; the last axis varies fastest.
+    """Return the named points of a grid; the last axis varies fastest.
 
     Args:
-        stem: What every name begins with.
-        over: By parameter: a list is an axis; any other value, a tuple too, is the same at each point, and is part of
-            the names, behind those of the axes.
-        style: How values are spelled.
+        stem: Beginning of every name.
+        over: By parameter, a list of values (an axis) or a single value. A value that is not a list, also a tuple, is
+            the same at each point; it is part of the names, after the axes.
+        style: How values are spelled; by default `seed`.
 
     Raises:
-        InvalidTask: An axis without values, a point that is there twice, or something that is neither list nor value.
-        InvalidName: The stem is no task name.
+        InvalidTask: An axis has no values, a point occurs twice, a value is another iterable than a list, tuple, text
+            or mapping, or the style is unknown.
+        InvalidName: The stem is not a valid task name.
     """
     if style not in get_args(NameStyle):
         raise InvalidTask(f"style is {style!r}.", fix=f"use one of {', '.join(get_args(NameStyle))}.")
@@ -75,7 +76,7 @@ def named_points(stem: str, over: Mapping[str, Any], *, style: NameStyle = "seed
 
 
 def grid(over: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the points of a grid: the product of its axes, then the values that are the same everywhere."""
+    """Return the points of a grid: the product of its axes, each with the fixed values after it."""
     for name, value in over.items():
         _check_axis(name, value)
     axes = {name: value for name, value in over.items() if isinstance(value, list)}
@@ -84,7 +85,7 @@ def grid(over: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def autoname(values: Mapping[str, Any], style: NameStyle = "seed") -> str:
-    """Return the seed's name of a point: `LR01-NS10-5`. Not always unique, nor always a task name."""
+    """Return the plain name of a point: `LR01-NS10-5`. It may be shared, or not a valid task name."""
     return "-".join(f"{_abbreviation(name)}{_spelled(value, style)}" for name, value in values.items())
 
 
@@ -106,15 +107,15 @@ def _spelled(value: Any, style: NameStyle) -> str:
 
 
 def _unpacked(value: Any) -> Any:
-    """Return what a scalar of numpy or torch holds; anything else as it is."""
+    """Return the Python value of a numpy or torch scalar; any other value as it is."""
     try:
         return value.item() if callable(getattr(value, "item", None)) else value
-    except (ValueError, RuntimeError):  # their words for "more than one number"
+    except (ValueError, RuntimeError):  # raised by an array or tensor of more than one number
         return value
 
 
 def _shortened(number: int, style: NameStyle) -> str:
-    """Return 20000 as `20K`; the seed shortens above a limit, the latest version from it on."""
+    """Return a number in thousands or millions: 20000 as `20K`; 1000 itself is `1K` only in the style `latest`."""
     above = 1 if style == "seed" else 0
     if number >= _MILLION + above:
         return f"{number // _MILLION}M"
@@ -132,9 +133,9 @@ def _is_task_name(name: str) -> bool:
 
 
 def _with_hash(name: str, values: Mapping[str, Any]) -> str:
-    """Return a task name that only these values have: what can be kept of the plain one, and a hash.
+    """Return a unique task name: the valid characters of the plain name, and a hash.
 
-    What a folder cannot be called becomes `_`, which no rule makes: 1e+20 must not be read as 1e-20.
+    Other characters become `_` and not `-`, so that 1e+20 does not read as 1e-20.
     """
     kept = re.sub(r"[^A-Za-z0-9._\-]+", "_", name)[:_LONGEST_KEPT].rstrip("._-")
     digest = hashlib.sha256(f"{name}\n{_canonical(values)}".encode()).hexdigest()
@@ -142,7 +143,7 @@ def _with_hash(name: str, values: Mapping[str, Any]) -> str:
 
 
 def _canonical(values: Mapping[str, Any]) -> str:
-    """Return what tells points apart: JSON, in which 1, 1.0 and "1" differ and the order of names does not count."""
+    """Return values as JSON, in which 1, 1.0 and "1" differ and the order of names does not matter."""
     return json.dumps(values, sort_keys=True, default=_json_value)
 
 
@@ -165,10 +166,10 @@ def _check_axis(name: str, value: Any) -> None:
 
 
 def check_distinct(names: list[str], points: list[dict[str, Any]]) -> None:
-    """See that no two points of a grid share a name.
+    """Check that no two points of a grid share a name.
 
     Raises:
-        InvalidTask: Two do, so that they are the same point.
+        InvalidTask: Two points share a name, even with a hash: they are the same point.
     """
     count = Counter(names)
     twice = next((values for name, values in zip(names, points, strict=True) if count[name] > 1), None)

@@ -1,8 +1,8 @@
 """Fallbacks for insufficient capacity: instance types in the caller's order, spot first, then on-demand.
 
-Pure. An `InstanceChoice` is what one attempt asks for. SageMaker itself goes through up to five types in one request
-(`InstancePreferences`), but only for training, and not for spot (API reference, ResourceConfig); there each type is a
-choice of its own. Instances are not in the fingerprint, so each choice is an attempt at the same work.
+Pure. SageMaker itself tries up to five types of one request (`InstancePreferences`), but only for on-demand training
+(API reference, ResourceConfig). For spot and for processing, each type is an instance choice of its own. Instances are
+not in the fingerprint, so each choice is an attempt at the same work.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from itertools import takewhile
 
 @dataclass(frozen=True)
 class InstanceChoice:
-    """What one attempt asks for.
+    """The instances that one attempt asks for.
 
     Args:
-        types: Instance types, the preferred first; more than one by `InstancePreferences`.
-        spot: Whether on spot instances.
+        types: Instance types, the preferred one first. Several are sent as `InstancePreferences`.
+        spot: Whether to use spot instances; by default False.
     """
 
     types: tuple[str, ...]
@@ -28,13 +28,13 @@ class InstanceChoice:
 def fallbacks(
     types: Sequence[str], *, at_once: int, spot: bool, on_demand_after_spot: bool
 ) -> tuple[InstanceChoice, ...]:
-    """Return the choices in their order; at least one.
+    """Return the instance choices in the order in which they are tried.
 
     Args:
         types: Instance types in the caller's order.
         at_once: Number of types that one request may list.
-        spot: Whether spot instances are asked for first.
-        on_demand_after_spot: Whether on-demand ones may follow.
+        spot: Whether to try spot instances first.
+        on_demand_after_spot: Whether to try on-demand instances after spot.
     """
     return tuple(_choices(tuple(types), at_once, spot=spot, on_demand=on_demand_after_spot or not spot))
 
@@ -47,20 +47,20 @@ def _choices(types: tuple[str, ...], at_once: int, *, spot: bool, on_demand: boo
 
 
 def choice_after(choices: Sequence[InstanceChoice], without_capacity: int) -> InstanceChoice:
-    """Return the choice of the next attempt; behind the last comes the first again.
+    """Return the choice of the next attempt; after the last choice comes the first again.
 
     Args:
-        choices: The fallbacks.
-        without_capacity: How many attempts in a row have just ended for want of capacity.
+        choices: The choices in their order.
+        without_capacity: Number of attempts in a row that have just ended by insufficient capacity.
     """
     return choices[without_capacity % len(choices)]
 
 
 def attempts_without_capacity(closed: Sequence[tuple[str, str | None]], flow_run: str | None) -> int:
-    """Return how many of the last attempts this flow run saw end for want of capacity, without another between.
+    """Return how many of the last attempts in a row this flow run closed for insufficient capacity.
 
     Args:
-        closed: Why each attempt is over, and in which flow run that was written down; the oldest first.
-        flow_run: The flow run; none outside a flow.
+        closed: For each closed attempt the reason, and the flow run that closed it; the oldest first.
+        flow_run: Id of the flow run; None outside a flow.
     """
     return len([*takewhile(lambda each: each == ("capacity", flow_run), reversed(closed))])

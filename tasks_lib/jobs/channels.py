@@ -1,7 +1,7 @@
-"""Channels: what a task reads, as its author writes it. Pure.
+"""Channels: the inputs of a task, as its author writes them. Pure.
 
-A channel's source is a local path, an S3 URI, or an output of another task: its future, its result, or its name.
-Dataclasses, because Prefect resolves futures inside dataclasses and so draws the edges of the graph.
+A channel's source is a local path, an S3 URI, or an output of another task, given by its future, result or name.
+Channels are dataclasses: Prefect resolves the futures inside of them, and draws the edges of the graph.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class Channel:
 
     Args:
         source: A file or directory of this machine, or `s3://bucket/prefix`.
-        distribution: `FullyReplicated` gives each host everything; `ShardedByS3Key` gives host i of n the objects
-            i, i + n, … in the order of their keys.
-        subdir: A directory below the source to read instead of all of it.
+        distribution: `FullyReplicated` (default) gives each host everything. `ShardedByS3Key` gives host i of n the
+            objects i, i + n, … in the order of their keys.
+        subdir: A directory below the source to read; by default all of it.
     """
 
     source: str | Path
@@ -35,13 +35,13 @@ class Channel:
 
     @property
     def is_s3(self) -> bool:
-        """Whether the source lies in S3."""
+        """Whether the source is an S3 URI."""
         return str(self.source).startswith("s3://")
 
 
 @dataclass(frozen=True)
 class TaskOutput:
-    """An input from another task's output; made by `output_of`."""
+    """An input from an output of another task; `output_of` makes it."""
 
     source: Any
     output: OutputName | None = None
@@ -60,18 +60,19 @@ def output_of(
     distribution: Distribution = "FullyReplicated",
     project: str | None = None,
 ) -> TaskOutput:
-    """Use what another task left as an input.
+    """Use an output of another task as an input.
 
     Args:
         source: The other task: its future, its `JobResult`, or its name.
-        output: `model`, `output`, `state` or `source`; by default a training task's model, a processing task's output.
+        output: `model`, `output`, `state` or `source`; by default the model of a training task, and the output of a
+            processing task.
         subdir: A directory inside the output. Inside a tarball it needs `extract`.
-        extract: Unpack `model.tar.gz` and the like before the code starts.
+        extract: Unpack a tarball such as `model.tar.gz` before the code starts.
         distribution: See `Channel`.
-        project: The project of a task given by name, when it is another one of the same bucket and prefix.
+        project: The project of a task that is given by name, with the same bucket and prefix; by default this one.
 
     Raises:
-        InvalidInput: The output is of no known kind, or a project is given for something that is no name.
+        InvalidInput: The output is unknown, `subdir` leaves it, or `project` is given without a task's name.
     """
     if output is not None and output not in get_args(OutputName):
         raise InvalidInput(f"There is no output {output!r}.", fix=f"use one of {', '.join(get_args(OutputName))}.")
@@ -84,10 +85,11 @@ def output_of(
 
 
 def as_channel(name: str, value: Any) -> Channel | TaskOutput:
-    """Return the channel that an entry of `inputs` means.
+    """Return the channel for an entry of `inputs`.
 
     Raises:
-        InvalidInput: The value is no path, no URI and no output, its distribution is unknown, or its `subdir` climbs.
+        InvalidInput: The value is not a path, URI or output, its distribution is unknown, or its `subdir` has `.` or
+            `..`.
     """
     channel = Channel(value) if isinstance(value, (str, Path)) else value
     if not isinstance(channel, (Channel, TaskOutput)) or not _is_readable(channel):
@@ -107,7 +109,7 @@ def as_channels(inputs: Mapping[str, Any] | None) -> dict[str, Channel | TaskOut
     """Return all channels of a task by name.
 
     Raises:
-        InvalidInput: Inputs without names, a name that is no text, or an input that is no channel.
+        InvalidInput: `inputs` is not a mapping, a name is not a `str`, or a value is not a channel.
         InvalidName: Two names would share a variable in the job.
     """
     if inputs is not None and not isinstance(inputs, Mapping):
@@ -125,11 +127,12 @@ def as_channels(inputs: Mapping[str, Any] | None) -> dict[str, Channel | TaskOut
 def output_place(name: str, wanted: TaskOutput, kind: JobKind, outputs: Mapping[str, str]) -> tuple[OutputName, str]:
     """Return which output of a completed job a channel reads, and its URI.
 
-    A directory is addressed with its `subdir` and a `/` at the end; a tarball as the object itself, its `subdir` being
-    found after the unpacking.
+    The URI of a directory includes the `subdir` and ends in `/`. The URI of a tarball is the object itself, and its
+    `subdir` is resolved after unpacking.
 
     Raises:
-        InvalidInput: That kind of job has no such output, or a `subdir` is asked of a packed tarball.
+        InvalidInput: The job has no such output, `subdir` is given for a tarball without `extract`, or `extract` for a
+            directory.
     """
     output = wanted.output or kind.default_output
     if output not in outputs:
@@ -153,7 +156,7 @@ def output_place(name: str, wanted: TaskOutput, kind: JobKind, outputs: Mapping[
 
 
 def is_tarball(uri: str) -> bool:
-    """Whether an output is packed; a training job's is a prefix where the request says `CompressionType` `NONE`."""
+    """Return whether an output is a tarball; with `CompressionType` `NONE`, a training job's output is a prefix."""
     return uri.endswith(".tar.gz")
 
 

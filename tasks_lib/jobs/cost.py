@@ -1,9 +1,9 @@
-"""What a job costs, as far as one can know. Pure.
+"""The cost of a job, by the project's prices. Pure.
 
-AWS tells no prices with its jobs, and price lists change; so the only prices are those in the project
-(`hourly_prices`), and where there is none the answer is "unknown", never 0. SageMaker bills by the second, for each
-host: `BillableTimeInSeconds` times the number of instances (API reference of DescribeTrainingJob). The discount of spot
-instances is contained in those seconds.
+SageMaker reports no prices with its jobs, and price lists change. So the only prices are the project's
+(`hourly_prices`); without one the cost is unknown, never 0. SageMaker bills each host by the second:
+`BillableTimeInSeconds` times the number of instances (API reference of DescribeTrainingJob). These seconds already
+contain the discount of spot instances.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ _LEAST = 0.01
 
 
 def cost_of(hourly_price: float | None, instances: int | None, seconds: float | None) -> float | None:
-    """Return the cost in the currency of the price; `None` where anything of it is unknown.
+    """Return the cost in the currency of the price; None if any argument is None.
 
     Args:
-        hourly_price: Of one instance.
-        instances: How many.
-        seconds: Billed for each of them.
+        hourly_price: Price of one instance for one hour; None if unknown.
+        instances: Number of instances; None if unknown.
+        seconds: Billed seconds of each instance; None if unknown.
     """
     if hourly_price is None or instances is None or seconds is None:
         return None
@@ -26,7 +26,7 @@ def cost_of(hourly_price: float | None, instances: int | None, seconds: float | 
 
 
 def shown_cost(cost: float | None) -> str:
-    """Return a cost for a reader: two digits behind the point, or `unknown`."""
+    """Return a cost as text with two decimal places, or `less than 0.01`, or `unknown`."""
     if cost is None:
         return "unknown"
     if 0 < cost < _LEAST:

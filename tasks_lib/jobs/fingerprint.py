@@ -1,8 +1,9 @@
-"""The fingerprint: SHA-256 of all that determines a job's result, and what differs between two. Pure.
+"""The fingerprint: SHA-256 of all that determines a job's result, and the differences between two. Pure.
 
-In: kind, image, source, entry point, arguments, launch, hyperparameters, environment, where secrets are kept, instance
-count (it decides the sharding), input mode, network isolation, state mode, each input's identity and how it is laid
-before the code, and overrides. Out: instance type, spot, timeouts, tags, VPC, keys, and everything that we inject.
+Included: the toolkit's contract version, kind, image, code, entry point, command, arguments, hyperparameters,
+environment, references of secrets, instance count (it decides the sharding), input mode, network isolation, state mode,
+each input's identity and layout, and overrides that change the result. Not included: instance type, spot, timeouts,
+tags, VPC, KMS keys, and the variables that we add.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ Ingredients = dict[str, Any]
 def ingredients(
     spec: JobSpec, source: Manifest | None, channels: Sequence[ResolvedChannel], contract: int
 ) -> Ingredients:
-    """Return what determines the result, by name, as plain JSON values.
+    """Return what determines a job's result, by name, as plain JSON values.
 
     Args:
         spec: The job.
-        source: Its code; none where the image runs as it is.
-        channels: Its inputs.
-        contract: `CONTRACT_VERSION` of the worker toolkit: the promise that the job's code is given.
+        source: The job's code; None if the image runs as it is.
+        channels: The job's inputs.
+        contract: `CONTRACT_VERSION` of the worker toolkit: what the job's code may rely on.
     """
     return {
         "contract": contract,
@@ -46,9 +47,9 @@ def ingredients(
         "network isolation": spec.network_isolation,
         "state": spec.state,
         "inputs": {channel.name: _channel_row(channel) for channel in channels},
-        # As the ledger will give it back: tuples are lists in JSON.
+        # A round trip through JSON, so that it equals what the ledger returns: tuples become lists.
         "overrides": json.loads(json.dumps(_with_effect(spec), default=str)),
-        # Only where there are some: work without any keeps the fingerprint that it had before there were secrets.
+        # Left out if empty: work without secrets keeps the fingerprint that it had before the option existed.
         **({"secrets": dict(spec.secrets)} if spec.secrets else {}),
     }
 
@@ -60,7 +61,7 @@ def fingerprint(parts: Ingredients) -> str:
 
 
 def differences(old: Ingredients, new: Ingredients) -> list[str]:
-    """Return what changed between two sets of ingredients, in words, the most telling first."""
+    """Return what changed between two sets of ingredients, in words, the most informative first."""
     found = []
     for part in _WORD:
         found += _mapping_difference(part, _members(part, old), _members(part, new))
@@ -112,7 +113,7 @@ _WORD = {
     "secrets": "secret",
     "overrides": "override",
 }
-"""What has members, the most telling first."""
+"""The ingredients that have members, the most informative first, with the word for one member."""
 
 
 def _members(part: str, work: Ingredients) -> Mapping[str, Any]:
@@ -121,7 +122,7 @@ def _members(part: str, work: Ingredients) -> Mapping[str, Any]:
 
 
 def _leaves(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield each field of overrides with its path, as AWS's API reference writes it."""
+    """Yield each field of overrides with its dotted path."""
     for name, value in tree.items():
         if isinstance(value, Mapping) and value:
             yield from _leaves(value, f"{path}{name}.")

@@ -1,6 +1,6 @@
-"""Hyperparameters as SageMaker carries them: text by name, from which the job gets back what its author wrote. Pure.
+"""Hyperparameters as the strings that SageMaker carries. Pure.
 
-The worker toolkit reads them the other way round (`worker_toolkit/environment.py`).
+The worker toolkit decodes them to the author's values (`worker_toolkit/environment.py`).
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from typing import Any
 from tasks_lib.errors import InvalidHyperparameter
 from tasks_lib.jobs.naming import check_variables
 
-_LINE_BREAK = re.compile("[\n\r\x85\u2028\u2029]")  # what `.` of a regular expression does not match in Java
+_LINE_BREAK = re.compile("[\n\r\x85\u2028\u2029]")  # what `.` does not match in a Java regular expression
 
 
 def encode_hyperparameters(values: Mapping[str, Any]) -> dict[str, str]:
     """Return hyperparameters as the strings that SageMaker carries.
 
-    Text goes as it is unless it would be read as JSON, so that `"1"` and `1` stay different, or has a line break, which
-    SageMaker's pattern does not allow.
+    Text is sent as it is, and any other value as JSON. Text that reads as JSON is quoted, so that `"1"` and `1` stay
+    different. So is text with a line break, which SageMaker's pattern does not allow.
 
     Raises:
-        InvalidHyperparameter: A value is no JSON, or no finite number; or a name is empty or no text.
+        InvalidHyperparameter: A value cannot be JSON or is not a finite number, or a name is empty or not a `str`.
         InvalidName: Two names would share a variable in the job.
     """
     for name in values:
@@ -38,9 +38,9 @@ def _encode(name: str, value: Any) -> str:
     if isinstance(value, str) and not _LINE_BREAK.search(value) and not _reads_as_json(value):
         return value
     try:
-        value = value.item() if callable(getattr(value, "item", None)) else value  # numpy's and torch's scalars
+        value = value.item() if callable(getattr(value, "item", None)) else value  # scalars of numpy and torch
         return json.dumps(value, allow_nan=False, sort_keys=True)
-    except (TypeError, ValueError, RuntimeError) as error:  # numpy's and torch's words for "more than one number"
+    except (TypeError, ValueError, RuntimeError) as error:  # also an array or tensor of several numbers
         wrong = f"is no JSON: {type(value).__name__} ({error})"
         if isinstance(value, float) and not math.isfinite(value):
             wrong = f"is not a finite number: {value!r}"
@@ -53,7 +53,7 @@ def _encode(name: str, value: Any) -> str:
 def _reads_as_json(text: str) -> bool:
     try:
         json.loads(text)
-    except RecursionError:  # how deep is too deep depends on the stack; quoted, it is read back in any case
+    except RecursionError:  # the limit depends on the stack of the reader; quoted text is read back in any case
         return True
     except ValueError:
         return False

@@ -1,4 +1,4 @@
-"""A job as SageMaker describes it, for every kind in the same words."""
+"""A job as SageMaker describes it, in the same form for every kind."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 FINGERPRINT_VARIABLE = "SSM_FINGERPRINT"
-"""The work of a job, in its environment: Describe returns that, but no tags."""
+"""The job's variable with its fingerprint. It is not a tag, because Describe returns variables but no tags."""
 
 STARTED_BY_VARIABLE, FORCED_IN_VARIABLE = "SSM_STARTED_BY", "SSM_FORCED_IN"
-"""The waiter who had the job made, and the flow run that wanted it whatever was there."""
+"""The job's variables with the waiter that created it, and with the flow run that forced it."""
 
 _EXIT_CODE = re.compile(r"exit code:? *(\d+)", re.IGNORECASE)
 
@@ -31,20 +31,20 @@ class Job:
         kind: Kind of job.
         name: Its name.
         arn: Its ARN.
-        status: SageMaker's word, such as `InProgress`.
-        secondary: SageMaker's finer word (training only), such as `Downloading`.
+        status: SageMaker's status, such as `InProgress`.
+        secondary: `SecondaryStatus` (training only), such as `Downloading`.
         reason: `FailureReason`.
         message: `ExitMessage` (processing only).
-        fingerprint: The work, as its environment says it.
-        started_by: The waiter who had it made, as its environment says it.
-        forced_in: The flow run that wanted it whatever was there; empty where none did.
+        fingerprint: The fingerprint in its environment.
+        started_by: The waiter that created it, from its environment.
+        forced_in: The flow run that forced it, from its environment; empty if none did.
         created: When it was created.
-        started: When its code began.
-        ended: When it ended.
-        billable_seconds: What is paid for, of each host.
-        instance_type: What it runs on.
-        instance_count: On how many hosts.
-        phases: Seconds by phase, in the order of time.
+        started: When its code started; None if it has not.
+        ended: When it ended; None if it has not.
+        billable_seconds: Billed seconds of each host; None if SageMaker does not report them.
+        instance_type: Its instance type.
+        instance_count: Number of hosts; None if unknown.
+        phases: Seconds by phase, in chronological order.
     """
 
     kind: JobKind
@@ -67,28 +67,28 @@ class Job:
 
     @property
     def phase(self) -> Phase:
-        """What the status means."""
+        """The phase of the status."""
         return self.kind.phase_of(self.status)
 
     @property
     def category(self) -> ErrorCategory:
-        """What its end means, where it did not complete."""
+        """The error category of a job that ended without completing."""
         return rule_for(self.symptom).category
 
     @property
     def symptom(self) -> Symptom:
-        """What SageMaker says of its end, as the table of meanings reads it."""
+        """Status and failure reason, as the table of error categories reads them."""
         return Symptom(status=f"{self.phase.word} {self.secondary}", message=self.reason)
 
     @property
     def exit_code(self) -> int | None:
-        """The container's exit code, where SageMaker tells it in its reason."""
+        """The container's exit code in the `FailureReason`; None if it has none."""
         found = _EXIT_CODE.search(self.reason)
         return int(found.group(1)) if found else None
 
     @property
     def progress(self) -> Progress:
-        """How far it is; a job that is over is at 100."""
+        """The progress; that of an ended job is 100 percent."""
         return Progress(100, self.phase.word) if self.phase.terminal else self.kind.progress(self)
 
 
@@ -121,12 +121,12 @@ def created(kind: JobKind, request: Mapping[str, Any], answer: Mapping[str, Any]
 
 
 def ended_job(kind: JobKind, name: str, arn: str, phase: Phase = Phase.COMPLETED) -> Job:
-    """Return a job of the past, of which no more than this is known."""
+    """Return an ended job of which only these facts are known."""
     return Job(kind, name, arn, kind.status_of(phase))
 
 
 def _told(environment: Mapping[str, str]) -> dict[str, Any]:
-    """Return what we told a job in its environment."""
+    """Return the fields that our variables in a job's environment hold."""
     return {
         "fingerprint": environment.get(FINGERPRINT_VARIABLE, ""),
         "started_by": environment.get(STARTED_BY_VARIABLE, ""),
@@ -135,17 +135,17 @@ def _told(environment: Mapping[str, str]) -> dict[str, Any]:
 
 
 def instances_of(cluster: Mapping[str, Any]) -> tuple[str, int | None]:
-    """Return what a job runs on and on how many hosts; the different types of groups are joined by `+`."""
+    """Return a job's instance type and number of hosts; the types of instance groups are joined by `+`."""
     if groups := cluster.get("InstanceGroups"):
         types = dict.fromkeys(group["InstanceType"] for group in groups)
         return "+".join(types), sum(group["InstanceCount"] for group in groups)
-    # With `InstancePreferences` it is SageMaker that chooses.
+    # With `InstancePreferences` SageMaker chooses the type, and reports its choice in these fields.
     chosen = cluster.get("SelectedInstanceType") or cluster.get("InstanceType", "")
     return chosen, cluster.get("SelectedInstanceCount") or cluster.get("InstanceCount")
 
 
 def seconds_between(start: datetime, end: datetime) -> float:
-    """Return the seconds between two times of a description; 0 where its clocks disagree."""
+    """Return the seconds between two times of a description; 0 if SageMaker's clocks put the end first."""
     return max((end - start).total_seconds(), 0.0)
 
 

@@ -1,7 +1,7 @@
-"""The record of one kind of SageMaker job: all in which the kinds differ.
+"""The description of one kind of SageMaker job: everything in which the kinds differ.
 
-A record, not a class for each kind: most of it is words and numbers, which a test can walk. A new kind is a module in
-`kinds/` and a line in its table (CONTRIBUTING.md, "Add a kind of job").
+It is a dataclass and not a base class, because most of it is words and numbers, which a test can check one by one. A
+new kind is a module in `kinds/` and a line in its table (CONTRIBUTING.md, "Add a kind of job").
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ OutputName = Literal["model", "output", "state", "source"]
 
 
 class Progress(NamedTuple):
-    """How far a job is.
+    """The progress of a job.
 
     Args:
-        percent: Position of the bar, from 0 to 100.
-        words: What is happening.
+        percent: Position of the progress bar, from 0 to 100.
+        words: The current step, in words.
     """
 
     percent: float
@@ -37,11 +37,11 @@ class Progress(NamedTuple):
 
 @dataclass(frozen=True)
 class ApiWords:
-    """SageMaker's names for one kind of job, as its API reference has them.
+    """SageMaker's API names for one kind of job.
 
     Args:
         job: The noun of the operations: `TrainingJob` in `CreateTrainingJob`.
-        start_time: Field of the description with the time when the code began.
+        start_time: Field of the description with the time when the code started.
         end_time: Field of the description with the time when the job ended.
     """
 
@@ -54,7 +54,7 @@ class ApiWords:
         return f"{verb}{self.job}{'s' if verb == 'List' else ''}"
 
     def method(self, verb: str) -> str:
-        """Return the method of a boto3 client: `create_training_job`."""
+        """Return the name of a boto3 client's method: `create_training_job`."""
         return self._in_words(verb).replace("-", "_")
 
     def command(self, verb: str, name: str) -> str:
@@ -66,22 +66,22 @@ class ApiWords:
 
     @property
     def name(self) -> str:
-        """Field with the job's name: `TrainingJobName`."""
+        """The field with the job's name: `TrainingJobName`."""
         return f"{self.job}Name"
 
     @property
     def arn(self) -> str:
-        """Field with the job's ARN: `TrainingJobArn`."""
+        """The field with the job's ARN: `TrainingJobArn`."""
         return f"{self.job}Arn"
 
     @property
     def status(self) -> str:
-        """Field with the job's status: `TrainingJobStatus`."""
+        """The field with the job's status: `TrainingJobStatus`."""
         return f"{self.job}Status"
 
     @property
     def summaries(self) -> str:
-        """Field with the jobs of a listing: `TrainingJobSummaries`."""
+        """The field with the jobs of a listing: `TrainingJobSummaries`."""
         return f"{self.job}Summaries"
 
 
@@ -90,38 +90,38 @@ class JobKind:
     """One kind of job.
 
     Args:
-        name: Our name for it, as stored in S3 and part of the fingerprint.
-        api: SageMaker's names.
+        name: Our name for it, which is stored in S3 and is part of the fingerprint.
+        api: SageMaker's API names.
         layout: Paths in its containers, as the worker toolkit has them.
-        statuses: Phase of each status that SageMaker gives it.
-        log_group: Log group of its containers.
+        statuses: Phase of each status that SageMaker gives a job of this kind.
+        log_group: Log group of its containers in CloudWatch Logs.
         event_type: `detail-type` of its state changes in EventBridge.
-        console_page: Page of the AWS console, with the job's name behind it.
+        console_page: Page of the AWS console, which is followed by the job's name.
         iam_resource: Resource type in its ARN: `training-job`.
-        name_limit: Characters of a job's name.
+        name_limit: Most characters of a job's name.
         outputs: Outputs that a job may have.
-        default_output: The output that `output_of(task)` means.
-        options: What a call may say.
-        overrides: Rule of each request field that a user may override (`overrides.py`).
+        default_output: The output that `output_of(task)` uses.
+        options: Dataclass of the options of a call.
+        overrides: Rule of each request field that `overrides` may name (`overrides.py`).
         inputs_field: Request field with the list of inputs.
         ignored_request_fields: Fields that change where and at what price a job runs, not what it computes. They are
             not part of the fingerprint.
-        runs_code: Whether it runs a program of the user's by our bootstrap.
-        types_in_request: Number of instance types that one request may list (`InstancePreferences`).
+        runs_code: Whether our bootstrap can run the user's program in it.
+        types_in_request: Most instance types that one request may list (`InstancePreferences`).
         has_spot: Whether spot instances exist for it.
-        quota_uses: Uses of an instance type that have a quota each, as Service Quotas calls them.
-        state_is_input: Whether an earlier state travels as an input, which must not be empty.
-        phases: Its phases in the order of time.
+        quota_uses: Uses of an instance type that have a quota each, in the words of Service Quotas.
+        state_is_input: Whether an earlier state is passed as an input, which must not be empty.
+        phases: Its phases in chronological order.
         computing: The phase in which the user's code runs.
-        tells_billable_seconds: Whether SageMaker tells the seconds that it bills; else the computing phase is taken.
+        tells_billable_seconds: Whether SageMaker reports the billed seconds. If not, the computing phase counts.
         request: Returns the arguments of the Create operation, without overrides; fields that are None are left out.
         outputs_left: Returns the output URIs of a job from its output folder and the names of the objects in it.
         outputs_possible: Returns the names in the output folder of a job that writes all outputs.
         environment: Returns the environment variables from a request or a description.
         cluster: Returns the mapping with the instances from a request or a description.
         quota_use: Returns which of `quota_uses` a request counts for.
-        seconds_by_phase: Returns the seconds of each phase that has ended, from a description.
-        progress: Returns how far a job is that has not ended.
+        seconds_by_phase: Returns the seconds of each ended phase from a description.
+        progress: Returns the progress of a job that has not ended.
     """
 
     name: str
@@ -160,19 +160,19 @@ class JobKind:
         return self.name
 
     def phase_of(self, status: str) -> Phase:
-        """Return the meaning of a status; a status that is not in the table is `UNKNOWN`, never a success."""
+        """Return the phase of a status; a status that is not in the table is `UNKNOWN`, never a success."""
         return self.statuses.get(status, Phase.UNKNOWN)
 
     def status_of(self, phase: Phase) -> str:
-        """Return SageMaker's word for a phase; the first of its statuses with that meaning."""
+        """Return the first of SageMaker's statuses for a phase."""
         return next(status for status, meaning in self.statuses.items() if meaning is phase)
 
     def in_order(self, seconds: Mapping[str, float]) -> dict[str, float]:
-        """Return seconds by phase in the order of time; JSON in S3 is written with sorted keys."""
+        """Return seconds by phase in chronological order; the JSON in S3 has sorted keys."""
         return {phase: seconds[phase] for phase in self.phases if phase in seconds}
 
     def paid_seconds(self, billable: float | None, phases: Mapping[str, float]) -> float | None:
-        """Return the seconds that are paid for on each host; None if nobody tells them."""
+        """Return the billed seconds of each host; None if they are unknown."""
         return billable if self.tells_billable_seconds else phases.get(self.computing)
 
 

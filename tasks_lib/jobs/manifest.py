@@ -1,6 +1,6 @@
-"""What stands in a directory or under an S3 prefix: names, sizes, and a digest or ETag of each. Pure.
+"""The content of a directory or S3 prefix: names, sizes, and a digest or ETag of each file. Pure.
 
-One noun for local trees and S3 listings, so that "did it change, and what changed" is answered in one place.
+Local trees and S3 listings share one class, so that one comparison finds what changed in either.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ class Item:
     """One file or object.
 
     Args:
-        size: In bytes.
+        size: Size in bytes.
         digest: SHA-256 of a local file's content, or the ETag of an object.
-        executable: Whether a local file may be executed; the rest of its mode differs with every umask.
+        executable: Whether a local file is executable. The rest of its mode depends on the umask and does not count.
     """
 
     size: int
@@ -28,7 +28,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A set of files or objects by their relative names, in the order of their UTF-8 bytes as S3 has it."""
+    """Files or objects by their relative names, in the order of their UTF-8 bytes, as in S3."""
 
     items: Mapping[str, Item] = field(default_factory=dict)
 
@@ -46,7 +46,7 @@ class Manifest:
 
     @property
     def size(self) -> int:
-        """Sum of the sizes in bytes."""
+        """The sum of the sizes in bytes."""
         return sum(item.size for item in self.items.values())
 
     def changed(self, other: Manifest) -> list[str]:
@@ -55,7 +55,7 @@ class Manifest:
         return sorted(name for name in names if self.items.get(name) != other.items.get(name))
 
     def to_json(self) -> list[list[str | int | bool]]:
-        """Return the manifest as plain data."""
+        """Return the manifest as JSON values."""
         return [[name, item.size, item.digest, item.executable] for name, item in self]
 
     @classmethod

@@ -1,8 +1,8 @@
-"""What must not be read by everybody who may look at a run: secrets in lines, reasons and artifacts. Pure.
+"""Masking of secrets in log lines, failure reasons and artifacts. Pure.
 
-Whoever may see a flow run may not see the job's passwords, and Prefect keeps its logs for long. Known values are
-replaced wherever they stand; beyond them only forms that AWS and HTTP document as credentials, since a guess by entropy
-would eat digests and job names. The job's own log at CloudWatch stays as it was written.
+A user who may see a flow run may not see the job's passwords, and Prefect keeps its logs for a long time. Known values
+are masked wherever they occur. Of other values, only forms that AWS and HTTP document as credentials are masked: a
+guess by entropy would also mask digests and job names. The job's own log in CloudWatch is not changed.
 """
 
 from __future__ import annotations
@@ -40,20 +40,20 @@ _FORMS = re.compile(
 
 @dataclass(frozen=True)
 class Masking:
-    """Replaces secrets in texts.
+    """Masks secrets in texts.
 
     Args:
-        values: The secrets that are known.
+        values: The known secrets.
     """
 
     values: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, *named: Mapping[str, Any]) -> Masking:
-        """Return the masking of all values whose names look like secrets, such as those of environment variables.
+        """Return the masking of all values whose names look secret, such as those of environment variables.
 
         Args:
-            *named: Values by name; of nested ones every text counts.
+            *named: Values by name. Every text in a nested value is masked.
         """
         texts = (text for each in named for name, value in each.items() if is_secret(name) for text in _texts_of(value))
         return cls(frozenset(written for text in texts for written in spellings(text)))
@@ -63,7 +63,7 @@ class Masking:
         return _FORMS.sub(_masked, self._without_values(text))
 
     def _without_values(self, text: str) -> str:
-        """Mask the known values; where two overlap, both whole."""
+        """Mask the known values; of two that overlap, both are masked completely."""
         spans = sorted(span for value in self.values for span in _occurrences(value, text))
         parts: list[str] = []
         done = 0
@@ -75,9 +75,9 @@ class Masking:
 
 
 def is_secret(name: str) -> bool:
-    """Tell whether a value of that name is one that nobody else should read: `DB_PASSWORD`, `hfToken`, `API_KEY`.
+    """Return whether a name says that its value is secret: `DB_PASSWORD`, `hfToken`, `API_KEY`.
 
-    Words count, not letters: `tokenizer`, `max_tokens` and `keyword` are no secrets, nor is `sort_key`.
+    Whole words count: `tokenizer`, `max_tokens` and `keyword` are not secrets, and neither is `sort_key`.
     """
     words = [word.lower() for word in _WORDS.findall(name)]
     if any(word in _SECRET_WORDS or word.endswith(_SECRET_ENDS) for word in words):

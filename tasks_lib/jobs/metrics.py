@@ -1,9 +1,9 @@
 """Metrics read from a job's log lines by regular expressions. Pure.
 
-SageMaker's own convention (`MetricDefinitions`): the first group of the expression is the value. We read them
-ourselves too, so that processing jobs, other clouds' rules on delay, and the local backend make no difference.
+As in SageMaker's `MetricDefinitions`, the first group of the expression is the value. We read the metrics ourselves,
+so that processing jobs and the local SageMaker have them too, and without the delay of CloudWatch metrics.
 
-Not finite is a value as well: a training that diverges prints `nan`, and whoever compares results must see it.
+NaN and infinity are kept as values: a diverging training prints `nan`, and a comparison of results must see that.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from tasks_lib.errors import InvalidTask, MetricMissing
 from tasks_lib.strict_json import strict
 
 MAX_POINTS = 10_000
-"""Points kept per metric in a result; beyond, every second point is dropped, and the last is always kept."""
+"""Most points kept per metric in a result; beyond that, every second point but the last is dropped."""
 
 NUMBER = (
     r"[-+]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
     r"|[nN][aA][nN]\b|[iI][nN][fF](?:inity|INITY)?\b)"
 )
-"""A number as programs print it: sign, exponent, `nan` and `inf`. Nothing in it that not every engine knows."""
+"""A number as programs print it, with sign, exponent, `nan` and `inf`; in syntax that every regex engine has."""
 
 _AWS_LONGEST = 500  # characters of a regular expression in `MetricDefinitions`
-_BEFORE_A_NAME = r"(?:^|[^A-Za-z0-9_./-])"  # `loss=` is not meant to find `val_loss=` or `test/loss=`
+_BEFORE_A_NAME = r"(?:^|[^A-Za-z0-9_./-])"  # so that `loss=` does not match `val_loss=` or `test/loss=`
 _BEHIND_A_NAME = rf"\s*({NUMBER})"
 _DOT = r"\."
 _SPECIAL = re.compile(r"[][(){}*+?|^$\\]")
@@ -37,19 +37,19 @@ _NUMBER = re.compile(NUMBER)
 
 
 def _one_nan(value: float) -> float:
-    """Return the same object for each NaN, so that equal values are equal in any list or mapping."""
+    """Return the same object for each NaN: lists and mappings compare by identity first, so NaN equals NaN there."""
     return math.nan if math.isnan(value) else value
 
 
 MetricValue = Annotated[float, AfterValidator(_one_nan), PlainSerializer(strict, when_used="json")]
-"""A value of a metric, in a model: in JSON `"NaN"`, `"Infinity"` and `"-Infinity"` where it is not finite."""
+"""A metric's value. In JSON, a value that is not finite is `"NaN"`, `"Infinity"` or `"-Infinity"`."""
 
 
 class Metrics(dict[str, float]):
-    """The last value of each metric that a log had.
+    """The last value of each metric that was found in a log.
 
     Raises:
-        MetricMissing: One is asked for that it had not.
+        MetricMissing: The log had no value of the metric that is looked up.
     """
 
     def __missing__(self, name: str) -> float:
@@ -65,12 +65,12 @@ def metric_patterns(given: Mapping[str, str]) -> dict[str, str]:
     r"""Return the regular expression of each metric.
 
     Args:
-        given: By metric name a regular expression, whose first group is the value; or the text before the value alone,
-            such as `"auc="` or `"val loss:"`, which finds a number behind it, with sign, exponent, `nan` and `inf`. It
-            ends in no letter and no digit: `"auc"` is rather an expression whose group was forgotten.
+        given: By metric name a regular expression whose first group is the value, or only the text before the value,
+            such as `"auc="` or `"val loss:"`. Such a text finds the number after it, with sign, exponent, `nan` and
+            `inf`. It must not end in a letter or digit: `"auc"` is taken for an expression without a group.
 
     Raises:
-        InvalidTask: An expression is no text, does not compile, has no group, or is longer than SageMaker takes.
+        InvalidTask: An expression is not a `str`, does not compile, has no group, or is longer than SageMaker allows.
     """
     return {name: _pattern(name, text) for name, text in given.items()}
 
@@ -96,13 +96,14 @@ def _pattern(name: str, given: Any) -> str:
 
 @dataclass
 class MetricReader:
-    """Collects the history of each metric from lines as they come.
+    """Collects the history of each metric from log lines as they arrive.
 
     Args:
         patterns: Regular expression by metric name; its first group is the value.
 
     Attributes:
-        cut: By metric, the first line in which its expression found a part of a number only.
+        history: By metric, its values as (epoch seconds, value).
+        cut: By metric, the first line in which its expression matched only a part of a number.
 
     Raises:
         InvalidTask: An expression does not compile, or has no group.
@@ -116,7 +117,7 @@ class MetricReader:
         self._compiled = {name: _compile(name, pattern) for name, pattern in self.patterns.items()}
 
     def read(self, timestamp: float, line: str) -> None:
-        """Take in one line, stamped in epoch seconds."""
+        """Read one line; the timestamp is in epoch seconds."""
         for name, pattern in self._compiled.items():
             for match in pattern.finditer(line):
                 self._add(name, timestamp, match)
@@ -125,7 +126,7 @@ class MetricReader:
         try:
             value = float(match.group(1) or "")
         except ValueError:
-            return  # a line that looks like the metric and holds no number, as SageMaker passes it over
+            return  # the line matches, but the group is not a number: ignored, as SageMaker does
         points = self.history.setdefault(name, [])
         points.append((timestamp, _one_nan(value)))
         if len(points) > MAX_POINTS:
@@ -135,16 +136,16 @@ class MetricReader:
 
     @property
     def last(self) -> dict[str, float]:
-        """The last value of each metric that was seen."""
+        """The last value of each metric that was found."""
         return {name: points[-1][1] for name, points in self.history.items()}
 
 
 def doubts(reader: MetricReader, lines: Sequence[str]) -> list[str]:
-    """Return a sentence for each metric that was probably meant otherwise than it was read.
+    """Return a warning for each metric that has no value, or whose expression cut a number.
 
     Args:
-        reader: What was read of a whole log.
-        lines: The log's last lines; those that look most like a missing metric are named.
+        reader: The reader, after it has read the whole log.
+        lines: The log's last lines. The warning of a missing metric quotes the most similar ones.
     """
     said = []
     for name, pattern in reader.patterns.items():
@@ -161,7 +162,7 @@ def doubts(reader: MetricReader, lines: Sequence[str]) -> list[str]:
 
 
 def _shown(pattern: str) -> str:
-    """Return what a metric is looked for with, as its user wrote it."""
+    """Return a metric's expression as the user wrote it."""
     if pattern.endswith(_BEHIND_A_NAME):
         before = pattern.removesuffix(_BEHIND_A_NAME).removeprefix(_BEFORE_A_NAME)
         return f"a number behind {before.replace(_DOT, '.')!r}"
@@ -169,14 +170,14 @@ def _shown(pattern: str) -> str:
 
 
 def _nearest(name: str, lines: Sequence[str]) -> list[str]:
-    """Return up to three different lines that have the metric's name, the last ones; else those that have a number."""
+    """Return the last three different lines with the metric's name, or if there are none, with a number."""
     named = [line for line in lines if name.lower() in line.lower()]
     numbered = [line for line in lines if _NUMBER.search(line)]
     return [line[:200] for line in list(dict.fromkeys(named or numbered))[-3:]]
 
 
 def _is_cut(match: re.Match[str]) -> bool:
-    """Tell whether the line has more of the number than the group took: `1` of `1e-05`, `0.3` of `-0.3`."""
+    """Return whether the group took only a part of the number: `1` of `1e-05`, `0.3` of `-0.3`."""
     taken, line = match.group(1), match.string
     start = match.start(1) + len(taken) - len(taken.lstrip())
     whole = _NUMBER.match(line, start)
@@ -184,7 +185,7 @@ def _is_cut(match: re.Match[str]) -> bool:
         return True
     before = line[max(0, start - 2) : start]
     if before[-1:] in ("-", "+"):
-        return not before[:-1].isalnum()  # the sign of `loss-0.3` may be a dash
+        return not before[:-1].isalnum()  # in `loss-0.3` the sign may be a dash
     return before[-1:].isdigit() or before[-1:] == "."
 
 

@@ -1,7 +1,7 @@
-"""Names: of tasks, and of jobs. Pure.
+"""Names of tasks, channels and jobs. Pure.
 
-A job's name is its idempotency key: whoever wants the same work computes the same name, so AWS itself refuses the
-second job.
+A job's name is its idempotency key. Two callers that want the same work compute the same name, so AWS itself refuses
+the second job.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ JOB_NAME_LIMIT = 63
 
 _TASK_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._\-]{0,126}[A-Za-z0-9])?")
 TASK_NAME_LIMIT = 128
-"""Ours: a folder in S3 may be longer, a name that one reads should not."""
+"""Our own limit, for readability: S3 allows longer keys."""
 _CHANNEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._\-]{0,63}")
-_HASH_DIGITS = 16  # 64 bits: two of a billion jobs meet with a chance of 3 in 100
+_HASH_DIGITS = 16  # 64 bits: among a billion jobs, the chance of a collision is 3 in 100
 
 _LONGEST_ATTEMPT = 6  # digits
 
@@ -29,10 +29,11 @@ _OWN_CHANNELS = (SOURCE_CHANNEL, STATE_CHANNEL)
 
 
 def check_task_name(name: str) -> str:
-    """Return a task's name, which is also its folder in S3 and its run name in Prefect.
+    """Check and return a task's name, which is also its folder in S3 and its run name in Prefect.
 
     Raises:
-        InvalidName: It is empty, too long, or holds something else than letters, digits, `.`, `_` and `-`.
+        InvalidName: It is empty or too long, has other characters than letters, digits, `.`, `_` and `-`, or does not
+            begin and end with a letter or digit.
     """
     if not isinstance(name, str) or not _TASK_NAME.fullmatch(name):
         raise InvalidName(
@@ -44,10 +45,10 @@ def check_task_name(name: str) -> str:
 
 
 def check_channel_name(name: str) -> str:
-    """Return the name of an input channel (`ChannelName` in botocore's model).
+    """Check and return the name of an input channel (`ChannelName` in botocore's model).
 
     Raises:
-        InvalidName: SageMaker would refuse it, or it is one of our own.
+        InvalidName: SageMaker would refuse it, or it is reserved for the code or the state.
     """
     if not isinstance(name, str) or not _CHANNEL_NAME.fullmatch(name) or name in _OWN_CHANNELS:
         raise InvalidName(
@@ -58,15 +59,15 @@ def check_channel_name(name: str) -> str:
 
 
 def check_variables(what: str, prefix: str, names: Iterable[str]) -> None:
-    """See that no two names become one variable in the job, where they are in capitals.
+    """Check that no two names map to the same environment variable, which is in upper case.
 
     Args:
-        what: What the names are of.
-        prefix: Of the variables.
+        what: What the names belong to, for the error.
+        prefix: Prefix of the variables.
         names: The names.
 
     Raises:
-        InvalidName: Two do.
+        InvalidName: Two names differ in case only.
     """
     seen: dict[str, str] = {}
     for name in names:
@@ -79,10 +80,10 @@ def check_variables(what: str, prefix: str, names: Iterable[str]) -> None:
 
 
 def check_file_name(name: str, folder: Path) -> str:
-    """Return the name of a file that is to travel: S3 and archives have names in UTF-8.
+    """Check and return the name of a file to upload: names in S3 and in archives are UTF-8.
 
     Raises:
-        InvalidName: It is no UTF-8, as in an old archive of another system.
+        InvalidName: It is not UTF-8, as in an old archive of another system.
     """
     try:
         name.encode()
@@ -95,19 +96,19 @@ def check_file_name(name: str, folder: Path) -> str:
 
 
 def slug(name: str) -> str:
-    """Return a name reduced to what SageMaker allows in a job's name: `fit-C1.0` becomes `fit-C1-0`."""
+    """Return a name with only the characters that a job name allows: `fit-C1.0` becomes `fit-C1-0`."""
     return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")
 
 
 def job_name(task: str, task_uri: str, fingerprint: str, attempt: int, *, limit: int = JOB_NAME_LIMIT) -> str:
-    """Return the name of a task's job: readable stem, hash of the work and its place, number of the attempt.
+    """Return the name of a task's job: a readable stem, a hash of the work and its place, the attempt's number.
 
     Args:
         task: The task's name.
-        task_uri: Its folder in S3. It enters the hash, so that two projects with one stem never meet.
-        fingerprint: The work (`fingerprint.py`).
-        attempt: Counted from 1.
-        limit: Characters that SageMaker allows.
+        task_uri: The task's folder in S3. It enters the hash, so that the jobs of two projects never share a name.
+        fingerprint: The fingerprint of the work (`fingerprint.py`).
+        attempt: Number of the attempt, from 1.
+        limit: Characters that SageMaker allows; by default 63.
     """
     key = hashlib.sha256(f"{task_uri}\n{fingerprint}".encode()).hexdigest()[:_HASH_DIGITS]
     tail = f"-{key}-{attempt}"
@@ -115,12 +116,12 @@ def job_name(task: str, task_uri: str, fingerprint: str, attempt: int, *, limit:
 
 
 def job_stem(task: str, *, limit: int = JOB_NAME_LIMIT) -> str:
-    """Return the longest stem that every job of a task has, however high its attempt may count."""
+    """Return the longest stem that all jobs of a task share, with attempt numbers of up to 6 digits."""
     return slug(task)[: limit - _HASH_DIGITS - _LONGEST_ATTEMPT - 2].strip("-")
 
 
 def is_job_of(name: str, task: str, *, limit: int = JOB_NAME_LIMIT) -> bool:
-    """Tell whether a job's name has the stem of a task, as `job_name` makes it."""
+    """Return whether a job's name has the form and the stem that `job_name` gives this task."""
     match = re.fullmatch(rf"(?P<stem>.+)(?P<tail>-[0-9a-f]{{{_HASH_DIGITS}}}-\d+)", name)
     return match is not None and match["stem"] == _stem(task, match["tail"], limit)
 

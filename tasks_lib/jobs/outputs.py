@@ -1,4 +1,4 @@
-"""Where the outputs of a job are."""
+"""The URIs of a job's outputs."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def outputs_of(
         spec: The job.
         folder: The task's folder.
         job: The job's name.
-        left: Names of the objects in its output folder.
-        bundle_uri: Where its code lies; None where the image ran as it is.
-        has_state: Whether there is anything in the task's state.
+        left: Names of the objects in the job's output folder.
+        bundle_uri: URI of the code's bundle; None if the image ran as it is.
+        has_state: Whether the task's state directory holds any object.
     """
     outputs = spec.kind.outputs_left(folder.output(job).uri, left)
     if has_state:

@@ -1,4 +1,4 @@
-"""The rule of a request field that `overrides` may name: what is merged, replaced, passed on or refused."""
+"""Rules of the request fields that `overrides` may name: merged, replaced, passed on or refused."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import Enum
 
 
 class How(Enum):
-    """What happens to a field that `overrides` has."""
+    """How an override of a field is treated."""
 
     MEMBERS = "merged member by member"
     ENTRIES = "merged entry by entry, which are found by their names"
@@ -22,13 +22,13 @@ class Rule:
     """The rule of one field.
 
     Args:
-        how: What happens to it.
-        advice: What to do instead of a refused field, or what there is to know.
-        removable: Whether `None` may remove what we write there.
-        key: The member that names an entry of a list.
-        own: Names of the entries that are ours; if empty, the names of the task's inputs.
-        instead_of: Members beside it that it excludes, and which are removed.
-        with_code: Refuse it only where our bootstrap starts the job.
+        how: How an override of it is treated.
+        advice: What to do instead of a refused field, or what to know about an allowed one.
+        removable: Whether None may remove the value that we write; by default False.
+        key: The member that names an entry of a list; empty for a field that is not such a list.
+        own: Names of the entries that we write; if empty, the names of the task's inputs.
+        instead_of: Members beside it that it excludes, and that are removed.
+        with_code: Whether to refuse it only if our bootstrap starts the job; by default False.
     """
 
     how: How

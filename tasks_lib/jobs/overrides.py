@@ -1,9 +1,9 @@
 """Overrides: request fields that a user sets beside the arguments of a task, and how they are merged.
 
 Each kind of job has a table with a rule for each field that we write or read, and for each other top-level member.
-A field with an argument of its own is refused with that argument's name, since two ways to say one thing can contradict
-each other. List entries are matched by their names, so that a further channel does not replace ours. A path without a
-rule is passed on: AWS's model is newer than the table, or the path lies inside a field that is passed on.
+A field that a task argument sets is refused with that argument's name, since the two could contradict each other. List
+entries are matched by their names, so that a further channel does not replace ours. A path without a rule is passed on:
+AWS's model is newer than the table, or the path is inside a field that is passed on.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _UNREAD = Rule(How.FREE)
 
 
 def deep_merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `base` with `over` laid upon it: mappings are merged, everything else is replaced."""
+    """Return `base` merged with `over`: mappings are merged, everything else is replaced."""
     merged = dict(base)
     for key, value in over.items():
         below = merged.get(key)
@@ -34,17 +34,17 @@ def deep_merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, An
 
 
 def combined(kind: JobKind, first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the overrides of two levels as one; the second level is the task's own, and wins."""
+    """Return the overrides of two levels as one; the second level, the task's own, wins."""
     return _laid_over(kind.overrides, "", _plain(first), _plain(second), keeps_none=True)
 
 
 def with_overrides(kind: JobKind, request: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a request with overrides that `check_overrides` has let pass; `None` removes a field."""
+    """Return a request merged with overrides that `check_overrides` accepted; None removes a field."""
     return _laid_over(kind.overrides, "", request, overrides, keeps_none=False)
 
 
 def _plain(value: Any) -> Any:
-    """Return overrides as JSON has them. boto3 takes tuples too, which the rules for lists would not see."""
+    """Return overrides with tuples as lists: boto3 accepts tuples, but the rules for lists do not match them."""
     if isinstance(value, Mapping):
         return {name: _plain(below) for name, below in value.items()}
     return [_plain(entry) for entry in value] if isinstance(value, (list, tuple)) else value
@@ -101,17 +101,17 @@ def check_overrides(
     inputs: Mapping[str, Channel | TaskOutput],
     ships_code: bool,
 ) -> None:
-    """Refuse overrides of what has another way to be set, or of what makes the job findable again.
+    """Refuse overrides of fields that an argument sets, or that the ledger needs to find the job and its outputs.
 
     Args:
         kind: Kind of job.
-        overrides: As `combined` returns them.
-        inputs: The task's inputs, which a further channel must not be named like.
+        overrides: The overrides, as `combined` returns them.
+        inputs: The task's inputs.
         ships_code: Whether our bootstrap starts the job.
 
     Raises:
-        InvalidTask: With each field, and what to do instead.
-        InvalidName: Two channels would share a variable in the job.
+        InvalidTask: A field is refused. The message has each such field, and what to do instead.
+        InvalidName: The name of a further channel is invalid, or shares its variable in the job with another one.
     """
     found = list(_refusals(kind.overrides, "", overrides, inputs, ships_code=ships_code))
     if found:
@@ -160,7 +160,7 @@ def _refusals_of_entry(
     entry: Mapping[str, Any],
     inputs: Mapping[str, Channel | TaskOutput],
 ) -> Iterator[tuple[str, str]]:
-    """Yield what an entry may not say; one that is not ours may say anything."""
+    """Yield the refused fields of a list entry; an entry that is not ours may have any field."""
     name = entry[rule.key]
     if name in (SOURCE_CHANNEL, STATE_CHANNEL):
         yield f"{path}[{name}]", "choose another name: the task's code and state travel by this one"
@@ -176,7 +176,7 @@ def _refusals_of_entry(
 
 
 def member(tree: Mapping[str, Any], *path: str) -> Any:
-    """Return what lies at a path of overrides, or None; AWS's model refuses what is no mapping on the way."""
+    """Return the value at a path of overrides, or None; AWS's model later refuses what is wrongly not a mapping."""
     found: Any = tree
     for name in path:
         found = found.get(name) if isinstance(found, Mapping) else None
@@ -184,7 +184,7 @@ def member(tree: Mapping[str, Any], *path: str) -> Any:
 
 
 def _named(entries: Any, key: str) -> list[Mapping[str, Any]]:
-    """Return the entries of a list that have a text as their name; AWS's model refuses all others."""
+    """Return the entries of a list whose name is a text; AWS's model later refuses all others."""
     rows = entries if isinstance(entries, list) else []
     return [entry for entry in rows if _has_name(entry, key)]
 

@@ -1,4 +1,4 @@
-"""The request that asks SageMaker for a job, and the parts of it that several kinds have."""
+"""The request of SageMaker's Create operation, and the parts that several kinds share."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def launch(spec: JobSpec, place: JobPlace) -> dict[str, Any]:
 
 
 def sources(place: JobPlace) -> Iterable[tuple[str, str, Distribution]]:
-    """Yield name, URI and distribution of each input, the code's among them."""
+    """Yield name, URI and distribution of each input, including the code's."""
     for channel in place.channels:
         yield channel.name, channel.uri, channel.distribution
     if place.bundle_uri:
@@ -50,14 +50,14 @@ def cluster(spec: JobSpec, choice: InstanceChoice) -> dict[str, Any]:
 
 
 def vpc(spec: JobSpec) -> dict[str, Any] | None:
-    """Return the VPC of the containers, if there is one."""
+    """Return the VPC of the containers; None if the spec has none."""
     if not spec.subnets:
         return None
     return {"Subnets": list(spec.subnets), "SecurityGroupIds": list(spec.security_group_ids)}
 
 
 def environment(spec: JobSpec, place: JobPlace) -> dict[str, str]:
-    """Return the variables of the containers: the user's, the references of secrets, and ours."""
+    """Return the environment variables: the user's, the references of secrets, and ours."""
     return {**spec.environment, **secret_variables(spec.secrets), **place.environment}
 
 
@@ -67,7 +67,7 @@ def tags(spec: JobSpec, place: JobPlace) -> list[dict[str, str]]:
 
 
 def _without_nothing(value: Any) -> Any:
-    """Return a request without the entries that say nothing, as AWS expects them to be absent."""
+    """Return a request without the entries that are None or empty, which AWS expects to be absent."""
     if isinstance(value, dict):
         cleaned = {key: _without_nothing(below) for key, below in value.items()}
         return {key: below for key, below in cleaned.items() if below is not None and below not in ({}, [])}

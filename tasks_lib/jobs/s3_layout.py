@@ -1,4 +1,4 @@
-"""Where everything lies in S3: every key of a project, on one page.
+"""Layout of a project in S3: every key, on one page.
 
     s3://<bucket>/<prefix>/<project>/
         _project.json                   account and region that the project belongs to
@@ -11,27 +11,25 @@
                 <fingerprint>.json      attempts at one piece of work, and the record of the completed one
                 latest.json             the newest completed job, for chaining by name
                 lease.json              the job that writes state/
-                interest/<job>/…        who waits for a job; below left/, who left it to be kept
-                stops/<job>/…           who stopped a job because nobody waited for it
+                interest/<job>/…        heartbeats of a job's waiters; below left/, of runs that left it running
+                stops/<job>/…           runs that stopped the job because no other run waited for it
                 manifests/<digest>.json listings of inputs, to say what changed
 
-The key of a folder ends in `/`: without it `data` would match `data2`.
+The key of a folder ends in `/`, since without it the prefix `data` also matches `data2`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-"""The files of a bundle."""
-
 BUNDLES, OUTPUT, LEFT = "_bundles", "output", "left/"
 
-_DIGITS_OF_INPUT = 32  # 128 bits of a digest name the place of an input
+_DIGITS_OF_INPUT = 32  # 128 bits of the digest are enough for the folder of an input
 
 
 @dataclass(frozen=True)
 class Location:
-    """A bucket and a key or prefix in it."""
+    """A bucket, and a key or prefix in it."""
 
     bucket: str
     key: str
@@ -48,7 +46,7 @@ class Location:
         return f"s3://{self.bucket}/{self.key}"
 
     def below(self, name: str) -> Location:
-        """Return a location in this folder."""
+        """Return the location of a name in this folder."""
         return Location(self.bucket, self.key + name)
 
 
@@ -66,7 +64,7 @@ class ProjectFolder(Location):
         return self.below("_project.json")
 
     def bundle(self, digest: str) -> Location:
-        """Return the folder of some code."""
+        """Return the folder of a bundle of code."""
         return self.below(f"{BUNDLES}/{digest}/")
 
     def task(self, name: str) -> TaskFolder:
@@ -87,36 +85,36 @@ class TaskFolder(Location):
         return self.below(f"{job}/{OUTPUT}/")
 
     def input(self, channel: str, digest: str) -> Location:
-        """Return the folder of local data that a channel reads."""
+        """Return the folder of uploaded local data that a channel reads."""
         return self.below(f"input/{channel}/{digest[:_DIGITS_OF_INPUT]}/")
 
     @property
     def ledger(self) -> Location:
-        """The folder of the task's records."""
+        """The folder of the task's ledger."""
         return self.below("_ledger/")
 
     def entry(self, fingerprint: str) -> Location:
-        """Return the record of one piece of work."""
+        """Return the location of the ledger's entry for a fingerprint."""
         return self.ledger.below(f"{fingerprint}.json")
 
     @property
     def latest(self) -> Location:
-        """The record of the newest completed job."""
+        """The location of the record of the newest completed job."""
         return self.ledger.below("latest.json")
 
     @property
     def lease(self) -> Location:
-        """The record of the job that writes the state."""
+        """The location of the lease on the state."""
         return self.ledger.below("lease.json")
 
     def manifest(self, digest: str) -> Location:
-        """Return the listing of an input."""
+        """Return the location of the listing of an input."""
         return self.ledger.below(f"manifests/{digest}.json")
 
     def waiters(self, job: str) -> Location:
-        """Return the folder with a mark of each run that waits for a job."""
+        """Return the folder with the heartbeats of the runs that wait for a job."""
         return self.ledger.below(f"interest/{job}/")
 
     def stops(self, job: str) -> Location:
-        """Return the folder with a mark of each run that stopped a job."""
+        """Return the folder with a marker of each run that stopped a job."""
         return self.ledger.below(f"stops/{job}/")

@@ -1,8 +1,8 @@
-"""References to secrets: where a value is kept, which is all that we ever know of it. Pure.
+"""References to secrets: where a value is kept, never the value itself. Pure.
 
-The value is read inside the job (`worker_toolkit/secrets_of_job.py`) with the rights of its role. So neither request,
-record, log nor Prefect's database can hold it, and the fingerprint sees the reference: a password that is rotated makes
-no job run again.
+The job reads the value (`worker_toolkit/secrets_of_job.py`) with the permissions of its role. So no request, record or
+log, nor Prefect's database, can contain it. The fingerprint has the reference: rotating a password makes no job run
+again.
 """
 
 from __future__ import annotations
@@ -49,18 +49,19 @@ def check_secrets(
     network_isolation: bool,
     overrides: Mapping[str, Any],
 ) -> dict[str, str]:
-    """Return the references of a call by the names of their variables.
+    """Check and return the references of a call, by variable name.
 
     Args:
         task: The task's name.
-        secrets: As they were given.
+        secrets: The references as the author gave them.
         environment: The task's plain variables.
         ships_code: Whether our bootstrap starts the job.
-        network_isolation: Whether the project cuts its jobs off.
-        overrides: Which may do so, too, or undo it.
+        network_isolation: Whether the project's jobs have network isolation.
+        overrides: The overrides of the task, which may set or clear network isolation.
 
     Raises:
-        InvalidTask: One that cannot be; the message repeats no value, since it may be the secret itself.
+        InvalidTask: A name or reference is invalid, or the job could not read secrets. The message repeats no value,
+            since that may be the secret itself.
     """
     for name, reference in secrets.items():
         _check_name(task, name, environment)
@@ -104,7 +105,7 @@ def _check_name(task: str, name: Any, environment: Mapping[str, Any]) -> None:
 
 
 def _is_isolated(by_project: bool, overrides: Mapping[str, Any]) -> bool:
-    """Tell whether a job is cut off; an override of the task wins, and a `None` removes what the project says."""
+    """Return whether a job has network isolation: an override wins, and None clears the project's setting."""
     path = "EnableNetworkIsolation"
     for said in (overrides, overrides.get("NetworkConfig", {})):
         if said is None or (isinstance(said, Mapping) and path in said):

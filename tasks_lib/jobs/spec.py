@@ -1,6 +1,6 @@
-"""The values of a job: `JobSpec` is what the author wants, `JobPlace` is where this execution lives.
+"""The values of a job: `JobSpec` is what the author asks for, `JobPlace` is where one execution of it lives.
 
-Together they give the request (`kinds/`). AWS's own limits are not repeated here: `aws/request_validation.py` reads
+Both together make the request (`kinds/`). AWS's own limits are not repeated here: `aws/request_validation.py` reads
 them from botocore's model.
 """
 
@@ -23,36 +23,37 @@ from worker_toolkit.arguments import LONGEST
 
 
 class JobSpec(BaseModel):
-    """One job as its author wants it; frozen, and complete with the project's defaults.
+    """One job as its author asks for it, completed with the project's defaults; frozen.
 
     Args:
         kind: Kind of job.
         task: The task's name.
         image: Container image.
-        entry_point: File of the source to run (`.py`, `.sh`, `.ipynb`); none with `command`, or for an image that is
-            complete in itself.
-        command: Shell command to run instead of a file.
+        entry_point: File of the source to run (`.py`, `.sh`, `.ipynb`); None with `command`, or if the image runs as
+            it is.
+        command: Shell command to run instead of a file; None with `entry_point`, or if the image runs as it is.
         arguments: Command line arguments of the entry point.
         hyperparameters: JSON values by name (training only).
         environment: Environment variables of the job.
-        secrets: References to secrets by the variables of the user's program; the job reads the values.
+        secrets: References to secrets by variable name; the job reads the values.
         metrics: Regular expression by metric name; the first group is the value.
-        instance_types: SageMaker's instance types, in the order in which they are tried; mostly one.
+        instance_types: SageMaker's instance types, in the order in which they are tried; usually one.
         instance_count: Number of hosts.
-        volume_size_gb: Storage of each host.
-        max_runtime_seconds: SageMaker stops the job then.
+        volume_size_gb: Storage of each host, in GB.
+        max_runtime_seconds: Time limit, in seconds, after which SageMaker stops the job.
         spot: Use spot instances (training only).
-        on_demand_after_spot: Go on-demand where there is no spot capacity.
-        max_wait_seconds: Longest run and wait for spot together; at least `max_runtime_seconds`.
-        state: `task` keeps `state/` between the task's jobs; `none` has neither checkpoint nor lease.
+        on_demand_after_spot: Use on-demand instances if there is no spot capacity.
+        max_wait_seconds: Time limit of waiting for spot instances and running together, in seconds. The request has at
+            least `max_runtime_seconds`.
+        state: `task` keeps `state/` between the task's jobs; `none` has neither checkpoints nor a lease.
         subnets: Subnets of the VPC.
         security_group_ids: Security groups in the VPC.
         volume_kms_key: KMS key of the hosts' storage.
-        output_kms_key: KMS key of what is written to S3.
+        output_kms_key: KMS key of the outputs in S3.
         network_isolation: Cut the containers off from every network.
         encrypt_between_containers: Encrypt traffic between hosts.
         tags: Tags of the job.
-        overrides: Laid over the request last, by the rules of `overrides.py`.
+        overrides: Request fields that are merged into the request last, by the rules of `overrides.py`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -86,7 +87,7 @@ class JobSpec(BaseModel):
 
     @property
     def instance_choices(self) -> tuple[InstanceChoice, ...]:
-        """What its attempts may run on, in their order."""
+        """The instance choices of its attempts, in the order in which they are tried."""
         return fallbacks(
             self.instance_types,
             at_once=self.kind.types_in_request,
@@ -96,23 +97,23 @@ class JobSpec(BaseModel):
 
     @property
     def ships_code(self) -> bool:
-        """Whether our bootstrap starts the job; else the image runs as it is."""
+        """Whether our bootstrap starts the job. If not, the image runs as it is."""
         return self.entry_point is not None or self.command is not None
 
 
 @dataclass(frozen=True)
 class ResolvedChannel:
-    """A channel whose source is known to exist: what SageMaker is told, and what the fingerprint sees.
+    """A channel whose source was found, with what the request and the fingerprint need of it.
 
     Args:
         name: The channel's name.
-        uri: Where SageMaker reads.
-        distribution: Over the hosts.
-        identity: What makes this input what it is; enters the fingerprint.
-        extract: Whether tarballs are unpacked before the code starts.
-        subdir: Directory inside the unpacked tarball.
-        manifest: The files or objects, where they were listed.
-        foreign: Whether others may change it under our feet, so that it is listed again at the end.
+        uri: The URI that SageMaker reads.
+        distribution: How the objects are distributed over the hosts.
+        identity: The input's content or origin, as it enters the fingerprint.
+        extract: Whether tarballs are unpacked before the code starts; by default False.
+        subdir: Directory inside the unpacked tarball; by default all of it.
+        manifest: The files or objects; None if they were not listed.
+        foreign: Whether other programs may change it during the job, so that it is listed again at the end.
     """
 
     name: str
@@ -133,12 +134,12 @@ class JobPlace:
         job: The job's name.
         folder: The task's folder in S3.
         role: ARN of the role that the job assumes.
-        channels: Its inputs.
-        bundle_uri: Where the code lies; none for an image that is complete in itself.
-        has_state: Whether `state/` holds anything yet; a processing input must not be empty.
-        environment: Variables that we inject; never part of the fingerprint.
+        channels: The job's inputs.
+        bundle_uri: URI of the code's bundle; None if the image runs as it is.
+        has_state: Whether `state/` holds any object yet; a processing input must not be empty.
+        environment: Variables that we add; not part of the fingerprint.
         tags: Tags that we add.
-        instances: What it runs on; the spec's first where nothing else is known.
+        instances: The instance choice; None for the first choice of the spec.
     """
 
     job: str
@@ -153,11 +154,11 @@ class JobPlace:
 
 
 def check_arguments(task: str, arguments: tuple[str, ...]) -> tuple[str, ...]:
-    """Return command line arguments that a container can be given.
+    """Check and return command line arguments of a container.
 
     Raises:
-        InvalidRequest: One is too long, or has a line break. It is not cut and wrapped as a command is: an image that
-            is complete in itself has nobody who would undo that.
+        InvalidRequest: An argument is too long, or has a line break. It is not split and encoded as a command is,
+            because only our bootstrap could undo that, and an image that runs as it is does not have it.
     """
     for number, argument in enumerate(arguments, 1):
         too_long = len(argument) > LONGEST

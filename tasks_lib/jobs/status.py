@@ -1,6 +1,6 @@
-"""What SageMaker's job statuses mean.
+"""The phases of SageMaker's job statuses.
 
-Written out, because `Stopped` is not success, and a status that AWS invents tomorrow is not success either.
+Every status is listed, because `Stopped` is not a success, and neither is a status that AWS adds later.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from enum import Enum
 
 
 class Phase(Enum):
-    """What a status means to a caller who waits for the job."""
+    """The meaning of a status for a caller that waits for the job."""
 
     LIVE = "live"
     STOPPING = "stopping"
@@ -20,12 +20,12 @@ class Phase(Enum):
 
     @property
     def word(self) -> str:
-        """The word for a reader, which is that of most kinds of jobs: `Completed`."""
+        """The word for a reader, which most kinds of jobs use as their status: `Completed`."""
         return self.value.capitalize()
 
     @property
     def terminal(self) -> bool:
-        """Whether the job will never change again."""
+        """Whether the job has ended, so that its status does not change any more."""
         return self in (Phase.COMPLETED, Phase.FAILED, Phase.STOPPED)
 
 
@@ -38,4 +38,4 @@ STATUSES: dict[str, Phase] = {
     "Stopped": Phase.STOPPED,
     "Deleting": Phase.UNKNOWN,
 }
-"""Statuses of training and processing jobs."""
+"""The phase of each status of training and processing jobs."""

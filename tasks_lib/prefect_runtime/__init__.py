@@ -1,1 +1,1 @@
-"""Everything that relies on how Prefect runs flows and tasks, its private parts included."""
+"""The code that depends on how Prefect runs flows and tasks, including its private parts."""

@@ -1,8 +1,8 @@
-"""A flow run that a signal ends, and whose jobs were stopped for that, is `Cancelled` and not `Crashed`.
+"""The state `Cancelled`, in place of `Crashed`, for a flow run that a signal ended and whose jobs were stopped.
 
-Prefect's engine writes `Crashed` by force when a Ctrl-C or a SIGTERM comes that is no cancel of its own, and calls the
-flow's `on_crashed` hooks before it goes on; a hook of ours then writes what it was. A run whose jobs were left
-(`on_exit="leave"`) stays `Crashed`, so that whatever starts crashed runs again finds them.
+On a Ctrl-C or a SIGTERM that is not Prefect's own cancel, Prefect's engine sets `Crashed` by force, and then calls the
+flow's `on_crashed` hooks. A hook of ours then sets `Cancelled`. A run whose jobs were left running (`on_exit="leave"`)
+stays `Crashed`, so that an automation that restarts crashed runs attaches to them.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from prefect.logging import get_logger
 from prefect.states import Cancelled
 
 MEANS_STOP = (KeyboardInterrupt, TerminationSignal, asyncio.CancelledError)
-"""Exceptions by which somebody ends a call on purpose; Prefect's timeouts come as a `CancelledError` too. The job is
-stopped. Any other leaves it, to be attached to: a `TimeoutError` is that of some other call."""
+"""Exceptions by which a user or Prefect ends a call on purpose, so that its job is stopped. Prefect's timeouts come as
+`CancelledError`, too. Any other exception leaves the job running for a later attach: a `TimeoutError` comes from some
+other call."""
 
 _TELLS = "Its jobs were stopped, or left to others that wait for them."
 
@@ -33,15 +34,15 @@ _stopped: set[uuid.UUID] = set()
 
 
 def end_cancelled(ended: BaseException, flows: Iterable[FlowRunContext], *, by_prefect: bool) -> None:
-    """Have these flow runs end `Cancelled` if a signal is what ends them: what they waited for was stopped.
+    """Make these flow runs end `Cancelled` if a signal ended the call of a task in them.
 
     Args:
-        ended: What ended the call of a task.
-        flows: The flow around that call, and those around it.
-        by_prefect: Whether it was Prefect that sent the signal, to cancel the run: it writes that itself.
+        ended: The exception that ended the call.
+        flows: The contexts of the flow around the call, and of the flows around that one.
+        by_prefect: Whether Prefect itself sent the signal, to cancel the run. Then Prefect sets the state.
     """
     if isinstance(ended, asyncio.CancelledError):
-        return  # the time of a task or a flow is over, of which Prefect makes what it is
+        return  # the timeout of a task or a flow: Prefect sets its own state
     around = [(context.flow, context.flow_run, _is_out_of_time(context)) for context in flows]
     for flow, flow_run, _ in around:
         if flow and flow_run:
@@ -52,15 +53,15 @@ def end_cancelled(ended: BaseException, flows: Iterable[FlowRunContext], *, by_p
     if by_prefect or any(out_of_time for *_, out_of_time in around):
         return
     for flow, flow_run, _ in around:
-        # The loop of an asynchronous flow breaks off the engine's own writing after a Ctrl-C that it has not seen.
+        # A blocked event loop raises a Ctrl-C only at the engine's next `await`, and interrupts the engine's own write.
         if flow and flow_run and flow.isasync:
             _write_if_possible(flow_run, f"The run was ended by a signal. {_TELLS}")
 
 
 def cancelled_by_signal(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
-    """Write what became of a flow run that Prefect takes for crashed or failed; called while it handles the cause."""
+    """Set a crashed or failed flow run to `Cancelled`; a hook that Prefect calls while it handles the exception."""
     del flow
-    # Not a crash, such as `sys.exit()`, or a failure that came first.
+    # The exception is checked, since another crash, such as `sys.exit()`, or a failure may have come first.
     if flow_run.id in _stopped and isinstance(sys.exc_info()[1], (*MEANS_STOP, CancelledRun)):
         written = _write(flow_run, f"{state.message} {_TELLS}")
         flow_run.state, flow_run.state_name, flow_run.state_type = written, written.name, written.type
@@ -69,7 +70,7 @@ def cancelled_by_signal(flow: Flow[..., Any], flow_run: FlowRun, state: State[An
 def _write_if_possible(flow_run: FlowRun, message: str) -> None:
     try:
         _write(flow_run, message)
-    except (httpx.HTTPError, PrefectException) as error:  # the signal must go its way all the same
+    except (httpx.HTTPError, PrefectException) as error:  # the signal must still be raised
         get_logger("sagemaker").warning("That flow run %s is cancelled could not be written: %s", flow_run.name, error)
 
 

@@ -1,8 +1,8 @@
-"""How a failure of ours is told where Prefect's engine logs and raises it: once, and without the engine's frames.
+"""Log an error of ours once, without the frames of Prefect's engine.
 
 The engine logs the exception of a task with its traceback, logs it again for the flow run, and raises it. A worker logs
-it once more. The first of these records becomes the whole text of the error; the later ones are left out, since the
-message of the state says the same in one line. Exceptions that are not ours are not touched.
+it once more. The first of these records becomes the whole text of the error. The later ones are dropped, since the
+message of the state says the same in one line. Other exceptions are not changed.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ ENGINE_LOGGERS = ("prefect.task_runs", "prefect.flow_runs", "prefect.engine")
 
 
 class ToldOnce(logging.Filter):
-    """Turns the first record of an error of ours into the error's text, and drops the others."""
+    """A filter that turns the first record of an error of ours into the error's text, and drops later ones."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether the record is to be written."""
+        """Return whether to log the record."""
         error = record.exc_info[1] if record.exc_info else None
         if not isinstance(error, PrefectSageMakerError):
             return True
@@ -34,7 +34,7 @@ class ToldOnce(logging.Filter):
 
 
 def tell_once() -> None:
-    """Have Prefect's engine and this Python tell errors of ours once; a second call changes nothing."""
+    """Make Prefect's engine and this Python show each error of ours once; a second call changes nothing."""
     for name in ENGINE_LOGGERS:
         logging.getLogger(name).addFilter(_FILTER)
     if not isinstance(sys.excepthook, _ShortTraceback):
@@ -42,7 +42,7 @@ def tell_once() -> None:
 
 
 class _ShortTraceback:
-    """Prints an error of ours that ends the program; leaves all other exceptions to the hook that was there before."""
+    """Prints an error of ours that ends the program; passes all other exceptions to the previous `sys.excepthook`."""
 
     def __init__(self) -> None:
         self._before = sys.excepthook

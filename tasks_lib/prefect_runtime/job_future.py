@@ -1,6 +1,6 @@
-"""The future of a submitted task: asked for its result, it raises the error with which the trouble began.
+"""The future of a submitted task, whose result raises the error of an input that failed.
 
-Prefect does not run a task whose input failed (`NotReady`). Its own future then raises `UnfinishedRun: Run is in
+Prefect does not run a task whose input failed (`NotReady`). Prefect's own future then raises `UnfinishedRun: Run is in
 PENDING state`, which hides the cause.
 """
 
@@ -20,18 +20,18 @@ class JobFuture(PrefectConcurrentFuture[R]):
     """A future that knows the futures on which its task depends.
 
     Attributes:
-        upstream: These futures.
+        upstream: The futures on which the task depends.
     """
 
     upstream: tuple[PrefectFuture[Any], ...]
 
     @classmethod
     def of(cls, future: PrefectFuture[R], *arguments: Any) -> PrefectFuture[R]:
-        """Make a future of Prefect's thread pool one of ours, in place; return any other as it is.
+        """Convert a future of Prefect's thread pool to this class, in place; return any other future as it is.
 
         Args:
-            future: What Prefect made of a task that was submitted.
-            *arguments: What the task was given.
+            future: Prefect's future of a submitted task.
+            *arguments: The arguments of the task.
         """
         if type(future) is PrefectConcurrentFuture:
             future.__class__ = cls
@@ -40,15 +40,15 @@ class JobFuture(PrefectConcurrentFuture[R]):
         return future
 
     def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> R:
-        """Return the task's result, or raise why there is none.
+        """Return the task's result, or raise the error that kept it from having one.
 
         Args:
-            timeout: Seconds to wait for it, at most; without it, no bound.
-            raise_on_failure: Whether to raise the error of a task that failed, or else to return it.
+            timeout: Most seconds to wait; None (default) to wait without limit.
+            raise_on_failure: Whether to raise the error of a failed task, and not return it; by default True.
 
         Raises:
-            TimeoutError: The task is not over.
-            Exception: That of the task. If it did not run since a task before it failed: that task's.
+            TimeoutError: The task did not end in time.
+            Exception: The task's error. If the task did not run because an input failed, the error of that task.
         """
         try:
             return super().result(timeout, raise_on_failure)
@@ -61,7 +61,7 @@ class JobFuture(PrefectConcurrentFuture[R]):
 
 
 def futures_in(arguments: Any) -> list[PrefectFuture[Any]]:
-    """Return the futures among a task's arguments, wherever Prefect would find them."""
+    """Return the futures in a task's arguments, at any depth at which Prefect finds them."""
     found: list[PrefectFuture[Any]] = []
 
     def note(value: Any) -> Any:
@@ -74,11 +74,11 @@ def futures_in(arguments: Any) -> list[PrefectFuture[Any]]:
 
 
 def first_failed(futures: Iterable[PrefectFuture[Any]], named: str = "") -> PrefectFuture[Any] | None:
-    """Return the first of some futures that is not completed, when it is over; None if all are.
+    """Wait for futures one by one, and return the first whose task did not complete; None if all did.
 
     Args:
         futures: The futures.
-        named: A text that may have the id of the task run to look at first.
+        named: A text that may contain the id of the task run to wait for first; by default empty.
     """
     for future in sorted(futures, key=lambda each: str(each.task_run_id) not in named):
         future.wait()

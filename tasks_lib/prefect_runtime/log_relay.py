@@ -1,8 +1,8 @@
-"""A job's lines on their way into Prefect's log: several to a record, and not without end.
+"""Relay of a job's log lines to Prefect's log: several lines in a record, and up to a limit.
 
-Prefect's API stores every record of a run in its database and its UI loads them all, so a job that prints each step of
-a day's training would drown the run that it belongs to. The job's whole log stays at CloudWatch (or at the local
-SageMaker); Prefect gets its beginning and its last lines, and a terminal gets all of it.
+Prefect's API stores every record of a run in its database, and its UI loads them all. So a job that prints each step of
+a day's training would flood the log of its run. Prefect gets the first and the last lines, and a terminal gets all of
+them. The whole log stays in CloudWatch Logs, or in the local SageMaker.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from tasks_lib.prefect_runtime.run_context import RunContext
 
 MOST_LINES = 5_000
 MOST_CHARACTERS = 1_000_000
-"""What one job sends to Prefect's API before only its last lines do: 25 pages of the UI's log view, or 1 MB of the
-server's database; fifty such jobs a day are a gigabyte in three weeks."""
+"""Limits of what one job sends to Prefect's API before its last lines: 25 pages of the UI's log view, or 1 MB of the
+server's database. Fifty such jobs a day are a gigabyte in three weeks."""
 
 LAST_LINES = 200
 LAST_CHARACTERS = 100_000
-"""What is kept for the end."""
+"""Limits of the last lines, which are sent at the job's end."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one record says, and the whole lines that begin in it: a line that is too long for one is in several."""
+    """The text of one record, and the whole lines that begin in it; a line that is too long spans several records."""
 
     said: tuple[str, ...]
     lines: tuple[str, ...]
@@ -36,14 +36,14 @@ class Batch:
 
 @dataclass
 class LogRelay:
-    """Hands the lines of one job on to the log of one task run.
+    """Relays the lines of one job to the log of one task run.
 
     Args:
-        run: Whose log.
+        run: The run whose log receives the lines.
         task: The task's name.
         whole_log: Where all lines can be read, in words.
-        most_lines: How many lines go to Prefect's API.
-        most_characters: And how much of them, as JSON.
+        most_lines: Most lines that go to Prefect's API; by default 5,000.
+        most_characters: Most characters that go there, as JSON; by default a million.
     """
 
     run: RunContext
@@ -57,12 +57,12 @@ class LogRelay:
     _last: deque[LogLine] = field(default_factory=lambda: deque(maxlen=LAST_LINES))
 
     def send(self, lines: Iterable[LogLine]) -> None:
-        """Hand on what a job said since the last time."""
+        """Relay the lines that a job printed since the last call."""
         for host, said in groupby(lines, key=lambda line: line.host):
             self._send(host, list(said))
 
     def close(self) -> None:
-        """Hand on the last lines of a job that said too much."""
+        """Relay the last lines of a job that exceeded the limits."""
         if not self._held:
             return
         last = _fitting(self._last, LAST_CHARACTERS)
@@ -84,7 +84,7 @@ class LogRelay:
         self._last.extend(rest)
 
     def _room(self, lines: list[LogLine]) -> int:
-        """Count how many of the lines may still go to the API."""
+        """Count the given lines, and return how many of them may still go to the API."""
         for number, line in enumerate(lines):
             self._lines, self._characters = self._lines + 1, self._characters + size(line.text)
             if self._lines > self.most_lines or self._characters > self.most_characters:
@@ -97,17 +97,17 @@ class LogRelay:
             self.run.show(place, batch.said, batch.lines if shown else (), to_api=to_api)
 
     def _say(self, text: str) -> None:
-        """Say something to Prefect's readers alone: a terminal has all lines."""
+        """Log a remark to Prefect. Without `lines`, a console that shows the job's lines does not show it."""
         self.run.show(self.task, (text,), ())
 
 
 def batches(texts: Iterable[str], most: int, margin: int = 0) -> Iterator[Batch]:
-    """Divide lines into records.
+    """Split lines into records.
 
     Args:
         texts: The lines.
-        most: Characters of a record, as JSON.
-        margin: Characters that are added to each line.
+        most: Most characters of a record, as JSON.
+        margin: Characters that are added to each line; by default 0.
     """
     said: list[str] = []
     taken = 0
@@ -127,15 +127,15 @@ def batches(texts: Iterable[str], most: int, margin: int = 0) -> Iterator[Batch]
 
 
 def size(text: str) -> int:
-    """Return how many characters a text has as JSON.
+    """Return the number of characters of a text as JSON.
 
-    Prefect 3.8 counts them, too. Prefect 3.9 counts the bytes of UTF-8, which are never more.
+    Prefect 3.8 counts the same. Prefect 3.9 counts bytes of UTF-8, which are never more.
     """
     return len(json.dumps(text))
 
 
 def _pieces(text: str, most: int) -> Iterator[str]:
-    """Cut a text into pieces that fit, whatever is in them."""
+    """Cut a text into pieces that fit, also if JSON escapes its characters."""
     while size(text) > most:
         cut = max(1, most * len(text) // size(text))
         while size(text[:cut]) > most and cut > 1:
@@ -146,7 +146,7 @@ def _pieces(text: str, most: int) -> Iterator[str]:
 
 
 def _fitting(lines: deque[LogLine], most: int) -> list[LogLine]:
-    """Return the last of some lines that are no more than so many characters together, at least one."""
+    """Return the last lines that have at most so many characters together, but at least one line."""
     kept: list[LogLine] = []
     for line in reversed(lines):
         most -= size(line.text)

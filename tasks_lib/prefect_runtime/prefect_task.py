@@ -1,4 +1,4 @@
-"""Prefect's `Task` as our jobs need it: a skip called directly gives its result, and a grid is one call.
+"""Prefect's `Task` for jobs: a direct call returns the result of a skipped step, and `sweep` runs a grid.
 
 Everything else is Prefect's own: `.submit`, `.map`, retries, timeouts, tags, hooks.
 """
@@ -34,22 +34,22 @@ from tasks_lib.prefect_runtime.failure_log import tell_once
 from tasks_lib.prefect_runtime.job_future import JobFuture, first_failed, futures_in
 from tasks_lib.prefect_runtime.run_context import check_event_loop
 
-if TYPE_CHECKING:  # results read the ledger, which relies on this room
+if TYPE_CHECKING:  # results read the ledger, which depends on this package
     from tasks_lib.results.job_result import JobResult
 
 Futures = PrefectFutureList["JobResult"]
 
 
 class JobTask(Task[..., "JobResult"]):
-    """A Prefect task whose direct call returns the result also where there was nothing to run.
+    """A Prefect task whose direct call returns the result also if the step was skipped.
 
-    `.submit()` and `.map()` read the result out of a state that a body returned; a direct call hands out the state.
-    A signal that ends it leaves its task run cancelled, and not crashed.
+    If the body returns a state, Prefect's `.submit()` and `.map()` give its result, but a direct call gives the state.
+    A signal that ends a direct call leaves its task run `Cancelled`, not `Crashed`.
     """
 
     @classmethod
     def of(cls, name: str, body: Callable[..., Any]) -> Self:
-        """Return the task of a function whose argument `name` is the name of its runs.
+        """Return the task of a function whose argument `name` names its task runs.
 
         Prefect's own cache is off (`docs/decisions/0003-cached-in-the-body.md`).
         """
@@ -63,7 +63,7 @@ class JobTask(Task[..., "JobResult"]):
         )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the task here and now, and return its result; with `return_state`, its state."""
+        """Run the task in this thread, and return its result; with `return_state`, its state."""
         signals: list[BaseException] = []
         direct = copy(self)
         direct.fn = _noting(self.fn, signals)
@@ -74,11 +74,11 @@ class JobTask(Task[..., "JobResult"]):
         if isinstance(answer, State) and not kwargs.get("return_state"):
             check_event_loop()
             return answer.result(_sync=True)  # type: ignore[call-overload] # an async flow would get a coroutine
-        if answer is None and (failed := first_failed(futures_in((args, kwargs)))):  # Prefect calls no body then
+        if answer is None and (failed := first_failed(futures_in((args, kwargs)))):  # Prefect did not call the body
             failed.result()
         return answer
 
-    if not TYPE_CHECKING:  # a type checker sees Prefect's own overloads
+    if not TYPE_CHECKING:  # type checkers see Prefect's own overloads
 
         def submit(self, *args: Any, **kwargs: Any) -> Any:
             """Submit the task; its future raises the error of an input that failed."""
@@ -94,16 +94,16 @@ class JobTask(Task[..., "JobResult"]):
             return futures
 
     def with_options(self, **options: Any) -> Self:
-        """Return a copy with other options of Prefect's, of the same class: Prefect makes a plain `Task` of any."""
+        """Return a copy of this class with other Prefect options; Prefect's own method returns a plain `Task`."""
         changed = super().with_options(**options)
         changed.__class__ = type(self)
         return cast("Self", changed)
 
 
 def worth_retrying(_task: Any, _task_run: Any, state: State[Any]) -> bool:
-    """Whether Prefect's `retries` apply: not to what can only fail again, such as a misspelt argument.
+    """Return whether Prefect's `retries` apply: not to an error that recurs, such as a misspelt argument.
 
-    What the job's own code did is tried again, where the author asked for retries: it may fail by chance.
+    A failed job is retried if the author asked for retries, since its code may fail by chance.
     """
     error = state.data
     hopeless = getattr(error, "category", None) in (ErrorCategory.USER_ERROR, ErrorCategory.ACCESS_DENIED)
@@ -112,9 +112,9 @@ def worth_retrying(_task: Any, _task_run: Any, state: State[Any]) -> bool:
 
 @contextmanager
 def _quiet_outside_a_flow() -> Iterator[None]:
-    """Keep Prefect from warning at each line of a call outside of a flow run, unless the settings ask for it.
+    """Suppress Prefect's warning at each log line outside of a flow run, unless the settings ask for it.
 
-    The lines have no flow run to which the API could add them. The terminal shows them all the same.
+    The API cannot store such a line, which belongs to no flow run. The terminal still shows it.
     """
     chosen = "when_missing_flow" in get_current_settings().logging.to_api.model_fields_set
     if FlowRunContext.get() or chosen:
@@ -125,9 +125,10 @@ def _quiet_outside_a_flow() -> Iterator[None]:
 
 
 def _noting(body: Callable[..., Any], signals: list[BaseException]) -> Callable[..., Any]:
-    """Return a task's body as it is called directly: a signal ends the task run as cancelled, and then the flow.
+    """Return a body for a direct call, which notes a signal and returns the state `Cancelled`.
 
-    Prefect calls a task run crashed through which a signal goes, also where somebody cancelled its flow run.
+    If the signal passed through Prefect's engine, it would set the task run to `Crashed`, even if a user cancelled the
+    flow run. The caller raises the noted signal afterwards.
     """
 
     @functools.wraps(body)
@@ -138,32 +139,32 @@ def _noting(body: Callable[..., Any], signals: list[BaseException]) -> Callable[
             signals.append(signal)
             return Cancelled(message="The run was ended by a signal.")
 
-    noting.__signature__ = inspect.signature(body)  # type: ignore[attr-defined] # a bound method's own has `self`
+    noting.__signature__ = inspect.signature(body)  # type: ignore[attr-defined] # `wraps` copies one with `self`
     return noting
 
 
 class SweepTask(JobTask):
-    """A task with hyperparameters, which can be run over a grid of them."""
+    """A task that can run over a grid of hyperparameters."""
 
     def sweep(self, stem: str, *, over: Mapping[str, Any], style: NameStyle = "seed", **arguments: Any) -> Futures:
         """Submit one task for each point of a grid, named by the point: `fit-C01-E10`.
 
-        In a flow they run side by side as any submitted tasks do. Outside of one, a flow run `sweep` is made for them,
-        and all of them are over when this returns.
+        In a flow, the tasks run concurrently, like any submitted tasks. Outside of a flow, they run in a flow run
+        `sweep` of their own, and all of them have ended when this returns.
 
         Args:
-            stem: What the tasks' names begin with.
-            over: Values by hyperparameter: a list is an axis, and the last axis varies fastest; any other value, a
-                tuple too, is the same at each point. They are laid over `hyperparameters`.
-            style: How values are spelled in the names (`autonamer.py`).
-            **arguments: As for a single task; futures in them are resolved.
+            stem: Beginning of the tasks' names.
+            over: By hyperparameter, a list of values (an axis) or a single value. The last axis varies fastest. A value
+                that is not a list, also a tuple, is the same at each point. They override `hyperparameters`.
+            style: How values are spelled in the names (`autonamer.py`); by default `seed`.
+            **arguments: The arguments of a single task; futures in them are resolved.
 
         Returns:
             A future for each point, in the order of the grid.
 
         Raises:
-            InvalidTask: Before any task is submitted: an empty axis, a point that is there twice.
-            InvalidHyperparameter: A value is no JSON.
+            InvalidTask: An axis is empty, or a point occurs twice. No task has been submitted.
+            InvalidHyperparameter: A value cannot be JSON. No task has been submitted.
         """
         if "name" in arguments or not isinstance(arguments.get("hyperparameters") or {}, Mapping):
             raise InvalidTask(
@@ -182,9 +183,9 @@ class SweepTask(JobTask):
 
 
 def in_a_flow(submit: Callable[[], PrefectFutureList[Any]]) -> PrefectFutureList[Any]:
-    """Submit tasks in the flow run that calls, or in one of their own, after which all of them are over.
+    """Submit tasks in the calling flow run; outside of one, in a flow run of their own, whose end is awaited.
 
-    Prefect submits in no other place, and an interrupted flow run stops its jobs.
+    Prefect has a task runner only in a flow run, and an interrupted flow run stops its jobs.
     """
     if FlowRunContext.get():
         return submit()
@@ -196,17 +197,17 @@ def in_a_flow(submit: Callable[[], PrefectFutureList[Any]]) -> PrefectFutureList
 
     state = Flow(sweep, name="sweep", persist_result=False)(return_state=True)
     if not submitted:
-        state.result(_sync=True)  # type: ignore[call-overload] # raises what kept them from being submitted
+        state.result(_sync=True)  # type: ignore[call-overload] # raises the error of the submission
     return submitted
 
 
 def as_list(futures: Iterable[PrefectFuture[Any]]) -> PrefectFutureList[Any]:
-    """Return futures as the list of them that Prefect makes."""
-    return PrefectFutureList(futures)  # type: ignore[abstract] # Prefect declares an iterator, and makes a list
+    """Return futures as Prefect's list of futures."""
+    return PrefectFutureList(futures)  # type: ignore[abstract] # Prefect declares an iterator, but it is a list
 
 
 def as_state(result: JobResult) -> State[JobResult] | JobResult:
-    """Return what a task's body hands to Prefect: a skip shows as `Cached`, with its reason."""
+    """Return what a task's body returns to Prefect: for a skip, the state `Cached` with its reason."""
     return Completed(name="Cached", message=result.reason, data=result) if result.cached else result
 
 

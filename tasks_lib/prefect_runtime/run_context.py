@@ -1,10 +1,7 @@
-"""What Prefect tells us of the run we are in: who waits, whether it was forced, and whether it is being ended.
+"""The Prefect run that a task is called in: its ids, whether it was forced, and whether it is being ended.
 
-It uses private parts of Prefect, measured on 3.8.8 and 3.9.1 (`docs/decisions/0007-stop-on-cancel.md`). Each has a test
-(`docs/decisions/0013-private-parts-of-prefect.md`). Only the thread that Prefect calls a flow or a task in hears of a
-signal or a timeout, as an exception. A submitted task, and whatever that calls, can see the event that its task runner
-sets when it goes down. That event is also set when a flow returns or raises, so the exception that the closing thread
-is handling tells the two apart.
+The module uses private parts of Prefect, measured on 3.8.8 and 3.9.1 (`docs/decisions/0007-stop-on-cancel.md`). Each of
+them has a test (`docs/decisions/0013-private-parts-of-prefect.md`).
 """
 
 from __future__ import annotations
@@ -34,31 +31,32 @@ from tasks_lib.prefect_runtime.cancelled_state import MEANS_STOP, end_cancelled
 from tasks_lib.prefect_runtime.server_watch import ServerWatch, watch_of
 
 NO_FLOW = "no-flow"
-"""What stands for the flow run in the mark of a task that is called outside a flow."""
+"""Placeholder for the flow run in the name of a waiter outside of a flow."""
 
 LONGEST_MESSAGE = 20_000
-"""Prefect Cloud cuts a log record behind 25,000 characters (`PREFECT_CLOUD_MAX_LOG_SIZE`), counted as JSON and with
-the record's ids; a server of one's own behind a million (`PREFECT_LOGGING_TO_API_MAX_LOG_SIZE`)."""
+"""Most characters of a log message. Prefect Cloud cuts a record after 25,000 characters (`PREFECT_CLOUD_MAX_LOG_SIZE`),
+counted as JSON and with the record's ids; a self-hosted server after a million (`PREFECT_LOGGING_TO_API_MAX_LOG_SIZE`).
+"""
 
 LONGEST_TICK = 0.25
-"""Seconds between two looks at a cancellation. Prefect's task timeouts reach a thread only between two waits, and a
-wait of 8 s was seen to sleep through one of 2 s."""
+"""Most seconds between two checks for a cancellation. Prefect's task timeouts reach a thread only between two waits: a
+wait of 8 s was seen to outlast a timeout of 2 s."""
 
 
 PATIENCE_SECONDS = 10.0
-"""How long a second signal waits for what the first one began. A worker's SIGKILL comes 30 s after its SIGTERM."""
+"""Seconds that a second signal waits for the action of the first. A worker sends SIGKILL 30 s after its SIGTERM."""
 
 _HANDED_ON = frozenset({"reschedule", "relinquish"})
-"""Intents of `prefect flow-run execute` by which a run goes on elsewhere: its jobs are left to it."""
+"""Intents of `prefect flow-run execute` by which a run continues elsewhere; its jobs are left running for it."""
 
 _Result = TypeVar("_Result")
 
 
 class RunCancelled(Exception):
-    """The flow run is being ended while a job was waited for, or before there was one."""
+    """The flow run is being ended while a task waited for its job, or before the job was created."""
 
 
-Logger: TypeAlias = "logging.Logger | logging.LoggerAdapter[Any]"  # which Python 3.10 cannot evaluate
+Logger: TypeAlias = "logging.Logger | logging.LoggerAdapter[Any]"  # a string, since Python 3.10 cannot evaluate it
 
 
 @dataclass(frozen=True)
@@ -66,17 +64,18 @@ class RunContext:
     """The run that a task is called in.
 
     Args:
-        flow_run: Id of the flow run; none outside a flow.
-        flow_try: How often that flow run has been started: a retry keeps its id, and makes new task runs.
-        task_run: Id of the task run, or something as unique.
-        refresh: Whether Prefect was told to run the task whatever a cache says (`refresh_cache`).
-        logger: Where lines for the reader go.
-        cancelled: Tells whether the run is being ended from outside.
-        handed_on: Tells whether it is only to go on elsewhere: its job is left to it.
-        stopped: Is told what ended the call, once its job is stopped: a signal is no crash of the flow run then.
-        api: Prefect's API, by the connection that the task run has open; none outside a task run.
-        server: Watches the server of that API; none if it is not on this machine.
-        longest_message: Characters of the longest log message that goes to the API, as JSON.
+        flow_run: Id of the flow run; None outside a flow.
+        flow_try: How often the flow run has been started. A retry keeps its id, and makes new task runs.
+        task_run: Id of the task run; by default a random id.
+        refresh: Whether `refresh_cache` forces the task to run; by default False.
+        logger: The logger for the user's log lines.
+        cancelled: Returns whether the run is being ended from outside.
+        handed_on: Returns whether the run continues elsewhere, so that its job is left running for it.
+        stopped: Gets the exception that ended the call, after its job was stopped. The flow run then does not count as
+            crashed.
+        api: Client of Prefect's API, with the task run's open connection; None outside a task run.
+        server: Watch of that API's server; None if the server is not on this machine.
+        longest_message: Most characters of a log message for the API, as JSON.
     """
 
     flow_run: str | None = None
@@ -93,28 +92,31 @@ class RunContext:
 
     @property
     def waiter(self) -> str:
-        """The name under which this run waits for a job: `<flow run>/<which try of it>-<task run>`."""
+        """The name of this run as the waiter for a job: `<flow run>/<flow try>-<task run>`."""
         return f"{self.flow_run or NO_FLOW}/{self.flow_try}-{self.task_run}"
 
     def tell(self, task: str, text: str) -> None:
-        """Say what happens to a task's job; a console may show it under the task's name."""
+        """Log what happens to a task's job; a console may show it under the task's name."""
         extra = {"sagemaker_prefix": task, "sagemaker_status": text}
         self.logger.info("%s: %s", task, text, extra=extra)
 
     def show(self, place: str, said: Sequence[str], lines: Sequence[str], *, to_api: bool = True) -> None:
-        """Show lines of a job's log as one record.
+        """Log lines of a job's log as one record.
 
         Args:
-            place: Whose: `task/host`.
-            said: What the record says, line by line.
-            lines: The whole lines that a console shows for it, under the place's name.
-            to_api: Whether the record goes to Prefect's API, and not only to a terminal.
+            place: Where the lines come from: `task/host`.
+            said: The lines of the record's message.
+            lines: The whole lines that a console shows instead, under the place's name.
+            to_api: Whether the record goes to Prefect's API, too, and not only to a terminal; by default True.
         """
         extra = {"sagemaker_prefix": place, "sagemaker_lines": tuple(lines), "send_to_api": to_api}
         self.logger.info("%s", "\n".join(f"{place} | {text}" for text in said), extra=extra)
 
     def check(self, what: str) -> None:
-        """See that the run goes on, before something is begun that could not be left half done.
+        """Raise if the run is being ended, before an action that must not be left half done.
+
+        Args:
+            what: The current activity, for the error: `The run was cancelled while …`.
 
         Raises:
             RunCancelled: The run was cancelled.
@@ -126,21 +128,22 @@ class RunContext:
             self.server.check(what)
 
     def pause(self, seconds: float, what: str) -> None:
-        """Wait, but not beyond a cancellation.
+        """Check the run, then wait for at most one tick (`LONGEST_TICK`).
 
         Args:
-            seconds: How long, at most: it returns after a tick.
-            what: What is being waited for, for the message.
+            seconds: Most seconds to wait.
+            what: The current activity, for the error.
 
         Raises:
             RunCancelled: The run was cancelled.
+            PrefectServerLost: Prefect's server on this machine died.
         """
         self.check(what)
         threading.Event().wait(min(seconds, LONGEST_TICK))
 
 
 def current_run() -> RunContext:
-    """Return the context of the task run that is calling."""
+    """Return the context of the calling task run; outside of one, a context without a flow run."""
     task = TaskRunContext.get()
     flow = FlowRunContext.get()
     if task is None:
@@ -161,12 +164,12 @@ def current_run() -> RunContext:
 
 
 def _api(task: TaskRunContext) -> SyncPrefectClient:
-    """Return the task run's own client; an asynchronous one, which our tasks never have, would need an event loop."""
+    """Return the task run's own client. An asynchronous one would need an event loop, but our tasks never have one."""
     return task.client if isinstance(task.client, SyncPrefectClient) else get_client(sync_client=True)
 
 
 def refresh_wanted(option: bool | None) -> bool:
-    """Return what `refresh_cache` means; unset, `PREFECT_TASKS_REFRESH_CACHE` counts, as it does for Prefect itself."""
+    """Return the value of `refresh_cache`; if it is None, that of `PREFECT_TASKS_REFRESH_CACHE`, as Prefect does."""
     return get_current_settings().tasks.refresh_cache if option is None else option
 
 
@@ -178,10 +181,10 @@ def _logger() -> Logger:
 
 
 def unbroken(act: Callable[[], _Result]) -> _Result:
-    """Do what a signal must not break off, such as stopping a job, and return its result.
+    """Run a function that a signal must not interrupt, such as one that stops a job, and return its result.
 
-    In a thread of its own, which no signal reaches. A second Ctrl-C waits for it, and is raised then; what hangs makes
-    it wait for no more than `PATIENCE_SECONDS`, and goes on until the process ends.
+    It runs in a thread of its own, which no signal reaches. A second Ctrl-C is raised after the function has returned,
+    or after `PATIENCE_SECONDS`. A function that hangs goes on until the process ends.
     """
     done: list[_Result] = []
     failed: list[BaseException] = []
@@ -190,11 +193,11 @@ def unbroken(act: Callable[[], _Result]) -> _Result:
     def run() -> None:
         try:
             what = asked.pop()
-        except IndexError:  # a signal came while we were begun, and we were begun again
+        except IndexError:  # a signal interrupted the first start, and the thread was started twice
             return
         try:
             done.append(context.run(what))
-        except BaseException as error:  # noqa: BLE001 - raised below, in the thread that asked for it
+        except BaseException as error:  # noqa: BLE001 - raised below, in the calling thread
             failed.append(error)
         finally:
             over.set()
@@ -210,9 +213,10 @@ def unbroken(act: Callable[[], _Result]) -> _Result:
 
 
 def _see_through(begin: Callable[[], None], over: threading.Event) -> None:
-    """Begin something and wait for its end; a signal that comes meanwhile is raised afterwards.
+    """Start an action and wait for its end; a signal that arrives meanwhile is raised afterwards.
 
-    By an event, since before Python 3.13 `Thread.join` that a signal interrupts takes the thread for ended.
+    An event marks the end, because before Python 3.13 a `Thread.join` that a signal interrupts takes the thread for
+    ended.
     """
     try:
         begin()
@@ -223,20 +227,20 @@ def _see_through(begin: Callable[[], None], over: threading.Event) -> None:
             try:
                 begin()
                 over.wait(left)
-            except MEANS_STOP:  # noqa: PERF203 - the one that is raised stands for all of them
+            except MEANS_STOP:  # noqa: PERF203 - the first signal is raised for all of them
                 continue
         raise
 
 
 def check_event_loop() -> None:
-    """Raise what the event loop would tell a coroutine at its next `await`, if we are called inside of one.
+    """Raise what the event loop would raise in the calling coroutine at its next `await`.
 
-    A task that an asynchronous flow calls directly blocks the loop, so neither a Ctrl-C (which asyncio turns into a
-    cancellation since Python 3.11) nor a flow's timeout comes through to it.
+    A task that an asynchronous flow calls directly blocks the event loop. So neither a Ctrl-C, which asyncio turns into
+    a cancellation since Python 3.11, nor a flow's timeout reaches it. Outside of a coroutine nothing is raised.
 
     Raises:
         asyncio.CancelledError: The coroutine is being cancelled.
-        TimeoutError: Its time is over.
+        TimeoutError: The coroutine's timeout has passed.
     """
     try:
         caller = asyncio.current_task()
@@ -251,7 +255,12 @@ def check_event_loop() -> None:
 
 
 def _cancellation(flow: FlowRunContext | None, task_run: uuid.UUID) -> Callable[[], bool]:
-    """Return what tells a call that the flow around it, or one around that, is being ended."""
+    """Return a check of whether the flow around a call, or an outer flow, is being ended.
+
+    Only the thread in which Prefect calls a flow or a task gets a signal or a timeout as an exception. A submitted
+    task, and whatever it calls, sees only the event that its task runner sets when it closes. The runner sets that
+    event also when a flow returns or raises, so `_is_ended` looks at the exception that the closing thread handles.
+    """
     runners = [(runner, event) for runner in _runners(flow) if (event := _event(runner, task_run))]
     return lambda: _loop_ends() or any(event.is_set() and _is_ended(runner) for runner, event in runners)
 
@@ -265,7 +274,7 @@ def _loop_ends() -> bool:
 
 
 def _runners(flow: FlowRunContext | None) -> Iterator[ThreadPoolTaskRunner[Any]]:
-    """Yield the task runners of a flow and of those around it: a flow may be called by a submitted task."""
+    """Yield the task runners of a flow and of the flows around it: a submitted task may call a flow."""
     for each in _flows(flow):
         if isinstance(each.task_runner, ThreadPoolTaskRunner):
             yield each.task_runner
@@ -275,32 +284,34 @@ def _flows(flow: FlowRunContext | None) -> Iterator[FlowRunContext]:
     """Yield a flow's context and those of the flows around it."""
     while isinstance(flow, FlowRunContext):
         yield flow
-        token = flow._token  # noqa: SLF001 - Prefect has no other way from a flow to the one around it
+        token = flow._token  # noqa: SLF001 - Prefect has no other way to the outer flow
         flow = token.old_value if token else None
 
 
 def _event(runner: ThreadPoolTaskRunner[Any], task_run: uuid.UUID) -> threading.Event | None:
-    """Return the event that is set when a runner goes down: all are set together.
+    """Return an event that a task runner sets when it closes; None if it has no events.
 
-    What a submitted task calls in turn has none of its own; that of the task was there before.
+    A task that a submitted task calls directly has no event of its own. Then any other will do, such as that of the
+    submitted task: the runner sets all of them together.
     """
-    events = runner._cancel_events  # noqa: SLF001 - Prefect tells of it in no other way
+    events = runner._cancel_events  # noqa: SLF001 - Prefect has no public way to see that a runner closes
     return events.get(task_run) or next(iter(events.copy().values()), None)
 
 
 def _is_ended(runner: ThreadPoolTaskRunner[Any]) -> bool:
-    """Tell whether a runner that goes down is ended by force, rather than by its flow's return or failure.
+    """Return whether a closing runner's flow is being ended from outside, and did not return or fail.
 
-    Prefect waits for its tasks then. Where nobody does, the waiting was broken off, by a second Ctrl-C for example.
+    The closing thread waits for the runner's tasks. If there is no such thread any more, the wait was interrupted, for
+    example by a second Ctrl-C.
     """
     closing = _closing_thread(runner)
-    # The function is CPython's documented debugging aid; its values are exceptions since 3.12, triples before.
+    # A documented debugging aid of CPython; its values are exceptions since 3.12, and triples before.
     handled: Any = sys._current_exceptions().get(closing) if closing else None  # noqa: SLF001
     return closing is None or ends_run(handled[1] if isinstance(handled, tuple) else handled)
 
 
 def _closing_thread(runner: ThreadPoolTaskRunner[Any]) -> int | None:
-    """Return the thread that closes a runner: the flow's, which is not always the main thread."""
+    """Return the thread that closes a runner, or None. It is the flow's thread, which is not always the main thread."""
     closes = ThreadPoolTaskRunner.cancel_all.__code__
     for thread, innermost in sys._current_frames().items():  # noqa: SLF001 - CPython's documented debugging aid
         frame: FrameType | None = innermost
@@ -312,11 +323,11 @@ def _closing_thread(runner: ThreadPoolTaskRunner[Any]) -> int | None:
 
 
 def ends_run(error: BaseException | None) -> bool:
-    """Tell whether a flow that goes down with an exception is being ended from outside; `None` is a return."""
+    """Return whether an exception that a flow ends with means an end from outside; None, a return, does not."""
     while error is not None:
         if isinstance(error, MEANS_STOP):
             return True
         if isinstance(error, TimeoutError):
-            return False  # of a task or a flow that was called: a failure as any other
+            return False  # the timeout of a called task or flow: an ordinary failure
         error = error.__context__
     return False

@@ -1,7 +1,7 @@
 """Deployments with an active schedule, and the next run that Prefect has scheduled for each.
 
-`prefect deploy` succeeds even if the server's scheduler is off or fails, and only the server's log says so. The effect
-can be seen from anywhere: a schedule has a next date, and the server has no run for it. `tasks_lib.cli` imports this.
+`prefect deploy` succeeds even if the server's scheduler is off or fails, and only the server's log says so. Any client
+can see the effect: a schedule has a next date, but the server has no run for it.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ class ScheduledDeployment:
     Args:
         id: Its id.
         name: `flow/deployment`, as Prefect's commands take it.
-        schedules: The active ones.
-        work_pool: Name of its work pool; None for a deployment that a process serves.
-        next_run: When the next run is to start that Prefect's scheduler has made; None if it made none.
+        schedules: Its active schedules.
+        work_pool: Name of its work pool; None for a served deployment.
+        next_run: Start time of the next run that Prefect's scheduler made; None if there is none.
     """
 
     id: UUID
@@ -58,17 +58,17 @@ class ScheduledDeployment:
     next_run: datetime | None = None
 
     def next_date(self, now: datetime) -> datetime | None:
-        """Return the first date of its schedules from `now` on, or None if none lies within `HORIZON`."""
+        """Return the first date of its schedules from `now` on; None if there is none within `HORIZON`."""
         dates = [date for schedule in self.schedules if (date := _next_date(schedule, now))]
         return min(dates, default=None)
 
     def lacks_run(self, now: datetime) -> bool:
-        """Tell whether a run should be scheduled, but is not."""
+        """Return whether a run should be scheduled, but is not."""
         return self.next_run is None and self.next_date(now) is not None
 
     @property
     def schedule(self) -> str:
-        """The schedules in the words of `prefect.yaml`."""
+        """The schedules, written as in `prefect.yaml`."""
         return "; ".join(map(_described, self.schedules))
 
     @property
@@ -78,7 +78,7 @@ class ScheduledDeployment:
 
 
 def _next_date(schedule: Schedule, now: datetime) -> datetime | None:
-    """Return the next date by Prefect's own rules; its scheduler skips a schedule whose dates cannot be computed."""
+    """Return the next date by Prefect's rules, or None; its scheduler skips a schedule without computable dates."""
     try:
         dates = asyncio.run(schedule.get_dates(n=1, start=now, end=now + HORIZON))
     except ValueError:  # such as the cron of 30 February
@@ -102,15 +102,15 @@ def await_runs(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> list[ScheduledDeployment]:
-    """Return all scheduled deployments by name, as soon as none lacks a run or the time is over.
+    """Wait until no scheduled deployment lacks a run or the time is over; return all of them, sorted by name.
 
-    Prefect's scheduler looks at new deployments every 5 s and at all every 60 s.
+    Prefect's scheduler looks at new deployments every 5 s, and at all deployments every 60 s.
 
     Args:
-        client: Of the server.
-        seconds: How long to wait at most; 0 looks once.
-        clock: The time in seconds.
-        sleep: Waits for some seconds.
+        client: Client of the server.
+        seconds: Most seconds to wait; 0 looks once.
+        clock: Returns the time in seconds.
+        sleep: Waits for a number of seconds.
     """
     until = clock() + seconds
     found = list(scheduled_deployments(client))
@@ -143,7 +143,7 @@ def scheduled_deployments(client: SyncPrefectClient) -> Iterator[ScheduledDeploy
 def _deployments(client: SyncPrefectClient) -> Iterator[DeploymentResponse]:
     """Yield every deployment once; the server chooses the size of a page, 200 by default.
 
-    Sorted by creation time, because names are not unique, and equal names may change places between two pages.
+    Pages are sorted by creation time, because names are not unique, and equal names may swap between two pages.
     """
     seen: set[UUID] = set()
     offset = 0
@@ -159,9 +159,10 @@ def _with_next_run(client: SyncPrefectClient, deployment: ScheduledDeployment) -
 
 
 def _coming_runs(client: SyncPrefectClient, deployment: ScheduledDeployment) -> Iterator[FlowRun]:
-    """Yield the runs to come, the next one first.
+    """Yield the scheduled runs, the next one first.
 
-    Late runs are left out: they may be from before the scheduler failed. Prefect's scheduler counts the same runs.
+    Late runs are left out, since they may date from before the scheduler failed. Prefect's scheduler counts the same
+    runs.
     """
     scheduled = FlowRunFilter(
         state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
@@ -172,7 +173,7 @@ def _coming_runs(client: SyncPrefectClient, deployment: ScheduledDeployment) -> 
         deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id])),
         flow_run_filter=scheduled,
         sort=FlowRunSort.NEXT_SCHEDULED_START_TIME_ASC,
-        limit=1,  # a schedule may have 100 runs, and the first one is wanted
+        limit=1,  # a schedule may have 100 runs, and usually the first one is enough
         offset=offset,
     ):
         offset += len(page)

@@ -1,9 +1,9 @@
-"""Notices that the Prefect server of this machine has died, and ends the flow within a minute.
+"""Watch of the Prefect server on this machine: if it dies, the flow ends within a minute.
 
 Prefect's client retries each request for about a minute, one request after the other, and a task that waits for a job
-asks Prefect for nothing at all. So a flow whose server was killed went on in silence, and needed more than five minutes
-to end (measured with 3.9.1). Only a server on loopback is watched: where nothing listens on its port, its process is
-gone. A remote server that does not answer may be an outage of the network, which a job of many hours should survive.
+sends Prefect no requests. So a flow whose server was killed went on in silence, and needed more than five minutes to
+end (measured with 3.9.1). Only a server on loopback is watched: if nothing listens on its port, its process is gone. If
+a remote server does not answer, it may be a network outage, which a job of many hours should survive.
 """
 
 from __future__ import annotations
@@ -25,22 +25,26 @@ from prefect.settings import Settings, get_current_settings
 from tasks_lib.errors import PrefectServerLost
 
 LOST_SECONDS = 30.0
-"""How long nothing listens on the server's port before it counts as dead. A restart is quicker."""
+"""Seconds without a listener on the server's port after which it counts as dead. A restart is faster."""
 
 _PROBE_SECONDS = 2.0
 _UNASKED_SECONDS = 120.0
-"""The watch ends when no task has asked for so long; a request to a dead server holds one up for about a minute."""
+"""The watch ends when no task has checked it for so long; a request to a dead server takes about a minute."""
 
 
 class ServerWatch:
-    """Watches one server from a daemon thread, as long as tasks ask for it.
+    """Watches one server from a daemon thread, as long as tasks check it.
 
     Args:
-        api: Address of its API.
-        settings: Prefect's settings, whose client retries no longer once the server is lost.
-        listens: Tells whether anything listens there.
-        clock: Seconds.
-        thread: Runs the watch; None if the caller looks itself.
+        api: URL of the server's API.
+        settings: Prefect's settings; the client's retries are set to 0 while the server is lost.
+        listens: Returns whether a process listens on the server's port.
+        clock: Returns monotonic seconds.
+        thread: Runs the watch in a thread; None if the caller calls `look` itself.
+
+    Attributes:
+        away: Whether nothing listened on the port at the last look.
+        lost: Whether the server counts as dead.
     """
 
     def __init__(
@@ -61,13 +65,13 @@ class ServerWatch:
         self.away = self.lost = False
 
     def check(self, what: str) -> None:
-        """See that the server lives.
+        """Raise if the server is dead; start the watch if it does not run.
 
         Args:
-            what: What is being done, for the error.
+            what: The current activity, for the error.
 
         Raises:
-            PrefectServerLost: It is dead.
+            PrefectServerLost: The server is dead.
         """
         with self._lock:
             self._asked = self._clock()
@@ -81,7 +85,7 @@ class ServerWatch:
             )
 
     def look(self) -> bool:
-        """Look once; return whether to look again."""
+        """Probe the server once; return whether to probe it again."""
         now = self._clock()
         self.away = not self._listens()
         if not self.away:
@@ -90,7 +94,7 @@ class ServerWatch:
                 self.lost, self._settings.client.max_retries = False, self._retries
         elif not self.lost and now - self._heard >= LOST_SECONDS:
             self.lost = True
-            self._settings.client.max_retries = 0  # each request would hold the flow up for a minute
+            self._settings.client.max_retries = 0  # the retries of each request would block the flow for a minute
             get_logger("sagemaker").error(
                 "The Prefect server at %s died: nothing has listened there for %.0f s. The flow ends, and its jobs go "
                 "on: the next run attaches to them.",
@@ -108,7 +112,7 @@ class ServerWatch:
 
 
 def watch_of(api: httpx.URL) -> ServerWatch | None:
-    """Return the watch of a server; None if it is not on loopback."""
+    """Return the watch of a server; None if the server is not on loopback."""
     return _watch_of(str(api), api.host, api.port or 80) if _is_loopback(api.host) else None
 
 
@@ -133,15 +137,15 @@ def _listens(host: str, port: int) -> bool:
         socket.create_connection((host, port), timeout=_PROBE_SECONDS).close()
     except ConnectionRefusedError:
         return False
-    except OSError:  # busy, perhaps
+    except OSError:  # such as a timeout: the server may be busy
         return True
     return True
 
 
 def release_exit(thread: int) -> None:
-    """Let the interpreter exit, if all that it waits for is that Prefect sends logs and events to the dead server.
+    """Let the interpreter exit if it only waits for Prefect to send logs and events to the dead server.
 
-    At exit Prefect drains the queues of both without a limit of time, some seconds to a minute an item.
+    At exit, Prefect drains the queues of both without a time limit, and each item takes from some seconds to a minute.
 
     Args:
         thread: The thread that exits.
@@ -150,7 +154,7 @@ def release_exit(thread: int) -> None:
     while frame is not None:
         if frame.f_code is QueueService.drain.__code__:
             service: QueueService[object] = frame.f_locals["self"]
-            loop, over = service._loop, service._done_event  # noqa: SLF001 - Prefect has no limit of time for it
+            loop, over = service._loop, service._done_event  # noqa: SLF001 - Prefect has no time limit for the drain
             if frame.f_locals.get("at_exit") and loop and over:
                 loop.call_soon_threadsafe(over.set)
         frame = frame.f_back

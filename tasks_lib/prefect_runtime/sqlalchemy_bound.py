@@ -1,7 +1,7 @@
-"""Warn of an SQLAlchemy with which Prefect's scheduler fails.
+"""Warning about an SQLAlchemy version with which Prefect's scheduler fails.
 
-`pyproject.toml` bounds SQLAlchemy, but an install without it does not, and Prefect itself allows 2.1. Standard library
-only, because `flows` asks before it imports Prefect.
+`pyproject.toml` bounds SQLAlchemy, but an install may ignore that, and Prefect itself allows 2.1. The module uses the
+standard library only, because `flows` calls it before it imports Prefect.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ _PREFECT_WORKS_FROM = (3, 9, 1)
 
 
 def sqlalchemy_warning(sqlalchemy: str | None = None, prefect: str | None = None) -> str | None:
-    """Return a sentence with the fix if a Prefect server of this Python fires no schedule, else None.
+    """Return a warning with the fix if a Prefect server of this Python fires no schedules, else None.
 
-    The schedulers of Prefect 3.8.8 and 3.9.0 fail with SQLAlchemy 2.1.9 at every round, "Can't evaluate bulk DML
+    The schedulers of Prefect 3.8.8 and 3.9.0 fail with SQLAlchemy 2.1.9 in every loop: "Can't evaluate bulk DML
     statement". Only the server's log says so. Prefect 3.9.1 works with it (decision 0012).
 
     Args:
-        sqlalchemy: Version of SQLAlchemy; default: the installed one.
-        prefect: Version of Prefect; default: the installed one.
+        sqlalchemy: Version of SQLAlchemy; by default the installed one.
+        prefect: Version of Prefect; by default the installed one.
     """
     sqlalchemy = sqlalchemy or metadata.version("sqlalchemy")
     prefect = prefect or metadata.version("prefect")

@@ -1,1 +1,1 @@
-"""What a step tells: artifacts in Prefect's UI, its job's log in Prefect's, with secrets taken out."""
+"""The reports of a step in Prefect's UI: artifacts, plots and pages, without secrets."""

@@ -1,11 +1,6 @@
-"""What a step leaves in Prefect's UI: summary, metrics, plot, failure, and a progress bar while it runs.
+"""Prefect artifacts of a step: summary, metrics, plot, failure, and a progress bar while its job runs.
 
-The only module that writes Prefect artifacts. Their keys are project, task and what they are (`demo--fit-metrics`), the
-same in every run, so that Prefect's page of a key is the history of a step. Two dashes, which no name has once it is in
-a key: `demo--fit-x` and `demo-fit--x` are tasks of two projects. They are written by the task run's own client:
-Prefect's functions would make a new one for each artifact.
-
-An artifact is a comment on the work and never fails it: what cannot be written is one warning in the run's log.
+An artifact that cannot be written never fails the step: the run's log gets one warning.
 """
 
 from __future__ import annotations
@@ -33,13 +28,13 @@ from tasks_lib.results.job_result import JobResult
 
 
 class Report:
-    """Tells Prefect's UI of one call of a task; outside a task run it tells nobody.
+    """Writes the artifacts of one call of a task; outside a task run it writes nothing.
 
     Args:
-        run: For whom.
-        project: Where.
+        run: The run of the call.
+        project: The project.
         task: The task's name.
-        mask: Takes secrets out of texts.
+        mask: Masks secrets in texts.
     """
 
     def __init__(self, run: RunContext, project: SageMakerProject, task: str, mask: Masking) -> None:
@@ -50,7 +45,7 @@ class Report:
         self._warned = False
 
     def progress(self, job: Job) -> None:
-        """Show how far a job is, in one bar that moves; where a job ended badly it stays where it was."""
+        """Show a job's progress in one bar, which stays where it was if the job fails or is stopped."""
         now, before = job.progress, self._shown
         if job.phase in (Phase.FAILED, Phase.STOPPED):
             now = now._replace(percent=before.percent if before else 0)
@@ -64,23 +59,23 @@ class Report:
             self._move(self._shown, words)
 
     def finished(self, result: JobResult) -> JobResult:
-        """Show what came of the call, and return it.
+        """Show the result of the call, and return it.
 
-        Of a skip only the summary, which has the metrics: each artifact takes Prefect's server 10 to 20 ms, as long as
-        all else of a skip, and what the run that did the work has left still stands on the pages of its keys.
+        A skip writes only the summary, which has the metrics. Each artifact takes Prefect's server 10 to 20 ms, as long
+        as the rest of a skip, and the artifacts of the run that did the work are still on the pages of their keys.
         """
         self._show_result(result, whole=not result.cached)
         return result
 
     def failed(self, error: JobError) -> None:
-        """Show why a job ended badly, and what there is of a result."""
+        """Show why a job failed or was stopped, and its result as far as there is one."""
         words = (error.reason or error.message).partition("\n")[0]
         page = self._write("failure", "markdown", lambda: self._mask(self._pages.failure(error)), words)
         if page and error.result:
             self._show_result(error.result, whole=True)
 
     def _show_result(self, result: JobResult, *, whole: bool) -> None:
-        """Write until something fails: where the API does not answer, its client takes a minute for each try."""
+        """Write artifacts until one fails: if the API does not answer, its client takes a minute for each request."""
         page = self._write("summary", "markdown", lambda: self._mask(self._pages.summary(result)), result.reason)
         if page and whole and result.metrics:
             self._show_metrics(result)
@@ -97,12 +92,13 @@ class Report:
         if first:
             self._bar = self._write("progress", "progress", lambda: to.percent, words)
         elif bar := self._bar:
-            self._bar = self._trying(lambda api: _moved(api, bar, to, words))  # where that fails it is left alone
+            self._bar = self._trying(lambda api: _moved(api, bar, to, words))  # None after a failure
 
     def _write(self, what: str, kind: str, content: Callable[[], str | float], description: str) -> UUID | None:
-        """Write an artifact, and return its id, or nothing where it could not be written."""
+        """Write an artifact, and return its id; None if it could not be written."""
 
         def create(api: SyncPrefectClient) -> UUID:
+            # By the task run's own client: Prefect's functions would make a new one for each artifact.
             artifact = ArtifactCreate(
                 key=artifact_key(self._project.project, self._task, what),
                 type=kind,
@@ -122,7 +118,7 @@ class Report:
             return act(self._run.api)
         except MEANS_STOP:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever Prefect's API or a plot raises, the job's result counts
+        except Exception as error:  # noqa: BLE001 - no error of Prefect's API or of a plot may hide the job's result
             if not self._warned:
                 text = "The artifacts of task %s are not all in Prefect's UI: %s: %s"
                 self._run.logger.warning(text, self._task, type(error).__name__, error)
@@ -131,7 +127,11 @@ class Report:
 
 
 def artifact_key(project: str, task: str, what: str) -> str:
-    """Return the key of an artifact; Prefect allows lowercase letters, digits and dashes."""
+    """Return the key of an artifact, such as `demo--fit-metrics`; Prefect allows lowercase letters, digits and dashes.
+
+    It is the same in every run, so that Prefect's page of the key is the history of the step. Two dashes, which a slug
+    never has, separate the projects: `demo--fit-x` and `demo-fit--x` are different tasks.
+    """
     return f"{slug(project)}--{slug(task)}-{what}".lower()
 
 

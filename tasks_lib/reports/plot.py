@@ -1,8 +1,4 @@
-"""A picture of a job's metrics: one small panel for each, as an SVG that a browser shows at any size.
-
-Drawn on a `Figure` of its own, never by `pyplot`, whose state is shared by the whole process and whose backend may want
-a screen. Imports matplotlib only when there is something to draw.
-"""
+"""A plot of a job's metrics: one small panel for each, as an SVG, which scales to any size in a browser."""
 
 from __future__ import annotations
 
@@ -14,39 +10,39 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 Point = tuple[float, float]
-"""When (epoch seconds) and what."""
+"""A time in epoch seconds, and a value."""
 
 MOST_PANELS = 12
 MOST_POINTS = 400
-"""Points drawn of a metric: a panel is about as many pixels wide."""
+"""Most points drawn of a metric; a panel is about as many pixels wide."""
 
 _COLUMNS = 2
-_ALONE, _PANEL = (6.8, 2.6), (3.9, 2.1)  # inches; Prefect's UI stretches a picture to the width of its page
-_MARKED = 60  # more points than that are a line
+_ALONE, _PANEL = (6.8, 2.6), (3.9, 2.1)  # inches; Prefect's UI stretches an image to the width of its page
+_MARKED = 60  # more points are drawn as a line without markers
 _LINE, _INK, _FAINT, _GRID, _LOST = "#2563eb", "#1f2937", "#6b7280", "#e5e7eb", "#dc2626"
 _UNITS = ((3 * 3600.0, 3600.0, "hours"), (10 * 60.0, 60.0, "minutes"), (0.0, 1.0, "seconds"))
 
 _MOMENT = 1.0  # seconds
 
-_drawing = threading.Lock()  # matplotlib's fonts and caches are not made for several threads
+_drawing = threading.Lock()  # matplotlib's fonts and caches are not thread-safe
 
 
 def metrics_plot(history: Mapping[str, Sequence[Point]], start: float | None = None, title: str = "") -> str:
-    """Return a picture of metrics over time as a `data:` URI, which needs no file that a browser could reach.
+    """Return a plot of metrics over time as a `data:` URI, so that a browser needs no file.
 
     Args:
-        history: Points by metric; of many metrics the first dozen are drawn.
-        start: When the job's code began, epoch seconds; by default the time of the first point.
-        title: Above the panels.
+        history: Points by metric; at most the first 12 metrics are drawn.
+        start: When the job's code started, in epoch seconds; by default the time of the first point.
+        title: Title above the panels; by default none.
 
     Raises:
-        ValueError: There is nothing to draw.
+        ValueError: There are no points to draw.
     """
     return "data:image/svg+xml;base64," + base64.b64encode(metrics_svg(history, start, title)).decode()
 
 
 def metrics_svg(history: Mapping[str, Sequence[Point]], start: float | None = None, title: str = "") -> bytes:
-    """Return the picture itself; see `metrics_plot`."""
+    """Return the plot as SVG; the arguments are those of `metrics_plot`."""
     chosen = {name: points for name, points in list(history.items())[:MOST_PANELS] if points}
     if not chosen:
         raise ValueError("there are no points to draw")
@@ -56,9 +52,10 @@ def metrics_svg(history: Mapping[str, Sequence[Point]], start: float | None = No
 
 
 def _placed(history: Mapping[str, Sequence[Point]], start: float | None) -> tuple[dict[str, list[Point]], str]:
-    """Return the points as (place on the axis, value), and what the axis says.
+    """Return the points as (position on the time axis, value), and the axis label.
 
-    What was printed within a moment stands at its number: its times are those of a buffer, and would draw a wall.
+    Values that were all printed within a second are placed by their number. Their times are those of a flushed buffer,
+    and would draw a vertical line.
     """
     first = min(time for points in history.values() for time, _ in points)
     last = max(time for points in history.values() for time, _ in points)
@@ -72,9 +69,9 @@ def _placed(history: Mapping[str, Sequence[Point]], start: float | None) -> tupl
 
 
 def thinned(points: Sequence[Point]) -> list[Point]:
-    """Return at most `MOST_POINTS` points that look the same: each stretch's lowest and highest, both ends.
+    """Return at most `MOST_POINTS` points that look the same.
 
-    And where a stretch has any, its first one that is not finite.
+    They are both ends, and of each stretch the lowest, the highest, and the first value that is not finite.
     """
     if len(points) <= MOST_POINTS:
         return list(points)
@@ -98,12 +95,13 @@ def _value(point: Point) -> float:
 
 
 def _svg(drawn: Mapping[str, Sequence[Point]], label: str, title: str) -> bytes:
-    from matplotlib.backends.backend_svg import FigureCanvasSVG  # noqa: PLC0415 - half a second, for some runs only
+    from matplotlib.backends.backend_svg import FigureCanvasSVG  # noqa: PLC0415 - the import takes half a second
     from matplotlib.figure import Figure  # noqa: PLC0415 - the same
 
     columns = min(_COLUMNS, len(drawn))
     rows = -(-len(drawn) // columns)
     width, height = _PANEL if len(drawn) > 1 else _ALONE
+    # Not by `pyplot`: its state is shared by the whole process, and its backend may need a screen.
     figure = Figure(figsize=(width * columns, height * rows + 0.4), layout="constrained", facecolor="white")
     FigureCanvasSVG(figure)
     if title:
@@ -121,17 +119,17 @@ def _svg(drawn: Mapping[str, Sequence[Point]], label: str, title: str) -> bytes:
 
 
 def _draw(panel: Any, name: str, points: Sequence[Point]) -> None:
-    """Draw one metric, with its last value written at the end of its line.
+    """Draw one metric, with its last value as text at the end of its line.
 
-    What is not finite has no height: a cross at the foot of the panel stands for it, and the line has a gap there.
+    A value that is not finite is a gap in the line, and a cross at the bottom of the panel.
     """
     times = [time for time, _ in points]
     heights = [value if math.isfinite(value) else math.nan for _, value in points]
     panel.plot(times, heights, color=_LINE, linewidth=1.5, marker="o" if len(points) <= _MARKED else "", markersize=2.5)
-    foot = panel.get_xaxis_transform()  # its heights go from 0 to 1
+    foot = panel.get_xaxis_transform()  # y goes from 0 to 1
     lost = [time for time, height in zip(times, heights, strict=True) if math.isnan(height)]
     (crosses,) = panel.plot(lost, [0.0] * len(lost), "x", color=_LOST, markersize=5, transform=foot, clip_on=False)
-    crosses.set_in_layout(False)  # they hang over the panel's edge, and the layout would make room for them for ever
+    crosses.set_in_layout(False)  # they overlap the panel's edge, for which the layout would reserve space
     value, time = points[-1][1], times[-1]
     finite = math.isfinite(value)
     if finite:

@@ -1,6 +1,6 @@
-"""What Prefect's UI shows of a job, as Markdown and tables: its summary, its metrics, its failure. Pure.
+"""Pages about a job for Prefect's UI, as Markdown and tables: summary, metrics and failure. Pure.
 
-Rendered from the values that a caller of the task gets, too: the result, or the error.
+They are rendered from the values that a caller of the task also gets: the result, or the error.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ class Pages:
     """The pages about the jobs of one project.
 
     Args:
-        project: Where links lead to.
+        project: The project, for the links.
     """
 
     project: SageMakerProject
 
     def summary(self, result: JobResult) -> str:
-        """Return what was done, why, where it came from and went to, and what it took."""
+        """Return the page of a result: its facts, metrics, inputs and outputs."""
         title = f"# {result.task}: {'skipped' if result.cached else result.status.lower()}"
         parts = [title, _facts(self._facts(result))]
         if result.metrics:
@@ -47,7 +47,7 @@ class Pages:
         return "\n\n".join(parts)
 
     def failure(self, error: JobError) -> str:
-        """Return why a job ended badly, what it said last, and what to do."""
+        """Return the page of a failure: its cause, the job's last lines, and what to do."""
         ended = "was stopped" if isinstance(error, JobStopped) else "failed"
         parts = [f"# {error.task} {ended}", _plain(error.message), _facts(self._facts_of(error))]
         if error.reason:
@@ -58,7 +58,7 @@ class Pages:
         return "\n\n".join(parts)
 
     def log(self, result: JobResult) -> str:
-        """Return the way to the whole log."""
+        """Return a link to the whole log in CloudWatch, or the call that reads it."""
         link = log_url(self.project, kind_of(result.kind), result.job)
         return f"[CloudWatch]({link})" if link else "`result.logs()`"
 
@@ -92,9 +92,10 @@ class Pages:
 
 
 def metrics_table(result: JobResult) -> Table:
-    """Return the metrics of a job: last, lowest and highest value, and how many there were.
+    """Return a table of a job's metrics: last, lowest and highest value, and the number of values.
 
-    Lowest and highest of those that are finite, where one is: Python's `min` of a NaN that stands first is NaN.
+    The lowest and the highest are those of the finite values, if there are any, since Python's `min` returns a NaN that
+    comes first.
     """
     rows = []
     for name, last in result.metrics.items():
@@ -110,7 +111,7 @@ def metrics_line(result: JobResult) -> str:
 
 
 def began(result: JobResult) -> float | None:
-    """Return when a job's code began, epoch seconds, where its phases tell."""
+    """Return when a job's code started, in epoch seconds; None if unknown."""
     computing = kind_of(result.kind).computing
     if result.created is None or computing not in result.phases or "interrupted" in result.phases:
         return None
@@ -119,7 +120,7 @@ def began(result: JobResult) -> float | None:
 
 
 def _facts(facts: dict[str, str | None]) -> str:
-    """Return a table of two columns; the first fact is its heading, as Prefect's UI shows an empty one as a row."""
+    """Return a table of two columns. The first fact is the heading, since Prefect's UI shows an empty one as a row."""
     first, *others = [(f"**{name}**", value) for name, value in facts.items() if value]
     return Table(first, tuple(others)).to_markdown()
 
@@ -134,7 +135,7 @@ def _times(result: JobResult) -> str | None:
 def _billed(result: JobResult) -> str:
     if result.billable_seconds is not None:
         return f"{result.billable_seconds:.0f} s of each instance"
-    # Of a processing job SageMaker tells no figure; its price list says that the time of the code counts.
+    # SageMaker reports no billed seconds for a processing job; by its price list, the time of the code counts.
     seconds = kind_of(result.kind).paid_seconds(None, result.phases)
     return "unknown" if seconds is None else f"about {seconds:.0f} s of each instance"
 
@@ -152,7 +153,7 @@ def _duration(seconds: float) -> str:
 
 
 def _by_host(lines: Iterable[str]) -> list[str]:
-    """Return a block of lines for each host, from lines such as `algo-1 | text`."""
+    """Return a code block for each host, from lines such as `algo-1 | text`."""
     split = [(host, text) for host, _, text in (line.partition(" | ") for line in lines)]
     hosts = groupby(sorted(split, key=lambda pair: pair[0]), key=lambda pair: pair[0])
     return [part for host, said in hosts for part in (f"**{host}**", _block("\n".join(text for _, text in said)))]
@@ -172,7 +173,7 @@ def _code(text: str) -> str:
 
 
 def _block(text: str) -> str:
-    """Return lines as they are, whatever is in them."""
+    """Return a code block of the text, with a fence longer than any run of backticks in it."""
     fence = "`" * max(3, _longest_run(text) + 1)
     return f"{fence}text\n{text}\n{fence}"
 
@@ -182,5 +183,5 @@ def _longest_run(text: str) -> int:
 
 
 def _plain(text: str) -> str:
-    """Return a sentence in which nothing is read as markup."""
+    """Return a text with Markdown's special characters escaped."""
     return "".join(f"\\{sign}" if sign in _MARKUP else sign for sign in text)

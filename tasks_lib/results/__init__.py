@@ -1,1 +1,1 @@
-"""What a task returns, and how results are explained and compared."""
+"""The results of tasks, their explanation and their comparison."""

@@ -1,6 +1,6 @@
-"""`best`: of several results the one with the highest or the lowest value of a metric. Pure.
+"""`best`: the result with the highest or the lowest value of a metric. Pure.
 
-Python's own `max` and `min` return a NaN that stands first, and so a training that diverged.
+Python's `max` and `min` return a NaN that comes first, and so the result of a training that diverged.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from tasks_lib.results.job_result import JobResult
 
 
 class Future(Protocol):
-    """What a task that was submitted gives; Prefect's own is one."""
+    """The future of a submitted task, such as Prefect's own."""
 
     def result(self) -> JobResult:
-        """Wait for the task, and return its result."""
+        """Wait for the task and return its result."""
 
 
 def best(
@@ -25,16 +25,16 @@ def best(
 ) -> JobResult:
     """Return the result with the highest or the lowest last value of a metric.
 
-    What has no value, `nan` or an infinite one ranks behind all others. Of equals the first is returned.
+    A result without a finite value of the metric is never best. Of equal results the first is returned.
 
     Args:
-        results: Results of tasks, or the futures of submitted ones, which are waited for.
-        maximize: The metric of which the highest value is best.
-        minimize: The metric of which the lowest value is best; one of the two is to be given.
+        results: Results of tasks, or futures of submitted tasks, which `best` waits for.
+        maximize: The metric whose highest value is best; None with `minimize`.
+        minimize: The metric whose lowest value is best; None with `maximize`.
 
     Raises:
-        MetricMissing: None has a finite value of the metric, or there are no results.
-        InvalidInput: Not exactly one metric was named.
+        MetricMissing: No result has a finite value of the metric, or there are no results.
+        InvalidInput: Not exactly one metric is given.
     """
     if (maximize is None) == (minimize is None):
         raise InvalidInput("best() takes one metric.", fix='call best(results, maximize="auc") or minimize="loss".')

@@ -1,8 +1,4 @@
-"""Why a step ran or did not, and what its result is made of: the answer of `JobResult.explain()`. Pure.
-
-The table names every ingredient of the fingerprint; beside one that differs stands what it was when the task was
-completed the time before.
-"""
+"""The answer of `JobResult.explain()`: why a step ran or was skipped, and what its result is made of. Pure."""
 
 from __future__ import annotations
 
@@ -25,11 +21,11 @@ class Explanation:
     """Why a step ran or was skipped.
 
     Args:
-        reason: Of this call, such as `skipped: nothing changed`.
+        reason: The reason of this call, such as `skipped: nothing changed`.
         job: The job that made the result.
-        job_reason: Why that job had run.
-        ingredients: What its fingerprint is made of.
-        before: The same of the work that the task had completed before, where it had and the ledger still knows it.
+        job_reason: Why that job ran.
+        ingredients: The ingredients of its fingerprint.
+        before: The ingredients of the work that the task completed before; None if the ledger has none.
     """
 
     reason: str
@@ -40,7 +36,7 @@ class Explanation:
 
     @property
     def table(self) -> Table:
-        """The ingredients, and of those that differ what they were before."""
+        """The ingredients, and beside each one that differs its value before."""
         now, before = _flat(self.ingredients), _flat(self.before or {})
         names = [*now, *(name for name in before if name not in now)]
         return Table(
@@ -66,7 +62,7 @@ class Explanation:
 
 
 def _flat(parts: Ingredients) -> dict[str, str]:
-    """Return a line for each ingredient that says anything, the code as one."""
+    """Return the ingredients that are not empty, as text by name; the code has one row for each file."""
     lines = {}
     for name in ("kind", "image", "entry point", "command", "arguments", "instance count", "state"):
         if parts.get(name) not in (None, [], ""):
@@ -89,7 +85,7 @@ def _value(part: str, value: Any) -> str:
 
 
 def _input(row: Mapping[str, Any]) -> str:
-    """Return what an input is: the job that made it, or the digest of its content."""
+    """Return what an input is: the job that made it, or where it is and the digest of its content."""
     if "job" in row:
         part = f"/{row['part']}" if row.get("part") else ""
         return f"{row['output']}{part} of {row['job']}"

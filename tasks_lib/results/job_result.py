@@ -1,7 +1,7 @@
-"""What a task gives back: names, places and numbers. Never bulk data.
+"""The result of a task: names, URIs and numbers, but no bulk data.
 
-A `JobResult` travels through Prefect as a plain value and reaches for S3, the ledger or the log only when it is asked
-to. A failed job has one, too: `JobFailed.result`.
+A `JobResult` passes through Prefect as a plain value. It reads S3, the ledger or the log only when one of its methods
+is called. A failed job has one, too: `JobFailed.result`.
 """
 
 from __future__ import annotations
@@ -34,34 +34,35 @@ if TYPE_CHECKING:
 
 
 class JobResult(BaseModel):
-    """The outcome of a task: of a job that ran now, or of the one that made a new one needless.
+    """The result of a task: of the job that ran now, or of the earlier job that let it be skipped.
 
     Args:
         project: The project's name.
         task: The task's name.
         job: The job's name.
-        arn: Its ARN.
+        arn: The job's ARN.
         kind: `training` or `processing`.
-        cached: Whether no job had to run.
-        reason: Why it ran or did not.
-        seconds: Wall time of this call.
-        job_seconds: From the job's creation to its end.
-        billable_seconds: As SageMaker counts them; none where it does not.
-        metrics: Last value by metric, `nan` and `inf` too; one that the log did not have raises `MetricMissing`.
-        metric_history: All values, as (epoch seconds, value).
+        cached: Whether the step was skipped.
+        reason: Why the step ran or was skipped.
+        seconds: Wall time of this call, in seconds.
+        job_seconds: Seconds from the job's creation to its end; None if unknown.
+        billable_seconds: Seconds that SageMaker bills for each instance; None if it does not report them.
+        metrics: Last value by metric, also `nan` and `inf`. Looking up a metric that the log had no value of raises
+            `MetricMissing`.
+        metric_history: All values by metric, as (epoch seconds, value).
         outputs: URI by output: `model`, `output`, `state`, `source`.
-        fingerprint: The work.
+        fingerprint: The fingerprint of the work.
         status: How the job ended: `Completed`, `Failed` or `Stopped`.
-        created: When SageMaker created it, epoch seconds.
-        instance_type: What it ran on.
-        instance_count: On how many hosts.
+        created: When SageMaker created the job, in epoch seconds; None if unknown.
+        instance_type: The job's instance type.
+        instance_count: Number of hosts; None if unknown.
         phases: Seconds by phase: `starting`, `downloading`, `training` or `processing`, `uploading`.
-        cost: What the job cost, by the project's `hourly_prices`; none where that is unknown.
+        cost: The job's cost by the project's `hourly_prices`; None if unknown.
         inputs: URI by channel.
-        failure: What SageMaker and the job said of a failure.
-        link: Where the job is in AWS's console; empty for a local one.
-        origin: What identifies the project to another process, so that a result that was kept by Prefect, as JSON or as
-            a pickle, still reaches its outputs; no secret.
+        failure: What SageMaker and the job reported of a failure.
+        link: URL of the job in the AWS console; empty for a local job.
+        origin: Identifies the project to another process, so that a result that was stored by Prefect, as JSON or as a
+            pickle, still reaches its outputs. It contains no secret.
     """
 
     model_config = ConfigDict(frozen=True, protected_namespaces=())
@@ -95,18 +96,18 @@ class JobResult(BaseModel):
     _ingredients: Ingredients | None = PrivateAttr(default=None)
 
     def __getstate__(self) -> dict[Any, Any]:
-        """Leave the project behind: its clients cannot be pickled, and its credentials must not be."""
+        """Leave the project out: its clients cannot be pickled, and its credentials must not be."""
         private = {"_home": None, "_ingredients": self._ingredients}
         return {**super().__getstate__(), "__pydantic_private__": private}
 
     def __eq__(self, other: object) -> bool:
-        # What it is bound to is no part of what it says; and by JSON, where one NaN is like another.
+        # The bound project does not count. As JSON, because there NaN equals NaN.
         return isinstance(other, JobResult) and self.model_dump(mode="json") == other.model_dump(mode="json")
 
-    __hash__ = None  # type: ignore[assignment] # its mappings have none
+    __hash__ = None  # type: ignore[assignment] # its mappings are not hashable
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> JobResult:
-        """Return the result itself: it does not change."""
+        """Return the result itself, since it is immutable."""
         return self
 
     @classmethod
@@ -125,14 +126,14 @@ class JobResult(BaseModel):
         """Return the result of a task.
 
         Args:
-            record: What the job did.
-            project: Where it ran; its prices count.
+            record: The record of the job.
+            project: The project, with the prices for the cost.
             task: The task's name.
-            metrics: The metrics that were asked for, in their order.
-            cached: Whether no job had to run.
-            reason: Why it ran or did not.
-            seconds: Wall time of the call.
-            job: The job, where it ended in this call; else it is one that had completed.
+            metrics: The metrics that the call asks for, in their order.
+            cached: Whether the step was skipped.
+            reason: Why the step ran or was skipped.
+            seconds: Wall time of the call, in seconds.
+            job: The job if this call saw it end; None (default) for a job that completed earlier.
         """
         kind, price = record.kind, project.hourly_prices.get(record.instance_type)
         paid = kind.paid_seconds(record.billable_seconds, record.phases)
@@ -167,24 +168,24 @@ class JobResult(BaseModel):
         return result.bound(project, record.ingredients)
 
     def bound(self, project: SageMakerProject, ingredients: Ingredients | None = None) -> JobResult:
-        """Return this result with the project by which its outputs are reached.
+        """Set the project through which this result reaches its outputs, and return the result.
 
-        Needed only where a result that was read back from JSON or a pickle is to be reached in another way than its
-        `origin` says, such as with other credentials.
+        Only a result that was read back from JSON or a pickle needs this, to use something else than its `origin`, such
+        as other credentials.
 
         Args:
             project: The project.
-            ingredients: What the work is made of, where no ledger will tell: that of a failed job.
+            ingredients: The ingredients of the work if the ledger has none, as for a failed job; by default unchanged.
         """
         self._home = project
         self._ingredients = ingredients or self._ingredients
         return self
 
-    # -- how it shows itself ---------------------------------------------------------------------------------------
+    # -- how it is displayed ---------------------------------------------------------------------------------------
 
     @property
     def table(self) -> Table:
-        """All that a reader wants to know, one line each."""
+        """The facts of the result as a table, one row each."""
         facts = {
             "job": self.job,
             "status": self.status,
@@ -220,15 +221,15 @@ class JobResult(BaseModel):
         parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in self.phases.items())
         return f"{self.job_seconds:.1f}" + (f" ({parts})" if parts else "")
 
-    # -- what it knows ---------------------------------------------------------------------------------------------
+    # -- its facts -------------------------------------------------------------------------------------------------
 
     def metrics_frame(self) -> pd.DataFrame:
         """Return the history of all metrics as a pandas data frame.
 
         Returns:
-            A row for each value seen: `metric`, `time` (UTC), `seconds` since the job's first metric, `value`.
+            A row for each value: `metric`, `time` (UTC), `seconds` since the job's first metric, `value`.
         """
-        import pandas as pd  # noqa: PLC0415 - 0.4 s, for those who ask for it
+        import pandas as pd  # noqa: PLC0415 - the import takes 0.4 s
 
         points = [(name, at, value) for name, history in self.metric_history.items() for at, value in history]
         first = min((at for _, at, _ in points), default=0.0)
@@ -239,10 +240,10 @@ class JobResult(BaseModel):
         return pd.DataFrame(rows, columns=["metric", "time", "seconds", "value"])
 
     def logs(self) -> list[LogLine]:
-        """Return the whole log of the job, all hosts, in the order of time.
+        """Return the whole log of the job, from all hosts, in chronological order.
 
         Raises:
-            ServiceFault: CloudWatch Logs does not give it.
+            ServiceFault: The log could not be read from CloudWatch Logs.
         """
         tail = LogTail(self._project("its log"), ended_job(kind_of(self.kind), self.job, self.arn))
         lines = tail.whole()
@@ -254,7 +255,7 @@ class JobResult(BaseModel):
         """Return why this step ran or was skipped, and what its result is made of.
 
         Raises:
-            InvalidInput: The ledger knows the work no longer.
+            InvalidInput: Neither the ledger nor this result has the ingredients of the work.
         """
         home = self._project("its ledger")
         ledger = Ledger(Objects(home), ProjectFolder(home.bucket, home.key_prefix).task(self.task))
@@ -270,16 +271,16 @@ class JobResult(BaseModel):
             self.reason, self.job, record.reason if record else "", ingredients, before.ingredients if before else None
         )
 
-    # -- what it left ----------------------------------------------------------------------------------------------
+    # -- its outputs -----------------------------------------------------------------------------------------------
 
     @property
     def model(self) -> Output:
-        """The model (training): `model.tar.gz`, or a prefix with `CompressionType` `NONE`."""
+        """The model of a training job: `model.tar.gz`, or a prefix with `CompressionType` `NONE`."""
         return self._output("model")
 
     @property
     def output(self) -> Output:
-        """The output: `output.tar.gz` of training; a prefix with `CompressionType` `NONE`, and of processing."""
+        """The output: `output.tar.gz` of training; a prefix of processing, or with `CompressionType` `NONE`."""
         return self._output("output")
 
     @property
@@ -289,7 +290,7 @@ class JobResult(BaseModel):
 
     @property
     def source(self) -> Output:
-        """The code that ran."""
+        """The code that the job ran."""
         return self._output("source")
 
     def _output(self, name: str) -> Output:
@@ -310,6 +311,6 @@ class JobResult(BaseModel):
 
 
 def _html(value: Any) -> str:
-    """Return a cell: an address of the web as a link, the lines of a failure as lines."""
+    """Return a cell as HTML: a URL as a link, and line breaks as `<br>`."""
     text = escape(str(value))
     return f'<a href="{text}">{text}</a>' if text.startswith("https://") else text.replace("\n", "<br>")

@@ -1,7 +1,7 @@
-"""One output of a job, within reach: download it, open a file of it.
+"""One output of a job: download it, or open a file of it.
 
-Not a file-system object (`s3fs`): a training job's output is one tarball, and who reads `model/weights` should not have
-to know that.
+It is not a file-system object (`s3fs`), since a training job's output is one tarball. A caller that reads a file of it
+should not have to know that.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Output:
     """One output of a job: a tarball, or everything under a prefix.
 
     Args:
-        uri: Where it is; a prefix ends in `/`.
+        uri: URI of the output; a prefix ends in `/`.
         objects: Access to S3.
     """
 
@@ -35,21 +35,21 @@ class Output:
 
     @property
     def is_tarball(self) -> bool:
-        """Whether it is packed."""
+        """Whether the output is a tarball."""
         return is_tarball(self.uri)
 
     def download(self, target: str | Path, *, unpack: bool = True) -> list[Path]:
-        """Fetch it into a directory.
+        """Download the output into a directory.
 
         Args:
-            target: The directory; made where it is missing.
-            unpack: Unpack a tarball instead of keeping it.
+            target: The directory; created if it does not exist.
+            unpack: Whether to unpack a tarball instead of keeping it; by default True.
 
         Returns:
             The files written.
 
         Raises:
-            MissingPath: The job left nothing there.
+            MissingPath: There is no object at the URI.
             UnsafeArchive: The tarball would write outside the directory; nothing is written.
         """
         folder = Path(target)
@@ -60,12 +60,12 @@ class Output:
             return extract(archive, folder, origin=self.uri)
 
     def open(self, name: str) -> IO[bytes]:
-        """Open one file of it for reading: bytes, to be closed by the caller (`with`).
+        """Open one file of the output for reading bytes; the caller closes it (`with`).
 
-        A prefix is read as a stream from S3; of a tarball, all is fetched and unpacked first.
+        A file below a prefix is streamed from S3. A tarball is downloaded and unpacked first.
 
         Raises:
-            MissingPath: There is no such file in it.
+            MissingPath: The output has no such file.
         """
         if not self.is_tarball:
             return self._open_object(name)
@@ -74,23 +74,23 @@ class Output:
             path = Path(scratch) / name
             if not path.is_file():
                 raise self._no_file(name)
-            return path.open("rb")  # stays readable when the directory is gone
+            return path.open("rb")  # stays readable after the directory is deleted
 
     def read_bytes(self, name: str) -> bytes:
-        """Return the content of one file of it.
+        """Return the content of one file of the output.
 
         Raises:
-            MissingPath: There is no such file in it.
+            MissingPath: The output has no such file.
         """
         with self.open(name) as file:
             return file.read()
 
     def read_text(self, name: str) -> str:
-        """Return one file of it as UTF-8 text."""
+        """Return one file of the output as UTF-8 text."""
         return self.read_bytes(name).decode()
 
     def read_json(self, name: str) -> Any:
-        """Return one file of it, read as JSON."""
+        """Return one file of the output, parsed as JSON."""
         return json.loads(self.read_bytes(name))
 
     def _open_object(self, name: str) -> IO[bytes]:

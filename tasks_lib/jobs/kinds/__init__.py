@@ -1,4 +1,4 @@
-"""The kinds of jobs: one record for each, and the table of all."""
+"""The kinds of SageMaker jobs, and the table of all of them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tasks_lib.jobs.kinds.training import TRAINING
 __all__ = ["KINDS", "PROCESSING", "TRAINING", "JobKind", "StoredKind", "kind_of"]
 
 KINDS: dict[str, JobKind] = {kind.name: kind for kind in (TRAINING, PROCESSING)}
-"""Every kind by its name. A new one is added here."""
+"""Every kind by its name. Add a new kind here."""
 
 
 def kind_of(name: str | JobKind) -> JobKind:
-    """Return the kind of a name.
+    """Return the kind with this name; return a `JobKind` as it is.
 
     Raises:
-        ValueError: There is no such kind; it was written by a newer version.
+        ValueError: There is no such kind, for example because a newer version wrote the name.
     """
     if isinstance(name, JobKind):
         return name
@@ -30,4 +30,4 @@ def kind_of(name: str | JobKind) -> JobKind:
 
 
 StoredKind = Annotated[InstanceOf[JobKind], BeforeValidator(kind_of), PlainSerializer(lambda kind: kind.name)]
-"""A kind as a field of a document in S3, where its name stands for it."""
+"""A kind as a field of a document in S3, stored by its name."""

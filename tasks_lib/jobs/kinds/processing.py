@@ -1,4 +1,4 @@
-"""Processing jobs, as the API reference of CreateProcessingJob and DescribeProcessingJob has them."""
+"""The kind of processing jobs, by the API reference of CreateProcessingJob and DescribeProcessingJob."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _input(name: str, uri: str, path: str, distribution: Distribution) -> dict[s
 
 
 def _outputs(spec: JobSpec, place: JobPlace) -> Iterable[dict[str, Any]]:
-    # A state that is uploaded while it grows survives a job that is killed; SageMaker gives processing no checkpoints.
+    # SageMaker has no checkpoints for processing jobs. A continuous upload keeps the state of a job that is killed.
     wanted = [("output", place.folder.output(place.job).uri, paths.PROCESSING.output_data, "EndOfJob")]
     if spec.state == "task":
         wanted.append(("state", place.folder.state.uri, paths.PROCESSING.state, "Continuous"))
@@ -157,7 +157,7 @@ def _outputs_possible(_spec: JobSpec) -> tuple[str, ...]:
 
 
 def _seconds_by_phase(answer: Mapping[str, Any]) -> dict[str, float]:
-    """SageMaker tells only when the code of a processing job began and ended."""
+    """Return the seconds of each ended phase; SageMaker reports only when the code began and ended."""
     started, ended = answer.get("ProcessingStartTime"), answer.get("ProcessingEndTime")
     if started is None:
         return {}

@@ -1,4 +1,4 @@
-"""Override rules that several kinds of jobs have."""
+"""Override rules that several kinds of jobs share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tasks_lib.jobs.override_rules import How, Rule
 
 
 def refused(advice: str, *, removable: bool = False, with_code: bool = False) -> Rule:
-    """Return the rule of a field that `overrides` may not set."""
+    """Return the rule for a field that `overrides` may not set."""
     return Rule(How.REFUSED, advice, removable=removable, with_code=with_code)
 
 
@@ -41,5 +41,5 @@ EVERY_JOB = {
 
 
 def below(path: str, rules: Mapping[str, Rule]) -> dict[str, Rule]:
-    """Return rules with the path that they lie below."""
+    """Return the rules with a path prepended to their names."""
     return {f"{path}.{name}": rule for name, rule in rules.items()}

@@ -1,4 +1,4 @@
-"""Training jobs, as the API reference of CreateTrainingJob and DescribeTrainingJob has them."""
+"""The kind of training jobs, by the API reference of CreateTrainingJob and DescribeTrainingJob."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ from worker_toolkit.contract import SOURCE_CHANNEL
 
 _PACKED = {"model": "model.tar.gz", "output": "output.tar.gz"}
 _UNPACKED = {"model": "model/", "output": "data/"}
-"""What a job leaves with `CompressionType` `NONE` (Developer Guide, "Uncompressed model output")."""
+"""Prefixes of the outputs with `CompressionType` `NONE` (Developer Guide, "Uncompressed model output")."""
 
 _TYPES_IN_REQUEST = 5
-"""`InstancePreferences` in botocore's model."""
+"""Longest list of `InstancePreferences` in botocore's model."""
 
 
 # -- the request -----------------------------------------------------------------------------------------------------
@@ -79,7 +79,7 @@ def _channel(name: str, uri: str, distribution: Distribution, mode: str) -> dict
 
 
 def _mode(spec: JobSpec, place: JobPlace, channel: str) -> str:
-    """Return a channel's input mode: the job's, but File for the code and where the bootstrap unpacks in place."""
+    """Return a channel's input mode: the job's, but File for the code and for inputs that the bootstrap unpacks."""
     files = {SOURCE_CHANNEL, *(each.name for each in place.channels if each.extract)}
     if channel in files:
         return "File"
@@ -87,7 +87,7 @@ def _mode(spec: JobSpec, place: JobPlace, channel: str) -> str:
 
 
 def _checkpoints(spec: JobSpec, place: JobPlace) -> dict[str, Any] | None:
-    # The slash at the end: without it SageMaker restores `state-old/` into `state` as well.
+    # The URI ends in a slash: without it SageMaker also restores `state-old/` into `state`.
     return {"S3Uri": place.folder.state.uri, "LocalPath": paths.TRAINING.state} if spec.state == "task" else None
 
 
@@ -192,7 +192,7 @@ _OVERRIDES: dict[str, Rule] = {
 
 
 def _outputs_left(folder: str, left: Collection[str]) -> dict[str, str]:
-    """Return a tarball for each output, or without compression a prefix; SageMaker packs no empty directory."""
+    """Return the tarball of each output, or its prefix if uncompressed; SageMaker packs no empty directory."""
     found = {}
     for name, tarball in _PACKED.items():
         if tarball in left:
@@ -211,15 +211,15 @@ def _outputs_possible(spec: JobSpec) -> tuple[str, ...]:
 
 
 class _Step(NamedTuple):
-    """What a `SecondaryStatus` says: the phase that its seconds count for, and how far the job is."""
+    """The meaning of a `SecondaryStatus`: the phase that its seconds count for, and the job's progress."""
 
     phase: str | None
     percent: float
     words: str
 
 
-# `SecondaryStatus` in botocore's model; a test compares the table with it. A status that stands for the job's end takes
-# no time.
+# The values of `SecondaryStatus` in botocore's model; a test compares the two. A status of the job's end has no phase,
+# since it takes no time.
 _STEPS = {
     "Starting": _Step("starting", 5, "Starting"),
     "Pending": _Step("starting", 5, "Waiting for instances"),
