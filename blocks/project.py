@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast, overload
 
 from botocore.config import Config
 from prefect.blocks.core import Block
@@ -32,6 +32,15 @@ from typing_extensions import Self
 from blocks import backend
 from blocks.errors import BlockInvalid, BlockNotFound
 from blocks.form import plain_inputs
+
+if TYPE_CHECKING:
+    from types_boto3_iam import IAMClient
+    from types_boto3_logs import CloudWatchLogsClient
+    from types_boto3_s3 import S3Client
+    from types_boto3_sagemaker import SageMakerClient
+    from types_boto3_service_quotas import ServiceQuotasClient
+    from types_boto3_sqs import SQSClient
+    from types_boto3_sts import STSClient
 
 _ARN = r"arn:aws[a-z\-]*"
 _TAG_KEY, _TAG_VALUE = 128, 256
@@ -411,6 +420,22 @@ class SageMakerProject(Block):
         """The project's folder as an S3 URI, ending in `/`."""
         return f"s3://{self.bucket}/{self.key_prefix}"
 
+    @overload
+    def client(self, service: Literal["iam"]) -> IAMClient: ...
+    @overload
+    def client(self, service: Literal["logs"]) -> CloudWatchLogsClient: ...
+    @overload
+    def client(self, service: Literal["s3"]) -> S3Client: ...
+    @overload
+    def client(self, service: Literal["sagemaker"]) -> SageMakerClient: ...
+    @overload
+    def client(self, service: Literal["service-quotas"]) -> ServiceQuotasClient: ...
+    @overload
+    def client(self, service: Literal["sqs"]) -> SQSClient: ...
+    @overload
+    def client(self, service: Literal["sts"]) -> STSClient: ...
+    @overload
+    def client(self, service: str) -> Any: ...
     def client(self, service: str) -> Any:
         """Return the boto3 client of an AWS service, made once.
 
@@ -450,13 +475,14 @@ class SageMakerProject(Block):
         # A role to assume is asked for at STS, which has a region too.
         session = self.credentials.model_copy(update={"region_name": region}).get_boto3_session()
         ours = _config(_AWS_ATTEMPTS).merge(_TIMEOUTS.get(service, Config())).merge(config)
-        return session.client(service, region_name=region, config=ours, **parameters)
+        client: Any = session.client  # the stubs know services by their literal names
+        return client(service, region_name=region, config=ours, **parameters)
 
     def _local_client(self, service: str) -> Any:
         found = self._running_backend()
         session = backend.isolated_session(self.region or backend.REGION, found.access_key, found.secret_key)
         direct = _config(_LOCAL_ATTEMPTS).merge(Config(proxies={}))  # else HTTP_PROXY gets what we say
-        client = session.client(service, endpoint_url=found.endpoint, config=direct)
+        client: Any = cast("Any", session).client(service, endpoint_url=found.endpoint, config=direct)
         backend.wall_off(client)
         if service == "s3":
             # Nobody makes buckets on a laptop by hand. In us-east-1 making one's own again is no error.

@@ -15,10 +15,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from blocks import SageMakerProject
 from tasks_lib.jobs.kinds import KINDS, JobKind
+
+if TYPE_CHECKING:
+    from types_boto3_sqs import SQSClient
+    from types_boto3_sqs.type_defs import DeleteMessageBatchRequestEntryTypeDef, MessageTypeDef
 
 _logger = logging.getLogger("prefect.sagemaker")
 
@@ -127,7 +131,7 @@ class EventQueue:
         )
         self._delete([message for message in answer.get("Messages", ()) if self._is_done_with(message)])
 
-    def _is_done_with(self, message: dict[str, Any]) -> bool:
+    def _is_done_with(self, message: MessageTypeDef) -> bool:
         change = read_event(message["Body"])
         if change and self._hear(change):
             return True
@@ -135,8 +139,8 @@ class EventQueue:
         # receives and not told from the time it was sent: this machine's clock may differ from AWS's.
         return int(message["Attributes"]["ApproximateReceiveCount"]) >= _SEEN_OFTEN_ENOUGH
 
-    def _delete(self, messages: Iterable[dict[str, Any]]) -> None:
-        entries = [
+    def _delete(self, messages: Iterable[MessageTypeDef]) -> None:
+        entries: list[DeleteMessageBatchRequestEntryTypeDef] = [
             {"Id": str(number), "ReceiptHandle": message["ReceiptHandle"]} for number, message in enumerate(messages)
         ]
         if entries:
@@ -158,6 +162,6 @@ class EventQueue:
         self._sleep(self._retry)
 
     @property
-    def _api(self) -> Any:
+    def _api(self) -> SQSClient:
         # Ask the project each time: it replaces its clients when credentials have expired.
         return self._project.client("sqs")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -17,6 +17,9 @@ from tasks_lib.aws.request_validation import check_request
 from tasks_lib.jobs.job import Job, created, described
 from tasks_lib.jobs.kinds import KINDS, JobKind
 from tasks_lib.jobs.naming import is_job_of, job_stem
+
+if TYPE_CHECKING:
+    from types_boto3_sagemaker import SageMakerClient
 
 _UNKNOWN = re.compile(r"not found|could not find|does not exist", re.IGNORECASE)
 _PAGE = 100
@@ -29,7 +32,7 @@ class Jobs:
         self._project = project
 
     @property
-    def _api(self) -> Any:
+    def _api(self) -> SageMakerClient:
         # Ask the project each time: it replaces its clients when credentials have expired.
         return self._project.client("sagemaker")
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -22,6 +22,10 @@ from tasks_lib.aws.log_stream import LogStream
 from tasks_lib.aws.rate_limit import LogRateLimit, interval, log_rate_limit_of
 from tasks_lib.errors import CredentialsExpired, ServiceFault, Throttled
 from tasks_lib.jobs.job import Job
+
+if TYPE_CHECKING:
+    from types_boto3_logs import CloudWatchLogsClient
+    from types_boto3_logs.type_defs import GetLogEventsResponseTypeDef
 
 _PAGES_A_LOOK = 10  # of a stream: a job that writes faster than it is read must not hold up the others
 _SLOWEST_LOOK = 30.0  # seconds between two looks at a job that has been silent for ten minutes or more
@@ -226,7 +230,7 @@ class LogTail:
                 stream.forget()
                 return
 
-    def _page(self, stream: LogStream) -> dict[str, Any] | None:
+    def _page(self, stream: LogStream) -> GetLogEventsResponseTypeDef | None:
         """Return the next page of a stream; None if the stream was deleted."""
         self._wait_for_turn()
         group = self.job.kind.log_group
@@ -242,21 +246,20 @@ class LogTail:
         self._wait_for_turn()
         return self._ask(stream, group)
 
-    def _ask(self, stream: LogStream, group: str) -> dict[str, Any]:
+    def _ask(self, stream: LogStream, group: str) -> GetLogEventsResponseTypeDef:
         # Events come in order of time, those of one millisecond in order of ingestion (API reference of PutLogEvents).
         # FilterLogEvents would return all hosts in one call, and event ids. But its quota is five requests a second for
         # the whole account (Knowledge Center, "throttling in CloudWatch logs").
-        answer: dict[str, Any] = self._api.get_log_events(
+        return self._api.get_log_events(
             logGroupName=group, logStreamName=stream.name, startFromHead=True, **stream.place
         )
-        return answer
 
     def _wait_for_turn(self) -> None:
         while not self._pace.allows(urgent=self._ended_at is not None):
             self._sleep(_BETWEEN_TURNS)
 
     @property
-    def _api(self) -> Any:
+    def _api(self) -> CloudWatchLogsClient:
         # Ask the project each time: it replaces its clients when credentials have expired.
         return self.project.client("logs")
 

@@ -59,7 +59,7 @@ class Objects:
         )
 
     @property
-    def _s3(self) -> Any:
+    def _s3(self) -> Any:  # the stubs cannot check arguments that are merged from dictionaries
         # Ask the project each time: it replaces its clients when credentials have expired.
         return self._project.client("s3")
 

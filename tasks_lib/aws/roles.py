@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
@@ -17,6 +17,10 @@ from tasks_lib.aws.errors import code_of, translating
 from tasks_lib.aws.policies import own_role_name, trust_policy
 from tasks_lib.aws.role_policies import role_policies
 from tasks_lib.errors import ProjectError
+
+if TYPE_CHECKING:
+    from types_boto3_iam import IAMClient
+    from types_boto3_iam.type_defs import CreateRoleRequestTypeDef
 
 
 def role_arn(project: SageMakerProject, request: Mapping[str, Any], secrets: Mapping[str, str]) -> str:
@@ -43,7 +47,7 @@ def role_arn(project: SageMakerProject, request: Mapping[str, Any], secrets: Map
     return arn
 
 
-def _found(iam: Any, name: str, project: SageMakerProject) -> str:
+def _found(iam: IAMClient, name: str, project: SageMakerProject) -> str:
     with translating(f"find the role {name}"):
         try:
             return str(iam.get_role(RoleName=name)["Role"]["Arn"])
@@ -53,16 +57,17 @@ def _found(iam: Any, name: str, project: SageMakerProject) -> str:
     return _made(iam, name, project)
 
 
-def _made(iam: Any, name: str, project: SageMakerProject) -> str:
-    boundary = {"PermissionsBoundary": project.permissions_boundary} if project.permissions_boundary else {}
+def _made(iam: IAMClient, name: str, project: SageMakerProject) -> str:
+    wanted: CreateRoleRequestTypeDef = {
+        "RoleName": name,
+        "AssumeRolePolicyDocument": json.dumps(trust_policy()),
+        "Description": f"Jobs of the prefect-sagemaker project {project.project}",
+    }
+    if project.permissions_boundary:
+        wanted["PermissionsBoundary"] = project.permissions_boundary
     with translating(f"make the role {name}"):
         try:
-            answer = iam.create_role(
-                RoleName=name,
-                AssumeRolePolicyDocument=json.dumps(trust_policy()),
-                Description=f"Jobs of the prefect-sagemaker project {project.project}",
-                **boundary,
-            )
+            answer = iam.create_role(**wanted)
         except ClientError as error:
             if code_of(error) != "EntityAlreadyExists":
                 raise
@@ -71,7 +76,7 @@ def _made(iam: Any, name: str, project: SageMakerProject) -> str:
     return str(answer["Role"]["Arn"])
 
 
-def _give_rights(iam: Any, name: str, policies: Mapping[str, Any]) -> None:
+def _give_rights(iam: IAMClient, name: str, policies: Mapping[str, Any]) -> None:
     """Put the policies that the role lacks, compared by name.
 
     No policy is deleted: a running job may need it. If a caller dies in between, the next one puts the rest.
@@ -84,7 +89,7 @@ def _give_rights(iam: Any, name: str, policies: Mapping[str, Any]) -> None:
                 _put(iam, name, policy, document)
 
 
-def _put(iam: Any, name: str, policy: str, document: Any) -> None:
+def _put(iam: IAMClient, name: str, policy: str, document: Any) -> None:
     text = json.dumps(document, separators=(",", ":"))
     try:
         iam.put_role_policy(RoleName=name, PolicyName=policy, PolicyDocument=text)

@@ -11,11 +11,14 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING
 
 from blocks import SageMakerProject
 from tasks_lib.aws.errors import translating
 from tasks_lib.errors import PrefectSageMakerError
+
+if TYPE_CHECKING:
+    from types_boto3_service_quotas import ServiceQuotasClient
 
 _FRESH_SECONDS = 60.0
 
@@ -43,7 +46,7 @@ class ServiceQuotas:
         clock: Monotonic seconds.
     """
 
-    def __init__(self, client: Any, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, client: ServiceQuotasClient, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._client, self._clock = client, clock
         self._lock = threading.Lock()
         self._read: float | None = None
@@ -92,5 +95,5 @@ def service_quotas(project: SageMakerProject) -> ServiceQuotas:
 
 
 @lru_cache(maxsize=16)
-def _of_client(client: Any) -> ServiceQuotas:
+def _of_client(client: ServiceQuotasClient) -> ServiceQuotas:
     return ServiceQuotas(client)
