@@ -23,7 +23,7 @@ _ROUNDS = 5
 
 
 def main() -> None:
-    """Run all and print."""
+    """Run all benchmarks and print their results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", type=int, default=50)
     count = parser.parse_args().tasks
@@ -50,7 +50,7 @@ def _own_homes(scratch: Path) -> None:
 
 
 def _imports() -> None:
-    """Time and peak memory of importing Prefect, and of importing us, each in a process of its own."""
+    """Print time and peak memory of the imports of Prefect and of this project, each in a process of its own."""
     program = (
         "import time,resource;t=time.perf_counter();import {0};"
         "print(time.perf_counter()-t,resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1024)"
@@ -68,7 +68,7 @@ def _imports() -> None:
 
 
 def _skips(count: int) -> None:
-    """A flow of cached tasks of ours against one of plain Prefect's, alternating."""
+    """Compare a flow of cached tasks of this project with one of plain Prefect tasks, alternating."""
     from prefect import flow, task
     from prefect.cache_policies import INPUTS
 
@@ -80,7 +80,7 @@ def _skips(count: int) -> None:
     def nothing(number: int) -> int:
         return number
 
-    # Timed inside the flows: a flow's own start and end, alike for both, would hide what a task costs.
+    # Measure inside the flows: the start and end of a flow, which are the same for both, would hide the cost of a task.
     @flow
     def plain() -> float:
         began = time.perf_counter()
@@ -114,7 +114,7 @@ def _requests() -> dict[str, int]:
 
 
 def _trivial_jobs() -> None:
-    """From call to result of a job that does nothing, outside a flow."""
+    """Print the time from call to result of a job that does nothing, outside a flow."""
     from tasks_lib import sagemaker_tasks
 
     sm = sagemaker_tasks("local", state="none")

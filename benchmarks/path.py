@@ -25,12 +25,11 @@ _CODE = "import os; open(os.environ['SM_MODEL_DIR'] + '/model.txt', 'w').write('
 
 
 class Trail:
-    """What was called.
+    """The function calls of one run.
 
     Attributes:
-        calls: How often each file had a function called.
-        changes: How often a call went into another file than the one before.
-        order: The files in the order in which they were first met.
+        calls: The number of function calls by file, in the order of the first calls.
+        changes: How often a call was into another file than the call before.
     """
 
     def __init__(self) -> None:
@@ -39,7 +38,7 @@ class Trail:
         self._last = ""
 
     def see(self, frame: FrameType, event: str, _: Any) -> None:
-        """Take in one event of the profiler."""
+        """Count one event of the profiler."""
         name = frame.f_code.co_filename
         if event == "call" and name.startswith(_OURS) and not frame.f_code.co_name.startswith("<"):
             self.calls[name] += 1
@@ -51,7 +50,7 @@ class Trail:
 
 
 def main() -> None:
-    """Trace both calls, and print."""
+    """Trace both calls and print the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--order", action="store_true", help="print the files in the order in which they are met")
     options = parser.parse_args()
@@ -86,7 +85,7 @@ def _traced(scratch: Path) -> list[tuple[str, Trail]]:
             metrics={"auc": "auc="},
         )
 
-    sagemaker_tasks("local").project.client("s3")  # the server is up, and the clients are made
+    sagemaker_tasks("local").project.client("s3")  # start the server and make the client before the measurement
     return [("job", _trace(call)), ("skip", _trace(call))]
 
 

@@ -27,10 +27,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-_EVERY = 5.0  # seconds between two looks of the SDK's `wait`
-_JOBS_A_SECOND = 10.0  # end, where they end one after the other
-_AT_LEAST = 10.0  # seconds that a job runs
-_STARTING = 0.15  # seconds that a task takes to make its job, of 500 at once on two cores
+_EVERY = 5.0  # seconds between two polls of the SDK's `wait`
+_JOBS_A_SECOND = 10.0  # the rate of job ends with `spread`
+_AT_LEAST = 10.0  # seconds that a job runs at least, if it is created in time
+_STARTING = 0.15  # seconds for each task to create its job, with 500 at once on two cores
 _WAYS = ("tasks", "prefect", "watcher", "describing")
 _ENDS = ("spread", "together")
 
@@ -43,7 +43,7 @@ Figures = dict[str, Any]
 
 
 def main() -> None:
-    """Run all and print; with `--measure`, be one of the processes."""
+    """Run all benchmarks and print their results; with `--measure`, run one of their processes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=500)
     parser.add_argument("--few", type=int, default=20)
@@ -86,7 +86,7 @@ def _local_sagemaker(*arguments: str) -> str:
 
 
 def _compare(count: int, end: str, ways: Sequence[str]) -> None:
-    """Print one row for each way, and what the others are beside the last one."""
+    """Print a row for each way of waiting, and the ratios of the other ways to `describing`."""
     print(f"\n{count} jobs that end {end if end == 'together' else 'one after the other'}")
     print("               MB  CPU s   job end to wait end, s   listings  describes     logs   requests")
     print("                          median     p95      max    a second   a second  a second      in all")
@@ -105,7 +105,7 @@ def _compare(count: int, end: str, ways: Sequence[str]) -> None:
 
 def _measured(way: str, end: str, count: int) -> Figures:
     command = [sys.executable, __file__, "--measure", "--only", way, "--end", end, "--jobs", str(count)]
-    # An ephemeral Prefect server that is ended in the middle of its work complains; our errors are in the exit code.
+    # Drop stderr: a temporary Prefect server logs errors when it is stopped. Errors of the benchmark set the exit code.
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True)
     return cast("Figures", json.loads(done.stdout.splitlines()[-1]))
 
@@ -114,7 +114,7 @@ def _measured(way: str, end: str, count: int) -> Figures:
 
 
 def _measure(way: str, end: str, count: int) -> Figures:
-    """Make the jobs, wait for all of them, and say what it took."""
+    """Make the jobs, wait for all of them, and return what it cost."""
     wait: Callable[[Callable[[], list[float]]], list[tuple[float, float]]]
     wait = {"tasks": _tasks, "prefect": _prefect, "watcher": _watcher, "describing": _describing}[way]
     longest = _AT_LEAST + count * (_STARTING if way in {"tasks", "prefect"} else 0.02)
@@ -160,7 +160,7 @@ def _requests() -> dict[str, int]:
 
 
 def _tasks(moments: Callable[[], list[float]]) -> list[tuple[float, float]]:
-    """Wait as a flow does: one submitted task for each job."""
+    """Wait as a flow does, with one submitted task for each job; return when each wait and each job ended."""
     from prefect import flow
 
     from tasks_lib import sagemaker_tasks
@@ -187,7 +187,7 @@ def _tasks(moments: Callable[[], list[float]]) -> list[tuple[float, float]]:
 
 
 def _prefect(moments: Callable[[], list[float]]) -> list[tuple[float, float]]:
-    """Wait in tasks that know no SageMaker."""
+    """Wait in Prefect tasks that do not use SageMaker."""
     from prefect import flow, task
 
     known: dict[int, float] = {}
@@ -214,7 +214,7 @@ def _prefect(moments: Callable[[], list[float]]) -> list[tuple[float, float]]:
 
 
 def _watcher(moments: Callable[[], list[float]]) -> list[tuple[float, float]]:
-    """Wait as a task does, without the task."""
+    """Wait with the watcher, as a task does, but without the task."""
     from blocks import SageMakerProject
     from tasks_lib.aws.jobs import Jobs
     from tasks_lib.aws.watch import watcher_of
@@ -235,7 +235,7 @@ def _watcher(moments: Callable[[], list[float]]) -> list[tuple[float, float]]:
 
 
 def _describing(moments: Callable[[], list[float]]) -> list[tuple[float, float]]:
-    """Wait as the SDK does."""
+    """Wait as the SageMaker SDK does, with a thread for each job."""
     from blocks import SageMakerProject
 
     project = SageMakerProject.local()

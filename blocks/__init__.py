@@ -1,6 +1,6 @@
-"""What you configure once: the project's place on AWS, or on this machine.
+"""The project block, which configures where a project lives on AWS or on this machine, and its errors.
 
-The block needs Prefect and boto3, which take a second to import; the errors need neither. So it is imported late.
+The block is imported on first access, because Prefect and boto3 take a second to import. The errors need neither.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ __all__ = [
 ]
 
 
-if not TYPE_CHECKING:  # a type checker that saw it would believe in every name
+if not TYPE_CHECKING:  # with `__getattr__` in sight, a type checker would accept every name
 
     def __getattr__(name: str) -> object:
         if name != "SageMakerProject":
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         found: object = import_module("blocks.project").SageMakerProject
-        globals()[name] = found  # from now on it is found without us
+        globals()[name] = found  # the next access does not call `__getattr__`
         return found
 
 

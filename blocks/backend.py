@@ -1,7 +1,7 @@
-"""The local SageMaker as seen from a block: started by subprocess, reached over loopback, walled off from AWS.
+"""The local SageMaker as a block uses it: started as a subprocess, reached over loopback, isolated from AWS.
 
-Not an import of `local_sagemaker`: it is a service with a life of its own, and a test that talks to it compares two
-readings of AWS's documents instead of one with itself. May be imported by `blocks.project` only.
+The module does not import `local_sagemaker`, which is a server that outlives this process. A test with that server so
+compares two independent implementations of AWS's documents.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ IMAGE = "local/python"
 _logger = logging.getLogger("prefect.sagemaker")
 
 _UP_SECONDS = 600
-"""Longer than `up` itself waits: it then says why."""
+"""Timeout of `up`: longer than `up` itself waits, so that its error message is seen."""
 _EXIT_NO_ANSWER = 4
-"""Exit code of `up` for a server that lives but does not answer."""
+"""Exit code of `up` for a server that is running but does not answer."""
 
 Run = Callable[[Sequence[str]], "subprocess.CompletedProcess[str]"]
 
@@ -47,10 +47,10 @@ class Backend:
     """A running local SageMaker.
 
     Args:
-        endpoint: Where it answers.
-        home: Where its data lies.
-        access_key: Names the key with which its requests are signed.
-        secret_key: Signs them; only who can read the home has it.
+        endpoint: The URL of the server.
+        home: Its data directory.
+        access_key: The id of the access key for requests to it.
+        secret_key: The secret of that key, which only users who can read the home have.
     """
 
     endpoint: str
@@ -59,7 +59,7 @@ class Backend:
     secret_key: str = field(repr=False)
 
     def answers(self) -> bool:
-        """Whether somebody takes connections there."""
+        """Return whether a server accepts connections at the endpoint."""
         url = urlsplit(self.endpoint)
         try:
             with socket.create_connection((url.hostname or "", url.port or 0), timeout=1):
@@ -81,23 +81,23 @@ def run_command(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
-        cwd=sys.prefix,  # `-m` looks in the working directory first, where a user's `queue.py` may lie
+        cwd=sys.prefix,  # `-m` puts the working directory first on sys.path, where a user may have a `queue.py`
         timeout=_UP_SECONDS,
         check=False,
     )
 
 
 def ensure_backend(home: Path, region: str = REGION, run: Run = run_command) -> Backend:
-    """Start the local SageMaker whose data lies in `home`, or find it running.
+    """Return the local SageMaker whose data directory is `home`; start it if it is not running.
 
     Args:
-        home: The data directory; made where it is missing.
-        region: Of all that is in it.
-        run: How a command is run; a test gives its own.
+        home: The data directory; created if it does not exist.
+        region: The region of everything in it.
+        run: Runs a command; by default in a subprocess.
 
     Raises:
-        BackendNotRunning: It does not answer; or it did not come up, or is in another region, and the message has the
-            last lines of its log.
+        BackendNotRunning: It does not answer. Or it did not start or has another region, and the message has the last
+            lines of its log.
     """
     command = [sys.executable, "-m", "local_sagemaker", "up", "--json", "--home", str(home.absolute())]
     command += ["--region", region]
@@ -137,16 +137,16 @@ def _no_answer(home: Path, why: str) -> BackendNotRunning:
 
 
 def isolated_session(region: str, access_key: str = "none", secret_key: str = "none") -> boto3.Session:  # noqa: S107
-    """Return a session that reads nothing of the user's AWS configuration.
+    """Return a boto3 session that ignores the user's AWS configuration.
+
+    botocore reads the profile even if keys are given. An `AWS_PROFILE` that names an SSO profile or does not exist must
+    neither break a local run nor provide its credentials. The session also ignores proxies (`HTTP_PROXY`), which would
+    send requests for loopback to another machine.
 
     Args:
-        region: Of its clients.
-        access_key: With which they sign; the local SageMaker answers only to that of its home.
-        secret_key: The same.
-
-    An `AWS_PROFILE` that names an SSO profile, or none that exists, must neither break a local run nor lend it
-    credentials (botocore reads the profile even when keys are given). Nor is a proxy asked (`HTTP_PROXY`): it would
-    carry what is meant for loopback off this machine.
+        region: The region of its clients.
+        access_key: The access key id of its clients; the local SageMaker accepts only the keys of its home.
+        secret_key: The secret of that key.
     """
     nothing = os.devnull
     core = botocore.session.Session(
@@ -166,7 +166,7 @@ def isolated_session(region: str, access_key: str = "none", secret_key: str = "n
 
 
 def wall_off(client: Any) -> None:
-    """Make a client refuse every request that would leave this machine."""
+    """Make a client refuse every request to a host other than this machine."""
     client.meta.events.register_first("before-send", _refuse_foreign_host)
 
 
@@ -180,7 +180,7 @@ def _refuse_foreign_host(request: Any, **_: Any) -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a host name or address is this machine's own loopback."""
+    """Return whether a host name or an address is this machine's loopback."""
     if host == "localhost":
         return True
     try:

@@ -1,6 +1,7 @@
-"""The root of every error of this product, and the few that arise below the tasks.
+"""The base class of all errors of prefect-sagemaker, and the errors of blocks.
 
-The whole tree is drawn at the top of `tasks_lib/errors.py`; the root stands here because imports run downwards only.
+The docstring of `tasks_lib/errors.py` shows the whole class tree. The base class is here because imports run downwards
+only.
 """
 
 from __future__ import annotations
@@ -10,24 +11,24 @@ import traceback
 from typing import Any
 
 LONGEST_SUMMARY = 140
-"""Characters of a summary. Prefect puts up to 59 before it, and the message of a state is to have at most 200."""
+"""Characters of a summary: Prefect adds up to 59 before it, and the message of a state should have at most 200."""
 
 _MACHINERY = {"prefect", "blocks", "tasks_lib", "anyio", "IPython", "ipykernel", *sys.stdlib_module_names}
-"""Packages whose frames a traceback of ours leaves out: they call the user's code, or are called by it."""
+"""Packages whose frames `traceback_lines` leaves out: they call the user's code, or are called by it."""
 
 
 class PrefectSageMakerError(Exception):
     """Root of all our errors: what happened, and how to fix it.
 
-    `str(error)` is the whole text. `f"{error}"` is its summary, since Prefect formats an error so for the message of a
-    state, which becomes the text of a notification.
+    `str(error)` is the whole text. `f"{error}"` is only the summary, because Prefect formats an error so for the
+    message of a state, which becomes the text of a notification.
 
     Args:
         message: What happened, to which task or job, in one or two sentences.
         fix: What the reader should do now; shown after "To resolve this:".
 
     Attributes:
-        told: Whether a log has the whole text already, so that a traceback needs the summary only.
+        told: Whether a log already has the whole text, so that a traceback needs only the summary.
     """
 
     told = False
@@ -44,11 +45,11 @@ class PrefectSageMakerError(Exception):
 
     @property
     def report(self) -> str:
-        """The text for the log of the run in which it happened: without what that log has already."""
+        """The text for the log of the run in which the error happened; a subclass leaves out what that log has."""
         return str(self)
 
     def traceback_lines(self) -> list[str]:
-        """Return the traceback as a terminal or a notebook shows it: the user's own frames, and what happened."""
+        """Return the traceback for a terminal or a notebook: only the user's own frames, and the error's text."""
         frames = [
             summary
             for (frame, _), summary in zip(
@@ -62,7 +63,7 @@ class PrefectSageMakerError(Exception):
         return lines.splitlines()
 
     def _render_traceback_(self) -> list[str]:
-        """Return what IPython and Jupyter show of an exception that has this method."""
+        """Return the traceback for IPython and Jupyter, which call this method if an exception has it."""
         return self.traceback_lines()
 
     def __str__(self) -> str:
@@ -72,12 +73,12 @@ class PrefectSageMakerError(Exception):
         return format(self.summary, spec)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Prefect may carry an error to another process; keyword arguments do not survive the default protocol.
+        # Prefect may pickle an error for another process, and the default protocol loses keyword arguments.
         return (_rebuild, (type(self), self.args, self.__dict__))
 
 
 def shortened(text: str, size: int) -> str:
-    """Return a text as one line of at most so many characters."""
+    """Return a text as one line of at most `size` characters."""
     line = " ".join(text.split())
     return line if len(line) <= size else f"{line[: size - 1].rstrip()}…"
 

@@ -1,7 +1,7 @@
-"""`SageMakerProject`: a namespace in a bucket, with the account it lives in and the defaults of its tasks.
+"""The Prefect block `SageMakerProject`: a folder in a bucket, its AWS account, and the defaults of its tasks.
 
-A Prefect block, so that one flow runs in dev, on stage or on a laptop by naming another block. It holds configuration
-and hands out AWS clients; it knows nothing of tasks.
+The project is a block, so that one flow runs in dev, on stage or on a laptop when it names another block. It holds
+configuration and makes AWS clients; it does not depend on tasks.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ _CONNECTIONS = 256
 """A flow may wait for hundreds of jobs in as many threads; connections beyond the pool are made and thrown away."""
 _AWS_ATTEMPTS = 5
 _LOCAL_ATTEMPTS = 2
+"""Few, because the caller starts a local server again that does not answer, instead of waiting for it."""
 _TIMEOUTS = {"logs": Config(connect_timeout=5, read_timeout=15)}  # in a VPC without its endpoint it never answers
-"""A local server that does not answer is started again by whoever waits, not waited for."""
 
 BucketName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9]$")]
 ProjectName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._\-]{0,62}$")]
@@ -65,9 +65,9 @@ InstanceType = Annotated[str, StringConstraints(pattern=r"^ml\.[a-z0-9\-]+\.[a-z
 EventsQueueUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+/(\d{12}/)?[A-Za-z0-9_\-]{1,80}$")]
 
 
-# The groups of the form. Prefect's form has no headings, it keeps the fields' order (`position`, which Prefect counts),
-# and a nested model for each group would take the flat `SageMakerProject(subnets=…)` away; so the order and the titles
-# say it, and `group` says it to programs.
+# The groups of the form. Prefect's form has no headings and keeps the order of the fields (`position`, which Prefect
+# sets). Nested models for the groups would not allow the flat `SageMakerProject(subnets=…)`. So readers see a group by
+# the order and the titles of its fields, and programs by `group`.
 _PLACE: JsonDict = {"group": "Place"}
 _ACCESS: JsonDict = {"group": "Access"}
 _JOBS: JsonDict = {"group": "Jobs"}
@@ -85,7 +85,7 @@ def _clean_prefix(prefix: str) -> str:
 
 
 class _Clients:
-    """The clients of a project that were made in this process. A copy, here or in another process, begins empty."""
+    """The AWS clients of a project in this process. A copy, in this or in another process, starts without clients."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
@@ -97,7 +97,7 @@ class _Clients:
 
 
 _IN_ORIGIN = {"project", "bucket", "region", "prefix", "expected_bucket_owner", "output_kms_key"}
-"""Of a project on AWS, what its results need to be read again."""
+"""The fields of a project on AWS that are needed to read its results again."""
 
 
 class SageMakerProject(Block):
@@ -302,7 +302,7 @@ class SageMakerProject(Block):
     @model_validator(mode="before")
     @classmethod
     def _check_names(cls, values: Any) -> Any:
-        """Refuse what Prefect's blocks would keep and nobody would read, such as `network_isolaton=True`."""
+        """Refuse unknown fields such as `network_isolaton=True`, which Prefect's blocks would keep and ignore."""
         given = {name for name in values if not name.startswith("_")} if isinstance(values, dict) else set()
         unknown = sorted(given - cls.model_fields.keys() - {"block_type_slug"})
         if unknown:
@@ -312,7 +312,7 @@ class SageMakerProject(Block):
     @field_validator("tags")
     @classmethod
     def _check_tags(cls, tags: dict[str, str]) -> dict[str, str]:
-        """Refuse what AWS would refuse on every job (API reference of Tag)."""
+        """Refuse tags that AWS would refuse on every job (API reference of Tag)."""
         for key, value in tags.items():
             if not 1 <= len(key) <= _TAG_KEY or len(value) > _TAG_VALUE or key.lower().startswith("aws:"):
                 raise ValueError(
@@ -329,12 +329,12 @@ class SageMakerProject(Block):
 
     @classmethod
     def local(cls, name: str = "local", *, home: Path | str | None = None, **fields: Any) -> Self:
-        """Return a project on this machine, with no AWS account: a local SageMaker really runs its jobs.
+        """Return a project on this machine, without an AWS account: a local SageMaker runs its jobs.
 
         Args:
-            name: The project's name.
-            home: Where the data lies; default `LOCAL_SAGEMAKER_HOME`, else `~/.local/share/local-sagemaker`.
-            **fields: Any other field of the block.
+            name: The project's name; default `local`.
+            home: The data directory; default `LOCAL_SAGEMAKER_HOME`, else `~/.local/share/local-sagemaker`.
+            **fields: Any other fields of the block.
         """
         given: dict[str, Any] = {
             "bucket": backend.BUCKET,
@@ -347,27 +347,27 @@ class SageMakerProject(Block):
 
     @classmethod
     def named(cls, project: str | SageMakerProject) -> SageMakerProject:
-        """Return the project of a name: `local` is the project on this machine, any other a saved block.
+        """Return the project with a name: `local` is the project on this machine, any other name is a saved block.
 
         Raises:
             BlockNotFound: No block is saved under that name.
-            BlockInvalid: What is saved there is no project, such as one that an older or newer version saved.
+            BlockInvalid: The saved block is not a valid project, for example because another version saved it.
         """
         if isinstance(project, SageMakerProject):
             return project
         if project == "local":
             return cls.local()
         try:
-            # `_sync`: inside an async flow `load` would answer with a coroutine.
+            # `_sync`: inside an async flow `load` would return a coroutine.
             found = cast("SageMakerProject", cls.load(project, _sync=True))  # type: ignore[call-arg]
-        except RuntimeError as error:  # what `Block.load` makes of pydantic's error
+        except RuntimeError as error:  # `Block.load` raises it from pydantic's error
             if not isinstance(error.__cause__, ValidationError):
                 raise
             raise BlockInvalid(
                 f"The SageMakerProject block {project!r} cannot be used: {_complaints(error.__cause__)}.",
                 fix="mend these fields in Prefect's UI (Blocks), or save the block again.",
             ) from error
-        except ValueError as error:  # what `Block.load` raises for an unknown document
+        except ValueError as error:  # `Block.load` raises it for an unknown block document
             raise BlockNotFound(
                 f"No SageMakerProject block is saved as {project!r}.",
                 fix=f"save one with SageMakerProject(project=…, bucket=…).save({project!r}), "
@@ -376,13 +376,13 @@ class SageMakerProject(Block):
         return found.saved_as(project)
 
     def saved_as(self, name: str) -> Self:
-        """Remember, and return this project, under which name its block is saved."""
+        """Set the name under which the block of this project is saved; return the project."""
         self._saved_as = name
         return self
 
     @property
     def origin(self) -> dict[str, Any]:
-        """What another process needs to make this project again: the name of its block, or where it lies. No secret."""
+        """The data from which another process makes this project again: its block's name or fields, no secrets."""
         if self._saved_as:
             return {"block": self._saved_as, "project": self.project}
         told = self.model_dump(mode="json", include=_IN_ORIGIN)
@@ -392,10 +392,13 @@ class SageMakerProject(Block):
 
     @classmethod
     def from_origin(cls, origin: Mapping[str, Any]) -> SageMakerProject:
-        """Return the project of an `origin`; one on AWS that is no saved block has the credentials of this process.
+        """Return the project of an `origin`.
+
+        A project on AWS without a saved block gets the credentials of this process.
 
         Raises:
-            BlockNotFound: Its block is saved no more.
+            BlockNotFound: Its block no longer exists.
+            BlockInvalid: Its block is no longer a valid project.
         """
         fields = {name: value for name, value in origin.items() if name not in ("block", "local_home")}
         if "block" in origin:
@@ -437,10 +440,10 @@ class SageMakerProject(Block):
     @overload
     def client(self, service: str) -> Any: ...
     def client(self, service: str) -> Any:
-        """Return the boto3 client of an AWS service, made once.
+        """Return the boto3 client of an AWS service; it is made once.
 
-        Clients are safe for threads; making one is not, hence the lock. Few and standard retries: what a throttled or
-        lost call means is decided where its meaning is known, in `tasks_lib`.
+        Clients are thread-safe, but making one is not, hence the lock. botocore retries only a few times, in standard
+        mode: `tasks_lib` decides what to do about a throttled or lost call, because the answer depends on the call.
         """
         with self._clients.lock:
             made = self._clients.made
@@ -454,15 +457,15 @@ class SageMakerProject(Block):
         return str(self.client("s3").meta.region_name)
 
     def forget_clients(self) -> None:
-        """Drop all clients, so that the next ones are made from fresh credentials and a running backend."""
+        """Drop all clients, so that new ones are made with fresh credentials and a running local SageMaker."""
         with self._clients.lock:
             self._clients.made.clear()
             self._clients.backend = None
 
     def wake(self) -> None:
-        """See that a local SageMaker which was found before is still there; the next client starts it otherwise.
+        """Drop all clients if the local SageMaker that they use has ended; the next client starts it again.
 
-        Costs a connection on loopback, so that a notebook outlives its server. Does nothing on AWS.
+        A notebook can so outlive its server. The check costs one connection on loopback; on AWS there is none.
         """
         with self._clients.lock:
             if self._clients.backend and not self._clients.backend.answers():
@@ -472,7 +475,7 @@ class SageMakerProject(Block):
         parameters = self.credentials.aws_client_parameters.get_params_override()
         config = parameters.pop("config", None) or Config()
         region = self.region or self.credentials.region_name
-        # A role to assume is asked for at STS, which has a region too.
+        # The credentials get the region too, because a role is assumed at the STS of a region.
         session = self.credentials.model_copy(update={"region_name": region}).get_boto3_session()
         ours = _config(_AWS_ATTEMPTS).merge(_TIMEOUTS.get(service, Config())).merge(config)
         client: Any = session.client  # the stubs know services by their literal names
@@ -485,7 +488,7 @@ class SageMakerProject(Block):
         client: Any = cast("Any", session).client(service, endpoint_url=found.endpoint, config=direct)
         backend.wall_off(client)
         if service == "s3":
-            # Nobody makes buckets on a laptop by hand. In us-east-1 making one's own again is no error.
+            # A local project needs no bucket made by hand. In us-east-1 it is not an error to make an own bucket again.
             client.create_bucket(Bucket=self.bucket)
         return client
 
@@ -497,7 +500,7 @@ class SageMakerProject(Block):
 
 
 def _complaints(error: ValidationError) -> str:
-    """Return what is wrong with which field, and what it should be: a bare pattern helps nobody."""
+    """Return the invalid fields, their errors and their descriptions, because a pattern alone does not help."""
     found = [(".".join(map(str, each["loc"])), each["loc"], each["msg"]) for each in error.errors()]
     return "; ".join(f"{place}: {text}{_meaning(loc)}" if place else text for place, loc, text in found)
 

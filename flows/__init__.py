@@ -1,1 +1,1 @@
-"""Flows."""
+"""The flows of this checkout: the quickstart, the reaper, and the commands around them."""

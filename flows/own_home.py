@@ -1,7 +1,7 @@
-"""A Prefect home and a local SageMaker home of the checkout's own, under its ignored `.local/`.
+"""A Prefect home and a local SageMaker home for this checkout, in its git-ignored `.local/`.
 
-What is tried out here must never end up in somebody's Prefect Cloud, so the user's profile and variables are left
-behind before Prefect is imported.
+A trial run must never end up in the user's Prefect Cloud. So the user's Prefect profile and variables are removed
+before Prefect is imported.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 
 
 def own_directory() -> Path:
-    """Return the directory for all that these commands make: `QUICKSTART_HOME`, else the checkout's `.local/`."""
+    """Return the directory for all files of these commands: `QUICKSTART_HOME`, else the checkout's `.local/`."""
     return Path(os.environ.get("QUICKSTART_HOME") or CHECKOUT / ".local").absolute()
 
 
 def use_own_home() -> Path:
-    """Point Prefect and the local SageMaker of this process at the own directory; return it.
+    """Point Prefect and the local SageMaker of this process to the own directory; return the directory.
 
-    Call it before Prefect is imported: Prefect reads its settings once. A local SageMaker that the caller chose by
-    `LOCAL_SAGEMAKER_HOME` is kept.
+    Call it before Prefect is imported, because Prefect reads its settings once. A `LOCAL_SAGEMAKER_HOME` that the user
+    has set is kept.
     """
     directory = own_directory()
     prefect_home = directory / "prefect"
-    # Prefect's database holds encrypted blocks, and the key beside them.
+    # Keep other users out: Prefect's database holds encrypted blocks, and their key is beside it.
     os.umask(0o077)
     prefect_home.mkdir(parents=True, exist_ok=True)
     if directory.stat().st_uid == os.getuid():
@@ -50,10 +50,10 @@ def use_own_home() -> Path:
 
 
 def use_own_server(directory: Path) -> PrefectServer | None:
-    """Point Prefect to the server of a running `flows.ui`, else start one; return that.
+    """Point Prefect to the server of a running `flows.ui`, or to a new server; return the new one, else None.
 
-    An address in the environment also keeps Prefect from looking for one in a `.env` or `prefect.toml` of the working
-    directory.
+    Because the address is in the environment, Prefect does not look for one in a `.env` or `prefect.toml` of the
+    working directory.
     """
     served = served_api(directory)
     server = None if served else start_server(directory)
@@ -62,12 +62,12 @@ def use_own_server(directory: Path) -> PrefectServer | None:
 
 
 def start_server(directory: Path, *, port: int | None = None, ui: bool = False) -> PrefectServer:
-    """Start a Prefect server on the own directory; say on standard error if it will fire no schedule.
+    """Start a Prefect server in the own directory; warn on standard error if it cannot run schedules.
 
     Args:
         directory: The own directory.
-        port: Where it listens; by default any free one.
-        ui: Whether it serves Prefect's UI.
+        port: The port of the server; by default any free one.
+        ui: Whether the server serves Prefect's UI; by default it does not.
     """
     if warning := sqlalchemy_warning():
         print(warning, file=sys.stderr)
@@ -75,18 +75,21 @@ def start_server(directory: Path, *, port: int | None = None, ui: bool = False) 
 
 
 def _reach_loopback_directly() -> None:
-    """Keep what is meant for this machine from a proxy of the user's."""
+    """Exclude loopback from the user's proxy."""
     direct = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
     os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(filter(None, (direct, "127.0.0.1,localhost")))
 
 
 def served_file(directory: Path) -> Path:
-    """Return the file in which `flows.ui` says where it serves."""
+    """Return the file in which `flows.ui` publishes the address of its server."""
     return directory / "prefect" / "served.json"
 
 
 def served_api(directory: Path) -> str | None:
-    """Return the API of a running `flows.ui`, so that two servers never share one database."""
+    """Return the API address of a running `flows.ui`; None if it does not run.
+
+    It is used so that two servers never share one database.
+    """
     try:
         api = str(json.loads(served_file(directory).read_text())["api"])
     except (OSError, ValueError, KeyError):

@@ -1,11 +1,11 @@
-"""A Prefect server on loopback that lasts as long as the command that started it.
+"""A Prefect server on loopback that runs as long as the command that started it.
 
-Not Prefect's own temporary server. That one is in the terminal's process group, so Ctrl-C ends it before the flow can
-report how it ended: its runs stay `Running` and the command hangs for a minute (seen with 3.8.8 and 3.9.1). And a flow
-that is killed leaves it behind. This one is in a session of its own, beside a keeper that ends it when the pipe to the
-command closes, however the command ended.
+Prefect's own temporary server is in the terminal's process group, so Ctrl-C ends it before the flow can report its
+final state. Its runs then stay `Running`, and the command hangs for a minute (seen with 3.8.8 and 3.9.1). A killed flow
+leaves that server running. The server here runs in a session of its own, with a keeper process as its parent. The
+keeper ends the server when the pipe to the command closes, however the command ended.
 
-Standard library only: it is started before Prefect is imported.
+Standard library only, because the server is started before Prefect is imported.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from pathlib import Path
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 _OTHER_PORTS = range(10_000, 15_000)
 _START_SECONDS = 120  # the first start makes the database, and the machine may be busy
-_STOP_SECONDS = 20
-_ANSWER_SECONDS = 10  # of a busy one; where none is, the refusal comes at once
+_STOP_SECONDS = 20  # from SIGTERM to SIGKILL
+_ANSWER_SECONDS = 10  # for a busy server; without a server the connection is refused at once
 
 
 class PrefectServer:
-    """A server that is being started.
+    """A Prefect server; the constructor starts it and does not wait.
 
     Args:
-        home: `PREFECT_HOME`, where its database lies; also its working directory, so that no `.env` of the user's
-            speaks to it.
-        port: Where it shall listen; by default any free one.
-        ui: Whether it serves Prefect's UI.
+        home: `PREFECT_HOME`, with the database. It is also the working directory of the server, so that the server
+            reads no `.env` of the user's.
+        port: The port; by default any free one.
+        ui: Whether the server serves Prefect's UI; by default it does not.
     """
 
     def __init__(self, home: Path, *, port: int | None = None, ui: bool = False) -> None:
@@ -55,14 +55,14 @@ class PrefectServer:
 
     @property
     def pid(self) -> int:
-        """The process, and the session, of the keeper."""
+        """The pid of the keeper, which is also its session id."""
         return self._keeper.pid
 
     def wait_until_up(self) -> None:
-        """Wait until it answers.
+        """Wait until the server answers.
 
         Raises:
-            SystemExit: It does not; with the end of its log.
+            SystemExit: The server ended, or did not answer within 120 seconds; the message has the end of its log.
         """
         until = time.monotonic() + _START_SECONDS
         while not answers(self.api):
@@ -72,25 +72,29 @@ class PrefectServer:
             time.sleep(0.05)
 
     def wait(self) -> None:
-        """Wait until it ends by itself."""
+        """Wait until the server ends by itself."""
         self._keeper.wait()
 
     def stop(self) -> None:
-        """End it, and wait until it has ended."""
+        """Stop the server and wait until it has ended."""
         assert self._keeper.stdin is not None
         self._keeper.stdin.close()
         self._keeper.wait()
 
 
 def free_port(*wanted: int) -> int:
-    """Return the first of some ports that is free, or else another one that is.
+    """Return the first free port of `wanted`, else another free one from 10000 to 14999.
 
-    Of those that the system does not give out itself: until the server has it, many seconds later, somebody else would.
+    That range is not one of the ephemeral ports. The server binds the port many seconds later, and until then the
+    system could give an ephemeral port to another program.
+
+    Args:
+        wanted: The preferred ports, in order.
 
     Raises:
-        OSError: None is free.
+        OSError: No port is free.
     """
-    # The system's randomness: programs that seed Python's would all draw the same.
+    # Use the system's randomness: programs that seed Python's generator would all draw the same ports.
     for port in (*wanted, *random.SystemRandom().sample(_OTHER_PORTS, 100)):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -103,7 +107,7 @@ def free_port(*wanted: int) -> int:
 
 
 def answers(api: str) -> bool:
-    """Tell whether a Prefect API is there."""
+    """Return whether a Prefect API answers at this address."""
     try:
         with urllib.request.urlopen(f"{api}/health", timeout=_ANSWER_SECONDS):  # noqa: S310 - loopback
             return True
@@ -112,7 +116,7 @@ def answers(api: str) -> bool:
 
 
 def _keep(arguments: list[str]) -> None:
-    """Run the server until it ends, or until standard input does."""
+    """Run the server as its keeper until the server ends or standard input closes."""
     port, *options = arguments
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", port, *options]
     server = subprocess.Popen(
@@ -122,17 +126,17 @@ def _keep(arguments: list[str]) -> None:
     )
     threading.Thread(target=_end_with_the_command, args=(server,), daemon=True).start()
     server.wait()
-    os.killpg(0, signal.SIGKILL)  # whatever it may have left, and ourselves
+    os.killpg(0, signal.SIGKILL)  # kills what the server left running, and this process
 
 
 def _end_with_the_keeper() -> None:
-    """Have the kernel end the server when its keeper dies, also of `kill -9`; where it can, which is on Linux."""
+    """Let the kernel send SIGTERM to the server when the keeper dies, also by `kill -9`; only Linux can."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _end_with_the_command(server: subprocess.Popen[bytes]) -> None:
-    os.read(sys.stdin.fileno(), 1)  # nobody writes: this returns when the other end is closed
+    os.read(sys.stdin.fileno(), 1)  # returns when the command's end of the pipe closes; the command writes nothing
     server.terminate()
     try:
         server.wait(_STOP_SECONDS)

@@ -1,7 +1,7 @@
-"""The quickstart: prepare -> two fits side by side -> evaluate, on scikit-learn's breast cancer data.
+"""The quickstart flow: prepare -> two parallel fits -> evaluate, on scikit-learn's breast cancer data.
 
-Each step is a SageMaker job, and a step whose result is already there is skipped. On this machine by default; on AWS by
-naming another project block, without a change to this file.
+Each step is a SageMaker job; a step whose result already exists is skipped. The jobs run on this machine by default.
+With the name of another project block they run on AWS, without a change to this file.
 
     make quickstart                              or  python -m flows.quickstart [--plan] [--json] [--Cs 0.1 10]
     prefect deployment run quickstart/quickstart
@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from flows.own_home import own_directory, use_own_home, use_own_server
 
-if __name__ == "__main__":  # before Prefect is imported: it reads its settings once
+if __name__ == "__main__":  # before Prefect is imported, because it reads its settings once
     import sys
 
     HOME = use_own_home()
-    # A plan asks Prefect for nothing but a saved block.
+    # A plan needs a Prefect server only to load a saved block.
     SERVER = None if "--plan" in sys.argv and "--project" not in sys.argv else use_own_server(HOME)
 
 from collections.abc import Sequence

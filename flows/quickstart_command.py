@@ -1,6 +1,6 @@
-"""The command line of the quickstart: starts what it needs, runs the flow, and shows what happened.
+"""The command line of the quickstart: starts the servers, runs the flow, and shows its results.
 
-Apart from the flow, which a worker imports and which must print nothing of its own.
+It is not part of the flow's module, because workers import that module, and the flow must not print.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ def main(flow: Flow, server: PrefectServer | None, arguments: Sequence[str] | No
     """Run the quickstart and return the exit code.
 
     Args:
-        flow: The quickstart.
-        server: The Prefect server that was started for it, if one was; it ends with this process.
-        arguments: As on the command line.
+        flow: The quickstart flow.
+        server: The Prefect server that was started for it, or None; it ends with this process.
+        arguments: The command-line arguments; by default those of this process.
     """
     wanted = _parser().parse_args(arguments)
     console = QuickstartConsole()
@@ -52,7 +52,7 @@ def main(flow: Flow, server: PrefectServer | None, arguments: Sequence[str] | No
     except PrefectSageMakerError as error:
         console.show_failure(error)
         return 1
-    except httpx.ConnectError:  # what Prefect raises of a flow whose end it could not write
+    except httpx.ConnectError:  # Prefect raises it if it could not write the final state of the flow run
         console.show_failure(
             PrefectServerLost(
                 "The Prefect server of the quickstart died, and the running jobs go on.",
@@ -70,7 +70,7 @@ def main(flow: Flow, server: PrefectServer | None, arguments: Sequence[str] | No
 
 
 def _fetch_report(evaluate: JobResult) -> str:
-    """Bring the plot to this machine; return where it is, as short as it can be said."""
+    """Download the report; return the path of the plot, relative to the working directory if it is below it."""
     files = evaluate.output.download(own_directory() / "quickstart" / "report")
     plot = next(file for file in files if file.suffix == ".png")
     return str(plot.relative_to(Path.cwd())) if plot.is_relative_to(Path.cwd()) else str(plot)
@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _show_only_jobs(console: QuickstartConsole) -> None:
-    """Show what the jobs say instead of Prefect's own lines; warnings of anybody still appear."""
+    """Replace Prefect's console log by the logs of the jobs; warnings of all loggers still appear."""
     root = logging.getLogger()
     for handler in [handler for handler in root.handlers if isinstance(handler, PrefectConsoleHandler)]:
         root.removeHandler(handler)
@@ -100,7 +100,7 @@ def _show_only_jobs(console: QuickstartConsole) -> None:
 
 
 def _start(console: QuickstartConsole, project: str, server: PrefectServer | None) -> None:
-    """Start what the run needs, a line each with its seconds."""
+    """Start the servers that the run needs; print a line with the seconds for each."""
     if project == "local":
         with _phase(console, "local SageMaker"):
             SageMakerProject.local().client("s3")

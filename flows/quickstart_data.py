@@ -1,7 +1,7 @@
 """The quickstart's raw data: scikit-learn's breast cancer data as CSV shards.
 
-The file that ships inside scikit-learn is read without importing scikit-learn, whose import costs a flow that skips
-every step about a second. Only flows and their tests import this module.
+The file that scikit-learn ships is read without an import of scikit-learn. That import takes about a second, also in a
+flow that skips every step.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 LABEL = "malignant"
 
-# The order is the data set's: ten measurements of a cell nucleus; of each the mean, the standard error and the worst.
+# In the order of the data set: the mean, the standard error and the worst value of ten measurements of a cell nucleus.
 # Source: W. Street, W. Wolberg, O. Mangasarian, "Nuclear feature extraction for breast tumor diagnosis", 1993.
 MEASUREMENTS = (
     "radius",
@@ -31,16 +31,16 @@ FEATURES = tuple(f"{kind}_{name}" for kind in ("mean", "error", "worst") for nam
 
 
 def write_shards(directory: str | Path, *, shards: int = 8) -> Path:
-    """Write the data as `shards` CSV files with a header each; the same arguments always give the same bytes.
+    """Write the data as CSV files with a header each; the same arguments always give the same bytes.
 
-    Files that hold the right bytes already are not touched; shards that a call with another number left are removed.
+    Files that already have the right content are not written again. Shards of a call with another number are deleted.
 
     Args:
-        directory: Where the files go; made if missing.
-        shards: Number of files, at least 1.
+        directory: The directory for the files; created if it does not exist.
+        shards: Number of files, at least 1; default 8.
 
     Returns:
-        The directory, absolute.
+        The absolute path of the directory.
 
     Raises:
         FileNotFoundError: scikit-learn is not installed, or no longer ships the file.
@@ -58,7 +58,7 @@ def write_shards(directory: str | Path, *, shards: int = 8) -> Path:
 
 
 def shard_files(rows: list[list[str]], shards: int) -> dict[str, bytes]:
-    """Deal the rows out to `shards` files in consecutive runs: file name -> bytes."""
+    """Split the rows into `shards` files of consecutive rows; return file name -> content."""
     if shards < 1:
         raise ValueError(f"The data cannot be written to {shards} files: name at least 1 shard.")
     cuts = [len(rows) * number // shards for number in range(shards + 1)]
@@ -75,7 +75,7 @@ def _csv(rows: list[list[str]]) -> bytes:
 
 
 def _rows() -> list[list[str]]:
-    """The rows as text: 30 features in shortest form and the label, 1 for malignant (the file has 0 for it)."""
+    """Return the rows as text: 30 features in shortest form, and the label: 1 for malignant (0 in the file)."""
     with _shipped_file().open(newline="") as file:
         lines = list(csv.reader(file))[1:]
     return [[*(repr(float(value)) for value in line[:-1]), str(1 - int(line[-1]))] for line in lines]

@@ -1,4 +1,4 @@
-"""The reaper of `tasks_lib.orphans`, with the checkout's own Prefect and local SageMaker.
+"""The reaper of `tasks_lib.orphans`, with this checkout's own Prefect and local SageMaker.
 
 python -m flows.reap_orphans [--no-dry-run] [--project BLOCK]
 """
@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from flows.own_home import use_own_home, use_own_server
 
-if __name__ == "__main__":  # before Prefect is imported: it reads its settings once
+if __name__ == "__main__":  # before Prefect is imported, because it reads its settings once
     import re
     import sys
 
-    # The jobs of this machine belong to runs in the checkout's own Prefect; those of a saved block to the user's.
+    # Jobs on this machine belong to runs in the checkout's own Prefect, jobs of a saved block to the user's Prefect.
     NAMED = re.search(r" --project[= ](\S+)", " ".join(sys.argv))
     SERVER = use_own_server(use_own_home()) if NAMED is None or NAMED[1] == "local" else None
 
 from tasks_lib.orphans.reap_orphans import main, reap_orphans
 
-__all__ = ["reap_orphans"]  # the entry point of deployments that were made before the flow moved
+__all__ = ["reap_orphans"]  # the entry point of deployments from before the flow moved to `tasks_lib`
 
 if __name__ == "__main__":
     if SERVER:

@@ -1,6 +1,6 @@
-"""`make ui`: serves the Prefect UI on the runs of this checkout, on loopback, and prints where to look.
+"""The command `make ui`: serves the Prefect UI for the runs of this checkout on loopback, and prints its addresses.
 
-The same database as `flows.quickstart` writes; a quickstart that is started meanwhile uses this server.
+It uses the same database as `flows.quickstart`. A quickstart that starts meanwhile uses this server.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ _USUAL_PORT = 4200
 
 
 def main() -> int:
-    """Serve until interrupted."""
+    """Serve until interrupted; return the exit code."""
     argparse.ArgumentParser(
         prog="python -m flows.ui", description="Serves Prefect's UI on the runs of this checkout, until Ctrl-C."
     ).parse_args()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` asks for the same as Ctrl-C
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` has the same effect as Ctrl-C
     home = use_own_home()
     running = served_api(home)
     if running:
@@ -48,17 +48,17 @@ def main() -> int:
 
 
 def _announce(server: PrefectServer, place: Path) -> None:
-    """Say where it serves; by rename, so that nobody reads half of it and starts a second server."""
+    """Publish the address by rename, so that no reader sees a partial file and starts a second server."""
     part = place.with_suffix(".part")
     part.write_text(json.dumps({"api": server.api, "pid": server.pid}))
     part.replace(place)
 
 
 def _ui_settings(port: int) -> dict[str, str]:
-    """Return what Prefect's UI must be told.
+    """Return the settings of Prefect's UI.
 
-    It does not ask the server that its pages come from, but the usual port: where that is somebody else's, one would
-    look at their runs (seen with 3.8.8 and 3.9.1).
+    By default the UI does not call the server of its pages, but the usual port. If another server has that port, the UI
+    would show the runs of that server (seen with 3.8.8 and 3.9.1).
     """
     return {
         "PREFECT_UI_API_URL": f"http://127.0.0.1:{port}/api",
@@ -67,7 +67,7 @@ def _ui_settings(port: int) -> dict[str, str]:
 
 
 def _pages(api: str) -> str:
-    """Return where to look: the newest run's own page, and the dashboard."""
+    """Return the addresses of the dashboard and of the pages of the newest three runs."""
     ui = _ui(api)
     newest = _newest_runs(api)
     runs = [f"  {run['name']:<24} {ui}/runs/flow-run/{run['id']}   {run['state_name']}" for run in newest]
@@ -78,8 +78,8 @@ def _pages(api: str) -> str:
 def _ui(api: str) -> str:
     """Return the address of the UI that the server prefers.
 
-    Prefect serves an old and a new one. The address of a run without a prefix opens the old one, while the dashboard,
-    and with it whoever clicks on, goes to the preferred one.
+    Prefect serves an old and a new UI. Without its prefix, the address of a run opens the old UI, but the dashboard
+    opens the preferred one.
     """
     root = api.removesuffix("/api")
     settings = _ask(f"{root}/ui-settings")
@@ -92,7 +92,7 @@ def _newest_runs(api: str) -> list[dict[str, Any]]:
 
 
 def _ask(url: str, **body: Any) -> Any:
-    """Ask the server: a GET, or a POST where there is something to say."""
+    """Send a GET, or a POST if there is a body; return the JSON response."""
     data = json.dumps(body).encode() if body else None
     request = urllib.request.Request(url, data=data, headers={"Content-Type": "application/json"})  # noqa: S310 - loopback
     with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - loopback

@@ -1,7 +1,7 @@
-"""What the quickstart shows on a terminal.
+"""The quickstart's terminal output.
 
-`steps.py`, `results.py` and `commands.py` are functions of values that give lines; `screen.py` prints them, `logs.py`
-brings the jobs' logs there.
+`steps.py`, `results.py` and `commands.py` are pure functions that return lines. `screen.py` prints the lines, and
+`logs.py` shows the jobs' logs on the same screen.
 """
 
 from flows.console.commands import next_commands

@@ -1,18 +1,18 @@
-"""One colour per task, the same in the drawing, in the logs and in the table. Used inside `flows.console` only."""
+"""One colour for each task, the same in the drawing, in the logs and in the table."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-# The terminal's own colours, which its owner made readable. Red means failure, so no task has it.
+# The named colours of the terminal, which its theme makes readable. Red means failure, so no task gets it.
 _WHEEL = ("cyan", "magenta", "green", "blue", "yellow", "bright_magenta", "bright_cyan", "bright_green")
 
 
 class Colours:
-    """Hands out the colours in the order in which tasks are met, so that neighbours differ.
+    """Assigns colours in the order in which tasks appear, so that neighbours differ.
 
     Args:
-        tasks: Tasks known from the start.
+        tasks: Tasks that get their colours first; none by default.
     """
 
     def __init__(self, tasks: Iterable[str] = ()) -> None:
@@ -21,5 +21,5 @@ class Colours:
             self.of(task)
 
     def of(self, task: str) -> str:
-        """Return the task's colour; a task keeps the one it was given first."""
+        """Return the colour of a task, which stays the same."""
         return self._of.setdefault(task, _WHEEL[len(self._of) % len(_WHEEL)])

@@ -1,4 +1,4 @@
-"""What to type next. Pure; used by `screen.py`."""
+"""The commands that the quickstart suggests after a run or a plan. Pure functions."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _LABEL = 18
 
 
 def next_commands(report: str, width: int | None) -> list[Text]:
-    """Return the commands that teach most after a run.
+    """Return the commands to try after a run.
 
     Args:
-        report: Path or URI of what the last step left.
-        width: Columns of the terminal; with none, nothing is folded.
+        report: Path or URI of the last step's report.
+        width: Columns of the terminal; None folds nothing.
     """
     room = max(len(command) for _, command, _ in _COMMANDS)
     lines = [Text("  next", "dim")]
@@ -32,10 +32,10 @@ def next_commands(report: str, width: int | None) -> list[Text]:
 
 
 def plan_commands(arguments: Sequence[str]) -> list[Text]:
-    """Return the command that does what a plan says.
+    """Return the command that runs what a plan shows.
 
     Args:
-        arguments: Of the command that made the plan.
+        arguments: The arguments of the command that made the plan.
     """
     kept = [word for word in arguments if word != "--plan"]
     words = shlex.join(kept)

@@ -1,4 +1,4 @@
-"""The jobs' logs on the terminal: a `logging.Handler` for what the tasks report while their jobs run."""
+"""The jobs' logs on the terminal: a `logging.Handler` for the log records of running tasks."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from flows.console.screen import QuickstartConsole
 _CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)], "?")
 _CONTROLS.update({ord("\t"): "\t", ord("\n"): "\n"})
 
-# Where Prefect says of every run that it failed, and of those behind it that they were not ready. The error itself ends
-# the flow, and is shown then.
+# Prefect logs here each failed run, and each later run that was `NotReady`. The error itself ends the flow, and the
+# quickstart shows it then.
 _RUN_LOGGERS = ("prefect.flow_runs", "prefect.task_runs")
 
 
 class JobLogHandler(logging.Handler):
-    """Shows the records that tell of a job, and anybody's warnings, but not Prefect's echo of a failure; nothing else.
+    """Shows only records about jobs and warnings of all loggers, without Prefect's echo of a failure.
 
-    A record tells of a job by its attributes: `sagemaker_prefix` is the task (`fit-C1.0`) and, before a line of a log,
-    its host (`fit-C1.0/algo-1`); `sagemaker_status` what has become of the job; `sagemaker_lines` the lines as the job
-    wrote them, where the message holds something else: of a message for Prefect's own log none.
+    A record about a job has these attributes. `sagemaker_prefix` is the task (`fit-C1.0`), with the host for a line of
+    a log (`fit-C1.0/algo-1`). `sagemaker_status` is the new status of the job. `sagemaker_lines` are the lines as the
+    job wrote them, if the message is different; they are empty for a message that is only for Prefect's own log.
 
     Args:
-        console: Where to show them.
+        console: The console that shows them.
     """
 
     def __init__(self, console: QuickstartConsole) -> None:
@@ -35,7 +35,7 @@ class JobLogHandler(logging.Handler):
         """Show one record."""
         try:
             self._show(record)
-        except Exception:  # noqa: BLE001  `logging` asks for it: what fails here must not fail the one who logs
+        except Exception:  # noqa: BLE001  as `logging` requires: an error here must not reach the code that logs
             self.handleError(record)
 
     def _show(self, record: logging.LogRecord) -> None:
@@ -51,10 +51,10 @@ class JobLogHandler(logging.Handler):
 
 
 def _as_shown(line: str) -> Text:
-    """Return a line as a terminal would have shown it in the end.
+    """Return a line as a terminal would finally show it.
 
-    The job's colours are kept, and of a progress bar its last state. Whatever else would move the cursor or reset the
-    terminal is made harmless.
+    The job's colours and the last state of a progress bar are kept. Other control characters, which could move the
+    cursor or reset the terminal, are replaced.
     """
     ends = [part.rstrip("\r").rpartition("\r")[2] for part in line.split("\n")]
     text = Text.from_ansi("\n".join(ends))

@@ -1,7 +1,7 @@
-"""What happened to each step: the table for a reader, and the same for a program.
+"""The results of the steps, as a table for readers and as JSON for programs. Pure functions.
 
-Not rich's `Table`: a job's name and its URIs are longer than a column can be, and a URI that a table cuts or folds in
-the middle of a word is of no use. Pure; used by `screen.py`.
+The table is not rich's `Table`. The names and URIs of jobs are longer than a column can be, and a URI that is cut, or
+folded in the middle of a word, is useless.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ Cell = tuple[str, str]
 
 _COLUMNS = ("task", "result", "why", "seconds", "metrics")
 _STYLES = {"ran": "bold", "attached": "bold", "skipped": "green"}
-"""By what became of a task."""
+"""The style of each result of a task."""
 
 _GAP = "  "
 _LEAST_REASON, _MOST_REASON = 16, 60
 
 
 class TaskResult(Protocol):
-    """What a task gave back, as far as it is shown; `tasks_lib.JobResult` is one."""
+    """The parts of a task's result that are shown; `tasks_lib.JobResult` has them."""
 
     @property
     def task(self) -> str:
@@ -40,15 +40,15 @@ class TaskResult(Protocol):
 
     @property
     def cached(self) -> bool:
-        """Whether no job had to run."""
+        """Whether no job was run for it."""
 
     @property
     def reason(self) -> str:
-        """Why it ran or did not."""
+        """Why the job ran, or why it did not."""
 
     @property
     def seconds(self) -> float:
-        """Wall time of the call."""
+        """Wall-clock seconds of the call."""
 
     @property
     def metrics(self) -> Mapping[str, float]:
@@ -60,9 +60,9 @@ class TaskResult(Protocol):
 
 
 def summary(results: Sequence[TaskResult]) -> dict[str, Any]:
-    """Return what `--json` prints: the fields of each result, and what became of how many tasks.
+    """Return what `--json` prints: the fields of each result, and the number of tasks that ran, attached or skipped.
 
-    A task whose job another run had made is `attached`: two runs at once do not both say that they ran it.
+    A task is `attached` if another run had created its job, so that of two concurrent runs only one counts the job.
     """
     tasks = [_told(result) for result in results]
     words = [_word(result) for result in results]
@@ -75,12 +75,12 @@ def _told(result: TaskResult) -> dict[str, Any]:
 
 
 def results_table(results: Sequence[TaskResult], width: int | None, colours: Colours) -> list[Text]:
-    """Lay out the results: a row for each task, and below it its job and where the outputs are.
+    """Return the table: a row for each task, and below it its job and the URIs of its outputs.
 
     Args:
-        results: In the order of the rows.
-        width: Columns of the terminal; with none, nothing is folded.
-        colours: Each task's name has its own.
+        results: The results in the order of the rows.
+        width: Columns of the terminal; None folds nothing.
+        colours: The colours of the tasks' names.
     """
     rows = [_row(result, colours) for result in results]
     heading = [(text, "dim") for text in _COLUMNS]
@@ -113,23 +113,23 @@ def _row(result: TaskResult, colours: Colours) -> list[Cell]:
 
 
 def _widths(rows: Sequence[Sequence[Cell]], width: int | None) -> list[int]:
-    """Return the columns' widths: as wide as their texts, except that a long reason is folded."""
+    """Return the widths of the columns: as wide as their texts, but a long reason is folded."""
     widths = [max(len(text) for text, _ in column) for column in zip(*rows, strict=True)]
     why = _COLUMNS.index("why")
     others = sum(widths) - widths[why] + len(_GAP) * len(widths)
-    room = _MOST_REASON if width is None else width - 1 - others  # a line that is full makes some terminals add one
+    room = _MOST_REASON if width is None else width - 1 - others  # some terminals add an empty line after a full one
     widths[why] = min(widths[why], max(room, _LEAST_REASON))
     return widths
 
 
 def _laid_out(row: Sequence[Cell], widths: Sequence[int]) -> list[Text]:
-    """Return the lines of a row."""
+    """Return the lines of one row."""
     columns = [_wrapped(text, width) for (text, _), width in zip(row, widths, strict=True)]
     return [_line(parts, row, widths) for parts in zip_longest(*columns, fillvalue="")]
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    return textwrap.wrap(text, width, break_on_hyphens=False)  # a job's name stays whole where it can
+    return textwrap.wrap(text, width, break_on_hyphens=False)  # keeps the name of a job whole if possible
 
 
 def _line(parts: Sequence[str], row: Sequence[Cell], widths: Sequence[int]) -> Text:
@@ -141,12 +141,12 @@ def _line(parts: Sequence[str], row: Sequence[Cell], widths: Sequence[int]) -> T
 
 
 def _named(result: TaskResult) -> dict[str, str]:
-    # The bundle of code that ran is no output of the job.
+    # The source bundle is not an output of the job.
     return {"job": result.job} | {kind: uri for kind, uri in result.outputs.items() if kind != "source"}
 
 
 def _places(result: TaskResult, width: int | None, label: int) -> list[Text]:
-    """Return the lines with the job's name and the URI of each output."""
+    """Return the lines with the name of the job and the URI of each output."""
     indent = 4 + label + len(_GAP)
     return [
         Text(f"    {'' if number else name:<{label}}{_GAP}{piece}", "dim")
@@ -156,7 +156,7 @@ def _places(result: TaskResult, width: int | None, label: int) -> list[Text]:
 
 
 def folded(uri: str, width: int | None) -> list[str]:
-    """Fold a URI behind slashes where one can, so that each piece is a name or several."""
+    """Fold a URI, if possible after a slash, so that no name in it is cut."""
     if width is None or len(uri) <= width:
         return [uri]
     cut = uri.rfind("/", 0, width) + 1

@@ -1,7 +1,7 @@
-"""The terminal, or what stands in for it: prints the lines that the other modules make.
+"""The quickstart's console: prints the lines that the other modules make.
 
-On a terminal lines are folded to its width. Into a pipe or a file each goes whole and without colour, so that a URI can
-be found and copied.
+On a terminal, lines are folded to its width. In a pipe or a file they are neither folded nor coloured, so that a URI
+can be searched and copied.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from flows.console.steps import Step, quickstart_steps, steps_drawing
 
 _LEAST_MESSAGE = 24
 _STYLES = {"Completed": "green", "skipped": "green", "Failed": "bold red", "Stopped": "yellow"}
-# For terminals that cannot show the left side.
+# ASCII substitutes for terminals that cannot show line-drawing characters.
 _PLAIN = str.maketrans("─│┬┼┴┐┤┘├└▶", "-|++++|'|`>")
 
 
 class QuickstartConsole:
-    """All that the quickstart prints. Any thread may call it.
+    """Prints all output of the quickstart. It is thread-safe.
 
     Args:
-        console: Where to; by default standard output.
+        console: The rich console; by default standard output.
     """
 
     summary = staticmethod(summary)
@@ -38,56 +38,56 @@ class QuickstartConsole:
 
     @property
     def width(self) -> int | None:
-        """Columns of the terminal; none where nothing needs to be folded."""
+        """Columns of the terminal; None if the output is not a terminal."""
         return self._console.width if self._console.is_terminal else None
 
     def show_phase(self, name: str, seconds: float) -> None:
-        """Show how long something took that had to be done first."""
+        """Show the seconds that a step of the start-up took."""
         self._print([Text(f"  {name:<16} {seconds:>6.1f} s")])
 
     def show_steps(self, Cs: Sequence[float]) -> None:  # noqa: N803  scikit-learn's name
-        """Draw the quickstart's steps; from now on their logs are aligned.
+        """Draw the quickstart's steps, and align the logs that follow.
 
         Args:
-            Cs: As the flow has them.
+            Cs: The flow's parameter `Cs`.
         """
         steps = quickstart_steps(Cs)
         self._align(steps)
         self._print([Text(), *steps_drawing(steps, self._colours), Text()])
 
     def show_plan(self, plan: str, arguments: Sequence[str]) -> None:
-        """Show what would run, and that nothing did; its table goes whole, whatever the width.
+        """Show a plan, and that nothing was run; its table is not folded.
 
         Args:
             plan: The plan as text.
-            arguments: Of the command that made it.
+            arguments: The arguments of the command that made it.
         """
         lines = [Text(f"  {line}".rstrip()) for line in plan.splitlines()]
         self._print([Text(), *lines, Text(), *plan_commands(arguments)])
 
     def show_line(self, prefix: str, message: Text) -> None:
-        """Show a line of a job's log as `fit-C1.0/algo-1 | message`; a long one is folded behind its prefix."""
+        """Show a line of a job's log as `fit-C1.0/algo-1 | message`; fold a long one after its prefix."""
         self._show(prefix, " | ", message)
 
     def show_status(self, task: str, status: str) -> None:
-        """Show what has become of a task's job, in the logs' column but without their bar."""
+        """Show the new status of a task's job, aligned with the logs, as `fit-C1.0 > Completed`."""
         self._show(task, " > ", Text(status, _STYLES.get(status.partition(":")[0], "")))
 
     def show_warning(self, message: str) -> None:
-        """Show what somebody warns of, whoever it is."""
+        """Show a warning."""
         self._print([Text(message, "yellow")])
 
     def show_failure(self, error: Exception) -> None:
-        """Show why the run ended early, and what to do: our errors say it themselves."""
+        """Show the error that ended the run. The message of a prefect-sagemaker error also says how to fix it."""
         what, _, more = str(error).partition("\n")
         self._print([Text(), Text(what, "bold red"), *([Text(more)] if more else [])])
 
     def show_results(self, results: Sequence[TaskResult], report: str | None = None) -> None:
-        """Show the table, its sum, and what to type next.
+        """Show the table of results, its totals, and the next commands.
 
         Args:
-            results: Of all steps, the last one's being the report.
-            report: Where the report can be looked at; by default the last output's URI.
+            results: The results of all steps; the last step makes the report.
+            report: The path of the report; by default the URI of the last step's output.
         """
         counts = summary(results)
         attached = f", {counts['attached']} attached" if counts["attached"] else ""
@@ -114,12 +114,12 @@ class QuickstartConsole:
         self._print([start + line for line in lines])
 
     def _print(self, lines: Iterable[Text]) -> None:
-        """Print lines as they are, at once, so that two threads' lines do not mix."""
+        """Print lines unfolded and in one call, so that the lines of two threads do not mix."""
         whole = self._encodable(Text("\n").join(lines))
         self._console.print(whole, soft_wrap=True)
 
     def _encodable(self, text: Text) -> Text:
-        """Return the text without what the terminal's encoding cannot carry: a job may log anything."""
+        """Replace the characters that the terminal's encoding does not have: a job may log any."""
         encoding = self._console.encoding
         plain = text.plain
         try:

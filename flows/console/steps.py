@@ -1,7 +1,6 @@
-"""The steps before they run, as a drawing of what waits for what.
+"""A drawing of the steps and their dependencies. Pure functions.
 
-Not a list: that two fits run side by side and one job reads both is what a reader should see first. Pure; used by
-`screen.py`.
+It is a drawing, not a list, so that a reader sees at once that two fits run in parallel and one job reads both.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from rich.text import Text
 from flows.console.colours import Colours
 
 _CONNECTOR = 6  # "──┬─▶ "
-# What a line of a connector shows where its bus is: (from the left, to the right, upwards, downwards).
+# The character at the vertical bus of a connector, by its connections: (left, right, up, down).
 _JOINTS = {
     (True, True, False, False): "─",
     (True, True, False, True): "┬",
@@ -38,9 +37,9 @@ class Step:
     Args:
         name: The task's name.
         kind: `processing` or `training`.
-        hosts: Number of hosts of its job.
-        note: What it does, in a few words.
-        after: The steps whose outputs it reads.
+        hosts: Number of hosts of its job; default 1.
+        note: What it does, in a few words; default none.
+        after: The steps whose outputs it reads; default none.
     """
 
     name: str
@@ -51,7 +50,7 @@ class Step:
 
     @property
     def prefixes(self) -> list[str]:
-        """What stands before the lines of its hosts' logs."""
+        """The prefixes of the log lines of its hosts."""
         return [f"{self.name}/algo-{number}" for number in range(1, self.hosts + 1)]
 
 
@@ -66,14 +65,14 @@ def quickstart_steps(Cs: Sequence[float]) -> list[Step]:  # noqa: N803  scikit-l
 
 
 def steps_drawing(steps: Sequence[Step], colours: Colours) -> list[Text]:
-    """Draw the steps from left to right: a step starts when all that a line leads to it from are done.
+    """Draw the steps from left to right; lines lead to each step from the steps that must finish before it.
 
     Args:
-        steps: In an order in which each follows those it reads.
-        colours: Each step's name has its task's.
+        steps: The steps, each after those whose outputs it reads.
+        colours: The colours of the steps' names.
 
     Raises:
-        ValueError: Neighbouring stages are not all joined to all, which is what such a drawing says.
+        ValueError: A step does not depend on every step of the stage before, as the drawing would show it.
     """
     stages = _stages(steps)
     lines = [Text("  ") for _ in range(max(sum(map(_height, stage)) for stage in stages))]
@@ -87,7 +86,7 @@ def steps_drawing(steps: Sequence[Step], colours: Colours) -> list[Text]:
 
 
 def _stages(steps: Iterable[Step]) -> list[list[Step]]:
-    """Group the steps by the number of steps on the longest way to them."""
+    """Group the steps by the length of the longest path to them."""
     depth: dict[str, int] = {}
     for step in steps:
         depth[step.name] = max((depth[name] + 1 for name in step.after), default=0)
@@ -109,12 +108,12 @@ def _height(step: Step) -> int:
 
 
 def _tops(stage: Sequence[Step]) -> list[int]:
-    """Return the line on which each step's name stands."""
+    """Return the number of the line with each step's name."""
     return [sum(map(_height, stage[:number])) for number in range(len(stage))]
 
 
 def _add_stage(lines: Sequence[Text], stage: Sequence[Step], colours: Colours) -> None:
-    """Append a column: names in their colour, details under them."""
+    """Append a column of steps: coloured names, with details below them."""
     cells = [
         cell
         for step in stage
@@ -128,7 +127,7 @@ def _add_stage(lines: Sequence[Text], stage: Sequence[Step], colours: Colours) -
 
 
 def _add_connector(lines: Sequence[Text], left: Sequence[int], right: Sequence[int]) -> None:
-    """Append the lines that lead from each step of one column to each of the next."""
+    """Append the lines from each step of one column to each step of the next."""
     last = max(*left, *right)
     for number, line in enumerate(lines):
         if number > last:
@@ -142,7 +141,7 @@ def _add_connector(lines: Sequence[Text], left: Sequence[int], right: Sequence[i
 
 
 def _extend(line: Text) -> None:
-    """Turn the blanks behind a name into the line that leaves it, all but the first."""
+    """Replace the blanks after a name, except the first, by a horizontal line."""
     column = len(line)
     line.rstrip()
     line.append(" ")

@@ -1,7 +1,7 @@
 """Compare the models in channels `model_0`, `model_1`, … on the rows in channel `test`.
 
-Leaves `report.json` (AUC and accuracy of each model, and the best) and `roc.png` in the output. The same inputs give
-the same bytes.
+The output is `report.json` (AUC and accuracy of each model, and the best one) and `roc.png`. The same inputs give the
+same bytes.
 """
 
 import json
@@ -19,32 +19,32 @@ from sklearn.metrics import accuracy_score, roc_auc_score, roc_curve
 
 
 def read_csv_parts(directory: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Features and labels of all parts; the rows sorted: it must not matter how many hosts wrote them."""
+    """Return features and labels of all parts; sort the rows, so that the number of writing hosts does not matter."""
     rows = sorted(row for path in directory.rglob("*.csv") for row in path.read_text().splitlines()[1:])
     table = np.array([row.split(",") for row in rows], dtype=float)
     return table[:, :-1], table[:, -1]
 
 
 def read_models() -> list[dict[str, Any]]:
-    """The models of all channels `model_…`, weakest regularisation last."""
+    """Return the models of all channels `model_…`, the weakest regularisation last."""
     channels = [Path(path) for name, path in os.environ.items() if name.startswith("SM_CHANNEL_MODEL_")]
     return sorted((json.loads((path / "model.json").read_text()) for path in channels), key=lambda model: model["C"])
 
 
 def probability(model: dict[str, Any], features: np.ndarray) -> np.ndarray:
-    """The probability of `malignant` of each row."""
+    """Return the probability of `malignant` for each row."""
     scaled = (features - model["mean"]) / np.array(model["std"])
     probabilities: np.ndarray = 1 / (1 + np.exp(-(scaled @ np.array(model["coef"][0]) + model["intercept"])))
     return probabilities
 
 
 def plot(curves: dict[str, Any], scores: dict[str, Any], path: Path) -> None:
-    """Draw the ROC curves: whole on the left; on the right the corner where good models differ."""
+    """Draw the ROC curves on the left, and on the right only the corner where good models differ."""
     mpl.rcParams.update({"font.size": 13, "axes.titlesize": 13, "axes.spines.top": False, "axes.spines.right": False})
     figure, (whole, corner) = plt.subplots(1, 2, figsize=(10, 5.4), dpi=120, layout="constrained")
     places = np.linspace(0, 1, len(curves))
     for place, (name, (false_positives, true_positives)) in zip(places, curves.items(), strict=True):
-        # Thinner and thinner, so that a curve does not hide those below it.
+        # Each curve is thinner than the one before, so that it does not hide those below it.
         style = {"color": plt.cm.plasma(0.75 * place), "linewidth": 6 - 4 * place, "where": "post"}
         for axes in (whole, corner):
             axes.step(false_positives, true_positives, label=f"{name}: AUC {scores[name]['auc']:.3f}", **style)
@@ -57,11 +57,11 @@ def plot(curves: dict[str, Any], scores: dict[str, Any], path: Path) -> None:
     figure.suptitle("How well do the models find malignant cells?", fontsize=17, fontweight="bold")
     figure.supxlabel("false positives, as a share of the benign", fontsize=13)
     figure.supylabel("true positives, as a share of the malignant", fontsize=13)
-    figure.savefig(path, metadata={"Software": None})  # no version in the file: the same curves, the same bytes
+    figure.savefig(path, metadata={"Software": None})  # without matplotlib's version, so that the bytes are the same
 
 
 def main() -> None:
-    """Score every model, print one line for each, write report and plot."""
+    """Score every model, print a line for each, and write the report and the plot."""
     features, label = read_csv_parts(Path(os.environ["SM_CHANNEL_TEST"]))
     scores, curves = {}, {}
     for model in read_models():

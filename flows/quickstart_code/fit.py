@@ -1,12 +1,12 @@
 r"""Train a logistic regression, epoch by epoch, on the CSV files in channel `train`.
 
-Prints one line per epoch, from which the flow reads its metrics:
+The script prints one line per epoch, from which the flow reads its metrics:
 
     epoch=3 loss=0.1234 auc=0.9876      {"loss": "loss=", "auc": "auc="}
 
-`loss` is that of the training rows, `auc` that of every fifth row, held back from training. Each epoch ends with a
-checkpoint in the state directory, which outlives the job: an interrupted job, or a later one with more `--epochs`,
-goes on from there and ends with the very model that an uninterrupted one leaves.
+`loss` is the loss of the training rows, `auc` the AUC of every fifth row, which is held back from training. Each epoch
+ends with a checkpoint in the state directory, which outlives the job. A restarted job, or a later one with more
+`--epochs`, resumes from there and ends with the same model as an uninterrupted job.
 """
 
 import argparse
@@ -25,14 +25,14 @@ from worker_toolkit import worker_lib
 
 
 def read_csv_parts(directory: Path) -> tuple[list[str], list[str]]:
-    """Header and rows of all parts. The rows are sorted: it must not matter how many hosts wrote them."""
+    """Return header and rows of all parts; sort the rows, so that the number of writing hosts does not matter."""
     parts = [path.read_text().splitlines() for path in sorted(directory.rglob("*.csv"))]
     header = next(part[0] for part in parts if part)
     return header.split(","), sorted(row for part in parts for row in part[1:])
 
 
 def load_checkpoint(path: Path, made_from: str, epochs: int) -> dict[str, Any]:
-    """The checkpoint, if it was made from the same data, `C` and code and has not gone too far."""
+    """Return the checkpoint if it has the same data, `C` and code and at most `epochs` epochs, else an empty one."""
     checkpoint: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     if checkpoint.get("made_from") == made_from and checkpoint["epoch"] <= epochs:
         print(f"going on from the checkpoint of epoch {checkpoint['epoch']}", flush=True)
@@ -41,14 +41,14 @@ def load_checkpoint(path: Path, made_from: str, epochs: int) -> dict[str, Any]:
 
 
 def save_json(path: Path, value: dict[str, Any]) -> None:
-    """Write, then rename: the state is copied to S3 while the job runs, and half a file must not get there."""
+    """Write by rename: the state is copied to S3 while the job runs, and no partial file must get there."""
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(value, indent=1))
     partial.replace(path)
 
 
 def main() -> None:
-    """Train, and leave `model.json`: plain numbers, so that whoever loads them need not trust a pickle."""
+    """Train, and write `model.json`: plain numbers, so that a reader need not trust a pickle."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--C", type=float, default=1.0, help="inverse strength of the regularisation")
     parser.add_argument("--epochs", type=int, default=12)
@@ -66,13 +66,13 @@ def main() -> None:
     checkpoint = load_checkpoint(state, made_from, args.epochs)
     model = LogisticRegression(
         C=args.C, warm_start=True, max_iter=1
-    )  # one step per epoch, each from where the last ended
+    )  # one step per epoch, each from the end of the last one
     if checkpoint["epoch"]:
         model.classes_ = np.array([0.0, 1.0])
         model.coef_, model.intercept_ = np.array(checkpoint["coef"]), np.array(checkpoint["intercept"])
     warnings.simplefilter("ignore", ConvergenceWarning)
 
-    # The checkpoint's own epoch is printed again: a job that finds all work done has its metrics all the same.
+    # Print the checkpoint's own epoch again, so that a job without remaining epochs has metrics too.
     for epoch in range(max(1, checkpoint["epoch"]), args.epochs + 1):
         if epoch > checkpoint["epoch"]:
             model.fit(features[train], label[train])

@@ -1,12 +1,12 @@
 """Split the raw rows into train and test, and bring the features to comparable scales.
 
-Runs on any number of hosts. With `ShardedByS3Key` each host sees only some of the files in channel `raw`, so nothing
-here may depend on what a host happens to see: one row in, one row out.
+The script runs on any number of hosts. With `ShardedByS3Key` each host sees only some of the files in channel `raw`, so
+the output for a row must depend only on that row.
 
-- The split looks at the row itself (a hash of its text), not at its position, so a row is on the same side however the
-  files are dealt out.
-- The scaling is `log(1 + x)`, the same for every value. Mean and standard deviation would differ from host to host;
-  they are learnt in `fit.py`, which sees all training rows, and travel inside the model.
+- The split depends on a hash of the row's text, not on its position. So a row is in the same split however the files
+  are distributed.
+- The scaling is `log(1 + x)` for every value. Mean and standard deviation would differ from host to host. `fit.py`,
+  which sees all training rows, computes them and stores them in the model.
 """
 
 import argparse
@@ -18,18 +18,18 @@ from pathlib import Path
 
 
 def belongs_to_test(row: list[str], fraction: float) -> bool:
-    """Whether the row is in the test split: its hash, as a number from 0 to 1, is below the fraction."""
+    """Return whether the row is in the test split: its hash, as a number from 0 to 1, is below the fraction."""
     digest = hashlib.sha256(",".join(row).encode()).digest()
     return int.from_bytes(digest[:8], "big") < fraction * 2**64
 
 
 def scaled(row: list[str]) -> list[str]:
-    """The features on a logarithmic scale (areas reach 4254, smoothness stays below 0.2); the label, last, as it is."""
+    """Return the features on a log scale (areas reach 4254, smoothness stays below 0.2) and the unchanged label."""
     return [f"{math.log1p(float(value)):.6f}" for value in row[:-1]] + row[-1:]
 
 
 def main() -> None:
-    """Read this host's files, write this host's part of both splits."""
+    """Read this host's files and write this host's part of both splits."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--test-fraction", type=float, default=0.25)
     args = parser.parse_args()

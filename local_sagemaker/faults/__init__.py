@@ -1,1 +1,1 @@
-"""Faults on demand: what goes wrong, with which requests and jobs, and how AWS would say it."""
+"""Fault injection: rules for requests and jobs that fail as they would on AWS."""

@@ -1,6 +1,7 @@
-"""The errors that faults answer, in the words of the service that is asked.
+"""The error responses of fault rules, with the code and message of the requested service.
 
-The codes and messages are those that the services were seen to answer; sources beside each. Pure; the edge imports it.
+Codes and messages are those that AWS's services were seen to return; the sources are beside them. The module does no
+I/O.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ _DEFAULT: Mapping[Protocol, str] = {
 
 
 def words_of(rule: RequestRule, protocol: Protocol) -> Words:
-    """Return the error that a rule of the kinds `throttle`, `expire` or `error` asks for."""
+    """Return the error for a rule of the kind `throttle`, `expire` or `error`."""
     if rule.kind != "error":
         return (_THROTTLED if rule.kind == "throttle" else EXPIRED_AS)[protocol]
     code = rule.code or _DEFAULT[protocol]

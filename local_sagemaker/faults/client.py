@@ -1,6 +1,6 @@
-"""The other end of the control address, for the command line and for tests: standard library only.
+"""A client of the control endpoint of faults, for the command line and tests; standard library only.
 
-Any HTTP client will do as well; this one speaks of a server's own refusals.
+Any HTTP client can call the endpoint. This one raises the error messages of the server.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ _OK = 200
 
 
 class FaultsRefused(Exception):
-    """The server does not take what it was given; the text is its own."""
+    """The server refused the request; the message is the server's."""
 
 
 class FaultClient:
-    """Turns faults of a running server on and off.
+    """Turns the faults of a running server on and off.
 
     Args:
-        endpoint: the server's URL.
+        endpoint: the URL of the server.
         key: the control key of its home (`keys.HomeKey.control`).
-        timeout: seconds for one answer, beyond what it was asked to wait.
+        timeout: seconds for one response, in addition to the requested wait; default 30.
     """
 
     def __init__(self, endpoint: str, key: str, timeout: float = 30.0) -> None:
@@ -33,31 +33,31 @@ class FaultClient:
         self._timeout = timeout
 
     def set(self, document: Any) -> dict[str, Any]:
-        """Put these faults in the place of all; return what `show` does.
+        """Replace all rules by those of a document; return the same as `show`.
 
         Raises:
-            FaultsRefused: the document is not one of faults.
+            FaultsRefused: the document is not a valid document of faults.
         """
         return self._ask("PUT", _PATH, json.dumps(document))
 
     def show(self) -> dict[str, Any]:
-        """Return the rules with their counts (`requests`, `jobs`) and the `held` requests."""
+        """Return the rules with their counts (`requests`, `jobs`), and the `held` requests."""
         return self._ask("GET", _PATH)
 
     def clear(self) -> dict[str, Any]:
-        """Turn all faults off; requests that are held go on."""
+        """Delete all rules and release the held requests; return the same as `show`."""
         return self._ask("DELETE", _PATH)
 
     def wait_for_held(self, seconds: float = 30.0) -> list[dict[str, Any]]:
-        """Return the held requests as soon as there are some; nothing after so many seconds, at most 60."""
+        """Return the held requests as soon as there are any; an empty list after `seconds`, at most 60."""
         held: list[dict[str, Any]] = self._ask("GET", f"{_PATH}/held?wait={seconds}", wait=seconds)["held"]
         return held
 
     def release(self, number: int | None = None) -> dict[str, Any]:
-        """Let one held request go on, or all.
+        """Release one held request, or all of them by default; return the same as `show`.
 
         Raises:
-            FaultsRefused: this one is not held.
+            FaultsRefused: no request with this number is held.
         """
         return self._ask("DELETE", f"{_PATH}/held" + ("" if number is None else f"/{number}"))
 

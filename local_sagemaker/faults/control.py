@@ -1,12 +1,12 @@
-"""The control address of faults, beside the AWS protocols on the same port.
+"""The control endpoint of faults, on the same port as the AWS services.
 
-    PUT    /_local/faults                      a document of faults; it takes the place of all rules
-    GET    /_local/faults                      rules with their counts, held requests
-    DELETE /_local/faults                      no rules; what is held goes on
-    GET    /_local/faults/held?wait=SECONDS    the held requests, as soon as there are some
-    DELETE /_local/faults/held[/NUMBER]        let one or all of them go on
+    PUT    /_local/faults                      replace all rules by those of the document in the body
+    GET    /_local/faults                      return the rules with their counts, and the held requests
+    DELETE /_local/faults                      delete all rules; release the held requests
+    GET    /_local/faults/held?wait=SECONDS    wait until a request is held, for at most 60 seconds
+    DELETE /_local/faults/held[/NUMBER]        release one held request, or all of them
 
-Each answers with what GET /_local/faults shows afterwards. `application` imports it; `client` is the other end.
+Each response is what GET /_local/faults returns afterwards. `client` is a client of this endpoint.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from local_sagemaker.faults.rules import Faults, FaultsInvalid, read_faults
 
 FAULTS_PATH = "/_local/faults"
 _HELD_PATH = f"{FAULTS_PATH}/held"
-_LONGEST_WAIT = 60.0  # seconds; clients ask again
+_LONGEST_WAIT = 60.0  # seconds; a client that wants to wait longer asks again
 
 
 class FaultControl:
-    """The control address as an ASGI application.
+    """The control endpoint as an ASGI application.
 
     Args:
-        edge: what it controls.
+        edge: the middleware that it controls.
     """
 
     def __init__(self, edge: FaultMiddleware) -> None:
@@ -40,7 +40,7 @@ class FaultControl:
         request = Request(scope, receive)
         try:
             response: Response = JSONResponse(await self._do(request))
-        except (FaultsInvalid, ValueError) as error:  # ValueError: what was sent is not JSON, or not a number
+        except (FaultsInvalid, ValueError) as error:  # ValueError: the body is not JSON, or a number is invalid
             response = JSONResponse({"error": str(error)}, 400)
         await response(scope, receive, send)
 

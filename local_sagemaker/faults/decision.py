@@ -1,8 +1,8 @@
-"""Whether a rule fires: for a request, and for a job. Pure, on the standard library.
+"""Decides whether a fault rule fires for a request or a job.
 
-A draw is a hash and not a generator with a state, so that the same seed picks the same requests in whatever order
-others come in between, and after a restart of the server. The edge in the server, the supervisors and the simulator
-ask it.
+A draw is a hash, not a random generator with a state. So the same seed selects the same requests after a restart of the
+server and in whatever order other requests arrive between them. Pure functions on the standard library, because
+supervisors import the module too.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Asked:
-    """What rules see of a request: service and operation in botocore's words, and the decoded path."""
+    """The parts of a request that rules match: botocore's service and operation names, and the decoded path."""
 
     service: str
     operation: str
@@ -29,7 +29,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Count:
-    """How many requests or jobs a rule matched so far, and how often it fired."""
+    """How many requests or jobs a rule has matched so far, and how often it has fired."""
 
     matched: int = 0
     fired: int = 0
@@ -38,10 +38,10 @@ class Count:
 def fault_for(
     rules: Sequence[RequestRule], counts: Sequence[Count], asked: Asked
 ) -> tuple[int | None, dict[int, Count]]:
-    """Return which rule fires for the next request, and the counts that change by it, both by the rules' positions.
+    """Return the position of the rule that fires for the next request, and the changed counts by position.
 
-    The first rule that wants to fire does, alone. Every rule counts each request that it matches, also one that an
-    earlier rule fires for: what a rule does depends on no other rule but for that.
+    Only the first rule that can fire does. Every rule counts each request that it matches, even if an earlier rule
+    fires for it. So a rule depends on other rules only in that an earlier one may fire instead.
     """
     fires: int | None = None
     changed: dict[int, Count] = {}
@@ -72,7 +72,7 @@ def _wants(rule: RequestRule, position: int, ordinal: int, fired: int) -> bool:
 
 
 def concerns(rule: JobRule, position: int, name: str, instance_type: str) -> bool:
-    """Whether a rule is about a job on an instance type; `times` is up to whoever keeps the count."""
+    """Return whether a rule applies to a job on an instance type; the caller checks `times`."""
     return (
         fnmatchcase(name, rule.name)
         and fnmatchcase(instance_type, rule.instance_type)
@@ -81,6 +81,6 @@ def concerns(rule: JobRule, position: int, name: str, instance_type: str) -> boo
 
 
 def _draw(*given: object) -> float:
-    """Return a number from 0 up to, not including, 1 that depends on nothing but what is given."""
+    """Return a number from 0 up to but not including 1 that depends only on the arguments."""
     digest = hashlib.sha256(repr(given).encode()).digest()
     return int.from_bytes(digest[:6], "big") / (1 << 48)

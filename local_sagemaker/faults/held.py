@@ -1,7 +1,7 @@
-"""Requests that stand still: those that a rule of the kind `hold` caught, until released or given up by their client.
+"""Held requests: those that a rule of the kind `hold` keeps waiting until they are released or their client leaves.
 
-A crash test asks until request number k is here, kills its client, and knows exactly what had been asked. The edge and
-the control address share one of it.
+A crash test waits until request number k is held and then kills the client. It so knows exactly which requests the
+client has sent.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Held:
-    """One request that stands still.
+    """One held request.
 
     Attributes:
-        number: the how-manieth request of the server it is, as `sequence` of the status counts.
+        number: its number among the requests of the server, as `sequence` in the status counts them.
         rule: the number of the rule that holds it.
-        service: as in rules.
-        operation: as in rules.
-        path: as in rules.
-        when: before or after the server acted.
+        service: the service, as rules name it.
+        operation: the operation, as rules name it.
+        path: the decoded path, as rules match it.
+        when: whether it is held before or after the server acted.
         client: host and port of the client's end of the connection.
-        released: set when it may go on.
+        released: the event that is set when the request is released.
     """
 
     number: int
@@ -42,18 +42,18 @@ class Held:
 
 
 class HeldRequests:
-    """All requests that stand still in one server; belongs to its event loop."""
+    """All held requests of one server; use it only in the server's event loop."""
 
     def __init__(self) -> None:
         self._held: dict[int, Held] = {}
         self._arrived = asyncio.Condition()
 
     async def hold(self, held: Held, gone: Callable[[], Awaitable[None]]) -> bool:
-        """Wait until a request is released, and return True; False if its client went away before.
+        """Wait until a request is released; return False if its client leaves before.
 
         Args:
             held: the request.
-            gone: returns when the client has closed the connection.
+            gone: a coroutine function that returns when the client has closed the connection.
         """
         self._held[held.number] = held
         async with self._arrived:
@@ -68,14 +68,14 @@ class HeldRequests:
             del self._held[held.number]
 
     def release(self, number: int | None = None) -> list[int]:
-        """Let one request go on, or all; return the numbers of those that were held."""
+        """Release one held request, or all of them by default; return the numbers of the released requests."""
         found = [one for one in self._held.values() if number in {None, one.number}]
         for one in found:
             one.released.set()
         return [one.number for one in found]
 
     async def wait(self, seconds: float) -> None:
-        """Return as soon as some request is held, at the latest after so many seconds."""
+        """Wait until a request is held, for at most `seconds`."""
         async with self._arrived:
             try:
                 await asyncio.wait_for(self._arrived.wait_for(lambda: bool(self._held)), seconds)
@@ -83,6 +83,6 @@ class HeldRequests:
                 return
 
     def shown(self) -> list[dict[str, Any]]:
-        """Return the held requests in the order of their numbers, as JSON has them."""
+        """Return the held requests as JSON values, sorted by number."""
         names = [one.name for one in fields(Held) if one.name != "released"]
         return [{name: getattr(one, name) for name in names} for _, one in sorted(self._held.items())]

@@ -1,7 +1,6 @@
-"""The edge between the front of the server and its services, where faults of requests happen.
+"""The middleware between the application and its services that applies fault rules to requests.
 
-Around the services and not inside each, so that every service fails alike. While no rule is on, the front does not even
-come here.
+It wraps all services, so that every service fails in the same way. The application skips it while there are no rules.
 """
 
 from __future__ import annotations
@@ -21,15 +20,15 @@ from local_sagemaker.faults.table import FaultTable
 from local_sagemaker.wire.protocols import answer, protocol_of, wire_of
 
 HangUp = Callable[[Scope], None]
-"""Closes the connection of a request, without a word of HTTP."""
+"""Closes the connection of a request without an HTTP response."""
 
 
 class FaultMiddleware:
-    """Does to requests what the rules want.
+    """Applies the fault rules to requests.
 
     Args:
-        table: the rules and their counts.
-        hang_up: closes a connection.
+        table: the table of the rules and their counts.
+        hang_up: closes the connection of a request.
     """
 
     def __init__(self, table: FaultTable, hang_up: HangUp) -> None:
@@ -48,19 +47,20 @@ class FaultMiddleware:
         }
 
     def _load(self) -> None:
-        # Rules of requests have the first numbers, and only this server counts them: no need to read them again.
+        # Only this server counts the rules for requests, so they are not read again. Their numbers are their positions
+        # here, because they come before the rules for jobs.
         kept = [(one.rule, one.count) for one in self._table.all()]
         self.rules = [rule for rule, _ in kept if isinstance(rule, RequestRule)]
         self._counts = [count for rule, count in kept if isinstance(rule, RequestRule)]
 
     def replace(self, faults: Faults) -> None:
-        """Put new rules in the place of all; what is held goes on."""
+        """Replace all rules and release the held requests."""
         self._table.replace(faults)
         self._load()
         self.held.release()
 
     def shown(self) -> dict[str, Any]:
-        """Return the rules with their counts, and what is held, as JSON has them."""
+        """Return the rules with their counts, and the held requests, as JSON values."""
         told: dict[str, list[dict[str, Any]]] = {"requests": [], "jobs": [], "held": self.held.shown()}
         for one in self._table.all():
             told["requests" if isinstance(one.rule, RequestRule) else "jobs"].append(
@@ -69,7 +69,7 @@ class FaultMiddleware:
         return told
 
     async def serve(self, request: Request) -> None:
-        """Serve one request, or do to it what the first rule that fires wants."""
+        """Serve one request, or apply the first rule that fires for it."""
         named = await request.named()
         if named is None:
             return
@@ -83,36 +83,36 @@ class FaultMiddleware:
             await self._acts[self.rules[position].kind](named, self.rules[position], position)
 
     def _keep(self, changed: Mapping[int, Count]) -> None:
-        # On the event loop on purpose, before anything else is awaited: the next request sees these counts, and so does
-        # the next server if this one is killed now.
+        # Write on the event loop, before anything is awaited. So the next request sees these counts, and so does the
+        # next server if this one is killed now.
         if changed:
             self._table.count(changed)
         for position, count in changed.items():
             self._counts[position] = count
 
-    async def _lose(self, request: Request, rule: RequestRule, position: int) -> None:  # noqa: ARG002 -- one of many
+    async def _lose(self, request: Request, rule: RequestRule, position: int) -> None:  # noqa: ARG002 -- see `_acts`
         await request.act()
         await self._close(request)
 
-    async def _drop(self, request: Request, rule: RequestRule, position: int) -> None:  # noqa: ARG002 -- one of many
+    async def _drop(self, request: Request, rule: RequestRule, position: int) -> None:  # noqa: ARG002 -- see `_acts`
         await self._close(request)
 
     async def _close(self, request: Request) -> None:
         self._hang_up(request.scope)
-        await request.gone()  # else the server would answer 500 where we answer nothing
+        await request.gone()  # uvicorn would answer 500 if this returned without a response on an open connection
 
-    async def _refuse(self, request: Request, rule: RequestRule, position: int) -> None:  # noqa: ARG002 -- one of many
+    async def _refuse(self, request: Request, rule: RequestRule, position: int) -> None:  # noqa: ARG002 -- see `_acts`
         if rule.when == "after":
             await request.act()
         scope = request.scope
         wire = wire_of(scope["service"], request.headers)
         response = answer(words_of(rule, protocol_of(wire)), wire, scope["path"])
         if rule.when == "before":
-            # A client that expects "100 Continue" sends no body now, and the server would take the next request for it.
+            # A client that waits for "100 Continue" now sends no body, and its next request would be read as the body.
             response.headers["connection"] = "close"
         await response(scope, request.receive, request.send)
 
-    async def _slow(self, request: Request, rule: RequestRule, position: int) -> None:  # noqa: ARG002 -- one of many
+    async def _slow(self, request: Request, rule: RequestRule, position: int) -> None:  # noqa: ARG002 -- see `_acts`
         async def send(message: Message) -> None:
             if message["type"] == "http.response.start":
                 await asyncio.sleep(rule.seconds)
@@ -123,7 +123,7 @@ class FaultMiddleware:
     async def _hold(self, request: Request, rule: RequestRule, position: int) -> None:
         held = _held(request, rule, position)
         if rule.when == "before":
-            # All of it is read first: the end of a connection is seen only behind what came before.
+            # Read the whole request first: ASGI reports the end of a connection only after all that was sent before.
             whole = await request.whole()
             if whole is not None and await self.held.hold(held, request.gone):
                 await whole.serve()

@@ -1,4 +1,4 @@
-"""A request on its way to a service, as ASGI has it, with what a fault does to it."""
+"""An ASGI request on its way to a service, with the operations that faults need."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from local_sagemaker.wire.call import Call
 
 
 class BodyTooLarge(Exception):
-    """A client sends more than the reader takes."""
+    """The body of a request is larger than the reader's limit."""
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,12 @@ class Request:
     """One request.
 
     Attributes:
-        number: the how-manieth of this server it is.
-        service: who would answer it.
-        scope: of ASGI, with `service` and `region` of the signature.
-        receive: of ASGI.
-        send: of ASGI.
-        body: what the client sent, once `whole` has read it.
+        number: its number among the requests of this server.
+        service: the service that answers it.
+        scope: the ASGI scope, with `service` and `region` of the signature.
+        receive: the ASGI receive function.
+        send: the ASGI send function.
+        body: the body, if `whole` has read it; else empty.
     """
 
     number: int
@@ -39,32 +39,32 @@ class Request:
 
     @property
     def headers(self) -> Headers:
-        """The headers."""
+        """The headers of the request."""
         return Headers(scope=self.scope)
 
     async def serve(self, send: Send | None = None) -> None:
-        """Let the service act; its answer goes to the client, or to `send`."""
+        """Let the service act; the response goes to `send`, by default to the client."""
         await self.service(self.scope, self.receive, send or self.send)
 
     async def act(self) -> None:
-        """Let the service act and keep its answer from everybody."""
+        """Let the service act and discard its response."""
         await self.serve(_swallow)
 
     async def gone(self) -> None:
-        """Return when the client has closed the connection; what it still sends is dropped."""
+        """Wait until the client has closed the connection; discard what it still sends."""
         while (await self.receive())["type"] != "http.disconnect":
             pass
 
     async def whole(self, most: float = math.inf) -> Request | None:
-        """Read all that the client sends; return the same request with its body in memory, None if the client left.
+        """Read the whole body; return the request with the body in memory, or None if the client left.
 
         Args:
-            most: bytes that are taken.
+            most: the largest accepted size of the body in bytes; no limit by default.
 
         Raises:
-            BodyTooLarge: the client sends more; what came is dropped.
+            BodyTooLarge: the body is larger; the part that was read is discarded.
         """
-        if float(self.headers.get("content-length", "0")) > most:  # uvicorn lets only numbers in
+        if float(self.headers.get("content-length", "0")) > most:  # uvicorn refuses a value that is not a number
             raise BodyTooLarge
         messages: list[Message] = []
         size = 0
@@ -80,11 +80,11 @@ class Request:
         return replace(self, receive=_replaying(iter(messages), self.receive), body=body)
 
     async def named(self) -> Request | None:
-        """Put the operation's name into the scope; return the request to go on with, None if the client left."""
+        """Write the operation's name to the scope; return the request to serve, or None if the client left."""
         if self.scope["service"] == "s3":
             self.scope["aws.operation"] = operation_asked(self.scope)
             return self
-        request = await self.whole()  # the query protocol has the name in the body
+        request = await self.whole()  # in the query protocol the body names the operation
         if request is not None:
             self.scope["aws.operation"] = Call.of(self.scope, request.body).operation or "Unknown"
         return request
@@ -98,4 +98,4 @@ def _replaying(messages: Iterator[Message], receive: Receive) -> Receive:
 
 
 async def _swallow(message: Message) -> None:
-    """Take a message of an answer that nobody gets."""
+    """Discard a message of a response."""

@@ -1,7 +1,7 @@
-"""What shall go wrong: rules for requests and rules for jobs, as frozen values read from JSON.
+"""The fault rules for requests and jobs, as frozen values read from JSON.
 
-A rule that nothing reads would let a test pass for the wrong reason, so an unknown or misplaced member is refused.
-Pure, on the standard library: supervisors read rules, too. Inside `local_sagemaker` anybody may import it.
+A member that has no effect would let a test pass for the wrong reason, so an unknown or misplaced member is refused.
+The module does no I/O and uses only the standard library, because supervisors read rules too.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ RequestFault = Literal["lose", "drop", "throttle", "error", "slow", "expire", "h
 JobFault = Literal["interrupt", "capacity", "quota", "pending"]
 When = Literal["before", "after"]
 
-# Members that mean something to some kinds only; all others belong to every kind of their class.
+# The members that only some kinds have. Every kind of a class has the other members of that class.
 _OF_SOME = {
     "when": {"error", "hold"},
     "code": {"error"},
@@ -31,28 +31,28 @@ _NEEDED = {"slow": "seconds", "pending": "seconds", "quota": "limit"}
 
 
 class FaultsInvalid(ValueError):
-    """A document of faults cannot be read; the text says which rule and why."""
+    """A document of faults is invalid; the message says which rule and why."""
 
 
 @dataclass(frozen=True)
 class RequestRule:
-    """One fault of requests.
+    """A fault rule for requests.
 
     Attributes:
         kind: `lose` (act, then close the connection), `drop` (close it before acting), `throttle`, `error`, `slow`,
-            `expire` (of credentials) or `hold` (until released).
-        service: a glob over the service of the signature, such as `s3`, `sagemaker`, `logs`, `iam`.
-        operation: a glob over botocore's name of the operation, such as `Create*Job`.
-        path: a glob over the decoded path of the URL: `/bucket/key` of S3; the other services mostly have `/`.
-        probability: how often it fires, drawn by `seed`.
-        seed: the same seed draws the same requests among those that match.
-        nth: which of the requests that match, counted from 1; empty means all.
-        times: how often it fires at most; None: without end.
-        when: `error` and `hold` before or after the server acted.
-        seconds: how long `slow` keeps the answer back.
-        code: of `error`; by default that of an internal error of the service.
-        status: the HTTP status of `error`; 0 takes the one that belongs to the code.
-        message: of `error`; empty takes AWS's for the code.
+            `expire` (expired credentials) or `hold` (wait until released).
+        service: a glob for the service of the signature, such as `s3`, `sagemaker`, `logs`, `iam`; default all.
+        operation: a glob for botocore's name of the operation, such as `Create*Job`; default all.
+        path: a glob for the decoded path of the URL: `/bucket/key` in S3, mostly `/` in other services; default all.
+        probability: the probability that it fires for a matching request, from 0 to 1; default 1.
+        seed: the seed of the draws; the same seed selects the same of the matching requests; default 0.
+        nth: the matching requests for which it may fire, counted from 1; empty (the default) means all.
+        times: how often it fires at most; None (the default) means without limit.
+        when: whether `error` and `hold` happen `before` (the default) or `after` the server acted.
+        seconds: how long `slow` delays the response.
+        code: the code of `error`; by default that of an internal error of the service.
+        status: the HTTP status of `error`; 0 (the default) means the usual status of the code.
+        message: the message of `error`; empty (the default) means AWS's message for the code.
     """
 
     kind: RequestFault
@@ -72,19 +72,20 @@ class RequestRule:
 
 @dataclass(frozen=True)
 class JobRule:
-    """One fault of jobs.
+    """A fault rule for jobs.
 
     Attributes:
-        kind: `interrupt` (spot instances are taken back), `capacity` (an instance type cannot be had), `quota` (no more
-            than `limit` instances of a type run) or `pending` (instances come late).
-        name: a glob over the job's name.
-        instance_type: a glob over the instance type.
-        probability: which of the jobs that match, drawn by `seed` and the job's name.
-        seed: the same seed draws the same names.
-        times: how often it fires at most, over all jobs; None: without end. A quota always holds.
-        after: seconds that the hosts of a job run until they are interrupted.
-        seconds: how long a job is `Pending`, or waits after an interruption until it starts again.
-        limit: instances of one type that may run at a time.
+        kind: `interrupt` (spot interruption), `capacity` (insufficient capacity of an instance type), `quota` (at most
+            `limit` instances of a type run) or `pending` (the instances come late).
+        name: a glob for the job's name; default all.
+        instance_type: a glob for the instance type; default all.
+        probability: the probability that it applies to a matching job, from 0 to 1; default 1.
+        seed: the seed of the draws; the same seed selects the same job names; default 0.
+        times: how often it fires at most, over all jobs; None (the default) means without limit. It has no effect on
+            `quota`.
+        after: seconds that the hosts of a job run before `interrupt`; default 0.
+        seconds: how long a job is `Pending`, or waits after an interruption until it restarts; default 0.
+        limit: the number of instances of one type that may run at a time under `quota`.
     """
 
     kind: JobFault
@@ -100,24 +101,24 @@ class JobRule:
 
 @dataclass(frozen=True)
 class Faults:
-    """All that shall go wrong; of the requests' rules the first that fires decides."""
+    """All fault rules; of the rules for requests, only the first one that fires is applied."""
 
     requests: tuple[RequestRule, ...] = ()
     jobs: tuple[JobRule, ...] = ()
 
     @property
     def rules(self) -> tuple[RequestRule | JobRule, ...]:
-        """The rules of requests and then those of jobs; a rule's position in it is its number."""
+        """The rules for requests, then those for jobs; the position of a rule is its number."""
         return (*self.requests, *self.jobs)
 
 
 def read_faults(document: Any) -> Faults:
     """Read `{"seed": 7, "requests": [{"kind": "lose", …}], "jobs": [{"kind": "interrupt", …}]}`.
 
-    `seed` is the one of all rules that have none of their own.
+    The `seed` of the document is the default for rules without a `seed`.
 
     Raises:
-        FaultsInvalid: it is something else.
+        FaultsInvalid: the document is not a valid document of faults.
     """
     if not isinstance(document, dict):
         raise FaultsInvalid('A document of faults is an object: {"requests": […], "jobs": […]}.')
@@ -134,13 +135,13 @@ def read_faults(document: Any) -> Faults:
 
 
 def read_rule(content: Mapping[str, Any]) -> RequestRule | JobRule:
-    """Read back what `asdict` made of a rule; it was checked before."""
+    """Return the rule of an `asdict` result; it is not validated again."""
     given = dict(content)
     return JobRule(**given) if "instance_type" in given else RequestRule(**{**given, "nth": tuple(given["nth"])})
 
 
 def shown(rule: RequestRule | JobRule) -> dict[str, Any]:
-    """Return a rule as it was written: its kind, and what differs from the defaults."""
+    """Return a rule as a document: its kind and the members that differ from the defaults."""
     return {one.name: value for one in fields(rule) if (value := getattr(rule, one.name)) != one.default}
 
 
@@ -176,7 +177,7 @@ def _meant(name: str, known: Any) -> str:
 
 
 def _fits(name: str, value: Any) -> bool:
-    """Whether a member of any rule may have this value."""
+    """Return whether a member of a rule may have this value."""
     if name in {"probability", "seconds", "after"}:
         return _is_number(value) and 0 <= value <= (1 if name == "probability" else 86_400)
     if name == "nth":

@@ -1,7 +1,7 @@
-"""The rules that are on, and how often each fired: kept in the home's database.
+"""The table of the active fault rules and their counts, in the home's database.
 
-Not in memory only: a test kills the server and starts it again, and a rule that fires once must not fire twice; and
-supervisors, which are processes of their own, ask it, too.
+The rules are not only in memory. After a restart of the server a rule that may fire once must not fire again, and
+supervisors, which are separate processes, read and count rules too.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class KeptRule:
-    """A rule with its number and its count."""
+    """A rule with its number and its counts."""
 
     position: int
     rule: RequestRule | JobRule
@@ -30,29 +30,29 @@ class KeptRule:
 
 
 class FaultTable:
-    """The rules of one home.
+    """The fault rules of one home.
 
     Args:
-        database: of the home.
+        database: the home's database.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def replace(self, faults: Faults) -> None:
-        """Put new rules in the place of all that are there; they have counted nothing yet."""
+        """Replace all rules; the counts of the new ones are 0."""
         rows = [(position, json.dumps(asdict(rule))) for position, rule in enumerate(faults.rules)]
         with self._database.writing() as db:
             db.execute("DELETE FROM faults")
             db.executemany("INSERT INTO faults (position, rule, matched, fired) VALUES (?, ?, 0, 0)", rows)
 
     def all(self) -> list[KeptRule]:
-        """Return all rules in their order."""
+        """Return all rules in the order of their numbers."""
         rows = self._database.query("SELECT position, rule, matched, fired FROM faults ORDER BY position")
         return [KeptRule(row[0], read_rule(json.loads(row[1])), Count(row[2], row[3])) for row in rows]
 
     def count(self, changed: Mapping[int, Count]) -> None:
-        """Keep the counts of rules of requests."""
+        """Save the counts of rules for requests, by number."""
         with self._database.writing() as db:
             db.executemany(
                 "UPDATE faults SET matched = ?, fired = ? WHERE position = ?",
@@ -60,18 +60,18 @@ class FaultTable:
             )
 
     def about(self, kind: JobFault, name: str, instance_type: str) -> list[tuple[int, JobRule]]:
-        """Return the rules of a kind about a job on an instance type, with their numbers."""
+        """Return the rules of a kind that apply to a job on an instance type, with their numbers."""
         found = [(kept.position, kept.rule) for kept in self.all() if isinstance(kept.rule, JobRule)]
         return [one for one in found if one[1].kind == kind and concerns(one[1], one[0], name, instance_type)]
 
     def fire(self, kind: JobFault, name: str, instance_type: str, ran: float = 0.0) -> JobRule | None:
-        """Fire the first rule of a kind about a job that may fire once more, and count it; None if there is none.
+        """Fire and count the first rule of a kind that applies to a job; return it, or None if no rule fires.
 
         Args:
-            kind: of the rule.
+            kind: the kind of the rule.
             name: the job's name.
-            instance_type: one that it is about.
-            ran: seconds that its hosts have been running, for rules with `after`.
+            instance_type: the instance type.
+            ran: how many seconds the job's hosts have been running, for rules with `after`.
         """
         for position, rule in self.about(kind, name, instance_type):
             if ran >= rule.after and self._fire(position, rule):

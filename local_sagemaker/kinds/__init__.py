@@ -1,4 +1,4 @@
-"""The kinds of jobs on this machine: one record for each, and the table of all."""
+"""The job kinds of the local SageMaker: one record for each, and the table of all."""
 
 from __future__ import annotations
 
@@ -9,4 +9,4 @@ from local_sagemaker.kinds.training import TRAINING
 __all__ = ["KINDS", "PROCESSING", "TRAINING", "JobKind"]
 
 KINDS: dict[str, JobKind] = {kind.name: kind for kind in (TRAINING, PROCESSING)}
-"""Every kind by its name. A new one is added here."""
+"""Every job kind by its name. Add a new kind here."""

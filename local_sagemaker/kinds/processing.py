@@ -1,4 +1,4 @@
-"""Processing jobs on this machine.
+"""Processing jobs of the local SageMaker.
 
 Sources: API reference, CreateProcessingJob and DescribeProcessingJob; Developer Guide, "How Amazon SageMaker Processing
 Configures Your Processing Container".
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from local_sagemaker.runtime.workspace import Outcome, Progress
 
 
-# -- the plan --------------------------------------------------------------------------------------------------------
+# -- the runtime spec ------------------------------------------------------------------------------------------------
 
 
 def _plan(job: Job) -> RuntimeSpec:
@@ -69,7 +69,7 @@ def _output(given: Mapping[str, Any]) -> Output:
     return Output(Place.parse(output["S3Uri"]), container_path(output["LocalPath"]), continuous)
 
 
-# -- what the container is told --------------------------------------------------------------------------------------
+# -- the configuration files -----------------------------------------------------------------------------------------
 
 
 def _configuration(job: Job, plan: RuntimeSpec, host: str) -> dict[str, Any]:
@@ -120,7 +120,7 @@ def _defaults(_request: Document) -> Document:
 PROCESSING = JobKind(
     name="processing-job",
     noun="ProcessingJob",
-    # Seen at AWS in a processing step of Step Functions.
+    # The text is from AWS, as seen in a processing step of Step Functions.
     taken="Job name must be unique within an AWS account and region, and a job with this name already exists",
     log_group="/aws/sagemaker/ProcessingJobs",
     event_type="SageMaker Processing Job State Change",

@@ -1,4 +1,4 @@
-"""Training jobs on this machine.
+"""Training jobs of the local SageMaker.
 
 Sources: API reference, CreateTrainingJob and DescribeTrainingJob; Developer Guide, "How Amazon SageMaker AI Provides
 Training Information".
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from local_sagemaker.runtime.workspace import Outcome, Progress
 
 TRAIN = "train"
-"""What a training image without `ContainerEntrypoint` is run with: `docker run image train` (Developer Guide)."""
+"""The command of a training image without `ContainerEntrypoint`: `docker run image train` (Developer Guide)."""
 
-# The hosts share this machine's network and find each other on loopback, so that is the interface to name to NCCL and
-# Gloo; on AWS it is eth0.
+# The network interface for NCCL and Gloo. The hosts share this machine's network and reach each other on loopback; on
+# AWS the interface is eth0.
 _INTERFACE = "lo" if sys.platform == "linux" else "lo0"
 
 
@@ -43,13 +43,13 @@ _INTERFACE = "lo" if sys.platform == "linux" else "lo0"
 
 
 def _defaults(request: Document) -> Document:
-    """What `DescribeTrainingJob` always shows; the place of the model is known before there is one."""
+    """Return what `DescribeTrainingJob` always shows; it shows the model's location before the model exists."""
     output = request["OutputDataConfig"]
     model = "model/" if output.get("CompressionType") == "NONE" else "model.tar.gz"
     folder = f"{output['S3OutputPath'].rstrip('/')}/{request['TrainingJobName']}/output"
     return {
         "ModelArtifacts": {"S3ModelArtifacts": f"{folder}/{model}"},
-        # Without a key AWS shows an empty one, and the SageMaker SDK v2 asks for it by index (`Estimator.attach`).
+        # AWS shows an empty key if there is none, and the SageMaker SDK v2 relies on it (`Estimator.attach`).
         "OutputDataConfig": {"KmsKeyId": "", "CompressionType": "GZIP"},
         "StoppingCondition": {"MaxRuntimeInSeconds": 86_400},  # API reference, StoppingCondition: 1 day by default
         "EnableNetworkIsolation": False,
@@ -59,11 +59,11 @@ def _defaults(request: Document) -> Document:
 
 
 def _quota(request: Document) -> str:
-    """Spot instances have a quota of their own."""
+    """Return the quota's usage as Service Quotas names it; spot instances have a quota of their own."""
     return "spot training job usage" if request.get("EnableManagedSpotTraining") else "training job usage"
 
 
-# -- the plan --------------------------------------------------------------------------------------------------------
+# -- the runtime spec ------------------------------------------------------------------------------------------------
 
 
 def _plan(job: Job) -> RuntimeSpec:
@@ -94,7 +94,7 @@ def _archives(job: Job) -> Archives:
 
 
 def _command(request: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the command of a training job; without an entry point AWS's toolkit can run a script."""
+    """Return the command of a training job; without an entry point, AWS's training toolkit runs the named script."""
     algorithm = request.get("AlgorithmSpecification", {})
     if "ContainerEntrypoint" not in algorithm and "sagemaker_program" in request.get("HyperParameters", {}):
         return (TRAIN, *algorithm.get("ContainerArguments", []))
@@ -119,7 +119,7 @@ def _restores(checkpoint: tuple[Output, ...]) -> tuple[Input, ...]:
     return tuple(Input("checkpoints", one.target, one.path, required=False) for one in checkpoint)
 
 
-# -- what the container is told --------------------------------------------------------------------------------------
+# -- the configuration files -----------------------------------------------------------------------------------------
 
 
 def _configuration(job: Job, plan: RuntimeSpec, host: str) -> dict[str, Any]:
@@ -163,14 +163,15 @@ def _resources(plan: RuntimeSpec, host: str) -> dict[str, Any]:
 
 
 def _closing_fields(progress: Progress, outcome: Outcome) -> dict[str, Any]:
-    """`BillableTimeInSeconds` is wall-clock time, not multiplied by the number of instances.
+    """Return the fields that Describe shows for the end of a job.
 
-    So the API reference, `DescribeTrainingJob`. It leaves out how long an interrupted spot job had none, and knows no
-    further discount.
+    `BillableTimeInSeconds` is wall-clock time, not multiplied by the number of instances (API reference,
+    `DescribeTrainingJob`). It excludes the time that an interrupted spot job waited for instances. No other discount
+    applies.
     """
     reason = {"FailureReason": outcome.reason} if outcome.reason is not None else {}
     ended = {"TrainingEndTime": outcome.ended, **reason}
-    if progress.started is None:  # it never had an instance
+    if progress.started is None:  # the job never had instances
         return ended
     return {
         **ended,
@@ -190,7 +191,7 @@ def _results(job: Job) -> Iterator[Place]:
 TRAINING = JobKind(
     name="training-job",
     noun="TrainingJob",
-    # Seen at AWS: workbench issue 384, amazon-sagemaker-examples pull request 3108.
+    # The text is from AWS, as seen in workbench issue 384 and amazon-sagemaker-examples pull request 3108.
     taken="Training job names must be unique within an AWS account and region, "
     "and a training job with this name already exists",
     log_group="/aws/sagemaker/TrainingJobs",

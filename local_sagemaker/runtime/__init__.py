@@ -1,1 +1,1 @@
-"""What really runs the jobs: a supervisor per job, an init per host, and SageMaker's file contract around them."""
+"""Job execution: a supervisor for each job, an init for each host, and SageMaker's container file contract."""

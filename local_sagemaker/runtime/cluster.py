@@ -1,7 +1,7 @@
-"""The hosts of one job together: started, followed while they print, told to end, killed when that does not help.
+"""Runs the hosts of one job: starts them, relays their output, stops them with SIGTERM and then SIGKILL.
 
-A cluster ends as a whole: a host that fails takes its peers with it, as on AWS. Why the hosts shall end otherwise is
-the conductor's to say; only it imports this module.
+A cluster ends as a whole. When one host fails, the other hosts are stopped too, as on AWS. All other reasons to stop
+come from the job runner.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
     Due = Callable[[float], Cause | None]
     Note = Callable[[Cause], None]
 
-_SHORTEST_TICK, _LONGEST_TICK = 0.01, 0.1  # seconds between looks at a running job: a printed line is seen in 0.1 s
-_BACKLOG = 1 << 16  # bytes printed and not read that leave no time to wait
-_KEYS_LAST = 28 * 24 * 3600.0  # seconds, the longest job of AWS; there they are renewed on the way
-_PEERS_GRACE = 5.0  # seconds from SIGTERM to SIGKILL for the hosts whose peer has failed; AWS promises them none
+_SHORTEST_TICK, _LONGEST_TICK = 0.01, 0.1  # seconds between polls of a running job: a line is read within 0.1 s
+_BACKLOG = 1 << 16  # unread bytes above which the next poll follows at once
+_KEYS_LAST = 28 * 24 * 3600.0  # seconds, AWS's longest job; AWS refreshes the credentials of a running job instead
+_PEERS_GRACE = 5.0  # seconds at most from SIGTERM to SIGKILL for the peers of a failed host; AWS grants none
 
 
 @dataclass
@@ -47,12 +47,12 @@ class Cluster:
 
     Attributes:
         job: the job.
-        plan: its plan.
+        plan: its runtime spec.
         hosts: its hosts, prepared.
         workspace: its files.
-        settings: how long the hosts have from SIGTERM to SIGKILL, and how they are kept apart.
-        progress: where it is noted that and why the hosts were told to end.
-        clock: epoch seconds.
+        settings: the grace period from SIGTERM to SIGKILL, the isolation of the hosts, and their process limit.
+        progress: the saved progress, which records whether and why the hosts were told to stop.
+        clock: returns epoch seconds.
     """
 
     job: Job
@@ -64,16 +64,19 @@ class Cluster:
     clock: Callable[[], float] = time.time
 
     def start(self) -> None:
-        """Start the command on every host where it was not started before."""
+        """Start the command on every host that has not started it yet."""
         for host in self.hosts:
             self._start(host)
 
     def attend(self, due: Due, note: Note) -> None:
-        """Follow the hosts until the last one has ended, and all that they printed is in their streams.
+        """Follow the hosts until all have ended and all of their output is in the log streams.
 
         Args:
-            due: says at a moment why the hosts have to end now; asked as long as they were not told.
-            note: called when they are told.
+            due: returns why the hosts have to stop at a given time, or None; called until they are told to stop.
+            note: called with the cause when the hosts are told to stop.
+
+        Raises:
+            JobFailure: the hosts exceed the disk space or the number of processes that the job may use.
         """
         tails = [self._tail(host) for host in self.hosts]
         readers = self._metric_readers()
@@ -107,7 +110,7 @@ class Cluster:
         return Tail(host.output, stream, host.directory / "position.json", self.clock)
 
     def _metric_readers(self) -> list[MetricReader]:
-        """Return what reads the metrics; the streams' files are there, since their tails have made them."""
+        """Return a metric reader for each log stream; the tails have created the files of the streams before."""
         expressions, _ = compiled(self.plan.metrics)
         if not expressions:
             return []
@@ -144,7 +147,7 @@ class Cluster:
         return False
 
     def _decide(self, living: Sequence[Host], due: Due, note: Note) -> None:
-        """Tell the hosts to end when it is time, and kill them when that did not help."""
+        """Tell the hosts to stop when a cause is due, and kill them when the grace period is over."""
         now = self.clock()
         cause = self.progress.cause
         if cause is None:
@@ -161,14 +164,15 @@ class Cluster:
         note(cause)
         for host in hosts:
             host.send(signal.SIGTERM)
-        # Noted after the signal: a crash in between sends it twice, the other order might never send it.
+        # Save the cause after the signal. A crash in between then sends the signal twice; in the other order the
+        # signal might never be sent.
         self.progress.cause = cause
         self.progress.told = self.clock()
         self.workspace.save(self.progress)
 
 
 def _outermost(paths: Sequence[str]) -> list[str]:
-    """Return the paths that lie in no other of them."""
+    """Return the paths that do not lie below another of the paths."""
     outermost: list[str] = []
     for path in sorted(set(paths)):
         if not any(path.startswith(other + "/") for other in outermost):
@@ -177,7 +181,7 @@ def _outermost(paths: Sequence[str]) -> list[str]:
 
 
 def _wait(hosts: Sequence[Host], seconds: float) -> None:
-    """Wait until a host ends, at most `seconds`."""
+    """Wait until a host ends, for at most `seconds`."""
     descriptors = [number for host in hosts if (number := host.fileno()) is not None]
     if not descriptors or sys.platform == "win32":
         time.sleep(seconds)

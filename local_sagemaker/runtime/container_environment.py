@@ -1,4 +1,4 @@
-"""The environment of a container. Its configuration files differ by kind (`kinds/`)."""
+"""The environment variables of a container. The configuration files differ by job kind and are in `kinds/`."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def environment(job: Job, plan: RuntimeSpec, *, home: str, endpoint: str | None, keys: Keys) -> dict[str, str]:
-    """Return all that a host's command finds in its environment; nothing of the caller's is passed on.
+    """Return the whole environment of a host's command; it inherits nothing from the supervisor.
 
     Args:
         job: the job.
-        plan: its plan; the request's variables win over ours.
-        home: a private, empty directory for `HOME`, since credentials lie in the real one.
-        endpoint: the local endpoint for AWS clients; None while there is none.
-        keys: temporary ones of the job's role; never the home's own.
+        plan: its runtime spec; the variables of the request override the ones set here.
+        home: a private directory for `HOME`, empty at the start, because the user's own holds credentials.
+        endpoint: the local endpoint for AWS clients; None if the home has none.
+        keys: temporary credentials of the job's role, never the home's own.
     """
     region = job.arn.split(":")[3]
     variables = {
-        # The runner's "image" is the Python that runs this server; it comes first, under the names images give it.
+        # The Python that runs this server stands in for the image. It is first on PATH, as `python` is in an image.
         "PATH": f"{os.path.dirname(sys.executable)}:{_SYSTEM_PATH}",  # noqa: PTH120 -- a string for PATH
         "HOME": home,
         "LANG": "C.UTF-8",
         "TZ": "UTC",
-        # As AWS's deep learning containers have it: lines reach the log when they are printed.
+        # AWS's deep learning containers set this too: each line reaches the log when it is printed.
         "PYTHONUNBUFFERED": "1",
         "AWS_REGION": region,
         "AWS_DEFAULT_REGION": region,

@@ -1,6 +1,6 @@
-"""How a job ends, in SageMaker's words: statuses, `FailureReason`, messages, times.
+"""The final status of a job as SageMaker reports it: statuses, `FailureReason`, messages, end time.
 
-Pure.
+Pure functions.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MAX_REASON = 1024  # characters; API reference, `FailureReason`
 MAX_EXIT_MESSAGE = 1024  # bytes; Developer Guide, "Save and Access Metadata Information About Your Processing Job"
 INTERNAL_ERROR = "InternalServerError: We encountered an internal error. Please try again."
 
-# Why the hosts were told to end -> the secondary status and the message of a training job that was stopped so.
+# The cause of the stop -> the secondary status and the status message of the stopped training job.
 _STOPPED: dict[Cause, tuple[str, str]] = {
     "stop": ("Stopped", "Training job stopped"),
     "max-runtime": ("MaxRuntimeExceeded", "Training job runtime exceeded MaxRuntimeInSeconds provided"),
@@ -29,31 +29,31 @@ _STOPPED: dict[Cause, tuple[str, str]] = {
 
 
 def completed(now: float) -> Outcome:
-    """All hosts ended with 0."""
+    """Return the outcome of a job whose hosts all exited with code 0."""
     return Outcome("Completed", "Completed", "Training job completed", now)
 
 
 def stopped(cause: Cause, now: float) -> Outcome:
-    """The hosts were told to end, on demand or for the time they took."""
+    """Return the outcome of a job that was stopped by a request or by a time limit."""
     secondary, message = _STOPPED[cause]
     return Outcome("Stopped", secondary, message, now)
 
 
 def failed(reason: str, now: float, *, detail: str = "") -> Outcome:
-    """The job failed; `detail` follows in the message of its last transition."""
+    """Return the outcome of a failed job; `detail` is appended to the message of its last status transition."""
     message = f"Training job failed: {detail}" if detail else "Training job failed"
     return Outcome("Failed", "Failed", message, now, reason=reason[:MAX_REASON])
 
 
 def host_failed(kind: JobKind, host: str, code: int | None, text: str, now: float) -> Outcome:
-    """A host ended with another code than 0, or without one.
+    """Return the outcome of a job of which a host exited with a code other than 0, or without an exit code.
 
     Args:
         kind: the job's kind.
-        host: the host.
-        code: its exit code; None if its first process died.
-        text: what it wrote to `/opt/ml/output/failure`.
-        now: epoch seconds.
+        host: the host's name.
+        code: its exit code; None if its first process died and left none.
+        text: the content of its `/opt/ml/output/failure`.
+        now: the end time in epoch seconds.
     """
     if code is None:
         return failed(f"{INTERNAL_ERROR} ({host} died and left no exit code.)", now, detail=f"{host} died")
@@ -65,12 +65,12 @@ def host_failed(kind: JobKind, host: str, code: int | None, text: str, now: floa
 
 
 def exit_message(parts: Sequence[bytes]) -> str:
-    """Join what the hosts of a processing job wrote to `/opt/ml/output/message`, cut to 1 KB.
+    """Join the `/opt/ml/output/message` files of a processing job's hosts, cut to 1 KB.
 
     Raises:
-        UnicodeDecodeError: it is not UTF-8, which fails the job.
+        UnicodeDecodeError: the text is not UTF-8; the job then fails.
     """
     joined = b"".join(parts)
     whole = len(joined) <= MAX_EXIT_MESSAGE and all(len(part) <= MAX_EXIT_MESSAGE for part in parts)
-    # A character that the limit cuts in two is dropped, and no error.
+    # A character that the limit cuts in two is dropped; it does not raise.
     return codecs.getincrementaldecoder("utf-8")().decode(joined[:MAX_EXIT_MESSAGE], final=whole)

@@ -1,7 +1,7 @@
-"""One host of a job, seen from the supervisor: started once, found again after a crash, told to end.
+"""The supervisor's handle on one host of a job: starts it once, finds it again after a crash, signals and kills it.
 
-A host is alive as long as its first process holds the lock of its directory. Neither a pid nor a child process would
-do: the supervisor may be a successor that never started it, and pids are used again.
+A host is alive as long as its first process holds the lock file in its directory. The supervisor cannot rely on a child
+process, because it may be a successor that did not start the host. It cannot rely on a pid, because pids are reused.
 """
 
 from __future__ import annotations
@@ -22,19 +22,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
 _INIT = Path(__file__).with_name("init.py")
-_MOST_BACKLOG, _LEAST_BACKLOG = 32 << 20, 4 << 20  # bytes
+_MOST_BACKLOG, _LEAST_BACKLOG = 32 << 20, 4 << 20  # unread bytes at which a host is stopped, and continued
 _EXECUTING = 0.05  # seconds that an `exec` takes on a busy machine
-_STARTING = 0.002  # seconds between looks while a host makes its namespaces (some tens of milliseconds)
+_STARTING = 0.002  # seconds between polls while a host makes its namespaces, which takes tens of milliseconds
 
 
 class Host:
     """One host and its directory.
 
     Attributes:
-        name: `algo-1` and on.
+        name: the host's name: `algo-1`, `algo-2` and so on.
         directory: its directory in the job's workspace.
-        files: holds the contract's paths, `<files>/opt/ml` and on.
-        output: what its command prints.
+        files: the directory that holds the container paths, such as `<files>/opt/ml`.
+        output: the file with the output of its command.
+        home: the directory for the command's `HOME`.
     """
 
     def __init__(self, hosts: Path, name: str) -> None:
@@ -49,7 +50,7 @@ class Host:
         self._pidfd: int | None = None
 
     def prepare(self, directories: Iterable[str], configuration: Mapping[str, Any]) -> None:
-        """Make the directories and the configuration files of the contract, by container path."""
+        """Make the directories and the JSON configuration files that the command expects, by container path."""
         self.home.mkdir(parents=True)
         (self.directory / "root").mkdir()
         for path in directories:
@@ -61,12 +62,12 @@ class Host:
         self.output.touch()
 
     def say(self, text: str) -> None:
-        """Add a line of ours to the job's log."""
+        """Append a line of the local SageMaker to the host's output, and so to the job's log."""
         with self.output.open("ab") as output:
             output.write(f"local_sagemaker: {text}\n".encode("utf-8", "backslashreplace"))
 
     def path(self, container_path: str) -> Path:
-        """Return where a container path lies on this machine."""
+        """Return the path on this machine of a container path."""
         return self.files / container_path.lstrip("/")
 
     def start(
@@ -79,15 +80,15 @@ class Host:
         isolation: str,
         most: int,
     ) -> None:
-        """Start the command, unless it has been started before; return when the host can be signalled.
+        """Start the command unless it was started before; return when the host can be signalled.
 
         Args:
             command: the container's command.
-            environment: all of its environment.
+            environment: the whole environment of the command.
             hosts: the names of all hosts, for `/etc/hosts`.
-            places: the container paths that must be real.
-            isolation: as in the settings.
-            most: processes and threads that it may have, where the kernel can bound them.
+            places: the container paths that are bound to directories of this host.
+            isolation: the isolation from the settings.
+            most: the limit of processes and threads; the kernel enforces it where it can.
         """
         lock = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -120,7 +121,7 @@ class Host:
         }
 
     def _spawn(self, lock: int) -> None:
-        # Read and write: before it adds a line of its own the init looks at how the last one ended.
+        # Open for reading too: before the init appends a line, it reads whether the output ends with a line feed.
         output = os.open(self.output, os.O_RDWR | os.O_APPEND)
         try:
             self._process = subprocess.Popen(
@@ -128,7 +129,7 @@ class Host:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env={"LANG": "C.UTF-8"},  # the command's environment may hold what would harm the init
+                env={"LANG": "C.UTF-8"},  # the command's own environment could break the init
                 pass_fds=[lock],
                 start_new_session=True,
             )
@@ -147,7 +148,7 @@ class Host:
         return True
 
     def alive(self) -> bool:
-        """Return whether the host's first process lives (or is about to)."""
+        """Return whether the host's first process is running or starting."""
         if self._process is not None:
             self._process.poll()
         lock = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -157,7 +158,7 @@ class Host:
             os.close(lock)
 
     def exit_code(self) -> int | None:
-        """Return the command's exit code; None if it runs, or if the host died without one."""
+        """Return the command's exit code; None if it is running or if the host died without one."""
         ended = read_json(self.directory / "exit.json")
         return int(ended["code"]) if ended else None
 
@@ -165,18 +166,18 @@ class Host:
         if sys.platform == "linux" and self._was_started():
             try:
                 self._pidfd = os.pidfd_open(self._record()["pid"])
-            except OSError:  # it ended, or the kernel is older than 5.3; the lock tells, and the pid will do
+            except OSError:  # the host ended, or the kernel is older than 5.3; `alive` and the pid are used instead
                 return
-            # Alive now: the pid that we just opened is still the host's, and no other process can become it.
+            # If the host is alive now, the descriptor refers to the host and not to a later process with its pid.
             if not self.alive():
                 self.close()
 
     def fileno(self) -> int | None:
-        """Return a descriptor that becomes readable when the host ends; None where there is no such thing."""
+        """Return a descriptor that becomes readable when the host ends; None if the system has no pidfd for it."""
         return self._pidfd
 
     def send(self, number: signal.Signals) -> None:
-        """Signal the container's first process, if it lives."""
+        """Send a signal to the host's first process if it is running."""
         try:
             if self._pidfd is not None and sys.platform == "linux":
                 signal.pidfd_send_signal(self._pidfd, number)
@@ -186,19 +187,20 @@ class Host:
             return
 
     def kill(self) -> None:
-        """End the host and all that it started; returns when its first process is gone."""
+        """Kill the host and all processes that it started; return when its first process is gone."""
         while self.alive():
             self.send(signal.SIGKILL)
             time.sleep(_STARTING)
         self.clean_up()
 
     def hold_back(self, backlog: int) -> None:
-        """Stop a host that prints faster than its log is written, and let it go on when that has caught up.
+        """Stop a host that prints faster than its log is written; continue it when the log has caught up.
 
-        A pipe would do so by itself; a file, which outlives its reader, would fill the disk.
+        A pipe would block the writer by itself. The output is a file, which survives its reader but would fill the
+        disk.
 
         Args:
-            backlog: bytes printed and not read.
+            backlog: the number of bytes that were printed and not yet read.
         """
         if backlog > _MOST_BACKLOG and self.alive():
             self._held.touch()
@@ -208,13 +210,13 @@ class Host:
             self._held.unlink()
 
     def count(self) -> int:
-        """Return how many processes and threads the host runs, its first process excepted."""
+        """Return the number of processes and threads of the host, without its first process."""
         if not self.alive() or not self._was_started():
             return 0
         return sum(map(_threads, self._processes()))
 
     def _signal_all(self, number: signal.Signals, after: float = 0.0) -> bool:
-        """Signal what the host runs, so many seconds later; return whether there was anything."""
+        """Send a signal to all processes of the host after `after` seconds; return whether there were any."""
         time.sleep(after)
         found = self._processes()
         for pid in found:
@@ -222,18 +224,18 @@ class Host:
         return bool(found)
 
     def _processes(self) -> list[int]:
-        """Return the pids of what the host runs, its first process excepted."""
+        """Return the pids of the host's processes, without its first process."""
         record = self._record()
         if record["isolation"] == "namespaces":
             return [pid for pid in _of_namespace(record["pid"]) if pid != record["pid"]]
         return _of_root(self.files)
 
     def clean_up(self) -> None:
-        """End what a killed init left behind. A pid namespace dies with its init; other processes do not."""
+        """Kill the processes that a killed init left behind; with a pid namespace the kernel has done so."""
         record = read_json(self.directory / "host.json")
         if record is None or record["isolation"] == "namespaces":
             return
-        # Looked for twice: a process that is just being executed shows no environment.
+        # Look twice: a process in the middle of an `exec` shows no environment.
         while self._signal_all(signal.SIGKILL) or self._signal_all(signal.SIGKILL, after=_EXECUTING):
             time.sleep(_STARTING)
 
@@ -242,7 +244,7 @@ class Host:
         return record
 
     def close(self) -> None:
-        """Close the descriptor."""
+        """Close the pidfd."""
         if self._pidfd is not None:
             os.close(self._pidfd)
             self._pidfd = None
@@ -263,7 +265,7 @@ def _threads(pid: int) -> int:
 
 
 def _of_root(root: Path) -> list[int]:
-    """Return the pids of the processes that have this `LOCAL_SAGEMAKER_ROOT` in their environment."""
+    """Return the pids of the processes with this `LOCAL_SAGEMAKER_ROOT` in their environment."""
     mark = b"LOCAL_SAGEMAKER_ROOT=" + os.fsencode(root)
     return _those(lambda process: mark in (process / "environ").read_bytes().split(b"\0"))
 
@@ -272,15 +274,15 @@ def _of_namespace(first: int) -> list[int]:
     """Return the pids of the processes in the pid namespace of `first`."""
     try:
         namespace, ours = (os.readlink(f"/proc/{pid}/ns/pid") for pid in (first, "self"))  # noqa: PTH115 -- no path
-    except (FileNotFoundError, PermissionError, ProcessLookupError):  # it ended, or is about to, and all with it
+    except (FileNotFoundError, PermissionError, ProcessLookupError):  # it has ended or is ending, with its namespace
         return []
-    if namespace == ours:  # it ended, and another process has its pid: the whole machine would be meant
+    if namespace == ours:  # it ended and its pid was reused: every process of the machine would match
         return []
     return _those(lambda process: os.readlink(process / "ns" / "pid") == namespace)  # noqa: PTH115 -- no path
 
 
 def _those(belongs: Callable[[Path], bool]) -> list[int]:
-    """Return the pids of the processes that `belongs` accepts; none where there is no `/proc`."""
+    """Return the pids of the processes that `belongs` accepts; none on a system without `/proc`."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:

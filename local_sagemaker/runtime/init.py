@@ -1,15 +1,15 @@
-"""The first process of one host of a job: makes the host's root, runs the container's command, reaps, records its end.
+"""The init of one host: makes the host's root, runs the container's command, reaps processes, records the exit code.
 
-A script for `python -I -S`, standard library only and importing nothing of ours, because it outlives the supervisor
-that started it and stands inside a root of its own. Namespaces are made by system calls through `ctypes` and not by
-the `unshare` and `mount` programs: thirty forks less for each host, and a failure is told before anything has run. Only
-`runtime/host.py` starts it: `init.py <spec.json>`, with the host's lock as an inherited descriptor.
+`runtime/host.py` runs this script as `python -I -S init.py <spec.json>`, with the host's lock as an inherited
+descriptor. The script imports only the standard library, because it outlives the supervisor that started it and runs
+inside a root of its own. It makes namespaces by system calls through `ctypes`, not with the programs `unshare` and
+`mount`. That saves thirty forks for each host, and a failure is known before any part of the job has run.
 
-Where namespaces cannot be made (some containers, macOS), the same command runs in the caller's root, with
-`LOCAL_SAGEMAKER_ROOT` naming the directory under which the contract's paths lie, and the job's log says so.
+Some containers and macOS do not allow namespaces. The same command then runs in the supervisor's root. The variable
+`LOCAL_SAGEMAKER_ROOT` names the directory that holds the container paths, and the job's log says so.
 """
 
-# `pathlib` takes longer to import than all that is done here.
+# Importing `pathlib` takes longer than everything that this script does.
 # ruff: noqa: PTH101, PTH102, PTH103, PTH112, PTH113, PTH114, PTH115, PTH116, PTH118, PTH120, PTH123, PTH208, PTH211
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWUSER, CLONE_NEWPID = 0x00020000, 0x04000000,
 MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC = 2, 4, 8, 4096, 16384
 MS_UNBINDABLE, MS_PRIVATE, MNT_DETACH = 1 << 17, 1 << 18, 2
 PR_SET_CHILD_SUBREAPER = 36
-_RESERVED_PIDS = 300  # <linux/pid.h>: below it no pid is given out a second time
-_PID_MAX_OF_A_NAMESPACE = [6, 14]  # Linux
-_TOOLKIT = "train"  # the command of `runtime.toolkit`; nothing of ours can be imported here
-_ABOVE = 1000  # processes; the supervisor sees that there are too many before the kernel makes no more
+_RESERVED_PIDS = 300  # <linux/pid.h>: the kernel does not reuse pids below it
+_PID_MAX_OF_A_NAMESPACE = [6, 14]  # the Linux version since which `pid_max` belongs to the pid namespace
+_TOOLKIT = "train"  # same as `kinds.training.TRAIN`, which this script cannot import
+_ABOVE = 1000  # processes between the supervisor's limit and the kernel's, so that the supervisor reports it first
 
-# What a container's first process may be sent; the rest (SIGKILL, SIGSTOP, faults) never reaches us as a choice.
+# The signals that the init forwards to the command. SIGKILL, SIGSTOP and the signals of faults cannot be forwarded.
 PASSED_ON = frozenset(
     {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCONT}
 )
@@ -48,10 +48,10 @@ WAITED_FOR = PASSED_ON | {signal.SIGCHLD}
 
 
 def libc_call(name: str, *values: Any) -> None:
-    """Call a function of libc that answers -1 on failure.
+    """Call a function of libc that returns -1 on failure.
 
     Raises:
-        OSError: it failed, or this system has no such function.
+        OSError: the call failed, or this system does not have the function.
     """
     try:
         function = getattr(ctypes.CDLL(None, use_errno=True), name)
@@ -63,16 +63,16 @@ def libc_call(name: str, *values: Any) -> None:
 
 
 def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str = "") -> None:
-    """`mount(2)`; empty strings stand for NULL."""
+    """Call `mount(2)`; an empty string is passed as NULL."""
     texts = [text.encode() or None for text in (source, target, kind, options)]
     libc_call("mount", texts[0], texts[1], texts[2], ctypes.c_ulong(flags), texts[3])
 
 
 class Root:
-    """A private root: every entry of the machine's `/` bound into a tmpfs, with the job's directories in their places.
+    """A private root: a tmpfs with bind mounts of the machine's `/` and of the job's directories.
 
     Args:
-        place: an empty directory, over which the tmpfs is mounted; on the machine it stays empty.
+        place: an empty directory, on which the tmpfs is mounted; outside the mount namespace it stays empty.
         binds: container path -> directory on the machine.
     """
 
@@ -84,16 +84,16 @@ class Root:
         """Build the root in the caller's mount namespace and make it `/`.
 
         Args:
-            hosts_file: becomes `/etc/hosts`.
-            python: the prefix of the Python that stands for the image.
-            layer: a directory for what the job changes in it.
+            hosts_file: the file that becomes `/etc/hosts`.
+            python: the prefix of the Python that stands in for the image.
+            layer: the directory for the changes that the job makes in that prefix.
 
         Returns:
-            Why the Python is not overlaid, or an empty string.
+            Why the Python has no overlay, or an empty string.
         """
         mount("", "/", flags=MS_REC | MS_PRIVATE)
         mount("tmpfs", self._place, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755")
-        # Unbindable: the recursive bind of the directory in which we stand must not copy the new root into itself.
+        # Unbindable, so that a recursive bind of a directory above the new root does not copy that root into itself.
         mount("", self._place, flags=MS_UNBINDABLE)
         self._fill("/")
         without_overlay = self._overlay(python, layer)
@@ -108,7 +108,7 @@ class Root:
         return without_overlay
 
     def _fill(self, path: str) -> None:
-        """Give the new root the children of `path`; directories that hold a place of the job's are built again."""
+        """Bind the children of `path` into the new root; make directories above a job's directory and fill them."""
         for name in sorted(self._children(path)):
             child = os.path.join(path, name)
             target = self._place + child
@@ -139,24 +139,24 @@ class Root:
         mount(child, target, flags=MS_BIND | MS_REC)
 
     def _overlay(self, python: str, layer: str) -> str:
-        """Overlay the Python, so that a job changes it as it changes an image; return why that is impossible, or ""."""
+        """Mount an overlay on the Python, for the packages that the job installs; return why it failed, or ""."""
         if self._has_mounts_below(python):
             return f"{python} holds other mounts"
         upper, work = f"{layer}/upper", f"{layer}/work"
         try:
             os.makedirs(upper)
             os.mkdir(work)
-            # Without `userxattr` an overlay in a user namespace cannot mark a directory as removed: `rmdir` fails with
-            # EIO, and pip cannot replace a package that has folders (overlayfs documentation, "User xattr").
+            # Without `userxattr` an overlay in a user namespace cannot mark a directory as removed. `rmdir` then fails
+            # with EIO, and pip cannot replace a package that has folders (overlayfs documentation, "User xattr").
             options = f"lowerdir={python},upperdir={upper},workdir={work},userxattr"
             mount("overlay", self._place + python, "overlay", 0, options)
         except OSError as error:
-            # Kernels before 5.11 and some file systems refuse it.
+            # Kernels before 5.11 and some file systems refuse this mount.
             return f"{python} cannot be overlaid ({error})"
         return ""
 
     def _has_mounts_below(self, path: str) -> bool:
-        """Say whether an overlay on `path` would hide something: a driver's libraries, a place of the job's."""
+        """Return whether `path` holds mounts that an overlay would hide: a driver's libraries, a job's directory."""
         with open("/proc/self/mountinfo") as file:
             return any(line.split()[4].startswith(f"{self._place}{path}/") for line in file)
 
@@ -166,37 +166,37 @@ class Root:
         try:
             mount("proc", target, "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
         except OSError:
-            # Containers that mask parts of /proc forbid a fresh one; the outer one shows our processes too.
+            # Containers that mask parts of /proc do not allow a new one. The outer one shows the host's processes too.
             mount("/proc", target, flags=MS_BIND | MS_REC)
 
 
 def make_environment(layer: str, environment: dict[str, str]) -> dict[str, str]:
-    """Make a virtual environment over the Python that stands for the image, and return the variables with it on PATH.
+    """Make a virtual environment over the Python that stands in for the image; return the variables with its PATH.
 
-    It is the layer for packages where no overlay can be had. pip installs into it. pip finds the image's packages
-    outside of it, so it neither changes nor removes them.
+    The virtual environment holds the packages that a job installs when no overlay is possible. pip installs into it.
+    pip finds the image's packages outside of it, so it neither changes nor removes them.
 
     Args:
-        layer: a directory for the environment.
-        environment: the variables of the job's command.
+        layer: the directory for the virtual environment.
+        environment: the environment variables of the job's command.
     """
-    import subprocess  # noqa: PLC0415 -- it takes longer to import than the rest of a start with an overlay
+    import subprocess  # noqa: PLC0415 -- its import takes longer than the rest of a start with an overlay
 
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     binaries, packages = f"{layer}/environment/bin", f"{layer}/environment/lib/{version}/site-packages"
     for folder in (binaries, packages):
         os.makedirs(folder)
-    # Another process, because we run without `site`, which knows where a Python has its packages.
+    # Ask another process: this one runs without `site`, which knows where the packages of a Python are.
     ask = "import json, os, site; print(json.dumps([path for path in site.getsitepackages() if os.path.isdir(path)]))"
     answer = subprocess.run([sys.executable, "-I", "-c", ask], stdout=subprocess.PIPE, check=True)
-    with open(f"{packages}/image.pth", "w") as file:  # `addsitedir`, because the image may have .pth files of its own
+    with open(f"{packages}/image.pth", "w") as file:  # `addsitedir` also reads the image's own .pth files
         file.writelines(f"import site; site.addsitedir({folder!r})\n" for folder in json.loads(answer.stdout))
     base = os.path.realpath(sys.executable)
     with open(f"{layer}/environment/pyvenv.cfg", "w") as file:
         file.write(f"home = {os.path.dirname(base)}\ninclude-system-site-packages = false\n")
     for name in ("python", "python3", version):
         os.symlink(base, f"{binaries}/{name}")
-    for name in ("pip", "pip3"):  # the image's own would install into the image
+    for name in ("pip", "pip3"):  # the image's own pip would install into the image
         with open(f"{binaries}/{name}", "w") as file:
             file.write(f'#!/bin/sh\nexec "{binaries}/python" -m pip "$@"\n')
         os.chmod(f"{binaries}/{name}", 0o700)
@@ -205,13 +205,13 @@ def make_environment(layer: str, environment: dict[str, str]) -> dict[str, str]:
 
 
 class Record:
-    """The host's files beside its root, reached by descriptor: they are ours also when the job's root hides them."""
+    """Writes the host's status files. It holds a directory descriptor, because the new root may hide their path."""
 
     def __init__(self, directory: str) -> None:
         self._directory = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
 
     def write(self, name: str, values: dict[str, Any]) -> None:
-        """Write a JSON file by rename, so that a reader never sees half of it."""
+        """Write a JSON file by rename, so that a reader never sees a partial file."""
         part = name + ".part"
         descriptor = os.open(part, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o644, dir_fd=self._directory)
         with os.fdopen(descriptor, "w") as file:
@@ -220,7 +220,7 @@ class Record:
 
 
 def write_maps(pid: int) -> None:
-    """Give the user namespace of `pid` its identities: all that we have as root, else only ourselves as root."""
+    """Write the uid and gid maps of the user namespace of `pid`: as root all ids, else only the own id as root."""
     try:
         for kind in ("uid", "gid"):
             with open(f"/proc/self/{kind}_map") as own:
@@ -238,13 +238,13 @@ def write_maps(pid: int) -> None:
 
 
 def try_namespaces(spec: dict[str, Any], record: Record) -> int:
-    """Start the host in namespaces of its own and return the pid of its first process, a child of ours.
+    """Start the host in its own namespaces and return the pid of its first process, whose parent is this process.
 
-    A process between us and it makes the namespaces: a machine may allow `unshare` and then forbid the mounts (Ubuntu's
-    AppArmor), and we must still be able to run the job as we are.
+    An intermediate process, the stage, makes the namespaces. A machine may allow `unshare` and then forbid the mounts
+    (Ubuntu's AppArmor), and this process must then still be able to run the job without namespaces.
 
     Raises:
-        OSError: this machine does not let us; nothing of the job has run.
+        OSError: this machine does not allow it; no part of the job has run.
     """
     ours, theirs = socket.socketpair()
     stage = os.fork()
@@ -255,7 +255,7 @@ def try_namespaces(spec: dict[str, Any], record: Record) -> int:
     try:
         answer = _accompany(stage, ours)
     finally:
-        ours.close()  # without our answer the stage gives up
+        ours.close()  # a stage that gets no answer exits
         os.waitpid(stage, 0)
     if not answer.startswith("ready "):
         raise OSError(answer or "the process that makes the namespaces died")
@@ -263,7 +263,7 @@ def try_namespaces(spec: dict[str, Any], record: Record) -> int:
 
 
 def _accompany(stage: int, child: socket.socket) -> str:
-    """Give the stage its identities when it has unshared; return what it, or the host's first process, says last."""
+    """Write the stage's id maps after its `unshare`; return the last message of the stage or of the first process."""
     with child.makefile("r") as answers:
         answer = answers.readline().strip()
         if answer != "unshared":
@@ -291,7 +291,7 @@ def _in_stage(spec: dict[str, Any], record: Record, parent: socket.socket) -> No
 def _as_first_process(spec: dict[str, Any], record: Record, parent: socket.socket) -> NoReturn:
     code = 1
     try:
-        # The old /proc still shows the pid that the supervisor knows us by.
+        # The old /proc still shows the pid that this process has for the supervisor.
         outer = int(os.readlink("/proc/self"))
         name = spec["host"].encode()
         libc_call("sethostname", name, len(name))
@@ -311,29 +311,29 @@ def _as_first_process(spec: dict[str, Any], record: Record, parent: socket.socke
     try:
         code = run(spec["command"], environment, "/")
         finish(record, spec["host"], code)
-    except BaseException:  # noqa: BLE001 -- shown; a forked child must not run into its parent's frames
+    except BaseException:  # noqa: BLE001 -- printed; a forked child must not return into its parent's frames
         sys.excepthook(*sys.exc_info())
-    os._exit(code)  # the kernel ends what is left in our pid namespace
+    os._exit(code)  # the kernel kills the other processes of this pid namespace
 
 
 def bound_processes(most: int) -> None:
-    """Let the kernel bound the processes of our namespaces, a little above the limit that the supervisor tells of.
+    """Limit the processes of these namespaces in the kernel, a little above the limit that the supervisor enforces.
 
-    `RLIMIT_NPROC` counts the processes of a user namespace since Linux 5.14, and does not hold for the machine's root.
+    `RLIMIT_NPROC` counts the processes of a user namespace since Linux 5.14. It does not apply to the machine's root.
     """
     most += _ABOVE
     _, hard = resource.getrlimit(resource.RLIMIT_NPROC)
     nproc = most if hard == resource.RLIM_INFINITY else min(most, hard)
     resource.setrlimit(resource.RLIMIT_NPROC, (nproc, nproc))
     release = os.uname().release.split("-")[0].split(".")[:2]
-    # Before, the file is the whole machine's, and root may write it from inside of a namespace.
+    # In older versions the file belongs to the whole machine, and root may write it from inside a namespace.
     if [int(part) for part in release] >= _PID_MAX_OF_A_NAMESPACE:
         with contextlib.suppress(OSError), open("/proc/sys/kernel/pid_max", "w") as file:  # /proc/sys may be read-only
             file.write(str(most + _RESERVED_PIDS))
 
 
 def run(command: list[str], environment: dict[str, str], directory: str) -> int:
-    """Run the container's command to its end, pass signals on to it, reap everybody; return its exit code."""
+    """Run the container's command, forward signals to it, and reap all children; return the command's exit code."""
     child = os.fork()
     if child == 0:
         _become(command, environment, directory)
@@ -366,29 +366,29 @@ def _become(command: list[str], environment: dict[str, str], directory: str) -> 
                 signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         os.chdir(directory)
-        os.umask(0o022)  # a container's; ours is stricter
-        os.execvpe(command[0], command, environment)  # noqa: S606 -- the job's own command, no shell wanted
+        os.umask(0o022)  # as in a container; the inherited umask is stricter
+        os.execvpe(command[0], command, environment)  # noqa: S606 -- the job's own command, without a shell
     except OSError as error:
         os.write(2, f"local_sagemaker: cannot run {command[0]!r}: {error.strerror}\n".encode())
         os._exit(127 if error.errno == errno.ENOENT else 126)
 
 
 def finish(record: Record, host: str, code: int) -> None:
-    """Say in the log that the host failed, if it did, and record the end."""
+    """Record the exit code and the end time; log a line if the host failed."""
     if code:
         say(f"{host} exited with code {code}")
     record.write("exit.json", {"code": code, "ended": time.time()})
 
 
 def say(text: str) -> None:
-    """Write a line of ours into the host's log, on a line of its own."""
+    """Write a message of the local SageMaker to the host's output, on a line of its own."""
     size = os.fstat(1).st_size
     start = "\n" if size and os.pread(1, 1, size - 1) != b"\n" else ""
     os.write(1, f"{start}local_sagemaker: {text}\n".encode())
 
 
 def run_in_directory(spec: dict[str, Any], record: Record, why: str) -> NoReturn:
-    """Run the host in the caller's root; the contract's paths lie under `LOCAL_SAGEMAKER_ROOT`."""
+    """Run the host without namespaces; the container paths lie below `LOCAL_SAGEMAKER_ROOT`."""
     root = spec["root"]
     say(f"{why}; the paths of this job lie under LOCAL_SAGEMAKER_ROOT={root}")
     record.write("host.json", {"pid": os.getpid(), "isolation": "directory"})
@@ -400,12 +400,12 @@ def run_in_directory(spec: dict[str, Any], record: Record, why: str) -> NoReturn
         code = run(spec["command"], {**environment, "LOCAL_SAGEMAKER_ROOT": root}, root)
     finish(record, spec["host"], code)
     end_descendants()
-    os.killpg(0, signal.SIGKILL)  # we lead the group, so this is our own end too
+    os.killpg(0, signal.SIGKILL)  # this process leads the group, so this kills it too
     os._exit(code)
 
 
 def end_descendants() -> None:
-    """Kill what the command left behind; orphans were handed to us, as we asked the kernel to (Linux only)."""
+    """Kill the processes that the command left behind; as the subreaper this process is their parent (Linux only)."""
     while left := [pid for pid, parent in _processes() if parent == os.getpid()]:
         for pid in left:
             os.kill(pid, signal.SIGKILL)
@@ -418,13 +418,13 @@ def _processes() -> Iterator[tuple[int, int]]:
             try:
                 with open(f"/proc/{name}/stat") as file:
                     yield int(name), int(file.read().rpartition(")")[2].split()[1])
-            except (FileNotFoundError, ProcessLookupError):  # it ended while we looked
+            except (FileNotFoundError, ProcessLookupError):  # the process ended meanwhile
                 continue
 
 
 def main() -> None:
-    """Run one host, described by the JSON file that is the only argument."""
-    # Blocked before anything else: a stop that arrives while the root is being made waits until the command runs.
+    """Run one host. The only argument is the path of its `spec.json`."""
+    # Block the signals first: a stop that arrives while the root is being made then waits until the command runs.
     signal.pthread_sigmask(signal.SIG_BLOCK, WAITED_FOR)
     with open(sys.argv[1]) as file:
         spec = json.load(file)
@@ -439,7 +439,7 @@ def main() -> None:
         except OSError as error:
             why = f"namespaces cannot be made here ({error})"
         else:
-            os.close(spec["lock"])  # it is the first process's now: free means that the host is gone
+            os.close(spec["lock"])  # the host's first process holds the lock now: a free lock means the host is gone
             while os.waitpid(-1, 0)[0] != first:
                 pass
             return

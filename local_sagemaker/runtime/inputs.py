@@ -1,6 +1,6 @@
-"""Inputs: which objects a host gets, under which names, and their way onto its disk.
+"""Input data: which objects a host gets, under which names, and their download.
 
-Choosing (`local_name`, `share`) is pure; only `pieces_of` and `fetch` touch the store.
+`local_name` and `share` are pure functions; `pieces_of` and `fetch` read from the object store.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _BLOCK = 1 << 20  # bytes copied at a time
 
 @dataclass(frozen=True)
 class Piece:
-    """One object of an input and the name it gets below the input's directory."""
+    """One object of an input, and its file name below the input's directory."""
 
     key: str
     bucket: str
@@ -34,10 +34,11 @@ class Piece:
 
 
 def local_name(key: str, prefix: str) -> str:
-    """Return the name of an object below the directory of an `S3Prefix` input.
+    """Return the file name of an object below the directory of an `S3Prefix` input.
 
-    What lies in the folder `prefix` is named from there on. A prefix is no folder, though: `data/train` also matches
-    `data/train-1.csv`, and then AWS keeps the name from the last slash on (aws/sagemaker-python-sdk issue 3612).
+    The name of an object in the folder `prefix` is its path below that folder. A prefix need not be a folder:
+    `data/train` also matches `data/train-1.csv`. AWS then keeps the key after the last slash of the prefix
+    (aws/sagemaker-python-sdk issue 3612).
     """
     folder = prefix if prefix.endswith("/") or not prefix else prefix + "/"
     if key.startswith(folder):
@@ -46,21 +47,21 @@ def local_name(key: str, prefix: str) -> str:
 
 
 def share(pieces: Sequence[_T], index: int, count: int) -> Sequence[_T]:
-    """Return what host `index` of `count` gets of sorted pieces under `ShardedByS3Key`: object i goes to i mod n."""
+    """Return the pieces of host `index` of `count` under `ShardedByS3Key`: sorted object i goes to host i mod n."""
     return pieces[index::count]
 
 
 def pieces_of(store: RoleStore, source: Input, *, region: str, role: str) -> list[Piece]:
-    """Return the objects of an input, sorted by key; markers of empty folders are left out.
+    """Return the objects of an input, sorted by key; keys that end with a slash (folder markers) are left out.
 
     Args:
-        store: the objects.
+        store: the object store, accessed with the job's role.
         source: the input.
-        region: for the message of an error.
-        role: for the message of an error.
+        region: the region, for error messages.
+        role: the role's ARN, for error messages.
 
     Raises:
-        JobFailure: there is none although the input is required, or a manifest cannot be read.
+        JobFailure: a required input has no objects, the role may not list them, or a manifest cannot be read.
     """
     try:
         pieces = _from_manifest(store, source.source) if source.manifest else _from_prefix(store, source.source)
@@ -69,7 +70,7 @@ def pieces_of(store: RoleStore, source: Input, *, region: str, role: str) -> lis
     except AccessDenied as error:
         if source.manifest:
             raise JobFailure(_not_readable(source.source, error)) from error
-        # SageMaker says the same of a prefix that it may not list and of one that is empty.
+        # SageMaker gives the same reason for a prefix that it may not list and for an empty one.
         raise JobFailure(f"{_nothing_found(source.source, region, role)} ({error.message})") from error
     if not pieces and source.required:
         raise JobFailure(_nothing_found(source.source, region, role))
@@ -109,15 +110,15 @@ def _nothing_found(place: Place, region: str, role: str) -> str:
 
 
 def _not_readable(place: Place, error: AccessDenied) -> str:
-    """Return the reason that aws/amazon-sagemaker-examples issue 4384 shows."""
+    """Return the failure reason as aws/amazon-sagemaker-examples issue 4384 shows it."""
     return f"ClientError: Data download failed:Unable to download object {place} ({error.code}: {error.message})"
 
 
 def fetch(store: RoleStore, piece: Piece, directory: Path) -> None:
-    """Copy one object to its name below `directory`.
+    """Download one object to its file name below `directory`.
 
     Raises:
-        JobFailure: it is gone, or its name is no possible file name there.
+        JobFailure: the object is gone, the role may not read it, or its name is not a possible file name there.
     """
     target = directory.joinpath(*_parts(piece))
     try:

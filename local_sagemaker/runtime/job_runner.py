@@ -1,7 +1,7 @@
-"""The phases of one job: provisioning, preparing, running, uploading, ended. Each can be begun again after `kill -9`.
+"""Runs one job through its phases: provisioning, preparing, running, uploading, ended.
 
-A spot job that is interrupted goes from running to interrupted and back to preparing. Only the supervisor imports it;
-what it decides with is in `provisioning`, `plan`, `contract`, `inputs` and `verdict`.
+A successor can repeat each phase after `kill -9`. An interrupted spot job goes from running to interrupted and back to
+preparing.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ if TYPE_CHECKING:
     from local_sagemaker.runtime.workspace import Cause, Outcome, Phase, Workspace
     from local_sagemaker.s3.store import ObjectStore
 
-_LOOK = 0.1  # seconds between looks for a stop request while nothing runs, and for an interruption while it does
+_LOOK = 0.1  # seconds between checks for a stop request while no host runs, and for an interruption while hosts run
 
 
 class _Ended(Exception):
-    """The job has to end while no host runs."""
+    """The job has to stop while no host runs."""
 
     def __init__(self, cause: Cause) -> None:
         super().__init__(cause)
@@ -53,15 +53,15 @@ class _Ended(Exception):
 
 
 class JobRunner:
-    """Carries one job from where it stands to its end.
+    """Runs one job from its saved phase to its end.
 
     Args:
         job: the job.
-        table: where its status is kept.
-        store: the objects.
-        faults: what shall go wrong.
-        workspace: its files.
-        clock: epoch seconds.
+        table: the table of jobs, which holds its status.
+        store: the object store.
+        faults: the fault rules.
+        workspace: the job's files.
+        clock: returns epoch seconds.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class JobRunner:
         self._progress = workspace.load(job.created) or Progress(job.created)
 
     def run(self) -> None:
-        """Do what is left of the job."""
+        """Run the remaining phases, and write the final status to the table of jobs."""
         try:
             self._do_phases()
         except JobFailure as failure:
@@ -94,7 +94,7 @@ class JobRunner:
             self._end(final_status.failed(str(failure), self._clock()))
         except _Ended as ended:
             self._end(final_status.stopped(ended.cause, self._clock()))
-        except Exception as error:  # noqa: BLE001 -- else a successor would meet the same error, for ever
+        except Exception as error:  # noqa: BLE001 -- else every successor would fail with the same error, for ever
             _note(error)
             self._kill_hosts()
             text = f"{final_status.INTERNAL_ERROR} ({error!r})"
@@ -145,7 +145,7 @@ class JobRunner:
         self._go_on("preparing")
 
     def _wait_until(self, moment: float, secondary: str, message: str) -> None:
-        """Wait for instances; a stop or the end of the waiting time ends the job."""
+        """Wait for instances until `moment`; a stop request or the end of the maximum wait time ends the job."""
         if self._clock() < moment:
             self._show(secondary, message)
         while self._clock() < moment:
@@ -196,7 +196,7 @@ class JobRunner:
             raise _Ended(cause)
 
     def _free_epoch(self) -> int:
-        """Return a number for the log streams; a job of the same name, now deleted, may have had this second's."""
+        """Return an unused number for the log streams; a deleted job of the same name may have used this second's."""
         epoch = int(self._clock())
         while self._workspace.stream(self._hosts[0].name, epoch).exists():
             epoch += 1
@@ -234,7 +234,7 @@ class JobRunner:
         return self._due(now) or self._interrupted(now)
 
     def _note(self, cause: Cause) -> None:
-        """Show that the hosts are told to end."""
+        """Write to the table of jobs that the hosts are told to stop."""
         if cause == "interruption":
             self._show("Interrupted", INTERRUPTED)
         elif cause != "host-failed":
@@ -280,7 +280,7 @@ class JobRunner:
     # -- interrupted ----------------------------------------------------------------------------------------------
 
     def _restart(self) -> None:
-        """Wait for new spot instances, and begin again: with the checkpoints, without anything else."""
+        """Wait for new spot instances, then start over; only the checkpoints are kept."""
         progress = self._progress
         if progress.ceased is None:
             progress.ceased = self._clock()
@@ -318,7 +318,7 @@ class JobRunner:
 
     def _end(self, outcome: Outcome) -> None:
         self._progress.outcome = outcome
-        # What the hosts had goes first: it is what took the space, and is of no use to a job that is over.
+        # If the disk is full, delete the hosts' files first: they take the space, and an ended job does not need them.
         with_space(lambda: self._go_on("ended"), self._workspace.clear, self._reserve.spend)
 
     def _conclude(self) -> None:
@@ -356,7 +356,7 @@ class JobRunner:
 
 
 def _note(error: BaseException) -> None:
-    """Leave a traceback in the supervisor's log, which may be on the disk that is full."""
+    """Print a traceback to the supervisor's log, unless the log is on the full disk."""
     with suppress(OSError):
         traceback.print_exception(error)
         sys.stderr.flush()

@@ -1,9 +1,9 @@
-"""A training job's metrics: what the request's `MetricDefinitions` find in its log streams.
+"""Training metrics: the values that the request's `MetricDefinitions` match in the log streams.
 
-SageMaker "searches the logs" for each expression, sends what its first group captured to CloudWatch while the job runs,
-and lists the values of the last iteration when it has ended (Developer Guide, "Monitor and analyze training jobs using
-Amazon CloudWatch Metrics"). The supervisor reads, and not the server that is asked: an expression that takes long holds
-up its own job only. The points of a stream lie in a file beside the home's logs, from which `cloudwatch` serves them.
+SageMaker "searches the logs" for each expression. It sends the capture of the first group to CloudWatch while the job
+runs, and lists the values of the last iteration after its end (Developer Guide, "Monitor and analyze training jobs
+using Amazon CloudWatch Metrics"). The supervisor evaluates the expressions, not the server, so that a slow expression
+delays only its own job. The points of each stream are kept in a file of the home, from which `cloudwatch` serves them.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _BLOCK = 1 << 20  # bytes read at a time
-_LARGEST = 2.0**360  # API reference of CloudWatch, `MetricDatum`: the range of values, without NaN and infinities
+_LARGEST = 2.0**360  # API reference of CloudWatch, `MetricDatum`: the largest magnitude; no NaN, no infinities
 
 
 def compiled(definitions: Iterable[Mapping[str, str]]) -> tuple[dict[str, re.Pattern[str]], list[str]]:
-    """Return the expressions by the metric's name, and a sentence for each that Python cannot read.
+    """Return the compiled expressions by metric name, and a message for each one that Python cannot compile.
 
-    SageMaker reads more than Python does, so that such an expression fails no job.
+    SageMaker accepts expressions that Python does not, so such an expression does not fail the job.
     """
     expressions, complaints = {}, []
     for one in definitions:
         try:
             expressions[one["Name"]] = re.compile(one["Regex"])
-        except re.error as error:  # noqa: PERF203 -- a job has 40 at most
+        except re.error as error:  # noqa: PERF203 -- a job has at most 40
             complaints.append(f"the Regex of the metric {one['Name']} is passed over, Python cannot read it: {error}")
     return expressions, complaints
 
 
 def points(expressions: Mapping[str, re.Pattern[str]], event: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the points of one log event.
+    """Yield the metric points of one log event.
 
-    What is not a number, and what CloudWatch refuses (NaN, infinities), is not a value of the metric.
+    A capture that is not a number, or that CloudWatch refuses (NaN, infinities), gives no point.
     """
     for name, expression in expressions.items():
         for match in expression.finditer(event["message"]) if expression.groups else ():
@@ -56,14 +56,14 @@ def _number(text: str | None) -> float | None:
 
 
 class MetricReader:
-    """Follows one log stream, and writes its points to a file.
+    """Follows one log stream and writes its metric points to a file.
 
-    A successor after `kill -9` begins again and writes the same points: both files only depend on the stream.
+    A successor after `kill -9` starts over and writes the same points, because they depend only on the stream.
 
     Args:
-        expressions: by the metric's name.
-        stream: the stream's file, which is there.
-        kept: the file of the points; its directory is made.
+        expressions: the compiled expressions by metric name.
+        stream: the file of the log stream; it must exist.
+        kept: the file for the points; its directory is created if missing.
     """
 
     def __init__(self, expressions: Mapping[str, re.Pattern[str]], stream: Path, kept: Path) -> None:
@@ -79,7 +79,7 @@ class MetricReader:
         self._kept.close()
 
     def pump(self, *, final: bool = False) -> None:
-        """Read what is new of the stream, at most a block of it; with `final` all."""
+        """Read the new events of the stream: at most one block, or all of them with `final`."""
         while self._read_block() and final:
             pass
 
@@ -99,8 +99,8 @@ def final_metrics(files: Iterable[Path], created: float) -> list[dict[str, Any]]
     """Return the `FinalMetricDataList` of a job: the last point of each metric.
 
     Args:
-        files: the points of all its streams.
-        created: the job's creation; older points are of a deleted job that had its name.
+        files: the files with the points of all its streams.
+        created: the job's creation time in epoch seconds; older points belong to a deleted job of the same name.
     """
     last: dict[str, dict[str, Any]] = {}
     for file in files:

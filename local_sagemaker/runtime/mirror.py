@@ -1,7 +1,7 @@
-"""Mirrors: directories of a running job whose copies in S3 are kept up to date, checkpoints and continuous outputs.
+"""Mirrors the directories of a running job to S3: checkpoints and continuous outputs.
 
-Looking again and again, and not `inotify`: it costs less than one part in fifty of the time, works on every system, and
-needs no watch for each directory that a job makes.
+The directories are polled instead of watched with `inotify`. Polling takes less than a fiftieth of the time, works on
+every system, and needs no watch for each directory that a job makes.
 """
 
 from __future__ import annotations
@@ -24,24 +24,25 @@ if TYPE_CHECKING:
     from local_sagemaker.runtime.outputs import Signature
     from local_sagemaker.runtime.role_store import RoleStore
 
-_SCAN_SECONDS = 0.5  # between two looks at a mirrored directory
-_SCAN_SHARE = 50  # a look may cost one part in so many of the time: large directories are looked at less often
-_GROWING_SECONDS = 5.0  # how old the copy of a file that never stands still may become
+_SCAN_SECONDS = 0.5  # at least, between two scans of the mirrored directories
+_SCAN_SHARE = 50  # the wait after a scan is this multiple of its duration: large directories are scanned less often
+_GROWING_SECONDS = 5.0  # after this time a file is uploaded even if it still changes
 
 
 class Mirror:
-    """Keeps the copy of one directory in S3 up to date; files that vanish stay in S3, as with SageMaker's checkpoints.
+    """Keeps the copy of one directory in S3 up to date.
 
-    A file is sent when it stood still between two looks, so that a half-written one seldom goes out, and in any case
-    once in a few seconds, so that a log that never stands still is seen.
+    Deleted files stay in S3, as with SageMaker's checkpoints. A file is uploaded when it did not change between two
+    scans, so that a half-written file is seldom uploaded. A file that keeps changing, such as a log, is uploaded every
+    few seconds.
 
     Args:
-        store: the objects.
-        directory: gives the directory, or None while it is missing.
+        store: the object store, accessed with the job's role.
+        directory: returns the directory, or None while it does not exist.
         target: the folder in S3.
-        known: what is in S3 already, by name.
-        tell: is told once of each file that cannot be sent.
-        clock: seconds that only grow.
+        known: the signatures of the files that are already in S3, by name.
+        tell: called once for each file that cannot be uploaded.
+        clock: returns monotonic seconds.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class Mirror:
         self._clock = clock
 
     def sync(self, *, final: bool = False) -> float:
-        """Send what is due, at the end all that changed; return the seconds to wait until the next look."""
+        """Upload the files that are due, or with `final` all changed files; return the seconds until the next scan."""
         begun = self._clock()
         directory = self._directory()
         changed = [one for one in files(directory) if self._sent.get(one[0]) != one[2]] if directory else []
@@ -82,7 +83,7 @@ class Mirror:
         target = Place(self._target.bucket, self._target.below(name))
         try:
             check_key(target.key)
-        except (InvalidArgument, KeyTooLongError) as error:  # the others go on
+        except (InvalidArgument, KeyTooLongError) as error:  # does not stop the other files
             self._left.add(name)
             self._tell(f"the file {name!r} stays behind, since S3 cannot have its name: {error.message}")
             return
@@ -95,7 +96,7 @@ class Mirror:
 
 
 class Mirroring(threading.Thread):
-    """Keeps mirrors up to date beside the main loop: a checkpoint of gigabytes must not hold up the log."""
+    """Updates mirrors in a thread of its own, so that a checkpoint of gigabytes does not delay the log."""
 
     def __init__(self, mirrors: Sequence[Mirror]) -> None:
         super().__init__(name="mirrors", daemon=True)
@@ -103,17 +104,17 @@ class Mirroring(threading.Thread):
         self._ended = threading.Event()
 
     def run(self) -> None:
-        """Look and send until `stop`."""
+        """Scan and upload until `stop` is called or an upload fails."""
         wait = 0.0
         try:
             while self._mirrors and not self._ended.wait(wait):
                 wait = max(mirror.sync() for mirror in self._mirrors)
         except (S3Error, OSError, UnicodeError):
-            # Not lost: the last sync, after the hosts have ended, meets the same trouble and fails the job.
-            with suppress(OSError):  # the log may be on a disk that is full
+            # The final sync after the hosts have ended will raise the same error, and then fail the job.
+            with suppress(OSError):  # the log may be on a full disk
                 traceback.print_exc()
 
     def stop(self) -> None:
-        """End after the file that is being sent."""
+        """Stop after the current scan, and wait for the thread to end."""
         self._ended.set()
         self.join()

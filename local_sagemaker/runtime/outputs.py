@@ -1,7 +1,7 @@
-"""Outputs: a host's directories on their way to S3, as plain files or as one `tar.gz`.
+"""Uploads directories of a host to S3, as plain files or as one `tar.gz`.
 
-A job may leave anything behind, also links to files of this machine: a link is stored as a link in an archive, and
-followed nowhere else than inside its own directory.
+A job may leave links to any file of this machine. An archive stores a link as a link; a plain upload follows a link
+only if its target is inside the uploaded directory.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ if TYPE_CHECKING:
     from local_sagemaker.runtime.role_store import RoleStore, RoleUpload
 
 
-Signature = tuple[int, int, int]  # mtime in ns, size, inode: what tells that a file changed
+Signature = tuple[int, int, int]  # mtime in ns, size, inode: a change of one of them means that the file changed
 
 _BLOCK = 1 << 20  # bytes copied at a time
-_LEVEL = 1  # gzip's fastest: somebody at a laptop waits for it, and the archive stays on the same disk
+_LEVEL = 1  # gzip's fastest level: a user waits for the archive, which stays on the same disk
 
 
 def directory_inside(root: Path, path: str) -> Path | None:
-    """Return the directory for a container path below `root`; None if it is missing or led elsewhere by a link."""
+    """Return the directory of a container path below `root`; None if it is missing or reached through a link."""
     found = root / path.lstrip("/")
     return found if found.is_dir() and found.resolve() == root.resolve() / path.lstrip("/") else None
 
 
 def read_inside(root: Path, path: str, limit: int) -> bytes | None:
-    """Return the first `limit` bytes of a plain file of the job's; None if there is none."""
+    """Return the first `limit` bytes of a regular file of the job; None if there is no such file."""
     folder, _, name = path.rpartition("/")
     directory = directory_inside(root, folder)
     try:
         descriptor = os.open(directory / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK) if directory else None
-    except OSError:  # missing, a link, or closed to us: nothing that the job could have meant us to read
+    except OSError:  # missing, a link, or not readable
         return None
     if descriptor is None:
         return None
@@ -51,35 +51,35 @@ def read_inside(root: Path, path: str, limit: int) -> bytes | None:
 
 
 def entries(directory: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Yield all below `directory` with relative names, a directory before its children; no link is followed."""
+    """Yield all entries below `directory` with relative names, a directory before its children; follow no links."""
     pending = [("", str(directory))]
     while pending:
         prefix, path = pending.pop()
         try:
             with os.scandir(path) as found:
                 children = sorted(found, key=lambda entry: entry.name)
-        except FileNotFoundError:  # a running job removed it while we looked
+        except FileNotFoundError:  # a running job removed it meanwhile
             continue
         yield from ((prefix + child.name, child) for child in children)
         pending += [(f"{prefix}{child.name}/", child.path) for child in children if child.is_dir(follow_symlinks=False)]
 
 
 def files(directory: Path) -> Iterator[tuple[str, str, Signature]]:
-    """Yield (name, real path, signature) of the files below `directory`, links to files inside it included."""
+    """Yield (name, real path, signature) of the files below `directory`, including links to files inside it."""
     inside = os.path.realpath(directory) + "/"
     for name, entry in entries(directory):
         path = os.path.realpath(entry.path) if entry.is_symlink() else entry.path
         try:
             found = os.lstat(path)
-        except FileNotFoundError:  # a running job removed it, or the link leads nowhere
+        except FileNotFoundError:  # a running job removed it, or the link is broken
             continue
         if stat.S_ISREG(found.st_mode) and (path == entry.path or path.startswith(inside)):
             yield name, path, (found.st_mtime_ns, found.st_size, found.st_ino)
 
 
 def put(store: RoleStore, path: str, target: Place) -> None:
-    """Copy a plain file to one object."""
-    # A running job may have put a link or a pipe in its place since we looked.
+    """Upload a regular file as one object."""
+    # `O_NOFOLLOW` and `O_NONBLOCK`: since the scan a running job may have replaced the file by a link or a pipe.
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     with os.fdopen(descriptor, "rb") as file, store.new_upload() as upload:
         while block := file.read(_BLOCK):
@@ -88,15 +88,15 @@ def put(store: RoleStore, path: str, target: Place) -> None:
 
 
 def put_tree(store: RoleStore, directory: Path, target: Place) -> None:
-    """Copy all files below `directory` to the folder `target`."""
+    """Upload all files below `directory` to the folder `target`."""
     for name, path, _ in files(directory):
         put(store, path, Place(target.bucket, target.below(name)))
 
 
 def put_archive(store: RoleStore, directories: Sequence[Path], target: Place) -> None:
-    """Store the merged content of `directories` as one `tar.gz`; nothing if there is none.
+    """Upload the merged content of `directories` as one `tar.gz`; upload nothing if they are all empty.
 
-    Where two of them hold the same name, the first wins ("they should ensure no file/directory names clash":
+    If several directories hold the same name, the first one wins ("they should ensure no file/directory names clash":
     Developer Guide, "How Amazon SageMaker AI Processes Training Output").
     """
     if not any(True for directory in directories for _ in entries(directory)):
@@ -115,7 +115,7 @@ def _add_all(archive: tarfile.TarFile, directories: Sequence[Path]) -> None:
     for directory in directories:
         for name, entry in entries(directory):
             info = archive.gettarinfo(entry.path, name)
-            # Sockets give None; pipes and devices mean nothing on another machine.
+            # `gettarinfo` returns None for a socket. Pipes and devices are useless on another machine.
             if info is None or name in taken or not (info.isfile() or info.isdir() or info.issym() or info.islnk()):
                 continue
             taken.add(name)
@@ -128,12 +128,12 @@ def _add(archive: tarfile.TarFile, info: tarfile.TarInfo, path: str) -> None:
     if not info.isfile():
         archive.addfile(info)
         return
-    with open(path, "rb") as file:  # noqa: PTH123 -- a string from scandir, ten thousand times
+    with open(path, "rb") as file:  # noqa: PTH123 -- a string from scandir, for ten thousand files
         archive.addfile(info, file)
 
 
 class _Sink(io.RawIOBase):
-    """An upload as the file that `gzip` writes to."""
+    """A writable file object over an upload, for `gzip`."""
 
     def __init__(self, upload: RoleUpload) -> None:
         self._upload = upload

@@ -1,7 +1,6 @@
-"""How a job comes by its instances: at once, late, or never, as the rules of `faults` have it.
+"""Provisioning of a job's instances: at once, late, or never, as the fault rules say.
 
-On this machine there are always enough; AWS's ways of having none are faults on demand. The conductor and the
-simulator import it.
+This machine always has capacity. Delays, insufficient capacity and spot interruptions happen only by a fault rule.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from local_sagemaker.instances import Instances
     from local_sagemaker.jobs import Job
 
-# DIAGNijmegen/rse-grand-challenge issue 2631.
+# The text is from DIAGNijmegen/rse-grand-challenge issue 2631.
 NO_CAPACITY = (
     "CapacityError: Unable to provision requested ML compute capacity. Please retry using a different ML instance type."
 )
@@ -28,23 +27,23 @@ INTERRUPTED = "The job stopped because the managed spot training instances were 
 
 @dataclass(frozen=True)
 class Provisioner:
-    """Decides about the instances of one job.
+    """Applies the fault rules to the instances of one job.
 
     Attributes:
         job: the job.
-        faults: the rules that are on, and their counts.
+        faults: the active fault rules and their counts.
     """
 
     job: Job
     faults: FaultTable
 
     def delay(self) -> float:
-        """Return for how many seconds the job is `Pending`."""
+        """Return how many seconds the job stays `Pending`."""
         rule = self._fire("pending", taken(KINDS[self.job.kind].cluster_of(self.job.described)))
         return rule.seconds if rule else 0.0
 
     def choose(self) -> Instances | None:
-        """Return the first choice whose instances can be had; None if there is no capacity for any.
+        """Return the first instance choice with capacity; None if capacity is insufficient for all of them.
 
         API reference, ResourceConfig: "If capacity is insufficient, SageMaker evaluates the next instance type".
         """
@@ -54,10 +53,10 @@ class Provisioner:
         return None
 
     def interruption(self, seconds: float) -> JobRule | None:
-        """Return the rule by which spot instances are taken back now.
+        """Return the fault rule that interrupts the spot instances now; None if there is none.
 
         Args:
-            seconds: for how long the hosts have been running.
+            seconds: how long the hosts have been running.
         """
         if not KINDS[self.job.kind].definition_of(self.job.request).get("EnableManagedSpotTraining"):
             return None

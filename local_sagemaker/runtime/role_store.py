@@ -1,7 +1,7 @@
-"""The objects as SageMaker reads and writes them for a job: with the rights of the job's role.
+"""The object store with the permissions of a job's role.
 
-On AWS the downloads before a job, and the uploads during and after it, are made by the role, too. The supervisor uses
-the store directly, and so the policies are asked here.
+On AWS too, SageMaker assumes the job's role for the downloads before a job and the uploads during and after it. The
+supervisor accesses the store without a request to S3, so this module evaluates the policies.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 
 def session_of_job(job: Job) -> Session:
-    """Return the session that SageMaker has of a job's role; it begins when the job is created."""
+    """Return SageMaker's session of a job's role; it starts when the job is created."""
     return Session(KINDS[job.kind].role_of(job.request), "SageMaker", job.role_id)
 
 
 def store_of_job(job: Job, home: Path, store: ObjectStore) -> RoleStore:
-    """Return the objects as a job's role may use them."""
+    """Return the object store with the permissions of a job's role."""
     access = Access(session_of_job(job), RoleTable(home), job.arn.split(":")[3])
     kind = KINDS[job.kind]
     output = kind.definition_of(job.request).get(kind.output_config) or {}
@@ -41,12 +41,12 @@ def store_of_job(job: Job, home: Path, store: ObjectStore) -> RoleStore:
 
 
 class RoleStore:
-    """An object store, as far as a role may use it.
+    """An object store that checks the permissions of a role.
 
     Args:
-        store: the objects.
-        access: what the role may do.
-        kms_key: with which outputs are encrypted; empty: with none.
+        store: the object store.
+        access: the permissions of the role.
+        kms_key: the KMS key of the outputs; if empty, the bucket's default encryption applies.
     """
 
     def __init__(self, store: ObjectStore, access: Access, kms_key: str = "") -> None:
@@ -55,7 +55,7 @@ class RoleStore:
         self._kms_key = kms_key
 
     def list(self, bucket: str, prefix: str) -> Iterator[StoredObject]:
-        """Yield the objects whose keys begin with `prefix`, in the order of UTF-8 bytes.
+        """Return an iterator over the objects whose keys start with `prefix`, in the order of UTF-8 bytes.
 
         Raises:
             AccessDenied: the role may not list them.
@@ -66,11 +66,11 @@ class RoleStore:
         return found
 
     def open(self, bucket: str, key: str) -> tuple[StoredObject, BinaryIO]:
-        """Return an object with its body opened.
+        """Return an object and its open body.
 
         Raises:
             AccessDenied: the role may not read it.
-            NoSuchBucket, NoSuchKey: it does not exist.
+            NoSuchBucket, NoSuchKey: the bucket or the object does not exist.
         """
         found, body = self._store.open(bucket, key)
         try:
@@ -81,7 +81,7 @@ class RoleStore:
         return found, body
 
     def new_upload(self) -> RoleUpload:
-        """Begin an object whose body comes piece by piece."""
+        """Start the upload of an object whose body is written in pieces."""
         return RoleUpload(self._store, self._headers, self._access.region, self._check)
 
     @property
@@ -96,13 +96,13 @@ class RoleStore:
 
 
 class RoleUpload:
-    """An object in the making; leaving its `with` block without a commit drops it.
+    """The upload of one object; leaving its `with` block without a commit discards it.
 
     Args:
-        store: the objects.
-        headers: what the request says of encryption; empty: it is as the bucket has it.
-        region: of the bucket.
-        check: sees that the role has what it needs.
+        store: the object store.
+        headers: the encryption headers of the request; if empty, the bucket's default encryption applies.
+        region: the region of the bucket.
+        check: raises `AccessDenied` if the role lacks one of the given permissions.
     """
 
     def __init__(self, store: ObjectStore, headers: dict[str, str], region: str, check: Callable[..., None]) -> None:
@@ -113,16 +113,16 @@ class RoleUpload:
         self._check = check
 
     def write(self, data: bytes) -> None:
-        """Append to the body."""
+        """Append data to the body."""
         self._upload.write(data)
 
     def commit(self, bucket: str, key: str, *, content_type: str = DEFAULT_CONTENT_TYPE) -> None:
-        """Make what was written an object.
+        """Store the written body as an object.
 
         Raises:
             AccessDenied: the role may not write it.
             NoSuchBucket: the bucket does not exist.
-            KeyTooLongError, InvalidArgument: S3 takes no such key.
+            KeyTooLongError, InvalidArgument: the key is not valid in S3.
         """
         encryption = encryption_of_new(self._store, bucket, self._headers, self._region)
         needed = using_key("kms:GenerateDataKey", encryption, (bucket, key), self._region)

@@ -1,6 +1,7 @@
-"""A job's request, read once into what the runtime needs: hosts, command, inputs, outputs, limits.
+"""The runtime spec: hosts, command, inputs, outputs and limits of a job, read once from its request.
 
-Training and processing say the same things in different words; behind this module they look alike. Pure: no I/O.
+Training and processing requests have different members for the same things; their runtime specs look alike. The module
+does no I/O.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ if TYPE_CHECKING:
 
 MODEL = "/opt/ml/model"
 OUTPUT_DATA = "/opt/ml/output/data"
-GROUP_OF_ALL = "homogeneousCluster"  # the name AWS gives to the only group of a job without `InstanceGroups`
+GROUP_OF_ALL = "homogeneousCluster"  # AWS's name for the only group of a job without `InstanceGroups`
 
 
 class JobFailure(Exception):
-    """The job cannot go on; the text is its `FailureReason`."""
+    """The job fails; the message is its `FailureReason`."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Place:
 
     Attributes:
         bucket: the bucket.
-        key: a key or the beginning of keys; may be empty.
+        key: a key or a key prefix; may be empty.
     """
 
     bucket: str
@@ -39,10 +40,10 @@ class Place:
 
     @classmethod
     def parse(cls, uri: str) -> Place:
-        """Read `s3://bucket/key`.
+        """Parse an S3 URI: `s3://bucket/key`.
 
         Raises:
-            JobFailure: it is something else.
+            JobFailure: the text is not an S3 URI.
         """
         scheme, _, rest = uri.partition("://")
         bucket, _, key = rest.partition("/")
@@ -51,7 +52,7 @@ class Place:
         return cls(bucket, key)
 
     def below(self, name: str) -> str:
-        """Return the key of `name` inside this location, which is taken as a folder with or without its slash."""
+        """Return the key of `name` in this location, read as a folder with or without a final slash."""
         return f"{self.key.rstrip('/')}/{name}" if self.key.rstrip("/") else name
 
     def __str__(self) -> str:
@@ -60,16 +61,16 @@ class Place:
 
 @dataclass(frozen=True)
 class Input:
-    """Objects that are copied to a directory of the hosts before the command starts.
+    """An input: objects that are downloaded to a directory of the hosts before the command starts.
 
     Attributes:
-        name: the channel's or the input's name.
-        source: where the objects are.
+        name: the name of the channel or of the processing input.
+        source: the S3 location of the objects or of the manifest.
         path: the directory in the container.
         manifest: whether `source` is a manifest that lists the objects.
-        sharded: whether each host gets its share only (`ShardedByS3Key`).
-        required: whether the job fails when there is no object (a checkpoint may be missing).
-        groups: the instance groups that get it; empty means all.
+        sharded: whether each host gets only its share (`ShardedByS3Key`).
+        required: whether the job fails without an object; False for a checkpoint.
+        groups: the instance groups that get the input; empty means all.
     """
 
     name: str
@@ -83,7 +84,7 @@ class Input:
 
 @dataclass(frozen=True)
 class Output:
-    """A directory of the hosts whose files are copied to S3, while the job runs (`continuous`) or at its end."""
+    """A directory whose files are uploaded to S3, during the job (`continuous`) or after its completion."""
 
     target: Place
     path: str
@@ -92,19 +93,19 @@ class Output:
 
 @dataclass(frozen=True)
 class Archives:
-    """Where a training job's model and output go, and whether as `tar.gz`."""
+    """The S3 location of a training job's model and output data, and whether they are compressed to `tar.gz`."""
 
     target: Place
     compressed: bool
 
     @property
     def model(self) -> Place:
-        """What `ModelArtifacts.S3ModelArtifacts` names."""
+        """The location of the model: `ModelArtifacts.S3ModelArtifacts`."""
         return self._at("model.tar.gz" if self.compressed else "model/")
 
     @property
     def output(self) -> Place:
-        """The same for `/opt/ml/output/data`."""
+        """The location of the content of `/opt/ml/output/data`."""
         return self._at("output.tar.gz" if self.compressed else "data/")
 
     def _at(self, name: str) -> Place:
@@ -113,20 +114,20 @@ class Archives:
 
 @dataclass(frozen=True)
 class RuntimeSpec:
-    """All that the runtime needs to know of a job.
+    """All that the runtime needs to know about a job.
 
     Attributes:
-        hosts: `algo-1` and on.
+        hosts: the names of the hosts: `algo-1`, `algo-2` and so on.
         groups: instance group -> (instance type, its hosts).
-        command: what each host runs.
-        environment: the request's own variables.
-        inputs: what comes in, checkpoints included.
-        outputs: what goes out file by file.
-        archives: what goes out as a training job's artifacts; None for processing.
-        max_runtime: seconds from the start.
-        max_wait: seconds from the creation; None without spot instances.
-        volume_gb: what each host may use of the disk.
-        metrics: the `MetricDefinitions`.
+        command: the command of each host.
+        environment: the environment variables of the request.
+        inputs: the inputs, including checkpoints.
+        outputs: the outputs that are uploaded as files, including checkpoints.
+        archives: the locations of a training job's artifacts; None for processing.
+        max_runtime: seconds that the job may have instances.
+        max_wait: seconds from the creation to the end; None without spot instances.
+        volume_gb: disk space of each host in GB.
+        metrics: the `MetricDefinitions` of the request.
     """
 
     hosts: tuple[str, ...]
@@ -146,7 +147,7 @@ class RuntimeSpec:
         return next(group for group, (_, hosts) in self.groups.items() if host in hosts)
 
     def receivers(self, source: Input) -> tuple[str, ...]:
-        """Return the hosts that get an input."""
+        """Return the names of the hosts that get an input."""
         return tuple(host for host in self.hosts if not source.groups or self.group_of(host) in source.groups)
 
     @property
@@ -157,12 +158,12 @@ class RuntimeSpec:
 
 
 def volume_of(cluster: Mapping[str, Any]) -> float:
-    """Return what each host may use of the disk, in GB."""
+    """Return the disk space of each host in GB; infinite if the request has no `VolumeSizeInGB`."""
     return float(cluster.get("VolumeSizeInGB", math.inf))
 
 
 def groups_of(cluster: Mapping[str, Any]) -> dict[str, tuple[str, tuple[str, ...]]]:
-    """Return type and hosts of each instance group."""
+    """Return the instance type and the hosts of each instance group."""
     (name, count), *_ = taken(cluster).items()
     whole = {"InstanceGroupName": GROUP_OF_ALL, "InstanceType": name, "InstanceCount": count}
     given = cluster.get("InstanceGroups") or [whole]
@@ -176,7 +177,12 @@ def groups_of(cluster: Mapping[str, Any]) -> dict[str, tuple[str, tuple[str, ...
 
 
 def command_of(given: Mapping[str, Any], member: str, image: str) -> tuple[str, ...]:
-    """Return what a host runs.
+    """Return the command of each host.
+
+    Args:
+        given: the member of the request with the entry point.
+        member: its name, for the error message.
+        image: the name of its field with the image, for the error message.
 
     Raises:
         JobFailure: the request names no entry point.
@@ -194,11 +200,18 @@ def command_of(given: Mapping[str, Any], member: str, image: str) -> tuple[str, 
 def input_of(name: str, source: Mapping[str, Any] | None, mode: str, path: str) -> Input:
     """Return an input of a job.
 
+    Args:
+        name: the name of the channel or of the processing input.
+        source: the S3 data source of the request; None if the source is not S3.
+        mode: the input mode.
+        path: the directory in the container; empty if the request has none.
+
     Raises:
-        JobFailure: there is no such source or mode on this machine.
+        JobFailure: the local SageMaker does not support this source or mode.
     """
     kind = source.get("S3DataType", "S3Prefix") if source else ""
-    # FastFile shows the same files, only read later (Developer Guide, "Setting up training jobs to access datasets").
+    # FastFile mode shows the same files and reads them later, so that File mode can stand in for it (Developer Guide,
+    # "Setting up training jobs to access datasets").
     if source is None or mode not in {"File", "FastFile"} or kind not in {"S3Prefix", "ManifestFile"} or not path:
         raise JobFailure(
             f"ClientError: the input {name} cannot be given to a job on this machine, which has S3 sources of the types"
@@ -215,10 +228,10 @@ def input_of(name: str, source: Mapping[str, Any] | None, mode: str, path: str) 
 
 
 def container_path(path: str) -> str:
-    """Return an absolute container path without trailing slash.
+    """Return a normalized absolute container path without a trailing slash.
 
     Raises:
-        JobFailure: it is relative, climbs, or is the root itself.
+        JobFailure: the path is relative, contains `..`, or is the root directory.
     """
     normal = posixpath.normpath(path)
     if not path.startswith("/") or normal.strip("/") == "" or ".." in path.split("/"):

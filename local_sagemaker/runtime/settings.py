@@ -1,8 +1,8 @@
-"""What the user may set for one home: `<home>/settings.json`.
+"""The user's settings of one home: `<home>/settings.json`.
 
-A file and not environment variables, because a supervisor may be started again by another server than the first, with
-another environment. Read once by each supervisor when it starts, and by the server whenever it needs the quotas, so
-that they can be changed while it runs. Inside `local_sagemaker` anybody may import it.
+The settings are in a file, not in environment variables, because a later server with another environment may start the
+successor of a supervisor. Each supervisor reads them once, when it starts. The server reads them whenever it needs the
+quotas, so that they can be changed while it runs.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ Isolation = Literal["auto", "directory"]
 
 @dataclass(frozen=True)
 class Settings:
-    """How jobs are run, and how many of them.
+    """The settings of the job runtime, and the quotas.
 
     Attributes:
-        stop_grace_seconds: from SIGTERM to SIGKILL; 120 as on AWS (API reference, `StopTrainingJob`).
-        isolation: `auto` gives each host namespaces of its own where the machine allows it; `directory` never does, and
-            the contract's paths lie under `LOCAL_SAGEMAKER_ROOT`.
-        max_processes: processes and threads that a host of a job may have; at most half of what the machine allows.
-        quotas: instances that may run at a time, by the quota's name at AWS, such as `ml.m5.large for training job
-            usage`; what is not named has no quota.
+        stop_grace_seconds: seconds from SIGTERM to SIGKILL; default 120, as on AWS (API reference, `StopTrainingJob`).
+        isolation: `auto` (the default) gives each host its own namespaces if the machine allows it. `directory` does
+            not; the container paths then lie below `LOCAL_SAGEMAKER_ROOT`.
+        max_processes: limit of processes and threads for each host; default 4096, and at most half of what the machine
+            allows.
+        quotas: number of instances that may run at a time, by the quota's name at AWS, such as `ml.m5.large for
+            training job usage`; default none. A usage without an entry is not limited.
     """
 
     stop_grace_seconds: float = 120.0
@@ -38,10 +39,10 @@ class Settings:
 
 
 def read_settings(home: Path) -> Settings:
-    """Return the settings of a home; what its file does not name has its default.
+    """Return the settings of a home, with defaults for those that its file does not set.
 
     Raises:
-        ValueError: the file holds something else than an object with known names and possible values.
+        ValueError: the file is not JSON, or has unknown names or invalid values.
     """
     path = home / "settings.json"
     if not path.exists():

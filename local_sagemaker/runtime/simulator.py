@@ -1,9 +1,8 @@
-"""Carries simulated jobs to their ends: one thread of the server for all of them, woken when the next one is due.
+"""Runs the simulated jobs: one thread of the server updates all of them when they are due.
 
-A thread and not a supervisor each, since five hundred processes are what a test of scale cannot afford; and updates
-when they are due, not statuses worked out when somebody asks, because listings sort and filter by what is in the table.
-What a job has done so far is in the table, so that a new server goes on where a killed one stood. The server makes one;
-`down` uses it without its thread.
+Simulated jobs have no supervisors, because a load test cannot afford five hundred processes. The simulator writes each
+status when it is due and does not compute it at a request, because listings sort and filter by the table's columns. The
+progress of a job is in the table, so that a new server continues after a killed one.
 """
 
 from __future__ import annotations
@@ -35,20 +34,20 @@ from local_sagemaker.simulation import read_simulation
 
 log = logging.getLogger(__name__)
 
-_STOP_LOOK = 0.2  # seconds between looks for stop requests, which others than this server may make
+_STOP_LOOK = 0.2  # seconds between checks for stop requests, which other processes can make too
 _FILE, _CONTENT = "simulated.txt", b"No job has made this; its image was local/simulated.\n"
 _TRAINING = "Training image download completed. Training in progress."
-_RESUMES = "simulated.resumes"  # among a job's fields: until when it is Pending; Describe shows nothing of the sort
+_RESUMES = "simulated.resumes"  # the job field with the end of `Pending`; Describe does not show it
 
 
 class Simulator:
-    """All simulated jobs of one home.
+    """Runs all simulated jobs of one home.
 
     Args:
         home: the data directory.
-        jobs: the table.
-        store: the objects.
-        clock: epoch seconds.
+        jobs: the table of jobs.
+        store: the object store.
+        clock: returns epoch seconds.
     """
 
     def __init__(self, home: Path, jobs: JobTable, store: ObjectStore, clock: Callable[[], float] = time.time) -> None:
@@ -61,17 +60,17 @@ class Simulator:
         self._changed = threading.Condition()
 
     def start(self) -> None:
-        """Adopt what an earlier server left, and work in a thread until the process ends."""
+        """Take over the live jobs of an earlier server, and start the thread."""
         for job in self._jobs.live("simulated"):
             self._schedule(job, _moment(job))
         threading.Thread(target=self._work, name="simulator", daemon=True).start()
 
     def add(self, job: Job) -> None:
-        """Take a new job on."""
+        """Schedule a new job."""
         self._schedule(job, job.created)
 
     def stop_all(self) -> None:
-        """End the jobs that were asked to stop, without the thread: for when no server runs."""
+        """Stop the jobs with a stop request. It needs no thread, so `down` can call it when no server runs."""
         for job in self._jobs.stopping("simulated"):
             self._step(job)
 
@@ -90,12 +89,12 @@ class Simulator:
                     self._changed.wait(min(wait, _STOP_LOOK))
             try:
                 self.tick()
-            except Exception:  # as for the jobs with supervisors: a disk that is full now may have room later
+            except Exception:  # retry, as for jobs with supervisors: a full disk may have space later
                 log.exception("simulated jobs could not go on; trying again")
                 time.sleep(_STOP_LOOK)
 
     def tick(self) -> None:
-        """Do all that is due."""
+        """Handle all stop requests and all jobs that are due."""
         self.stop_all()
         job = self._next()
         while job is not None:
@@ -111,7 +110,7 @@ class Simulator:
             return heapq.heappop(self._due)[2] if self._due and self._due[0][0] <= self._clock() else None
 
     def _step(self, waiting: Job) -> None:
-        """Do what is next for a job, and say when it is due again."""
+        """Do the next step of a job, and schedule the one after it."""
         try:
             job = self._jobs.get(waiting.kind, waiting.name)
             if job.finished:
@@ -123,7 +122,7 @@ class Simulator:
             else:
                 self._finish(job)
         except (JobUnknown, JobFinished):
-            return  # ended and perhaps deleted while it waited here
+            return  # the job ended, or was deleted, since it was scheduled
 
     def _provision(self, job: Job) -> None:
         provisioner = Provisioner(job, self._faults)
@@ -162,7 +161,7 @@ class Simulator:
         self._end(job, outcome)
 
     def _deliver(self, job: Job) -> Outcome | None:
-        """Store what the job leaves behind; return how it ends if that fails."""
+        """Upload the artifacts of a job; return the outcome `Failed` if that is not possible."""
         try:
             for place, content in _artifacts(job):
                 with store_of_job(job, self._home, self._store).new_upload() as upload:
@@ -195,7 +194,7 @@ def _started(job: Job) -> float | None:
 
 
 def _moment(job: Job) -> float:
-    """Return when something is next to be done for a job."""
+    """Return the epoch seconds at which the next step of a job is due."""
     started = _started(job)
     if started is not None:
         return started + min(read_simulation(KINDS[job.kind].definition_of(job.request)).seconds, _max_runtime(job))
@@ -207,7 +206,7 @@ def _max_runtime(job: Job) -> float:
 
 
 def _artifacts(job: Job) -> Iterator[tuple[Place, bytes]]:
-    """Yield the small objects that a simulated job leaves where a real one would."""
+    """Yield the location and content of each artifact of a simulated job, one for each result of a real job."""
     for place in KINDS[job.kind].results(job):
         if place.key.endswith(".tar.gz"):
             yield place, _archive()

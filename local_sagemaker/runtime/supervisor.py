@@ -1,13 +1,13 @@
-"""The process that carries one job from `InProgress` to its end, and can be killed at any moment.
+"""The supervisor: the process that runs one job from `InProgress` to its end, and may be killed at any time.
 
-Each job has a supervisor of its own, in a session of its own, and not a thread of the server, so that jobs outlive the
-server. It keeps how far it came in the job's workspace; `reconcile` starts a successor for each job that lost its
-supervisor, which does the present phase again or adopts the running hosts. A job whose supervisors crash one after the
-other fails. It stands on the standard library, the table of jobs and the object store, and never talks to the server.
+Each job has its own supervisor, in its own session, so that jobs outlive the server. The supervisor saves its progress
+in the job's workspace. If it is killed, `reconcile` starts a successor, which repeats the current phase or takes over
+the running hosts. After repeated crashes the job fails. A supervisor uses the table of jobs and the object store, and
+never calls the server.
 
-A job's lock says that it has one. Whoever starts a supervisor takes the lock and hands it down, so that one that is
-still starting is never taken for lost. The server imports `start_supervisor` and `reconcile`; the process is
-`python -m local_sagemaker.runtime.supervisor HOME KIND NAME LOCK`.
+The command is `python -m local_sagemaker.runtime.supervisor HOME KIND NAME LOCK`. `LOCK` is the descriptor of the job's
+lock. The process that starts a supervisor takes the lock and passes it on. So a supervisor that is still starting is
+not taken for a lost one.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ _PACKAGE_ROOT = Path(__file__).parents[2]
 _TAIL = 4096  # bytes of a log
 _ARGUMENTS = 5  # the program, HOME, KIND, NAME, and the number of the descriptor that holds the lock
 
-_MOST_CRASHES = 10  # in a row; `reconcile` is called every second, and a package that is just being replaced comes back
+# In a row. The server calls `reconcile` every second, so a package that is being replaced has ten seconds to come back.
+_MOST_CRASHES = 10
 
 
 @dataclass(frozen=True)
@@ -49,14 +50,14 @@ class _Child:
     process: subprocess.Popen[bytes]
 
 
-# Kept to be reaped, since an exited child stays a zombie until somebody asks, and to count the crashes of a job's.
+# Kept to reap the exited supervisors, which stay zombies otherwise, and to count the crashes of each job.
 _children: list[_Child] = []
 _crashes: Counter[Path] = Counter()
 _children_lock = threading.Lock()
 
 
 def start_supervisor(home: Path, kind: str, name: str) -> int | None:
-    """Start the supervisor of a job, detached; return its pid, or None where the job has one."""
+    """Start the supervisor of a job, detached; return its pid, or None if the job already has one."""
     workspace = Workspace(home, kind, name)
     lock = _lock(workspace)
     if lock is None:
@@ -64,19 +65,19 @@ def start_supervisor(home: Path, kind: str, name: str) -> int | None:
     try:
         return _start(workspace, kind, name, lock)
     finally:
-        os.close(lock)  # the child has it
+        os.close(lock)  # the child holds the lock
 
 
 def _start(workspace: Workspace, kind: str, name: str, lock: int) -> int:
     with workspace.output.open("ab") as output:
         process = subprocess.Popen(
-            # -S: what it needs is the standard library and this package; site-packages cost more than all of it.
+            # -S: it needs only the standard library and this package, and `site` would take most of the start time.
             [sys.executable, "-S", "-m", __spec__.name, str(workspace.home), kind, name, str(lock)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             cwd=workspace.directory,
-            # Nothing of the caller's: the job's processes could read it.
+            # Nothing from the caller's environment, because the job's processes could read it.
             env={"PATH": os.defpath, "LANG": "C.UTF-8", "PYTHONPATH": str(_PACKAGE_ROOT)},
             start_new_session=True,
             pass_fds=(lock,),
@@ -87,9 +88,9 @@ def _start(workspace: Workspace, kind: str, name: str, lock: int) -> int:
 
 
 def reconcile(home: Path) -> list[str]:
-    """Start a supervisor for every live job that should have one and has none; return the names of those jobs.
+    """Start a supervisor for every live job that has lost its own; return the names of those jobs.
 
-    Cheap enough to be called every second: a query, and a lock for each live job.
+    It is cheap enough to be called every second: one query, and one lock for each live job.
     """
     _reap()
     with JobTable(home) as table:
@@ -97,13 +98,13 @@ def reconcile(home: Path) -> list[str]:
 
 
 def _succeed(home: Path, table: JobTable, job: Job) -> bool:
-    """Start the successor of a supervisor that is gone, or fail the job; tell whether one was started."""
+    """Start a successor if the job has no supervisor, or fail the job; return whether a successor was started."""
     workspace = Workspace(home, job.kind, job.name)
     lock = _lock(workspace)
     if lock is None:
         return False
     try:
-        # It may have ended since we last looked, and how it ended decides whether there is a successor.
+        # The last supervisor may have ended since the last `_reap`, and its crash must count before the decision.
         _reap(ended=workspace)
         if _crashes[workspace.directory] >= _MOST_CRASHES:
             _give_up(table, job, workspace)
@@ -115,10 +116,10 @@ def _succeed(home: Path, table: JobTable, job: Job) -> bool:
 
 
 def _reap(ended: Workspace | None = None) -> None:
-    """Ask after the supervisors that this process started; a crash counts, and a kill does not.
+    """Reap the exited supervisors that this process started; count their crashes in a row, but not kills.
 
     Args:
-        ended: Whose lock we hold: a supervisor of this job has let it go, and is waited for until it has gone itself.
+        ended: The job whose lock this process holds. Its supervisor has released the lock, so wait until it has exited.
     """
     with _children_lock:
         for child in list(_children):
@@ -134,7 +135,7 @@ def _reap(ended: Workspace | None = None) -> None:
 
 
 def _give_up(table: JobTable, job: Job, workspace: Workspace) -> None:
-    """Fail a job that no supervisor can carry, and whose lock we hold: it would run, or wait, for ever."""
+    """Fail a job whose supervisors keep crashing; it would run for ever. The caller holds the job's lock."""
     for directory in workspace.hosts.glob("*"):
         Host(workspace.hosts, directory.name).kill()
     crashes = _crashes.pop(workspace.directory)
@@ -155,7 +156,7 @@ def _last_line(log: Path) -> str:
 
 
 def _lock(workspace: Workspace) -> int | None:
-    """Take the job's lock; return its descriptor, or None if another process holds it."""
+    """Take the job's lock; return its descriptor, or None if another process holds the lock."""
     workspace.directory.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(workspace.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -167,7 +168,7 @@ def _lock(workspace: Workspace) -> int | None:
 
 
 def supervise(home: Path, kind: str, name: str) -> None:
-    """Carry a job to its end, unless it has ended; this process holds its lock."""
+    """Run a job to its end, unless it has ended. This process must hold the job's lock."""
     workspace = Workspace(home, kind, name)
     reserve = Reserve(home)
     table = with_space(lambda: JobTable(home), reserve.spend)
@@ -182,14 +183,14 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != _ARGUMENTS or arguments[2] not in KINDS:
         sys.stderr.write(f"usage: {__spec__.name} HOME {{{'|'.join(KINDS)}}} NAME LOCK\n")
         return 2
-    os.set_inheritable(int(arguments[4]), False)  # held until this process ends, and not by what it starts
+    os.set_inheritable(int(arguments[4]), False)  # hold the lock until this process ends; its children must not
     try:
         supervise(Path(arguments[1]), arguments[2], arguments[3])
     except Exception as error:
         if not is_full(error):
             raise
         traceback.print_exc()
-        return os.EX_TEMPFAIL  # a disk that is full now may have room later
+        return os.EX_TEMPFAIL  # not a crash: a full disk may have space later
     return 0
 
 

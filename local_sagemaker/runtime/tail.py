@@ -1,8 +1,8 @@
-"""A host's output, line by line, into the log stream that CloudWatch Logs will answer from.
+"""Copies a host's output, line by line, to the log stream from which CloudWatch Logs answers.
 
-The host writes to a plain file and not to a pipe of ours, so that it survives us; this module follows that file. Each
-line comes out exactly once over `kill -9`: the position is written after the lines, and whoever starts again skips the
-lines that were written behind the position (cutting a line is deterministic, so they can be counted).
+The host writes to a file, not to a pipe of the supervisor, so that it survives the supervisor. Each line is copied
+exactly once, also over `kill -9`. The position is saved after the lines. A successor counts the lines that were written
+behind the saved position and skips as many. That is possible because the cuts between lines are deterministic.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-# 256 KB less the 26 bytes that CloudWatch Logs counts for each event (its quotas page).
+# 256 KB minus the 26 bytes that CloudWatch Logs counts for each event (its quotas page).
 MAX_MESSAGE = 262_144 - 26
 _BLOCK = 1 << 20  # bytes read at a time
-_CONTINUATION_MASK, _CONTINUATION = 0b1100_0000, 0b1000_0000  # UTF-8's bytes that begin no character
+_CONTINUATION_MASK, _CONTINUATION = 0b1100_0000, 0b1000_0000  # UTF-8's continuation bytes start with the bits 10
 
 
 def cut(data: bytes, *, final: bool) -> list[bytes]:
-    """Return the whole lines at the beginning of `data` with their ends; too long ones in pieces.
+    """Return the complete lines at the start of `data` with their line ends; split lines that are too long.
 
-    The pieces do not depend on how much of the file had been written when it was read. With `final`, what follows the
+    The result does not depend on how much of the file was written when it was read. With `final`, the text after the
     last line end is a line too.
     """
     pieces = []
@@ -46,7 +46,7 @@ def cut(data: bytes, *, final: bool) -> list[bytes]:
 
 
 def _boundary(data: bytes) -> int:
-    """Return where to cut `data` so that no UTF-8 character is torn (they have at most four bytes)."""
+    """Return where to cut `data` so that no UTF-8 character (at most four bytes) is split."""
     for back in range(1, 5):
         if data[-back] & _CONTINUATION_MASK != _CONTINUATION:
             return len(data) - back
@@ -54,14 +54,14 @@ def _boundary(data: bytes) -> int:
 
 
 class Tail:
-    """Follows one host's output.
+    """Follows the output of one host.
 
     Args:
-        output: the file that the host appends to.
-        log: the stream's file: a JSON object a line, `timestamp` (epoch milliseconds, when the line was read) and
-            `message`.
-        position: where the position is kept.
-        clock: epoch seconds.
+        output: the file to which the host appends.
+        log: the file of the log stream. Each line is a JSON object with `timestamp` (epoch milliseconds at which the
+            line was read) and `message`.
+        position: the file for the saved position.
+        clock: returns epoch seconds.
     """
 
     def __init__(self, output: Path, log: Path, position: Path, clock: Callable[[], float] = time.time) -> None:
@@ -76,7 +76,7 @@ class Tail:
         self._skip = self._lines_behind_position()
 
     def _lines_behind_position(self) -> int:
-        """Count the lines that a killed predecessor wrote without noting it, and remove the torn one at the end."""
+        """Count the lines that a killed predecessor wrote behind its saved position; remove a partial last line."""
         size = os.fstat(self._log).st_size
         behind = os.pread(self._log, size - self._written, self._written)
         whole = behind.rfind(b"\n") + 1
@@ -90,16 +90,16 @@ class Tail:
 
     @property
     def backlog(self) -> int:
-        """How many bytes were printed and have not been read."""
+        """The number of bytes that were printed and not yet read."""
         return os.fstat(self._output.fileno()).st_size - self._read
 
     def pump(self, *, final: bool = False) -> bool:
-        """Move what is new, at most a block of it; return whether there was any.
+        """Copy new lines to the log, at most one block; return whether there were any.
 
-        With `final`, when the host has ended, move all, and a last line needs no end.
+        With `final`, for a host that has ended, copy all lines; the last one needs no line end.
         """
         moved = False
-        # Bounded: a job that prints without end must not keep the supervisor from looking after it.
+        # One block only, so that a job that never stops printing does not block the supervisor.
         for _ in itertools.count() if final else range(1):
             size = os.fstat(self._output.fileno()).st_size
             if size == self._read:
@@ -126,7 +126,7 @@ class Tail:
 
 
 def log_event(stamp: int, piece: bytes) -> str:
-    """Return one line of a stream's file: what the host printed, at epoch milliseconds."""
+    """Return one line for a log stream's file: the printed piece and its time in epoch milliseconds."""
     message = piece.decode("utf-8", "replace").removesuffix("\n").removesuffix("\r")
-    # json.dumps of the whole costs five times as much, for every line that any job prints.
+    # `json.dumps` of the whole object takes five times as long, for every line that a job prints.
     return f'{{"timestamp": {stamp}, "message": {encode_basestring_ascii(message)}}}\n'

@@ -1,7 +1,7 @@
-"""AWS's training toolkit in the Python that stands for the image: the `train` of the package `sagemaker-training`.
+"""A check for AWS's training toolkit: the command `train` of the package `sagemaker-training`.
 
-AWS's framework images run a script by it: the hyperparameters name the script (`sagemaker_program`) and its archive
-(`sagemaker_submit_directory`), and the request has no entry point.
+AWS's framework images run scripts with it. The request then has no entry point, and the hyperparameters name the script
+(`sagemaker_program`) and its archive (`sagemaker_submit_directory`).
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 def check(command: Sequence[str]) -> None:
-    """See that the toolkit is there if a job's command is its own.
+    """Check that the toolkit is installed if the job's command needs it.
 
     Raises:
-        JobFailure: it is not; the text says how to install it.
+        JobFailure: the Python that stands in for the image lacks the toolkit; the message says how to install it.
     """
     program = Path(sys.executable).with_name(TRAIN)
     if command[0] == TRAIN and not (program.exists() and b"sagemaker_training" in program.read_bytes()):

@@ -1,6 +1,6 @@
-"""What a job leaves behind, on its way to S3: mirrors while it runs, archives and trees at its end.
+"""Uploads all outputs of a job: mirrors while it runs, archives and directories at its end.
 
-Which directory goes where is in the plan, how files travel in `outputs`; this module brings the two together.
+The runtime spec says which directory goes to which location; `outputs` uploads the files.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 
 class JobUploads:
-    """The outputs of one job.
+    """Uploads the outputs of one job.
 
     Args:
-        store: the objects.
-        plan: what goes where.
-        hosts: from where.
+        store: the object store, accessed with the job's role.
+        plan: the job's runtime spec.
+        hosts: the job's hosts.
     """
 
     def __init__(self, store: RoleStore, plan: RuntimeSpec, hosts: Sequence[Host]) -> None:
@@ -36,26 +36,26 @@ class JobUploads:
         self._hosts = hosts
 
     def remember(self) -> None:
-        """Note down what lies in mirrored directories before the command starts: S3 has it already."""
+        """Record the files in mirrored directories before the command starts, because S3 has them already."""
         for host in self._hosts:
             known = {one.path: _signatures(host, one) for one in self._mirrored()}
             write_json(host.directory / "known.json", known)
 
     def mirrors(self) -> list[Mirror]:
-        """Return what keeps the copies of continuous outputs and checkpoints up to date."""
+        """Return a mirror for each host and each continuous output or checkpoint directory."""
         return [self._mirror(host, one) for host in self._hosts for one in self._mirrored()]
 
     def sync(self) -> None:
-        """Send all that changed in mirrored directories; the hosts have ended."""
+        """Upload all changed files in mirrored directories, after the hosts have ended."""
         for mirror in self.mirrors():
             mirror.sync(final=True)
 
     def send_all(self, *, completed: bool) -> None:
-        """Send everything.
+        """Upload all outputs.
 
         Args:
-            completed: "EndOfJob: after the job completes" (API reference, `ProcessingS3Output`): what failed leaves
-                nothing of these.
+            completed: whether the job completed. Otherwise outputs in the mode EndOfJob ("after the job completes": API
+                reference, `ProcessingS3Output`) are not uploaded.
         """
         self.sync()
         if self._plan.archives is not None:
@@ -65,7 +65,7 @@ class JobUploads:
                 put_tree(self._store, directory, one.target)
 
     def _send_archives(self, archives: Archives) -> None:
-        # The model of all hosts is merged; of the output only the main host's is kept.
+        # The models of all hosts are merged. Of the output data only the first host's is uploaded.
         for path, hosts, target in (
             (MODEL, self._hosts, archives.model),
             (OUTPUT_DATA, self._hosts[:1], archives.output),

@@ -1,6 +1,7 @@
-"""A job's directory `<home>/jobs/<kind>/<name>`: the paths in it, and how far its supervisor has come.
+"""A job's workspace `<home>/jobs/<kind>/<name>`: its paths, and the saved progress of its supervisor.
 
-Files written by rename, and not columns of the table of jobs: they belong to one run of one job, and vanish with it.
+The progress is a file, not columns of the table of jobs, because it belongs to one run of one job and is deleted with
+it.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def read_json(path: Path) -> Any:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file by rename: a reader, or a successor after `kill -9`, never sees half of it."""
+    """Write a JSON file by rename, so that a reader or a successor after `kill -9` never sees a partial file."""
     part = path.with_name(path.name + ".part")
     part.write_text(json.dumps(content))
     part.replace(path)
@@ -39,15 +40,15 @@ def write_json(path: Path, content: Any) -> None:
 
 @dataclass
 class Outcome:
-    """How a job ends.
+    """The final status of a job.
 
     Attributes:
         status: `Completed`, `Failed` or `Stopped`.
         secondary: the secondary status of a training job.
-        message: what its last transition says.
-        ended: epoch seconds.
-        reason: the `FailureReason`; None unless it failed.
-        exit_message: the `ExitMessage` of a processing job that left one.
+        message: the status message of its last transition.
+        ended: the end time in epoch seconds.
+        reason: the `FailureReason`; None unless the job failed.
+        exit_message: the `ExitMessage` of a processing job; None if its hosts wrote none.
     """
 
     status: str
@@ -60,22 +61,22 @@ class Outcome:
 
 @dataclass
 class Progress:
-    """How far the supervisor of a job has come; all times are epoch seconds.
+    """The progress of a job's supervisor; all times are epoch seconds.
 
     Attributes:
-        created: the job's creation: a deleted job's name may be used again.
-        started: when the job had instances and began to cost (`TrainingStartTime`); None before.
-        phase: what to do, or do again, after a crash.
+        created: the creation time of the job, which tells it from a deleted job of the same name.
+        started: when the job got instances and became billable (`TrainingStartTime`); None before.
+        phase: the phase that runs, or that a successor repeats after a crash.
         epoch: the number in the names of the log streams; 0 until the hosts start.
-        began: when the hosts were started, or started again after an interruption.
-        resumes: until when it waits for instances; None before it does.
-        pause: seconds to wait for them after the interruption that is under way.
-        ceased: when the hosts ended by an interruption; None while they run, or before they do.
-        idle: seconds without instances after interruptions that are over.
-        cause: why the hosts were told to end; None while they were not.
-        told: when they were told.
-        failed: the first host that failed; empty while none did.
-        outcome: how the job ends, once that is known.
+        began: when the hosts were last started, or restarted after an interruption.
+        resumes: when the wait for instances ends; None until the first wait begins.
+        pause: seconds to wait for instances after the current interruption.
+        ceased: when the hosts ended by the current interruption; None if there is none.
+        idle: seconds without instances in earlier interruptions.
+        cause: why the hosts were told to stop; None if they were not.
+        told: when the hosts were told to stop.
+        failed: the name of the first host that failed; empty if none has.
+        outcome: the final status of the job; None until it is known.
     """
 
     created: float
@@ -93,7 +94,7 @@ class Progress:
     outcome: Outcome | None = None
 
     def seconds(self, now: float) -> float:
-        """Return for how long the job has had instances."""
+        """Return how many seconds the job has had instances."""
         return 0.0 if self.started is None else (self.ceased or now) - self.started - self.idle
 
 
@@ -126,7 +127,7 @@ class Workspace:
         return self.home / "metrics" / region / self.name
 
     def load(self, created: float) -> Progress | None:
-        """Return the progress of this very job; None if nothing has begun."""
+        """Return the saved progress of the job that was created at `created`; None if there is none."""
         kept = read_json(self._progress)
         if kept is None or kept["created"] != created:
             return None
@@ -134,11 +135,11 @@ class Workspace:
         return Progress(**kept, outcome=Outcome(**outcome) if outcome else None)
 
     def save(self, progress: Progress) -> None:
-        """Keep the progress."""
+        """Save the progress."""
         write_json(self._progress, asdict(progress))
 
     def clear(self) -> None:
-        """Remove all that the hosts had."""
+        """Delete all files of the hosts."""
         try:
             shutil.rmtree(self.hosts)
         except FileNotFoundError:
@@ -149,7 +150,7 @@ class Workspace:
 
 
 def _open_up(directory: str) -> None:
-    """Let us into the directories that a job closed to its user, which is ours."""
+    """Make all directories below `directory` accessible, because a job may have removed the permissions."""
     pending = [directory]
     while pending:
         path = pending.pop()

@@ -1,1 +1,1 @@
-"""The JSON 1.1 wire of AWS, from botocore's own service models: parsing, constraints, errors, serialisation."""
+"""AWS's wire protocols, from botocore's service models: parsing, constraints, errors, serialisation."""

@@ -1,8 +1,9 @@
-"""A request to a service of AWS other than S3, read once: what it names is what is judged, counted, kept and done.
+"""A request to an AWS service other than S3, parsed once for authorization, statistics, the journal and moto.
 
-There are four ways to name an operation: in the path (CBOR, REST), in `X-Amz-Target` (JSON), and as `Action` of a form
-(query). moto takes an `Action` first, wherever it finds one: beside a target, or in the text of a document. So a call
-is written anew with each thing in its one place, and moto gets nothing else. Pure.
+Four protocols name the operation in three places: the path (CBOR, REST), `X-Amz-Target` (JSON), and the form field
+`Action` (query). moto prefers an `Action` wherever it finds one, also beside a target or in the text of a document. So
+that moto cannot run another operation than the authorized one, a call is rewritten with each part in its one place, and
+moto gets only that. The module does no I/O.
 """
 
 from __future__ import annotations
@@ -27,28 +28,28 @@ from local_sagemaker.wire.operations import has_operation, is_typed, members_of,
 _FORM = "application/x-www-form-urlencoded"
 _JSON = "application/x-amz-json-"
 _CBOR_PATH = re.compile(r"/service/\w+/operation/(\w+)")
-_QUEUE_PATH = re.compile(r"/\d{12}/[\w.-]+")  # of the query protocol, in the place of `QueueUrl`
-_OF_ALL = ("Action", "Version")  # fields of the query protocol
+_QUEUE_PATH = re.compile(r"/\d{12}/[\w.-]+")  # in SQS's query protocol, instead of the field `QueueUrl`
+_OF_ALL = ("Action", "Version")  # the fields of every operation in the query protocol
 _CBOR = RpcV2CBORParser()
 _EMPTY_MAP = b"\xa0"
 _GZIP = zlib.MAX_WBITS + 16
-_LARGEST = 64 << 20  # bytes of a body that was unpacked; more is cut off, and cannot be read then
+_LARGEST = 64 << 20  # bytes of a decompressed body; a longer one is cut and so becomes unreadable
 
 _Protocol = Literal["cbor", "json", "rest", "query"]
 
 
 @dataclass(frozen=True)
 class Call:
-    """One request, with no more of it than a replay needs.
+    """One request, reduced to what a replay needs.
 
     Attributes:
         service: the service of the credential scope.
-        region: its region.
-        method: of HTTP.
-        path: with the query.
-        headers: those that mean something to a service, by lower-case name.
-        body: text; bytes that are no UTF-8 are escaped as surrogates.
-        access_key: whose moto takes the call for.
+        region: the region of the credential scope.
+        method: the HTTP method.
+        path: the path with the query string.
+        headers: the headers that matter to a service, by lower-case name.
+        body: the body as text; bytes that are not UTF-8 are escaped as surrogates.
+        access_key: the access key with which moto gets the call.
     """
 
     service: str
@@ -61,11 +62,11 @@ class Call:
 
     @classmethod
     def of(cls, scope: Scope, body: bytes) -> Call:
-        """Return what a request asks for, without the members that its operation does not have.
+        """Return the call of a request, without the members that its operation does not have.
 
         Args:
-            scope: of ASGI, with `service` and `region`.
-            body: all of it.
+            scope: the ASGI scope, with `service` and `region`.
+            body: the whole body.
         """
         headers = Headers(scope=scope)
         path, query = scope["raw_path"].decode("latin-1"), scope["query_string"].decode("latin-1")
@@ -87,7 +88,7 @@ class Call:
         return cls(scope["service"], scope["region"], method, path, kept, text).bare()
 
     def bare(self) -> Call:
-        """Return the call without what its operation does not have: moto might read a `Name` that is not judged."""
+        """Return the call without members that its operation lacks: moto might read one that was not authorized."""
         if not self.operation or (document := self._document()) is None:
             return self
         if self._protocol == "query":
@@ -104,7 +105,7 @@ class Call:
 
     @cached_property
     def operation(self) -> str:
-        """The operation's name; empty if the call names none of its service, or if moto might find another in it."""
+        """The operation's name; empty if the service does not have it, or if moto might find another operation."""
         name = self._named()
         return name if has_operation(self.service, name) else ""
 
@@ -124,9 +125,9 @@ class Call:
 
     @property
     def is_readable(self) -> bool:
-        """Whether the body is a document with members of the right types, and its text is Unicode.
+        """Whether the body is a document with members of the right types and valid Unicode text.
 
-        Services refuse what is not.
+        AWS's services refuse any other body.
         """
         document = self._document()
         if document is None:
@@ -140,7 +141,7 @@ class Call:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The members of the request; none if it cannot be read, which the service tells."""
+        """The members of the request; empty if the body is unreadable, which the service reports."""
         document = self._document() or {}
         if not self.operation or self._protocol != "rest":
             return document
@@ -154,7 +155,7 @@ class Call:
         }
 
     def _document(self) -> dict[str, Any] | None:
-        """Return the members in the body that the operation has; None if the body cannot be read."""
+        """Return the members of the body that the operation has; None if the body is unreadable."""
         document, operation = self._read(), self.operation
         if document is None or not operation:
             return document
@@ -185,7 +186,7 @@ def _protocol_of(service: str, headers: Mapping[str, str]) -> _Protocol:
 
 
 def _unpacked(headers: Mapping[str, str], body: bytes) -> bytes:
-    """Return a body as it was before a client compressed it: boto3 does so with more than 10 KB for CloudWatch."""
+    """Return the decompressed body; boto3 compresses bodies of more than 10 KB for CloudWatch."""
     if headers.get("content-encoding") != "gzip":
         return body
     try:
@@ -199,15 +200,15 @@ def _json_type(said: str) -> str:
 
 
 def _without_fields(document: str) -> str:
-    """Return a JSON document that cannot be taken for a form: an ampersand stands in texts only, and may be escaped."""
+    """Escape the ampersands of a JSON document, which only strings contain, so that moto cannot read it as a form."""
     return document.replace("&", r"\u0026")
 
 
 def _is_field(name: str) -> bool:
-    """Return whether a field of the query protocol is one of all operations, or a part of a list or a map."""
+    """Return whether a field of the query protocol belongs to every operation, or is part of a list or a map."""
     return name in _OF_ALL or "." in name
 
 
 def _fields(form: str) -> dict[str, str]:
-    """Return the fields of a form; of several with one name, the first."""
+    """Return the fields of a form; the first one wins if several have the same name."""
     return dict(reversed(parse_qsl(form, keep_blank_values=True, errors="surrogateescape")))

@@ -1,8 +1,7 @@
-"""What a request violates of its model's constraints, in the words of AWS.
+"""Validation of requests against the constraints of botocore's models, with AWS's error messages.
 
-botocore's `ParamValidator` knows types, required members and minima only; patterns, enumerations, maxima and AWS's own
-wording ("Value '…' at '…' failed to satisfy constraint: …") are what programs and people meet in the cloud, so they
-are here. Pure; used by `JsonService`.
+botocore's `ParamValidator` checks only types, required members and minima. This module adds patterns, enumerations,
+maxima and AWS's wording ("Value '…' at '…' failed to satisfy constraint: …"). It does no I/O.
 """
 
 from __future__ import annotations
@@ -14,8 +13,8 @@ from typing import Any
 
 from botocore.model import Shape
 
-# The models carry Java's regular expressions. Classes that Python lacks, as the content of a bracket; the models write
-# letters, numbers and `_` together wherever they write one of them, so that `\w` allows nothing more.
+# The models have Java's regular expressions. These are the character classes that Python lacks, as the content of a
+# bracket. The models always combine letters, numbers and `_`, so `\w` allows nothing more than they do.
 _JAVA_CLASSES = {
     r"\p{L}": r"\w",
     r"\p{N}": r"\w",
@@ -28,14 +27,14 @@ _NUMBERS = frozenset({"integer", "long", "float", "double"})
 
 
 def violations(value: Any, shape: Shape, path: str = "") -> list[str]:
-    """Return the sentences about all that `value` violates, at any depth, in the order of the model.
+    """Return AWS's message for each violated constraint, at any depth, in the order of the model.
 
-    Values of a wrong type are passed over: they are the business of `ParamValidator`.
+    Values of a wrong type are skipped; `ParamValidator` reports them.
 
     Args:
         value: the request, parsed from JSON.
-        shape: its shape.
-        path: where `value` stands, as AWS writes it (`inputDataConfig.1.member.channelName`).
+        shape: the shape of `value`.
+        path: the path of `value` as AWS writes it (`inputDataConfig.1.member.channelName`); empty for the request.
     """
     own = [_sentence(value, path, shape, constraint) for constraint in _broken(value, shape)]
     return own + list(_below(value, shape, path))
@@ -64,7 +63,7 @@ def _of_structure(value: dict[str, Any], shape: Shape, path: str) -> Iterator[st
 
 
 def _of_scalars(value: Any, members: Iterable[Any], member: Shape, path: str, what: str) -> Iterator[str]:
-    """One sentence for a container whose scalars break a rule; it tells all the rules, as AWS does."""
+    """Yield one message for a container if a scalar in it breaks a rule; it names all rules, as AWS's does."""
     if _is_scalar(member) and any(_broken(one, member) for one in members):
         yield _sentence(value, path, member, f"{what}: [{', '.join(_rules(member))}]")
 
@@ -79,7 +78,7 @@ def _is_scalar(shape: Shape) -> bool:
 
 
 def _java(value: Any) -> str:
-    """Show a value as the service's language does: `[a, b]`, `{k=v}`, `true`."""
+    """Return a value as Java prints it: `[a, b]`, `{k=v}`, `true`."""
     if isinstance(value, list):
         return f"[{', '.join(map(_java, value))}]"
     if isinstance(value, dict):
@@ -88,7 +87,7 @@ def _java(value: Any) -> str:
 
 
 def _broken(value: Any, shape: Shape) -> list[str]:
-    """The constraints of this very shape that `value` breaks."""
+    """Return the constraints of the shape itself, not of its members, that `value` breaks."""
     rules = shape.metadata
     found = _out_of_range(value, shape)
     if isinstance(value, str) and "enum" in rules and value not in rules["enum"]:
@@ -114,7 +113,7 @@ def _out_of_range(value: Any, shape: Shape) -> list[str]:
 
 
 def _rules(shape: Shape) -> list[str]:
-    """All constraints of a scalar shape, broken or not."""
+    """Return all constraints of a scalar shape, broken or not."""
     rules = shape.metadata
     said = [_range_rule(shape, bound) for bound in ("max", "min") if bound in rules]
     if "enum" in rules:
@@ -140,7 +139,7 @@ def _pattern_rule(shape: Shape) -> str:
 
 @cache
 def _pattern(java: str) -> re.Pattern[str]:
-    """Compile a model's pattern; `.` does not match a line feed there either."""
+    """Compile a pattern of a model; as in Java, `.` does not match a line feed."""
     for theirs, ours in _JAVA_CLASSES.items():
         java = java.replace(theirs, ours)
     return re.compile(java)

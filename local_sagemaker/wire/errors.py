@@ -1,7 +1,6 @@
-"""The errors that a service answers on purpose; everything else that is raised is a bug and becomes a 500.
+"""The error that handlers of JSON services raise on purpose; any other exception is a bug and becomes a 500.
 
-One class and not one per error code: the codes are the service's words, and nobody catches them by type. Handlers in
-`local_sagemaker` raise it, `JsonService` puts it on the wire.
+There is one class for all error codes, because no code catches them by type. `JsonService` turns it into a response.
 """
 
 from __future__ import annotations
@@ -12,8 +11,8 @@ class ApiError(Exception):
 
     Args:
         code: the code as clients see it in `Error.Code`, such as `ValidationException`.
-        message: what AWS says, or where AWS has nothing to say, what happened and what to do.
-        status: the HTTP status; JSON 1.1 services answer 400 for whatever the client can repair.
+        message: AWS's message; for errors that AWS does not have, what happened and what to do.
+        status: the HTTP status; default 400, as JSON 1.1 services return it for errors that the client can fix.
     """
 
     def __init__(self, code: str, message: str, status: int = 400) -> None:

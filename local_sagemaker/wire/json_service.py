@@ -1,7 +1,7 @@
-"""A JSON 1.1 service: from bytes and `X-Amz-Target` to a handler and back, driven by botocore's service model.
+"""A JSON 1.1 service: dispatches requests by `X-Amz-Target` to handlers, driven by botocore's service model.
 
-The model is botocore's and not a schema of our own, so that a client and this server never disagree about a name.
-`SageMaker` and `Logs` are each one `JsonService` with a table of handlers.
+The schema is botocore's model, so that a client and this server always agree on names. Each service of this package
+that speaks JSON 1.1, such as SageMaker and CloudWatch Logs, is a `JsonService` with a table of handlers.
 """
 
 from __future__ import annotations
@@ -32,16 +32,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks, as far as an answer depends on it.
-
-    `region` is that of the home; the account is always the same.
-    """
+    """The account and the region of a caller. The region is that of the home; the account is always the same."""
 
     region: str
     account: str = ACCOUNT
 
     def arn(self, service: str, resource: str) -> str:
-        """The ARN of one of the caller's resources."""
+        """Return the ARN of one of the caller's resources."""
         return f"arn:{partition_of(self.region)}:{service}:{self.region}:{self.account}:{resource}"
 
 
@@ -50,16 +47,19 @@ Handler = Callable[[dict[str, Any], Caller], Mapping[str, Any] | None]
 
 @cache
 def load_model(service: str) -> ServiceModel:
-    """Read a service's newest model as botocore ships it; the user's own `~/.aws/models` do not count."""
+    """Load the newest model of a service that botocore ships; models in the user's `~/.aws/models` are ignored."""
     loader = Loader(extra_search_paths=[Loader.BUILTIN_DATA_PATH], include_default_search_paths=False)
     return ServiceModel(loader.load_service_model(service, "service-2"), service)
 
 
 def conform(value: Any, shape: Shape) -> Any:
-    """Keep of `value` what `shape` knows and what is not null, at any depth.
+    """Return `value` without nulls and without members that `shape` does not have, at any depth.
 
-    Used both ways: a service ignores members of a request that it does not know, and an answer holds nothing that the
-    client's model does not know. Timestamps become epoch seconds with milliseconds, as AWS sends them.
+    It applies to requests, because a service ignores unknown members, and to responses, so that they contain only what
+    the client's model has. Timestamps become epoch seconds with milliseconds, as AWS sends them.
+
+    Raises:
+        ValueError: a timestamp has a wrong type.
     """
     if shape.type_name == "structure" and isinstance(value, dict):
         known = {name: value[name] for name in shape.members if value.get(name) is not None}
@@ -69,7 +69,7 @@ def conform(value: Any, shape: Shape) -> Any:
     if shape.type_name == "map" and isinstance(value, dict):
         return {key: conform(one, shape.value) for key, one in value.items()}
     if shape.type_name == "timestamp":
-        return round(parse_timestamp(value).timestamp(), 3)  # a ValueError tells of a wrong type
+        return round(parse_timestamp(value).timestamp(), 3)
     return value
 
 
@@ -79,7 +79,7 @@ def operation_of(target: str) -> str:
 
 
 def json_answer(status: int, document: Mapping[str, Any]) -> Response:
-    """Put a document on the wire of JSON 1.1; one with a `__type` is an error."""
+    """Return the JSON 1.1 response for a document; a document with `__type` is an error."""
     headers = {"x-amzn-requestid": str(uuid.uuid4())}
     if "__type" in document:
         headers["x-amzn-errortype"] = document["__type"]
@@ -87,12 +87,13 @@ def json_answer(status: int, document: Mapping[str, Any]) -> Response:
 
 
 class JsonService:
-    """One service behind one target prefix, as an ASGI application.
+    """One JSON 1.1 service as an ASGI application.
 
     Args:
         name: botocore's name of the service, such as `sagemaker`.
-        handlers: what is built, by operation. A handler gets the checked request and may raise `ApiError`.
-        invalid: the error code for a request that breaks the model's constraints.
+        handlers: the handlers of the implemented operations, by name. A handler gets the validated request and may
+            raise `ApiError`.
+        invalid: the error code for a request that breaks a constraint of the model.
     """
 
     def __init__(self, name: str, handlers: Mapping[str, Handler], invalid: str = "ValidationException") -> None:
@@ -101,9 +102,9 @@ class JsonService:
         self._invalid = invalid
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one HTTP request; `scope` has its `region`, and gets the operation as `aws.operation`."""
+        """Answer one HTTP request. `scope` has its `region`; the operation is written to it as `aws.operation`."""
         request = Request(scope, receive)
-        # Without a target it is another service's under the same name, such as `sagemaker-runtime`'s REST.
+        # A request without a target is for another service with the same signing name, such as `sagemaker-runtime`.
         target = request.headers.get("x-amz-target") or f"{request.method} {request.url.path}"
         scope["aws.operation"] = operation_of(target)
         body = await request.body()
@@ -111,7 +112,7 @@ class JsonService:
         await json_answer(status, answer)(scope, receive, send)
 
     def answer(self, target: str, body: bytes, caller: Caller) -> tuple[int, dict[str, Any]]:
-        """Return HTTP status and document for one request."""
+        """Return the HTTP status and the document of the response to one request."""
         try:
             return 200, self._run(target, body, caller)
         except ApiError as error:

@@ -1,6 +1,6 @@
-"""The operations of the served services by botocore's models: their names, their paths, and where their members stand.
+"""The operations of the served services in botocore's models: names, REST paths, and the places of input members.
 
-`Call` reads requests by it. Pure.
+The module does no I/O except to load the models.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from local_sagemaker.wire.json_service import load_model
 
 @dataclass(frozen=True)
 class Members:
-    """The members of an operation's input; those of a query string or a path by the names that they have there.
+    """The members of an operation's input, by their place in the request.
 
     Attributes:
-        body: the names of those in the body; in a service that is not one of REST, of all.
-        query: the members that stand in the query string.
-        path: the members that stand in the path.
+        body: the names of the members in the body; all members, unless the service is a REST service.
+        query: name in the query string -> member.
+        path: name in the path -> member.
     """
 
     body: frozenset[str]
@@ -35,11 +35,11 @@ class Members:
 
 @cache
 def members_of(service: str, operation: str) -> Members:
-    """Return the members of an operation.
+    """Return the input members of an operation.
 
     Args:
-        service: by its name in signatures.
-        operation: one that the service has.
+        service: the service's name in signatures.
+        operation: an operation of the service.
     """
     shape = load_model(BY_SIGNATURE[service].name).operation_model(operation).input_shape
     members = shape.members if shape else {}
@@ -53,7 +53,7 @@ def members_of(service: str, operation: str) -> Members:
 def is_typed(service: str, operation: str, document: Mapping[str, Any]) -> bool:
     """Return whether all members of a JSON or CBOR document have the types of the model, at any depth.
 
-    moto takes the keys of an object for the elements of a list.
+    The check is necessary because moto reads the keys of an object as the elements of a list.
     """
     shape = load_model(BY_SIGNATURE[service].name).operation_model(operation).input_shape
     return shape is None or _is_typed(document, shape)
@@ -75,15 +75,15 @@ def _is_typed(value: Any, shape: Shape) -> bool:
 def has_operation(service: str, operation: str) -> bool:
     """Return whether a service, by its name in signatures, has an operation of exactly this name.
 
-    moto takes `getParameter` for `GetParameter`; nobody else does.
+    moto also accepts `getParameter` for `GetParameter`; AWS does not.
     """
     return service in BY_SIGNATURE and operation in _names(service)
 
 
 def rest_operation(service: str, method: str, path: str) -> tuple[str, Mapping[str, str]]:
-    """Return the operation of a REST service that method and path name, with the variables of the path.
+    """Return the REST operation for a method and a path, and the variables of the path.
 
-    The operation is empty if there is none.
+    The name of the operation is empty if none matches.
     """
     for name, wanted, form in _rest_operations(service):
         if wanted == method and (found := form.fullmatch(path)):
@@ -98,7 +98,7 @@ def _names(service: str) -> frozenset[str]:
 
 @cache
 def _rest_operations(service: str) -> list[tuple[str, str, re.Pattern[str]]]:
-    """Return name, method and path of all operations of a REST service; a path with fewer variables comes first."""
+    """Return name, method and path pattern of a REST service's operations, paths with fewer variables first."""
     model = load_model(BY_SIGNATURE[service].name)
     found = []
     for name in model.operation_names:

@@ -1,7 +1,8 @@
-"""An error in the protocol of the service that is asked, so that a client shows its code and its message. Pure.
+"""Error responses in the protocol of the requested service, so that a client shows their code and message.
 
 Sources: the error sections of the Smithy specifications of each protocol; `ErrorResponse` of S3 and EC2 in their API
-references. botocore's parsers read them all; a test holds that for every service that it knows.
+references. A test checks that botocore's parsers read the errors of every service that botocore knows. The module does
+no I/O.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 Wire = Literal["json", "cbor", "rest", "s3", "xml", "query", "ec2"]
-"""How an error is written."""
+"""The format of an error response."""
 
 Protocol = Literal["json", "s3", "query", "rest"]
-"""In whose words: services of one protocol have the same codes for the same thing."""
+"""The protocol family that gives an error its code: services of one family use the same codes."""
 
 _WORDS_OF: Mapping[Wire, Protocol] = {
     "json": "json",
@@ -34,7 +35,7 @@ _WORDS_OF: Mapping[Wire, Protocol] = {
     "query": "query",
     "ec2": "query",
 }
-_REST_XML = frozenset({"cloudfront", "route53"})  # all of botocore but S3, whose errors are of a kind of their own
+_REST_XML = frozenset({"cloudfront", "route53"})  # all in botocore but S3, whose errors have a format of their own
 _FAULTS_OF_THE_SERVER = 500
 _CBOR_MAP_OF_TWO = b"\xa2"
 _CBOR_TEXT = 0x60
@@ -45,14 +46,14 @@ _ONE_BYTE, _TWO_BYTES = 1 << 8, 1 << 16
 
 @dataclass(frozen=True)
 class Words:
-    """An error as a service says it.
+    """The content of an error response.
 
     Attributes:
-        code: as clients see it in `Error.Code`.
-        status: of HTTP.
-        message: for people.
-        details: further members of S3's errors.
-        headers: further headers.
+        code: the code as clients see it in `Error.Code`.
+        status: the HTTP status.
+        message: the message.
+        details: further members of an S3 error.
+        headers: further headers of the response.
     """
 
     code: str
@@ -63,11 +64,11 @@ class Words:
 
 
 def wire_of(service: str, headers: Mapping[str, str]) -> Wire:
-    """Return how a request wants its errors.
+    """Return the format in which the client of a request expects errors.
 
     Args:
-        service: of the credential scope.
-        headers: of the request, by lower-case names.
+        service: the service of the credential scope.
+        headers: the headers of the request, by lower-case name.
     """
     if headers.get("smithy-protocol") == "rpc-v2-cbor":
         return "cbor"
@@ -81,17 +82,17 @@ def wire_of(service: str, headers: Mapping[str, str]) -> Wire:
 
 
 def protocol_of(wire: Wire) -> Protocol:
-    """Return in whose words an error is."""
+    """Return the protocol family of an error format."""
     return _WORDS_OF[wire]
 
 
 def answer(words: Words, wire: Wire, path: str) -> Response:
-    """Return the response that tells an error.
+    """Return the error response.
 
     Args:
-        words: the error.
-        wire: how the client reads it.
-        path: what was asked for; S3 repeats it.
+        words: the content of the error.
+        wire: the format that the client expects.
+        path: the path of the request, which S3's errors contain.
     """
     response = _answer(words, wire, path, str(uuid.uuid4()))
     response.headers.update(words.headers)
@@ -138,7 +139,7 @@ def _xml(document: Element, status: int, headers: Mapping[str, str]) -> Response
 
 
 def _cbor(text: str) -> bytes:
-    """Return a text of less than 64 KB in CBOR (RFC 8949, 3.1)."""
+    """Encode a text in CBOR (RFC 8949, 3.1), cut to 65,535 bytes."""
     data = text.encode()
     size = len(data)
     if size < _CBOR_SHORT:
