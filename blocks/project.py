@@ -484,7 +484,7 @@ class SageMakerProject(Block):
     def _local_client(self, service: str) -> Any:
         found = self._running_backend()
         session = backend.isolated_session(self.region or backend.REGION, found.access_key, found.secret_key)
-        direct = _config(_LOCAL_ATTEMPTS).merge(Config(proxies={}))  # else HTTP_PROXY gets what we say
+        direct = _config(_LOCAL_ATTEMPTS).merge(Config(proxies={}))  # else the requests go to the HTTP_PROXY
         client: Any = cast("Any", session).client(service, endpoint_url=found.endpoint, config=direct)
         backend.wall_off(client)
         if service == "s3":
