@@ -81,7 +81,7 @@ setup: ## make .venv with all that any command here needs
 	@$(PYTHON) bin/setup dev
 	@echo ".venv is ready. Next: make quickstart, make test."
 
-lock: ## write constraints.txt anew, with the newest versions that pyproject.toml allows (by uv)
+lock: ## write constraints.txt again, with the newest versions that pyproject.toml allows (by uv)
 	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv" >&2; exit 1; }
 	@{ printf '%s\n' $(HEADER); uv pip compile --quiet --universal --no-python-downloads --python-version 3.10 \
 		--extra dev --extra training-toolkit --no-emit-package prefect-sagemaker --no-header --no-annotate pyproject.toml; } > .constraints.new \

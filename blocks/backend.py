@@ -165,7 +165,7 @@ def isolated_session(region: str, access_key: str = "none", secret_key: str = "n
     )
 
 
-def wall_off(client: Any) -> None:
+def refuse_foreign_hosts(client: Any) -> None:
     """Make a client refuse every request to a host other than this machine."""
     client.meta.events.register_first("before-send", _refuse_foreign_host)
 

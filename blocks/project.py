@@ -158,7 +158,7 @@ class SageMakerProject(Block):
         default=None,
         title="Access: execution role",
         description="IAM role that the jobs assume: its ARN, such as arn:aws:iam::123456789012:role/jobs, or its name; "
-        "by default one with the least rights is made.",
+        "by default a least-privilege role is created.",
         json_schema_extra=_ACCESS,
     )
     permissions_boundary: PolicyArn | None = Field(
@@ -170,7 +170,7 @@ class SageMakerProject(Block):
     expected_bucket_owner: AccountId | None = Field(
         default=None,
         title="Access: bucket owner",
-        description="Account that must own the bucket, 12 digits: S3 then refuses a bucket of somebody else; "
+        description="Account that must own the bucket, 12 digits: S3 then refuses a bucket of another account; "
         "by default not checked.",
         json_schema_extra=_ACCESS,
     )
@@ -365,7 +365,7 @@ class SageMakerProject(Block):
                 raise
             raise BlockInvalid(
                 f"The SageMakerProject block {project!r} cannot be used: {_complaints(error.__cause__)}.",
-                fix="mend these fields in Prefect's UI (Blocks), or save the block again.",
+                fix="correct these fields in Prefect's UI (Blocks), or save the block again.",
             ) from error
         except ValueError as error:  # `Block.load` raises it for an unknown block document
             raise BlockNotFound(
@@ -462,7 +462,7 @@ class SageMakerProject(Block):
             self._clients.made.clear()
             self._clients.backend = None
 
-    def wake(self) -> None:
+    def drop_dead_clients(self) -> None:
         """Drop all clients if the local SageMaker that they use has ended; the next client starts it again.
 
         A notebook can so outlive its server. The check costs one connection on loopback; on AWS there is none.
@@ -486,7 +486,7 @@ class SageMakerProject(Block):
         session = backend.isolated_session(self.region or backend.REGION, found.access_key, found.secret_key)
         direct = _config(_LOCAL_ATTEMPTS).merge(Config(proxies={}))  # else the requests go to the HTTP_PROXY
         client: Any = cast("Any", session).client(service, endpoint_url=found.endpoint, config=direct)
-        backend.wall_off(client)
+        backend.refuse_foreign_hosts(client)
         if service == "s3":
             # A local project needs no bucket made by hand. In us-east-1 it is not an error to make an own bucket again.
             client.create_bucket(Bucket=self.bucket)

@@ -21,9 +21,9 @@ from local_sagemaker.account import ACCOUNT
 from local_sagemaker.authentication import Authenticator, Principal
 from local_sagemaker.authorization import Authorizer
 from local_sagemaker.cloudwatch import CloudWatch
-from local_sagemaker.events import Announcer
+from local_sagemaker.events import EventPublisher
 from local_sagemaker.faults.control import FAULTS_PATH, FaultControl
-from local_sagemaker.faults.middleware import FaultMiddleware, HangUp
+from local_sagemaker.faults.middleware import CloseConnection, FaultMiddleware
 from local_sagemaker.faults.request import Request
 from local_sagemaker.faults.table import FaultTable
 from local_sagemaker.home import Endpoint, Home
@@ -60,10 +60,10 @@ class Application:
     Args:
         home: the data directory.
         endpoint: the endpoint of this server.
-        hang_up: closes the connection of a request, for the faults `lose` and `drop`.
+        close_connection: closes the connection of a request, for the faults `lose` and `drop`.
     """
 
-    def __init__(self, home: Home, endpoint: Endpoint, hang_up: HangUp) -> None:
+    def __init__(self, home: Home, endpoint: Endpoint, close_connection: CloseConnection) -> None:
         self._home = home
         self._endpoint = endpoint
         self._requests: Counter[str] = Counter()
@@ -86,11 +86,11 @@ class Application:
             "monitoring": CloudWatch(home.metrics, self._others),
             "sqs": LongPolling(self._others),
         }
-        self._faults = FaultMiddleware(faults, hang_up)
+        self._faults = FaultMiddleware(faults, close_connection)
         self._control = FaultControl(self._faults)
         self._simulator = Simulator(home.directory, jobs, store)
         self._simulator.start()
-        Announcer(jobs, self._others, home.region).start()
+        EventPublisher(jobs, self._others, home.region).start()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request. Ignore other ASGI scopes."""
@@ -98,25 +98,25 @@ class Application:
             return
         if scope["path"].startswith(_OWN_PATHS):
             await self._own(scope["path"], Headers(scope=scope))(scope, receive, send)
-        elif guest := await self._entrance.admit(scope, receive, send):
-            await self._dispatch(guest, scope)
+        elif principal := await self._entrance.authenticate(scope, receive, send):
+            await self._dispatch(principal, scope)
 
-    async def _dispatch(self, guest: Principal, scope: Scope) -> None:
-        scope["service"], scope["region"] = guest.service, guest.region
-        scope["access_key"], scope["identity"] = guest.access_key, guest.identity
+    async def _dispatch(self, principal: Principal, scope: Scope) -> None:
+        scope["service"], scope["region"] = principal.service, principal.region
+        scope["access_key"], scope["identity"] = principal.access_key, principal.identity
         self._sequence += 1
-        service = self._services.get(guest.service, unserved)
+        service = self._services.get(principal.service, unserved)
         try:
-            allowed = await self._gate.let_on(guest, scope)
+            allowed = await self._gate.authorize(principal, scope)
             if allowed is None:
                 return
-            guest = allowed
+            principal = allowed
             if self._faults.rules:
-                await self._faults.serve(Request(self._sequence, service, scope, guest.receive, guest.send))
+                await self._faults.serve(Request(self._sequence, service, scope, principal.receive, principal.send))
             else:
-                await service(scope, guest.receive, guest.send)
+                await service(scope, principal.receive, principal.send)
         finally:
-            self._requests[f"{guest.service}:{scope.get('aws.operation', 'Unknown')}"] += 1
+            self._requests[f"{principal.service}:{scope.get('aws.operation', 'Unknown')}"] += 1
 
     def _quotas(self) -> Mapping[str, int]:
         return read_settings(self._home.directory).quotas

@@ -21,14 +21,21 @@ from local_sagemaker.faults.request import BodyTooLarge
 from local_sagemaker.faults.request import Request as Arriving
 from local_sagemaker.iam.sessions import Session
 from local_sagemaker.keys import ExpiredKey, HomeKey, UnknownKey
-from local_sagemaker.loopback import foreign_host, from_a_page
-from local_sagemaker.s3.application import boundary_asked
+from local_sagemaker.loopback import host_refusal, web_page_refusal
+from local_sagemaker.s3.application import form_boundary
 from local_sagemaker.s3.errors import AccessDenied, S3Error
 from local_sagemaker.s3.forms import FormReader
 from local_sagemaker.s3.post_policy import check_expiry
 from local_sagemaker.services import BY_SIGNATURE
-from local_sagemaker.signatures import UNSIGNED_PAYLOAD, FormSignature, OldSignature, Refused, Request, Signature
-from local_sagemaker.wire.protocols import Protocol, Wire, Words, answer, protocol_of, wire_of
+from local_sagemaker.signatures import (
+    UNSIGNED_PAYLOAD,
+    FormSignature,
+    PresignedV2Signature,
+    Refused,
+    Request,
+    Signature,
+)
+from local_sagemaker.wire.protocols import ErrorContent, Protocol, Wire, answer, error_format_of, protocol_of
 
 _HINT = 'The keys of this home: eval "$(python -m local_sagemaker env)".'
 _FORBIDDEN = 403
@@ -129,17 +136,17 @@ class Authenticator:
     def __init__(self, key: HomeKey, region: str) -> None:
         self._key, self._region = key, region
 
-    async def admit(self, scope: Scope, receive: Receive, send: Send) -> Principal | None:
+    async def authenticate(self, scope: Scope, receive: Receive, send: Send) -> Principal | None:
         """Return the principal of a request. Return None if the request was refused and answered."""
         headers = Headers(scope=scope)
-        page = from_a_page(headers)
-        if refused := foreign_host(headers) or (None if _is_presigned_read(scope) else page):
+        page = web_page_refusal(headers)
+        if refused := host_refusal(headers) or (None if _is_presigned_read(scope) else page):
             await PlainTextResponse(f"{refused}\n", _FORBIDDEN)(scope, receive, send)
             return None
         try:
             signature, receive = await self._check(headers, scope, receive, send)
         except (Refused, UnknownKey, ExpiredKey) as error:
-            wire = wire_of(_service_of(headers), headers)
+            wire = error_format_of(_service_of(headers), headers)
             await refusal(error, wire, scope["path"])(scope, receive, send)
             return None
         session = self._key.session_of(signature.token)
@@ -149,11 +156,11 @@ class Authenticator:
 
     async def _check(
         self, headers: Headers, scope: Scope, receive: Receive, send: Send
-    ) -> tuple[Signature | OldSignature | FormSignature, Receive]:
+    ) -> tuple[Signature | PresignedV2Signature | FormSignature, Receive]:
         """Verify a request. Return its signature, and the `receive` for its body."""
         signature = Signature.of(headers, QueryParams(scope["query_string"]))
         # Only PostObject takes a form: its policy covers one upload, and cannot restrict another operation.
-        if signature is None and (boundary := boundary_asked(scope)):
+        if signature is None and (boundary := form_boundary(scope)):
             form, receive = await _signature_of_form(FormReader(boundary), receive)
             if form is not None:
                 form.check(self._key.secret_of)
@@ -168,7 +175,7 @@ class Authenticator:
         self._check_region(signature)
         return signature, receive
 
-    def _check_region(self, signature: Signature | OldSignature | FormSignature) -> None:
+    def _check_region(self, signature: Signature | PresignedV2Signature | FormSignature) -> None:
         """Refuse a client of another region, because its jobs, logs and queues would be in the home's region.
 
         boto3's S3 client reads the region from the error and signs again for it, as on AWS for a bucket in another
@@ -189,7 +196,7 @@ class Authenticator:
         """Tell whether a request may use the `/_local/` paths: it has the control token and is not from a web page."""
         given = headers.get("authorization", "").removeprefix("Bearer ")
         known = hmac.compare_digest(given.encode(), self._key.control.encode())
-        return known and not (foreign_host(headers) or from_a_page(headers))
+        return known and not (host_refusal(headers) or web_page_refusal(headers))
 
 
 async def _signature_of_form(form: FormReader, receive: Receive) -> tuple[FormSignature | None, Receive]:
@@ -236,7 +243,7 @@ def _service_of(headers: Mapping[str, str]) -> str:
 
 
 async def _payload(
-    signature: Signature | OldSignature, headers: Headers, scope: Scope, receive: Receive, send: Send
+    signature: Signature | PresignedV2Signature, headers: Headers, scope: Scope, receive: Receive, send: Send
 ) -> tuple[str, Receive]:
     """Return the payload hash that was signed, and the `receive` for the body.
 
@@ -272,7 +279,7 @@ def refusal(error: Exception, wire: Wire, path: str) -> Response:
         text = "The security token included in the request is invalid" if isinstance(error, UnknownKey) else ""
         details = error.details if isinstance(error, Refused) else {}
         headers = {"x-amz-bucket-region": details["Region"]} if protocol == "s3" and "Region" in details else {}
-        words = Words(code, status, f"{text}: {error} {_HINT}" if text else str(error), details, headers)
+        words = ErrorContent(code, status, f"{text}: {error} {_HINT}" if text else str(error), details, headers)
     response = answer(words, wire, path)
     response.headers["connection"] = "close"  # a client that waits for `100 Continue` has not sent its body
     return response

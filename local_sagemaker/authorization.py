@@ -16,7 +16,7 @@ from starlette.types import Scope
 
 from local_sagemaker.authentication import Principal, refusal
 from local_sagemaker.faults.request import Request
-from local_sagemaker.iam.permissions import permissions_of
+from local_sagemaker.iam.permissions import required_permissions
 from local_sagemaker.iam.request_context import RequestContext
 from local_sagemaker.iam.roles import Access, NotAuthorized, RoleTable
 from local_sagemaker.job_table import JobTable
@@ -25,7 +25,7 @@ from local_sagemaker.moto_services import MotoServices
 from local_sagemaker.resource_lookup import lookup_in
 from local_sagemaker.services import BY_SIGNATURE
 from local_sagemaker.wire.call import Call
-from local_sagemaker.wire.protocols import Words, answer, protocol_of, wire_of
+from local_sagemaker.wire.protocols import ErrorContent, answer, error_format_of, protocol_of
 
 # Services of the query protocol, such as IAM, answer `AccessDenied`; those of JSON answer `AccessDeniedException`.
 _REFUSED = {
@@ -59,39 +59,41 @@ class Authorizer:
         self._roles = roles
         self._known = lookup_in(roles, jobs, others)
 
-    async def let_on(self, guest: Principal, scope: Scope) -> Principal | None:
+    async def authorize(self, principal: Principal, scope: Scope) -> Principal | None:
         """Return the principal to continue with. Return None if the request was refused or the client disconnected."""
-        access = Access(guest.session, self._roles, guest.region)
-        if guest.session is None or guest.service not in BY_SIGNATURE:
-            return guest
+        access = Access(principal.session, self._roles, principal.region)
+        if principal.session is None or principal.service not in BY_SIGNATURE:
+            return principal
         if access.is_over:
             headers = Headers(scope=scope)
-            gone = UnknownKey(f"The role {guest.session.role_arn} of this key was deleted.")
-            await refusal(gone, wire_of(guest.service, headers), scope["path"])(scope, guest.receive, guest.send)
+            gone = UnknownKey(f"The role {principal.session.role_arn} of this key was deleted.")
+            await refusal(gone, error_format_of(principal.service, headers), scope["path"])(
+                scope, principal.receive, principal.send
+            )
             return None
-        if guest.service == "s3":
+        if principal.service == "s3":
             scope["access"] = access
-            return guest
-        request = await Request(0, _nowhere, scope, guest.receive, guest.send).whole()
+            return principal
+        request = await Request(0, _nowhere, scope, principal.receive, principal.send).whole()
         if request is None:
             return None
         call = Call.of(scope, request.body)
         if refused := await run_in_threadpool(self._refusal, access, call, scope["path"]):
             scope["aws.operation"] = call.operation or "Unknown"
-            await refused(scope, request.receive, guest.send)
+            await refused(scope, request.receive, principal.send)
             return None
-        return replace(guest, receive=request.receive)
+        return replace(principal, receive=request.receive)
 
     def _refusal(self, access: Access, call: Call, path: str) -> Response | None:
         """Return the refusal of a call; None if the call is allowed."""
-        wire = wire_of(call.service, call.headers)
+        wire = error_format_of(call.service, call.headers)
         protocol = protocol_of(wire)
         try:
             self._check(access, call)
         except NotAuthorized as error:
-            return answer(Words(*_REFUSED[protocol], str(error)), wire, path)
+            return answer(ErrorContent(*_REFUSED[protocol], str(error)), wire, path)
         except _Unreadable as error:
-            return answer(Words(*_UNREADABLE[protocol], str(error)), wire, path)
+            return answer(ErrorContent(*_UNREADABLE[protocol], str(error)), wire, path)
         return None
 
     def _check(self, access: Access, call: Call) -> None:
@@ -104,7 +106,9 @@ class Authorizer:
         if not call.operation:
             raise NotAuthorized("The request names no operation of the service, or more than one.")
         access.check(
-            *permissions_of(RequestContext(call.service, call.region, call.operation, call.parameters, self._known))
+            *required_permissions(
+                RequestContext(call.service, call.region, call.operation, call.parameters, self._known)
+            )
         )
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from local_sagemaker.faults.client import FaultClient, FaultsRefused
+from local_sagemaker.faults.client import FaultClient, FaultsRejected
 from local_sagemaker.home import HOME_VARIABLE, Home, NotAHome, OtherRegion
 from local_sagemaker.keys import HomeKey, Keys
 from local_sagemaker.lifecycle import LifecycleError, NoAnswer, down, reset, status, up
@@ -71,7 +71,7 @@ def main(arguments: list[str]) -> int:
     }
     try:
         return commands[options.command](home, options)
-    except (LifecycleError, NotAHome, OtherRegion, FaultsRefused, OSError) as error:
+    except (LifecycleError, NotAHome, OtherRegion, FaultsRejected, OSError) as error:
         _complain(str(error))
         return _EXIT_NO_ANSWER if isinstance(error, NoAnswer) else _EXIT_FAILED
     except KeyboardInterrupt:
@@ -239,7 +239,7 @@ def _read_document(file: str) -> Any:
     try:
         return json.loads(sys.stdin.read() if file == "-" else Path(file).read_text())
     except ValueError as error:
-        raise FaultsRefused(f"{file} is not JSON: {error}") from error
+        raise FaultsRejected(f"{file} is not JSON: {error}") from error
 
 
 def _fault_lines(shown: Mapping[str, Any]) -> Iterator[str]:

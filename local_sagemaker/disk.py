@@ -61,7 +61,7 @@ class Reserve:
         """Delete the reserve."""
         self._file.unlink(missing_ok=True)
 
-    def spend_if_needed(self) -> None:
+    def release_if_low(self) -> None:
         """Delete the reserve if less than `LEAST` is free."""
         if self._file.exists() and free(self._file.parent) < LEAST:
             self.spend()
@@ -117,7 +117,7 @@ class Volumes:
         self._clock = clock
         self._look = self._measure = 0.0
 
-    def complaint(self) -> str | None:
+    def violation(self) -> str | None:
         """Return what is wrong with the space that the job uses, or None. Check once a second at most."""
         now = self._clock()
         if now < self._look:

@@ -32,7 +32,7 @@ _SECRETS = frozenset({"Environment"})
 _State = tuple[str, str | None]
 
 
-class Announcer:
+class EventPublisher:
     """Sends the events of one home.
 
     Args:

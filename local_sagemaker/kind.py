@@ -14,7 +14,7 @@ from local_sagemaker.instances import Instances
 
 if TYPE_CHECKING:
     from local_sagemaker.jobs import Job
-    from local_sagemaker.runtime.runtime_spec import Place, RuntimeSpec
+    from local_sagemaker.runtime.runtime_spec import RuntimeSpec, S3Location
     from local_sagemaker.runtime.workspace import Outcome, Progress
 
 Document = Mapping[str, Any]
@@ -67,7 +67,7 @@ class JobKind:
     variables: Callable[[Job], dict[str, str]]
     failure: Callable[[str], str]
     closing_fields: Callable[[Progress, Outcome], dict[str, Any]]
-    results: Callable[[Job], Iterator[Place]]
+    results: Callable[[Job], Iterator[S3Location]]
     definition: tuple[str, ...] = ()
     statuses: Mapping[str, str] = field(default_factory=dict)
 

@@ -99,7 +99,7 @@ def up(
         LifecycleError: the server does not start, or runs at a port other than `port`.
         OtherRegion: the home is in another region, or the name is invalid.
     """
-    Reserve(home.directory).spend_if_needed()
+    Reserve(home.directory).release_if_low()
     found = _found(home, patience, say)
     started = False
     if not found["running"]:
@@ -136,7 +136,7 @@ def down(home: Home, *, keep_jobs: bool, say: Say) -> tuple[bool, int]:
     """
     if not home.is_home:
         return False, 0
-    Reserve(home.directory).spend_if_needed()
+    Reserve(home.directory).release_if_low()
     with home.starting():
         was_running = _end_server(home)
         return was_running, 0 if keep_jobs else _end_jobs(home, say)
@@ -150,7 +150,7 @@ def reset(home: Home, *, say: Say) -> tuple[bool, int]:
     """
     if not home.is_home:
         raise LifecycleError(f"{home.directory} is no data directory of the local SageMaker; nothing was deleted.")
-    Reserve(home.directory).spend_if_needed()
+    Reserve(home.directory).release_if_low()
     with home.starting():
         ended = _end_server(home), _end_jobs(home, say)
         home.erase()

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 
-def foreign_host(headers: Mapping[str, str]) -> str | None:
+def host_refusal(headers: Mapping[str, str]) -> str | None:
     """Return why a request for another host is refused; None if its Host header is a loopback name.
 
     It stops DNS rebinding: a page that binds its own name to 127.0.0.1 cannot change the Host header.
@@ -18,7 +18,7 @@ def foreign_host(headers: Mapping[str, str]) -> str | None:
     return f"The Host header is {host!r}; this server answers to loopback names only, such as 127.0.0.1."
 
 
-def from_a_page(headers: Mapping[str, str]) -> str | None:
+def web_page_refusal(headers: Mapping[str, str]) -> str | None:
     """Return why a request from a web page is refused; None if a program sent it.
 
     Browsers send `Sec-Fetch-…` headers to loopback, and `Origin` and `Referer`. A page cannot suppress them all. Pages

@@ -35,7 +35,7 @@ from local_sagemaker.moto_journal import Journal, is_kept
 from local_sagemaker.moto_roles import roles_of_moto
 from local_sagemaker.policy_simulation import simulate
 from local_sagemaker.wire.call import Call
-from local_sagemaker.wire.protocols import Words, answer, protocol_of, wire_of
+from local_sagemaker.wire.protocols import ErrorContent, answer, error_format_of, protocol_of
 
 log = logging.getLogger(__name__)
 
@@ -149,7 +149,7 @@ class MotoServices:
     def _identify(self, call: Call, access_key: str, caller: str) -> Answer:
         """Answer `GetCallerIdentity`. moto identifies IAM users by their keys, and does not know other callers."""
         answer = self._answer(replace(call, access_key=access_key))
-        return replace(answer, body=with_caller(answer.body, caller)) if caller else answer
+        return replace(answer, body=replace_caller(answer.body, caller)) if caller else answer
 
     def _make_role(self) -> None:
         """Create the role of the home's user, before the replay, which may delete it again."""
@@ -201,7 +201,7 @@ class MotoServices:
         headers = {name: value for name, value in given.headers if not name.lower().startswith(left_out)}
         body = given.get_data()
         if (call.service, call.operation) in _GIVING_KEYS and given.status_code < _HTTP_ERROR:
-            body = with_our_keys(body, self._key, self._session_of(call, body))
+            body = replace_keys(body, self._key, self._session_of(call, body))
         return Answer(given.status_code, headers, body)
 
     def _replay(self) -> None:
@@ -223,7 +223,7 @@ class MotoServices:
         self._roles.write(roles_of_moto(), self._journal.size)
 
 
-def with_our_keys(body: bytes, key: HomeKey, session: Session | None) -> bytes:
+def replace_keys(body: bytes, key: HomeKey, session: Session | None) -> bytes:
     """Replace the secret and the token in an answer by ones that this server can verify.
 
     Args:
@@ -244,7 +244,7 @@ def with_our_keys(body: bytes, key: HomeKey, session: Session | None) -> bytes:
     return text.encode()
 
 
-def with_caller(body: bytes, arn: str) -> bytes:
+def replace_caller(body: bytes, arn: str) -> bytes:
     """Return moto's answer to `GetCallerIdentity` with the caller's ARN and a user id made from it.
 
     Args:
@@ -315,17 +315,17 @@ def _not_built(call: Call, why: str) -> Answer:
     operation = call.operation or f"{call.method} {call.path}"
     message = f"{call.service}:{operation} is not built in local_sagemaker{f' ({why})' if why else ''}."
     code = "InvalidAction" if _speaks_query(call) else "UnknownOperationException"
-    return _refusal(call, Words(code, _HTTP_ERROR, message))
+    return _refusal(call, ErrorContent(code, _HTTP_ERROR, message))
 
 
 def _not_kept(call: Call, error: OSError) -> Answer:
     """Return the error for a call that was not done because it could not be recorded, most likely for a full disk."""
     message = f"{call.service}:{call.operation} could not be written down ({error.strerror}), and was not done."
-    return _refusal(call, Words("InternalFailure", _HTTP_FAILURE, message))
+    return _refusal(call, ErrorContent("InternalFailure", _HTTP_FAILURE, message))
 
 
 def _speaks_query(call: Call) -> bool:
-    return protocol_of(wire_of(call.service, call.headers)) == "query"
+    return protocol_of(error_format_of(call.service, call.headers)) == "query"
 
 
 def _not_in_force(call: Call, error: OSError) -> Answer:
@@ -334,9 +334,9 @@ def _not_in_force(call: Call, error: OSError) -> Answer:
         f"{call.service}:{call.operation} was done, but is not in force ({error.strerror}): the roles that jobs read "
         "could not be written. The next change in IAM writes all of them, and so does a new server."
     )
-    return _refusal(call, Words("InternalFailure", _HTTP_FAILURE, message))
+    return _refusal(call, ErrorContent("InternalFailure", _HTTP_FAILURE, message))
 
 
-def _refusal(call: Call, words: Words) -> Answer:
-    response = answer(words, wire_of(call.service, call.headers), call.path)
+def _refusal(call: Call, words: ErrorContent) -> Answer:
+    response = answer(words, error_format_of(call.service, call.headers), call.path)
     return Answer(response.status_code, dict(response.headers), bytes(response.body))

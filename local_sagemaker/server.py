@@ -54,7 +54,7 @@ def serve(home: Home, port: int | None, ready_fd: int | None) -> None:
     """
     stay_on_loopback()
     _take_all_descriptors()
-    logging.getLogger("asyncio").addFilter(PeriodicCheck())
+    logging.getLogger("asyncio").addFilter(RepeatedMessageFilter())
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s")
     home.make()
     lock = home.claim()
@@ -63,7 +63,7 @@ def serve(home: Home, port: int | None, ready_fd: int | None) -> None:
     with lock, _listen(home, port) as listener:
         endpoint = Endpoint(f"http://{_HOST}:{listener.getsockname()[1]}", os.getpid(), time.time())
         connections = Connections()
-        application = Application(home, endpoint, connections.hang_up)
+        application = Application(home, endpoint, connections.close_connection)
         Reserve(home.directory).keep()
         home.announce(endpoint)
         log.info("serving %s at %s", home.directory, endpoint.endpoint)
@@ -80,7 +80,7 @@ def _take_all_descriptors() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, hard), hard))
 
 
-class PeriodicCheck(logging.Filter):
+class RepeatedMessageFilter(logging.Filter):
     """A log filter that passes the same message once in ten seconds.
 
     Out of file descriptors, asyncio logs each connection that it cannot accept, thousands of times a second.
@@ -131,7 +131,7 @@ class Connections:
         """Use the connections of a server from now on."""
         self._state = state
 
-    def hang_up(self, scope: Scope) -> None:
+    def close_connection(self, scope: Scope) -> None:
         """Close the connection of a request, found by its client's address."""
         for protocol in tuple(self._state.connections) if self._state else ():
             if getattr(protocol, "client", None) == scope["client"]:

@@ -60,7 +60,7 @@ SERVICES = (
     ServedService(
         "kms",
         "kms",
-        "keys, of which a role needs the rights; objects in S3 are not encrypted",
+        "keys, for which a role needs permissions; objects in S3 are not encrypted",
         lost="what KMS has encrypted",
     ),
     ServedService("ecr", "ecr", "repositories; images cannot be pushed"),

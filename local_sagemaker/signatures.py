@@ -85,7 +85,7 @@ class Signature:
     given: str
 
     @classmethod
-    def of(cls, headers: Mapping[str, str], query: Mapping[str, str]) -> Signature | OldSignature | None:
+    def of(cls, headers: Mapping[str, str], query: Mapping[str, str]) -> Signature | PresignedV2Signature | None:
         """Return the signature of a request; None if it has none.
 
         Raises:
@@ -106,7 +106,7 @@ class Signature:
             if query.get("X-Amz-Algorithm") != ALGORITHM or not 0 <= lasts <= _LONGEST:
                 raise Refused("query", "The address is not presigned as Signature Version 4 has it.")
         else:
-            return OldSignature.of(query)
+            return PresignedV2Signature.of(query)
         scope = _CREDENTIAL.fullmatch(parts[0])
         if not scope or not re.fullmatch(r"\d{8}T\d{6}Z", at) or not at.startswith(scope["date"]):
             raise Refused("malformed", "The credential or the date of the signature is malformed.")
@@ -151,7 +151,7 @@ class Signature:
 
 
 @dataclass(frozen=True)
-class OldSignature:
+class PresignedV2Signature:
     """The signature of a URL that was presigned by Version 2, which only S3 has.
 
     Attributes:
@@ -170,7 +170,7 @@ class OldSignature:
     presigned: bool = True
 
     @classmethod
-    def of(cls, query: Mapping[str, str]) -> OldSignature | None:
+    def of(cls, query: Mapping[str, str]) -> PresignedV2Signature | None:
         """Return the signature in a query string; None if it has none.
 
         Raises:

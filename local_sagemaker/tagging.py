@@ -38,7 +38,7 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
-class Tagged:
+class TaggedResource:
     """A resource with its tags."""
 
     arn: str
@@ -46,7 +46,7 @@ class Tagged:
     tags: Mapping[str, str]
 
 
-Source = Callable[[Caller], Iterable[Tagged]]
+Source = Callable[[Caller], Iterable[TaggedResource]]
 """Returns the resources of one backend: jobs, buckets or moto."""
 
 
@@ -101,23 +101,23 @@ class TaggingOperations:
         page, token = _page(found, str, request, _NAMES_OF_A_PAGE)
         return {"TagValues": page, "PaginationToken": token}
 
-    def _all(self, caller: Caller) -> list[Tagged]:
+    def _all(self, caller: Caller) -> list[TaggedResource]:
         found = [one for source in self._sources for one in source(caller) if one.tags]
         return sorted(found, key=lambda one: one.arn)
 
 
-def _of_jobs(jobs: JobTable) -> Iterator[Tagged]:
+def _of_jobs(jobs: JobTable) -> Iterator[TaggedResource]:
     for kind in KINDS:
         for job in jobs.list(kind):
-            yield Tagged(job.arn, f"sagemaker:{kind}", job.tags)
+            yield TaggedResource(job.arn, f"sagemaker:{kind}", job.tags)
 
 
-def _of_buckets(store: ObjectStore, caller: Caller) -> Iterator[Tagged]:
+def _of_buckets(store: ObjectStore, caller: Caller) -> Iterator[TaggedResource]:
     for bucket, tags in bucket_tags(store).items():
-        yield Tagged(f"arn:{partition_of(caller.region)}:s3:::{bucket}", "s3:bucket", tags)
+        yield TaggedResource(f"arn:{partition_of(caller.region)}:s3:::{bucket}", "s3:bucket", tags)
 
 
-def _of_moto(others: MotoServices, caller: Caller) -> Iterator[Tagged]:
+def _of_moto(others: MotoServices, caller: Caller) -> Iterator[TaggedResource]:
     """Yield the resources that moto's `GetResources` finds, one type after the other."""
     for kind in _IN_MOTO:
         token = None
@@ -130,7 +130,7 @@ def _of_moto(others: MotoServices, caller: Caller) -> Iterator[Tagged]:
                 raise RuntimeError(f"moto refuses to list tags of {kind}: {answer.body[:500]!r}")
             document = json.loads(answer.body)
             for one in document["ResourceTagMappingList"]:
-                yield Tagged(one["ResourceARN"], kind, {tag["Key"]: tag["Value"] for tag in one["Tags"]})
+                yield TaggedResource(one["ResourceARN"], kind, {tag["Key"]: tag["Value"] for tag in one["Tags"]})
             token = document.get("PaginationToken") or ""
 
 
@@ -162,7 +162,7 @@ def _check(request: Mapping[str, Any]) -> None:
         raise _invalid(f"local_sagemaker finds no {', '.join(unknown)} by tags. It finds: {', '.join(sorted(TYPES))}.")
 
 
-def _passes(one: Tagged, request: Mapping[str, Any]) -> bool:
+def _passes(one: TaggedResource, request: Mapping[str, Any]) -> bool:
     types, arns = request.get("ResourceTypeFilters"), request.get("ResourceARNList")
     if types and one.type not in types and one.type.partition(":")[0] not in types:
         return False
@@ -176,7 +176,7 @@ def _has(tags: Mapping[str, str], wanted: Mapping[str, Any]) -> bool:
     return wanted.get("Key") in tags and (not values or tags[wanted["Key"]] in values)
 
 
-def _fitting(page: Sequence[Tagged], most: int) -> int:
+def _fitting(page: Sequence[TaggedResource], most: int) -> int:
     """Return how many resources have at most `most` tags together. One always fits, as it has at most 50."""
     count = 0
     for number, one in enumerate(page):

@@ -72,9 +72,9 @@ class Backend:
         """Return the URI of the folder of a bundle of code."""
         return ProjectFolder(self.project.bucket, self.project.key_prefix).bundle(digest).uri
 
-    def renew(self, category: ErrorCategory) -> None:
+    def refresh_clients(self, category: ErrorCategory) -> None:
         """Use new clients after an error: with fresh credentials, or of a restarted local SageMaker."""
         if category is ErrorCategory.EXPIRED:
             self.project.forget_clients()
         elif category is ErrorCategory.SERVICE_FAULT:
-            self.project.wake()
+            self.project.drop_dead_clients()

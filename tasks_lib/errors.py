@@ -31,7 +31,7 @@
     |-- PrefectServerLost                the Prefect server of this machine died while a job was waited for
     |-- StateBusy                          other work holds the task's state directory
     |-- InputsChanged                      an input changed while the job was reading it
-    |-- LedgerConflict                     a record was changed by somebody else, again and again
+    |-- LedgerConflict                     a record was changed by other processes, again and again
     `-- UnsafeArchive                      a tarball that would write outside its target
 
 `aws/errors.py` turns botocore's errors into these; nobody else does. What an error means for one who might try again is

@@ -87,7 +87,7 @@ CAUSES = (
     ),
     KnownCause(
         "An archive that cannot be unpacked",
-        r"is no sound tarball|is refused, and nothing of it was unpacked|has a file where it also has a directory"
+        r"is not a valid tarball|is refused, and nothing of it was unpacked|has a file where it also has a directory"
         r"|has a name that is too long for this disk",
         "let the step that made the archive run again (rerun='always'), or upload it again; without extract=True the "
         "job gets it as it is.",
@@ -143,7 +143,7 @@ CAUSES = (
 """The known causes. The first one that fits counts."""
 
 
-def fix_of(texts: Iterable[str], exit_code: int | None) -> str | None:
+def known_fix(texts: Iterable[str], exit_code: int | None) -> str | None:
     """Return the fix for a job whose code failed; None if its cause is not known.
 
     Args:

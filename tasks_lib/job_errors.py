@@ -13,7 +13,7 @@ from tasks_lib.aws.console_links import console_url
 from tasks_lib.aws.logs import LogLine
 from tasks_lib.error_categories import ErrorCategory, rule_for
 from tasks_lib.errors import JobError, JobFailed, JobStopped, new_lines, unwrapped
-from tasks_lib.failure_causes import fix_of
+from tasks_lib.failure_causes import known_fix
 from tasks_lib.jobs.job import Job
 from tasks_lib.jobs.status import Phase
 
@@ -46,7 +46,7 @@ def job_error(project: SageMakerProject, task: str, job: Job, lines: Iterable[Lo
     cause = found.cause if _FAILED_HERE.search(reason) else _cause_without_toolkit(reason, own) or found.cause
     row = rule_for(job.symptom)
     by_code = job.phase is Phase.FAILED and row.category in (ErrorCategory.USER_ERROR, ErrorCategory.UNKNOWN)
-    known = fix_of([cause, *reason.splitlines(), *own[-_TELLING:]], code) if by_code else None
+    known = known_fix([cause, *reason.splitlines(), *own[-_TELLING:]], code) if by_code else None
     ending = _ending(job, row.category, found.host, code, cause if by_code else "")
     kind = JobFailed if job.phase is Phase.FAILED else JobStopped
     return kind(

@@ -144,7 +144,7 @@ class SageMakerTasks:
             The `JobResult`, or a Prefect state with it.
         """
         call = prepare(self.project, self._defaults, kind=kind, name=name, code=code, options=options)
-        self.project.wake()
+        self.project.drop_dead_clients()
         backend = Backend(self.project)
         if planning := current_plan():
             return planning.add(DryRun(call, backend, planning.run))

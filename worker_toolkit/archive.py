@@ -128,7 +128,7 @@ def _read_to_the_end(tar: tarfile.TarFile) -> None:
 
 def _unsound(archive: Path, error: Exception) -> str:
     why = (str(error).splitlines() or [type(error).__name__])[0].rstrip(":")
-    return f"{archive} is no sound tarball ({why}), and nothing of it was unpacked; make or upload it again."
+    return f"{archive} is not a valid tarball ({why}), and nothing of it was unpacked; make or upload it again."
 
 
 def _write(archive: Path, tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path, links: set[str]) -> None:

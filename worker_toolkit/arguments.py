@@ -94,7 +94,7 @@ def _command(runs: Mapping[str, str]) -> str | None:
     try:
         return str(json.loads(written))
     except ValueError as error:
-        raise _misuse("--command-json is no JSON") from error
+        raise _misuse("--command-json is not valid JSON") from error
 
 
 def _relative(path: str) -> str:

@@ -141,7 +141,9 @@ class Aws:
         suffix = next((name for start, name in _SUFFIXES.items() if region.startswith(start)), "amazonaws.com")
         url = named or f"https://{service}.{region}.{suffix}"
         if urlsplit(url).scheme not in ("http", "https"):
-            raise BootstrapError(f"The endpoint of {service}, {url!r}, is no URL of http or https: mend the variable.")
+            raise BootstrapError(
+                f"The endpoint of {service}, {url!r}, is not an http or https URL: correct the variable."
+            )
         return f"{url.rstrip('/')}/"
 
     def credentials(self) -> Credentials:

@@ -152,7 +152,7 @@ def _read(layout: Layout, name: str) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise BootstrapError(
-            f"{path} is no JSON ({error}); SageMaker writes this file, so start the job again."
+            f"{path} is not valid JSON ({error}); SageMaker writes this file, so start the job again."
         ) from error
     return content or {}
 

@@ -72,7 +72,7 @@ def read_references(environ: Mapping[str, str]) -> dict[str, SecretReference]:
     known = {name: reference for name, reference in references.items() if reference is not None}
     if len(known) < len(references):
         raise BootstrapError(
-            f"{SECRETS_VARIABLE} is no JSON object of references: start the task again, and set nothing of that name."
+            f"{SECRETS_VARIABLE} is not a JSON object of references: run the task again, and set no such variable."
         )
     return known
 
@@ -130,7 +130,7 @@ class _Vault:
     def _explained(self, name: str, reference: SecretReference, region: str, refused: AwsRefusedError) -> str:
         what = f"The secret {name} ({reference.text})"
         if refused.code in _MISSING:
-            return f"{what} does not exist in {region}: make it there, or mend the task's `secrets`."
+            return f"{what} does not exist in {region}: create it there, or correct the task's `secrets`."
         if not refused.code.startswith("AccessDenied"):
             return f"{what} could not be read. AWS says: {refused}"
         action = "ssm:GetParameter" if reference.service == "ssm" else "secretsmanager:GetSecretValue"
@@ -148,10 +148,12 @@ def _member(name: str, reference: SecretReference, value: str) -> str:
     except ValueError:
         members = None
     if not isinstance(members, dict):
-        raise _SecretError(f"The secret {name} ({reference.text}) is no JSON object and has no keys: leave out `#…`.")
+        raise _SecretError(
+            f"The secret {name} ({reference.text}) is not a JSON object and has no keys: leave out `#…`."
+        )
     if reference.key not in members:
         raise _SecretError(
-            f"The secret {name} ({reference.text}) has no key {reference.key!r}: mend what is after `#`."
+            f"The secret {name} ({reference.text}) has no key {reference.key!r}: correct what is after `#`."
         )
     member = members[reference.key]
     return member if isinstance(member, str) else json.dumps(member)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from local_sagemaker.wire.protocols import Protocol, Words
+from local_sagemaker.wire.protocols import ErrorContent, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,46 +19,50 @@ _INTERNAL = "We encountered an internal error. Please try again."
 _RATE = "Rate exceeded"
 _EXPIRED = "The security token included in the request is expired"
 
-_THROTTLED: Mapping[Protocol, Words] = {
+_THROTTLED: Mapping[Protocol, ErrorContent] = {
     # aws/deep-learning-containers pull request 1018: "(ThrottlingException) … CreateTrainingJob …: Rate exceeded"
-    "json": Words("ThrottlingException", 400, _RATE),
+    "json": ErrorContent("ThrottlingException", 400, _RATE),
     # aws/aws-sdk-net issue 1949: "Please reduce your request rate. (… Status Code: 503; Error Code: SlowDown …"
-    "s3": Words("SlowDown", 503, "Please reduce your request rate."),
-    "query": Words("Throttling", 400, _RATE),  # IAM API reference, "Common Errors"
-    "rest": Words("ThrottlingException", 429, _RATE),  # botocore's model of sagemaker-runtime and others
+    "s3": ErrorContent("SlowDown", 503, "Please reduce your request rate."),
+    "query": ErrorContent("Throttling", 400, _RATE),  # IAM API reference, "Common Errors"
+    "rest": ErrorContent("ThrottlingException", 429, _RATE),  # botocore's model of sagemaker-runtime and others
 }
-EXPIRED_AS: Mapping[Protocol, Words] = {
-    "json": Words("ExpiredTokenException", 400, _EXPIRED),  # autogluon/autogluon-cloud issue 133 has the words
+EXPIRED_AS: Mapping[Protocol, ErrorContent] = {
+    "json": ErrorContent("ExpiredTokenException", 400, _EXPIRED),  # autogluon/autogluon-cloud issue 133 has the words
     # ibi-group/datatools-ui issue 10: "… Status Code: 400; Error Code: ExpiredToken"
-    "s3": Words("ExpiredToken", 400, "The provided token has expired."),
-    "query": Words("ExpiredToken", 403, _EXPIRED),  # aws-samples/aws-iot-twinmaker-samples issue 147 (CreateRole)
-    "rest": Words("ExpiredTokenException", 403, _EXPIRED),
+    "s3": ErrorContent("ExpiredToken", 400, "The provided token has expired."),
+    "query": ErrorContent(
+        "ExpiredToken", 403, _EXPIRED
+    ),  # aws-samples/aws-iot-twinmaker-samples issue 147 (CreateRole)
+    "rest": ErrorContent("ExpiredTokenException", 403, _EXPIRED),
 }
 # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html, and the "Common Errors" of the other services.
-_KNOWN: Mapping[str, Words] = {
+_KNOWN: Mapping[str, ErrorContent] = {
     one.code: one
     for one in (
         *_THROTTLED.values(),
         *EXPIRED_AS.values(),
-        Words("InternalError", 500, _INTERNAL),
-        Words("InternalFailure", 500, "The request processing has failed because of an unknown error."),
-        Words("InternalServerError", 500, _INTERNAL),
-        Words("ServiceUnavailable", 503, "The request has failed due to a temporary failure of the server."),
-        Words("AccessDenied", 403, "Access Denied"),
-        Words("AccessDeniedException", 400, "User is not authorized to perform this operation."),
-        Words("PreconditionFailed", 412, "At least one of the pre-conditions you specified did not hold"),
-        Words(
+        ErrorContent("InternalError", 500, _INTERNAL),
+        ErrorContent("InternalFailure", 500, "The request processing has failed because of an unknown error."),
+        ErrorContent("InternalServerError", 500, _INTERNAL),
+        ErrorContent("ServiceUnavailable", 503, "The request has failed due to a temporary failure of the server."),
+        ErrorContent("AccessDenied", 403, "Access Denied"),
+        ErrorContent("AccessDeniedException", 400, "User is not authorized to perform this operation."),
+        ErrorContent("PreconditionFailed", 412, "At least one of the pre-conditions you specified did not hold"),
+        ErrorContent(
             "ConditionalRequestConflict",
             409,
             "The conditional request cannot succeed due to a conflicting operation against this resource.",
         ),
-        Words(
+        ErrorContent(
             "OperationAborted",
             409,
             "A conflicting conditional operation is currently in progress against this resource. Please try again.",
         ),
-        Words("NoSuchKey", 404, "The specified key does not exist."),
-        Words("RequestTimeout", 400, "Your socket connection to the server was not read from or written to in time."),
+        ErrorContent("NoSuchKey", 404, "The specified key does not exist."),
+        ErrorContent(
+            "RequestTimeout", 400, "Your socket connection to the server was not read from or written to in time."
+        ),
     )
 }
 _DEFAULT: Mapping[Protocol, str] = {
@@ -69,10 +73,10 @@ _DEFAULT: Mapping[Protocol, str] = {
 }
 
 
-def words_of(rule: RequestRule, protocol: Protocol) -> Words:
+def error_for(rule: RequestRule, protocol: Protocol) -> ErrorContent:
     """Return the error for a rule of the kind `throttle`, `expire` or `error`."""
     if rule.kind != "error":
         return (_THROTTLED if rule.kind == "throttle" else EXPIRED_AS)[protocol]
     code = rule.code or _DEFAULT[protocol]
-    known = _KNOWN.get(code, Words(code, 400, f"{code}, as a rule of faults demands."))
-    return Words(code, rule.status or known.status, rule.message or known.message)
+    known = _KNOWN.get(code, ErrorContent(code, 400, f"{code}, as a rule of faults demands."))
+    return ErrorContent(code, rule.status or known.status, rule.message or known.message)

@@ -14,7 +14,7 @@ _PATH = "/_local/faults"
 _OK = 200
 
 
-class FaultsRefused(Exception):
+class FaultsRejected(Exception):
     """The server refused the request; the message is the server's."""
 
 
@@ -36,7 +36,7 @@ class FaultClient:
         """Replace all rules by those of a document; return the same as `show`.
 
         Raises:
-            FaultsRefused: the document is not a valid document of faults.
+            FaultsRejected: the document is not a valid document of faults.
         """
         return self._ask("PUT", _PATH, json.dumps(document))
 
@@ -57,7 +57,7 @@ class FaultClient:
         """Release one held request, or all of them by default; return the same as `show`.
 
         Raises:
-            FaultsRefused: no request with this number is held.
+            FaultsRejected: no request with this number is held.
         """
         return self._ask("DELETE", f"{_PATH}/held" + ("" if number is None else f"/{number}"))
 
@@ -70,5 +70,5 @@ class FaultClient:
         finally:
             connection.close()
         if response.status != _OK:
-            raise FaultsRefused(answer["error"])
+            raise FaultsRejected(answer["error"])
         return answer

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Asked:
+class MatchedRequest:
     """The parts of a request that rules match: botocore's service and operation names, and the decoded path."""
 
     service: str
@@ -35,8 +35,8 @@ class Count:
     fired: int = 0
 
 
-def fault_for(
-    rules: Sequence[RequestRule], counts: Sequence[Count], asked: Asked
+def rule_for(
+    rules: Sequence[RequestRule], counts: Sequence[Count], asked: MatchedRequest
 ) -> tuple[int | None, dict[int, Count]]:
     """Return the position of the rule that fires for the next request, and the changed counts by position.
 
@@ -55,7 +55,7 @@ def fault_for(
     return fires, changed
 
 
-def _matches(rule: RequestRule, asked: Asked) -> bool:
+def _matches(rule: RequestRule, asked: MatchedRequest) -> bool:
     return (
         fnmatchcase(asked.service, rule.service)
         and fnmatchcase(asked.operation, rule.operation)
@@ -71,7 +71,7 @@ def _wants(rule: RequestRule, position: int, ordinal: int, fired: int) -> bool:
     return _draw(rule.seed, position, ordinal) < rule.probability
 
 
-def concerns(rule: JobRule, position: int, name: str, instance_type: str) -> bool:
+def applies_to(rule: JobRule, position: int, name: str, instance_type: str) -> bool:
     """Return whether a rule applies to a job on an instance type; the caller checks `times`."""
     return (
         fnmatchcase(name, rule.name)

@@ -11,15 +11,15 @@ from typing import Any
 
 from starlette.types import Message, Scope
 
-from local_sagemaker.faults.answers import words_of
-from local_sagemaker.faults.decision import Asked, Count, fault_for
+from local_sagemaker.faults.answers import error_for
+from local_sagemaker.faults.decision import Count, MatchedRequest, rule_for
 from local_sagemaker.faults.held import Held, HeldRequests
 from local_sagemaker.faults.request import Request
 from local_sagemaker.faults.rules import Faults, RequestRule, shown
 from local_sagemaker.faults.table import FaultTable
-from local_sagemaker.wire.protocols import answer, protocol_of, wire_of
+from local_sagemaker.wire.protocols import answer, error_format_of, protocol_of
 
-HangUp = Callable[[Scope], None]
+CloseConnection = Callable[[Scope], None]
 """Closes the connection of a request without an HTTP response."""
 
 
@@ -28,12 +28,12 @@ class FaultMiddleware:
 
     Args:
         table: the table of the rules and their counts.
-        hang_up: closes the connection of a request.
+        close_connection: closes the connection of a request.
     """
 
-    def __init__(self, table: FaultTable, hang_up: HangUp) -> None:
+    def __init__(self, table: FaultTable, close_connection: CloseConnection) -> None:
         self._table = table
-        self._hang_up = hang_up
+        self._hang_up = close_connection
         self.held = HeldRequests()
         self._load()
         self._acts: dict[str, Callable[[Request, RequestRule, int], Awaitable[None]]] = {
@@ -74,8 +74,8 @@ class FaultMiddleware:
         if named is None:
             return
         scope = named.scope
-        asked = Asked(scope["service"], scope["aws.operation"], scope["path"])
-        position, changed = fault_for(self.rules, self._counts, asked)
+        asked = MatchedRequest(scope["service"], scope["aws.operation"], scope["path"])
+        position, changed = rule_for(self.rules, self._counts, asked)
         self._keep(changed)
         if position is None:
             await named.serve()
@@ -105,8 +105,8 @@ class FaultMiddleware:
         if rule.when == "after":
             await request.act()
         scope = request.scope
-        wire = wire_of(scope["service"], request.headers)
-        response = answer(words_of(rule, protocol_of(wire)), wire, scope["path"])
+        wire = error_format_of(scope["service"], request.headers)
+        response = answer(error_for(rule, protocol_of(wire)), wire, scope["path"])
         if rule.when == "before":
             # A client that waits for "100 Continue" now sends no body, and its next request would be read as the body.
             response.headers["connection"] = "close"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from local_sagemaker.s3.application import operation_asked
+from local_sagemaker.s3.application import requested_operation
 from local_sagemaker.wire.call import Call
 
 
@@ -82,7 +82,7 @@ class Request:
     async def named(self) -> Request | None:
         """Write the operation's name to the scope; return the request to serve, or None if the client left."""
         if self.scope["service"] == "s3":
-            self.scope["aws.operation"] = operation_asked(self.scope)
+            self.scope["aws.operation"] = requested_operation(self.scope)
             return self
         request = await self.whole()  # in the query protocol the body names the operation
         if request is not None:

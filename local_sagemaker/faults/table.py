@@ -10,7 +10,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from local_sagemaker.faults.decision import Count, concerns
+from local_sagemaker.faults.decision import Count, applies_to
 from local_sagemaker.faults.rules import JobRule, RequestRule, read_rule
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class KeptRule:
+class StoredRule:
     """A rule with its number and its counts."""
 
     position: int
@@ -46,10 +46,10 @@ class FaultTable:
             db.execute("DELETE FROM faults")
             db.executemany("INSERT INTO faults (position, rule, matched, fired) VALUES (?, ?, 0, 0)", rows)
 
-    def all(self) -> list[KeptRule]:
+    def all(self) -> list[StoredRule]:
         """Return all rules in the order of their numbers."""
         rows = self._database.query("SELECT position, rule, matched, fired FROM faults ORDER BY position")
-        return [KeptRule(row[0], read_rule(json.loads(row[1])), Count(row[2], row[3])) for row in rows]
+        return [StoredRule(row[0], read_rule(json.loads(row[1])), Count(row[2], row[3])) for row in rows]
 
     def count(self, changed: Mapping[int, Count]) -> None:
         """Save the counts of rules for requests, by number."""
@@ -62,7 +62,7 @@ class FaultTable:
     def about(self, kind: JobFault, name: str, instance_type: str) -> list[tuple[int, JobRule]]:
         """Return the rules of a kind that apply to a job on an instance type, with their numbers."""
         found = [(kept.position, kept.rule) for kept in self.all() if isinstance(kept.rule, JobRule)]
-        return [one for one in found if one[1].kind == kind and concerns(one[1], one[0], name, instance_type)]
+        return [one for one in found if one[1].kind == kind and applies_to(one[1], one[0], name, instance_type)]
 
     def fire(self, kind: JobFault, name: str, instance_type: str, ran: float = 0.0) -> JobRule | None:
         """Fire and count the first rule of a kind that applies to a job; return it, or None if no rule fires.

@@ -27,7 +27,7 @@ _PASSING: Mapping[str, tuple[str, str]] = {
 }
 
 
-def permissions_of(asked: RequestContext) -> list[Permission]:
+def required_permissions(asked: RequestContext) -> list[Permission]:
     """Return the permissions that a request needs, `iam:PassRole` included."""
     if f"{asked.prefix}:{asked.operation}" == _ALWAYS:
         return []

@@ -13,8 +13,8 @@ from local_sagemaker.runtime.runtime_spec import (
     Input,
     JobFailure,
     Output,
-    Place,
     RuntimeSpec,
+    S3Location,
     command_of,
     container_path,
     groups_of,
@@ -66,7 +66,7 @@ def _output(given: Mapping[str, Any]) -> Output:
         name = given.get("OutputName", "")
         raise JobFailure(f"ClientError: the output {name} has no S3Output with a LocalPath, or is marked AppManaged.")
     continuous = output.get("S3UploadMode") == "Continuous"
-    return Output(Place.parse(output["S3Uri"]), container_path(output["LocalPath"]), continuous)
+    return Output(S3Location.parse(output["S3Uri"]), container_path(output["LocalPath"]), continuous)
 
 
 # -- the configuration files -----------------------------------------------------------------------------------------
@@ -108,9 +108,9 @@ def _closing_fields(_progress: Progress, outcome: Outcome) -> dict[str, Any]:
     return {"ProcessingEndTime": outcome.ended, **message, **reason}
 
 
-def _results(job: Job) -> Iterator[Place]:
+def _results(job: Job) -> Iterator[S3Location]:
     for one in job.request.get("ProcessingOutputConfig", {}).get("Outputs", []):
-        yield Place.parse(one["S3Output"]["S3Uri"])
+        yield S3Location.parse(one["S3Output"]["S3Uri"])
 
 
 def _defaults(_request: Document) -> Document:

@@ -15,8 +15,8 @@ from local_sagemaker.runtime.runtime_spec import (
     Archives,
     Input,
     Output,
-    Place,
     RuntimeSpec,
+    S3Location,
     command_of,
     container_path,
     groups_of,
@@ -89,8 +89,8 @@ def _plan(job: Job) -> RuntimeSpec:
 
 def _archives(job: Job) -> Archives:
     output = job.request["OutputDataConfig"]
-    target = Place.parse(output["S3OutputPath"])
-    return Archives(Place(target.bucket, target.below(job.name)), output.get("CompressionType") != "NONE")
+    target = S3Location.parse(output["S3OutputPath"])
+    return Archives(S3Location(target.bucket, target.below(job.name)), output.get("CompressionType") != "NONE")
 
 
 def _command(request: Mapping[str, Any]) -> tuple[str, ...]:
@@ -112,7 +112,7 @@ def _checkpoint(request: Mapping[str, Any]) -> tuple[Output, ...]:
     if not given:
         return ()
     path = container_path(given.get("LocalPath") or "/opt/ml/checkpoints")
-    return (Output(Place.parse(given["S3Uri"]), path, continuous=True),)
+    return (Output(S3Location.parse(given["S3Uri"]), path, continuous=True),)
 
 
 def _restores(checkpoint: tuple[Output, ...]) -> tuple[Input, ...]:
@@ -184,7 +184,7 @@ def _whole(seconds: float) -> int:
     return max(1, math.ceil(seconds))
 
 
-def _results(job: Job) -> Iterator[Place]:
+def _results(job: Job) -> Iterator[S3Location]:
     yield _archives(job).model
 
 

@@ -68,7 +68,7 @@ class Cluster:
         for host in self.hosts:
             self._start(host)
 
-    def attend(self, due: Due, note: Note) -> None:
+    def follow(self, due: Due, note: Note) -> None:
         """Follow the hosts until all have ended and all of their output is in the log streams.
 
         Args:
@@ -126,11 +126,11 @@ class Cluster:
         tick = _SHORTEST_TICK
         while living:
             for host, tail in zip(self.hosts, tails, strict=True):
-                host.hold_back(tail.backlog)
+                host.throttle(tail.backlog)
             moved = [tail.pump() for tail in tails]
             for reader in readers:
                 reader.pump()
-            if complaint := volumes.complaint() or processes.complaint():
+            if complaint := volumes.violation() or processes.violation():
                 raise JobFailure(f"ClientError: {complaint}")
             self._decide(living, due, note)
             tick = _SHORTEST_TICK if any(moved) else min(_LONGEST_TICK, tick * 1.5)

@@ -193,7 +193,7 @@ class Host:
             time.sleep(_STARTING)
         self.clean_up()
 
-    def hold_back(self, backlog: int) -> None:
+    def throttle(self, backlog: int) -> None:
         """Stop a host that prints faster than its log is written; continue it when the log has caught up.
 
         A pipe would block the writer by itself. The output is a file, which survives its reader but would fill the

@@ -1,6 +1,6 @@
 """Input data: which objects a host gets, under which names, and their download.
 
-`local_name` and `share` are pure functions; `pieces_of` and `fetch` read from the object store.
+`local_name` and `share` are pure functions; `objects_of` and `fetch` read from the object store.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from local_sagemaker.runtime.runtime_spec import JobFailure, Place
+from local_sagemaker.runtime.runtime_spec import JobFailure, S3Location
 from local_sagemaker.s3.errors import AccessDenied, NoSuchBucket, NoSuchKey
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _BLOCK = 1 << 20  # bytes copied at a time
 
 
 @dataclass(frozen=True)
-class Piece:
+class InputObject:
     """One object of an input, and its file name below the input's directory."""
 
     key: str
@@ -51,7 +51,7 @@ def share(pieces: Sequence[_T], index: int, count: int) -> Sequence[_T]:
     return pieces[index::count]
 
 
-def pieces_of(store: RoleStore, source: Input, *, region: str, role: str) -> list[Piece]:
+def objects_of(store: RoleStore, source: Input, *, region: str, role: str) -> list[InputObject]:
     """Return the objects of an input, sorted by key; keys that end with a slash (folder markers) are left out.
 
     Args:
@@ -77,23 +77,23 @@ def pieces_of(store: RoleStore, source: Input, *, region: str, role: str) -> lis
     return pieces
 
 
-def _from_prefix(store: RoleStore, place: Place) -> list[Piece]:
+def _from_prefix(store: RoleStore, place: S3Location) -> list[InputObject]:
     return [
-        Piece(found.key, place.bucket, local_name(found.key, place.key))
+        InputObject(found.key, place.bucket, local_name(found.key, place.key))
         for found in store.list(place.bucket, place.key)
         if not found.key.endswith("/")
     ]
 
 
-def _from_manifest(store: RoleStore, place: Place) -> list[Piece]:
+def _from_manifest(store: RoleStore, place: S3Location) -> list[InputObject]:
     """Read `[{"prefix": "s3://…"}, "name", …]` (API reference, `S3DataSource`)."""
     _, file = store.open(place.bucket, place.key)
     with file:
         content = file.read()
     try:
         head, *names = json.loads(content)
-        base = Place.parse(head["prefix"])
-        pieces = [Piece(base.key + name, base.bucket, name.lstrip("/")) for name in names]
+        base = S3Location.parse(head["prefix"])
+        pieces = [InputObject(base.key + name, base.bucket, name.lstrip("/")) for name in names]
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise JobFailure(
             f"ClientError: Data download failed: the manifest {place} cannot be read: {error!r}."
@@ -101,7 +101,7 @@ def _from_manifest(store: RoleStore, place: Place) -> list[Piece]:
     return sorted(pieces, key=lambda piece: piece.key.encode())
 
 
-def _nothing_found(place: Place, region: str, role: str) -> str:
+def _nothing_found(place: S3Location, region: str, role: str) -> str:
     return (
         f'ClientError: Data download failed: No S3 objects found under S3 URL "{place}" given in input data source.'
         f" Please ensure that the bucket exists in the selected region ({region}), that objects exist under that S3"
@@ -109,12 +109,12 @@ def _nothing_found(place: Place, region: str, role: str) -> str:
     )
 
 
-def _not_readable(place: Place, error: AccessDenied) -> str:
+def _not_readable(place: S3Location, error: AccessDenied) -> str:
     """Return the failure reason as aws/amazon-sagemaker-examples issue 4384 shows it."""
     return f"ClientError: Data download failed:Unable to download object {place} ({error.code}: {error.message})"
 
 
-def fetch(store: RoleStore, piece: Piece, directory: Path) -> None:
+def fetch(store: RoleStore, piece: InputObject, directory: Path) -> None:
     """Download one object to its file name below `directory`.
 
     Raises:
@@ -131,7 +131,7 @@ def fetch(store: RoleStore, piece: Piece, directory: Path) -> None:
             f"ClientError: Data download failed: s3://{piece.bucket}/{piece.key} does not exist."
         ) from error
     except AccessDenied as error:
-        raise JobFailure(_not_readable(Place(piece.bucket, piece.key), error)) from error
+        raise JobFailure(_not_readable(S3Location(piece.bucket, piece.key), error)) from error
     except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
         raise JobFailure(
             f"ClientError: Data download failed: Cannot download s3://{piece.bucket}/{piece.key}, a previously"
@@ -140,7 +140,7 @@ def fetch(store: RoleStore, piece: Piece, directory: Path) -> None:
         ) from error
 
 
-def _parts(piece: Piece) -> list[str]:
+def _parts(piece: InputObject) -> list[str]:
     parts = [part for part in piece.name.split("/") if part not in {"", "."}]
     if not parts or ".." in parts or "\0" in piece.name:
         raise JobFailure(

@@ -17,9 +17,9 @@ from local_sagemaker.kinds import KINDS
 from local_sagemaker.runtime import final_status, training_toolkit
 from local_sagemaker.runtime.cluster import Cluster
 from local_sagemaker.runtime.host import Host
-from local_sagemaker.runtime.inputs import fetch, pieces_of, share
+from local_sagemaker.runtime.inputs import fetch, objects_of, share
 from local_sagemaker.runtime.metrics import compiled, final_metrics
-from local_sagemaker.runtime.mirror import Mirroring
+from local_sagemaker.runtime.mirror import MirrorThread
 from local_sagemaker.runtime.outputs import read_inside
 from local_sagemaker.runtime.provisioning import INTERRUPTED, LAUNCHING, NO_CAPACITY, Provisioner
 from local_sagemaker.runtime.role_store import store_of_job
@@ -101,7 +101,7 @@ class JobRunner:
             if is_full(error):
                 text = f"ClientError: {used_up(self._workspace.home)}"
             self._end(final_status.failed(text, self._clock()))
-        self._conclude()
+        self._write_final_status()
 
     def _do_phases(self) -> None:
         phases: dict[Phase, Callable[[], None]] = {
@@ -121,7 +121,7 @@ class JobRunner:
     def _read_plan(self) -> None:
         self._plan = self._kind.plan(self._job)
         self._hosts = [Host(self._workspace.hosts, name) for name in self._plan.hosts]
-        self._delivery = JobUploads(self._store, self._plan, self._hosts)
+        self._uploads = JobUploads(self._store, self._plan, self._hosts)
         self._cluster = Cluster(
             self._job, self._plan, self._hosts, self._workspace, self._settings, self._progress, self._clock
         )
@@ -165,7 +165,7 @@ class JobRunner:
             self._hosts[0].say(complaint)
         for source in self._plan.inputs:
             self._download(source)
-        self._delivery.remember()
+        self._uploads.remember()
         self._leave_if_due()
         self._progress.epoch = self._free_epoch()
         self._progress.began = self._clock()
@@ -179,7 +179,7 @@ class JobRunner:
 
     def _download(self, source: Input) -> None:
         region = self._job.arn.split(":")[3]
-        pieces = pieces_of(self._store, source, region=region, role=self._kind.role_of(self._job.request))
+        pieces = objects_of(self._store, source, region=region, role=self._kind.role_of(self._job.request))
         receivers = self._plan.receivers(source)
         looked = self._clock()
         for index, name in enumerate(receivers):
@@ -208,17 +208,17 @@ class JobRunner:
         if self._progress.cause is None:
             self._cluster.start()
             self._show("Training", "Training image download completed. Training in progress.")
-        mirroring = Mirroring(self._delivery.mirrors())
+        mirroring = MirrorThread(self._uploads.mirrors())
         mirroring.start()
         try:
-            self._cluster.attend(self._why_to_end, self._note)
+            self._cluster.follow(self._stop_cause, self._note)
         finally:
             mirroring.stop()
         if self._progress.cause == "interruption":
-            self._delivery.sync()
+            self._uploads.sync()
             self._go_on("interrupted")
             return
-        self._progress.outcome = self._judge()
+        self._progress.outcome = self._final_outcome()
         self._go_on("uploading")
 
     def _due(self, now: float) -> Cause | None:
@@ -230,7 +230,7 @@ class JobRunner:
             return "max-wait"
         return None
 
-    def _why_to_end(self, now: float) -> Cause | None:
+    def _stop_cause(self, now: float) -> Cause | None:
         return self._due(now) or self._interrupted(now)
 
     def _note(self, cause: Cause) -> None:
@@ -250,9 +250,9 @@ class JobRunner:
         self._progress.pause = rule.seconds
         return "interruption"
 
-    def _judge(self) -> Outcome:
+    def _final_outcome(self) -> Outcome:
         now = self._clock()
-        outcome = self._judge_hosts(now)
+        outcome = self._hosts_outcome(now)
         if self._plan.archives is not None:
             return outcome
         parts = [
@@ -265,7 +265,7 @@ class JobRunner:
             return final_status.failed(f"ClientError: /opt/ml/output/message is not encoded in UTF-8: {error}", now)
         return outcome
 
-    def _judge_hosts(self, now: float) -> Outcome:
+    def _hosts_outcome(self, now: float) -> Outcome:
         cause = self._progress.cause
         if cause is None:
             return final_status.completed(now)
@@ -300,7 +300,7 @@ class JobRunner:
         outcome = self._progress.outcome
         assert outcome is not None
         try:
-            self._delivery.send_all(completed=outcome.status == "Completed")
+            self._uploads.send_all(completed=outcome.status == "Completed")
         except (S3Error, OSError, UnicodeError) as error:
             _note(error)
             reason = f"ClientError: Artifact upload failed: {error}"
@@ -321,7 +321,7 @@ class JobRunner:
         # If the disk is full, delete the hosts' files first: they take the space, and an ended job does not need them.
         with_space(lambda: self._go_on("ended"), self._workspace.clear, self._reserve.spend)
 
-    def _conclude(self) -> None:
+    def _write_final_status(self) -> None:
         outcome = self._progress.outcome
         assert outcome is not None
         self._workspace.clear()

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from local_sagemaker.runtime.outputs import files, put
-from local_sagemaker.runtime.runtime_spec import Place
+from local_sagemaker.runtime.runtime_spec import S3Location
 from local_sagemaker.s3.errors import InvalidArgument, KeyTooLongError, S3Error
 from local_sagemaker.s3.names import check_key
 
@@ -49,7 +49,7 @@ class Mirror:
         self,
         store: RoleStore,
         directory: Callable[[], Path | None],
-        target: Place,
+        target: S3Location,
         known: Mapping[str, Signature],
         *,
         tell: Callable[[str], None],
@@ -80,7 +80,7 @@ class Mirror:
         return self._seen.get(name) == signature or now - self._sent_at.setdefault(name, now) >= _GROWING_SECONDS
 
     def _send(self, name: str, path: str, signature: Signature) -> None:
-        target = Place(self._target.bucket, self._target.below(name))
+        target = S3Location(self._target.bucket, self._target.below(name))
         try:
             check_key(target.key)
         except (InvalidArgument, KeyTooLongError) as error:  # does not stop the other files
@@ -95,7 +95,7 @@ class Mirror:
         self._sent_at[name] = self._clock()
 
 
-class Mirroring(threading.Thread):
+class MirrorThread(threading.Thread):
     """Updates mirrors in a thread of its own, so that a checkpoint of gigabytes does not delay the log."""
 
     def __init__(self, mirrors: Sequence[Mirror]) -> None:

@@ -13,7 +13,7 @@ import stat
 import tarfile
 from typing import TYPE_CHECKING
 
-from local_sagemaker.runtime.runtime_spec import Place
+from local_sagemaker.runtime.runtime_spec import S3Location
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -77,7 +77,7 @@ def files(directory: Path) -> Iterator[tuple[str, str, Signature]]:
             yield name, path, (found.st_mtime_ns, found.st_size, found.st_ino)
 
 
-def put(store: RoleStore, path: str, target: Place) -> None:
+def put(store: RoleStore, path: str, target: S3Location) -> None:
     """Upload a regular file as one object."""
     # `O_NOFOLLOW` and `O_NONBLOCK`: since the scan a running job may have replaced the file by a link or a pipe.
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -87,13 +87,13 @@ def put(store: RoleStore, path: str, target: Place) -> None:
         upload.commit(target.bucket, target.key)
 
 
-def put_tree(store: RoleStore, directory: Path, target: Place) -> None:
+def put_tree(store: RoleStore, directory: Path, target: S3Location) -> None:
     """Upload all files below `directory` to the folder `target`."""
     for name, path, _ in files(directory):
-        put(store, path, Place(target.bucket, target.below(name)))
+        put(store, path, S3Location(target.bucket, target.below(name)))
 
 
-def put_archive(store: RoleStore, directories: Sequence[Path], target: Place) -> None:
+def put_archive(store: RoleStore, directories: Sequence[Path], target: S3Location) -> None:
     """Upload the merged content of `directories` as one `tar.gz`; upload nothing if they are all empty.
 
     If several directories hold the same name, the first one wins ("they should ensure no file/directory names clash":

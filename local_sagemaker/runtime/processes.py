@@ -71,7 +71,7 @@ class Processes:
         self._newest, self._clock = newest, clock
         self._seen, self._room, self._due = newest(), 0, clock()  # count at once: a successor may find many
 
-    def complaint(self) -> str | None:
+    def violation(self) -> str | None:
         """Return an error message if a host is over the limit, else None."""
         newest, now = self._newest(), self._clock()
         # Pids start over after the largest one. If the newest pid is smaller than the last one seen, count again.

@@ -27,7 +27,7 @@ class JobFailure(Exception):
 
 
 @dataclass(frozen=True)
-class Place:
+class S3Location:
     """An S3 location.
 
     Attributes:
@@ -39,7 +39,7 @@ class Place:
     key: str
 
     @classmethod
-    def parse(cls, uri: str) -> Place:
+    def parse(cls, uri: str) -> S3Location:
         """Parse an S3 URI: `s3://bucket/key`.
 
         Raises:
@@ -74,7 +74,7 @@ class Input:
     """
 
     name: str
-    source: Place
+    source: S3Location
     path: str
     manifest: bool = False
     sharded: bool = False
@@ -86,7 +86,7 @@ class Input:
 class Output:
     """A directory whose files are uploaded to S3, during the job (`continuous`) or after its completion."""
 
-    target: Place
+    target: S3Location
     path: str
     continuous: bool
 
@@ -95,21 +95,21 @@ class Output:
 class Archives:
     """The S3 location of a training job's model and output data, and whether they are compressed to `tar.gz`."""
 
-    target: Place
+    target: S3Location
     compressed: bool
 
     @property
-    def model(self) -> Place:
+    def model(self) -> S3Location:
         """The location of the model: `ModelArtifacts.S3ModelArtifacts`."""
         return self._at("model.tar.gz" if self.compressed else "model/")
 
     @property
-    def output(self) -> Place:
+    def output(self) -> S3Location:
         """The location of the content of `/opt/ml/output/data`."""
         return self._at("output.tar.gz" if self.compressed else "data/")
 
-    def _at(self, name: str) -> Place:
-        return Place(self.target.bucket, self.target.below(f"output/{name}"))
+    def _at(self, name: str) -> S3Location:
+        return S3Location(self.target.bucket, self.target.below(f"output/{name}"))
 
 
 @dataclass(frozen=True)
@@ -219,7 +219,7 @@ def input_of(name: str, source: Mapping[str, Any] | None, mode: str, path: str) 
         )
     return Input(
         name=name,
-        source=Place.parse(source["S3Uri"]),
+        source=S3Location.parse(source["S3Uri"]),
         path=path,
         manifest=kind == "ManifestFile",
         sharded=source.get("S3DataDistributionType") == "ShardedByS3Key",

@@ -25,7 +25,7 @@ from local_sagemaker.kinds import KINDS
 from local_sagemaker.runtime import final_status
 from local_sagemaker.runtime.provisioning import LAUNCHING, NO_CAPACITY, Provisioner
 from local_sagemaker.runtime.role_store import store_of_job
-from local_sagemaker.runtime.runtime_spec import JobFailure, Place
+from local_sagemaker.runtime.runtime_spec import JobFailure, S3Location
 from local_sagemaker.runtime.tail import log_event
 from local_sagemaker.runtime.workspace import Outcome, Progress, Workspace
 from local_sagemaker.s3.errors import S3Error
@@ -205,13 +205,13 @@ def _max_runtime(job: Job) -> float:
     return KINDS[job.kind].max_runtime_of(job.request)
 
 
-def _artifacts(job: Job) -> Iterator[tuple[Place, bytes]]:
+def _artifacts(job: Job) -> Iterator[tuple[S3Location, bytes]]:
     """Yield the location and content of each artifact of a simulated job, one for each result of a real job."""
     for place in KINDS[job.kind].results(job):
         if place.key.endswith(".tar.gz"):
             yield place, _archive()
         else:
-            yield Place(place.bucket, place.below(_FILE)), _CONTENT
+            yield S3Location(place.bucket, place.below(_FILE)), _CONTENT
 
 
 @cache

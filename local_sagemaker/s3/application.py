@@ -43,7 +43,7 @@ from local_sagemaker.s3.forms import POST_OBJECT, boundary_of
 from local_sagemaker.s3.members import check_members
 from local_sagemaker.s3.operations import UNKNOWN
 from local_sagemaker.s3.payload import Document, Payload
-from local_sagemaker.s3.permissions import about, check_rights, listing
+from local_sagemaker.s3.permissions import about, check_permissions, listing
 from local_sagemaker.s3.post_operations import PostObject
 from local_sagemaker.s3.request import S3Request
 from local_sagemaker.s3.responses import error_response
@@ -110,7 +110,7 @@ class _Reading:
         return await self._receive()
 
 
-def operation_asked(scope: Scope) -> str:
+def requested_operation(scope: Scope) -> str:
     """Return the S3 operation that a request asks for, or `Unknown`."""
     try:
         return S3Request.from_scope(scope).operation
@@ -118,7 +118,7 @@ def operation_asked(scope: Scope) -> str:
         return UNKNOWN
 
 
-def boundary_asked(scope: Scope) -> str:
+def form_boundary(scope: Scope) -> str:
     """Return the boundary of the form in a `PostObject` request. Return "" for any other request.
 
     Authentication must see the same boundary as `PostObject`, even if the client sends a header twice.
@@ -178,7 +178,7 @@ class S3Application:
         check_members(request.operation, request.query, request.headers)
         try:
             if request.access:
-                await self._in_thread(partial(check_rights, self._service, request))
+                await self._in_thread(partial(check_permissions, self._service, request))
             if request.operation in _RECEIVERS:
                 return await self._receive(request, body)
             return await self._handle(request, body)

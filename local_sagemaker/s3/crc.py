@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    Words = NDArray[np.uint64]
+    ErrorContent = NDArray[np.uint64]
 
 CRC32C = (32, 0x82F63B78)  # width and reflected polynomial
 CRC64NVME = (64, 0x9A6C9329AC4BC9B5)
@@ -79,7 +79,7 @@ def _long(polynomial: int, state: int, data: bytes | bytearray | memoryview) -> 
     return int(states[0])
 
 
-def _apply(shift: Words, states: Words) -> Words:
+def _apply(shift: ErrorContent, states: ErrorContent) -> ErrorContent:
     """Apply a linear map to all states. `shift` has one table for each byte of a state."""
     import numpy as np  # noqa: PLC0415 -- as above
 
@@ -91,7 +91,7 @@ def _apply(shift: Words, states: Words) -> Words:
 
 
 @cache
-def _shift(polynomial: int, length: int) -> Words:
+def _shift(polynomial: int, length: int) -> ErrorContent:
     """Return the map that advances a state over `length` zero bytes. `length` is a power of two, at least 8."""
     import numpy as np  # noqa: PLC0415 -- as above
 

@@ -22,7 +22,7 @@ WITHOUT_EFFECT: Mapping[str, str] = {
     "RequestPayer": "One account owns all buckets, and an owner pays in any case.",
     "MFA": "MFA delete cannot be enabled here, and S3 ignores the header of a bucket without it.",
     "BypassGovernanceRetention": "No object is locked here.",
-    "ConfirmRemoveSelfBucketAccess": "A bucket's policy is kept, and locks nobody out.",
+    "ConfirmRemoveSelfBucketAccess": "A bucket's policy is stored, and denies its owner nothing.",
     "OptionalObjectAttributes": "Its only value asks for the state of restored archives; nothing is archived here.",
 }
 

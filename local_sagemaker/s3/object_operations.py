@@ -24,7 +24,7 @@ from local_sagemaker.s3.errors import (
 )
 from local_sagemaker.s3.objects import Properties
 from local_sagemaker.s3.payload import Payload
-from local_sagemaker.s3.permissions import check_rights, deleting
+from local_sagemaker.s3.permissions import check_permissions, deleting
 from local_sagemaker.s3.ranges import ByteRange, part_range, read_range
 from local_sagemaker.s3.request import check_tags, check_version
 from local_sagemaker.s3.responses import (
@@ -336,7 +336,7 @@ def put_object_tagging(service: Service, request: S3Request, body: bytes) -> Res
     check_version(request.query)
     pairs = [(tag["Key"], tag["Value"]) for tag in read_document(request.operation, body)["TagSet"]]
     tags = check_tags(pairs)
-    check_rights(service, request, tags)
+    check_permissions(service, request, tags)
     service.store.retag(*request.target, tags)
     return Response()
 

@@ -192,7 +192,9 @@ def using_key(action: str, headers: Mapping[str, str], target: tuple[str, str], 
     return [Permission(action, None if "alias/" in arn else arn, context)]
 
 
-def permissions_of(service: Service, request: S3Request, tags: Mapping[str, str] | None = None) -> list[Permission]:
+def required_permissions(
+    service: Service, request: S3Request, tags: Mapping[str, str] | None = None
+) -> list[Permission]:
     """Return the permissions that a request needs, as far as known before its body is read.
 
     Args:
@@ -218,7 +220,7 @@ def permissions_of(service: Service, request: S3Request, tags: Mapping[str, str]
     return needs + _of_key(service, request)
 
 
-def check_rights(service: Service, request: S3Request, tags: Mapping[str, str] | None = None) -> None:
+def check_permissions(service: Service, request: S3Request, tags: Mapping[str, str] | None = None) -> None:
     """Check that the caller's policies allow a request.
 
     A missing bucket is reported as such, even to a caller without permission.
@@ -226,7 +228,7 @@ def check_rights(service: Service, request: S3Request, tags: Mapping[str, str] |
     Args:
         service: the store with its objects, uploads and buckets.
         request: the request. Without `access`, as for the home's user, everything is allowed.
-        tags: as in `permissions_of`.
+        tags: as in `required_permissions`.
 
     Raises:
         AccessDenied: the policies do not allow it.
@@ -235,7 +237,7 @@ def check_rights(service: Service, request: S3Request, tags: Mapping[str, str] |
     if request.access is None:
         return
     try:
-        request.access.check(*permissions_of(service, request, tags))
+        request.access.check(*required_permissions(service, request, tags))
     except NotAuthorized as error:
         if request.bucket and request.operation != "CreateBucket":
             service.store.configuration.get(request.bucket)

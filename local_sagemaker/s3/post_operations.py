@@ -19,7 +19,7 @@ from local_sagemaker.s3.errors import InvalidArgument, MalformedXML
 from local_sagemaker.s3.forms import FormReader, boundary_of
 from local_sagemaker.s3.members import check_members
 from local_sagemaker.s3.object_operations import PutObject
-from local_sagemaker.s3.permissions import check_rights
+from local_sagemaker.s3.permissions import check_permissions
 from local_sagemaker.s3.post_policy import Lengths, check_form
 from local_sagemaker.s3.request import VERSION_2, VERSION_4
 from local_sagemaker.s3.responses import xml_response
@@ -95,7 +95,7 @@ class PostObject:
             signature_version=VERSION_2 if {"awsaccesskeyid", "signature"} <= fields.keys() else VERSION_4,
         )
         check_members(inner.operation, (), headers)
-        check_rights(self._service, inner)
+        check_permissions(self._service, inner)
         return PutObject(self._service, inner)
 
     def _answer(self, stored: Response) -> Response:

@@ -67,7 +67,7 @@ class JobOperations:
         arn = caller.arn("sagemaker", f"{self._kind.name}/{name}")
         tags = {tag["Key"]: tag["Value"] for tag in request.get("Tags", [])}
         try:
-            with self._quotas.admitting(self._kind, name, request):
+            with self._quotas.reserved(self._kind, name, request):
                 role_id = self._roles.session(self._kind.role_of(request), "SageMaker").role_id
                 job = self._jobs.create(self._kind.name, name, arn, request, tags, runner=runner, role_id=role_id)
         except JobExists as error:

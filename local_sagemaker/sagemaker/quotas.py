@@ -46,7 +46,7 @@ class Quotas:
         self._lock = threading.Lock()
 
     @contextmanager
-    def admitting(self, kind: JobKind, name: str, request: Document) -> Iterator[None]:
+    def reserved(self, kind: JobKind, name: str, request: Document) -> Iterator[None]:
         """Check the quotas, and lock them while the caller creates the job, so that no other job takes the instances.
 
         Raises:

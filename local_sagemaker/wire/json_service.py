@@ -78,7 +78,7 @@ def operation_of(target: str) -> str:
     return target.rpartition(".")[2]
 
 
-def json_answer(status: int, document: Mapping[str, Any]) -> Response:
+def json_response(status: int, document: Mapping[str, Any]) -> Response:
     """Return the JSON 1.1 response for a document; a document with `__type` is an error."""
     headers = {"x-amzn-requestid": str(uuid.uuid4())}
     if "__type" in document:
@@ -109,7 +109,7 @@ class JsonService:
         scope["aws.operation"] = operation_of(target)
         body = await request.body()
         status, answer = await run_in_threadpool(self.answer, target, body, Caller(scope["region"]))
-        await json_answer(status, answer)(scope, receive, send)
+        await json_response(status, answer)(scope, receive, send)
 
     def answer(self, target: str, body: bytes, caller: Caller) -> tuple[int, dict[str, Any]]:
         """Return the HTTP status and the document of the response to one request."""

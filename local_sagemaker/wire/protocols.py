@@ -15,7 +15,7 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 
 from starlette.responses import Response
 
-from local_sagemaker.wire.json_service import json_answer
+from local_sagemaker.wire.json_service import json_response
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,7 +45,7 @@ _ONE_BYTE, _TWO_BYTES = 1 << 8, 1 << 16
 
 
 @dataclass(frozen=True)
-class Words:
+class ErrorContent:
     """The content of an error response.
 
     Attributes:
@@ -63,7 +63,7 @@ class Words:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def wire_of(service: str, headers: Mapping[str, str]) -> Wire:
+def error_format_of(service: str, headers: Mapping[str, str]) -> Wire:
     """Return the format in which the client of a request expects errors.
 
     Args:
@@ -86,7 +86,7 @@ def protocol_of(wire: Wire) -> Protocol:
     return _WORDS_OF[wire]
 
 
-def answer(words: Words, wire: Wire, path: str) -> Response:
+def answer(words: ErrorContent, wire: Wire, path: str) -> Response:
     """Return the error response.
 
     Args:
@@ -99,9 +99,9 @@ def answer(words: Words, wire: Wire, path: str) -> Response:
     return response
 
 
-def _answer(words: Words, wire: Wire, path: str, request_id: str) -> Response:
+def _answer(words: ErrorContent, wire: Wire, path: str, request_id: str) -> Response:
     if wire == "json":
-        return json_answer(words.status, {"__type": words.code, "message": words.message})
+        return json_response(words.status, {"__type": words.code, "message": words.message})
     headers = {"x-amzn-requestid": request_id}
     if wire == "cbor":
         content = _CBOR_MAP_OF_TWO + b"".join(map(_cbor, ("__type", words.code, "message", words.message)))

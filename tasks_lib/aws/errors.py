@@ -83,7 +83,7 @@ def words_of(error: ClientError) -> str:
 
 def is_authorisation(error: ClientError) -> bool:
     """Return whether AWS refused the caller's credentials or permissions, so that nothing was done."""
-    return _row_of(error).category in (ErrorCategory.ACCESS_DENIED, ErrorCategory.EXPIRED)
+    return _rule_of(error).category in (ErrorCategory.ACCESS_DENIED, ErrorCategory.EXPIRED)
 
 
 def translated(error: Exception, what: str) -> PrefectSageMakerError:
@@ -93,7 +93,7 @@ def translated(error: Exception, what: str) -> PrefectSageMakerError:
         error: What botocore raised.
         what: The operation that failed, such as `create job fit-… of task "fit"`.
     """
-    error = _behind(error)
+    error = _cause_of(error)
     if isinstance(error, _WITHOUT_CREDENTIALS):
         return NoCredentials(
             f"Cannot {what}: there are no AWS credentials to use ({error}).",
@@ -105,7 +105,7 @@ def translated(error: Exception, what: str) -> PrefectSageMakerError:
     if isinstance(error, _MISCONFIGURED):
         return ProjectError(
             f"Cannot {what}: {type(error).__name__}: {str(error).rstrip('.')}.",
-            fix="mend the project block or the AWS configuration that it stands on.",
+            fix="correct the project block or the AWS configuration that it uses.",
         )
     return ServiceFault(
         f"Cannot {what}: {type(error).__name__}: {str(error).rstrip('.')}.",
@@ -113,7 +113,7 @@ def translated(error: Exception, what: str) -> PrefectSageMakerError:
     )
 
 
-def _behind(error: Exception) -> Exception:
+def _cause_of(error: Exception) -> Exception:
     """Return the botocore error behind another one, or the error itself if there is none.
 
     boto3's file transfers raise an error of their own and keep S3's answer only in its context.
@@ -130,7 +130,7 @@ def _from_client_error(error: ClientError, what: str) -> PrefectSageMakerError:
             f"Cannot {what}: the bucket does not exist ({words_of(error)}).",
             fix="create it, or name another one in the project block.",
         )
-    row = _row_of(error)
+    row = _rule_of(error)
     return _KINDS.get(row.category, ServiceError)(
         f"Cannot {what}. AWS says {code_of(error)}: {words_of(error)}",
         operation=error.operation_name,
@@ -140,7 +140,7 @@ def _from_client_error(error: ClientError, what: str) -> PrefectSageMakerError:
     )
 
 
-def _row_of(error: ClientError) -> ErrorRule:
+def _rule_of(error: ClientError) -> ErrorRule:
     return rule_for(Symptom(operation=error.operation_name, code=code_of(error), message=words_of(error)))
 
 

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("prefect.sagemaker")
 
 _WAIT = 20  # seconds; the longest poll of SQS
-_AT_ONCE = 10  # messages; the most that SQS returns
-_HIDDEN = 5  # seconds until another process may receive a message that this one leaves
-_SEEN_OFTEN_ENOUGH = 24  # receives, which take at least two minutes; after that no process waits for the job
+_MAX_MESSAGES = 10  # messages; the most that SQS returns
+_VISIBILITY_TIMEOUT = 5  # seconds until another process may receive a message that this one leaves
+_MAX_RECEIVES = 24  # receives, which take at least two minutes; after that no process waits for the job
 _RETRY, _LONGEST_RETRY = 1.0, 60.0
 
 
@@ -67,7 +67,7 @@ def read_event(body: str) -> StateChange | None:
     return StateChange(kind, str(name), str(status))
 
 
-class EventQueue:
+class EventListener:
     """A thread that receives events from one queue for as long as jobs are waited for.
 
     Several processes may share a queue.
@@ -107,15 +107,15 @@ class EventQueue:
                 threading.Thread(target=self._run, name="sagemaker-events", daemon=True).start()
 
     def _run(self) -> None:
-        while self._goes_on():
+        while self._should_continue():
             try:
                 self._receive()
             except Exception as error:  # noqa: BLE001, PERF203 - the watcher would go on to rely on a dead thread
-                self._bear(error)
+                self._back_off_after(error)
             else:
                 self._note(answers=True)
 
-    def _goes_on(self) -> bool:
+    def _should_continue(self) -> bool:
         """Return whether any job is still waited for. If not, mark the thread as ended under the same lock."""
         with self._lock:
             self._listening = self._is_wanted()
@@ -124,9 +124,9 @@ class EventQueue:
     def _receive(self) -> None:
         answer = self._api.receive_message(
             QueueUrl=self._url,
-            MaxNumberOfMessages=_AT_ONCE,
+            MaxNumberOfMessages=_MAX_MESSAGES,
             WaitTimeSeconds=_WAIT,
-            VisibilityTimeout=_HIDDEN,
+            VisibilityTimeout=_VISIBILITY_TIMEOUT,
             AttributeNames=["ApproximateReceiveCount"],
         )
         self._delete([message for message in answer.get("Messages", ()) if self._is_done_with(message)])
@@ -137,7 +137,7 @@ class EventQueue:
             return True
         # Another process may wait for the job, so the message is left to it, but not for ever. Its age is counted in
         # receives and not told from the time it was sent: this machine's clock may differ from AWS's.
-        return int(message["Attributes"]["ApproximateReceiveCount"]) >= _SEEN_OFTEN_ENOUGH
+        return int(message["Attributes"]["ApproximateReceiveCount"]) >= _MAX_RECEIVES
 
     def _delete(self, messages: Iterable[MessageTypeDef]) -> None:
         entries: list[DeleteMessageBatchRequestEntryTypeDef] = [
@@ -153,7 +153,7 @@ class EventQueue:
             self.answers = answers
             self._changed()
 
-    def _bear(self, error: Exception) -> None:
+    def _back_off_after(self, error: Exception) -> None:
         if not self._told:
             self._told = True
             _logger.warning("The events of %s cannot be received; SageMaker is asked instead: %s", self._url, error)

@@ -14,7 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from blocks import SageMakerProject
 from tasks_lib.aws.errors import code_of, is_authorisation, translated, translating, words_of
 from tasks_lib.aws.request_validation import check_request
-from tasks_lib.jobs.job import Job, created, described
+from tasks_lib.jobs.job import Job, job_from_create, job_from_description
 from tasks_lib.jobs.kinds import KINDS, JobKind
 from tasks_lib.jobs.naming import is_job_of, job_stem
 
@@ -59,7 +59,7 @@ class Jobs:
             if found is None:
                 raise translated(error, what) from error
             return found
-        return created(kind, request, answer)
+        return job_from_create(kind, request, answer)
 
     def describe(self, kind: JobKind, name: str) -> Job | None:
         """Return a job; None if SageMaker does not know the name."""
@@ -75,7 +75,7 @@ class Jobs:
                 if _is_unknown(error):
                     return None
                 raise
-        return described(kind, answer), kind.environment(answer)
+        return job_from_description(kind, answer), kind.environment(answer)
 
     def stop(self, job: Job) -> None:
         """Stop a job. A job that has already ended or does not exist is not an error."""
@@ -129,7 +129,7 @@ class Jobs:
             answer = self._call("Describe", kind)(**{kind.api.name: name})
         variables = kind.environment(answer)
         own = (variables.get("SSM_TASK"), variables.get("SSM_PROJECT")) == (task, project)
-        return described(kind, answer) if own else None
+        return job_from_description(kind, answer) if own else None
 
     def _call(self, verb: str, kind: JobKind) -> Any:
         return getattr(self._api, kind.api.method(verb))

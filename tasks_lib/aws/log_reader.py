@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 from blocks import SageMakerProject
 from tasks_lib.aws.logs import PATIENCE, LogLine, LogTail
-from tasks_lib.aws.rate_limit import access_of
+from tasks_lib.aws.rate_limit import account_key
 from tasks_lib.jobs.job import Job
 
 _THREADS = 4
@@ -26,7 +26,7 @@ _LONGEST_QUEUE = 120.0
 """Seconds that an ended job waits for its turn, at most. Five hundred jobs may end at once."""
 
 
-class Following:
+class FollowedLog:
     """The log of one job while it is being read.
 
     Args:
@@ -57,9 +57,9 @@ class Following:
         return self._tail.failure
 
     @property
-    def passing(self) -> bool:
+    def transient(self) -> bool:
         """Whether the failure is transient."""
-        return self._tail.passing
+        return self._tail.transient
 
     @property
     def throttled(self) -> bool:
@@ -120,15 +120,15 @@ class LogReader:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._followed: list[Following] = []
+        self._followed: list[FollowedLog] = []
         self._changed = threading.Condition()
         self._threads = self._looking = 0
         self._back_off = self._rests_until = 0.0
 
     @contextmanager
-    def following(self, tail: LogTail) -> Iterator[Following]:
+    def following(self, tail: LogTail) -> Iterator[FollowedLog]:
         """Read a job's log inside this block."""
-        followed = Following(tail, self._clock)
+        followed = FollowedLog(tail, self._clock)
         with self._changed:
             self._followed.append(followed)
             # A thread that waits for an answer cannot serve another log, even if its own is no longer followed.
@@ -144,7 +144,7 @@ class LogReader:
                 self._followed.remove(followed)
                 self._changed.notify_all()
 
-    def hurry(self, followed: Following, job: Job) -> None:
+    def prioritize(self, followed: FollowedLog, job: Job) -> None:
         """Read a log to its end before those of running jobs: its job has ended.
 
         Args:
@@ -163,9 +163,9 @@ class LogReader:
                 with self._changed:
                     followed.busy = False
                     self._looking -= 1
-                    self._mind(followed)
+                    self._note_throttling(followed)
 
-    def _next_or_leave(self) -> Following | None:
+    def _next_or_leave(self) -> FollowedLog | None:
         """Wait for the next log that is due and return it. If no log is left, end the thread under the same lock."""
         with self._changed:
             while self._followed:
@@ -182,10 +182,10 @@ class LogReader:
             self._threads -= 1
             return None
 
-    def _due(self, followed: Following) -> float:
+    def _due(self, followed: FollowedLog) -> float:
         return followed.due if followed.ended else max(followed.due, self._rests_until)
 
-    def _mind(self, followed: Following) -> None:
+    def _note_throttling(self, followed: FollowedLog) -> None:
         """Back off from the logs of running jobs while CloudWatch Logs throttles."""
         if not followed.throttled:
             self._back_off = 0.0
@@ -201,4 +201,4 @@ _readers_lock = threading.Lock()
 def reader_of(project: SageMakerProject) -> LogReader:
     """Return the reader of a project's account; projects with the same access share one."""
     with _readers_lock:
-        return _readers.setdefault(access_of(project), LogReader())
+        return _readers.setdefault(account_key(project), LogReader())

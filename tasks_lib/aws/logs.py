@@ -19,7 +19,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from blocks import SageMakerProject
 from tasks_lib.aws.errors import code_of, translated
 from tasks_lib.aws.log_stream import LogStream
-from tasks_lib.aws.rate_limit import LogRateLimit, interval, log_rate_limit_of
+from tasks_lib.aws.rate_limit import LogRateLimit, log_rate_limit_of, poll_interval
 from tasks_lib.errors import CredentialsExpired, ServiceFault, Throttled
 from tasks_lib.jobs.job import Job
 
@@ -89,7 +89,7 @@ class LogTail:
 
     Attributes:
         failure: Why the last look failed, or what the log lacks; None otherwise. The caller reports it once.
-        passing: Whether the last error was transient.
+        transient: Whether the last error was transient.
         throttled: Whether CloudWatch Logs throttled the last look.
         due: When to look next, by `clock`.
         done: Whether all lines were read, or reading was given up.
@@ -109,7 +109,7 @@ class LogTail:
         self._pace = pace or log_rate_limit_of(project)
         self._clock, self._wall, self._sleep = clock, wall, sleep
         self.failure: str | None = None
-        self.passing = self.throttled = self.done = False
+        self.transient = self.throttled = self.done = False
         self._since = self.due = clock()
         self._streams: dict[str, LogStream] = {}
         self._found_at = self._spoke_at = self._moved_at = self._answered_at = self._since
@@ -197,7 +197,7 @@ class LogTail:
                 self._found_at = self._clock()
         if self._streams:
             quiet = self._clock() - self._found_at
-            self._seek_at = self._clock() + min(_SLOWEST_LOOK, max(interval(quiet), quiet * _SHARE_OF_SILENCE))
+            self._seek_at = self._clock() + min(_SLOWEST_LOOK, max(poll_interval(quiet), quiet * _SHARE_OF_SILENCE))
 
     def _stream_names(self) -> Iterator[str]:
         group, prefix = self.job.kind.log_group, f"{self.job.name}/"
@@ -255,7 +255,7 @@ class LogTail:
         )
 
     def _wait_for_turn(self) -> None:
-        while not self._pace.allows(urgent=self._ended_at is not None):
+        while not self._pace.try_acquire(urgent=self._ended_at is not None):
             self._sleep(_BETWEEN_TURNS)
 
     @property
@@ -284,7 +284,7 @@ class LogTail:
 
     def _pause(self, now: float) -> float:
         silence = min(_SLOWEST_LOOK, (now - self._spoke_at) * _SHARE_OF_SILENCE)
-        return max(interval(now - self._since), silence)
+        return max(poll_interval(now - self._since), silence)
 
     def _give_up_on_empty_pages(self, now: float) -> None:
         """Give up on the log of an ended job if it yields only empty pages for ten seconds.
@@ -298,10 +298,10 @@ class LogTail:
         """Record a failure and when to look next."""
         now, meaning = self._clock(), translated(error, f"read the log of job {self.job.name}")
         self.failure, self.throttled = str(error), isinstance(meaning, Throttled)
-        self.passing = isinstance(meaning, (Throttled, ServiceFault, CredentialsExpired))
+        self.transient = isinstance(meaning, (Throttled, ServiceFault, CredentialsExpired))
         if isinstance(meaning, CredentialsExpired) or (self.project.is_local and isinstance(error, BotoCoreError)):
             self.project.forget_clients()  # new clients get fresh credentials, or find the local SageMaker again
         self._retry = min(_LONGEST_RETRY, max(_RETRY, self._retry * 2))
         self.due = now + (self._retry if self._ended_at is None else _RETRY)
         if self._ended_at is not None:
-            self.done = not self.passing or now - max(self._ended_at, self._answered_at) > PATIENCE
+            self.done = not self.transient or now - max(self._ended_at, self._answered_at) > PATIENCE

@@ -49,7 +49,7 @@ class TokenBucket:
         self._refused_at = self._filled - _ONE_REFUSAL
         self._lock = threading.Lock()
 
-    def allows(self) -> bool:
+    def try_acquire(self) -> bool:
         """Take a token; return whether there was one."""
         with self._lock:
             self._fill()
@@ -83,7 +83,7 @@ class TokenBucket:
             self._rate, self._short = self._usual, False
 
 
-def interval(age: float) -> float:
+def poll_interval(age: float) -> float:
     """Return the seconds to wait before the next look at something that is `age` seconds old.
 
     It is a twentieth of the age, between 0.1 and 5 seconds. The end of a job of two seconds is seen at once, and a job
@@ -105,12 +105,12 @@ class LogRateLimit:
         self._running = TokenBucket(running, burst=2 * running, clock=clock)
         self._in_all = TokenBucket(in_all, burst=in_all, clock=clock)
 
-    def allows(self, *, urgent: bool) -> bool:
+    def try_acquire(self, *, urgent: bool) -> bool:
         """Take a token if there is one; `urgent` is for a job that has ended."""
-        return (urgent or self._running.allows()) and self._in_all.allows()
+        return (urgent or self._running.try_acquire()) and self._in_all.try_acquire()
 
 
-def access_of(project: SageMakerProject) -> Hashable:
+def account_key(project: SageMakerProject) -> Hashable:
     """Return a key that is equal for all projects that share an account's quotas."""
     return (project.local_home, project.region, project.credentials)
 
@@ -123,4 +123,4 @@ def log_rate_limit_of(project: SageMakerProject) -> LogRateLimit:
     """Return the rate limit of log requests in a project's account; projects that share its quota share it."""
     running, in_all = (_HERE_WHILE_THEY_RUN, _HERE_IN_ALL) if project.is_local else (_WHILE_THEY_RUN, _IN_ALL)
     with _log_limits_lock:
-        return _log_limits.setdefault(access_of(project), LogRateLimit(running, in_all))
+        return _log_limits.setdefault(account_key(project), LogRateLimit(running, in_all))

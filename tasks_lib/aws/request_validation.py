@@ -36,8 +36,8 @@ def check_request(model: Any, operation: str, request: dict[str, Any]) -> None:
     if found:
         raise InvalidRequest(
             f"SageMaker would refuse this {operation}:\n" + "\n".join(f"    {line}" for line in found),
-            fix="mend the argument or the entry of `overrides` that is named; "
-            "bigger values go into a file that the job reads as an input.",
+            fix="correct the argument or the entry of `overrides` that is named; "
+            "larger values belong in a file that the job reads as an input.",
         )
 
 

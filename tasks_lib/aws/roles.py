@@ -98,7 +98,7 @@ def _put(iam: IAMClient, name: str, policy: str, document: Any) -> None:
             raise
         raise ProjectError(
             f"The role {name} has as many policies as IAM takes, and this job needs one more: {text}.",
-            fix="make a role with the rights of `ssm policy --read s3://bucket/prefix-of-all-inputs/ job`, and name it "
-            "in the block; or delete those of its inline policies that no job needs any more "
+            fix="make a role with the permissions of `ssm policy --read s3://bucket/prefix-of-all-inputs/ job`, and "
+            "name it in the block; or delete those of its inline policies that no job needs any more "
             f"(aws iam list-role-policies --role-name {name}).",
         ) from error

@@ -41,7 +41,7 @@ def local_files(path: Path) -> dict[str, Path]:
     files = {check_file_name(file.relative_to(path).as_posix(), path): file for file in _files_below(path)}
     if not files:
         raise MissingPath(
-            f"The input directory {path.absolute()} holds no file.",
+            f"The input directory {path.absolute()} has no files.",
             fix="put a file into it, or leave the input out: SageMaker refuses an empty one.",
         )
     return files
@@ -127,7 +127,7 @@ def _check_unchanged(now: Manifest, then: Manifest, files: Mapping[str, Path]) -
     if changed:
         raise InputsChanged(
             f"{files[changed[0]].absolute()} was changed while its task was being prepared.",
-            fix="run again when nobody writes there any more.",
+            fix="run again when that input no longer changes.",
         )
 
 
@@ -144,7 +144,7 @@ def download(objects: Objects, source: Location, target: Path) -> list[Path]:
     if not names:
         raise MissingPath(
             f"There is nothing at {source.uri}.",
-            fix="look at the job's log (`result.logs()`) for where it wrote, or whether somebody deleted it.",
+            fix="look at the job's log (`result.logs()`) for where it wrote; the output may also have been deleted.",
         )
     keys = {source.key + name: _inside(target, (source.key + name).removeprefix(base)) for name in names}
 

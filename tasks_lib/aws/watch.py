@@ -18,9 +18,9 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 
 from blocks import SageMakerProject
-from tasks_lib.aws.events import EventQueue, StateChange
+from tasks_lib.aws.events import EventListener, StateChange
 from tasks_lib.aws.jobs import Jobs
-from tasks_lib.aws.rate_limit import TokenBucket, access_of, interval
+from tasks_lib.aws.rate_limit import TokenBucket, account_key, poll_interval
 from tasks_lib.errors import CredentialsExpired, PrefectSageMakerError, ServiceFault, Throttled
 from tasks_lib.jobs.job import Job
 from tasks_lib.jobs.kind import JobKind
@@ -28,7 +28,7 @@ from tasks_lib.jobs.kind import JobKind
 JobKey = tuple[JobKind, str]
 """A job's kind and name."""
 
-FEW = 10
+MAX_DESCRIBED = 10
 """Up to this number, jobs are described one by one; more are listed."""
 
 # Seconds. The account's quota of listings is shared by all callers: 2 a second, which AWS does not raise, users report.
@@ -38,7 +38,7 @@ _WITH_EVENTS_EVERY = 60.0  # seconds; an event may be lost, or received by anoth
 _JOBS_A_PAGE = 20  # as many as can be described while one listing waits for its turn
 # AWS publishes no quota for Describe, so `TokenBucket` probes for it: calls a second at first, at once, and at most.
 _DESCRIBES, _DESCRIBES_AT_ONCE, _MOST_DESCRIBES = 10.0, 20, 50.0
-_ASKERS = 8  # threads, since a Describe takes a tenth of a second
+_MAX_DESCRIBERS = 8  # threads, since a Describe takes a tenth of a second
 _BACK_OFF, _LONGEST_BACK_OFF = 1.0, 30.0
 _SWEPT = object()
 
@@ -78,21 +78,21 @@ class WatchedJob:
             raise self.error
         return self.over
 
-    def tell(self, job: Job) -> None:
+    def update(self, job: Job) -> None:
         """Take in a description. One that arrives after the description of the job's end is ignored, as it is older."""
         with self._news:
             if self.known and self.job.phase.terminal:
                 return
             self.job, self.known = job, True
-            self.due = self._clock() + interval(self._clock() - self._since)
+            self.due = self._clock() + poll_interval(self._clock() - self._since)
             self._news.notify_all()
 
-    def rest(self, seconds: float) -> None:
+    def postpone(self, seconds: float) -> None:
         """Be due again in `seconds` at the earliest."""
         with self._news:
             self.due = max(self.due, self._clock() + seconds)
 
-    def hurry(self) -> None:
+    def make_due(self) -> None:
         """Be due now."""
         with self._news:
             self.due = self._clock()
@@ -127,7 +127,7 @@ class Watcher:
         self._line: dict[JobKey, WatchedJob] = {}
         self._asking: set[JobKey] = set()
         self._heard: set[JobKey] = set()
-        self._askers = 0
+        self._describers = 0
         self._describes = TokenBucket(_DESCRIBES, _DESCRIBES_AT_ONCE, clock, ceiling=_MOST_DESCRIBES)
         self._next_listing = 0.0
         self._sweep: Iterator[None] | None = None
@@ -136,21 +136,21 @@ class Watcher:
         self._rests_until = 0.0
         self._events = self._queue(project.events_queue_url) if project.events_queue_url else None
 
-    def _queue(self, url: str) -> EventQueue:
-        return EventQueue(
-            self._project, url, hear=self._hear, is_wanted=lambda: bool(self._watched), changed=self._look_anew
+    def _queue(self, url: str) -> EventListener:
+        return EventListener(
+            self._project, url, hear=self._hear, is_wanted=lambda: bool(self._watched), changed=self._poll_all_now
         )
 
     @contextmanager
     def watching(self, job: Job) -> Iterator[WatchedJob]:
         """Watch a job inside this block."""
-        watched = self._come(job)
+        watched = self._add_waiter(job)
         try:
             yield watched
         finally:
-            self._go(watched)
+            self._remove_waiter(watched)
 
-    def _come(self, job: Job) -> WatchedJob:
+    def _add_waiter(self, job: Job) -> WatchedJob:
         with self._changed:
             new = WatchedJob(job, self._clock, self._wall_clock())
             watched = self._watched.setdefault(new.key, new)
@@ -163,7 +163,7 @@ class Watcher:
             self._events.listen()
         return watched
 
-    def _go(self, watched: WatchedJob) -> None:
+    def _remove_waiter(self, watched: WatchedJob) -> None:
         with self._changed:
             watched.waiters -= 1
             if not watched.waiters:
@@ -185,7 +185,7 @@ class Watcher:
         try:
             self._look(live)
         except PrefectSageMakerError as error:
-            self._bear(error)
+            self._back_off_after(error)
         self._pause()
 
     def _live(self) -> list[WatchedJob]:
@@ -212,7 +212,7 @@ class Watcher:
 
     def _wake(self, live: list[WatchedJob], now: float) -> float:
         """Return when to look again. A thread that has described a job also wakes the watcher."""
-        if self._lists(live):
+        if self._uses_listing(live):
             return self._next_listing
         return min((watched.due for watched in live if not self._is_asked_about(watched)), default=now + _LISTING_EVERY)
 
@@ -222,13 +222,13 @@ class Watcher:
         now = self._clock()
         if now < self._rests_until:
             return
-        if not self._lists(live):
+        if not self._uses_listing(live):
             self._ask_about(watched for watched in live if watched.due <= now)
         elif now >= self._next_listing:
             self._list(live)
 
-    def _lists(self, live: list[WatchedJob]) -> bool:
-        return len(live) > FEW and self._may_list
+    def _uses_listing(self, live: list[WatchedJob]) -> bool:
+        return len(live) > MAX_DESCRIBED and self._may_list
 
     def _list(self, live: list[WatchedJob]) -> None:
         """List the next page of a sweep, or begin a new one; a sweep that fails is dropped."""
@@ -236,7 +236,7 @@ class Watcher:
         sweep, self._sweep = self._sweep or self._listings(live), None
         if next(sweep, _SWEPT) is not _SWEPT:
             self._sweep = sweep
-        elif self._hears:
+        elif self._events_available:
             self._next_listing = self._clock() + _WITH_EVENTS_EVERY
         self._back_off = 0.0
 
@@ -255,7 +255,7 @@ class Watcher:
                 try:
                     page, token = self._jobs.page(kind, token, CreationTimeAfter=_moment(since))
                 except PrefectSageMakerError as error:
-                    if _passes(error):
+                    if _is_transient(error):
                         raise
                     self._may_list = False
                     return
@@ -275,7 +275,7 @@ class Watcher:
     # -- events -----------------------------------------------------------------------------------------------------
 
     @property
-    def _hears(self) -> bool:
+    def _events_available(self) -> bool:
         return self._events is not None and self._events.answers
 
     def _hear(self, change: StateChange) -> bool:
@@ -288,12 +288,12 @@ class Watcher:
             self._ask_about([watched])
         return watched is not None
 
-    def _look_anew(self) -> None:
+    def _poll_all_now(self) -> None:
         """Look at all jobs at once: the queue has just stopped or started answering."""
         with self._changed:
             self._next_listing = min(self._next_listing, self._clock() + _LISTING_EVERY)
             for watched in self._watched.values():
-                watched.hurry()
+                watched.make_due()
             self._changed.notify_all()
 
     # -- the threads that send Describe requests --------------------------------------------------------------------
@@ -305,8 +305,8 @@ class Watcher:
                 if not (watched.over or self._is_asked_about(watched)) and watched.key in self._watched:
                     self._line[watched.key] = watched
             # A thread that waits for an answer is not free for the jobs in the queue.
-            while self._askers < min(_ASKERS, len(self._asking) + len(self._line)):
-                self._askers += 1
+            while self._describers < min(_MAX_DESCRIBERS, len(self._asking) + len(self._line)):
+                self._describers += 1
                 threading.Thread(target=self._ask, name="sagemaker-describe", daemon=True).start()
 
     def _is_asked_about(self, watched: WatchedJob) -> bool:
@@ -335,12 +335,12 @@ class Watcher:
         with self._changed:
             while self._line:
                 rest = self._rests_until - self._clock()
-                if rest <= 0 and self._describes.allows():
+                if rest <= 0 and self._describes.try_acquire():
                     key = next(iter(self._line))
                     self._asking.add(key)
                     return self._line.pop(key)
                 self._changed.wait(max(rest, self._describes.seconds()))
-            self._askers -= 1
+            self._describers -= 1
             return None
 
     def _describe(self, watched: WatchedJob) -> None:
@@ -348,7 +348,7 @@ class Watcher:
         try:
             job = self._jobs.describe(watched.job.kind, watched.job.name)
         except PrefectSageMakerError as error:
-            if _passes(error):
+            if _is_transient(error):
                 raise
             watched.fail(error)
             return
@@ -356,17 +356,17 @@ class Watcher:
         if job is None:
             watched.fail(_deleted(watched.job.name))
         else:
-            watched.tell(job)
-            if self._hears:
-                watched.rest(_WITH_EVENTS_EVERY)
+            watched.update(job)
+            if self._events_available:
+                watched.postpone(_WITH_EVENTS_EVERY)
 
     def _slow_down(self, error: PrefectSageMakerError) -> None:
         if isinstance(error, Throttled):
             self._describes.throttled()
         else:
-            self._bear(error)
+            self._back_off_after(error)
 
-    def _bear(self, error: PrefectSageMakerError) -> None:
+    def _back_off_after(self, error: PrefectSageMakerError) -> None:
         """Back off after a transient error. Replace expired credentials, or start a local SageMaker that is gone."""
         with self._changed:
             if self._clock() < self._rests_until:
@@ -376,10 +376,10 @@ class Watcher:
         if isinstance(error, CredentialsExpired):
             self._project.forget_clients()  # new clients get fresh credentials
         else:
-            self._project.wake()  # restarts a local SageMaker that is gone
+            self._project.drop_dead_clients()  # restarts a local SageMaker that is gone
 
 
-def _passes(error: PrefectSageMakerError) -> bool:
+def _is_transient(error: PrefectSageMakerError) -> bool:
     return isinstance(error, (Throttled, ServiceFault, CredentialsExpired))
 
 
@@ -391,7 +391,7 @@ def _bug(error: Exception) -> ServiceFault:
 def _deleted(name: str) -> ServiceFault:
     return ServiceFault(
         f"SageMaker no longer knows the job {name}: it was deleted while we waited.",
-        fix="run again: the work is done anew.",
+        fix="run again: the work is done again.",
     )
 
 
@@ -406,7 +406,7 @@ _watchers_lock = threading.Lock()
 def watcher_of(project: SageMakerProject) -> Watcher:
     """Return the watcher of a project's account; projects with the same access and queue share one."""
     with _watchers_lock:
-        account = (access_of(project), project.events_queue_url)
+        account = (account_key(project), project.events_queue_url)
         if account not in _watchers:
             _watchers[account] = Watcher(project)
         return _watchers[account]

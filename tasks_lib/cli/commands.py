@@ -102,12 +102,12 @@ def _add_init(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 
 
 def _add_policy(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    summary = "Print the IAM policies with the least rights that a project needs, as JSON."
+    summary = "Print the least-privilege IAM policies that a project needs, as JSON."
     policy = commands.add_parser(
         "policy",
         help=summary,
-        description=f"{summary} caller: whoever starts the flow; job: the role of its jobs; trust: who may assume that "
-        "role. Without a name all three, by name.",
+        description=f"{summary} caller: the user who starts the flow; job: the role of its jobs; trust: the services "
+        "that may assume that role. Without a name all three, by name.",
     )
     policy.add_argument("part", nargs="?", choices=("caller", "job", "trust"), help="print this one alone")
     which = policy.add_mutually_exclusive_group(required=True)

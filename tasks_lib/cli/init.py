@@ -105,11 +105,11 @@ def _later(project: SageMakerProject) -> str:
     if project.is_local:
         return (
             "The flow starts the local SageMaker, which runs on after it: `python -m local_sagemaker down` ends it.\n"
-            f"On AWS it needs rights: `ssm policy --project {project.project} --bucket … --region …` prints them."
+            f"On AWS it needs permissions: `ssm policy --project {project.project} --bucket … --region …` prints them."
         )
     role = f" --role {shlex.quote(project.role)}" if project.role else ""
     place = f"--project {project.project} --bucket {project.bucket} --region {project.region}{role}"
-    return f"It needs rights on AWS: `ssm policy {place}` prints them."
+    return f"It needs permissions on AWS: `ssm policy {place}` prints them."
 
 
 def _go_to(directory: Path) -> str:

@@ -36,4 +36,4 @@ def checked(**fields: Any) -> SageMakerProject:
     except ValidationError as error:
         wrong = [(str(row["loc"][0]), row["msg"]) for row in error.errors() if row["loc"]]
         told = "; ".join(f"--{name} {fields.get(name)!r}: {why}" for name, why in wrong)
-        raise ProjectError(f"Not a project: {told or error}.", fix="mend what is named, and try again.") from error
+        raise ProjectError(f"Not a project: {told or error}.", fix="correct what is named, and try again.") from error

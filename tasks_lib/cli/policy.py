@@ -51,7 +51,7 @@ def _project(options: argparse.Namespace) -> SageMakerProject:
         found = SageMakerProject.named(options.block)
         if found.is_local:
             raise ProjectError(
-                f"The block {options.block!r} is a project on this machine, which needs no rights.",
+                f"The block {options.block!r} is a project on this machine, which needs no permissions.",
                 fix="name a block of a project on AWS, or give --project, --bucket and --region.",
             )
         return found

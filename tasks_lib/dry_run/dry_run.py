@@ -27,7 +27,7 @@ from tasks_lib.run.lookup import ATTACHED, BY_NAME, UNCHANGED, UNRECORDED, Looku
 from tasks_lib.run.prepare import Call
 from tasks_lib.run.step import Step, resolve
 from tasks_lib.run.waiter import metrics_from_log
-from tasks_lib.staging.input_checks import check_are_there
+from tasks_lib.staging.input_checks import check_inputs_exist
 
 PlanAction = Literal["skip", "attach", "run"]
 
@@ -74,7 +74,7 @@ class DryRun:
         """The task's folder in S3."""
         return self._lookup.folder
 
-    def foresee(self, planned: Mapping[str, PlannedResult]) -> tuple[PlannedStep, JobResult]:
+    def plan_call(self, planned: Mapping[str, PlannedResult]) -> tuple[PlannedStep, JobResult]:
         """Return what the call would do, and its result as far as it is known.
 
         Args:
@@ -91,9 +91,9 @@ class DryRun:
         check_call(self._run, step.folder.uri, step.ingredients)
         if (before := planned.get(step.folder.uri)) and before.fingerprint == step.fingerprint:
             return self._planned_step(step, before.job, "attach", "the same work is called before"), before
-        return self._foresee(step, to_come)
+        return self._plan_step(step, to_come)
 
-    def _foresee(self, step: Step, to_come: set[str]) -> tuple[PlannedStep, JobResult]:
+    def _plan_step(self, step: Step, to_come: set[str]) -> tuple[PlannedStep, JobResult]:
         entry = self._lookup.ledger.entry(step.fingerprint)
         decision, job = self._lookup.decide(step, entry)
         if decision.action is Action.SKIP and entry.record:
@@ -118,7 +118,7 @@ class DryRun:
     def _start(self, step: Step, entry: Entry, to_come: set[str]) -> tuple[PlannedStep, JobResult]:
         job = step.job_name(entry.attempt)
         self._backend.jobs.check(step.spec.kind, to_request(step.spec, self._lookup.place(step, job)))
-        check_are_there(step.spec.task, step.inputs.channels, self._backend.objects, to_come=to_come)
+        check_inputs_exist(step.spec.task, step.inputs.channels, self._backend.objects, to_come=to_come)
         why = self._lookup.why(step, entry, self._lookup.ledger.latest())
         return self._planned_step(step, job, "run", why), self._result(step, job, "", f"would run: {why}")
 
@@ -143,7 +143,7 @@ class DryRun:
         return sum(known) if groups else max(known)
 
     def _result(self, step: Step, job: str, arn: str, reason: str) -> PlannedResult:
-        spec, possible = step.spec, step.spec.kind.outputs_possible(step.spec)
+        spec, possible = step.spec, step.spec.kind.possible_objects(step.spec)
         outputs = self._lookup.outputs(step, job, possible, has_state=spec.state == "task")
         result = PlannedResult(
             project=self._backend.project.project,

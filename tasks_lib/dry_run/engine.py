@@ -43,7 +43,7 @@ _QUIET.setLevel(logging.ERROR)  # the plan itself has all information
 
 
 @dataclass
-class PlanInProgress:
+class PlanBuilder:
     """A plan that is being made.
 
     Args:
@@ -68,7 +68,7 @@ class PlanInProgress:
 
     def add(self, call: DryRun) -> JobResult:
         """Plan a call, and return its result as far as it is known."""
-        step, result = call.foresee(self._planned)
+        step, result = call.plan_call(self._planned)
         self.steps.append(step)
         if isinstance(result, PlannedResult):
             self._planned[call.folder.uri] = result
@@ -79,12 +79,12 @@ class PlanInProgress:
         self.ends.append(f"{who} reads {why}: what follows from it is not planned.")
 
 
-_planning: ContextVar[PlanInProgress | None] = ContextVar("planning", default=None)
+_planning: ContextVar[PlanBuilder | None] = ContextVar("planning", default=None)
 _lock = threading.Lock()
 _in_progress = 0
 
 
-def current_plan() -> PlanInProgress | None:
+def current_plan() -> PlanBuilder | None:
     """Return the plan of the calling context; None in a real run."""
     return _planning.get()
 
@@ -105,9 +105,9 @@ def check_thread(flow_run: str | None) -> None:
 
 
 @contextmanager
-def planning_mode() -> Iterator[PlanInProgress]:
+def planning_mode() -> Iterator[PlanBuilder]:
     """Plan every task and flow that is called in this context."""
-    planning = PlanInProgress()
+    planning = PlanBuilder()
     with ExitStack() as stack:
         stack.enter_context(_engines_replaced())
         stack.enter_context(temporary_settings({PREFECT_LOGGING_TO_API_ENABLED: False}))

@@ -146,10 +146,10 @@ class FunctionCode:
         if requirements:
             yield REQUIREMENTS, "".join(f"{line}\n" for line in requirements)
         if self.file is None:
-            yield f"{self.module}.py", typed_in_source(self.function)
+            yield f"{self.module}.py", notebook_source(self.function)
 
 
-def typed_in_source(function: Callable[..., Any]) -> str:
+def notebook_source(function: Callable[..., Any]) -> str:
     """Return a module with one function that was typed into a notebook, and the imports that it needs.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The values of a function task on the caller's side: written as JSON, rebuilt, compared. Pure.
+"""The values of a function task on the caller's side: written as JSON, map_leaves, compared. Pure.
 
 The job's side writes JSON with the same function, `worker_toolkit.typed_values.encode`. Not
 `pydantic_core.to_jsonable_python`: it writes a set in another order in every process, and the order of a set must not
@@ -19,7 +19,7 @@ from worker_toolkit.typed_values import encode
 Leaf = Callable[[Any], Any]
 
 
-def rebuilt(value: Any, leaf: Leaf) -> Any:
+def map_leaves(value: Any, leaf: Leaf) -> Any:
     """Return a value with all leaves replaced in lists, tuples, dicts and dataclasses.
 
     Args:
@@ -28,14 +28,14 @@ def rebuilt(value: Any, leaf: Leaf) -> Any:
     """
     value = leaf(value)
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(rebuilt(each, leaf) for each in value))
+        return type(value)(*(map_leaves(each, leaf) for each in value))
     if type(value) in (list, tuple):
-        return type(value)(rebuilt(each, leaf) for each in value)
+        return type(value)(map_leaves(each, leaf) for each in value)
     if type(value) is dict:
-        return {key: rebuilt(each, leaf) for key, each in value.items()}
+        return {key: map_leaves(each, leaf) for key, each in value.items()}
     if dataclasses.is_dataclass(value) and not isinstance(value, (type, FileOutput)):
         fields = {each.name: getattr(value, each.name) for each in dataclasses.fields(value) if each.init}
-        new = {name: rebuilt(each, leaf) for name, each in fields.items()}
+        new = {name: map_leaves(each, leaf) for name, each in fields.items()}
         changed = {name: each for name, each in new.items() if each is not fields[name]}
         return dataclasses.replace(value, **changed) if changed else value
     return value

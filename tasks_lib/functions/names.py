@@ -20,7 +20,7 @@ from typing import Any
 
 from tasks_lib.errors import InvalidTask
 from tasks_lib.functions.file_output import FileOutput
-from tasks_lib.functions.json_values import plain_value, rebuilt
+from tasks_lib.functions.json_values import map_leaves, plain_value
 from tasks_lib.functions.types import mentions_path
 from tasks_lib.functions.values import Signature
 from tasks_lib.jobs.channels import Channel, TaskOutput
@@ -46,7 +46,9 @@ def check_template(template: str, function: str, parameters: Collection[str]) ->
     try:
         fields = [field for _, field, _, _ in string.Formatter().parse(template) if field is not None]
     except ValueError as error:
-        raise InvalidTask(f"The name {template!r} of {function}() is no template: {error}.", fix="mend it.") from error
+        raise InvalidTask(
+            f"The name {template!r} of {function}() is not a valid template: {error}.", fix="correct it."
+        ) from error
     for field in fields:
         if field not in parameters:
             words = {each.lower(): each for each in parameters}
@@ -127,7 +129,7 @@ def _text(value: Any) -> str:
 def _identity(value: Any) -> Any:
     """Return JSON values that tell a value from others; an input is told by its name, whichever job made it."""
     try:
-        return plain_value(rebuilt(value, _called))
+        return plain_value(map_leaves(value, _called))
     except (TypeError, RecursionError):  # the task may have serializer="pickle"
         try:
             return [hashlib.sha256(pickle.dumps(value, protocol=4)).hexdigest()]

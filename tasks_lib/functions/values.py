@@ -21,7 +21,7 @@ from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from tasks_lib.dry_run.placeholders import NotYetKnown, PlannedResult
 from tasks_lib.errors import InvalidTask
 from tasks_lib.functions.file_output import FileOutput
-from tasks_lib.functions.json_values import plain_scalar, plain_value, rebuilt, same
+from tasks_lib.functions.json_values import map_leaves, plain_scalar, plain_value, same
 from tasks_lib.functions.types import check_annotation, mentions_path, shown
 from tasks_lib.jobs.channels import Channel, TaskOutput, output_of
 from tasks_lib.results.job_result import JobResult
@@ -151,7 +151,7 @@ class _Inputs:
 
     def with_marks(self, value: Any) -> Any:
         """Return a value with numpy's scalars as plain numbers, and inputs as marked paths."""
-        return rebuilt(value, self._marked)
+        return map_leaves(value, self._marked)
 
     def wire(self, value: Any) -> Any:
         """Return a path as the job reads it; anything else as it is."""
@@ -213,9 +213,9 @@ def read_result(result: JobResult, signature: Signature, renamed: Mapping[str, s
     except ValidationError as error:
         raise InvalidTask(
             f"{signature.name}() returned in job {result.job} what is no {shown(hint)}: {_words(error)}.",
-            fix="mend the annotation, or what it returns.",
+            fix="correct the annotation, or what it returns.",
         ) from error
-    return rebuilt(value, lambda leaf: _output(result, leaf, document) if isinstance(leaf, PurePath) else leaf)
+    return map_leaves(value, lambda leaf: _output(result, leaf, document) if isinstance(leaf, PurePath) else leaf)
 
 
 def _output(result: JobResult, path: PurePath, document: Mapping[str, Any]) -> FileOutput:
@@ -234,7 +234,7 @@ def _foreseen(result: PlannedResult, signature: Signature) -> Any:
 def _checked(hint: Any, value: Any, inputs: _Inputs) -> Any:
     """Return a value as the job reads it, after checking that it can be read back unchanged."""
     adapter = TypeAdapter(hint)
-    settled = rebuilt(adapter.validate_python(value), inputs.wire)
+    settled = map_leaves(adapter.validate_python(value), inputs.wire)
     plain = plain_value(settled)
     back = adapter.validate_json(json.dumps(plain))
     if not same(back, settled):

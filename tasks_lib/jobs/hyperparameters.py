@@ -46,7 +46,7 @@ def _encode(name: str, value: Any) -> str:
             wrong = f"is not a finite number: {value!r}"
         raise InvalidHyperparameter(
             f"Hyperparameter {name!r} {wrong}.",
-            fix="give text, numbers, booleans, None, lists or dicts of them; pass bigger things as an input.",
+            fix="give text, numbers, booleans, None, lists or dicts of them; pass larger data as an input.",
         ) from error
 
 

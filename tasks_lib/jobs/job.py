@@ -92,7 +92,7 @@ class Job:
         return Progress(100, self.phase.word) if self.phase.terminal else self.kind.progress(self)
 
 
-def described(kind: JobKind, answer: Mapping[str, Any]) -> Job:
+def job_from_description(kind: JobKind, answer: Mapping[str, Any]) -> Job:
     """Return a job from the answer of its kind's Describe operation."""
     instance_type, instance_count = instances_of(kind.cluster(answer))
     return Job(
@@ -114,13 +114,13 @@ def described(kind: JobKind, answer: Mapping[str, Any]) -> Job:
     )
 
 
-def created(kind: JobKind, request: Mapping[str, Any], answer: Mapping[str, Any]) -> Job:
+def job_from_create(kind: JobKind, request: Mapping[str, Any], answer: Mapping[str, Any]) -> Job:
     """Return a job from the request and the answer of its kind's Create operation."""
-    told, status = _told(kind.environment(request)), kind.status_of(Phase.LIVE)
+    told, status = _told(kind.environment(request)), kind.status_of(Phase.IN_PROGRESS)
     return Job(kind, request[kind.api.name], answer[kind.api.arn], status, **told)
 
 
-def ended_job(kind: JobKind, name: str, arn: str, phase: Phase = Phase.COMPLETED) -> Job:
+def past_job(kind: JobKind, name: str, arn: str, phase: Phase = Phase.COMPLETED) -> Job:
     """Return an ended job of which only these facts are known."""
     return Job(kind, name, arn, kind.status_of(phase))
 

@@ -36,7 +36,7 @@ class Progress(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ApiWords:
+class ApiNames:
     """SageMaker's API names for one kind of job.
 
     Args:
@@ -113,10 +113,10 @@ class JobKind:
         state_is_input: Whether an earlier state is passed as an input, which must not be empty.
         phases: Its phases in chronological order.
         computing: The phase in which the user's code runs.
-        tells_billable_seconds: Whether SageMaker reports the billed seconds. If not, the computing phase counts.
+        reports_billable_seconds: Whether SageMaker reports the billed seconds. If not, the computing phase counts.
         request: Returns the arguments of the Create operation, without overrides; fields that are None are left out.
-        outputs_left: Returns the output URIs of a job from its output folder and the names of the objects in it.
-        outputs_possible: Returns the names in the output folder of a job that writes all outputs.
+        existing_outputs: Returns the output URIs of a job from its output folder and the names of the objects in it.
+        possible_objects: Returns the names in the output folder of a job that writes all outputs.
         environment: Returns the environment variables from a request or a description.
         cluster: Returns the mapping with the instances from a request or a description.
         quota_use: Returns which of `quota_uses` a request counts for.
@@ -126,7 +126,7 @@ class JobKind:
 
     name: str
     layout: Layout
-    api: ApiWords
+    api: ApiNames
     statuses: Mapping[str, Phase]
     log_group: str
     event_type: str
@@ -146,10 +146,10 @@ class JobKind:
     state_is_input: bool
     phases: tuple[str, ...]
     computing: str
-    tells_billable_seconds: bool
+    reports_billable_seconds: bool
     request: Callable[[JobSpec, JobPlace], dict[str, Any]]
-    outputs_left: Callable[[str, Collection[str]], dict[str, str]]
-    outputs_possible: Callable[[JobSpec], tuple[str, ...]]
+    existing_outputs: Callable[[str, Collection[str]], dict[str, str]]
+    possible_objects: Callable[[JobSpec], tuple[str, ...]]
     environment: Callable[[Mapping[str, Any]], Mapping[str, str]]
     cluster: Callable[[Mapping[str, Any]], Mapping[str, Any]]
     quota_use: Callable[[Mapping[str, Any]], str]
@@ -171,9 +171,9 @@ class JobKind:
         """Return seconds by phase in chronological order; the JSON in S3 has sorted keys."""
         return {phase: seconds[phase] for phase in self.phases if phase in seconds}
 
-    def paid_seconds(self, billable: float | None, phases: Mapping[str, float]) -> float | None:
+    def billed_seconds(self, billable: float | None, phases: Mapping[str, float]) -> float | None:
         """Return the billed seconds of each host; None if they are unknown."""
-        return billable if self.tells_billable_seconds else phases.get(self.computing)
+        return billable if self.reports_billable_seconds else phases.get(self.computing)
 
 
 def _hyphenated(words: str) -> str:

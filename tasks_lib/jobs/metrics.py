@@ -140,7 +140,7 @@ class MetricReader:
         return {name: points[-1][1] for name, points in self.history.items()}
 
 
-def doubts(reader: MetricReader, lines: Sequence[str]) -> list[str]:
+def metric_warnings(reader: MetricReader, lines: Sequence[str]) -> list[str]:
     """Return a warning for each metric that has no value, or whose expression cut a number.
 
     Args:
@@ -195,7 +195,7 @@ def _compile(name: str, pattern: str) -> re.Pattern[str]:
     except re.error as error:
         raise InvalidTask(
             f"The expression of metric {name!r} does not compile: {error}.",
-            fix=f"mend it, or give the text before the value alone: metrics={{{name!r}: '{name}='}}.",
+            fix=f"correct it, or give the text before the value alone: metrics={{{name!r}: '{name}='}}.",
         ) from error
     if compiled.groups < 1:
         raise InvalidTask(

@@ -22,7 +22,7 @@ def outputs_of(
         bundle_uri: URI of the code's bundle; None if the image ran as it is.
         has_state: Whether the task's state directory holds any object.
     """
-    outputs = spec.kind.outputs_left(folder.output(job).uri, left)
+    outputs = spec.kind.existing_outputs(folder.output(job).uri, left)
     if has_state:
         outputs["state"] = folder.state.uri
     if bundle_uri:

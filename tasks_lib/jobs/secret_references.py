@@ -34,7 +34,7 @@ def checked_reference(text: Any, what: str) -> SecretReference:
     found = SecretReference.parse(text) if isinstance(text, str) else None
     if found is None:
         raise InvalidTask(
-            f"{what} is no reference. If it is the secret itself, it has not left this process.",
+            f"{what} is not a reference. If it is the secret itself, it has not left this process.",
             fix=f"keep the secret in Secrets Manager or Parameter Store, and say where: {FORMS}.",
         )
     return found
@@ -68,7 +68,7 @@ def check_secrets(
         checked_reference(reference, f"The secret {name!r} of the task {task!r}")
     if secrets and not ships_code:
         raise InvalidTask(
-            f"The task {task!r} has secrets, and its image runs as it is: nobody would read them there.",
+            f"The task {task!r} has secrets, and its image runs without our bootstrap, which reads them.",
             fix="give a file or a command to run, or let the image's own program read them with its role.",
         )
     if secrets and _is_isolated(network_isolation, overrides):
@@ -90,7 +90,7 @@ def secret_variables(secrets: Mapping[str, str]) -> dict[str, str]:
 def _check_name(task: str, name: Any, environment: Mapping[str, Any]) -> None:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise InvalidTask(
-            f"The task {task!r} has a secret for {name!r}, which is no name of a variable.",
+            f"The task {task!r} has a secret for {name!r}, which is not a valid name of a variable.",
             fix="use letters, digits and '_', such as DB_PASSWORD.",
         )
     if name.startswith(_OURS):
@@ -100,7 +100,7 @@ def _check_name(task: str, name: Any, environment: Mapping[str, Any]) -> None:
     if name in environment:
         raise InvalidTask(
             f"The task {task!r} has {name!r} both among its secrets and in its environment.",
-            fix="leave it out of `environment`, which everybody can read.",
+            fix="leave it out of `environment`, which everyone who can describe the job can read.",
         )
 
 

@@ -11,7 +11,7 @@ from enum import Enum
 class Phase(Enum):
     """The meaning of a status for a caller that waits for the job."""
 
-    LIVE = "live"
+    IN_PROGRESS = "live"
     STOPPING = "stopping"
     COMPLETED = "completed"
     FAILED = "failed"
@@ -31,7 +31,7 @@ class Phase(Enum):
 
 # The status enums of `DescribeTrainingJob` and `DescribeProcessingJob`; a test compares them with botocore's model.
 STATUSES: dict[str, Phase] = {
-    "InProgress": Phase.LIVE,
+    "InProgress": Phase.IN_PROGRESS,
     "Stopping": Phase.STOPPING,
     "Completed": Phase.COMPLETED,
     "Failed": Phase.FAILED,

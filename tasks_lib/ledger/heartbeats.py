@@ -62,7 +62,7 @@ class Heartbeat:
         if self._written is None or self._clock() - self._written >= _RENEWED_EVERY:
             self._write()
 
-    def adopt(self) -> None:
+    def take_over(self) -> None:
         """Wait for a job that is already running.
 
         Marks of waiters that left it running are deleted: this waiter may stop it now.
@@ -125,7 +125,7 @@ class Heartbeat:
         """Announce that the job is about to be stopped because it has no waiters."""
         self._objects.put(self._our_stop, b"", "text/plain")
 
-    def take_back_stop(self) -> None:
+    def withdraw_stop(self) -> None:
         """Withdraw the announcement: the job is not stopped after all."""
         self._objects.delete(self._our_stop)
 

@@ -20,7 +20,7 @@ _checked: set[tuple[str, str, str]] = set()
 _lock = threading.Lock()
 
 
-def check_home(project: SageMakerProject, objects: Objects) -> None:
+def check_account(project: SageMakerProject, objects: Objects) -> None:
     """Claim the project's folder for this account and region, or check that it has been claimed for them.
 
     Raises:

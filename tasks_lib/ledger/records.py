@@ -274,5 +274,5 @@ def _validated(model: type[_Kept], found: Document, place: Location) -> _Kept:
 
 def _conflict(place: Location) -> LedgerConflict:
     return LedgerConflict(
-        f"{place.uri} was changed by somebody else {_MOST_TRIES} times in a row.", fix="run again in a moment."
+        f"{place.uri} was changed by other processes {_MOST_TRIES} times in a row.", fix="run again in a moment."
     )

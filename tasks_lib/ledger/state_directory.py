@@ -16,7 +16,7 @@ from tasks_lib.jobs.s3_layout import TaskFolder
 from tasks_lib.jobs.spec import JobSpec
 from tasks_lib.ledger.lease import Holder, Lease
 from tasks_lib.options import OnBusy
-from tasks_lib.prefect_runtime.run_context import unbroken
+from tasks_lib.prefect_runtime.run_context import run_shielded
 
 
 class StateDirectory:
@@ -64,12 +64,12 @@ class StateDirectory:
             StateBusy: Other work holds it, and `on_busy` is `fail`.
         """
         # Unbroken by signals: the code that gives the lease back after one must find it written, not under way.
-        while self.kept and (holder := unbroken(lambda: self._lease.take(wanted))).job != wanted.job:
+        while self.kept and (holder := run_shielded(lambda: self._lease.take(wanted))).job != wanted.job:
             if on_busy == "fail":
                 raise self._busy(holder)
             wait(holder)
 
-    def is_kept(self, wanted: Holder) -> bool:
+    def holds_lease(self, wanted: Holder) -> bool:
         """Return whether the job still holds the lease after its creation; if not, it must be stopped before it writes.
 
         A free lease is taken again: another run of this work may have given it back after its create was refused.
@@ -81,7 +81,7 @@ class StateDirectory:
         if self.kept:
             self._lease.give_back(wanted)
 
-    def went_to_others(self, job: Job) -> bool:
+    def taken_by_other_work(self, job: Job) -> bool:
         """Return whether another job has taken the lease since this one, so that the state is no longer its own."""
         holder = self._lease.holder() if self.kept else None
         return holder is not None and holder.job != job.name

@@ -82,7 +82,7 @@ class Verdict(Enum):
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Assessment:
     """A verdict, and the reason for it as text."""
 
     verdict: Verdict
@@ -94,18 +94,18 @@ class Judgement:
         return self.verdict is Verdict.ORPHAN
 
 
-def judge(seen: JobActivity, rules: Rules) -> Judgement:
+def assess(seen: JobActivity, rules: Rules) -> Assessment:
     """Return the verdict on a live job; the first reason to keep it decides."""
     if seen.fresh:
-        return Judgement(Verdict.WAITED_FOR, f"{_runs(len(seen.fresh))} for it")
+        return Assessment(Verdict.WAITED_FOR, f"{_runs(len(seen.fresh))} for it")
     if seen.age < rules.grace:
-        return Judgement(Verdict.YOUNG, f"younger than {span(rules.grace)}")
+        return Assessment(Verdict.YOUNG, f"younger than {duration_text(rules.grace)}")
     for run, state in sorted(seen.runs.items()):
         if state in ("live", "unreachable") and _is_believed(seen.silence_of(run), rules):
             return _kept_for(run, state)
     if seen.left and not rules.include_left:
-        return Judgement(Verdict.LEFT, f"left on purpose by {', '.join(seen.left)}")
-    return Judgement(Verdict.ORPHAN, _why_orphan(seen))
+        return Assessment(Verdict.LEFT, f"left on purpose by {', '.join(seen.left)}")
+    return Assessment(Verdict.ORPHAN, _why_orphan(seen))
 
 
 def needs_runs(seen: JobActivity, rules: Rules) -> bool:
@@ -118,7 +118,7 @@ def run_of(waiter: str) -> str:
     return waiter.partition("/")[0]
 
 
-def span(time: timedelta) -> str:
+def duration_text(time: timedelta) -> str:
     """Return a duration as text: its two largest units, from days to minutes."""
     minutes = max(0, round(time.total_seconds() / 60))
     units = [(minutes // 1440, "d"), (minutes // 60 % 24, "h"), (minutes % 60, "min")]
@@ -131,20 +131,20 @@ def _is_believed(silence: timedelta | None, rules: Rules) -> bool:
     return silence is None or silence <= rules.silence
 
 
-def _kept_for(run: str, state: RunState) -> Judgement:
+def _kept_for(run: str, state: RunState) -> Assessment:
     if state == "live":
-        return Judgement(Verdict.RUN_IS_LIVE, f"flow run {run} is not over in Prefect")
-    return Judgement(Verdict.RUN_NOT_KNOWN_NOW, f"Prefect did not say what became of flow run {run}")
+        return Assessment(Verdict.RUN_IS_LIVE, f"flow run {run} is not over in Prefect")
+    return Assessment(Verdict.RUN_NOT_KNOWN_NOW, f"Prefect did not say what became of flow run {run}")
 
 
 def _why_orphan(seen: JobActivity) -> str:
-    nobody = "nobody waits for it" if seen.waiters else "nobody waits for it or has left a mark"
+    unwanted = "no run waits for it" if seen.waiters else "no run waits for it or has a heartbeat"
     words = [f"flow run {run} {_word(state, seen.silence_of(run))}" for run, state in sorted(seen.runs.items())]
     if not any(state in ("live", "over") for state in seen.runs.values()):
-        words.append("the marks alone decide")
+        words.append("only the heartbeats decide")
     if seen.left:
         words.append("it was left on purpose, and that was asked for")
-    return "; ".join([nobody, *words])
+    return "; ".join([unwanted, *words])
 
 
 def _word(state: RunState, silence: timedelta | None) -> str:
@@ -152,7 +152,7 @@ def _word(state: RunState, silence: timedelta | None) -> str:
         return "is over"
     if state == "unknown":
         return "is not known to this Prefect server"
-    return f"was not heard of for {span(silence or timedelta())}"
+    return f"was not heard of for {duration_text(silence or timedelta())}"
 
 
 def _runs(count: int) -> str:

@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None, *, program: str = "python -m ta
 def _parser(program: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=program,
-        description="Find live jobs that nobody waits for; a dry run by default.",
+        description="Find live jobs that no run waits for; a dry run by default.",
         allow_abbrev=False,  # `flows/reap_orphans.py` looks for `--project` before Prefect is imported
     )
     parser.add_argument("--project", default="local", help="SageMakerProject block; default: this machine")

@@ -28,14 +28,14 @@ from tasks_lib.jobs.naming import is_job_of, job_name
 from tasks_lib.jobs.s3_layout import LEFT, ProjectFolder
 from tasks_lib.jobs.status import Phase
 from tasks_lib.ledger.heartbeats import Heartbeat
-from tasks_lib.orphans.policy import JobActivity, Judgement, Rules, RunState, judge, needs_runs, run_of, span
+from tasks_lib.orphans.policy import Assessment, JobActivity, Rules, RunState, assess, duration_text, needs_runs, run_of
 from tasks_lib.prefect_runtime.run_context import NO_FLOW
 from tasks_lib.tables import Table
 
 RunStates = Callable[[str], RunState]
 """Returns the state of a flow run."""
 
-Action = Literal["kept", "would stop", "stopped", "had ended", "not judged"]
+Action = Literal["kept", "would stop", "stopped", "had ended", "not assessed"]
 
 _OLDEST = timedelta(days=60)
 """No live job is older: it may run for 28 days, after it was pending for as many (`StoppingCondition`)."""
@@ -50,14 +50,14 @@ class Row:
 
     Args:
         job: The job's name.
-        deed: What was done.
+        action: What was done.
         why: Why.
         seen: The job as it was found; None if it could not be described.
         cost: Its cost so far, by the project's `hourly_prices`; None if unknown.
     """
 
     job: str
-    deed: Action
+    action: Action
     why: str
     seen: JobActivity | None = None
     cost: float | None = None
@@ -66,16 +66,16 @@ class Row:
     def cells(self) -> tuple[str | None, ...]:
         """The row's cells as text."""
         if self.seen is None:
-            return (None, self.job, None, None, None, None, self.deed, self.why)
+            return (None, self.job, None, None, None, None, self.action, self.why)
         job, last = self.seen.job, self.seen.last
         return (
             self.seen.task,
             self.job,
-            span(self.seen.age),
+            duration_text(self.seen.age),
             f"{job.instance_count} x {job.instance_type}" if job.instance_type else None,
             shown_cost(self.cost),
-            f"{run_of(last[0])}, {span(last[1])} ago" if last else "nobody",
-            self.deed,
+            f"{run_of(last[0])}, {duration_text(last[1])} ago" if last else "none",
+            self.action,
             self.why,
         )
 
@@ -94,15 +94,15 @@ class ReapReport:
     rows: tuple[Row, ...]
     errors: tuple[PrefectSageMakerError, ...] = ()
 
-    def count(self, deed: Action) -> int:
+    def count(self, action: Action) -> int:
         """Return the number of jobs with this action."""
-        return sum(row.deed == deed for row in self.rows)
+        return sum(row.action == action for row in self.rows)
 
     @property
     def table(self) -> Table:
         """All jobs as a table."""
-        deeds = {row.deed: self.count(row.deed) for row in self.rows}
-        counted = ", ".join(f"{number} {deed}" for deed, number in sorted(deeds.items())) or "none"
+        deeds = {row.action: self.count(row.action) for row in self.rows}
+        counted = ", ".join(f"{number} {action}" for action, number in sorted(deeds.items())) or "none"
         return Table(_COLUMNS, tuple(row.cells for row in self.rows), title=f"Live jobs of {self.project}: {counted}")
 
 
@@ -151,9 +151,9 @@ class Reaper:
         rows, errors = [], []
         for kind, name in self._live():
             try:
-                row = self._dealt_with(kind, name, dry_run)
+                row = self._handle(kind, name, dry_run)
             except PrefectSageMakerError as error:
-                row = Row(name, "not judged", error.message)
+                row = Row(name, "not assessed", error.message)
                 errors.append(error)
             if row:
                 rows.append(row)
@@ -167,11 +167,11 @@ class Reaper:
         for kind in KINDS.values():
             token, first = "", True
             while token or first:
-                while not self._listings.allows():
+                while not self._listings.try_acquire():
                     self._pause(_LOOK_FOR_A_TURN)
                 # `StatusEquals` is applied after the page is cut, so an empty page may have a token.
                 found, token = self._jobs.page(
-                    kind, token, StatusEquals=kind.status_of(Phase.LIVE), CreationTimeAfter=since
+                    kind, token, StatusEquals=kind.status_of(Phase.IN_PROGRESS), CreationTimeAfter=since
                 )
                 first = False
                 yield from ((kind, name) for name in found if is_job_of(name, _stem(name)))
@@ -179,7 +179,7 @@ class Reaper:
     def _seen(self, kind: JobKind, name: str) -> JobActivity | None:
         """Return what is known of a job; None if it is not this project's, or no longer live."""
         found = self._jobs.with_environment(kind, name)
-        if found is None or found[0].phase is not Phase.LIVE:
+        if found is None or found[0].phase is not Phase.IN_PROGRESS:
             return None
         job, environment = found
         task = environment.get("SSM_TASK", "")
@@ -213,14 +213,14 @@ class Reaper:
 
     # -- act -----------------------------------------------------------------------------------------------------------
 
-    def _dealt_with(self, kind: JobKind, name: str, dry_run: bool) -> Row | None:
+    def _handle(self, kind: JobKind, name: str, dry_run: bool) -> Row | None:
         seen = self._seen(kind, name)
         if seen is None:
             return None
-        judged = judge(seen, self._rules)
-        if not judged.orphan:
-            return self._row(seen, "kept", judged.why)
-        return self._row(seen, "would stop", judged.why) if dry_run else self._stop(seen)
+        assessed = assess(seen, self._rules)
+        if not assessed.orphan:
+            return self._row(seen, "kept", assessed.why)
+        return self._row(seen, "would stop", assessed.why) if dry_run else self._stop(seen)
 
     def _stop(self, seen: JobActivity) -> Row:
         """Stop an orphan, unless a run has begun to wait for it.
@@ -234,27 +234,27 @@ class Reaper:
         again = self._seen(seen.job.kind, seen.job.name)
         if again is None:
             return self._row(seen, "had ended", "it ended by itself meanwhile")
-        judged = judge(again, self._rules)
-        if not judged.orphan:
-            heartbeat.take_back_stop()
-            return self._row(again, "kept", judged.why)
+        assessed = assess(again, self._rules)
+        if not assessed.orphan:
+            heartbeat.withdraw_stop()
+            return self._row(again, "kept", assessed.why)
         self._jobs.stop(again.job)
-        return self._stopped(again, judged, heartbeat)
+        return self._stopped(again, assessed, heartbeat)
 
-    def _stopped(self, seen: JobActivity, judged: Judgement, heartbeat: Heartbeat) -> Row:
+    def _stopped(self, seen: JobActivity, assessed: Assessment, heartbeat: Heartbeat) -> Row:
         """Return the row of a job after its stop was requested."""
         now = self._jobs.describe(seen.job.kind, seen.job.name)
         if now and now.phase in (Phase.COMPLETED, Phase.FAILED):
             return self._row(seen, "had ended", "it ended by itself meanwhile")
         late = [waiter for waiter in heartbeat.waiting() if not waiter.startswith(LEFT)]
         and_so = f"; {', '.join(late)} came at that moment, and goes on with the next attempt" if late else ""
-        return self._row(seen, "stopped", judged.why + and_so)
+        return self._row(seen, "stopped", assessed.why + and_so)
 
-    def _row(self, seen: JobActivity, deed: Action, why: str) -> Row:
+    def _row(self, seen: JobActivity, action: Action, why: str) -> Row:
         job, price = seen.job, self._project.hourly_prices.get(seen.job.instance_type)
         # AWS bills from `TrainingStartTime` on (API reference of DescribeTrainingJob).
         seconds = max(0.0, self._clock() - job.started) if job.started else 0.0
-        return Row(job.name, deed, why, seen, cost_of(price, job.instance_count, seconds))
+        return Row(job.name, action, why, seen, cost_of(price, job.instance_count, seconds))
 
 
 def _stem(name: str) -> str:

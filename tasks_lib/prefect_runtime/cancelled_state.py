@@ -23,7 +23,7 @@ from prefect.exceptions import CancelledRun, PrefectException, TerminationSignal
 from prefect.logging import get_logger
 from prefect.states import Cancelled
 
-MEANS_STOP = (KeyboardInterrupt, TerminationSignal, asyncio.CancelledError)
+STOP_EXCEPTIONS = (KeyboardInterrupt, TerminationSignal, asyncio.CancelledError)
 """Exceptions by which a user or Prefect ends a call on purpose, so that its job is stopped. Prefect's timeouts come as
 `CancelledError`, too. Any other exception leaves the job running for a later attach: a `TimeoutError` comes from some
 other call."""
@@ -62,7 +62,7 @@ def cancelled_by_signal(flow: Flow[..., Any], flow_run: FlowRun, state: State[An
     """Set a crashed or failed flow run to `Cancelled`; a hook that Prefect calls while it handles the exception."""
     del flow
     # The exception is checked, since another crash, such as `sys.exit()`, or a failure may have come first.
-    if flow_run.id in _stopped and isinstance(sys.exc_info()[1], (*MEANS_STOP, CancelledRun)):
+    if flow_run.id in _stopped and isinstance(sys.exc_info()[1], (*STOP_EXCEPTIONS, CancelledRun)):
         written = _write(flow_run, f"{state.message} {_TELLS}")
         flow_run.state, flow_run.state_name, flow_run.state_type = written, written.name, written.type
 

@@ -17,7 +17,7 @@ ENGINE_LOGGERS = ("prefect.task_runs", "prefect.flow_runs", "prefect.engine")
 """The loggers to which Prefect's engine and its workers write the exceptions of runs."""
 
 
-class ToldOnce(logging.Filter):
+class LogErrorOnce(logging.Filter):
     """A filter that turns the first record of an error of ours into the error's text, and drops later ones."""
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -33,7 +33,7 @@ class ToldOnce(logging.Filter):
         return True
 
 
-def tell_once() -> None:
+def install_error_logging() -> None:
     """Make Prefect's engine and this Python show each error of ours once; a second call changes nothing."""
     for name in ENGINE_LOGGERS:
         logging.getLogger(name).addFilter(_FILTER)
@@ -54,4 +54,4 @@ class _ShortTraceback:
             self._before(kind, error, trace)
 
 
-_FILTER = ToldOnce()
+_FILTER = LogErrorOnce()

@@ -30,7 +30,7 @@ from tasks_lib.error_categories import ErrorCategory
 from tasks_lib.errors import InvalidTask, JobError
 from tasks_lib.jobs.autonamer import NameStyle, Point, named_points
 from tasks_lib.jobs.hyperparameters import encode_hyperparameters
-from tasks_lib.prefect_runtime.failure_log import tell_once
+from tasks_lib.prefect_runtime.failure_log import install_error_logging
 from tasks_lib.prefect_runtime.job_future import JobFuture, first_failed, futures_in
 from tasks_lib.prefect_runtime.run_context import check_event_loop
 
@@ -59,7 +59,7 @@ class JobTask(Task[..., "JobResult"]):
             task_run_name="{name}",
             cache_policy=NO_CACHE,
             persist_result=False,
-            retry_condition_fn=worth_retrying,
+            retry_condition_fn=should_retry,
         )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -100,7 +100,7 @@ class JobTask(Task[..., "JobResult"]):
         return cast("Self", changed)
 
 
-def worth_retrying(_task: Any, _task_run: Any, state: State[Any]) -> bool:
+def should_retry(_task: Any, _task_run: Any, state: State[Any]) -> bool:
     """Return whether Prefect's `retries` apply: not to an error that recurs, such as a misspelt argument.
 
     A failed job is retried if the author asked for retries, since its code may fail by chance.
@@ -211,4 +211,4 @@ def as_state(result: JobResult) -> State[JobResult] | JobResult:
     return Completed(name="Cached", message=result.reason, data=result) if result.cached else result
 
 
-tell_once()
+install_error_logging()

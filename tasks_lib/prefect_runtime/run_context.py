@@ -27,7 +27,7 @@ from prefect.logging import get_logger, get_run_logger
 from prefect.settings import get_current_settings
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from tasks_lib.prefect_runtime.cancelled_state import MEANS_STOP, end_cancelled
+from tasks_lib.prefect_runtime.cancelled_state import STOP_EXCEPTIONS, end_cancelled
 from tasks_lib.prefect_runtime.server_watch import ServerWatch, watch_of
 
 NO_FLOW = "no-flow"
@@ -38,7 +38,7 @@ LONGEST_MESSAGE = 20_000
 counted as JSON and with the record's ids; a self-hosted server after a million (`PREFECT_LOGGING_TO_API_MAX_LOG_SIZE`).
 """
 
-LONGEST_TICK = 0.25
+MAX_TICK_SECONDS = 0.25
 """Most seconds between two checks for a cancellation. Prefect's task timeouts reach a thread only between two waits: a
 wait of 8 s was seen to outlast a timeout of 2 s."""
 
@@ -70,7 +70,7 @@ class RunContext:
         refresh: Whether `refresh_cache` forces the task to run; by default False.
         logger: The logger for the user's log lines.
         cancelled: Returns whether the run is being ended from outside.
-        handed_on: Returns whether the run continues elsewhere, so that its job is left running for it.
+        is_rescheduled: Returns whether the run continues elsewhere, so that its job is left running for it.
         stopped: Gets the exception that ended the call, after its job was stopped. The flow run then does not count as
             crashed.
         api: Client of Prefect's API, with the task run's open connection; None outside a task run.
@@ -84,7 +84,7 @@ class RunContext:
     refresh: bool = False
     logger: Logger = field(default_factory=lambda: get_logger("sagemaker"))
     cancelled: Callable[[], bool] = lambda: False
-    handed_on: Callable[[], bool] = lambda: get_intent() in _HANDED_ON
+    is_rescheduled: Callable[[], bool] = lambda: get_intent() in _HANDED_ON
     stopped: Callable[[BaseException], None] = lambda _: None
     api: SyncPrefectClient | None = None
     server: ServerWatch | None = None
@@ -95,7 +95,7 @@ class RunContext:
         """The name of this run as the waiter for a job: `<flow run>/<flow try>-<task run>`."""
         return f"{self.flow_run or NO_FLOW}/{self.flow_try}-{self.task_run}"
 
-    def tell(self, task: str, text: str) -> None:
+    def log_status(self, task: str, text: str) -> None:
         """Log what happens to a task's job; a console may show it under the task's name."""
         extra = {"sagemaker_prefix": task, "sagemaker_status": text}
         self.logger.info("%s: %s", task, text, extra=extra)
@@ -112,7 +112,7 @@ class RunContext:
         extra = {"sagemaker_prefix": place, "sagemaker_lines": tuple(lines), "send_to_api": to_api}
         self.logger.info("%s", "\n".join(f"{place} | {text}" for text in said), extra=extra)
 
-    def check(self, what: str) -> None:
+    def check_running(self, what: str) -> None:
         """Raise if the run is being ended, before an action that must not be left half done.
 
         Args:
@@ -128,7 +128,7 @@ class RunContext:
             self.server.check(what)
 
     def pause(self, seconds: float, what: str) -> None:
-        """Check the run, then wait for at most one tick (`LONGEST_TICK`).
+        """Check the run, then wait for at most one tick (`MAX_TICK_SECONDS`).
 
         Args:
             seconds: Most seconds to wait.
@@ -138,8 +138,8 @@ class RunContext:
             RunCancelled: The run was cancelled.
             PrefectServerLost: Prefect's server on this machine died.
         """
-        self.check(what)
-        threading.Event().wait(min(seconds, LONGEST_TICK))
+        self.check_running(what)
+        threading.Event().wait(min(seconds, MAX_TICK_SECONDS))
 
 
 def current_run() -> RunContext:
@@ -180,7 +180,7 @@ def _logger() -> Logger:
         return get_logger("sagemaker")
 
 
-def unbroken(act: Callable[[], _Result]) -> _Result:
+def run_shielded(act: Callable[[], _Result]) -> _Result:
     """Run a function that a signal must not interrupt, such as one that stops a job, and return its result.
 
     It runs in a thread of its own, which no signal reaches. A second Ctrl-C is raised after the function has returned,
@@ -204,7 +204,7 @@ def unbroken(act: Callable[[], _Result]) -> _Result:
 
     def begin() -> None:
         if asked:
-            threading.Thread(target=run, name="sagemaker-unbroken").start()
+            threading.Thread(target=run, name="sagemaker-run_shielded").start()
 
     _see_through(begin, over)
     if failed:
@@ -221,13 +221,13 @@ def _see_through(begin: Callable[[], None], over: threading.Event) -> None:
     try:
         begin()
         over.wait()
-    except MEANS_STOP:
+    except STOP_EXCEPTIONS:
         until = time.monotonic() + PATIENCE_SECONDS
         while not over.is_set() and (left := until - time.monotonic()) > 0:
             try:
                 begin()
                 over.wait(left)
-            except MEANS_STOP:  # noqa: PERF203 - the first signal is raised for all of them
+            except STOP_EXCEPTIONS:  # noqa: PERF203 - the first signal is raised for all of them
                 continue
         raise
 
@@ -307,7 +307,7 @@ def _is_ended(runner: ThreadPoolTaskRunner[Any]) -> bool:
     closing = _closing_thread(runner)
     # A documented debugging aid of CPython; its values are exceptions since 3.12, and triples before.
     handled: Any = sys._current_exceptions().get(closing) if closing else None  # noqa: SLF001
-    return closing is None or ends_run(handled[1] if isinstance(handled, tuple) else handled)
+    return closing is None or is_cancellation(handled[1] if isinstance(handled, tuple) else handled)
 
 
 def _closing_thread(runner: ThreadPoolTaskRunner[Any]) -> int | None:
@@ -322,10 +322,10 @@ def _closing_thread(runner: ThreadPoolTaskRunner[Any]) -> int | None:
     return None
 
 
-def ends_run(error: BaseException | None) -> bool:
+def is_cancellation(error: BaseException | None) -> bool:
     """Return whether an exception that a flow ends with means an end from outside; None, a return, does not."""
     while error is not None:
-        if isinstance(error, MEANS_STOP):
+        if isinstance(error, STOP_EXCEPTIONS):
             return True
         if isinstance(error, TimeoutError):
             return False  # the timeout of a called task or flow: an ordinary failure

@@ -148,7 +148,9 @@ class _Asker:
                         return self._granted(api, answer, limit, hosts), waited
                     line.rest(_pause_of(answer))
                 if not waited:
-                    self._run.tell(self._task, f"waiting for {hosts} slot(s) of Prefect's concurrency limit {limit!r}")
+                    self._run.log_status(
+                        self._task, f"waiting for {hosts} slot(s) of Prefect's concurrency limit {limit!r}"
+                    )
                     waited = True
                 self._run.pause(_LONGEST_ASK_SECONDS, f"task {self._task!r} waited for slots of {limit!r}")
 

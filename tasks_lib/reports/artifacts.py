@@ -20,7 +20,7 @@ from tasks_lib.jobs.kind import Progress
 from tasks_lib.jobs.masking import Masking
 from tasks_lib.jobs.naming import slug
 from tasks_lib.jobs.status import Phase
-from tasks_lib.prefect_runtime.cancelled_state import MEANS_STOP
+from tasks_lib.prefect_runtime.cancelled_state import STOP_EXCEPTIONS
 from tasks_lib.prefect_runtime.run_context import RunContext
 from tasks_lib.reports.plot import metrics_plot
 from tasks_lib.reports.summary import Pages, began, metrics_line, metrics_table
@@ -116,7 +116,7 @@ class Report:
             return None
         try:
             return act(self._run.api)
-        except MEANS_STOP:
+        except STOP_EXCEPTIONS:
             raise
         except Exception as error:  # noqa: BLE001 - no error of Prefect's API or of a plot may hide the job's result
             if not self._warned:

@@ -48,7 +48,7 @@ def metrics_svg(history: Mapping[str, Sequence[Point]], start: float | None = No
         raise ValueError("there are no points to draw")
     points, label = _placed(chosen, start)
     with _drawing:
-        return _svg({name: thinned(panel) for name, panel in points.items()}, label, title)
+        return _svg({name: downsampled(panel) for name, panel in points.items()}, label, title)
 
 
 def _placed(history: Mapping[str, Sequence[Point]], start: float | None) -> tuple[dict[str, list[Point]], str]:
@@ -68,7 +68,7 @@ def _placed(history: Mapping[str, Sequence[Point]], start: float | None) -> tupl
     return timed, f"{unit} since {since}"
 
 
-def thinned(points: Sequence[Point]) -> list[Point]:
+def downsampled(points: Sequence[Point]) -> list[Point]:
     """Return at most `MOST_POINTS` points that look the same.
 
     They are both ends, and of each stretch the lowest, the highest, and the first value that is not finite.

@@ -136,7 +136,7 @@ def _billed(result: JobResult) -> str:
     if result.billable_seconds is not None:
         return f"{result.billable_seconds:.0f} s of each instance"
     # SageMaker reports no billed seconds for a processing job; by its price list, the time of the code counts.
-    seconds = kind_of(result.kind).paid_seconds(None, result.phases)
+    seconds = kind_of(result.kind).billed_seconds(None, result.phases)
     return "unknown" if seconds is None else f"about {seconds:.0f} s of each instance"
 
 

@@ -20,7 +20,7 @@ from tasks_lib.aws.objects import Objects
 from tasks_lib.errors import InvalidInput, ServiceFault
 from tasks_lib.jobs.cost import cost_of, shown_cost
 from tasks_lib.jobs.fingerprint import Ingredients
-from tasks_lib.jobs.job import Job, ended_job
+from tasks_lib.jobs.job import Job, past_job
 from tasks_lib.jobs.kinds import kind_of
 from tasks_lib.jobs.metrics import Metrics, MetricValue
 from tasks_lib.jobs.s3_layout import ProjectFolder
@@ -136,7 +136,7 @@ class JobResult(BaseModel):
             job: The job if this call saw it end; None (default) for a job that completed earlier.
         """
         kind, price = record.kind, project.hourly_prices.get(record.instance_type)
-        paid = kind.paid_seconds(record.billable_seconds, record.phases)
+        paid = kind.billed_seconds(record.billable_seconds, record.phases)
         ended: dict[str, Any] = (
             {"status": job.phase.word, "failure": "\n".join(filter(None, (job.message, job.reason)))} if job else {}
         )
@@ -245,7 +245,7 @@ class JobResult(BaseModel):
         Raises:
             ServiceFault: The log could not be read from CloudWatch Logs.
         """
-        tail = LogTail(self._project("its log"), ended_job(kind_of(self.kind), self.job, self.arn))
+        tail = LogTail(self._project("its log"), past_job(kind_of(self.kind), self.job, self.arn))
         lines = tail.whole()
         if tail.failure:
             raise ServiceFault(f"The log of job {self.job} could not be read: {tail.failure}", fix="ask again later.")

@@ -50,7 +50,9 @@ class Cancellation:
         self._backend, self._run, self._task, self._report = backend, run, task, report
         self._sleep = sleep
 
-    def leave(self, kind: JobKind, heartbeat: Heartbeat, fingerprint: str, how: OnExit, *, untold: bool) -> None:
+    def leave(
+        self, kind: JobKind, heartbeat: Heartbeat, fingerprint: str, how: OnExit, *, create_uncertain: bool
+    ) -> None:
         """See to the job: stop it unless others wait for it, or leave it as was wished.
 
         Never fails: the run is ending anyway, and what could not be done is said.
@@ -60,14 +62,14 @@ class Cancellation:
             heartbeat: Our heartbeat in it, which ends here.
             fingerprint: The work; a job of that name with other work is not ours.
             how: What was wished.
-            untold: Whether its create was cut off, so that SageMaker may not know of it yet.
+            create_uncertain: Whether its create was cut off, so that SageMaker may not know of it yet.
         """
         try:
-            job = self._trying(lambda: self._made(kind, heartbeat.job, untold=untold))
+            job = self._trying(lambda: self._made(kind, heartbeat.job, create_uncertain=create_uncertain))
             if job and job.fingerprint == fingerprint and not (job.phase.terminal or job.phase is Phase.STOPPING):
                 self._leave_live(job, heartbeat, how)
         except ServiceError as error:
-            self._run.tell(
+            self._run.log_status(
                 self._task,
                 f"the job {heartbeat.job} could not be stopped, and may be running: {error!s}\n"
                 "Stop it in SageMaker's console.",
@@ -79,9 +81,9 @@ class Cancellation:
         self._backend.jobs.stop(job)
 
     def _leave_live(self, job: Job, heartbeat: Heartbeat, how: OnExit) -> None:
-        if how == "leave" or self._run.handed_on():
+        if how == "leave" or self._run.is_rescheduled():
             self._trying(heartbeat.leave_running)
-            why = "its flow run goes on elsewhere" if self._run.handed_on() else "on_exit='leave'"
+            why = "its flow run goes on elsewhere" if self._run.is_rescheduled() else "on_exit='leave'"
             words = f"left job {job.name} running ({why}); the next run attaches to it"
             how_to_stop = job.kind.api.command("Stop", job.name)
             self._tell(f"{words}. To stop it: {how_to_stop}", f"Left to run: {job.name}")
@@ -93,12 +95,12 @@ class Cancellation:
             self._tell(f"stopped job {job.name}", f"Stopped: {job.name}")
 
     def _tell(self, words: str, shown: str) -> None:
-        self._run.tell(self._task, words)
+        self._run.log_status(self._task, words)
         self._report.left(shown)
 
-    def _made(self, kind: JobKind, name: str, *, untold: bool) -> Job | None:
+    def _made(self, kind: JobKind, name: str, *, create_uncertain: bool) -> Job | None:
         """Return the job, where there is one; of a create that was cut off, SageMaker may not know for a moment."""
-        for pause in PAUSES if untold else ():
+        for pause in PAUSES if create_uncertain else ():
             if job := self._backend.jobs.describe(kind, name):
                 return job
             self._sleep(pause)
@@ -111,6 +113,6 @@ class Cancellation:
             except ServiceError as error:
                 if error.category not in OF_CALLS:
                     raise
-                self._backend.renew(error.category)
+                self._backend.refresh_clients(error.category)
             self._sleep(pause)
         return act()

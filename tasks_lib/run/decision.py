@@ -40,7 +40,7 @@ class Decision:
 
 
 @dataclass(frozen=True)
-class Kept:
+class Intact:
     """Whether what a completed attempt left is still there.
 
     Args:
@@ -52,7 +52,7 @@ class Kept:
     state: bool
 
 
-def from_ledger(entry: Entry, kept: Kept | None, revoked: CloseReason | None) -> Decision:
+def from_ledger(entry: Entry, kept: Intact | None, revoked: CloseReason | None) -> Decision:
     """Decide by the record alone.
 
     Args:

@@ -24,10 +24,10 @@ from tasks_lib.jobs.spec import JobPlace
 from tasks_lib.jobs.status import Phase
 from tasks_lib.ledger.heartbeats import Heartbeat
 from tasks_lib.ledger.lease import Holder
-from tasks_lib.ledger.project_file import check_home
+from tasks_lib.ledger.project_file import check_account
 from tasks_lib.ledger.records import Entry, Record
-from tasks_lib.prefect_runtime.cancelled_state import MEANS_STOP
-from tasks_lib.prefect_runtime.run_context import RunCancelled, RunContext, unbroken
+from tasks_lib.prefect_runtime.cancelled_state import STOP_EXCEPTIONS
+from tasks_lib.prefect_runtime.run_context import RunCancelled, RunContext, run_shielded
 from tasks_lib.quotas.preflight import check_quotas
 from tasks_lib.quotas.slots import Slots
 from tasks_lib.reports.artifacts import Report
@@ -37,10 +37,10 @@ from tasks_lib.run.decision import Action
 from tasks_lib.run.duplicate_calls import check_call
 from tasks_lib.run.lookup import ATTACHED, BY_NAME, UNCHANGED, UNRECORDED, Lookup
 from tasks_lib.run.prepare import Call
-from tasks_lib.run.retries import ON_THIS_MACHINE, RetryPolicy
+from tasks_lib.run.retries import LOCAL_SPEED, RetryPolicy
 from tasks_lib.run.step import Step, resolve
 from tasks_lib.run.waiter import JobWaiter
-from tasks_lib.staging.input_checks import changes_meanwhile, check_are_there
+from tasks_lib.staging.input_checks import changed_inputs, check_inputs_exist
 from tasks_lib.staging.secret_files import looks_secret, named
 from tasks_lib.staging.source import IGNORE_FILE
 from tasks_lib.staging.upload import JobFiles
@@ -79,7 +79,7 @@ class Execution:
         self._work = ""  # the fingerprint that was looked at last
         self._told_of = ""
         self._cleaned = False
-        self._untold = False
+        self._create_uncertain = False
         self._attended: tuple[str, JobWaiter] | None = None
         self._slots: Slots | None = None
         self._heartbeat: Heartbeat | None = None
@@ -97,7 +97,7 @@ class Execution:
     @cached_property
     def retries(self) -> RetryPolicy:
         """How transient errors are retried."""
-        speed = ON_THIS_MACHINE if self.backend.is_local else 1.0
+        speed = LOCAL_SPEED if self.backend.is_local else 1.0
         seconds = self.call.options.capacity_seconds
         return RetryPolicy(self.run, self.spec.task, capacity_seconds=seconds, speed=speed, clock=self._clock)
 
@@ -110,25 +110,25 @@ class Execution:
         """Return the task's result, running a job only if there is none yet."""
         try:
             return self._until_done()
-        except (*MEANS_STOP, RunCancelled) as ended:
-            unbroken(partial(self._leave_job, ended))  # a second Ctrl-C must not break that off
+        except (*STOP_EXCEPTIONS, RunCancelled) as ended:
+            run_shielded(partial(self._leave_job, ended))  # a second Ctrl-C must not break that off
             raise
         except JobError as error:
             self.report.failed(error)
             raise
         finally:
             if self._slots or self._heartbeat:  # nothing is held after a skip
-                unbroken(self._let_go)
+                run_shielded(self._release)
 
     def _until_done(self) -> JobResult:
         """Look, decide and act until there is a result; after a transient error, look again."""
         while True:
             try:
-                result = self._look_and_act()
+                result = self._decide_and_act()
             except (ServiceError, JobError) as error:
-                self._let_go_of_slots()
+                self._release_slots()
                 self.retries.wait_or_raise(error)
-                self.backend.renew(error.category)
+                self.backend.refresh_clients(error.category)
                 if self._heartbeat:
                     self._heartbeat.renew()
                 continue
@@ -136,7 +136,7 @@ class Execution:
                 return result
             self.retries.reset()
 
-    def _look_and_act(self) -> JobResult | None:
+    def _decide_and_act(self) -> JobResult | None:
         """Look, decide, act; return None if the caller has to look again."""
         if record := self.lookup.record_by_name():
             return self._skipped(record, BY_NAME)
@@ -158,12 +158,12 @@ class Execution:
 
     @property
     def step(self) -> Step:
-        """The work, with its inputs as they were found; found anew after `_forget_inputs`."""
+        """The work, with its inputs as they were found; found anew after `_invalidate_step`."""
         if self._resolved is None:
             self._resolved = resolve(self.call, self.backend)
         return self._resolved
 
-    def _forget_inputs(self) -> None:
+    def _invalidate_step(self) -> None:
         self._resolved = None
 
     # -- create or attach ------------------------------------------------------------------------------------------
@@ -173,13 +173,13 @@ class Execution:
         asked = to_request(self.spec, place)
         self.backend.jobs.check(self.spec.kind, asked)
         check_quotas(self.backend.project, self.run, self.spec.task, self.spec.kind, asked)
-        check_home(self.backend.project, self.backend.objects)
-        check_are_there(self.spec.task, step.inputs.channels, self.backend.objects)
+        check_account(self.backend.project, self.backend.objects)
+        check_inputs_exist(self.spec.task, step.inputs.channels, self.backend.objects)
         # Refused, if it is, before the lease is ours.
         place = replace(place, role=self.backend.role(asked, self.spec.secrets))
         self._slots = self._slots or Slots(self.backend.project, self.run, self.spec.task)
         if self._slots.take(self.spec.kind, asked):
-            self._forget_inputs()  # we stood in a queue, perhaps for hours: look again
+            self._invalidate_step()  # we stood in a queue, perhaps for hours: look again
             return None
         holder = Holder(place.job, step.fingerprint, self.spec.kind)
         ready = self._prepared(step, entry, place, holder)
@@ -198,24 +198,24 @@ class Execution:
         """
         try:
             self.lookup.state.take(holder, self.call.options.on_busy, self._wait_for_state)
-            if self._is_to_clean(entry):
+            if self._must_clean_state(entry):
                 if self.backend.jobs.describe(self.spec.kind, place.job):
                     return None  # made by another run while we came to the lease, which is the job's and so ours, too
                 self.lookup.state.empty()
                 self._cleaned = True
-            self._say_what_looks_secret(step)
+            self._warn_of_secret_files(step)
             latest = self.lookup.ledger.latest()
             JobFiles(self.backend.objects, self.lookup.ledger).send(step.inputs, step.source, place.bundle_uri, latest)
             has_state = self.spec.kind.state_is_input and self.lookup.state.digest() is not None
             self._heartbeat_of(place.job).start()
-            self.run.check(f"task {self.spec.task!r} was being prepared")
+            self.run.check_running(f"task {self.spec.task!r} was being prepared")
             # Why is asked before there is a job, whose record another run may write.
             return replace(place, has_state=has_state), f"ran: {self.lookup.why(step, entry, latest)}"
-        except (*MEANS_STOP, RunCancelled):
-            unbroken(lambda: self._give_back(holder))
+        except (*STOP_EXCEPTIONS, RunCancelled):
+            run_shielded(lambda: self._give_back(holder))
             raise
 
-    def _say_what_looks_secret(self, step: Step) -> None:
+    def _warn_of_secret_files(self, step: Step) -> None:
         """Name the files that hold secrets by their names: those of the code stay behind, those of the data travel."""
         task, left_out = self.spec.task, step.source.left_out if step.source else ()
         if left_out:
@@ -239,32 +239,32 @@ class Execution:
         if not others and self.backend.jobs.describe(self.spec.kind, holder.job) is None:
             self.lookup.state.give_back(holder)
 
-    def _is_to_clean(self, entry: Entry) -> bool:
+    def _must_clean_state(self, entry: Entry) -> bool:
         """Whether the state is to be emptied: before a run's first attempt; a later one goes on from what was left."""
         return self.call.options.clean_state and not (self._cleaned or entry.cleaned_by(self.run.flow_run))
 
     def _created(self, request: dict[str, Any], holder: Holder) -> Job | None:
         """Create the job, or find it; `None`: it is not to be waited for, and the next look says what it is."""
-        self._untold = True
+        self._create_uncertain = True
         try:
             job = self.backend.jobs.create(self.spec.kind, request)
         except ServiceError as refused:
             if not isinstance(refused, ServiceFault):  # which may have made the job all the same
                 self.lookup.state.give_back(holder)
             raise
-        self._untold = False
+        self._create_uncertain = False
         if job.fingerprint != holder.fingerprint:
             return None
-        if not self.lookup.state.is_kept(holder):
+        if not self.lookup.state.holds_lease(holder):
             self.cancellation.stop(job, self._heartbeat_of(job.name))
             return None
         return job
 
     def _attach(self, step: Step, job: Job, entry: Entry) -> JobResult | None:
-        self.run.tell(self.spec.task, f"attached to the job {job.name}, which is {job.status}")
-        self._heartbeat_of(job.name).adopt()
+        self.run.log_status(self.spec.task, f"attached to the job {job.name}, which is {job.status}")
+        self._heartbeat_of(job.name).take_over()
         if job.started_by != self.run.waiter:
-            self._let_go_of_slots()  # the job has its own
+            self._release_slots()  # the job has its own
         if job.phase is Phase.STOPPING:
             # Its name is taken until it is over; then the attempt is closed.
             self._waiter().wait(job, self._heartbeat_of(job.name))
@@ -284,14 +284,14 @@ class Execution:
         if at_risk and self.spec.max_runtime_seconds > _LONG_FOR_SPOT:
             self.run.logger.warning(
                 "%s: a spot instance may be taken back at any moment, and with state='none' there are no checkpoints: "
-                "up to %.0f h of work begin anew then. Keep checkpoints in $SSM_STATE, or do without spot.",
+                "up to %.0f h of work start again then. Keep checkpoints in $SSM_STATE, or do without spot.",
                 *(self.spec.task, self.spec.max_runtime_seconds / 3600),
             )
         return choice
 
     def _wait_for_state(self, holder: Holder) -> None:
         if holder.job != self._told_of:
-            self.run.tell(self.spec.task, f"waiting for job {holder.job}, which writes its state")
+            self.run.log_status(self.spec.task, f"waiting for job {holder.job}, which writes its state")
             self._told_of = holder.job
         self.run.pause(1.0, f"task {self.spec.task!r} waited for job {holder.job}")
 
@@ -337,12 +337,12 @@ class Execution:
             self.run.logger.warning("What job %s left could not be listed: %s", job.name, unread)
         return error
 
-    def _let_go_of_slots(self) -> None:
+    def _release_slots(self) -> None:
         if self._slots:
             self._slots.give_back()
 
-    def _let_go(self) -> None:
-        self._let_go_of_slots()
+    def _release(self) -> None:
+        self._release_slots()
         if self._heartbeat:
             self._heartbeat.end()
 
@@ -350,14 +350,14 @@ class Execution:
         """See to the job of a run that is ended on purpose; of a create that was cut off, only its name is known."""
         if self._heartbeat:
             kind, how = self.spec.kind, self.call.options.on_exit
-            self.cancellation.leave(kind, self._heartbeat, self._work, how, untold=self._untold)
-        if self.call.options.on_exit == "stop" and not self.run.handed_on():
+            self.cancellation.leave(kind, self._heartbeat, self._work, how, create_uncertain=self._create_uncertain)
+        if self.call.options.on_exit == "stop" and not self.run.is_rescheduled():
             self.run.stopped(ended)
 
     # -- record ----------------------------------------------------------------------------------------------------
 
     def _completed(self, step: Step, job: Job, entry: Entry, reason: str, waiter: JobWaiter) -> JobResult:
-        for changed in changes_meanwhile(self.spec.task, job.name, step.inputs.channels, self.backend.objects):
+        for changed in changed_inputs(self.spec.task, job.name, step.inputs.channels, self.backend.objects):
             self.lookup.ledger.close(step.fingerprint, entry.attempt, "inputs changed", self.run.flow_run)
             raise changed
         record = self.lookup.record(step, job, entry, reason, metrics=waiter.metrics, unread=waiter.unread)
@@ -366,7 +366,7 @@ class Execution:
 
     def _skipped(self, record: Record, reason: str) -> JobResult:
         record = self.lookup.with_metrics(record)
-        self.run.tell(self.spec.task, f"skipped: {reason}")
+        self.run.log_status(self.spec.task, f"skipped: {reason}")
         return self.report.finished(self._result(record, cached=True, reason=f"skipped: {reason}"))
 
     def _result(self, record: Record, *, cached: bool, reason: str, job: Job | None = None) -> JobResult:

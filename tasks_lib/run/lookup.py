@@ -11,8 +11,8 @@ from functools import cached_property
 from tasks_lib.backend import Backend
 from tasks_lib.jobs.capacity import InstanceChoice
 from tasks_lib.jobs.fingerprint import Ingredients, differences
-from tasks_lib.jobs.job import FINGERPRINT_VARIABLE, FORCED_IN_VARIABLE, STARTED_BY_VARIABLE, Job, ended_job
-from tasks_lib.jobs.metrics import MetricReader, doubts
+from tasks_lib.jobs.job import FINGERPRINT_VARIABLE, FORCED_IN_VARIABLE, STARTED_BY_VARIABLE, Job, past_job
+from tasks_lib.jobs.metrics import MetricReader, metric_warnings
 from tasks_lib.jobs.outputs import outputs_of
 from tasks_lib.jobs.spec import JobPlace, ResolvedChannel
 from tasks_lib.jobs.status import Phase
@@ -21,7 +21,7 @@ from tasks_lib.ledger.state_directory import StateDirectory
 from tasks_lib.prefect_runtime.run_context import RunContext
 from tasks_lib.results.job_result import JobResult
 from tasks_lib.run.audit_tags import audit_tags
-from tasks_lib.run.decision import Action, Decision, Kept, from_job, from_ledger
+from tasks_lib.run.decision import Action, Decision, Intact, from_job, from_ledger
 from tasks_lib.run.prepare import Call
 from tasks_lib.run.step import Step
 from tasks_lib.run.waiter import metrics_from_log
@@ -95,7 +95,7 @@ class Lookup:
 
     def decide(self, step: Step, entry: Entry) -> tuple[Decision, Job | None]:
         """Return what to do next, and the job of the current attempt where SageMaker was asked."""
-        kept = self._kept(entry.record) if entry.record else None
+        kept = self._intact(entry.record) if entry.record else None
         revoked = None if entry.forced_by(self.run.flow_run) else self.revoked
         decision = from_ledger(entry, kept, revoked)
         if decision.action is not Action.ASK:
@@ -106,7 +106,7 @@ class Lookup:
         if job.forced_in and job.forced_in == self.run.flow_run:
             revoked = None  # it is the forced job of this very flow run, which died before it could write that down
         # A later attempt that SageMaker knows means that the ledger has forgotten something.
-        lost, later = self.state.went_to_others(job), self._job(step, entry.attempt + 1) is not None
+        lost, later = self.state.taken_by_other_work(job), self._job(step, entry.attempt + 1) is not None
         return from_job(job, step.fingerprint, revoked, state_lost=lost, superseded=later), job
 
     def why(self, step: Step, entry: Entry, latest: Record | None) -> str:
@@ -148,7 +148,7 @@ class Lookup:
         """Return the record of a job; without metrics where some of its log is unread, so that a skip reads them."""
         left = self.backend.objects.listing(self.folder.output(job.name))
         state, latest = self.state.digest(), self.ledger.latest()
-        own_state = _OF_OTHERS if self.state.went_to_others(job) else state
+        own_state = _OF_OTHERS if self.state.taken_by_other_work(job) else state
         return Record(
             job=job.name,
             arn=job.arn,
@@ -182,12 +182,12 @@ class Lookup:
         patterns = self.call.spec.metrics
         if record.metric_patterns == patterns:
             return record
-        done = ended_job(record.kind, record.job, record.arn)
+        done = past_job(record.kind, record.job, record.arn)
         metrics = metrics_from_log(self.backend, done, patterns)
         if metrics.unread:
             self.run.logger.warning("The metrics of job %s could not be read: %s", record.job, metrics.unread)
         else:
-            for doubt in doubts(metrics, ()):
+            for doubt in metric_warnings(metrics, ()):
                 self.run.logger.warning("%s", doubt)
         return record.model_copy(update={"metrics": metrics.last, "metric_history": metrics.history})
 
@@ -207,9 +207,9 @@ class Lookup:
     def _job(self, step: Step, attempt: int) -> Job | None:
         return self.backend.jobs.describe(step.spec.kind, step.job_name(attempt))
 
-    def _kept(self, record: Record) -> Kept:
+    def _intact(self, record: Record) -> Intact:
         state = record.state_listing is None or self.state.digest() == record.state_listing
-        return Kept(self._has_outputs(record), state)
+        return Intact(self._has_outputs(record), state)
 
     def _has_outputs(self, record: Record) -> bool:
         """Whether the outputs of a job are as it left them."""

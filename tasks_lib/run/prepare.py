@@ -242,7 +242,7 @@ def _checked_spec(**values: Any) -> JobSpec:
         first = error.errors()[0]
         raise InvalidTask(
             f"The task {values['task']!r} has {first['loc'][0]}={first['input']!r}: {first['msg']}.",
-            fix="mend that argument.",
+            fix="correct that argument.",
         ) from error
 
 

@@ -19,7 +19,7 @@ from tasks_lib.options import CAPACITY_MINUTES
 from tasks_lib.prefect_runtime.run_context import RunContext
 from tasks_lib.quotas.quota import quota_of
 
-ON_THIS_MACHINE = 0.02
+LOCAL_SPEED = 0.02
 """How much quicker we try again on a local SageMaker: nobody shares it, so nothing gets better by waiting long."""
 
 
@@ -91,7 +91,7 @@ class RetryPolicy:
         category: ErrorCategory = getattr(error, "category", ErrorCategory.UNKNOWN)
         of_job = isinstance(error, JobError)
         bound = (OF_JOBS if of_job else OF_CALLS).get(category)
-        if bound is None or (category is ErrorCategory.QUOTA and is_never_enough(error.message)):
+        if bound is None or (category is ErrorCategory.QUOTA and quota_is_too_small(error.message)):
             raise error
         seen = self._jobs if of_job else self._calls
         tries, since = seen.get(category, (0, self._clock()))
@@ -99,7 +99,7 @@ class RetryPolicy:
         if self._is_over(category, bound, tries, self._clock() + seconds - since):
             raise error
         seen[category] = (tries + 1, since)
-        self._run.tell(self._task, f"{category.value}, trying again in {seconds:.0f} s: {error.message}")
+        self._run.log_status(self._task, f"{category.value}, trying again in {seconds:.0f} s: {error.message}")
         self.wait(seconds, f"task {self._task!r} waited to try again ({category.value})")
 
     def reset(self) -> None:
@@ -122,7 +122,7 @@ class RetryPolicy:
         return bound.tries is not None and tries >= bound.tries
 
 
-def is_never_enough(message: str) -> bool:
+def quota_is_too_small(message: str) -> bool:
     """Whether AWS's words on a quota say that it is smaller than what one job asks for: no waiting helps."""
     quota = quota_of(message)
     return quota is not None and not quota.can_suffice

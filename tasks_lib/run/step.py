@@ -10,7 +10,7 @@ from tasks_lib.jobs.naming import job_name
 from tasks_lib.jobs.s3_layout import TaskFolder
 from tasks_lib.jobs.spec import JobSpec
 from tasks_lib.run.prepare import Call
-from tasks_lib.staging.inputs import Resolved, Resolver
+from tasks_lib.staging.inputs import InputResolver, ResolvedInputs
 from tasks_lib.staging.source import Source, toolkit
 
 
@@ -29,7 +29,7 @@ class Step:
 
     spec: JobSpec
     source: Source | None
-    inputs: Resolved
+    inputs: ResolvedInputs
     folder: TaskFolder
     ingredients: Ingredients
     fingerprint: str
@@ -46,7 +46,7 @@ def resolve(call: Call, backend: Backend) -> Step:
         InvalidTask: An input is not there, or cannot be one.
     """
     folder = backend.folder(call.spec.task)
-    inputs = Resolver(backend, folder).resolve(call.inputs)
+    inputs = InputResolver(backend, folder).resolve(call.inputs)
     manifest = call.source.manifest if call.source else None
     parts = ingredients(call.spec, manifest, inputs.channels, toolkit().contract)
     return Step(call.spec, call.source, inputs, folder, parts, fingerprint(parts))

@@ -11,16 +11,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from tasks_lib.aws.console_links import log_url
-from tasks_lib.aws.log_reader import Following
+from tasks_lib.aws.log_reader import FollowedLog
 from tasks_lib.aws.logs import LogLine
 from tasks_lib.backend import Backend
 from tasks_lib.jobs.job import Job
 from tasks_lib.jobs.masking import Masking
-from tasks_lib.jobs.metrics import MetricReader, doubts
+from tasks_lib.jobs.metrics import MetricReader, metric_warnings
 from tasks_lib.jobs.status import Phase
 from tasks_lib.ledger.heartbeats import Heartbeat
 from tasks_lib.prefect_runtime.log_relay import LogRelay
-from tasks_lib.prefect_runtime.run_context import LONGEST_TICK, RunContext
+from tasks_lib.prefect_runtime.run_context import MAX_TICK_SECONDS, RunContext
 from tasks_lib.reports.artifacts import Report
 
 _LAST_LINES = 100
@@ -92,7 +92,7 @@ class JobWaiter:
             self._read_to_the_end(job, log, relay)
 
     @contextmanager
-    def _log_of(self, job: Job) -> Iterator[tuple[Following, LogRelay]]:
+    def _log_of(self, job: Job) -> Iterator[tuple[FollowedLog, LogRelay]]:
         relay = LogRelay(self._run, self._task, self._whole_log(job))
         with self._backend.log_reader.following(self._backend.log_of(job)) as log:
             try:
@@ -101,21 +101,21 @@ class JobWaiter:
                 self._take_in(log.take(), relay)
                 relay.close()
 
-    def _watch(self, job: Job, heartbeat: Heartbeat, log: Following, relay: LogRelay) -> Job:
+    def _watch(self, job: Job, heartbeat: Heartbeat, log: FollowedLog, relay: LogRelay) -> Job:
         shown = ""
         with self._backend.watcher.watching(job) as watched:
-            while not watched.wait(LONGEST_TICK):
-                self._run.check(f"job {job.name} was running")
+            while not watched.wait(MAX_TICK_SECONDS):
+                self._run.check_running(f"job {job.name} was running")
                 heartbeat.renew()
                 shown = self._show_status(watched.job, shown)
                 self._take_in(log.take(), relay)
-                if log.failure and not log.passing:
+                if log.failure and not log.transient:
                     self._warn(job, log.failure)
         return watched.job
 
-    def _read_to_the_end(self, job: Job, log: Following, relay: LogRelay) -> None:
-        self._backend.log_reader.hurry(log, job)
-        for new in log.rest(LONGEST_TICK):
+    def _read_to_the_end(self, job: Job, log: FollowedLog, relay: LogRelay) -> None:
+        self._backend.log_reader.prioritize(log, job)
+        for new in log.rest(MAX_TICK_SECONDS):
             self._take_in(new, relay)
             if not log.over and self._run.cancelled():
                 self.unread = "the run was cancelled before its end was read"
@@ -124,7 +124,7 @@ class JobWaiter:
         if self.unread:
             self._warn(job, self.unread)
         elif job.phase is Phase.COMPLETED:
-            for doubt in doubts(self.metrics, [line.text for line in self.lines]):
+            for doubt in metric_warnings(self.metrics, [line.text for line in self.lines]):
                 self._run.logger.warning("%s", self._mask(doubt))
 
     def _warn(self, job: Job, why: str) -> None:
@@ -147,7 +147,7 @@ class JobWaiter:
     def _show_status(self, job: Job, shown: str) -> str:
         now = job.progress.words
         if now != shown:
-            self._run.tell(self._task, now)
+            self._run.log_status(self._task, now)
             self._report.progress(job)
         return now
 

@@ -10,7 +10,7 @@ from tasks_lib.jobs.s3_layout import Location
 from tasks_lib.jobs.spec import ResolvedChannel
 
 
-def check_are_there(
+def check_inputs_exist(
     task: str, channels: Collection[ResolvedChannel], objects: Objects, *, to_come: Collection[str] = ()
 ) -> None:
     """Check that the outputs of other tasks are still in S3.
@@ -35,7 +35,7 @@ def check_are_there(
             )
 
 
-def changes_meanwhile(
+def changed_inputs(
     task: str, job: str, channels: Collection[ResolvedChannel], objects: Objects
 ) -> Iterator[InputsChanged]:
     """Yield an error for each foreign input whose listing differs from the one in the fingerprint."""
@@ -47,5 +47,5 @@ def changes_meanwhile(
             yield InputsChanged(
                 f"The input {channel.name!r} of task {task!r} changed while job {job} was reading it: "
                 f"{len(changed)} object(s), such as {channel.uri}{changed[0]}. Its result is not recorded.",
-                fix="run again when nobody writes there any more.",
+                fix="run again when that input no longer changes.",
             )

@@ -44,7 +44,7 @@ class Upload:
 
 
 @dataclass(frozen=True)
-class Resolved:
+class ResolvedInputs:
     """A task's resolved inputs, ready for a request."""
 
     channels: tuple[ResolvedChannel, ...]
@@ -60,7 +60,7 @@ class _Producer:
     outputs: Mapping[str, str]
 
 
-class Resolver:
+class InputResolver:
     """Resolves the inputs of one task.
 
     Args:
@@ -72,7 +72,7 @@ class Resolver:
         self._backend, self._folder = backend, folder
         self._project, self._objects, self._jobs = backend.project, backend.objects, backend.jobs
 
-    def resolve(self, inputs: Mapping[str, Channel | TaskOutput]) -> Resolved:
+    def resolve(self, inputs: Mapping[str, Channel | TaskOutput]) -> ResolvedInputs:
         """Return all inputs, sorted by name, so that the order of a dict does not enter the fingerprint."""
         channels: list[ResolvedChannel] = []
         uploads: list[Upload] = []
@@ -86,7 +86,7 @@ class Resolver:
                 upload = self._from_disk(name, wanted)
                 uploads.append(upload)
                 channels.append(_uploaded(upload, wanted))
-        return Resolved(tuple(channels), tuple(uploads))
+        return ResolvedInputs(tuple(channels), tuple(uploads))
 
     def _from_disk(self, name: str, wanted: Channel) -> Upload:
         path = Path(wanted.source) / wanted.subdir

@@ -272,7 +272,7 @@ def _ignore_lines(root: Path) -> list[str]:
         if not included.is_file():
             raise MissingPath(
                 f"{own.absolute()} includes {included.absolute()}, which does not exist.",
-                fix=f"mend the line {line!r}, or take it out.",
+                fix=f"correct the line {line!r}, or remove it.",
             )
         lines += included.read_text().splitlines()
     return lines

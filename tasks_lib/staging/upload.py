@@ -12,7 +12,7 @@ from tasks_lib.aws.sync import upload
 from tasks_lib.jobs.manifest import Manifest
 from tasks_lib.jobs.s3_layout import Location
 from tasks_lib.ledger.records import Ledger, Record
-from tasks_lib.staging.inputs import Resolved, Upload
+from tasks_lib.staging.inputs import ResolvedInputs, Upload
 from tasks_lib.staging.source import Source, toolkit
 from worker_toolkit.contract import SOURCE_ARCHIVE, STARTER, TOOLKIT_ARCHIVE
 
@@ -28,7 +28,9 @@ class JobFiles:
     def __init__(self, objects: Objects, ledger: Ledger) -> None:
         self._objects, self._ledger = objects, ledger
 
-    def send(self, inputs: Resolved, source: Source | None, bundle_uri: str | None, latest: Record | None) -> None:
+    def send(
+        self, inputs: ResolvedInputs, source: Source | None, bundle_uri: str | None, latest: Record | None
+    ) -> None:
         """Upload inputs, listings and code; what exists already is not uploaded again.
 
         Args:

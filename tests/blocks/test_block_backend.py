@@ -14,7 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blocks import BackendNotRunning, LoopbackOnly, SageMakerProject
-from blocks.backend import Backend, default_home, ensure_backend, is_loopback, isolated_session, run_command, wall_off
+from blocks.backend import (
+    Backend,
+    default_home,
+    ensure_backend,
+    is_loopback,
+    isolated_session,
+    refuse_foreign_hosts,
+    run_command,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -162,7 +170,7 @@ def test_localhost_is_this_machine():
 
 def client(endpoint, service="s3"):
     made = isolated_session("us-east-1").client(service, endpoint_url=endpoint)
-    wall_off(made)
+    refuse_foreign_hosts(made)
     return made
 
 
@@ -231,7 +239,7 @@ HANGS_UP = """
             connection.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 0\\r\\nConnection: close\\r\\n\\r\\n")
             connection.close()
     threading.Thread(target=serve, daemon=True).start()
-    from blocks.backend import isolated_session, wall_off
+    from blocks.backend import isolated_session, refuse_foreign_hosts
     sys.addaudithook(hook)
 """
 
@@ -244,7 +252,7 @@ def test_nothing_of_the_users_configuration_is_read(tmp_path):
         + """
     session = isolated_session("us-east-1")
     s3 = session.client("s3", endpoint_url=f"http://127.0.0.1:{port}")
-    wall_off(s3)
+    refuse_foreign_hosts(s3)
     s3.head_bucket(Bucket="demo")
     keys = session.get_credentials()
     print(json.dumps({
@@ -273,7 +281,7 @@ def test_no_proxy_carries_local_requests_away(tmp_path):
             HANGS_UP
             + """
     s3 = isolated_session("us-east-1").client("s3", endpoint_url=f"http://127.0.0.1:{port}")
-    wall_off(s3)
+    refuse_foreign_hosts(s3)
     s3.head_bucket(Bucket="demo")
     print(json.dumps({"requests": len(received), "ports": [row[1] for row in connected], "port": str(port)}))
     """,
@@ -295,7 +303,7 @@ def test_not_a_packet_leaves_this_machine(tmp_path):
     for service, call in {"s3": "list_buckets", "sagemaker": "list_training_jobs", "iam": "list_roles",
                           "sts": "get_caller_identity", "logs": "describe_log_groups"}.items():
         client = isolated_session("us-east-1").client(service)
-        wall_off(client)
+        refuse_foreign_hosts(client)
         try:
             getattr(client, call)()
         except LoopbackOnly:

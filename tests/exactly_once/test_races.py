@@ -515,7 +515,7 @@ def test_adopted_before_the_reaper_looks(arena, orphan):
     orphan.open_gate()
     adopted = adopting.outcome()
 
-    assert [row.deed for row in harvest.rows] == ["kept"]
+    assert [row.action for row in harvest.rows] == ["kept"]
     assert (adopted.error, orphan.statuses()) == ("", ["Completed"])
 
 
@@ -544,7 +544,7 @@ def test_adopted_while_the_reaper_stops(arena, orphan, operation, path):
     adopted = adopting.outcome()
     stopped, completed = orphan.seen.jobs()
 
-    assert [row.deed for row in harvest.rows] == ["stopped"]
+    assert [row.action for row in harvest.rows] == ["stopped"]
     assert (adopted.error, adopted.job) == ("", completed.name), adopted
     assert (stopped.status, completed.status) == ("Stopped", "Completed")
     assert stopped.ended <= completed.created

@@ -297,7 +297,7 @@ def test_a_cancelled_run_waits_no_more_and_the_next_in_line_goes_on(make_project
     told = Counter()
 
     class Run(RunContext):
-        def tell(self, task, text):
+        def log_status(self, task, text):
             told[task] += 1
 
     first, second, third = (

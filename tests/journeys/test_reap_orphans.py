@@ -104,7 +104,7 @@ class Place:
             self.project, runs, Rules(**rules), objects=self.objects, listings=quick, clock=lambda: time.time() + later
         )
         self.harvest = reaper.reap(dry_run=dry_run)
-        return {row.job: row.deed for row in self.harvest.rows}
+        return {row.job: row.action for row in self.harvest.rows}
 
     def why(self, job):
         return next(row.why for row in self.harvest.rows if row.job == job.name)
@@ -171,7 +171,7 @@ def test_the_job_of_a_killed_run(place, kind):
     place.mark("fit", job, "no-flow/1", ago=timedelta(minutes=16))
 
     assert place.reap() == {job.name: "stopped"}
-    assert place.why(job) == "nobody waits for it; the marks alone decide"
+    assert place.why(job) == "no run waits for it; only the heartbeats decide"
     assert place.status(job) in ("Stopping", "Stopped")
 
 
@@ -278,11 +278,11 @@ def test_a_run_that_lives_without_a_mark(place, make_run, api):
 
 @pytest.mark.parametrize("run", ["00000000-0000-4000-8000-000000000000", "not-an-id"])
 def test_a_run_that_prefect_does_not_know(place, api, run):
-    """Another server's run, or a deleted one: the marks alone decide, and the reason says so."""
+    """Another server's run, or a deleted one: only the heartbeats decide, and the reason says so."""
     job = place.job("fit", started_by=f"{run}/1/task")
 
     assert place.reap(asking(api)) == {job.name: "stopped"}
-    assert place.why(job).endswith(f"flow run {run} is not known to this Prefect server; the marks alone decide")
+    assert place.why(job).endswith(f"flow run {run} is not known to this Prefect server; only the heartbeats decide")
 
 
 def test_a_prefect_that_does_not_answer(place):
@@ -420,9 +420,9 @@ def test_the_flow_and_its_report(make_place, api):
         "age": "0 min",
         "instances": "2 x ml.m5.large",
         "cost so far": first["cost so far"],
-        "last waiter": "nobody",
+        "last waiter": "none",
         "verdict": "would stop",
-        "why": "nobody waits for it or has left a mark; the marks alone decide",
+        "why": "no run waits for it or has a heartbeat; only the heartbeats decide",
     }
     assert first["cost so far"] in ("0.00", "less than 0.01")
     assert (second["job"], second["verdict"], second["why"]) == (kept.name, "kept", "1 run waits for it")

@@ -142,7 +142,7 @@ def test_in_an_async_flow(sm):
     ("arguments", "error", "words"),
     [
         ({"over": {"C": []}}, InvalidTask, "no values"),
-        ({"over": {"C": [object()]}}, InvalidHyperparameter, "'C' is no JSON"),
+        ({"over": {"C": [object()]}}, InvalidHyperparameter, "'C' is not valid JSON"),
         ({"over": {"C": [1]}, "name": "mine"}, InvalidTask, "the stem and the points give the names"),
         ({"over": {"C": [1]}, "hyperparameters": [1]}, InvalidTask, "hyperparameters that are no dict"),
         ({"over": {"C": [1]}, "instance_typ": "ml.m5.large"}, TypeError, "instance_typ"),

@@ -15,7 +15,7 @@ from api_requests import error_of, finished, new_name, training_request
 from faulty_server import FaultyServer, faulty, faulty_backend, outcome_of
 from waiting import wait_until
 
-from local_sagemaker.faults.client import FaultClient, FaultsRefused
+from local_sagemaker.faults.client import FaultClient, FaultsRejected
 from local_sagemaker.keys import HomeKey
 
 pytestmark = pytest.mark.sampled(10, group="all")
@@ -260,7 +260,7 @@ def test_a_held_request_goes_on_when_released(faulty, bucket, when, written):
         expected = {"service": "s3", "operation": "PutObject", "path": f"/{bucket}/k", "when": when, "rule": 0}
         assert expected.items() <= held.items()
         assert seen == []
-        with pytest.raises(FaultsRefused):
+        with pytest.raises(FaultsRejected):
             faults.release(held["number"] + 1)
         faults.release(held["number"])
         thread.join(30)
@@ -310,7 +310,7 @@ def test_clearing_lets_held_requests_go(faulty, bucket):
 
 
 def test_nobody_held_is_told_in_time(faulty):
-    """Asked to wait for a held request, the server answers when the time is over."""
+    """MatchedRequest to wait for a held request, the server answers when the time is over."""
     began = time.monotonic()
 
     assert faulty.faults.wait_for_held(0.2) == []
@@ -327,7 +327,7 @@ def test_faults_do_not_reach_the_control_address(faulty):
 def test_a_bad_document_changes_nothing(faulty):
     """It is refused with what is wrong in it; the rules that were on stay on."""
     with faulty.requests({"kind": "throttle"}) as faults:
-        with pytest.raises(FaultsRefused, match="did you mean 'throttle'"):
+        with pytest.raises(FaultsRejected, match="did you mean 'throttle'"):
             faults.set({"requests": [{"kind": "throtle"}]})
         control = {"Authorization": f"Bearer {HomeKey.of(faulty.backend.home).control}"}
         request = urllib.request.Request(f"{faulty.backend.endpoint}/_local/faults", b"{", control, method="PUT")

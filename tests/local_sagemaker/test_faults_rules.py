@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local_sagemaker.faults.decision import Asked, Count, concerns, fault_for
+from local_sagemaker.faults.decision import Count, MatchedRequest, applies_to, rule_for
 from local_sagemaker.faults.rules import (
     FaultsInvalid,
     JobRule,
@@ -21,7 +21,7 @@ from local_sagemaker.faults.rules import (
     shown,
 )
 
-ASKED = Asked("s3", "PutObject", "/bucket/key")
+ASKED = MatchedRequest("s3", "PutObject", "/bucket/key")
 
 
 def run(rules, asked):
@@ -29,7 +29,7 @@ def run(rules, asked):
     counts = [Count() for _ in rules]
     fired = []
     for one in asked:
-        position, changed = fault_for(rules, counts, one)
+        position, changed = rule_for(rules, counts, one)
         fired.append(position)
         for changing, count in changed.items():
             counts[changing] = count
@@ -152,9 +152,9 @@ def test_a_probability_is_met():
 def test_a_rule_of_jobs_draws_by_name():
     """The same job is concerned however often one asks; about half of many are with 0.5."""
     rule = JobRule("interrupt", name="fit-*", instance_type="ml.g?.*", probability=0.5, seed=3)
-    concerned = [concerns(rule, 0, f"fit-{number}", "ml.g5.xlarge") for number in range(500)]
+    concerned = [applies_to(rule, 0, f"fit-{number}", "ml.g5.xlarge") for number in range(500)]
 
     assert 200 < sum(concerned) < 300
-    assert concerned == [concerns(rule, 0, f"fit-{number}", "ml.g5.xlarge") for number in range(500)]
-    assert not any(concerns(rule, 0, f"fit-{number}", "ml.m5.large") for number in range(20))
-    assert not any(concerns(rule, 0, f"clean-{number}", "ml.g5.xlarge") for number in range(20))
+    assert concerned == [applies_to(rule, 0, f"fit-{number}", "ml.g5.xlarge") for number in range(500)]
+    assert not any(applies_to(rule, 0, f"fit-{number}", "ml.m5.large") for number in range(20))
+    assert not any(applies_to(rule, 0, f"clean-{number}", "ml.g5.xlarge") for number in range(20))

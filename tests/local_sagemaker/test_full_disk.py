@@ -149,12 +149,12 @@ def test_a_job_may_use_its_volume_and_no_more(tmp_path):
     hosts, now = [("algo-1", files)], [0.0]
     roomy, tight = (Volumes(tmp_path, hosts, size, lambda: now[0]) for size in (2 / 1024, 0.5 / 1024))
 
-    assert roomy.complaint() is None
-    assert "algo-1 used 0.0 GB, and the VolumeSizeInGB of the job is 0.000488281" in tight.complaint()
+    assert roomy.violation() is None
+    assert "algo-1 used 0.0 GB, and the VolumeSizeInGB of the job is 0.000488281" in tight.violation()
     (files / "deep" / "more").write_bytes(bytes(2 << 20))
-    assert roomy.complaint() is None  # it has just looked
+    assert roomy.violation() is None  # it has just looked
     now[0] = 100.0
-    assert "VolumeSizeInGB" in roomy.complaint()
+    assert "VolumeSizeInGB" in roomy.violation()
 
 
 def test_a_reserve_is_kept_and_given_up(tmp_path, monkeypatch):
@@ -164,10 +164,10 @@ def test_a_reserve_is_kept_and_given_up(tmp_path, monkeypatch):
     reserve.keep()
     reserve.keep()
     kept = (tmp_path / "reserve").stat()
-    reserve.spend_if_needed()
+    reserve.release_if_low()
     still = (tmp_path / "reserve").exists()
     left[0] = LEAST - 1
-    reserve.spend_if_needed()
+    reserve.release_if_low()
     reserve.keep()
 
     assert kept.st_size == 8 * LEAST

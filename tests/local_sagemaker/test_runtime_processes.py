@@ -145,7 +145,7 @@ def test_too_many_are_seen_wherever_the_pids_begin_anew(story, running):
     watch = Processes([machine.host], most, lambda: machine.pid, lambda: machine.now)
     for count, ours in story:
         machine.start(count, ours=ours)
-        told = watch.complaint()
+        told = watch.violation()
 
         assert told or machine.running <= most + most // 16
         assert not told or machine.running > most
@@ -158,7 +158,7 @@ def test_idle_jobs_are_not_counted():
     machine = Machine(3)
     watch = Processes([machine.host], 100, lambda: machine.pid, lambda: machine.now)
     for _ in range(1000):
-        assert watch.complaint() is None
+        assert watch.violation() is None
         machine.now += 0.01
 
     assert machine.counted <= 3

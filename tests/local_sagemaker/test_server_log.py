@@ -3,7 +3,7 @@
 import logging
 
 from local_sagemaker.lifecycle import _rotate
-from local_sagemaker.server import PeriodicCheck
+from local_sagemaker.server import RepeatedMessageFilter
 
 
 def record(text, moment):
@@ -15,7 +15,7 @@ def record(text, moment):
 
 def test_what_repeats_is_written_once_in_ten_seconds():
     """As asyncio's complaint where no descriptor is left; other messages are not held back."""
-    seldom = PeriodicCheck()
+    seldom = RepeatedMessageFilter()
     told = [seldom.filter(record("out of system resource", 100 + n / 1000)) for n in range(5000)]
 
     assert told.count(True) == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from api_requests import error_of, new_name, processing_request, training_request
 
-from local_sagemaker.tagging import Tagged, TaggingOperations
+from local_sagemaker.tagging import TaggedResource, TaggingOperations
 from local_sagemaker.wire.json_service import Caller
 
 
@@ -139,7 +139,7 @@ def test_tags_are_not_written_here(backend):
 def test_pages_by_tags_split_no_resource():
     """AWS's own example: 22 resources with 10 tags each and 100 tags a page are pages of 10, 10 and 2."""
     tags = {f"key-{number}": "value" for number in range(10)}
-    resources = [Tagged(f"arn:{number:02}", "sagemaker:training-job", tags) for number in range(22)]
+    resources = [TaggedResource(f"arn:{number:02}", "sagemaker:training-job", tags) for number in range(22)]
     operations, token, sizes = TaggingOperations([lambda _: resources]), "", []
     while token or not sizes:
         answer = operations.resources({"TagsPerPage": 100, "PaginationToken": token}, Caller("us-east-1"))

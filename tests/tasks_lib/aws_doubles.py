@@ -219,7 +219,7 @@ class ProjectDouble:
     def forget_clients(self):
         self.forgotten += 1
 
-    def wake(self):
+    def drop_dead_clients(self):
         self.woken += 1
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from tasks_lib.jobs.job import Job
-from tasks_lib.jobs.kind import ApiWords, JobKind, Progress
+from tasks_lib.jobs.kind import ApiNames, JobKind, Progress
 from tasks_lib.jobs.kinds.rules import EVERY_JOB
 from tasks_lib.jobs.override_rules import How, Rule
 from tasks_lib.jobs.request import cluster, environment, tags
 from tasks_lib.jobs.spec import JobPlace, JobSpec
 from tasks_lib.jobs.status import Phase
 from tasks_lib.options import JobOptions
+from worker_toolkit import paths
 
 NOUN = "HyperParameterTuning"
 WORDS = {
@@ -22,7 +23,7 @@ WORDS = {
 """Its word for each status of other jobs."""
 
 _PHASES = {
-    "Rehearsing": Phase.LIVE,
+    "Rehearsing": Phase.IN_PROGRESS,
     "Leaving": Phase.STOPPING,
     "Performed": Phase.COMPLETED,
     "BrokenOff": Phase.FAILED,
@@ -55,7 +56,8 @@ def _progress(job: Job) -> Progress:
 
 REHEARSAL = JobKind(
     name="rehearsal",
-    api=ApiWords("HyperParameterTuningJob", start_time="CurtainTime", end_time="HyperParameterTuningEndTime"),
+    layout=paths.TRAINING,
+    api=ApiNames("HyperParameterTuningJob", start_time="CurtainTime", end_time="HyperParameterTuningEndTime"),
     statuses=_PHASES,
     log_group="/aws/sagemaker/TrainingJobs",
     event_type="SageMaker HyperParameter Tuning Job State Change",
@@ -75,10 +77,10 @@ REHEARSAL = JobKind(
     state_is_input=False,
     phases=("meeting", "rehearsing"),
     computing="rehearsing",
-    tells_billable_seconds=False,
+    reports_billable_seconds=False,
     request=_request,
-    outputs_left=lambda folder, left: {"output": f"{folder}best/"} if left else {},
-    outputs_possible=lambda _spec: ("best/",),
+    existing_outputs=lambda folder, left: {"output": f"{folder}best/"} if left else {},
+    possible_objects=lambda _spec: ("best/",),
     environment=lambda document: document.get("TrainingJobDefinition", {}).get("Environment", {}),
     cluster=lambda document: document.get("TrainingJobDefinition", {}).get("ResourceConfig", {}),
     quota_use=lambda _request: "rehearsal",

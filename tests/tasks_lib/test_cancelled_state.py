@@ -16,7 +16,7 @@ from tasks_lib.prefect_runtime.cancelled_state import cancelled_by_signal, end_c
 
 _SECOND_CTRL_C = """
 import os, signal, threading
-from tasks_lib.prefect_runtime.run_context import unbroken
+from tasks_lib.prefect_runtime.run_context import run_shielded
 
 raised = threading.Event()
 
@@ -26,7 +26,7 @@ def act():
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 try:
-    unbroken(act)
+    run_shielded(act)
 except KeyboardInterrupt:
     raised.set()
     print("raised")

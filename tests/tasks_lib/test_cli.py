@@ -295,7 +295,7 @@ def test_all_policies_by_name(capsys):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--block", "local"], "a project on this machine, which needs no rights"),
+        (["--block", "local"], "a project on this machine, which needs no permissions"),
         (["--project", "churn"], "--project needs the bucket"),
     ],
 )

@@ -8,7 +8,7 @@ from tasks_lib.jobs.job import Job
 from tasks_lib.jobs.kinds import TRAINING
 from tasks_lib.jobs.status import STATUSES, Phase
 from tasks_lib.ledger.records import ClosedAttempt, Entry, Record
-from tasks_lib.run.decision import Action, Decision, Kept, from_job, from_ledger
+from tasks_lib.run.decision import Action, Decision, Intact, from_job, from_ledger
 
 WORK = "f" * 64
 LIVE = [status for status in (*STATUSES, "Suspended") if not TRAINING.phase_of(status).terminal]
@@ -30,16 +30,16 @@ def job(status, fingerprint=WORK):
     return Job(TRAINING, "fit-1", "arn", status, fingerprint=fingerprint)
 
 
-ALL = Kept(outputs=True, state=True)
+ALL = Intact(outputs=True, state=True)
 LEDGER_TABLE = [
     # completed, kept, revoked -> action, because
     (True, ALL, None, Action.SKIP, None),
-    (True, Kept(outputs=False, state=True), None, Action.CLOSE, "outputs gone"),
-    (True, Kept(outputs=True, state=False), None, Action.CLOSE, "state changed"),
-    (True, Kept(outputs=False, state=False), None, Action.CLOSE, "outputs gone"),
+    (True, Intact(outputs=False, state=True), None, Action.CLOSE, "outputs gone"),
+    (True, Intact(outputs=True, state=False), None, Action.CLOSE, "state changed"),
+    (True, Intact(outputs=False, state=False), None, Action.CLOSE, "outputs gone"),
     (True, ALL, "forced", Action.CLOSE, "forced"),
     (True, ALL, "clean_state", Action.CLOSE, "clean_state"),
-    (True, Kept(outputs=False, state=False), "forced", Action.CLOSE, "forced"),
+    (True, Intact(outputs=False, state=False), "forced", Action.CLOSE, "forced"),
     (False, None, None, Action.ASK, None),
     (False, None, "forced", Action.ASK, None),
     (False, None, "clean_state", Action.ASK, None),
@@ -83,7 +83,7 @@ def test_decision_by_the_job(status, same, revoked, action, because):
 
 
 REVOKED = st.sampled_from([None, "forced", "clean_state"])
-KEPT = st.none() | st.builds(Kept, st.booleans(), st.booleans())
+KEPT = st.none() | st.builds(Intact, st.booleans(), st.booleans())
 JOBS = st.none() | st.builds(job, st.sampled_from([*STATUSES, "Suspended"]), st.sampled_from([WORK, "0" * 64]))
 ENTRIES = st.builds(entry, st.integers(0, 3), completed=st.booleans())
 

@@ -39,7 +39,7 @@ from tasks_lib.jobs.metrics import Metrics
 from tasks_lib.jobs.s3_layout import Location, TaskFolder
 from tasks_lib.jobs.spec import JobSpec
 from tasks_lib.ledger.lease import Holder, document
-from tasks_lib.ledger.project_file import check_home
+from tasks_lib.ledger.project_file import check_account
 from tasks_lib.ledger.records import Ledger
 from tasks_lib.options import RunOptions
 from tasks_lib.prefect_runtime.run_context import RunContext
@@ -228,7 +228,7 @@ class Case:
             "http://127.0.0.1:4200/api/", Settings(), listens=lambda: False, clock=lambda: next(now), thread=None
         )
         watch.look()
-        RunContext(server=watch).check("job fit-1 was running")
+        RunContext(server=watch).check_running("job fit-1 was running")
 
     def one_name_for_two_kinds_of_work(self):
         for run, parameters in (("first", {"C": 1}), ("second", {"C": 2})):
@@ -257,12 +257,12 @@ class Case:
         shared = make_block(project="shared")  # which nobody in this process has looked at before
         place = Location(BUCKET, "shared/_project.json")
         self.objects.write(place, {"account": "210987654321", "region": "eu-central-1"})
-        check_home(shared, self.objects)
+        check_account(shared, self.objects)
 
     def a_project_file_that_is_damaged(self):
         damaged = make_block(project="damaged")  # which nobody in this process has looked at before
         self.objects.put(Location(BUCKET, "damaged/_project.json"), b"{")
-        check_home(damaged, self.objects)
+        check_account(damaged, self.objects)
 
     def a_local_sagemaker_that_does_not_start(self):
         backend.ensure_backend(
@@ -276,7 +276,7 @@ class Case:
     def a_local_project_that_calls_away(self):
         block = SageMakerProject.local(home=self.here)
         client = backend.isolated_session("us-east-1").client("s3", endpoint_url="https://s3.amazonaws.com")
-        backend.wall_off(client)
+        backend.refuse_foreign_hosts(client)
         client.list_objects_v2(Bucket=block.bucket)
 
     # -- the job -----------------------------------------------------------------------------------------------------

@@ -12,9 +12,9 @@ import pytest
 from aws_doubles import FIRST, ProjectDouble, client_error, make_block
 
 from blocks import SageMakerProject
-from tasks_lib.aws.events import EventQueue, StateChange, read_event
+from tasks_lib.aws.events import EventListener, StateChange, read_event
 from tasks_lib.aws.jobs import Jobs
-from tasks_lib.aws.watch import FEW, Watcher
+from tasks_lib.aws.watch import MAX_DESCRIBED, Watcher
 from tasks_lib.jobs.job import Job
 from tasks_lib.jobs.kinds import KINDS, TRAINING
 
@@ -167,14 +167,16 @@ def test_an_end_that_is_heard_while_the_job_is_asked_about(sagemaker, queue, pro
 
 
 @pytest.mark.parametrize("kind", ["training", "processing"])
-@pytest.mark.parametrize("count", [FEW, 20])
+@pytest.mark.parametrize("count", [MAX_DESCRIBED, 20])
 def test_an_end_is_heard_without_asking(sagemaker, queue, project, count, kind):
     """1. All have been looked at once. 2. No look is due, so nothing is polled. 3. Each event: one Describe."""
     clock = Standing()
     watcher = Watcher(project, clock)
     with ExitStack() as stack:
         watched = watched_jobs(stack, watcher, sagemaker, count, kind)
-        sagemaker.wait_for("describe" if count == FEW else "list", FEW if count == FEW else 1)
+        sagemaker.wait_for(
+            "describe" if count == MAX_DESCRIBED else "list", MAX_DESCRIBED if count == MAX_DESCRIBED else 1
+        )
         clock.now += 30  # half of the minute between two looks
         queue.send(event("job-0", "InProgress", kind))
         queue.wait_until(lambda: not queue.visible and not queue.hidden)
@@ -233,7 +235,7 @@ def test_a_queue_that_fails_is_said_once(sagemaker, queue, caplog, trouble):
     """1. It fails three times: SageMaker is to be asked. 2. It answers again: events count again. 3. One warning."""
     seen, slept, ended, url = [], [], threading.Event(), f"{URL}-{trouble.replace(' ', '-')}"
     queue.faults = [TROUBLES[trouble]] * 3
-    events = EventQueue(
+    events = EventListener(
         ProjectDouble(make_block(), sqs=queue),
         url,
         hear=lambda change: bool(seen.append(change)) or True,
@@ -305,7 +307,7 @@ def test_an_event_of_aws(block):
         return change.name == "ours"
 
     before = set(threading.enumerate())
-    EventQueue(block, url, hear=hear, is_wanted=lambda: not both.is_set(), changed=lambda: None).listen()
+    EventListener(block, url, hear=hear, is_wanted=lambda: not both.is_set(), changed=lambda: None).listen()
     assert both.wait(LONG)
     for thread in listeners() - before:
         thread.join(LONG)
@@ -354,7 +356,7 @@ def test_twenty_jobs_of_a_local_sagemaker(backend, with_events):
 
     minutes = int(time.monotonic() - began) // 60  # of a busy machine: all are looked at once a minute
     assert {one.job.status for one in watched} == {"Completed"}
-    assert 20 <= describes <= 20 + (2 + minutes) * FEW
+    assert 20 <= describes <= 20 + (2 + minutes) * MAX_DESCRIBED
     assert lists <= 1 + minutes
 
 

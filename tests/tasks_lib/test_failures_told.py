@@ -13,7 +13,7 @@ from prefect_double import played_prefect
 
 from tasks_lib import best, output_of
 from tasks_lib.errors import InvalidTask, JobFailed, MissingPath, PrefectSageMakerError
-from tasks_lib.prefect_runtime.failure_log import ENGINE_LOGGERS, ToldOnce
+from tasks_lib.prefect_runtime.failure_log import ENGINE_LOGGERS, LogErrorOnce
 from tasks_lib.prefect_runtime.prefect_task import JobTask
 
 LONGEST_MESSAGE = 200
@@ -175,7 +175,7 @@ def test_an_exception_of_the_users_own_keeps_its_tracebacks(api, said):
 
 
 def test_percent_signs_are_told_as_they_are(api, said):
-    """The text of an error is no template."""
+    """The text of an error is not a valid template."""
     fails(InvalidTask("100 % of %s", fix="%d."))
 
     assert "InvalidTask: 100 % of %s\nTo resolve this: %d." in [record.getMessage() for record in said]
@@ -185,7 +185,7 @@ def test_records_without_an_exception_pass():
     """The filter lets them through as they are."""
     record = logging.LogRecord("prefect.task_runs", logging.ERROR, "file", 1, "%s", ("text",), None)
 
-    assert ToldOnce().filter(record)
+    assert LogErrorOnce().filter(record)
     assert record.getMessage() == "text"
 
 

@@ -176,7 +176,7 @@ def test_functions_that_no_job_would_find(function, said):
         ({"requirements": "numpy"}, "['numpy']"),
         ({"name": "fit-{c}"}, "did you mean {C}?"),
         ({"name": "fit-{zzz}"}, "use any of data, C, colour, columns"),
-        ({"name": "fit-{"}, "is no template"),
+        ({"name": "fit-{"}, "is not a valid template"),
     ],
 )
 def test_options_that_there_are_not(options, said):
@@ -582,7 +582,7 @@ NOTEBOOK = """
 import math, sys, linecache
 from pathlib import Path
 from typing import Optional, Any
-from tasks_lib.functions.code import typed_in_source
+from tasks_lib.functions.code import notebook_source
 LIMIT = 3
 def cell(text):
     name = f"<cell {len(linecache.cache)}>"
@@ -606,10 +606,10 @@ cell('''
 @sagemaker_task
 def twice(): ...
 ''')
-print(typed_in_source(good))
+print(notebook_source(good))
 for function in (bad, twice):
     try:
-        typed_in_source(function)
+        notebook_source(function)
     except Exception as error:
         print(error.message)
 """

@@ -114,7 +114,7 @@ def test_a_job_that_was_left_is_kept_until_somebody_takes_it_over(objects, ledge
     with declared(heartbeat(objects, ledger, "flow-2/1-task")) as other:
         assert other.leave() == ["left/flow-1"]
     adopter = heartbeat(objects, ledger, "flow-3/1-task")
-    adopter.adopt()
+    adopter.take_over()
 
     assert adopter.leave() == []
 
@@ -124,10 +124,10 @@ def test_an_announced_stop_is_seen_and_can_be_taken_back(objects, ledger):
     one, other = heartbeat(objects, ledger, "flow-1/1-task"), heartbeat(objects, ledger, "reaper/1")
     one.announce_stop()
     other.announce_stop()
-    other.take_back_stop()
+    other.withdraw_stop()
 
     assert other.stop_was_announced()
-    one.take_back_stop()
+    one.withdraw_stop()
     assert not other.stop_was_announced()
 
 

@@ -41,7 +41,7 @@ def test_its_methods_are_those_of_boto3_and_its_commands_those_of_the_cli(kind, 
 @EACH
 def test_it_is_one_whole(kind):
     """Each status that counts has a word, defaults are among what there is, and options are those of a job."""
-    for phase in (Phase.LIVE, Phase.STOPPING, Phase.COMPLETED, Phase.FAILED, Phase.STOPPED):
+    for phase in (Phase.IN_PROGRESS, Phase.STOPPING, Phase.COMPLETED, Phase.FAILED, Phase.STOPPED):
         assert kind.phase_of(kind.status_of(phase)) is phase
     assert kind.default_output in kind.outputs
     assert kind.computing in kind.phases

@@ -83,7 +83,7 @@ def tail(project, number, **more):
 
 
 def rest(reader, log, number):
-    reader.hurry(log, job(number, "Completed"))
+    reader.prioritize(log, job(number, "Completed"))
     return [line.text for lines in log.rest(TICK) for line in lines]
 
 
@@ -112,7 +112,7 @@ def test_who_has_ended_is_first(reader, project, logs):
         logs.wait_for(4)
         others = [stack.enter_context(reader.following(tail(project, number))) for number in range(30)]
         last = stack.enter_context(reader.following(tail(project, "last")))
-        reader.hurry(last, job("last", "Completed"))
+        reader.prioritize(last, job("last", "Completed"))
         logs.first.set()
         logs.wait_for(5)
         logs.open.set()

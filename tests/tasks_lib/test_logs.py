@@ -266,7 +266,7 @@ def test_a_log_that_cannot_be_read_fails_nobody(tail, logs, clock, error):
     logs.faults.append(error)
     assert polled(tail, clock) == []
     assert tail.failure
-    assert tail.passing
+    assert tail.transient
 
     assert rest_of(tail, clock) == [("algo-1", "one")]
     assert tail.failure is None
@@ -300,7 +300,7 @@ def test_a_log_that_may_not_be_read_holds_up_nothing(tail, logs, clock):
 
     assert rest_of(tail, clock) == []
     assert clock.now == ended
-    assert not tail.passing
+    assert not tail.transient
 
 
 def test_before_the_first_line_there_is_no_log(tail, clock):
@@ -408,7 +408,7 @@ def test_jobs_share_the_pace_of_their_account(project, logs, clock):
 def test_jobs_that_run_leave_some_of_the_pace(project, logs, clock):
     """A job that has ended is read at once, though those that run have used up their part."""
     pace = LogRateLimit(8, 20, clock)
-    while pace.allows(urgent=False):
+    while pace.try_acquire(urgent=False):
         pass
     tail = following(project, clock, pace=pace)
     logs.write("fit-1/algo-1-1", "one")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks_lib.errors import InvalidTask, MetricMissing
-from tasks_lib.jobs.metrics import MAX_POINTS, MetricReader, Metrics, doubts, metric_patterns
+from tasks_lib.jobs.metrics import MAX_POINTS, MetricReader, Metrics, metric_patterns, metric_warnings
 
 
 def read(patterns, *lines):
@@ -117,7 +117,7 @@ def test_an_expression_that_cannot_be_is_refused(given):
         metric_patterns({"auc": given})
 
 
-# -- doubts --------------------------------------------------------------------------------------------------------
+# -- warnings about metrics -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_an_expression_that_cannot_be_is_refused(given):
 )
 def test_a_part_of_a_number_is_told(pattern, line, cut):
     """An expression that stops in the middle of a number finds another number."""
-    said = doubts(read({"x": pattern}, line), [line])
+    said = metric_warnings(read({"x": pattern}, line), [line])
 
     assert bool(said) is cut
     assert all(repr(line) in sentence and "metrics={'x': 'x='}" in sentence for sentence in said)
@@ -146,7 +146,7 @@ def test_a_metric_that_was_never_seen_is_told_with_the_nearest_lines():
     """Those that have its name; of an unknown name those that have a number."""
     lines = ["start", "AUC: 0.9", "done 3"]
     reader = read(metric_patterns({"auc": "auc=", "f1": "f1="}), *lines)
-    auc, f1 = doubts(reader, lines)
+    auc, f1 = metric_warnings(reader, lines)
 
     assert "'auc' has no value: no line has a number behind 'auc='" in auc
     assert auc.endswith("the nearest lines of the log: 'AUC: 0.9'.")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tasks_lib.jobs.job import Job
 from tasks_lib.jobs.kinds import TRAINING
 from tasks_lib.ledger.heartbeats import EXPIRES_AFTER
-from tasks_lib.orphans.policy import JobActivity, Rules, Verdict, judge, needs_runs, run_of, span
+from tasks_lib.orphans.policy import JobActivity, Rules, Verdict, assess, duration_text, needs_runs, run_of
 
 JOB = Job(TRAINING, "fit-0123456789abcdef-1", "arn", "InProgress")
 MINUTE = timedelta(minutes=1)
@@ -44,7 +44,7 @@ DAY_OLD = JobActivity(JOB, "fit", timedelta(days=1))
 @given(sightings, rules)
 def test_an_orphan_is_what_nobody_wants(seen, rules):
     """An orphan has no fresh mark, is past the grace, and no flow run that Prefect may still believe in wants it."""
-    if not judge(seen, rules).orphan:
+    if not assess(seen, rules).orphan:
         return
 
     assert all(age > EXPIRES_AFTER for age in seen.waiters.values())
@@ -58,7 +58,7 @@ def test_an_orphan_is_what_nobody_wants(seen, rules):
 @given(sightings, rules)
 def test_what_is_kept_has_a_reason(seen, rules):
     """A job that is no orphan has somebody or something that speaks for it, and the reason says what."""
-    judged = judge(seen, rules)
+    judged = assess(seen, rules)
     speaks = {
         Verdict.WAITED_FOR: any(age <= EXPIRES_AFTER for age in seen.waiters.values()),
         Verdict.YOUNG: seen.age < rules.grace,
@@ -77,7 +77,7 @@ def test_a_fresh_mark_keeps_any_job(seen, rules, waiter, age):
     """Whatever else is known: a mark that has not lapsed keeps the job."""
     waited_for = replace(seen, waiters={**seen.waiters, waiter: age})
 
-    assert judge(waited_for, rules).verdict is Verdict.WAITED_FOR
+    assert assess(waited_for, rules).verdict is Verdict.WAITED_FOR
 
 
 @given(sightings, rules, st.timedeltas(min_value=timedelta(), max_value=timedelta(days=9)))
@@ -85,33 +85,33 @@ def test_time_alone_makes_no_orphan_a_wanted_job(seen, rules, later):
     """An orphan that nobody comes for is one later, too: marks and job grow old together."""
     marks = {waiter: age + later for waiter, age in seen.waiters.items()}
 
-    assert judge(seen, rules).orphan <= judge(replace(seen, age=seen.age + later, waiters=marks), rules).orphan
+    assert assess(seen, rules).orphan <= assess(replace(seen, age=seen.age + later, waiters=marks), rules).orphan
 
 
 @given(sightings, rules)
 def test_prefect_is_asked_where_its_word_counts(seen, rules):
     """Where Prefect need not be asked, no answer of its would change the verdict."""
-    assert needs_runs(seen, rules) or judge(seen, rules) == judge(replace(seen, runs={}), rules)
+    assert needs_runs(seen, rules) or assess(seen, rules) == assess(replace(seen, runs={}), rules)
 
 
 @pytest.mark.parametrize(
     ("changed", "why"),
     [
-        ({}, "nobody waits for it or has left a mark; the marks alone decide"),
-        ({"runs": {"a": "over"}}, "nobody waits for it or has left a mark; flow run a is over"),
+        ({}, "no run waits for it or has a heartbeat; only the heartbeats decide"),
+        ({"runs": {"a": "over"}}, "no run waits for it or has a heartbeat; flow run a is over"),
         (
             {"runs": {"a": "unknown"}, "waiters": {"a/1": timedelta(hours=2)}},
-            "nobody waits for it; flow run a is not known to this Prefect server; the marks alone decide",
+            "no run waits for it; flow run a is not known to this Prefect server; only the heartbeats decide",
         ),
         (
             {"runs": {"a": "live"}, "waiters": {"a/1": timedelta(hours=13)}},
-            "nobody waits for it; flow run a was not heard of for 13 h",
+            "no run waits for it; flow run a was not heard of for 13 h",
         ),
     ],
 )
 def test_the_reason_names_its_witness(changed, why):
     """Prefect's word, its silence, or the marks alone: a reader sees what the verdict stands on."""
-    judged = judge(replace(DAY_OLD, **changed), Rules())
+    judged = assess(replace(DAY_OLD, **changed), Rules())
 
     assert judged.orphan
     assert judged.why == why
@@ -122,12 +122,12 @@ def test_a_run_that_prefect_calls_live_is_believed_for_a_while(hours, verdict):
     """A laptop may sleep for a night; a process that was killed stays `Running` in Prefect for ever."""
     seen = replace(DAY_OLD, waiters={"a/1": timedelta(hours=hours)}, runs={"a": "live"})
 
-    assert judge(seen, Rules()).verdict is verdict
+    assert assess(seen, Rules()).verdict is verdict
 
 
 def test_a_live_run_without_a_mark_is_believed():
-    """1. A run awaits its retry, or the ledger was deleted. 2. It has no mark whose age could be known. 3. Kept."""
-    assert judge(replace(DAY_OLD, runs={"a": "live"}), Rules()).verdict is Verdict.RUN_IS_LIVE
+    """1. A run awaits its retry, or the ledger was deleted. 2. It has no mark whose age could be known. 3. Intact."""
+    assert assess(replace(DAY_OLD, runs={"a": "live"}), Rules()).verdict is Verdict.RUN_IS_LIVE
 
 
 @pytest.mark.parametrize(
@@ -142,4 +142,4 @@ def test_a_live_run_without_a_mark_is_believed():
 )
 def test_spans(time, text):
     """A length of time has its two largest units."""
-    assert span(time) == text
+    assert duration_text(time) == text

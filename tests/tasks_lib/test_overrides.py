@@ -317,7 +317,7 @@ def test_overrides_of_any_form_are_answered(kind, sagemaker_model, data):
     with suppress(InvalidTask):
         check_request(sagemaker_model, OPERATION[kind], overridden(spec, spec.overrides))
 
-    assert spec.kind.outputs_possible(spec)
+    assert spec.kind.possible_objects(spec)
 
 
 def with_tuples(value, draw):
@@ -372,7 +372,7 @@ def test_outputs_that_a_plan_expects():
     """A plan says the same places as the result will."""
     plain = TRAINING.model_copy(update={"overrides": {"OutputDataConfig": {"CompressionType": "NONE"}}})
     places = [
-        outputs_at(spec, PLACE, spec.kind.outputs_possible(spec), has_state=False)["model"]
+        outputs_at(spec, PLACE, spec.kind.possible_objects(spec), has_state=False)["model"]
         for spec in (TRAINING, plain)
     ]
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks_lib.reports.plot import MOST_PANELS, MOST_POINTS, metrics_plot, metrics_svg, thinned
+from tasks_lib.reports.plot import MOST_PANELS, MOST_POINTS, downsampled, metrics_plot, metrics_svg
 
 POINTS = [(1000.0 + second, 1.0 / (second + 1)) for second in range(30)]
 SVG = "{http://www.w3.org/2000/svg}"
@@ -82,7 +82,7 @@ def test_the_plot_is_an_address_that_a_browser_shows():
 def test_thinning_keeps_what_one_sees(values):
     """Ends, lowest and highest value stay, in the order of time, and there are never too many."""
     points = [(float(at), value) for at, value in enumerate(values)]
-    kept = thinned(points)
+    kept = downsampled(points)
 
     assert len(kept) <= MOST_POINTS
     assert kept == sorted(kept)
@@ -95,7 +95,7 @@ def test_thinning_keeps_what_one_sees(values):
 def test_thinning_keeps_that_something_diverged(values):
     """Values that are not finite disturb neither the others nor their order, and some of them stay."""
     points = [(float(at), value) for at, value in enumerate(values)]
-    kept = thinned(points)
+    kept = downsampled(points)
     finite = [value for value in values if math.isfinite(value)]
 
     assert len(kept) <= MOST_POINTS

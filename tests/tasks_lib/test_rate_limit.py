@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks_lib.aws.rate_limit import TokenBucket, interval
+from tasks_lib.aws.rate_limit import TokenBucket, poll_interval
 
 
 class Clock:
@@ -28,7 +28,7 @@ def test_never_more_than_the_bucket_holds(rate, burst, steps):
     pace, passed = TokenBucket(rate, burst, clock), []
     for step in steps:
         clock.now += step
-        while pace.allows():
+        while pace.try_acquire():
             passed.append(clock.now)
 
     for first, began in enumerate(passed):
@@ -42,9 +42,9 @@ def test_a_full_bucket_is_let_through_at_once(rate, burst):
     clock = Clock()
     pace = TokenBucket(rate, burst, clock)
 
-    assert [pace.allows() for _ in range(burst + 1)] == [True] * burst + [False]
+    assert [pace.try_acquire() for _ in range(burst + 1)] == [True] * burst + [False]
     clock.now += 1.001 / rate
-    assert [pace.allows(), pace.allows()] == [True, False]
+    assert [pace.try_acquire(), pace.try_acquire()] == [True, False]
 
 
 def test_a_pause_fills_the_bucket_and_no_more():
@@ -53,7 +53,7 @@ def test_a_pause_fills_the_bucket_and_no_more():
     pace = TokenBucket(rate=10, burst=3, clock=clock)
     clock.now += 8 * 3600
 
-    assert [pace.allows() for _ in range(4)] == [True, True, True, False]
+    assert [pace.try_acquire() for _ in range(4)] == [True, True, True, False]
 
 
 def test_five_hundred_at_once():
@@ -61,7 +61,7 @@ def test_five_hundred_at_once():
     clock = Clock()
     pace, passed = TokenBucket(10, 20, clock, ceiling=50), 0
     while passed < 500:
-        passed += pace.allows()
+        passed += pace.try_acquire()
         clock.now += 0.005
 
     assert clock.now < 20
@@ -78,8 +78,8 @@ def test_a_quota_that_nobody_knows_is_found(quota):
     answers = []
     for _ in range(6000):
         clock.now += 0.01
-        if pace.allows():
-            answers.append(bucket.allows())
+        if pace.try_acquire():
+            answers.append(bucket.try_acquire())
             if not answers[-1]:
                 pace.throttled()
 
@@ -94,7 +94,7 @@ def test_never_more_than_the_ceiling(rate, burst, steps, data):
     pace, passed = TokenBucket(rate, burst, clock, ceiling=2 * rate), []
     for step in steps:
         clock.now += step
-        while pace.allows():
+        while pace.try_acquire():
             passed.append(clock.now)
         if data.draw(st.booleans()):
             pace.throttled()
@@ -111,7 +111,7 @@ def test_a_refusal_stops_all_at_once():
     for _ in range(5):
         pace.throttled()
 
-    assert not pace.allows()
+    assert not pace.try_acquire()
     assert pace.seconds() == pytest.approx(1 / 5)
 
 
@@ -124,7 +124,7 @@ def test_a_refusal_is_forgotten_after_a_pause():
         clock.now += 1
     clock.now += 3600
 
-    assert [pace.allows() for _ in range(21)] == [True] * 20 + [False]
+    assert [pace.try_acquire() for _ in range(21)] == [True] * 20 + [False]
     assert pace.seconds() == pytest.approx(1 / 10)
 
 
@@ -133,12 +133,12 @@ def test_who_waits_so_long_gets_a_token():
     clock = Clock()
     pace = TokenBucket(rate=4, burst=1, clock=clock)
     assert pace.seconds() == 0
-    assert pace.allows()
+    assert pace.try_acquire()
 
     clock.now += pace.seconds() * 0.9
-    assert not pace.allows()
+    assert not pace.try_acquire()
     clock.now += pace.seconds() * 1.001
-    assert pace.allows()
+    assert pace.try_acquire()
 
 
 def test_threads_share_one_bucket():
@@ -146,7 +146,7 @@ def test_threads_share_one_bucket():
     pace, passed = TokenBucket(rate=1, burst=50, clock=Clock()), []
 
     def ask():
-        passed.extend(pace.allows() for _ in range(20))
+        passed.extend(pace.try_acquire() for _ in range(20))
 
     threads = [threading.Thread(target=ask) for _ in range(8)]
     for thread in threads:
@@ -160,11 +160,11 @@ def test_threads_share_one_bucket():
 @given(st.floats(0, 1e7))
 def test_nobody_waits_much_longer_than_the_job(age):
     """A tenth of a second at least, five at most, else a twentieth of the age."""
-    assert 0.1 <= interval(age) <= 5.0
-    assert interval(age) <= max(0.1, age * 0.05 + 1e-9)
+    assert 0.1 <= poll_interval(age) <= 5.0
+    assert poll_interval(age) <= max(0.1, age * 0.05 + 1e-9)
 
 
 @pytest.mark.parametrize(("age", "expected"), [(0, 0.1), (2, 0.1), (20, 1.0), (100, 5.0), (7200, 5.0)])
 def test_intervals_by_age(age, expected):
     """Short jobs are seen at once, long ones cost little."""
-    assert interval(age) == pytest.approx(expected)
+    assert poll_interval(age) == pytest.approx(expected)

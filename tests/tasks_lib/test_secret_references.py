@@ -113,7 +113,7 @@ def test_one_name_one_value():
         ({"network_isolation": True}, "network isolation"),
         ({"overrides": {"EnableNetworkIsolation": True}}, "network isolation"),
         ({"overrides": {"NetworkConfig": {"EnableNetworkIsolation": True}}}, "network isolation"),
-        ({"ships_code": False}, "image runs as it is"),
+        ({"ships_code": False}, "runs without our bootstrap"),
     ],
 )
 def test_a_job_that_could_not_read_them(changed, why):

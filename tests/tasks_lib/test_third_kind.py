@@ -15,7 +15,7 @@ from tasks_lib.aws.events import StateChange, read_event
 from tasks_lib.aws.jobs import Jobs
 from tasks_lib.aws.policies import caller_policy
 from tasks_lib.aws.rate_limit import TokenBucket
-from tasks_lib.aws.watch import FEW, Watcher
+from tasks_lib.aws.watch import MAX_DESCRIBED, Watcher
 from tasks_lib.backend import Backend
 from tasks_lib.dry_run.dry_run import DryRun
 from tasks_lib.error_categories import ErrorCategory
@@ -141,7 +141,7 @@ def test_attach(call, ends, sagemaker, project):
     first = in_thread(call().result)
     sagemaker.wait_for("create", 1)
     ((_, name),) = sagemaker.jobs
-    assert Jobs(project).describe(REHEARSAL, name).phase is Phase.LIVE
+    assert Jobs(project).describe(REHEARSAL, name).phase is Phase.IN_PROGRESS
     second = in_thread(call(flow_run="flow-2").result)
     sagemaker.wait_for("describe", 4)
     ends(sagemaker, NOUN, sagemaker.jobs[NOUN, name])
@@ -230,13 +230,13 @@ def test_reaper(call, sagemaker, project):
         dry_run=False
     )
 
-    assert {row.job: row.deed for row in harvest.rows} == {name: "stopped"}
+    assert {row.job: row.action for row in harvest.rows} == {name: "stopped"}
 
 
 def test_many_are_watched(sagemaker, project):
     """They are listed with the others, and their ends seen."""
     watcher = Watcher(project)
-    jobs = [Job(REHEARSAL, f"play-{number}", "arn", "Rehearsing", created=FIRST) for number in range(FEW + 2)]
+    jobs = [Job(REHEARSAL, f"play-{number}", "arn", "Rehearsing", created=FIRST) for number in range(MAX_DESCRIBED + 2)]
     for job in jobs:
         sagemaker.add(job.name, kind=NOUN)
     with ExitStack() as stack:
@@ -253,13 +253,13 @@ def test_a_new_job_is_live(sagemaker, project):
     """What Create answers has no status; the job's is the kind's own word for it."""
     made = Jobs(project).create(REHEARSAL, {"HyperParameterTuningJobName": "play"})
 
-    assert (made.status, made.phase) == ("Rehearsing", Phase.LIVE)
+    assert (made.status, made.phase) == ("Rehearsing", Phase.IN_PROGRESS)
 
 
 def test_plan(call, sagemaker, project):
     """A dry run says what it would cost at most: two hosts for the longest run, by the project's price."""
     project.hourly_prices = {"ml.m5.large": 3600.0}
-    step, result = DryRun(call().call, Backend(project), RunContext()).foresee({})
+    step, result = DryRun(call().call, Backend(project), RunContext()).plan_call({})
 
     assert (step.action, step.at_most, step.job) == ("run", 120.0, result.job)
     assert sagemaker.count("create") == 0

@@ -12,7 +12,7 @@ import pytest
 from aws_doubles import FIRST, ProjectDouble, SageMakerDouble, client_error, make_block
 from prefect_aws import AwsCredentials
 
-from tasks_lib.aws.watch import FEW, Watcher, watcher_of
+from tasks_lib.aws.watch import MAX_DESCRIBED, Watcher, watcher_of
 from tasks_lib.errors import AccessDenied, PrefectSageMakerError, ServiceFault
 from tasks_lib.jobs.job import Job
 from tasks_lib.jobs.kinds import KINDS, TRAINING
@@ -67,10 +67,10 @@ def watching(watcher, jobs):
 def test_few_jobs_are_described():
     """No listing: that quota is shared with everybody in the account."""
     sagemaker, project = account(Leaping())
-    jobs = filled(sagemaker, FEW)
+    jobs = filled(sagemaker, MAX_DESCRIBED)
     stack, watched = watching(Watcher(project, Leaping()), jobs)
     with stack:
-        sagemaker.wait_for("describe", 3 * FEW)
+        sagemaker.wait_for("describe", 3 * MAX_DESCRIBED)
         for one in jobs:
             sagemaker.end(one.name)
         assert all(one.wait(LONG) for one in watched)
@@ -92,7 +92,7 @@ def test_many_jobs_are_listed_and_their_end_confirmed():
     clock = Standing()
     sagemaker, project = account(clock)
     watcher = Watcher(project, clock)
-    stack, watched = watching(watcher, filled(sagemaker, FEW + 5))
+    stack, watched = watching(watcher, filled(sagemaker, MAX_DESCRIBED + 5))
     with stack:
         sagemaker.wait_for("list", 1)
         sagemaker.end("job-3", "Failed", FailureReason="AlgorithmError")
@@ -102,7 +102,7 @@ def test_many_jobs_are_listed_and_their_end_confirmed():
 
         assert (watched[3].job.status, watched[3].job.reason) == ("Failed", "AlgorithmError")
         assert not watched[4].wait(0)
-        assert sagemaker.count("describe") <= FEW + 1  # of the time when there were few, and that one
+        assert sagemaker.count("describe") <= MAX_DESCRIBED + 1  # of the time when there were few, and that one
 
 
 @pytest.mark.parametrize("kind", ["Training", "Processing"])
@@ -136,7 +136,7 @@ def test_requests_do_not_grow_with_time(count):
         sagemaker.wait_for("list", 1)
         pass_time(watcher, clock, 60, steps=120)
         before = sagemaker.count("describe")
-        assert before <= FEW  # of the time when there were few
+        assert before <= MAX_DESCRIBED  # of the time when there were few
         assert 1 <= sagemaker.count("list") <= 31
         for one in fresh:
             sagemaker.end(one.name)
@@ -147,7 +147,7 @@ def test_requests_do_not_grow_with_time(count):
     assert sagemaker.count("list") <= 2 + (clock.now - 100) / 2
 
 
-@pytest.mark.parametrize("others", [1, 2, FEW])
+@pytest.mark.parametrize("others", [1, 2, MAX_DESCRIBED])
 def test_a_describe_that_hangs_delays_nobody_else(others):
     """1. SageMaker does not answer about one job. 2. Others come, one by one; their ends are seen. 3. It answers."""
     sagemaker, project = account(Leaping())
@@ -210,7 +210,7 @@ def test_who_comes_and_goes_causes_no_listing():
     clock = Standing()
     sagemaker, project = account(clock)
     watcher = Watcher(project, clock)
-    stack, _ = watching(watcher, filled(sagemaker, FEW + 2))
+    stack, _ = watching(watcher, filled(sagemaker, MAX_DESCRIBED + 2))
     sagemaker.add("guest")
     with stack:
         sagemaker.wait_for("list", 1)
@@ -256,7 +256,7 @@ PASSING = {
 }
 
 
-@pytest.mark.parametrize("count", [1, FEW + 1])
+@pytest.mark.parametrize("count", [1, MAX_DESCRIBED + 1])
 def test_what_passes_by_itself_fails_nobody(count):
     """Throttling, faults, lost answers, expired credentials: each is borne, and the job's end is seen."""
     with ExitStack() as stack:
@@ -280,7 +280,7 @@ def test_what_passes_by_itself_fails_nobody(count):
     assert renewed[-1] >= 1
 
 
-@pytest.mark.parametrize("count", [2, FEW + 5])
+@pytest.mark.parametrize("count", [2, MAX_DESCRIBED + 5])
 def test_a_refusal_reaches_all(count):
     """Nobody waits for what will not come; each gets the error itself."""
     sagemaker, project = account(Standing())
@@ -316,7 +316,7 @@ def test_a_refusal_of_one_job_is_its_waiters_alone():
 def test_who_may_not_list_describes():
     """A policy without the two listings costs more calls, but no waiter its job."""
     sagemaker, project = account(Leaping())
-    jobs = filled(sagemaker, FEW + 5)
+    jobs = filled(sagemaker, MAX_DESCRIBED + 5)
     sagemaker.fail("list", *[client_error("AccessDeniedException", "not authorized to perform")] * 1000)
     stack, watched = watching(Watcher(project, Leaping(3)), jobs)
     with stack:
@@ -393,7 +393,7 @@ def test_a_terminal_word_of_the_past_is_asked_for_again():
 def test_a_crowded_account():
     """Thousands of newer jobs of others: no more pages than we have jobs, then ours are described."""
     sagemaker, project = account(Leaping())
-    jobs = filled(sagemaker, FEW + 1, status="Completed")
+    jobs = filled(sagemaker, MAX_DESCRIBED + 1, status="Completed")
     for number in range(3000):
         sagemaker.add(
             f"other-{number}", CreationTime=sagemaker.jobs["Training", "job-0"]["CreationTime"].replace(year=2030)
@@ -402,14 +402,14 @@ def test_a_crowded_account():
     with stack:
         assert all(one.wait(LONG) for one in watched)
 
-    assert sagemaker.count("list") <= FEW + 1
+    assert sagemaker.count("list") <= MAX_DESCRIBED + 1
 
 
 def test_a_crowded_account_delays_nobody():
     """Describing eleven jobs takes a second: nobody hears of his job's end ten seconds late."""
     clock = Standing()
     sagemaker, project = account(clock)
-    jobs = filled(sagemaker, FEW + 1)
+    jobs = filled(sagemaker, MAX_DESCRIBED + 1)
     newer = sagemaker.jobs["Training", "job-0"]["CreationTime"].replace(year=2030)
     for number in range(3000):
         sagemaker.add(f"other-{number}", CreationTime=newer)
@@ -423,7 +423,7 @@ def test_a_crowded_account_delays_nobody():
         assert all(one.wait(LONG) for one in watched)  # though the clock stands still from now on
 
 
-@pytest.mark.parametrize("others", [0, FEW + 1])
+@pytest.mark.parametrize("others", [0, MAX_DESCRIBED + 1])
 def test_two_who_wait_for_one_job_both_hear_of_its_end(others):
     """The same work twice in one flow run is one job with two waiters, also where many jobs are listed."""
     sagemaker, project = account(Leaping())

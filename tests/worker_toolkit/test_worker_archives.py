@@ -192,7 +192,7 @@ def test_a_broken_archive_is_told(training, tarball, content):
     ended = training.run("--command", "true")
 
     assert ended.returncode == 1
-    assert "source.tar.gz is no sound tarball" in training.reason.read_text()
+    assert "source.tar.gz is not a valid tarball" in training.reason.read_text()
     assert list(training.code.glob("*")) == []
 
 

@@ -73,7 +73,7 @@ def test_a_command_that_is_no_json(container):
     ended = container.run("--command-json", '"echo s3cret')
 
     assert ended.returncode == 2
-    assert "--command-json is no JSON" in ended.stdout
+    assert "--command-json is not valid JSON" in ended.stdout
     assert "s3cret" not in ended.stdout
 
 

@@ -133,8 +133,8 @@ def test_a_role_without_rights_is_told_the_statement(aws):
 @pytest.mark.parametrize(
     ("value", "reference", "why"),
     [
-        ("plain text", "secretsmanager:x#key", "is no JSON object"),
-        ('["a", "list"]', "secretsmanager:x#key", "is no JSON object"),
+        ("plain text", "secretsmanager:x#key", "is not a JSON object"),
+        ('["a", "list"]', "secretsmanager:x#key", "is not a JSON object"),
         ('{"other": "topsecret"}', "secretsmanager:x#key", "has no key 'key'"),
         ("with\0nul", "secretsmanager:x", "cannot be a variable"),
         ("x" * 200_000, "secretsmanager:x", "cannot be a variable"),
@@ -151,8 +151,8 @@ def test_a_value_that_does_not_fit(aws, value, reference, why):
 
 
 def test_references_that_were_cut(aws):
-    """A text that is no JSON object is told as such, and without itself."""
-    with pytest.raises(BootstrapError, match="SSM_SECRETS is no JSON object"):
+    """A text that is not a JSON object is told as such, and without itself."""
+    with pytest.raises(BootstrapError, match="SSM_SECRETS is not a JSON object"):
         read_secrets({**KEYS, "SSM_SECRETS": '{"A": "ssm:/'})
 
 

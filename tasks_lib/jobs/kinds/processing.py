@@ -7,7 +7,7 @@ from typing import Any
 
 from tasks_lib.jobs.channels import Distribution
 from tasks_lib.jobs.job import Job, seconds_between
-from tasks_lib.jobs.kind import ApiWords, JobKind, Progress
+from tasks_lib.jobs.kind import ApiNames, JobKind, Progress
 from tasks_lib.jobs.kinds.rules import (
     CLUSTER,
     CONTENT,
@@ -174,7 +174,7 @@ def _progress(job: Job) -> Progress:
 PROCESSING = JobKind(
     name="processing",
     layout=paths.PROCESSING,
-    api=ApiWords("ProcessingJob", start_time="ProcessingStartTime", end_time="ProcessingEndTime"),
+    api=ApiNames("ProcessingJob", start_time="ProcessingStartTime", end_time="ProcessingEndTime"),
     statuses=STATUSES,
     log_group="/aws/sagemaker/ProcessingJobs",
     event_type="SageMaker Processing Job State Change",
@@ -207,10 +207,10 @@ PROCESSING = JobKind(
     state_is_input=True,
     phases=("starting", "processing"),
     computing="processing",
-    tells_billable_seconds=False,
+    reports_billable_seconds=False,
     request=_request,
-    outputs_left=_outputs_left,
-    outputs_possible=_outputs_possible,
+    existing_outputs=_outputs_left,
+    possible_objects=_outputs_possible,
     environment=lambda document: document.get("Environment", {}),
     cluster=lambda document: document.get("ProcessingResources", {}).get("ClusterConfig", {}),
     quota_use=lambda _request: "processing",

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from tasks_lib.jobs.channels import Distribution
 from tasks_lib.jobs.hyperparameters import encode_hyperparameters
 from tasks_lib.jobs.job import Job, seconds_between
-from tasks_lib.jobs.kind import ApiWords, JobKind, Progress
+from tasks_lib.jobs.kind import ApiNames, JobKind, Progress
 from tasks_lib.jobs.kinds.rules import (
     CLUSTER,
     CONTENT,
@@ -261,7 +261,7 @@ def _progress(job: Job) -> Progress:
 TRAINING = JobKind(
     name="training",
     layout=paths.TRAINING,
-    api=ApiWords("TrainingJob", start_time="TrainingStartTime", end_time="TrainingEndTime"),
+    api=ApiNames("TrainingJob", start_time="TrainingStartTime", end_time="TrainingEndTime"),
     statuses=STATUSES,
     log_group="/aws/sagemaker/TrainingJobs",
     event_type="SageMaker Training Job State Change",
@@ -304,10 +304,10 @@ TRAINING = JobKind(
     state_is_input=False,
     phases=("starting", "downloading", "training", "interrupted", "stopping", "uploading"),
     computing="training",
-    tells_billable_seconds=True,
+    reports_billable_seconds=True,
     request=_request,
-    outputs_left=_outputs_left,
-    outputs_possible=_outputs_possible,
+    existing_outputs=_outputs_left,
+    possible_objects=_outputs_possible,
     environment=lambda document: document.get("Environment", {}),
     cluster=lambda document: document.get("ResourceConfig", {}),
     quota_use=lambda request: "spot training" if request.get("EnableManagedSpotTraining") else "training",
