@@ -23,7 +23,7 @@ deployments:
   - name: cron
     entrypoint: scheduled_flow.retrain
     parameters: {{task: {name}-cron}}
-    schedules: [{{cron: "{minute} * * * *", timezone: UTC}}]
+    schedules: [{{cron: "{minutes} * * * *", timezone: UTC}}]
     work_pool: {{name: {name}}}
 """
 
@@ -41,11 +41,12 @@ def prefect(start, prefect_api, backend, tmp_path):
 
 
 def test_schedules_make_runs_that_complete(prefect, prefect_api, tmp_path):
-    """An interval and a cron of the next minute: the server schedules runs, a worker runs them, and they complete."""
+    """An interval and a cron of the next minutes: the server schedules runs, a worker runs them, and they complete."""
     name = f"scheduled-{uuid.uuid4().hex[:8]}"
-    # Not the minute that begins within seconds: the deployment might be there too late for it.
-    minute = (datetime.now(timezone.utc) + timedelta(seconds=75)).minute
-    (tmp_path / "prefect.yaml").write_text(DEPLOYMENTS.format(name=name, minute=minute))
+    # The next minutes, and not one: on a busy machine the deployment may be created after the first of them.
+    now = datetime.now(timezone.utc)
+    minutes = ",".join(str((now + timedelta(minutes=number)).minute) for number in range(1, 6))
+    (tmp_path / "prefect.yaml").write_text(DEPLOYMENTS.format(name=name, minutes=minutes))
     for command in (("work-pool", "create", name, "--type", "process"), ("--no-prompt", "deploy", "--all")):
         done = prefect(*command).done()
         assert done.code == 0, done.out + done.err

@@ -245,7 +245,7 @@ def test_the_variables_of_endpoints():
 
     assert Aws(environ).endpoint("ssm", "eu-west-1") == "http://all:1/"
     assert Aws(environ).endpoint("secretsmanager", "eu-west-1") == "http://one:2/x/"
-    with pytest.raises(BootstrapError, match="no URL of http"):
+    with pytest.raises(BootstrapError, match="not an http or https URL"):
         Aws({"AWS_ENDPOINT_URL": "file:///etc/passwd"}).endpoint("ssm", "eu-west-1")
 
 
