@@ -9,7 +9,7 @@ HEADER = "\# Exact versions of all that bin/setup installs: Python 3.10 to 3.13,
 CACHES = build dist htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart ui test test-fast test-all clients test-matrix lint docs screenshots crash-all fault-soak setup lock clean
+.PHONY: help quickstart ui test test-fast test-all clients test-matrix fix lint api docs screenshots crash-all fault-soak setup lock clean
 # Another project's modules must not get before ours, and packages are installed uncompiled: set-up and first use compile what is used.
 unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE VIRTUAL_ENV
 
@@ -44,7 +44,12 @@ test-matrix: ## run a part of the tests on each Python and each Prefect that is 
 	@$(PYTHON) bin/setup dev
 	.venv/bin/python tests/run_matrix.py $(ARGS)
 
-lint: ## check the code: ruff, mypy, import-linter
+fix: ## format the code, and repair what ruff can repair
+	@$(PYTHON) bin/setup dev
+	.venv/bin/ruff check --fix
+	.venv/bin/ruff format
+
+lint: ## check code and prose: ruff, mypy, import-linter, deptry, codespell
 	@$(PYTHON) bin/setup dev
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint-types lint-code
 
@@ -57,6 +62,13 @@ lint-code:
 	.venv/bin/ruff format --check
 	.venv/bin/lint-imports --no-logo
 	.venv/bin/mypy bin/setup
+	.venv/bin/deptry --no-ansi .
+	.venv/bin/codespell
+	.venv/bin/python tests/check_prose.py
+
+api: ## compare the public names with those of the last release
+	@$(PYTHON) bin/setup dev
+	@.venv/bin/python tests/check_api.py
 
 docs: ## build the documentation into build/docs
 	@$(PYTHON) bin/setup dev

@@ -136,6 +136,14 @@ def _no_answer(home: Path, why: str) -> BackendNotRunning:
     )
 
 
+_WITHOUT_CONFIGURATION = {
+    "profile": (None, None, None, None),
+    "config_file": (None, None, os.devnull, None),
+    "credentials_file": (None, None, os.devnull, None),
+}
+"""botocore's session variables without the user's profile and files."""
+
+
 def isolated_session(region: str, access_key: str = "none", secret_key: str = "none") -> boto3.Session:  # noqa: S107
     """Return a boto3 session that ignores the user's AWS configuration.
 
@@ -148,14 +156,7 @@ def isolated_session(region: str, access_key: str = "none", secret_key: str = "n
         access_key: The access key id of its clients; the local SageMaker accepts only the keys of its home.
         secret_key: The secret of that key.
     """
-    nothing = os.devnull
-    core = botocore.session.Session(
-        session_vars={
-            "profile": (None, None, None, None),
-            "config_file": (None, None, nothing, None),
-            "credentials_file": (None, None, nothing, None),
-        }
-    )
+    core = botocore.session.Session(session_vars=_WITHOUT_CONFIGURATION)
     core.set_default_client_config(Config(proxies={}))
     return boto3.Session(
         aws_access_key_id=access_key,
@@ -163,6 +164,25 @@ def isolated_session(region: str, access_key: str = "none", secret_key: str = "n
         region_name=region,
         botocore_session=core,
     )
+
+
+def storage_options(found: Backend, region: str) -> dict[str, Any]:
+    """Return the options with which s3fs, fsspec and pandas reach a local SageMaker, whatever the user's configuration.
+
+    Args:
+        found: The local SageMaker.
+        region: The region of the project.
+    """
+    from aiobotocore.session import AioSession  # noqa: PLC0415 - s3fs brings it, and it takes long to import
+
+    return {
+        "endpoint_url": found.endpoint,
+        "key": found.access_key,
+        "secret": found.secret_key,
+        "client_kwargs": {"region_name": region},
+        "config_kwargs": {"proxies": {}},
+        "session": AioSession(session_vars=_WITHOUT_CONFIGURATION),
+    }
 
 
 def refuse_foreign_hosts(client: Any) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast, overload
 
 from botocore.config import Config
+from botocore.exceptions import NoCredentialsError
 from prefect.blocks.core import Block
 from prefect_aws import AwsCredentials
 from pydantic import (
@@ -450,6 +451,31 @@ class SageMakerProject(Block):
             if service not in made:
                 made[service] = self._local_client(service) if self.is_local else self._aws_client(service)
             return made[service]
+
+    @property
+    def storage_options(self) -> dict[str, Any]:
+        """Options with which s3fs, fsspec and pandas reach the project's bucket.
+
+        They hold credentials that are valid now, and expire as those do: read the property again for each use.
+        """
+        if self.is_local:
+            with self._clients.lock:
+                found = self._running_backend()
+            return backend.storage_options(found, self.region or backend.REGION)
+        region = self.region or self.credentials.region_name
+        session = self.credentials.model_copy(update={"region_name": region}).get_boto3_session()
+        given = session.get_credentials()
+        if given is None:
+            raise NoCredentialsError
+        keys = given.get_frozen_credentials()
+        more = {"endpoint_url": endpoint} if (endpoint := self.credentials.aws_client_parameters.endpoint_url) else {}
+        return {
+            "key": keys.access_key,
+            "secret": keys.secret_key,
+            "token": keys.token,
+            "client_kwargs": {"region_name": region},
+            **more,
+        }
 
     @property
     def region_name(self) -> str:

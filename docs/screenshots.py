@@ -1,7 +1,7 @@
 """`make screenshots`: runs the quickstart and takes the pictures of Prefect's UI that the documentation shows.
 
 Taken, not drawn, so that they show what a reader will see; in a home, with a server and a local SageMaker of their own,
-all of which is gone afterwards. Needs Debian's Chromium. Imported by nobody.
+all of which is gone afterwards. Needs Debian's Chromium. Nothing imports it.
 """
 # ruff: noqa: INP001, T201  a program, which says what it did
 

@@ -132,7 +132,7 @@ class _Version(argparse.Action):
 def _port(text: str) -> int:
     port = int(text)
     if not 0 < port < 1 << 16:
-        raise argparse.ArgumentTypeError(f"{port} is no port; give 1 to 65535")
+        raise argparse.ArgumentTypeError(f"{port} is not a port; give 1 to 65535")
     return port
 
 

@@ -106,7 +106,7 @@ class Home:
             others = sorted(path.name for path in self.directory.iterdir() if path.name not in _MAY_BE_THERE)
             if others and not self.is_home:  # another process may have made it a home meanwhile
                 raise NotAHome(
-                    f"{self.directory} is no data directory of the local SageMaker, and has other things in it: "
+                    f"{self.directory} is not a data directory of the local SageMaker, and has other things in it: "
                     f"{', '.join(others[:5])}. Name an empty directory, or one that is not there."
                 )
             (self.directory / _MARKER).touch()

@@ -149,7 +149,7 @@ def reset(home: Home, *, say: Say) -> tuple[bool, int]:
         LifecycleError: the directory is not a home, or the server or a job does not end in time.
     """
     if not home.is_home:
-        raise LifecycleError(f"{home.directory} is no data directory of the local SageMaker; nothing was deleted.")
+        raise LifecycleError(f"{home.directory} is not a data directory of the local SageMaker; nothing was deleted.")
     Reserve(home.directory).release_if_low()
     with home.starting():
         ended = _end_server(home), _end_jobs(home, say)

@@ -311,7 +311,7 @@ def _moment(at: str) -> float:
     try:
         return datetime.strptime(at, "%Y%m%dT%H%M%SZ").replace(tzinfo=timezone.utc).timestamp()
     except ValueError as error:
-        raise Refused("malformed", f"{at} is no date.") from error
+        raise Refused("malformed", f"{at} is not a date.") from error
 
 
 def _same(given: str, made: str) -> bool:

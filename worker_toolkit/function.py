@@ -167,7 +167,7 @@ class Result:
     def _brought_in(self, path: Path) -> str:
         output = self._folder.resolve()
         if not path.exists() or path == output or path in output.parents:
-            raise FunctionTaskError(f"The result names {path}, which is no file or directory of its own: write it.")
+            raise FunctionTaskError(f"The result names {path}, which is not a file or directory of its own: write it.")
         if path.is_dir() and not any(each.is_file() for each in path.rglob("*")):
             raise FunctionTaskError(f"The result names {path}, which is an empty directory: S3 has no such thing.")
         name = f"paths/{len(self._kept)}/{path.name}"

@@ -75,7 +75,7 @@ def read_job(environ: Mapping[str, str]) -> Job:
     layout = find_layout(environ)
     if layout is None:
         raise BootstrapError(
-            "This is no SageMaker job: neither /opt/ml/input/config/resourceconfig.json nor "
+            "This is not a SageMaker job: neither /opt/ml/input/config/resourceconfig.json nor "
             "/opt/ml/config/processingjobconfig.json exists. Start it through SageMaker, or set LOCAL_SAGEMAKER_ROOT."
         )
     resources = _read(layout, "resourceconfig.json")

@@ -131,6 +131,6 @@ def _checked(command: list[str]) -> list[str]:
         if not can_be_argument(word):
             what = f"The value of {before}" if before.startswith("--") else "An argument"
             raise BootstrapError(
-                f"{what} cannot stand on a command line: it holds a NUL, is no Unicode, or exceeds 128 KiB."
+                f"{what} cannot stand on a command line: it contains a NUL, is not valid Unicode, or exceeds 128 KiB."
             )
     return command

@@ -218,7 +218,7 @@ def _tuple(kinds: tuple[Any, ...], values: list[Any], to_path: ToPath) -> Any:
         return tuple(decode(kinds[0] if kinds else Any, each, to_path) for each in values)
     kinds = () if kinds == ((),) else kinds  # `Tuple[()]` before Python 3.11
     if len(kinds) != len(values):
-        raise ValueMismatchError(f"{len(values)} values are no tuple of {len(kinds)}")
+        raise ValueMismatchError(f"{len(values)} values are not a tuple of {len(kinds)}")
     return tuple(decode(kind, each, to_path) for kind, each in zip(kinds, values))
 
 
@@ -240,7 +240,7 @@ def _checked(value: Any, wanted: type, annotation: Any) -> Any:
 
 
 def _mismatch(annotation: Any, value: Any) -> ValueMismatchError:
-    return ValueMismatchError(f"{_shown(value)} is no {_name(annotation)}")
+    return ValueMismatchError(f"{_shown(value)} is not of the type {_name(annotation)}")
 
 
 def _name(annotation: Any) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
@@ -20,6 +20,9 @@ from blocks import SageMakerProject
 from tasks_lib.aws.errors import is_conflict, is_missing, translating
 from tasks_lib.jobs.manifest import Item, Manifest
 from tasks_lib.jobs.s3_layout import Location
+
+if TYPE_CHECKING:
+    from s3fs import S3FileSystem
 
 _DELETE_BATCH = 1000  # keys; the most that DeleteObjects takes
 
@@ -62,6 +65,20 @@ class Objects:
     def _s3(self) -> Any:  # the stubs cannot check arguments that are merged from dictionaries
         # Ask the project each time: it replaces its clients when credentials have expired.
         return self._project.client("s3")
+
+    @property
+    def storage_options(self) -> dict[str, Any]:
+        """Options with which s3fs, fsspec and pandas reach the project's bucket."""
+        with translating(f"reach the bucket {self._own_bucket}"):
+            return self._project.storage_options
+
+    def filesystem(self) -> S3FileSystem:
+        """Return the bucket as a file system of fsspec, with credentials that are valid now."""
+        from s3fs import S3FileSystem  # noqa: PLC0415 - most flows never open a file, and it takes 0.4 s
+
+        more = {"ExpectedBucketOwner": self._owner} if self._owner else {}
+        # Not one of fsspec's cached instances: its credentials may have expired.
+        return S3FileSystem(**self.storage_options, s3_additional_kwargs=more, skip_instance_cache=True)
 
     def _at(self, place: Location) -> dict[str, str]:
         return {"Bucket": place.bucket, "Key": place.key, **self._owner_of(place)}

@@ -68,7 +68,7 @@ class PlannedOutput(Output):
     """An output of a job that has not run, of which only the URI is known."""
 
     def __getattribute__(self, name: str) -> Any:
-        if name in {"download", "open", "read_bytes", "read_text", "read_json"}:
+        if name in {"download", "open", "read_bytes", "read_text", "read_json", "filesystem", "storage_options"}:
             raise NotYetKnown(object.__getattribute__(self, "_task"), "output")
         return super().__getattribute__(name)
 

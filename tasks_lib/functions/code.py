@@ -52,7 +52,7 @@ class FunctionCode:
             InvalidTask: A job could not find it by its name: a lambda, a method, a nested function or a generator.
         """
         if not inspect.isfunction(function):
-            raise InvalidTask(f"{function!r} is no Python function.", fix="decorate a function made with `def`.")
+            raise InvalidTask(f"{function!r} is not a Python function.", fix="decorate a function made with `def`.")
         _check_it_can_be_found(function)
         # Absolute now, since a relative path is lost after a later `chdir`.
         file = Path(inspect.unwrap(function).__code__.co_filename).absolute()

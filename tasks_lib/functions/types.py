@@ -63,7 +63,7 @@ def _check_class(kind: Any, above: tuple[Any, ...]) -> None:
         return
     if issubclass(kind, enum.Enum):
         if not all(isinstance(member.value, (str, int, float, type(None))) for member in kind):
-            raise TypeError(f"{kind.__name__} has members whose values are no texts or numbers")
+            raise TypeError(f"{kind.__name__} has members whose values are neither texts nor numbers")
     elif issubclass(kind, BaseModel):
         if any(mentions_path(field.annotation) for field in kind.model_fields.values()):
             raise TypeError(f"the model {kind.__name__} has a path in it; a dataclass may, or pass the path by itself")

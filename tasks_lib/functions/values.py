@@ -212,7 +212,7 @@ def read_result(result: JobResult, signature: Signature, renamed: Mapping[str, s
         value = TypeAdapter(hint).validate_json(json.dumps(document["value"]))
     except ValidationError as error:
         raise InvalidTask(
-            f"{signature.name}() returned in job {result.job} what is no {shown(hint)}: {_words(error)}.",
+            f"{signature.name}() returned in job {result.job} what is not a {shown(hint)}: {_words(error)}.",
             fix="correct the annotation, or what it returns.",
         ) from error
     return map_leaves(value, lambda leaf: _output(result, leaf, document) if isinstance(leaf, PurePath) else leaf)

@@ -41,7 +41,7 @@ def _encode(name: str, value: Any) -> str:
         value = value.item() if callable(getattr(value, "item", None)) else value  # scalars of numpy and torch
         return json.dumps(value, allow_nan=False, sort_keys=True)
     except (TypeError, ValueError, RuntimeError) as error:  # also an array or tensor of several numbers
-        wrong = f"is no JSON: {type(value).__name__} ({error})"
+        wrong = f"is not valid JSON: {type(value).__name__} ({error})"
         if isinstance(value, float) and not math.isfinite(value):
             wrong = f"is not a finite number: {value!r}"
         raise InvalidHyperparameter(

@@ -89,7 +89,7 @@ def check_file_name(name: str, folder: Path) -> str:
         name.encode()
     except UnicodeEncodeError as error:
         raise InvalidName(
-            f"The name of the file {name!r} in {folder.absolute()} is no UTF-8.",
+            f"The name of the file {name!r} in {folder.absolute()} is not valid UTF-8.",
             fix=r"rename it, for example by `convmv -f latin1 -t utf8 --notest -r DIRECTORY`.",
         ) from error
     return name

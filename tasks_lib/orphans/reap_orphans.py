@@ -95,7 +95,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--dry-run", action=argparse.BooleanOptionalAction, default=True, help="stop nothing, say what would be stopped"
     )
-    parser.add_argument("--grace-minutes", type=float, default=15, help="a younger job is no orphan; default: 15")
+    parser.add_argument("--grace-minutes", type=float, default=15, help="a younger job is not an orphan; default: 15")
     parser.add_argument("--include-left", action="store_true", help="also stop what was left on purpose")
     parser.add_argument(
         "--silent-hours", type=float, default=12, help="how long a silent run that Prefect calls live is believed"

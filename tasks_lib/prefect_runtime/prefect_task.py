@@ -168,7 +168,7 @@ class SweepTask(JobTask):
         """
         if "name" in arguments or not isinstance(arguments.get("hyperparameters") or {}, Mapping):
             raise InvalidTask(
-                f"The sweep {stem!r} was given a name, or hyperparameters that are no dict.",
+                f"The sweep {stem!r} was given a name, or hyperparameters that are not a dict.",
                 fix="the stem and the points give the names; a future may stand for a hyperparameter's value.",
             )
         points = named_points(stem, over, style=style)

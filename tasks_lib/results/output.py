@@ -1,7 +1,6 @@
-"""One output of a job: download it, or open a file of it.
+"""One output of a job: download it, open a file of it, or hand it to pandas and fsspec.
 
-It is not a file-system object (`s3fs`), since a training job's output is one tarball. A caller that reads a file of it
-should not have to know that.
+A training job's output is one tarball. `open` and `download` hide that; `path` does not.
 """
 
 from __future__ import annotations
@@ -9,13 +8,16 @@ from __future__ import annotations
 import json
 import tempfile
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from tasks_lib.aws.objects import Objects
 from tasks_lib.aws.sync import download, extract
 from tasks_lib.errors import MissingPath
 from tasks_lib.jobs.channels import is_tarball
 from tasks_lib.jobs.s3_layout import Location
+
+if TYPE_CHECKING:
+    from s3fs import S3FileSystem
 
 
 class Output:
@@ -37,6 +39,24 @@ class Output:
     def is_tarball(self) -> bool:
         """Whether the output is a tarball."""
         return is_tarball(self.uri)
+
+    @property
+    def path(self) -> str:
+        """The output for pandas and fsspec: `s3://bucket/key`, without a slash at the end."""
+        return self.uri.rstrip("/")
+
+    @property
+    def storage_options(self) -> dict[str, Any]:
+        """What pandas and fsspec need to reach the output: `pd.read_csv(f"{output.path}/a.csv", storage_options=…)`.
+
+        They hold credentials that are valid now, and expire as those do: read the property again for each use.
+        """
+        return self._objects.storage_options
+
+    @property
+    def filesystem(self) -> S3FileSystem:
+        """The project's bucket as a file system of fsspec: `output.filesystem.glob(f"{output.path}/*.parquet")`."""
+        return self._objects.filesystem()
 
     def download(self, target: str | Path, *, unpack: bool = True) -> list[Path]:
         """Download the output into a directory.
@@ -62,7 +82,8 @@ class Output:
     def open(self, name: str) -> IO[bytes]:
         """Open one file of the output for reading bytes; the caller closes it (`with`).
 
-        A file below a prefix is streamed from S3. A tarball is downloaded and unpacked first.
+        The file can seek, as readers of Parquet need it. Of a file below a prefix only the parts that are read are
+        downloaded. A tarball is downloaded and unpacked first.
 
         Raises:
             MissingPath: The output has no such file.
@@ -97,8 +118,8 @@ class Output:
         place = Location.parse(self.uri).below(name)
         if "" not in self._objects.listing(place).items:
             raise self._no_file(name)
-        body: IO[bytes] = self._objects.open(place)
-        return body
+        file: IO[bytes] = self._objects.filesystem().open(place.uri, "rb")
+        return file
 
     def _no_file(self, name: str) -> MissingPath:
         return MissingPath(

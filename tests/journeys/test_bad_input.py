@@ -188,13 +188,13 @@ def test_an_unknown_output_type(refused):
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        (object(), "is no JSON: object"),
-        ({1, 2}, "is no JSON: set"),
+        (object(), "is not valid JSON: object"),
+        ({1, 2}, "is not valid JSON: set"),
         (float("nan"), "is not a finite number"),
         (float("inf"), "is not a finite number"),
-        ([1, float("nan")], "is no JSON: list"),
-        (Path("x"), "is no JSON: "),
-        (b"x", "is no JSON: bytes"),
+        ([1, float("nan")], "is not valid JSON: list"),
+        (Path("x"), "is not valid JSON: "),
+        (b"x", "is not valid JSON: bytes"),
     ],
     ids=["object", "set", "nan", "inf", "nan in a list", "path", "bytes"],
 )

@@ -6,6 +6,7 @@ import json
 import pickle
 import warnings
 
+import pandas as pd
 import pytest
 from journey_tools import Bucket
 from prefect import flow
@@ -183,12 +184,26 @@ def test_a_file_is_opened_as_bytes(fitted, processed):
     assert packed.closed
 
 
+def test_an_output_is_a_path_for_pandas_and_fsspec(processed, monkeypatch):
+    """Whatever AWS profile and proxy the user has: a file that can seek, a listing, and a frame."""
+    monkeypatch.setenv("AWS_PROFILE", "no-such-profile")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    output = processed.output
+
+    with output.open("deep/weights") as file:
+        file.seek(2)
+        assert file.read(3) == b"igh"
+    assert [path.rpartition("/")[2] for path in output.filesystem.glob(f"{output.path}/deep/*")] == ["weights"]
+    frame = pd.read_csv(f"{output.path}/deep/weights", storage_options=output.storage_options, header=None)
+    assert frame.to_numpy().tolist() == [["weights"]]
+
+
 def test_the_history_of_the_metrics_is_a_frame(fitted):
     """A row for each value that was seen, with its time."""
     frame = fitted.metrics_frame()
 
     assert list(frame.columns) == ["metric", "time", "seconds", "value"]
-    assert frame[["metric", "seconds", "value"]].values.tolist() == [["auc", 0.0, 0.75]]
+    assert frame[["metric", "seconds", "value"]].to_numpy().tolist() == [["auc", 0.0, 0.75]]
     assert fitted.created <= frame["time"][0].timestamp() <= fitted.created + fitted.job_seconds + 1
 
 

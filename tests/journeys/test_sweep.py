@@ -144,7 +144,7 @@ def test_in_an_async_flow(sm):
         ({"over": {"C": []}}, InvalidTask, "no values"),
         ({"over": {"C": [object()]}}, InvalidHyperparameter, "'C' is not valid JSON"),
         ({"over": {"C": [1]}, "name": "mine"}, InvalidTask, "the stem and the points give the names"),
-        ({"over": {"C": [1]}, "hyperparameters": [1]}, InvalidTask, "hyperparameters that are no dict"),
+        ({"over": {"C": [1]}, "hyperparameters": [1]}, InvalidTask, "hyperparameters that are not a dict"),
         ({"over": {"C": [1]}, "instance_typ": "ml.m5.large"}, TypeError, "instance_typ"),
         ({"over": {"C": [1]}, "style": "new"}, InvalidTask, "seed, latest"),
     ],

@@ -367,6 +367,6 @@ def test_wrong_usage(own_backend):
     shown = subprocess.run([sys.executable, "-m", "local_sagemaker", "-h"], capture_output=True, text=True, check=False)
 
     assert usage.returncode == 2
-    assert "70000 is no port" in usage.stderr
+    assert "70000 is not a port" in usage.stderr
     assert shown.returncode == 0
     assert all(word in shown.stdout for word in ("up", "status", "env", "down", "reset", "serve", "exit codes"))

@@ -143,7 +143,7 @@ def test_a_directory_of_somebody_elses_is_no_home(tmp_path):
             [*command, *words, "--home", str(tmp_path)], capture_output=True, text=True, check=False, timeout=60
         )
         assert done.returncode == 1
-        assert "is no data directory of the local SageMaker" in done.stderr
+        assert "is not a data directory of the local SageMaker" in done.stderr
     subprocess.run([*command, "down", "--home", str(tmp_path)], capture_output=True, check=True, timeout=60)
 
     assert sorted(path.parent.name for path in tmp_path.rglob("mine")) == ["jobs", "logs", "s3"]

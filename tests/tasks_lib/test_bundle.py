@@ -185,7 +185,7 @@ def test_a_file_whose_name_is_no_utf_8_is_named(code):
     """An error of ours with the file, and no bare `UnicodeEncodeError` later."""
     (code / os.fsdecode(b"caf\xe9.txt")).write_text("x")
 
-    with pytest.raises(InvalidName, match=r"caf\\udce9\.txt' in .* is no UTF-8"):
+    with pytest.raises(InvalidName, match=r"caf\\udce9\.txt' in .* is not valid UTF-8"):
         collected(code, "fit.py")
 
 

@@ -149,8 +149,8 @@ class Holder:
         (nested(), "is defined inside another function"),
         (Holder.method, "is a method"),
         (generates, "is a generator"),
-        (print, "is no Python function"),
-        (Thing, "is no Python function"),
+        (print, "is not a Python function"),
+        (Thing, "is not a Python function"),
     ],
 )
 def test_functions_that_no_job_would_find(function, said):
@@ -397,7 +397,7 @@ ENDLESS.append(ENDLESS)
         (str | Path, "x", "either a text or an input"),
         (set[Path], set(), "has paths where only values can be"),
         (ModelWithPath, ModelWithPath(path="x"), "has a path in it"),
-        (Odd, Odd.PAIR, "no texts or numbers"),
+        (Odd, Odd.PAIR, "neither texts nor numbers"),
         (Config, Config(1, "x"), "it would arrive as a Config; annotate it"),
         (Any, ENDLESS, "maximum recursion depth exceeded"),
     ],

@@ -260,7 +260,7 @@ def test_an_input_whose_name_is_no_utf_8_is_named(tmp_path):
     assert list(local_files(tmp_path)) == ["café"]
 
     (tmp_path / os.fsdecode(b"caf\xe9")).write_text("1")
-    with pytest.raises(InvalidName, match="is no UTF-8"):
+    with pytest.raises(InvalidName, match="is not valid UTF-8"):
         local_files(tmp_path)
 
 

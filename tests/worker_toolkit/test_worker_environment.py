@@ -290,13 +290,13 @@ def test_without_sagemakers_files_it_is_no_job(training):
     ended = training.run("--command", "true")
 
     assert ended.returncode == 1
-    assert "This is no SageMaker job" in ended.stdout
+    assert "This is not a SageMaker job" in ended.stdout
 
 
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("hyperparameters.json", "{broken", "is no JSON"),
+        ("hyperparameters.json", "{broken", "is not valid JSON"),
         ("resourceconfig.json", '{"current_host": "algo-7", "hosts": ["algo-1"]}', "does not name this host"),
     ],
 )

@@ -173,19 +173,19 @@ def test_reading(annotation, value, read):
 @pytest.mark.parametrize(
     ("annotation", "value", "said"),
     [
-        (int, True, "True is no int"),
-        (int, 1.5, "1.5 is no int"),
-        (str, 1, "1 is no str"),
-        (dt.date, "soon", "'soon' is no date"),
-        (list[int], ["a"], "'a' is no int"),
-        (tuple[int, int], [1], "1 values are no tuple of 2"),
+        (int, True, "True is not of the type int"),
+        (int, 1.5, "1.5 is not of the type int"),
+        (str, 1, "1 is not of the type str"),
+        (dt.date, "soon", "'soon' is not of the type date"),
+        (list[int], ["a"], "'a' is not of the type int"),
+        (tuple[int, int], [1], "1 values are not a tuple of 2"),
         (int | None, "a", "'a' is none of int, NoneType"),
         (Literal["a"], "b", "'b' is none of 'a'"),
-        (Colour, "blue", "'blue' is no Colour"),
+        (Colour, "blue", "'blue' is not of the type Colour"),
         (Point, {"y": 1}, "Point has no 'y'"),
         (Point, {}, "Point cannot be made of []"),
         (bytes, "a", "nothing of the type bytes"),
-        (Model, {"name": 1}, "is no Model"),
+        (Model, {"name": 1}, "is not of the type Model"),
     ],
 )
 def test_what_does_not_fit(annotation, value, said):
@@ -309,7 +309,7 @@ def test_the_first_host_speaks(make_container, host):
     ("module", "said"),
     [
         ("def fit():\n    raise ValueError('no')\n", "ended with exit code 1: ValueError: no"),
-        ("def fit() -> int:\n    return 'a'\n", "The result of fit() cannot be returned: 'a' is no int"),
+        ("def fit() -> int:\n    return 'a'\n", "The result of fit() cannot be returned: 'a' is not of the type int"),
         ("def fit():\n    return object()\n", "JSON cannot carry a object"),
         ("from pathlib import Path\ndef fit() -> Path:\n    return Path('no')\n", "which is no file or directory"),
         (
@@ -319,7 +319,10 @@ def test_the_first_host_speaks(make_container, host):
         ("import sys\ndef fit():\n    sys.exit()\n", "fit() ended the program (sys.exit)"),
         ("import helpers\ndef fit():\n    return 1\n", "dependencies=['helpers.py']"),
         ("def fit_not():\n    return 1\n", "There is no 'fit' in flow"),
-        ("def fit(a: int = 1):\n    return a\n", "The argument 'a' does not fit its annotation: 'x' is no int"),
+        (
+            "def fit(a: int = 1):\n    return a\n",
+            "The argument 'a' does not fit its annotation: 'x' is not of the type int",
+        ),
     ],
 )
 def test_what_goes_wrong(processing, module, said):
