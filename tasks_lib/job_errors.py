@@ -15,7 +15,7 @@ from tasks_lib.error_categories import ErrorCategory, rule_for
 from tasks_lib.errors import JobError, JobFailed, JobStopped, new_lines, unwrapped
 from tasks_lib.failure_causes import known_fix
 from tasks_lib.jobs.job import Job
-from tasks_lib.jobs.status import Phase
+from tasks_lib.jobs.kind import Phase
 
 _MOST_LINES, _OF_OTHERS, _MOST_HOSTS = 20, 5, 8
 _TELLING = 5

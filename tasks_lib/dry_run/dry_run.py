@@ -13,11 +13,10 @@ from typing import Any, Literal
 from tasks_lib.backend import Backend
 from tasks_lib.dry_run.placeholders import NotYetKnown, PlannedOutputs, PlannedResult
 from tasks_lib.jobs.channels import Channel, TaskOutput
-from tasks_lib.jobs.cost import cost_of
-from tasks_lib.jobs.job import instances_of
+from tasks_lib.jobs.job import cost_of, instances_of
+from tasks_lib.jobs.kind import Phase
 from tasks_lib.jobs.request import to_request
 from tasks_lib.jobs.s3_layout import TaskFolder
-from tasks_lib.jobs.status import Phase
 from tasks_lib.ledger.records import Entry, Record
 from tasks_lib.prefect_runtime.run_context import RunContext
 from tasks_lib.results.job_result import JobResult
@@ -27,7 +26,7 @@ from tasks_lib.run.lookup import ATTACHED, BY_NAME, UNCHANGED, UNRECORDED, Looku
 from tasks_lib.run.prepare import Call
 from tasks_lib.run.step import Step, resolve
 from tasks_lib.run.waiter import metrics_from_log
-from tasks_lib.staging.input_checks import check_inputs_exist
+from tasks_lib.staging.inputs import check_inputs_exist
 
 PlanAction = Literal["skip", "attach", "run"]
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import BaseModel
+
 from tasks_lib.results.job_result import JobResult
 from tasks_lib.results.output import Output
 
@@ -26,22 +28,14 @@ class NotYetKnown(BaseException):
         self.task = task
 
 
-_KNOWN_LATER = {
-    "metrics": "metrics",
-    "metric_history": "metrics",
-    "metrics_frame": "metrics",
-    "logs": "log",
-    "explain": "explanation",
-    "seconds": "seconds",
-    "job_seconds": "seconds",
-    "billable_seconds": "seconds",
-    "phases": "seconds",
-    "created": "time",
-    "cost": "cost",
-    "status": "status",
-    "model_dump": "result",
-    "model_dump_json": "result",
+_KNOWN = {
+    *("project", "task", "job", "arn", "kind", "fingerprint", "cached", "reason", "instance_type", "instance_count"),
+    *("inputs", "outputs", "model", "output", "state", "source", "origin", "bound", "from_record"),
 }
+"""What of a `JobResult` is known before its job has run. Anything else, what is added later included, is not."""
+
+_OWN = {name for name in dir(JobResult) if not (name.startswith("_") or hasattr(BaseModel, name))}
+_UNKNOWN = ({*JobResult.model_fields, "model_dump", "model_dump_json"} | _OWN) - _KNOWN
 
 
 class PlannedOutputs(dict[str, str]):
@@ -81,8 +75,9 @@ class PlannedResult(JobResult):
     """The result of a task whose job has not ended, as far as it is known."""
 
     def __getattribute__(self, name: str) -> Any:
-        if name in _KNOWN_LATER:
-            raise NotYetKnown(super().__getattribute__("task"), _KNOWN_LATER[name])
+        if name in _UNKNOWN:
+            what = "result" if name.startswith("model_") else name.replace("_", " ")
+            raise NotYetKnown(super().__getattribute__("task"), what)
         return super().__getattribute__(name)
 
     def __repr__(self) -> str:

@@ -20,7 +20,7 @@ from prefect.utilities.asyncutils import run_coro_as_sync
 from tasks_lib.dry_run.dry_run import PlannedStep
 from tasks_lib.dry_run.engine import flow_run, planning_mode
 from tasks_lib.dry_run.placeholders import NotYetKnown
-from tasks_lib.jobs.cost import shown_cost
+from tasks_lib.jobs.job import shown_cost
 from tasks_lib.tables import Table
 
 

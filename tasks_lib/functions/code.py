@@ -22,7 +22,6 @@ from typing import Any
 
 from tasks_lib.errors import InvalidTask
 from tasks_lib.staging.source import Source
-from tasks_lib.staging.syntax import syntax_tree
 
 REQUIREMENTS = "requirements.txt"
 _SERVED_IN_JOB = ("blocks", "prefect", "prefect_aws", "tasks_lib")  # by `worker_toolkit.stand_ins`
@@ -274,3 +273,22 @@ def _target(folder: Path, name: str) -> Path:
     target = folder / name
     target.parent.mkdir(parents=True, exist_ok=True)
     return target
+
+
+_TRIES = 20
+
+
+def syntax_tree(source: str | bytes) -> ast.Module:
+    """Return the syntax tree of a module's source, as `ast.parse` does.
+
+    Raises:
+        SyntaxError: It is not valid Python.
+    """
+    # Python 3.10 to 3.12 count the tree's depth once for all threads. If another thread parses meanwhile (formatting a
+    # traceback does, too), the count is wrong, and a valid tree raises `SystemError` (CPython issue 106905).
+    for _ in range(_TRIES - 1):
+        try:
+            return ast.parse(source)
+        except SystemError:  # noqa: PERF203 -- each try may collide with another thread
+            continue
+    return ast.parse(source)

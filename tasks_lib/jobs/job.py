@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tasks_lib.error_categories import ErrorCategory, Symptom, rule_for
-from tasks_lib.jobs.kind import JobKind, Progress
-from tasks_lib.jobs.status import Phase
+from tasks_lib.jobs.kind import JobKind, Phase, Progress
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -151,3 +150,29 @@ def seconds_between(start: datetime, end: datetime) -> float:
 
 def _moment(value: datetime | None) -> float | None:
     return value.timestamp() if value else None
+
+
+_SECONDS_AN_HOUR = 3600
+_LEAST = 0.01
+
+
+def cost_of(hourly_price: float | None, instances: int | None, seconds: float | None) -> float | None:
+    """Return the cost in the currency of the price; None if any argument is None.
+
+    Args:
+        hourly_price: Price of one instance for one hour; None if unknown.
+        instances: Number of instances; None if unknown.
+        seconds: Billed seconds of each instance; None if unknown.
+    """
+    if hourly_price is None or instances is None or seconds is None:
+        return None
+    return hourly_price * instances * seconds / _SECONDS_AN_HOUR
+
+
+def shown_cost(cost: float | None) -> str:
+    """Return a cost as text with two decimal places, or `less than 0.01`, or `unknown`."""
+    if cost is None:
+        return "unknown"
+    if 0 < cost < _LEAST:
+        return f"less than {_LEAST}"
+    return f"{cost:.2f}"

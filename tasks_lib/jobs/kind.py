@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from tasks_lib.jobs.override_rules import Rule
-from tasks_lib.jobs.status import Phase
 from tasks_lib.options import JobOptions
 from worker_toolkit.paths import Layout
 
@@ -21,6 +21,39 @@ if TYPE_CHECKING:
     from tasks_lib.jobs.spec import JobPlace, JobSpec
 
 OutputName = Literal["model", "output", "state", "source"]
+
+
+class Phase(Enum):
+    """The meaning of a status for a caller that waits for the job."""
+
+    IN_PROGRESS = "live"
+    STOPPING = "stopping"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    STOPPED = "stopped"
+    UNKNOWN = "unknown"
+
+    @property
+    def word(self) -> str:
+        """The word for a reader, which most kinds of jobs use as their status: `Completed`."""
+        return self.value.capitalize()
+
+    @property
+    def terminal(self) -> bool:
+        """Whether the job has ended, so that its status does not change any more."""
+        return self in (Phase.COMPLETED, Phase.FAILED, Phase.STOPPED)
+
+
+# The status enums of `DescribeTrainingJob` and `DescribeProcessingJob`; a test compares them with botocore's model.
+STATUSES: dict[str, Phase] = {
+    "InProgress": Phase.IN_PROGRESS,
+    "Stopping": Phase.STOPPING,
+    "Completed": Phase.COMPLETED,
+    "Failed": Phase.FAILED,
+    "Stopped": Phase.STOPPED,
+    "Deleting": Phase.UNKNOWN,
+}
+"""The phase of each status of training and processing jobs."""
 
 
 class Progress(NamedTuple):

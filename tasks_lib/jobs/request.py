@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from tasks_lib.jobs.capacity import InstanceChoice
 from tasks_lib.jobs.channels import Distribution
 from tasks_lib.jobs.overrides import with_overrides
+from tasks_lib.jobs.s3_layout import TaskFolder
 from tasks_lib.jobs.secret_references import secret_variables
 from tasks_lib.jobs.spec import JobPlace, JobSpec
 from worker_toolkit.arguments import LaunchOptions
-from worker_toolkit.contract import SOURCE_CHANNEL, STARTER
+from worker_toolkit.contract import SOURCE_ARCHIVE, SOURCE_CHANNEL, STARTER
 from worker_toolkit.paths import ROOT_VARIABLE
 
 _STARTER = f'exec sh "${ROOT_VARIABLE}{{channel}}/{STARTER}" "$@"'
@@ -72,3 +73,24 @@ def _without_nothing(value: Any) -> Any:
         cleaned = {key: _without_nothing(below) for key, below in value.items()}
         return {key: below for key, below in cleaned.items() if below is not None and below not in ({}, [])}
     return value
+
+
+def outputs_of(
+    spec: JobSpec, folder: TaskFolder, job: str, left: Collection[str], *, bundle_uri: str | None, has_state: bool
+) -> dict[str, str]:
+    """Return the URI of each output that exists, by name.
+
+    Args:
+        spec: The job.
+        folder: The task's folder.
+        job: The job's name.
+        left: Names of the objects in the job's output folder.
+        bundle_uri: URI of the code's bundle; None if the image ran as it is.
+        has_state: Whether the task's state directory holds any object.
+    """
+    outputs = spec.kind.existing_outputs(folder.output(job).uri, left)
+    if has_state:
+        outputs["state"] = folder.state.uri
+    if bundle_uri:
+        outputs["source"] = f"{bundle_uri}{SOURCE_ARCHIVE}"
+    return outputs

@@ -21,12 +21,11 @@ from tasks_lib.aws.jobs import Jobs
 from tasks_lib.aws.objects import Objects
 from tasks_lib.aws.rate_limit import TokenBucket
 from tasks_lib.errors import PrefectSageMakerError
-from tasks_lib.jobs.cost import cost_of, shown_cost
-from tasks_lib.jobs.job import Job
+from tasks_lib.jobs.job import Job, cost_of, shown_cost
+from tasks_lib.jobs.kind import Phase
 from tasks_lib.jobs.kinds import KINDS, JobKind
 from tasks_lib.jobs.naming import is_job_of, job_name
 from tasks_lib.jobs.s3_layout import LEFT, ProjectFolder
-from tasks_lib.jobs.status import Phase
 from tasks_lib.ledger.heartbeats import Heartbeat
 from tasks_lib.orphans.policy import Assessment, JobActivity, Rules, RunState, assess, duration_text, needs_runs, run_of
 from tasks_lib.prefect_runtime.run_context import NO_FLOW

@@ -16,10 +16,9 @@ from blocks import SageMakerProject
 from tasks_lib.aws.console_links import console_url
 from tasks_lib.errors import JobError
 from tasks_lib.jobs.job import Job
-from tasks_lib.jobs.kind import Progress
+from tasks_lib.jobs.kind import Phase, Progress
 from tasks_lib.jobs.masking import Masking
 from tasks_lib.jobs.naming import slug
-from tasks_lib.jobs.status import Phase
 from tasks_lib.prefect_runtime.cancelled_state import STOP_EXCEPTIONS
 from tasks_lib.prefect_runtime.run_context import RunContext
 from tasks_lib.reports.plot import metrics_plot

@@ -13,7 +13,7 @@ from itertools import groupby
 from blocks import SageMakerProject
 from tasks_lib.aws.console_links import log_url, s3_url
 from tasks_lib.errors import JobError, JobStopped
-from tasks_lib.jobs.cost import shown_cost
+from tasks_lib.jobs.job import shown_cost
 from tasks_lib.jobs.kinds import kind_of
 from tasks_lib.results.job_result import JobResult
 from tasks_lib.tables import Table

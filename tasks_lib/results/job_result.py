@@ -18,9 +18,8 @@ from tasks_lib.aws.console_links import console_url
 from tasks_lib.aws.logs import LogLine, LogTail
 from tasks_lib.aws.objects import Objects
 from tasks_lib.errors import InvalidInput, ServiceFault
-from tasks_lib.jobs.cost import cost_of, shown_cost
 from tasks_lib.jobs.fingerprint import Ingredients
-from tasks_lib.jobs.job import Job, past_job
+from tasks_lib.jobs.job import Job, cost_of, past_job, shown_cost
 from tasks_lib.jobs.kinds import kind_of
 from tasks_lib.jobs.metrics import Metrics, MetricValue
 from tasks_lib.jobs.s3_layout import ProjectFolder

@@ -13,8 +13,7 @@ from typing import TypeVar
 from tasks_lib.backend import Backend
 from tasks_lib.errors import ServiceError
 from tasks_lib.jobs.job import Job
-from tasks_lib.jobs.kind import JobKind
-from tasks_lib.jobs.status import Phase
+from tasks_lib.jobs.kind import JobKind, Phase
 from tasks_lib.ledger.heartbeats import Heartbeat
 from tasks_lib.options import OnExit
 from tasks_lib.prefect_runtime.run_context import RunContext

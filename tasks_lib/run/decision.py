@@ -11,7 +11,7 @@ from enum import Enum
 
 from tasks_lib.error_categories import ErrorCategory
 from tasks_lib.jobs.job import Job
-from tasks_lib.jobs.status import Phase
+from tasks_lib.jobs.kind import Phase
 from tasks_lib.ledger.records import CloseReason, Entry
 
 _FAILED: dict[ErrorCategory, CloseReason] = {

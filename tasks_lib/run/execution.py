@@ -17,15 +17,15 @@ from tasks_lib.errors import JobError, ServiceError, ServiceFault
 from tasks_lib.job_errors import job_error
 from tasks_lib.jobs.capacity import InstanceChoice, attempts_without_capacity, choice_after
 from tasks_lib.jobs.job import Job
+from tasks_lib.jobs.kind import Phase
 from tasks_lib.jobs.masking import Masking
 from tasks_lib.jobs.metrics import MetricReader
 from tasks_lib.jobs.request import to_request
 from tasks_lib.jobs.spec import JobPlace
-from tasks_lib.jobs.status import Phase
 from tasks_lib.ledger.heartbeats import Heartbeat
-from tasks_lib.ledger.lease import Holder
 from tasks_lib.ledger.project_file import check_account
 from tasks_lib.ledger.records import Entry, Record
+from tasks_lib.ledger.state_directory import Holder
 from tasks_lib.prefect_runtime.cancelled_state import STOP_EXCEPTIONS
 from tasks_lib.prefect_runtime.run_context import RunCancelled, RunContext, run_shielded
 from tasks_lib.quotas.preflight import check_quotas
@@ -40,9 +40,8 @@ from tasks_lib.run.prepare import Call
 from tasks_lib.run.retries import LOCAL_SPEED, RetryPolicy
 from tasks_lib.run.step import Step, resolve
 from tasks_lib.run.waiter import JobWaiter
-from tasks_lib.staging.input_checks import changed_inputs, check_inputs_exist
-from tasks_lib.staging.secret_files import looks_secret, named
-from tasks_lib.staging.source import IGNORE_FILE
+from tasks_lib.staging.inputs import changed_inputs, check_inputs_exist
+from tasks_lib.staging.source import IGNORE_FILE, looks_secret, named
 from tasks_lib.staging.upload import JobFiles
 
 _LONG_FOR_SPOT = 3600.0

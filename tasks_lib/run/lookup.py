@@ -12,10 +12,10 @@ from tasks_lib.backend import Backend
 from tasks_lib.jobs.capacity import InstanceChoice
 from tasks_lib.jobs.fingerprint import Ingredients, differences
 from tasks_lib.jobs.job import FINGERPRINT_VARIABLE, FORCED_IN_VARIABLE, STARTED_BY_VARIABLE, Job, past_job
+from tasks_lib.jobs.kind import Phase
 from tasks_lib.jobs.metrics import MetricReader, metric_warnings
-from tasks_lib.jobs.outputs import outputs_of
+from tasks_lib.jobs.request import outputs_of
 from tasks_lib.jobs.spec import JobPlace, ResolvedChannel
-from tasks_lib.jobs.status import Phase
 from tasks_lib.ledger.records import CloseReason, Entry, Ledger, Record
 from tasks_lib.ledger.state_directory import StateDirectory
 from tasks_lib.prefect_runtime.run_context import RunContext

@@ -15,9 +15,9 @@ from tasks_lib.aws.log_reader import FollowedLog
 from tasks_lib.aws.logs import LogLine
 from tasks_lib.backend import Backend
 from tasks_lib.jobs.job import Job
+from tasks_lib.jobs.kind import Phase
 from tasks_lib.jobs.masking import Masking
 from tasks_lib.jobs.metrics import MetricReader, metric_warnings
-from tasks_lib.jobs.status import Phase
 from tasks_lib.ledger.heartbeats import Heartbeat
 from tasks_lib.prefect_runtime.log_relay import LogRelay
 from tasks_lib.prefect_runtime.run_context import MAX_TICK_SECONDS, RunContext

@@ -6,14 +6,15 @@ uploads are only noted here, and made when a job is going to run.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tasks_lib.aws.objects import Objects
 from tasks_lib.aws.sync import local_files, manifest_of
 from tasks_lib.backend import Backend
-from tasks_lib.errors import BucketMissing, InputNotReady, InvalidInput, MissingPath
+from tasks_lib.errors import BucketMissing, InputNotReady, InputsChanged, InvalidInput, MissingPath
 from tasks_lib.jobs.channels import Channel, TaskOutput, output_place
 from tasks_lib.jobs.kinds import JobKind, kind_of
 from tasks_lib.jobs.manifest import Manifest
@@ -172,3 +173,44 @@ class InputResolver:
 def _uploaded(upload: Upload, wanted: Channel) -> ResolvedChannel:
     identity = {"digest": upload.manifest.digest}
     return ResolvedChannel(upload.channel, upload.target.uri, wanted.distribution, identity, manifest=upload.manifest)
+
+
+def check_inputs_exist(
+    task: str, channels: Collection[ResolvedChannel], objects: Objects, *, to_come: Collection[str] = ()
+) -> None:
+    """Check that the outputs of other tasks are still in S3.
+
+    Inputs that were listed for the fingerprint are not checked again.
+
+    Args:
+        task: The task's name.
+        channels: Its inputs.
+        objects: Access to S3.
+        to_come: Names of channels whose producing jobs have not run yet; default none.
+
+    Raises:
+        InputNotReady: An input is gone.
+    """
+    for channel in channels:
+        listed = channel.manifest is not None or channel.name in to_come
+        if not listed and not len(objects.listing(Location.parse(channel.uri))):
+            raise InputNotReady(
+                f"The input {channel.name!r} of task {task!r} is gone: nothing is at {channel.uri}.",
+                fix="run the task that makes it: it sees that its output is gone, and runs again.",
+            )
+
+
+def changed_inputs(
+    task: str, job: str, channels: Collection[ResolvedChannel], objects: Objects
+) -> Iterator[InputsChanged]:
+    """Yield an error for each foreign input whose listing differs from the one in the fingerprint."""
+    for channel in channels:
+        if not channel.foreign or channel.manifest is None:
+            continue
+        changed = objects.listing(Location.parse(channel.uri)).changed(channel.manifest)
+        if changed:
+            yield InputsChanged(
+                f"The input {channel.name!r} of task {task!r} changed while job {job} was reading it: "
+                f"{len(changed)} object(s), such as {channel.uri}{changed[0]}. Its result is not recorded.",
+                fix="run again when that input no longer changes.",
+            )

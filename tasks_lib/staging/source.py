@@ -1,7 +1,7 @@
 """The code of a job: its files, their digest, and the archives that carry them to S3.
 
 The digest is taken over the files and not over the archive, so another gzip or a new time stamp never runs a job again.
-The worker toolkit is sent as files and never imported: it runs in the job, not in this process.
+The worker toolkit goes along as files; of its modules only the contract is imported here.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from tasks_lib.aws.sync import hash_file
 from tasks_lib.errors import InputsChanged, InvalidTask, MissingPath
 from tasks_lib.jobs.manifest import Item, Manifest
 from tasks_lib.jobs.naming import check_file_name
-from tasks_lib.staging.secret_files import SECRET_FILES
 from worker_toolkit.contract import CONTRACT_VERSION, STARTER
 
 IGNORE_FILE = ".sagemakerignore"
@@ -52,6 +51,40 @@ _MAIN = "from worker_toolkit.bootstrap import main\n\nraise SystemExit(main())\n
 
 INCLUDE = "#!include:"
 """Starts a line of `.sagemakerignore` that includes another file's lines, as in Google's `.gcloudignore`."""
+
+
+SECRET_FILES = (
+    # environments, but not their templates
+    *(".env", ".env.*", "*.env", "!.env.example", "!.env.sample", "!.env.template", "!.env.dist"),
+    # keys and certificates
+    *("*.pem", "*.key", "*.ppk", "*.p12", "*.pfx", "*.jks", "*.keystore", "*.kdbx"),
+    *("id_rsa", "id_dsa", "id_ecdsa", "id_ed25519", "id_ecdsa_sk", "id_ed25519_sk"),
+    # what command-line tools keep in a home directory
+    *(".aws/", ".ssh/", ".gnupg/", ".kube/", ".azure/", ".gcloud/", ".docker/config.json", ".kaggle/"),
+    *(".netrc", "_netrc", ".pgpass", ".my.cnf", ".pypirc", ".npmrc", ".git-credentials", ".htpasswd", ".vault-token"),
+    *("credentials.json", "service-account*.json", "application_default_credentials.json"),
+    *("*.tfstate", "*.tfstate.*", "secrets.toml", "secrets.yaml", "secrets.yml", "secrets.json"),
+)
+"""Patterns in the syntax of `.gitignore`."""
+
+_SECRET = GitIgnoreSpec.from_lines(SECRET_FILES)
+_MOST_NAMED = 5
+
+
+def looks_secret(name: str) -> bool:
+    """Return whether the name of a file, or of a directory if it ends in `/`, suggests secrets.
+
+    Args:
+        name: Relative, with `/`.
+    """
+    return _SECRET.match_file(name)
+
+
+def named(names: Iterable[str]) -> str:
+    """Return the first five names in one line, and how many more there are."""
+    found = list(names)
+    more = f" and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
+    return ", ".join(found[:_MOST_NAMED]) + more
 
 
 @dataclass(frozen=True)

@@ -159,10 +159,11 @@ def test_the_highest_possible_cost_of_groups(make_project, planned):
 
 READERS = {
     "metrics": (lambda result: result.metrics["loss"], "the metrics of fit"),
-    "metrics_frame": (lambda result: result.metrics_frame(), "the metrics of fit"),
-    "log": (lambda result: result.logs(), "the log of fit"),
+    "metrics_frame": (lambda result: result.metrics_frame(), "the metrics frame of fit"),
+    "log": (lambda result: result.logs(), "the logs of fit"),
     "an output": (lambda result: result.model.read_text("weights"), "the output of fit"),
-    "seconds": (lambda result: result.job_seconds, "the seconds of fit"),
+    "seconds": (lambda result: result.job_seconds, "the job seconds of fit"),
+    "table": (lambda result: result.table, "the table of fit"),
     "json": (lambda result: result.model_dump_json(), "the result of fit"),
 }
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from tasks_lib.jobs.job import Job
-from tasks_lib.jobs.kind import ApiNames, JobKind, Progress
+from tasks_lib.jobs.kind import ApiNames, JobKind, Phase, Progress
 from tasks_lib.jobs.kinds.rules import EVERY_JOB
 from tasks_lib.jobs.override_rules import How, Rule
 from tasks_lib.jobs.request import cluster, environment, tags
 from tasks_lib.jobs.spec import JobPlace, JobSpec
-from tasks_lib.jobs.status import Phase
 from tasks_lib.options import JobOptions
 from worker_toolkit import paths
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tasks_lib.jobs.cost import cost_of, shown_cost
+from tasks_lib.jobs.job import cost_of, shown_cost
 
 
 def test_an_hour_on_two_instances():

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 
 from tasks_lib.jobs.job import Job
+from tasks_lib.jobs.kind import STATUSES, Phase
 from tasks_lib.jobs.kinds import TRAINING
-from tasks_lib.jobs.status import STATUSES, Phase
 from tasks_lib.ledger.records import ClosedAttempt, Entry, Record
 from tasks_lib.run.decision import Action, Decision, Intact, from_job, from_ledger
 

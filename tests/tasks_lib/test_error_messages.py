@@ -38,9 +38,9 @@ from tasks_lib.jobs.kinds import TRAINING
 from tasks_lib.jobs.metrics import Metrics
 from tasks_lib.jobs.s3_layout import Location, TaskFolder
 from tasks_lib.jobs.spec import JobSpec
-from tasks_lib.ledger.lease import Holder, document
 from tasks_lib.ledger.project_file import check_account
 from tasks_lib.ledger.records import Ledger
+from tasks_lib.ledger.state_directory import Holder, document
 from tasks_lib.options import RunOptions
 from tasks_lib.prefect_runtime.run_context import RunContext
 from tasks_lib.prefect_runtime.server_watch import LOST_SECONDS, ServerWatch

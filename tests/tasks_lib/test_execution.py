@@ -30,7 +30,7 @@ from tasks_lib.jobs.kinds import PROCESSING, TRAINING
 from tasks_lib.jobs.s3_layout import Location
 from tasks_lib.jobs.spec import JobSpec
 from tasks_lib.ledger.heartbeats import Heartbeat
-from tasks_lib.ledger.lease import Holder, document
+from tasks_lib.ledger.state_directory import Holder, document
 from tasks_lib.options import RunOptions
 from tasks_lib.prefect_runtime.run_context import RunCancelled, RunContext
 from tasks_lib.run.decision import Action

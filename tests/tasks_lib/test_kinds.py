@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tasks_lib.jobs.kind import Phase
 from tasks_lib.jobs.kinds import KINDS, kind_of
-from tasks_lib.jobs.status import Phase
 from tasks_lib.options import JobOptions
 
 EACH = pytest.mark.parametrize("kind", KINDS.values(), ids=str)

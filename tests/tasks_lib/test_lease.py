@@ -6,7 +6,7 @@ import pytest
 
 from tasks_lib.aws.objects import Objects
 from tasks_lib.jobs.kinds import PROCESSING, TRAINING
-from tasks_lib.ledger.lease import TAKE_OVER_AFTER, Holder, Lease
+from tasks_lib.ledger.state_directory import TAKE_OVER_AFTER, Holder, Lease
 
 MINE, THEIRS = Holder("fit-a-1", "a" * 64, TRAINING), Holder("fit-b-1", "b" * 64, PROCESSING)
 

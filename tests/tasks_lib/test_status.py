@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks_lib.jobs.kind import Phase
 from tasks_lib.jobs.kinds import KINDS
-from tasks_lib.jobs.status import Phase
 
 KIND = pytest.mark.parametrize("kind", KINDS.values(), ids=str)
 

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from tasks_lib.functions import code
-from tasks_lib.staging.syntax import syntax_tree
+from tasks_lib.functions.code import syntax_tree
 
 SOURCE = inspect.getsource(code)
 

@@ -22,11 +22,11 @@ from tasks_lib.error_categories import ErrorCategory
 from tasks_lib.errors import JobFailed, JobStopped
 from tasks_lib.jobs.channels import output_of, output_place
 from tasks_lib.jobs.job import Job
+from tasks_lib.jobs.kind import Phase
 from tasks_lib.jobs.kinds import KINDS
 from tasks_lib.jobs.naming import is_job_of, job_name
 from tasks_lib.jobs.s3_layout import Location
 from tasks_lib.jobs.spec import JobSpec
-from tasks_lib.jobs.status import Phase
 from tasks_lib.options import RunOptions
 from tasks_lib.orphans.policy import Rules
 from tasks_lib.orphans.reaper import Reaper

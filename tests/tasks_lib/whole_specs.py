@@ -1,7 +1,7 @@
 """Specs that use all there is, of each kind of job, and a place for them."""
 
 from tasks_lib.jobs.kinds import KINDS
-from tasks_lib.jobs.outputs import outputs_of
+from tasks_lib.jobs.request import outputs_of
 from tasks_lib.jobs.s3_layout import TaskFolder
 from tasks_lib.jobs.spec import JobPlace, JobSpec, ResolvedChannel
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from tasks_lib.jobs.channels import Distribution
 from tasks_lib.jobs.job import Job, seconds_between
-from tasks_lib.jobs.kind import ApiNames, JobKind, Progress
+from tasks_lib.jobs.kind import STATUSES, ApiNames, JobKind, Phase, Progress
 from tasks_lib.jobs.kinds.rules import (
     CLUSTER,
     CONTENT,
@@ -26,7 +26,6 @@ from tasks_lib.jobs.naming import JOB_NAME_LIMIT
 from tasks_lib.jobs.override_rules import How, Rule
 from tasks_lib.jobs.request import cluster, environment, launch, sources, tags, vpc
 from tasks_lib.jobs.spec import JobPlace, JobSpec
-from tasks_lib.jobs.status import STATUSES, Phase
 from tasks_lib.options import JobOptions
 from worker_toolkit import paths
 from worker_toolkit.contract import SOURCE_CHANNEL, STATE_CHANNEL
