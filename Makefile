@@ -2,8 +2,8 @@
 
 PYTHON = python3
 ARGS =
-# Two more than two cores: a test waits for a job, a server or a clock half of its time.
-JOBS = $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 3 ? n + 2 : 4)))
+# One more than there are cores: a test waits for a job, a server or a clock half of its time.
+JOBS = $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n + 1 : 4)))
 HEADER = "\# Exact versions of all that bin/setup installs: Python 3.10 to 3.13, Linux, x86-64 and arm64." \
          "\# Written by 'make lock' from pyproject.toml; no addresses, no hashes. Not to be edited by hand."
 CACHES = build dist htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

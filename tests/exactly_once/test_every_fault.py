@@ -97,7 +97,7 @@ REFUSED = {
 }
 
 
-@pytest.mark.sampled(3, group="requests")
+@pytest.mark.sampled(2, group="requests")
 @pytest.mark.parametrize("rule", LOST.values(), ids=LOST.keys())
 def test_an_answer_is_lost(lane, rule):
     """The server acts, and its answer does not arrive: what was done is found, not done again."""
@@ -107,7 +107,7 @@ def test_an_answer_is_lost(lane, rule):
     assert outcome.fired["lose"] >= 2
 
 
-@pytest.mark.sampled(3, group="requests")
+@pytest.mark.sampled(2, group="requests")
 @pytest.mark.parametrize("rule", REFUSED.values(), ids=REFUSED.keys())
 def test_a_request_fails(lane, rule):
     """Throttled, late, cut off, failed, unauthorised, unavailable, in conflict: it passes, and so does the flow."""
@@ -117,7 +117,7 @@ def test_a_request_fails(lane, rule):
     assert outcome.fired[rule["kind"]] >= 1
 
 
-@pytest.mark.sampled(3, group="requests")
+@pytest.mark.sampled(2, group="requests")
 @pytest.mark.parametrize(
     "rule", [REFUSED["throttle"], LOST["one in ten"], REFUSED["drop"]], ids=["throttle", "lose", "drop"]
 )
@@ -130,7 +130,7 @@ def test_real_jobs_under_faults(lane, rule):
     assert outcome.results[1].metrics == {"loss": 0.25}
 
 
-@pytest.mark.sampled(3, group="faults")
+@pytest.mark.sampled(2, group="faults")
 def test_credentials_that_stay_expired(lane):
     """They are renewed a few times, and then the error says what to do: no endless loop, and no job."""
     sm = sagemaker_tasks(lane.project())
@@ -144,7 +144,7 @@ def test_credentials_that_stay_expired(lane):
     assert seen(lane, sm, "fit").jobs() == []
 
 
-@pytest.mark.sampled(3, group="faults")
+@pytest.mark.sampled(2, group="faults")
 def test_a_fault_that_does_not_pass(lane):
     """Creates that fail for ever end in the service's fault, after some tries, and nobody is noted to wait."""
     sm = sagemaker_tasks(lane.project())
@@ -157,7 +157,7 @@ def test_a_fault_that_does_not_pass(lane):
     assert seen(lane, sm, "fit").keys("_ledger/interest/") == []
 
 
-@pytest.mark.sampled(3, group="faults")
+@pytest.mark.sampled(2, group="faults")
 def test_a_user_error_under_throttling(lane):
     """Exit code 3 while a third of all calls are throttled: the failure, once, and one job."""
     sm = sagemaker_tasks(lane.project())
@@ -213,7 +213,7 @@ def test_a_stop_gets_through(lane, canceller, rule):
 # -- jobs --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.sampled(3, group="faults")
+@pytest.mark.sampled(2, group="faults")
 def test_an_interrupted_spot_job_goes_on(lane, tmp_path):
     """The instance is taken back: SageMaker starts the job again with the state, and the task ends with one job."""
     sm, begun = sagemaker_tasks(lane.project(spot=True, image="local/python")), tmp_path / "begun"
@@ -239,7 +239,7 @@ def test_an_interrupted_spot_job_goes_on(lane, tmp_path):
     assert secondaries.count("Interrupted") == 1
 
 
-@pytest.mark.sampled(3, group="faults")
+@pytest.mark.sampled(2, group="faults")
 def test_the_next_type_by_preference(lane):
     """No capacity for the first type of a list: SageMaker itself takes the second, in one job."""
     sm = sagemaker_tasks(lane.project(instance_type=SMALL))
@@ -254,7 +254,7 @@ def test_the_next_type_by_preference(lane):
     assert cluster["SelectedInstanceType"] == SMALL
 
 
-@pytest.mark.sampled(3, group="faults")
+@pytest.mark.sampled(2, group="faults")
 def test_processing_goes_type_by_type(lane):
     """The same for processing: the attempt without capacity is spent, and the next asks for the second type."""
     sm = sagemaker_tasks(lane.project())
@@ -266,7 +266,7 @@ def test_processing_goes_type_by_type(lane):
     assert outcome.results[0].job == jobs[-1].name
 
 
-@pytest.mark.sampled(3, group="faults")
+@pytest.mark.sampled(2, group="faults")
 def test_from_spot_to_on_demand(lane):
     """`spot="fallback"`: the attempt without spot capacity is spent, and the next is on-demand."""
     sm = sagemaker_tasks(lane.project())
@@ -280,7 +280,7 @@ def test_from_spot_to_on_demand(lane):
     assert [described(lane, job.name)["EnableManagedSpotTraining"] for job in jobs] == [True, False]
 
 
-@pytest.mark.sampled(3, group="faults")
+@pytest.mark.sampled(2, group="faults")
 @pytest.mark.parametrize(("minutes", "most"), [(0, 1), (0.03, 5)], ids=["none", "a little"])
 def test_capacity_is_waited_for_so_long(lane, minutes, most):
     """With no capacity for ever, the wait is bounded by `capacity_minutes`; the failure says what it was."""
@@ -296,7 +296,7 @@ def test_capacity_is_waited_for_so_long(lane, minutes, most):
     assert len(statuses) <= most
 
 
-@pytest.mark.sampled(3, group="faults")
+@pytest.mark.sampled(2, group="faults")
 def test_a_used_up_quota_is_waited_for(lane):
     """Two refusals of the create: the job is made when there is room, once."""
     sm = sagemaker_tasks(lane.project())
@@ -307,7 +307,7 @@ def test_a_used_up_quota_is_waited_for(lane):
     assert len(assert_exactly_once(seen(lane, sm, "fit"))) == 1
 
 
-@pytest.mark.sampled(3, group="faults")
+@pytest.mark.sampled(2, group="faults")
 def test_tasks_take_turns_under_a_quota(lane):
     """Room for one, and two tasks side by side: both complete, and no two jobs live at once."""
     outcome = lane.run(Mixture("two", {"jobs": [{"kind": "quota", "limit": 1}]}))
@@ -315,7 +315,7 @@ def test_tasks_take_turns_under_a_quota(lane):
     assert outcome.wrong == []
 
 
-@pytest.mark.sampled(3, group="faults")
+@pytest.mark.sampled(2, group="faults")
 def test_a_quota_that_is_too_small(lane):
     """No waiting helps where the quota has no room for the job at all: the error comes at once, and no job."""
     sm = sagemaker_tasks(lane.project())
@@ -329,7 +329,7 @@ def test_a_quota_that_is_too_small(lane):
     assert seen(lane, sm, "fit").keys("_ledger/interest/") == []
 
 
-@pytest.mark.sampled(3, group="faults")
+@pytest.mark.sampled(2, group="faults")
 def test_instances_that_come_late(lane):
     """Jobs that are `Pending` for a while are waited for."""
     outcome = lane.run(Mixture("chain", {"jobs": [{"kind": "pending", "seconds": 1}]}))

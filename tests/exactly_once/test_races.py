@@ -50,7 +50,7 @@ def test_many_processes_at_once(arena, sample):
         assert [outcome.reason for outcome in outcomes].count("ran: first run") == 1, outcomes
 
 
-@pytest.mark.sampled(3, group="races")
+@pytest.mark.sampled(2, group="races")
 def test_threads_of_one_process(arena):
     """Eight calls of the same work, submitted side by side in one flow of each of two processes, are one job."""
     work = arena.work()
@@ -78,7 +78,7 @@ def test_two_machines(arena):
 # -- one state directory -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.sampled(3, group="races")
+@pytest.mark.sampled(2, group="races")
 def test_works_on_one_state_take_turns(arena):
     """Flows with different code on one state directory wait for each other: all complete, never two live at once."""
     processes, hows = arena.contestants(3), ("notebook", "notebook", "flow")
@@ -94,7 +94,7 @@ def test_works_on_one_state_take_turns(arena):
         assert {outcome.job for outcome in outcomes} == {job.name for job in jobs}
 
 
-@pytest.mark.sampled(3, group="races")
+@pytest.mark.sampled(2, group="races")
 def test_busy_state_fails_at_once(arena):
     """`on_busy="fail"`: the error names the job that writes the state, which runs on, and no job is made."""
     first, second = arena.contestants(2)
@@ -139,7 +139,7 @@ def test_holder_that_was_killed(arena):
     assert_one_writer(work.seen)
 
 
-@pytest.mark.sampled(3, group="races")
+@pytest.mark.sampled(2, group="races")
 def test_own_work_of_a_killed_holder(arena):
     """Killed with the lease and without a job: the next run of the same work does not wait for anything."""
     work, second = killed_before_its_create(arena)
@@ -176,7 +176,7 @@ def test_lease_lost_while_the_job_is_created(arena, on_busy):
     assert sorted(work.statuses()) == sorted(["Stopped", "Completed"] + ["Completed"] * (on_busy == "wait"))
 
 
-@pytest.mark.sampled(3, group="races")
+@pytest.mark.sampled(2, group="races")
 def test_record_does_not_claim_the_state_of_others(arena):
     """A run that slept while other work took the state after its job does not call what lies there its own."""
     first, second = arena.contestants(2)
@@ -202,7 +202,7 @@ def test_record_does_not_claim_the_state_of_others(arena):
 # -- a clean state -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.sampled(3, group="races")
+@pytest.mark.sampled(2, group="races")
 def test_state_is_not_emptied_under_other_work(arena):
     """`clean_state` waits for the job that writes the state: when the first object is deleted, that job is over."""
     first, second = arena.contestants(2)
@@ -225,7 +225,7 @@ def test_state_is_not_emptied_under_other_work(arena):
     assert_one_writer(work.seen)
 
 
-@pytest.mark.sampled(3, group="races")
+@pytest.mark.sampled(2, group="races")
 def test_state_is_not_emptied_under_the_same_work(arena):
     """`clean_state` of work whose job runs attaches to it, and leaves its checkpoints alone."""
     first, second = arena.contestants(2)
@@ -243,7 +243,7 @@ def test_state_is_not_emptied_under_the_same_work(arena):
     assert work.seen.keys("state/") == ["state/checkpoint"]
 
 
-@pytest.mark.sampled(3, group="races")
+@pytest.mark.sampled(2, group="races")
 @pytest.mark.parametrize("clean", [True, False], ids=["clean", "plain"])
 def test_clean_state_that_comes_late(arena, clean):
     """1. One sees no job, and is slow. 2. Another creates it. 3. The first does not empty the state of that job."""
@@ -268,7 +268,7 @@ def test_clean_state_that_comes_late(arena, clean):
 # -- one cancels, another comes ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.sampled(3, group="races")
+@pytest.mark.sampled(2, group="races")
 def test_cancelled_while_another_comes(arena):
     """Whenever one is cancelled and another comes, that one ends with a result, and nothing runs when all are gone."""
     leaving, coming = arena.contestants(2)
@@ -289,7 +289,7 @@ def test_cancelled_while_another_comes(arena):
         assert left.error in ("KeyboardInterrupt", ""), left  # none where the job was quicker
 
 
-@pytest.mark.sampled(3, group="races")
+@pytest.mark.sampled(2, group="races")
 def test_cancelled_before_the_mark_of_another(arena):
     """1. One sees the job run. 2. It is cancelled, by who sees nobody. 3. The first makes the next attempt."""
     leaving, coming = arena.contestants(2)
@@ -312,7 +312,7 @@ def test_cancelled_before_the_mark_of_another(arena):
     assert (came.error, came.job) == ("", second.name), came
 
 
-@pytest.mark.sampled(3, group="races")
+@pytest.mark.sampled(2, group="races")
 def test_cancelled_before_the_create_of_another(arena):
     """1. One sees no job. 2. Another makes it and is cancelled. 3. The first finds the name taken, and goes on."""
     coming, leaving = arena.contestants(2)
@@ -335,7 +335,7 @@ def test_cancelled_before_the_create_of_another(arena):
     assert (came.error, came.job) == ("", second.name), came
 
 
-@pytest.mark.sampled(3, group="races")
+@pytest.mark.sampled(2, group="races")
 def test_stopped_by_somebody_else(arena):
     """A job that nobody of us stopped is reported as stopped to all who wait: a new attempt is theirs to ask for."""
     processes = arena.contestants(2)
@@ -369,7 +369,7 @@ def test_cancelled_while_another_waits(arena):
     assert (stayed.error, stayed.job) == ("", job), stayed
 
 
-@pytest.mark.sampled(3, group="races")
+@pytest.mark.sampled(2, group="races")
 @pytest.mark.parametrize("how", ["flow", "submitted"])
 def test_terminated_while_another_comes(arena, how):
     """SIGTERM to a flow as another comes: the one ends, the other has a result."""
@@ -386,7 +386,7 @@ def test_terminated_while_another_comes(arena, how):
     assert came.error == "", came
 
 
-@pytest.mark.sampled(3, group="races")
+@pytest.mark.sampled(2, group="races")
 def test_all_are_cancelled_at_once(arena):
     """However many leave at the same moment, the last one stops the job."""
     processes = arena.contestants(4)
@@ -406,7 +406,7 @@ def test_all_are_cancelled_at_once(arena):
         assert work.heartbeats() == []
 
 
-@pytest.mark.sampled(3, group="races")
+@pytest.mark.sampled(2, group="races")
 def test_cancelled_while_its_mark_is_written(arena):
     """1. One attaches. 2. The other leaves it the job. 3. It is cancelled before its mark is answered: none stays."""
     leaving, coming = arena.contestants(2)
@@ -435,7 +435,7 @@ def test_cancelled_while_its_mark_is_written(arena):
 # -- one wants it anew -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.sampled(3, group="races")
+@pytest.mark.sampled(2, group="races")
 def test_forced_while_others_come(arena):
     """A forced run beside plain ones: all have a result, its own was not over when it began, and one job more ran."""
     forced, *others = arena.contestants(5)
@@ -455,7 +455,7 @@ def test_forced_while_others_come(arena):
         assert jobs[1].ended >= first.began
 
 
-@pytest.mark.sampled(3, group="races")
+@pytest.mark.sampled(2, group="races")
 def test_two_forced_runs_at_once(arena):
     """Runs that are forced at the same moment make one job each at most, one after the other."""
     processes = arena.contestants(3)
@@ -473,7 +473,7 @@ def test_two_forced_runs_at_once(arena):
         assert all(ended[outcome.job] >= outcome.began for outcome in outcomes), (outcomes, jobs)
 
 
-@pytest.mark.sampled(3, group="races")
+@pytest.mark.sampled(2, group="races")
 def test_forced_run_joins_a_live_job(arena):
     """A job that runs is as fresh as one could be: who wants it anew gets that, and no second one beside it."""
     first, forced = arena.contestants(2)

@@ -26,7 +26,7 @@ from waiting import wait_until
 from tasks_lib import sagemaker_tasks
 from tasks_lib.errors import InvalidTask, JobFailed
 
-pytestmark = pytest.mark.sampled(6, group="all")
+pytestmark = pytest.mark.sampled(4, group="all")
 
 OURS = "prefect-sagemaker:"
 

@@ -33,7 +33,7 @@ from tasks_lib.errors import (
 )
 from tasks_lib.run.retries import OF_CALLS, Bound
 
-pytestmark = pytest.mark.sampled(8, group="all")
+pytestmark = pytest.mark.sampled(6, group="all")
 
 READING = {"s3:GetObject", "s3:ListObjectsV2", "sagemaker:ListTrainingJobs", "sagemaker:ListProcessingJobs"} | {
     f"sagemaker:Describe{kind}Job" for kind in ("Training", "Processing")

@@ -12,7 +12,7 @@ from waiting import wait_until
 from tasks_lib import Channel, output_of, sagemaker_tasks
 from tasks_lib.errors import InputNotReady, InputsChanged, InvalidInput, MissingPath
 
-pytestmark = pytest.mark.sampled(8, group="all")
+pytestmark = pytest.mark.sampled(5, group="all")
 
 # Leaves, as `<host>.json`, what this host sees in each channel: content by relative name. In the model where there is
 # one: SageMaker merges the models of all hosts, and keeps of a training job's output only the first host's.

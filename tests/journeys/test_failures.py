@@ -16,7 +16,7 @@ from waiting import wait_until
 from tasks_lib import output_of, sagemaker_tasks
 from tasks_lib.errors import JobFailed, JobStopped, UnsafeArchive
 
-pytestmark = pytest.mark.sampled(9, group="all")
+pytestmark = pytest.mark.sampled(7, group="all")
 
 PRINT_AND_FAIL = 'for i in 1 2 3; do echo "$SM_CURRENT_HOST line $i"; done; [ "$SM_CURRENT_HOST" != algo-2 ] || {end}'
 KINDS = pytest.mark.parametrize("kind", ["train", "process"])

@@ -148,7 +148,7 @@ def test_a_value_and_what_makes_it_run_again(backend, project, tmp_path):
     assert len(jobs_of(backend, project, "add-a2-b3")) == 2
 
 
-@pytest.mark.sampled(5, group="function jobs")
+@pytest.mark.sampled(4, group="function jobs")
 def test_a_chain_and_a_map(project, bucket, steps):
     """Values of submitted tasks go into others; a map gives each call a name; runs are named by the tasks."""
     add = steps.add.on(project)
@@ -165,7 +165,7 @@ def test_a_chain_and_a_map(project, bucket, steps):
     assert folders == {"add-a1", "add-a2-b2", "add-a10-b4", "add-a20-b4"}
 
 
-@pytest.mark.sampled(5, group="function jobs")
+@pytest.mark.sampled(4, group="function jobs")
 def test_files_dataclasses_and_other_tasks(project, steps, tmp_path):
     """Paths come in from anywhere and go out as outputs; a dataclass comes back as that dataclass, also on a skip."""
     (tmp_path / "raw.txt").write_text("one\ntwo\n")
@@ -194,7 +194,7 @@ def test_files_dataclasses_and_other_tasks(project, steps, tmp_path):
     assert (again.rows, again.table.result.cached, again.table.read_text()) == (2, True, "ONE\nTWO\n")
 
 
-@pytest.mark.sampled(5, group="function jobs")
+@pytest.mark.sampled(4, group="function jobs")
 def test_inputs_of_other_kinds(project, bucket, steps):
     """An S3 URI of an object and of a prefix, a job's result and `output_of`: all are paths in the function."""
     bucket.write("raw/a.txt", b"a")
@@ -207,7 +207,7 @@ def test_inputs_of_other_kinds(project, bucket, steps):
     assert prepare(output_of("by-hand"), upper=False).read_text("hand.txt") == "hand\n"
 
 
-@pytest.mark.sampled(5, group="function jobs")
+@pytest.mark.sampled(4, group="function jobs")
 def test_a_failure(project, steps):
     """What the function raises fails the task, with its words and its traceback."""
     with pytest.raises(JobFailed) as failed:
@@ -218,7 +218,7 @@ def test_a_failure(project, steps):
     assert isinstance(failed.value.result, JobResult)
 
 
-@pytest.mark.sampled(5, group="function jobs")
+@pytest.mark.sampled(4, group="function jobs")
 def test_prefect_is_not_in_the_job(project, steps):
     """A function that calls Prefect is told so, here as on AWS, although this machine has it."""
     with pytest.raises(JobFailed) as failed:
@@ -227,7 +227,7 @@ def test_prefect_is_not_in_the_job(project, steps):
     assert "prefect.get_run_logger is not there in a job" in failed.value.reason
 
 
-@pytest.mark.sampled(5, group="function jobs")
+@pytest.mark.sampled(4, group="function jobs")
 def test_nothing_is_a_result(project, steps):
     """A function that returns nothing gives `None`, and is skipped like any other."""
     assert steps.nothing.on(project)() is None
@@ -236,7 +236,7 @@ def test_nothing_is_a_result(project, steps):
     assert (state.name, state.result(_sync=True)) == ("Cached", None)
 
 
-@pytest.mark.sampled(5, group="function jobs")
+@pytest.mark.sampled(4, group="function jobs")
 def test_pickles_by_wish(project, bucket, steps):
     """With `serializer='pickle'` any object travels; without it there is no pickle in the bucket."""
     grown = steps.grow.on(project)(steps.Model(1.0), 0.5)
@@ -248,7 +248,7 @@ def test_pickles_by_wish(project, bucket, steps):
     assert not any(name.endswith(".pkl") for name in bucket.names("add-a1/"))
 
 
-@pytest.mark.sampled(5, group="function jobs")
+@pytest.mark.sampled(4, group="function jobs")
 def test_a_plan(backend, project, steps, tmp_path):
     """A plan goes through files that are not there yet, and ends where a value is needed that only a job knows."""
     (tmp_path / "raw.txt").write_text("one\n")
@@ -274,7 +274,7 @@ def test_a_plan(backend, project, steps, tmp_path):
     assert [step.action for step in plan(pipeline).steps] == ["skip"] * 4
 
 
-@pytest.mark.sampled(5, group="function jobs")
+@pytest.mark.sampled(4, group="function jobs")
 def test_one_name_for_two_pieces_of_work(project, steps, tmp_path):
     """Calls that no name tells apart are refused in one flow run, with the way to name them."""
     for name in ("a.txt", "b.txt"):
@@ -291,7 +291,7 @@ def test_one_name_for_two_pieces_of_work(project, steps, tmp_path):
     assert "use .map, or name the calls apart: @sagemaker_task(name='prepare-{raw}')" in str(refused.value)
 
 
-@pytest.mark.sampled(5, group="function jobs")
+@pytest.mark.sampled(4, group="function jobs")
 def test_two_tasks_of_one_function(project, steps):
     """Where it is an option that differs, the error names it, and a template over the arguments would not help."""
     add = steps.add.on(project)
@@ -307,7 +307,7 @@ def test_two_tasks_of_one_function(project, steps):
     assert "give one of the two tasks a name of its own: @sagemaker_task(name='add-2')" in str(refused.value)
 
 
-@pytest.mark.sampled(5, group="function jobs")
+@pytest.mark.sampled(4, group="function jobs")
 def test_a_sweep(backend, project, steps):
     """A call for each point, in order, futures resolved; a point more, outside of a flow, runs alone."""
     add = steps.add.on(project)
@@ -332,7 +332,7 @@ def test_a_sweep(backend, project, steps):
     assert chained() == [3, 4]
 
 
-@pytest.mark.sampled(5, group="function jobs")
+@pytest.mark.sampled(4, group="function jobs")
 def test_a_map_over_files(project, tmp_path):
     """A map over inputs needs no template: each call is named by its input."""
     text = STEPS.replace('@sagemaker_task(name="prepared")', "@sagemaker_task")
@@ -358,7 +358,7 @@ def test_a_wrong_argument_is_free(backend, project, steps):
     assert created(made) == 0
 
 
-@pytest.mark.sampled(5, group="function jobs")
+@pytest.mark.sampled(4, group="function jobs")
 def test_what_the_job_is_made_of(backend, project, tmp_path):
     """Declared requirements and helpers are in the bundle; the folder's other files are not."""
     (tmp_path / "helper_of_steps.py").write_text("VALUE = 42\n")
@@ -389,7 +389,7 @@ def test_what_the_job_is_made_of(backend, project, tmp_path):
     assert files["requirements.txt"] == "./no-such-package\n"
 
 
-@pytest.mark.sampled(5, group="function jobs")
+@pytest.mark.sampled(4, group="function jobs")
 def test_retries_are_prefects_own(backend, project, steps):
     """A retry after a failure runs the function in another job."""
     state: State = steps.broken.on(project).with_options(retries=1)(3, return_state=True)
@@ -433,7 +433,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.sampled(5, group="function jobs")
+@pytest.mark.sampled(4, group="function jobs")
 def test_a_single_file(backend, prefect_api, tmp_path):
     """One file of flow and functions, run as a script from another folder, runs its jobs and then skips them."""
     (tmp_path / "project").mkdir()

@@ -17,7 +17,7 @@ from tasks_lib import Channel, output_of, sagemaker_tasks
 from tasks_lib.dry_run.plan import plan
 from tasks_lib.errors import DuplicateTask, InputNotReady, InvalidRequest, InvalidTask, MissingPath
 
-pytestmark = pytest.mark.sampled(5, group="all")
+pytestmark = pytest.mark.sampled(4, group="all")
 
 MODEL = 'echo "loss=0.5"; echo weights > "$SM_MODEL_DIR/weights"'
 OUTPUT = 'echo rows > "$SM_OUTPUT_DATA_DIR/rows"'

@@ -11,7 +11,7 @@ from tasks_lib import output_of, sagemaker_tasks
 from tasks_lib.aws.policies import job_policy, trust_policy
 from tasks_lib.errors import AccessDenied, ServiceError
 
-pytestmark = pytest.mark.sampled(10, group="all")
+pytestmark = pytest.mark.sampled(7, group="all")
 
 KEY = "arn:aws:kms:us-east-1:123456789012:key/"
 FIELDS = {

@@ -22,7 +22,7 @@ from tasks_lib.prefect_runtime.run_context import RunCancelled, RunContext
 from tasks_lib.quotas.quota import limit_name
 from tasks_lib.quotas.slots import Slots
 
-pytestmark = pytest.mark.sampled(6, group="all")
+pytestmark = pytest.mark.sampled(4, group="all")
 
 TYPE = "ml.m5.large"
 ON_DEMAND, SPOT, PROCESSING = (f"{TYPE} for {use} job usage" for use in ("training", "spot training", "processing"))

@@ -30,7 +30,7 @@ from tasks_lib.orphans.policy import Rules
 from tasks_lib.orphans.reap_orphans import reap_orphans
 from tasks_lib.orphans.reaper import Reaper, asking
 
-pytestmark = pytest.mark.sampled(7, group="all")
+pytestmark = pytest.mark.sampled(5, group="all")
 
 EACH_KIND = pytest.mark.parametrize("kind", ["training", "processing"])
 HALF_AN_HOUR = timedelta(minutes=30)

@@ -15,7 +15,7 @@ from prefect.settings import PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW, temporary
 from tasks_lib import JobResult, best, sagemaker_tasks
 from tasks_lib.errors import InvalidInput, JobFailed, MetricMissing, MissingPath, UnsafeArchive
 
-pytestmark = pytest.mark.sampled(8, group="all")
+pytestmark = pytest.mark.sampled(6, group="all")
 
 LEAVE = """set -e
 mkdir "$SM_MODEL_DIR/deep"

@@ -15,7 +15,7 @@ from waiting import wait_until
 
 from tasks_lib import output_of, sagemaker_tasks
 
-pytestmark = pytest.mark.sampled(11, group="all")
+pytestmark = pytest.mark.sampled(7, group="all")
 
 MODEL = 'echo weights > "$SM_MODEL_DIR/weights"'
 KEEP = 'echo kept >> "$SSM_STATE/kept"'
