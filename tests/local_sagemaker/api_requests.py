@@ -1,4 +1,4 @@
-"""Requests that the tests of the API start from, as short as SageMaker allows."""
+"""Minimal requests for the API tests, as short as SageMaker allows."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ ROLE = "arn:aws:iam::123456789012:role/service-role/execution"
 
 
 def new_name(stem: str = "job") -> str:
-    """A name that no other test uses."""
+    """Return a name that no other test uses."""
     return f"{stem}-{uuid.uuid4().hex[:12]}"
 
 
 def training_request(name: str, script: str = "true", **more) -> dict:
-    """A CreateTrainingJob request whose job runs a shell script."""
+    """Return a CreateTrainingJob request whose job runs a shell script."""
     return {
         "TrainingJobName": name,
         "RoleArn": ROLE,
@@ -32,7 +32,7 @@ def training_request(name: str, script: str = "true", **more) -> dict:
 
 
 def processing_request(name: str, script: str = "true", **more) -> dict:
-    """A CreateProcessingJob request whose job runs a shell script."""
+    """Return a CreateProcessingJob request whose job runs a shell script."""
     return {
         "ProcessingJobName": name,
         "RoleArn": ROLE,
@@ -57,7 +57,7 @@ def finished(client, name: str, kind: str = "Training") -> dict:
 
 
 def error_of(call, **arguments) -> tuple[str, str]:
-    """The code and message of the error that a client's method raises."""
+    """Return the code and message of the error that a client's method raises."""
     try:
         call(**arguments)
     except call.__self__.exceptions.ClientError as error:

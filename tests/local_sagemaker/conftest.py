@@ -1,4 +1,4 @@
-"""Fixtures of the local SageMaker's tests: its S3 in a process of its own, and clients for it."""
+"""Fixtures for the local SageMaker's tests: its S3 in a separate process, and clients for it."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ uvicorn.Server(config).run(sockets=[socket.socket(fileno=int(descriptor))])
 
 @dataclass
 class S3Server:
-    """An S3 in a process of its own.
+    """The local SageMaker's S3 in a separate process.
 
-    The socket is ours, so that it keeps its port over restarts, and nobody has to wait for it: connections queue up
-    until it serves them.
+    The test process owns the socket, so the port stays the same over restarts. Nothing has to wait for the server to
+    start: connections queue until it accepts them.
     """
 
     directory: Path
@@ -83,7 +83,7 @@ class S3Server:
         )
 
     def kill(self) -> None:
-        """End it as a power cut would."""
+        """Kill the server with SIGKILL, as a power cut would end it."""
         assert self.process
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
@@ -95,7 +95,7 @@ class S3Server:
         self.socket.close()
 
     def client(self, **options: Any) -> Any:
-        """A boto3 client without retries: an error that a retry hides is still one."""
+        """Return a boto3 client without retries, so that no retry hides an error."""
         config = Config(
             retries={"max_attempts": 0}, max_pool_connections=32, connect_timeout=30, read_timeout=60, **options
         )
@@ -110,7 +110,7 @@ class S3Server:
         )
 
     def environment(self) -> dict[str, str]:
-        """The environment of a command that shall use it."""
+        """Return the environment for a command that uses this server."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
         return inherited | {
             "AWS_ENDPOINT_URL": self.endpoint,
@@ -123,7 +123,7 @@ class S3Server:
 
 @pytest.fixture(scope="session")
 def make_s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., S3Server]]:
-    """Start servers, each on a directory of its own; all are stopped at the end."""
+    """Start servers, each on its own directory; all are stopped at the end."""
     servers: list[S3Server] = []
 
     def make(**options: Any) -> S3Server:
@@ -139,19 +139,19 @@ def make_s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callabl
 
 @pytest.fixture(scope="session")
 def s3_server(make_s3_server: Callable[..., S3Server]) -> S3Server:
-    """One server for all tests that neither kill it nor look at all of it."""
+    """Return the server for all tests that neither kill it nor look at all of it."""
     return make_s3_server()
 
 
 @pytest.fixture(scope="session")
 def s3(s3_server: S3Server) -> Any:
-    """A boto3 client of `s3_server`."""
+    """Return a boto3 client for `s3_server`."""
     return s3_server.client()
 
 
 @pytest.fixture
 def bucket(s3: Any) -> str:
-    """A bucket of the test's own."""
+    """Create a bucket for one test; return its name."""
     name = f"test-{uuid.uuid4().hex[:12]}"
     s3.create_bucket(Bucket=name)
     return name

@@ -1,4 +1,4 @@
-"""A local SageMaker whose faults a test turns on, and boto3 clients for it that hide none of them."""
+"""A local SageMaker whose faults a test sets, and boto3 clients for it that hide no fault."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class FaultyServer:
     """A backend of `tests/conftest.py` with the client of its control address.
 
     Args:
-        backend: a server that runs.
+        backend: a running server.
     """
 
     def __init__(self, backend) -> None:
@@ -24,7 +24,7 @@ class FaultyServer:
         self.faults = backend.faults
 
     def client(self, service: str, attempts: int = 1, **config):
-        """A boto3 client that asks so often at most, with the standard retries."""
+        """Return a boto3 client with standard retries and at most `attempts` attempts."""
         nothing = dict.fromkeys(("config_file", "credentials_file"), (None, None, os.devnull, None))
         core = botocore.session.Session(session_vars={**nothing, "profile": (None, None, None, None)})
         retries = {"total_max_attempts": attempts, "mode": "standard"}
@@ -39,7 +39,7 @@ class FaultyServer:
 
     @contextmanager
     def requests(self, *rules, **document):
-        """Have these rules for requests on inside."""
+        """Set these request rules inside the `with` block."""
         self.faults.set({"requests": list(rules), **document})
         try:
             yield self.faults
@@ -48,7 +48,7 @@ class FaultyServer:
 
     @contextmanager
     def jobs(self, *rules, **document):
-        """Have these rules for jobs on inside."""
+        """Set these job rules inside the `with` block."""
         self.faults.set({"jobs": list(rules), **document})
         try:
             yield self.faults
@@ -57,7 +57,7 @@ class FaultyServer:
 
 
 def outcome_of(call, **arguments) -> str:
-    """What boto3 makes of an answer: `ok`, the error code with its status, or the class of a failed connection."""
+    """Return `ok`, the error code with its status, or the class of a failed connection."""
     try:
         call(**arguments)
     except ClientError as error:
@@ -69,7 +69,7 @@ def outcome_of(call, **arguments) -> str:
 
 @pytest.fixture(scope="session")
 def faulty_backend(tmp_path_factory, make_backend):
-    """One server for the tests of faults of this process: its faults must not meet other tests."""
+    """Return the server for the fault tests of this process; its faults must not affect other tests."""
     backend = make_backend(tmp_path_factory.mktemp("faulty") / "home")
     backend.up()
     return backend
@@ -77,7 +77,7 @@ def faulty_backend(tmp_path_factory, make_backend):
 
 @pytest.fixture
 def faulty(faulty_backend):
-    """The server of the tests of faults; none is on before and after."""
+    """Return the server for fault tests; no fault is set before or after a test."""
     server = FaultyServer(faulty_backend)
     server.faults.clear()
     yield server

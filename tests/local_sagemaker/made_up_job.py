@@ -1,6 +1,6 @@
-"""A third kind of job on the API of tuning jobs, with other words for its states; its only host runs a script.
+"""A third kind of job on the API of tuning jobs, with its own status names. Its only host runs a script.
 
-As a program it supervises one job of that kind, as `local_sagemaker.runtime.supervisor` does for the others:
+As a program, it supervises one job of that kind, as `local_sagemaker.runtime.supervisor` does for the others:
 `python made_up_job.py HOME NAME`.
 """
 
@@ -71,7 +71,7 @@ REHEARSAL = JobKind(
 
 
 def request(name, script, image="stage:1", **environment):
-    """A request that AWS's model lets pass."""
+    """Return a request that is valid in AWS's model."""
     return {
         "HyperParameterTuningJobName": name,
         "HyperParameterTuningJobConfig": {
@@ -94,5 +94,5 @@ def request(name, script, image="stage:1", **environment):
 if __name__ == "__main__":
     KINDS[REHEARSAL.name] = REHEARSAL
     home, play = Path(sys.argv[1]), sys.argv[2]
-    (home / "jobs" / REHEARSAL.name / play).mkdir(parents=True, exist_ok=True)  # as who starts a supervisor does
+    (home / "jobs" / REHEARSAL.name / play).mkdir(parents=True, exist_ok=True)  # as for any supervisor
     supervise(home, REHEARSAL.name, play)

@@ -1,4 +1,4 @@
-"""A home of its own for a test of the runtime: jobs go through the table, real supervisors and the object store."""
+"""A separate home for a test of the runtime, with the job table, real supervisors and the object store."""
 
 import io
 import json
@@ -22,19 +22,19 @@ GRACE = 0.4  # seconds from SIGTERM to SIGKILL in these tests
 
 
 def processes(mark):
-    """Return the pids of the processes, zombies excepted, that have `mark` in their command line."""
+    """Return the pids of the processes, except zombies, that have `mark` in their command line."""
     found = []
-    for process in Path("/proc").glob("[0-9]*"):  # "[0-9]*/cmdline" fails where a process ends under it
+    for process in Path("/proc").glob("[0-9]*"):  # "[0-9]*/cmdline" fails if a process ends during the glob
         try:
             if mark.encode() in (process / "cmdline").read_bytes() and int(process.name) != os.getpid():
                 found.append(int(process.name))
-        except (FileNotFoundError, ProcessLookupError):  # noqa: PERF203 -- each may end while we look
+        except (FileNotFoundError, ProcessLookupError):  # noqa: PERF203 -- each process may end meanwhile
             continue
     return found
 
 
 def is_gone(pid):
-    """Say whether a process has ended; a zombie has."""
+    """Return whether a process has ended; a zombie has."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except (FileNotFoundError, ProcessLookupError):
@@ -42,7 +42,7 @@ def is_gone(pid):
 
 
 class Laboratory:
-    """One home."""
+    """A home with its job table, object store and supervisors."""
 
     def __init__(self, home, isolation):
         self.home = home.resolve()
@@ -65,15 +65,15 @@ class Laboratory:
             upload.commit(BUCKET, key)
 
     def keys(self, prefix=""):
-        """List keys."""
+        """Return the keys below a prefix."""
         return [found.key for found in self.store.list(BUCKET, prefix)]
 
     def body(self, key):
-        """Read an object."""
+        """Return an object's content."""
         return self.store.get(BUCKET, key).path.read_bytes()
 
     def archive(self, key):
-        """Read a tar.gz: name -> content, or the target of a link."""
+        """Read a tar.gz; return each member's content by name, or the target of a link."""
         with tarfile.open(fileobj=io.BytesIO(self.body(key))) as archive:
             return {
                 member.name: archive.extractfile(member).read() if member.isfile() else member.linkname
@@ -120,32 +120,32 @@ class Laboratory:
     def resume(self, kind, name):
         """Start a supervisor for a job that is in the table.
 
-        A job of that name may have ended a moment ago: its supervisor keeps the lock longer than it can be seen.
+        A job of that name may just have ended: its supervisor holds the lock a little longer than it is visible.
         """
         supervisor = wait_until(lambda: start_supervisor(self.home, kind, name), f"the lock of {name}")
         self.supervisors.append(supervisor)
 
     def recover(self, name="job"):
-        """Let the runtime find the job without supervisor, as the server does again and again.
+        """Let the runtime find the job without a supervisor, as the server does repeatedly.
 
-        The first look may come too early: a killed process keeps its locks until its last thread is gone.
+        The first attempt may come too early: a killed process keeps its locks until its last thread has ended.
         """
         wait_until(lambda: name in reconcile(self.home), f"a new supervisor of {name}")
 
     def end_of(self, kind="training-job", name="job"):
-        """Wait for a job's end, and its supervisor's."""
+        """Wait for the end of a job and of its supervisor."""
         wait_until(lambda: self.table.get(kind, name).finished, f"the end of {name}")
         wait_until(lambda: not self.supervisor_pids(), "the end of the supervisors")
         return self.table.get(kind, name)
 
     def lines(self, host="algo-1", name="job", group="TrainingJobs"):
-        """Return the messages of a host, without those of the runtime's own."""
+        """Return a host's messages, except those of the runtime itself."""
         (stream,) = (self.home / "logs" / f"%2Faws%2Fsagemaker%2F{group}" / name).glob(f"{host}-*.jsonl")
         messages = [json.loads(line)["message"] for line in stream.read_bytes().splitlines()]
         return [message for message in messages if not message.startswith("local_sagemaker: ")]
 
     def has_lines(self, *expected, host="algo-1", name="job"):
-        """Say whether the host's log has these lines by now."""
+        """Return whether the host's log has these lines by now."""
         try:
             return set(expected) <= set(self.lines(host, name))
         except ValueError:
@@ -156,7 +156,7 @@ class Laboratory:
         return self.home / "jobs" / kind / name
 
     def host_pid(self, host="algo-1", name="job"):
-        """Wait for a host and return the pid of its first process."""
+        """Wait for a host; return the pid of its first process."""
         path = self.directory(name) / "hosts" / host / "host.json"
         wait_until(path.exists, f"{host} of {name}")
         return json.loads(path.read_text())["pid"]
@@ -166,9 +166,10 @@ class Laboratory:
         return [pid for pid in processes("local_sagemaker.runtime.supervisor\0" + str(self.home)) if not is_gone(pid)]
 
     def kill_supervisor(self):
-        """`kill -9` the supervisor of the only job, and wait until it is gone.
+        """Kill the supervisor of the only job with SIGKILL, and wait until it is gone.
 
-        One that was just started has no command line yet, and a child that it forks has the same for a moment.
+        A supervisor that has just started has no command line yet, and a child that it forks has the same one for a
+        moment.
         """
         (pid,) = wait_until(lambda: len(pids := self.supervisor_pids()) == 1 and pids, "the one supervisor")
         os.kill(pid, signal.SIGKILL)
@@ -179,9 +180,9 @@ class Laboratory:
         return not self.table.live()
 
     def close(self):
-        """Stop what runs."""
+        """Stop all jobs, and wait for their supervisors."""
         for job in self.table.live():
-            with suppress(JobFinished):  # meanwhile, by itself
+            with suppress(JobFinished):  # the job has ended by itself meanwhile
                 self.table.request_stop(job.kind, job.name)
         wait_until(self._nothing_runs, "the end of all jobs")
         wait_until(lambda: not self.supervisor_pids(), "the end of the supervisors")
@@ -213,7 +214,7 @@ def processing_outputs(*outputs):
 
 @pytest.fixture(params=["auto", "directory"])
 def laboratory(request, tmp_path):
-    """A home in each of the two ways to run a host."""
+    """Return a laboratory for each of the two ways to run a host."""
     made = Laboratory(tmp_path, request.param)
     yield made
     made.close()
@@ -221,7 +222,7 @@ def laboratory(request, tmp_path):
 
 @pytest.fixture
 def one_laboratory(tmp_path):
-    """A home for what does not depend on how a host is run."""
+    """Return a laboratory for tests that do not depend on how a host runs."""
     made = Laboratory(tmp_path, "auto")
     yield made
     made.close()

@@ -1,4 +1,4 @@
-"""The front: one endpoint for all services, counts, and who may come in."""
+"""The server's front: one endpoint for all services, request counts, and allowed hosts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _status(backend) -> dict:
 
 
 def _get(backend, path: str, headers: dict) -> tuple[int, str]:
-    """One GET with exactly these headers besides what HTTP and our own addresses need."""
+    """Send one GET with exactly these headers, and those that HTTP and the server's own paths need."""
     control = f"Bearer {HomeKey.of(backend.home).control}"
     headers = {**({"Authorization": control} if path.startswith("/_local/") else {}), **headers}
     connection = http.client.HTTPConnection(urlsplit(backend.endpoint).netloc, timeout=10)
@@ -34,7 +34,7 @@ def _get(backend, path: str, headers: dict) -> tuple[int, str]:
 
 
 def test_requests_are_counted_by_operation(own_backend):
-    """Each request counts for its service and operation, also a refused one; the front's own do not count."""
+    """Each request counts for its service and operation, even a refused one; the server's own paths do not count."""
     own_backend.up()
     s3, sagemaker = own_backend.client("s3"), own_backend.client("sagemaker")
     s3.create_bucket(Bucket="counted")
@@ -56,7 +56,7 @@ def test_requests_are_counted_by_operation(own_backend):
 
 
 def test_presigned_requests_are_s3s(backend):
-    """A presigned address works without any header, from another process than the signer's."""
+    """A presigned URL works without any header."""
     s3 = backend.client("s3")
     s3.create_bucket(Bucket="presigned")
     s3.put_object(Bucket="presigned", Key="a b", Body=b"content")
@@ -69,18 +69,18 @@ def test_presigned_requests_are_s3s(backend):
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "10.0.0.1", "localhost.evil.example", "[::2]", ""])
 def test_foreign_host_headers_are_refused(backend, host):
-    """A page that rebinds its name to 127.0.0.1 sends that name, and gets nothing."""
+    """A foreign Host header is refused: a web page that rebinds its name to 127.0.0.1 sends that name."""
     assert _get(backend, "/_local/status", {"Host": host})[0] == 403
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1:9", "[::1]:9", "LOCALHOST:1"])
 def test_loopback_host_headers_are_accepted(backend, host):
-    """All names of loopback will do, with any port: a tunnel may have another."""
+    """Every loopback name is accepted, with any port, because a tunnel may use another port."""
     assert _get(backend, "/_local/status", {"Host": host})[0] == 200
 
 
 def test_own_paths(backend):
-    """The front has its own paths; they cannot be a bucket, and an unknown one is no S3 error."""
+    """An unknown path below `/_local/` is a plain 404, not an S3 error: the server's own paths cannot be a bucket."""
     assert _get(backend, "/_local/other", {})[0] == 404
     assert "NoSuchBucket" not in _get(backend, "/_local/other", {})[1]
 
@@ -96,7 +96,7 @@ def test_listens_on_loopback_only(backend):
 
 
 def test_other_services_under_sagemakers_name(backend):
-    """The REST services that sign as `sagemaker`, such as the runtime of endpoints, say what they were asked."""
+    """An unserved REST service that signs as `sagemaker` is refused with the request's method and path."""
     code, message = error_of(backend.client("sagemaker-runtime").invoke_endpoint, EndpointName="e", Body=b"")
 
     assert code == "UnknownOperationException"
@@ -115,7 +115,7 @@ print(job.training_job_status, job.algorithm_specification.training_image, found
 
 
 def test_sagemaker_sdk(backend, tmp_path):
-    """The SageMaker SDK v3 reads, lists and waits for a job, with nothing set but the variables of `env`."""
+    """The SageMaker SDK v3 reads, lists and waits for a job, configured only by the variables that `env` prints."""
     name = new_name("sdk")
     backend.client("s3").create_bucket(Bucket="api-tests")
     backend.client("sagemaker").create_training_job(**training_request(name))

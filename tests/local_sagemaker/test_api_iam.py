@@ -1,4 +1,4 @@
-"""IAM, STS and what else moto answers behind the same endpoint, and that it survives a killed server."""
+"""IAM, STS and other services that moto answers behind the same endpoint, and their state after a killed server."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ ALLOW_S3 = json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow"
 
 
 def caller(backend, access_key: str, secret_key: str, token: str | None = None) -> str:
-    """Whom STS takes a key's owner for."""
+    """Return the ARN that STS reports for these credentials."""
     keys = {"aws_access_key_id": access_key, "aws_secret_access_key": secret_key, "aws_session_token": token}
     client = boto3.client("sts", region_name="us-east-1", endpoint_url=backend.endpoint, **keys)
     return client.get_caller_identity()["Arn"]
 
 
 def test_identity(backend):
-    """Whoever asks has the account of the backend, the one of jobs' ARNs, and a role that is there."""
+    """The home's key belongs to the account of the jobs' ARNs, and to a role that exists."""
     found = backend.client("sts").get_caller_identity()
     role = backend.client("iam").get_role(RoleName="local-sagemaker")["Role"]
 
@@ -42,7 +42,7 @@ def test_identity(backend):
 
 
 def test_each_key_has_its_own_identity(backend):
-    """The key of an assumed role, of a session, of an IAM user and of a job stand for just these."""
+    """The credentials of an assumed role, a session, an IAM user and a job each have their own identity."""
     iam, sts, name = backend.client("iam"), backend.client("sts"), new_name("known")
     arn = iam.create_role(RoleName=name, AssumeRolePolicyDocument=TRUST)["Role"]["Arn"]
     assumed = sts.assume_role(RoleArn=arn, RoleSessionName="session")["Credentials"]
@@ -59,7 +59,7 @@ def test_each_key_has_its_own_identity(backend):
 
 
 def test_roles(backend):
-    """A role can be made with inline and managed policies, read, assumed and deleted."""
+    """A role can be created with inline and managed policies, read and assumed; a second one of its name is refused."""
     iam, sts, name = backend.client("iam"), backend.client("sts"), new_name("role")
     arn = iam.create_role(RoleName=name, AssumeRolePolicyDocument=TRUST)["Role"]["Arn"]
     iam.put_role_policy(RoleName=name, PolicyName="s3", PolicyDocument=ALLOW_S3)
@@ -77,7 +77,7 @@ def test_roles(backend):
 
 
 def test_policy_simulation(backend):
-    """The simulation that the SageMaker SDK asks for says what this server decides about the role's requests."""
+    """SimulatePrincipalPolicy, which the SageMaker SDK calls, reports this server's decisions on a role's requests."""
     iam, name = backend.client("iam"), new_name("role")
     arn = iam.create_role(RoleName=name, Path="/service-role/", AssumeRolePolicyDocument=TRUST)["Role"]["Arn"]
     statements = [
@@ -108,9 +108,9 @@ def test_policy_simulation(backend):
 
 
 def test_roles_survive_a_killed_server(own_backend):
-    """After `kill -9` and `up` roles, ids, policies, deletions, topics and parameters are what they were.
+    """After `kill -9` and `up`, roles, IDs, policies, deletions, topics and parameters are unchanged.
 
-    So are the rights of a session, also where the server was killed before it could write them to their file.
+    So are a session's permissions, even if the server was killed before it could write them to their file.
     """
     own_backend.up()
     iam, sns, ssm = (own_backend.client(service) for service in ("iam", "sns", "ssm"))
@@ -128,7 +128,7 @@ def test_roles_survive_a_killed_server(own_backend):
     rights, journal = own_backend.home / "roles.json", own_backend.home / "moto.jsonl"
     rights.unlink()
     with journal.open("a") as half:
-        half.write('{"service": "iam", "operat')  # what a kill in the middle of a write leaves
+        half.write('{"service": "iam", "operat')  # as a kill in the middle of a write leaves it
     own_backend.up()
     session = dict(
         zip(("aws_access_key_id", "aws_secret_access_key", "aws_session_token"), keys.values(), strict=False)
@@ -153,7 +153,7 @@ def test_roles_survive_a_killed_server(own_backend):
 
 
 def test_what_moto_lacks(backend):
-    """An operation that nobody here has is an error that says so, in the protocol of its service."""
+    """An operation that neither moto nor local_sagemaker implements is an error in the service's protocol."""
     code, message = error_of(backend.client("iam").get_context_keys_for_custom_policy, PolicyInputList=["{}"])
 
     assert code == "InvalidAction"

@@ -13,13 +13,13 @@ pytestmark = pytest.mark.sampled(8, group="all")
 
 @pytest.fixture
 def sagemaker(backend):
-    """A client, and the bucket that the requests name."""
+    """Return a SageMaker client; the bucket that the requests name exists."""
     backend.client("s3").create_bucket(Bucket="api-tests")
     return backend.client("sagemaker")
 
 
 def test_training_job_runs_to_completion(backend, sagemaker):
-    """A training job's script really runs; its model is where Describe said from the beginning."""
+    """A training job's script runs, and its model is where Describe announced it at the start."""
     name = new_name()
     created = sagemaker.create_training_job(
         **training_request(name, "echo 42 > $LOCAL_SAGEMAKER_ROOT/opt/ml/model/answer")
@@ -39,7 +39,7 @@ def test_training_job_runs_to_completion(backend, sagemaker):
 
 
 def test_processing_job_runs_to_completion(sagemaker):
-    """A processing job's script really runs, and its message is the exit message."""
+    """A processing job's script runs, and what it wrote to /opt/ml/output/message is the exit message."""
     name = new_name()
     script = "mkdir -p $LOCAL_SAGEMAKER_ROOT/opt/ml/output; echo fine > $LOCAL_SAGEMAKER_ROOT/opt/ml/output/message"
     created = sagemaker.create_processing_job(**processing_request(name, script))
@@ -52,7 +52,7 @@ def test_processing_job_runs_to_completion(sagemaker):
 
 
 def test_failed_job_says_why(sagemaker):
-    """A script that fails makes the job Failed, with what it wrote to /opt/ml/output/failure as the reason."""
+    """A failing script makes the job Failed, with the content of /opt/ml/output/failure as the reason."""
     name = new_name()
     script = "cd $LOCAL_SAGEMAKER_ROOT/opt/ml/output && echo 'no such column' > failure; exit 3"
     sagemaker.create_training_job(**training_request(name, script))
@@ -64,7 +64,7 @@ def test_failed_job_says_why(sagemaker):
 
 @pytest.mark.parametrize("kind", ["Training", "Processing"])
 def test_stop_ends_a_running_job(sagemaker, kind):
-    """Stop makes a job Stopping at once and Stopped in the end; a second Stop is then refused as at AWS."""
+    """Stop makes a job Stopping at once and Stopped in the end; another Stop is then refused with AWS's message."""
     name = new_name()
     request = (training_request if kind == "Training" else processing_request)(name, "sleep 300")
     getattr(sagemaker, f"create_{kind.lower()}_job")(**request)
@@ -81,7 +81,7 @@ def test_stop_ends_a_running_job(sagemaker, kind):
 
 
 def test_describe_returns_the_request(sagemaker):
-    """Describe shows all that Create was given, and never the tags."""
+    """Describe returns every member of the Create request except the tags."""
     name = new_name()
     request = training_request(
         name,
@@ -119,7 +119,7 @@ def test_describe_returns_the_request(sagemaker):
 
 
 def test_processing_describe_returns_the_request(sagemaker):
-    """The same for a processing job with inputs, outputs and network."""
+    """DescribeProcessingJob returns every member of the request, including inputs, outputs and network."""
     name = new_name()
     request = processing_request(
         name,
@@ -163,7 +163,7 @@ def test_processing_describe_returns_the_request(sagemaker):
     ],
 )
 def test_a_name_is_taken_once(sagemaker, kind, words):
-    """A second Create with the same name is ResourceInUse, in AWS's words, and names the ARN."""
+    """A second Create with the same name is ResourceInUse, with AWS's message and the ARN."""
     name = new_name()
     request = (training_request if kind == "Training" else processing_request)(name)
     create = getattr(sagemaker, f"create_{kind.lower()}_job")
@@ -173,7 +173,7 @@ def test_a_name_is_taken_once(sagemaker, kind, words):
 
 
 def test_creates_of_one_name_have_one_winner(sagemaker):
-    """Of ten Creates of one name at the same time, one succeeds."""
+    """Of ten concurrent Creates with one name, one succeeds."""
     name = new_name()
     outcomes = []
 
@@ -194,7 +194,7 @@ def test_creates_of_one_name_have_one_winner(sagemaker):
 
 
 def test_both_kinds_may_have_one_name(sagemaker):
-    """Names are unique within a kind of job, not over the kinds."""
+    """Names are unique within a kind of job, not across kinds."""
     name = new_name()
     sagemaker.create_training_job(**training_request(name))
     sagemaker.create_processing_job(**processing_request(name))
@@ -206,7 +206,7 @@ def test_both_kinds_may_have_one_name(sagemaker):
 @pytest.mark.parametrize("operation", ["describe", "stop"])
 @pytest.mark.parametrize("kind", ["Training", "Processing"])
 def test_unknown_job(sagemaker, operation, kind):
-    """Describe and Stop of a job that is not there are ValidationExceptions, as AWS was seen to answer."""
+    """Describe and Stop of a job that does not exist are ValidationExceptions, as observed on AWS."""
     call = getattr(sagemaker, f"{operation}_{kind.lower()}_job")
 
     assert error_of(call, **{f"{kind}JobName": new_name()}) == ("ValidationException", "Requested resource not found.")
@@ -214,7 +214,7 @@ def test_unknown_job(sagemaker, operation, kind):
 
 @pytest.mark.parametrize("kind", ["Training", "Processing"])
 def test_delete_frees_the_name(sagemaker, kind):
-    """A finished job can be deleted: it is unknown then, and its name can be used again."""
+    """A finished job can be deleted; it is then unknown, and its name can be used again."""
     name = new_name()
     request = (training_request if kind == "Training" else processing_request)(name)
     create, describe, delete = (
@@ -230,7 +230,7 @@ def test_delete_frees_the_name(sagemaker, kind):
 
 
 def test_delete_of_a_running_job_is_refused(sagemaker):
-    """Only finished jobs can be deleted; an unknown one is ResourceNotFound."""
+    """Deleting a running job is ResourceInUse, and deleting an unknown one is ResourceNotFound."""
     name = new_name()
     sagemaker.create_training_job(**training_request(name, "sleep 300"))
     running = error_of(sagemaker.delete_training_job, TrainingJobName=name)
@@ -241,7 +241,7 @@ def test_delete_of_a_running_job_is_refused(sagemaker):
 
 
 def test_kill_of_the_server_does_not_harm_a_job(own_backend):
-    """A job that runs while the server is killed completes, and the next server knows it and its logs."""
+    """A job that runs while the server is killed completes; the next server has the job and its logs."""
     own_backend.up()
     own_backend.client("s3").create_bucket(Bucket="api-tests")
     name = new_name()
@@ -271,7 +271,7 @@ def test_kill_of_the_server_does_not_harm_a_job(own_backend):
 
 
 def test_role_is_kept(sagemaker):
-    """Describe returns the role; it need not exist here."""
+    """Describe returns the job's role, which need not exist in the local IAM."""
     name = new_name()
     sagemaker.create_training_job(**training_request(name))
 

@@ -1,4 +1,4 @@
-"""Listing, searching and tagging jobs; most jobs here are rows of the table that were never run."""
+"""Listing, searching and tagging jobs. Most jobs here are rows of the job table that never ran."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _arn(name: str) -> str:
 
 @pytest.fixture(scope="module")
 def listed(tmp_path_factory, make_backend):
-    """A server with 250 training jobs, a minute apart, each fifth Failed; and one processing job."""
+    """Return a client of a server with 250 training jobs, a minute apart, every fifth Failed, and a processing job."""
     backend = make_backend(tmp_path_factory.mktemp("listed") / "home")
     moment = BEGIN.timestamp()
     with JobTable(backend.home, clock=lambda: moment) as table:
@@ -61,7 +61,7 @@ def test_pages_have_every_job_once(listed):
 
 
 def test_boto3_paginator(listed):
-    """boto3's own paginator gets all of them, by ten a page as AWS has it by default."""
+    """boto3's paginator returns all jobs, ten a page, which is AWS's default."""
     pages = list(listed.get_paginator("list_training_jobs").paginate())
 
     assert len(pages) == JOBS / 10
@@ -69,7 +69,7 @@ def test_boto3_paginator(listed):
 
 
 def test_summary(listed):
-    """A summary has names, times and status."""
+    """A job summary has the name, the ARN, the times and the status."""
     summary = listed.list_training_jobs(MaxResults=1)["TrainingJobSummaries"][0]
 
     assert summary == {
@@ -83,14 +83,14 @@ def test_summary(listed):
 
 
 def test_status_filters_after_paging(listed):
-    """StatusEquals takes from each page what it has of that status: pages are short, and none is left out."""
+    """StatusEquals filters each page after paging, so pages may be short, but no job is missing."""
     pages = _all_pages(listed, MaxResults=100, StatusEquals="Failed")
 
     assert [len(_names(page)) for page in pages] == [20, 20, 10]
 
 
 def test_an_empty_page_may_have_a_token(listed):
-    """A page of jobs that have all another status is empty, and leads on to the next."""
+    """A page whose jobs all have another status is empty and has a token for the next page."""
     page = listed.list_training_jobs(MaxResults=2, StatusEquals="Failed")
 
     assert _names(page) == []
@@ -98,7 +98,7 @@ def test_an_empty_page_may_have_a_token(listed):
 
 
 def test_other_filters(listed):
-    """Names by part, creation and change by exclusive bounds."""
+    """NameContains matches a part of the name; the bounds of creation and modification time are exclusive."""
     bounds = {"After": BEGIN + timedelta(minutes=99), "Before": BEGIN + timedelta(minutes=104)}
     created = {f"CreationTime{side}": moment for side, moment in bounds.items()}
     changed = {f"LastModifiedTime{side}": moment for side, moment in bounds.items()}
@@ -112,7 +112,7 @@ def test_other_filters(listed):
 
 
 def test_sorting(listed):
-    """By name and by status, both ways."""
+    """Jobs are sorted by name or status, ascending or descending."""
     by_name = _names(listed.list_training_jobs(SortBy="Name", SortOrder="Ascending", MaxResults=2))
     by_status = listed.list_training_jobs(SortBy="Status", SortOrder="Descending", MaxResults=100)
 
@@ -123,7 +123,7 @@ def test_sorting(listed):
 
 
 def test_tokens_belong_to_their_request(listed):
-    """A damaged token and one of another request are refused instead of answering something else."""
+    """A damaged token, and a token of a request with other parameters, are refused; only MaxResults may change."""
     token = listed.list_training_jobs(MaxResults=10)["NextToken"]
 
     assert error_of(listed.list_training_jobs, NextToken="nonsense")[0] == "ValidationException"
@@ -132,7 +132,7 @@ def test_tokens_belong_to_their_request(listed):
 
 
 def test_new_jobs_do_not_shift_later_pages(backend):
-    """A job that is created between two pages does not make the second page repeat what the first one had."""
+    """A job that is created between two pages does not make the second page repeat a job of the first."""
     client = backend.client("sagemaker")
     part = new_name("shift")
     for number in range(3):
@@ -146,7 +146,7 @@ def test_new_jobs_do_not_shift_later_pages(backend):
 
 
 def test_processing_jobs_are_listed_apart(listed):
-    """The kinds have listings of their own."""
+    """Each kind of job has its own listing."""
     summaries = listed.list_processing_jobs()["ProcessingJobSummaries"]
 
     assert [(one["ProcessingJobName"], one["ExitMessage"]) for one in summaries] == [("clean", "done")]
@@ -180,7 +180,7 @@ def _found(client, *filters: dict, **request) -> list[str]:
     ],
 )
 def test_search_filters(listed, name, operator, value, found):
-    """Each operator, on names, tags, times, hyperparameters, metrics and nested members."""
+    """Each operator works on names, tags, times, hyperparameters, metrics and nested members."""
     condition = {"Name": name, "Operator": operator, **({"Value": value} if value else {})}
 
     assert _found(listed, condition, MaxResults=100) == found
@@ -201,7 +201,7 @@ def test_search_joins_filters(listed):
 
 
 def test_search_pages_and_sorts(listed):
-    """Search pages through all hits, counts them, and sorts by any property; a hit has its tags."""
+    """Search pages through all hits, counts them and sorts by a property; each hit has its tags."""
     request = {"Resource": "TrainingJob", "SortBy": "TrainingJobName", "SortOrder": "Ascending", "MaxResults": 100}
     first = listed.search(**request)
     pages = list(listed.get_paginator("search").paginate(**request))
@@ -213,7 +213,7 @@ def test_search_pages_and_sorts(listed):
 
 
 def test_tags(backend):
-    """Tags of Create are listed, can be overwritten, added and deleted."""
+    """Tags of Create are listed, and can be overwritten, added and deleted."""
     client = backend.client("sagemaker")
     arn = client.create_training_job(**training_request(new_name(), Tags=[{"Key": "a", "Value": "1"}]))[
         "TrainingJobArn"
@@ -226,7 +226,7 @@ def test_tags(backend):
 
 
 def test_tag_limits(backend):
-    """A resource has 50 tags, keys of AWS are reserved, and an unknown resource is not found."""
+    """A resource has at most 50 tags, keys with the prefix `aws:` are reserved, and an unknown resource is refused."""
     client = backend.client("sagemaker")
     fifty = [{"Key": f"key-{number}", "Value": ""} for number in range(50)]
     arn = client.create_training_job(**training_request(new_name(), Tags=fifty))["TrainingJobArn"]

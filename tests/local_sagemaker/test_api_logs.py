@@ -15,13 +15,13 @@ BEGIN = 1_790_000_000_000  # epoch milliseconds
 
 @pytest.fixture
 def logs(backend):
-    """A client of the logs."""
+    """Return a CloudWatch Logs client."""
     return backend.client("logs")
 
 
 @pytest.fixture
 def write(backend):
-    """A function that appends events to a stream as a supervisor does; each a second after the one before."""
+    """Return a function that appends events, one second apart, to a stream as a supervisor does."""
 
     def append(job: str, messages: list[str], host: str = "algo-1", begin: int = BEGIN, tail: str = "") -> str:
         name = f"{host}-{BEGIN // 1000}"
@@ -44,7 +44,7 @@ def _get(logs, stream: str, **more) -> dict:
 
 
 def test_groups_and_streams(logs, write):
-    """A group and its streams are described, with the times of first and last event; by prefix in order of names."""
+    """Groups and streams are described by prefix, ordered by name, with the times of the first and last event."""
     job = new_name()
     streams = [write(job, ["a", "b"], "algo-2"), write(job, ["a"], "algo-1"), write(job, [], "algo-3")]
     groups = logs.describe_log_groups(logGroupNamePrefix="/aws/sagemaker/")["logGroups"]
@@ -59,7 +59,7 @@ def test_groups_and_streams(logs, write):
 
 
 def test_stream_pages_and_order(logs, write):
-    """Streams are paged; ordered by their last events, the latest comes first if asked."""
+    """Streams are paged; ordered by last event, the latest comes first if `descending` is set."""
     job = new_name()
     # Later than the lines of any job that other tests have run on this server.
     names = [write(job, ["x"], f"algo-{number}", begin=BEGIN + 10**12 * (1 + number)) for number in range(3)]
@@ -76,7 +76,7 @@ def test_stream_pages_and_order(logs, write):
 
 
 def test_reading_forwards(logs, write):
-    """From the head in pages of two; at the end the same token comes back, and later finds what was added."""
+    """Reading from the head is paged; at the end the same token comes back, and later finds new events."""
     stream = write(new_name(), ["1", "2", "3"])
     first = _get(logs, stream, startFromHead=True, limit=2)
     second = _get(logs, stream, startFromHead=True, limit=2, nextToken=first["nextForwardToken"])
@@ -89,7 +89,7 @@ def test_reading_forwards(logs, write):
 
 
 def test_reading_backwards(logs, write):
-    """Without a direction the latest events come, oldest first; backward tokens lead to the head and stay there."""
+    """By default the latest events come, oldest first; backward tokens lead to the head and stay there."""
     stream = write(new_name(), ["1", "2", "3"])
     last = _get(logs, stream, limit=2)
     first = _get(logs, stream, limit=2, nextToken=last["nextBackwardToken"])
@@ -101,7 +101,7 @@ def test_reading_backwards(logs, write):
 
 
 def test_time_range_of_a_stream(logs, write):
-    """`startTime` is within the range, `endTime` is not."""
+    """`startTime` is inclusive, and `endTime` is exclusive."""
     stream = write(new_name(), ["0", "1", "2", "3"])
     page = _get(logs, stream, startTime=BEGIN + 1000, endTime=BEGIN + 3000, startFromHead=True)
 
@@ -109,7 +109,7 @@ def test_time_range_of_a_stream(logs, write):
 
 
 def test_half_a_line_is_not_yet_an_event(logs, write):
-    """What a supervisor has written only half is not seen, and is seen whole once it is whole."""
+    """A partly written line is not an event until the supervisor completes it."""
     job = new_name()
     whole = json.dumps({"timestamp": BEGIN + 5000, "message": "late"})
     stream = write(job, ["early"], tail=whole[:20])
@@ -123,7 +123,7 @@ def test_half_a_line_is_not_yet_an_event(logs, write):
 
 
 def test_a_page_has_at_most_a_megabyte(logs, write):
-    """Large events fill a page by size; all come, in both directions."""
+    """A page has at most 1 MB of events; all events come, forwards and backwards."""
     messages = [f"{number}" + "x" * 200_000 for number in range(8)]
     stream = write(new_name(), messages)
     first = _get(logs, stream, startFromHead=True)
@@ -135,7 +135,7 @@ def test_a_page_has_at_most_a_megabyte(logs, write):
 
 
 def test_filter_merges_streams_by_time(logs, write):
-    """FilterLogEvents merges the hosts of a job in order of time, in pages, with an id for each event."""
+    """FilterLogEvents merges the hosts of a job by time, in pages, with an ID for each event."""
     job = new_name()
     write(job, ["a0", "a1", "a2"], "algo-1")
     write(job, ["b0", "b1", "b2"], "algo-2", begin=BEGIN + 500)
@@ -151,7 +151,7 @@ def test_filter_merges_streams_by_time(logs, write):
 
 
 def test_filter_ranges_and_streams(logs, write):
-    """Named streams only, and both ends of the time range are in it."""
+    """FilterLogEvents reads only the named streams, and both ends of its time range are inclusive."""
     job = new_name()
     stream = write(job, ["0", "1", "2", "3"])
     write(job, ["other"], "algo-2")
@@ -176,7 +176,7 @@ def test_filter_ranges_and_streams(logs, write):
     ],
 )
 def test_filter_patterns(logs, write, pattern, found):
-    """Terms, phrases, alternatives, exclusions and regular expressions."""
+    """Filter patterns may be terms, phrases, alternatives, exclusions and regular expressions."""
     job = new_name()
     messages = ["step 12", "ERROR: disk full", "ERROR: full disc", "WARN: slow"]
     write(job, messages)
@@ -186,7 +186,7 @@ def test_filter_patterns(logs, write, pattern, found):
 
 
 def test_what_is_not_there(logs, write):
-    """Unknown groups and streams are ResourceNotFoundException, in the words of AWS."""
+    """Unknown groups and streams are ResourceNotFoundException, with AWS's message."""
     stream = write(new_name(), ["x"])
     group_error = ("ResourceNotFoundException", "The specified log group does not exist.")
     stream_error = ("ResourceNotFoundException", "The specified log stream does not exist.")
@@ -199,7 +199,7 @@ def test_what_is_not_there(logs, write):
 
 
 def test_refused_parameters(logs, write):
-    """What CloudWatch refuses, and filter patterns that are not built, are refused and not ignored."""
+    """Parameters that CloudWatch refuses, and filter patterns that are not implemented, are refused, not ignored."""
     stream = write(new_name(), ["x"])
     both = {"logStreamNames": [stream], "logStreamNamePrefix": "a"}
     codes = {
@@ -214,7 +214,7 @@ def test_refused_parameters(logs, write):
 
 
 def test_group_by_arn(logs, write):
-    """A group may be named by its ARN."""
+    """A log group may be named by its ARN."""
     stream = write(new_name(), ["x"])
     arn = logs.describe_log_groups(logGroupNamePrefix=GROUP)["logGroups"][0]["logGroupArn"]
 

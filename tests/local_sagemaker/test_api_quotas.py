@@ -1,4 +1,4 @@
-"""Quotas of an account on this machine: told by Service Quotas, and enforced when a job is created."""
+"""Quotas of the local account: reported by Service Quotas, and enforced when a job is created."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SPOT_TIMES = {"MaxRuntimeInSeconds": 300, "MaxWaitTimeInSeconds": 600}
 
 @pytest.fixture(scope="module")
 def quota_backend(tmp_path_factory, make_backend):
-    """One server for the tests of quotas of this process: its quotas must not meet other tests."""
+    """Return the server for the quota tests of this process; its quotas must not affect other tests."""
     backend = make_backend(tmp_path_factory.mktemp("quotas") / "home")
     backend.up()
     backend.client("s3").create_bucket(Bucket="api-tests")
@@ -23,7 +23,7 @@ def quota_backend(tmp_path_factory, make_backend):
 
 @pytest.fixture
 def set_quotas(quota_backend):
-    """A function that writes the account's quotas into `settings.json`; there are none afterwards."""
+    """Return a function that writes the account's quotas into `settings.json`; they are removed afterwards."""
     path = quota_backend.home / "settings.json"
     before = path.read_text()
 
@@ -36,18 +36,18 @@ def set_quotas(quota_backend):
 
 @pytest.fixture
 def sagemaker(quota_backend):
-    """A boto3 client of SageMaker."""
+    """Return a boto3 client for SageMaker."""
     return quota_backend.client("sagemaker")
 
 
 @pytest.fixture
 def service_quotas(quota_backend):
-    """A boto3 client of Service Quotas."""
+    """Return a boto3 client for Service Quotas."""
     return quota_backend.client("service-quotas")
 
 
 def simulated(name, seconds=600, count=1, instance_type="ml.m5.large", **more):
-    """A request for a training job that only takes its time."""
+    """Return a request for a simulated training job that takes `seconds`."""
     return training_request(
         name,
         AlgorithmSpecification={"TrainingImage": "local/simulated", "TrainingInputMode": "File"},
@@ -58,12 +58,12 @@ def simulated(name, seconds=600, count=1, instance_type="ml.m5.large", **more):
 
 
 def names_of(page):
-    """The names of the quotas on a page."""
+    """Return the names of the quotas on a page."""
     return [quota["QuotaName"] for quota in page["Quotas"]]
 
 
 def test_without_settings_there_are_no_quotas(service_quotas, sagemaker):
-    """The default: nothing is listed, and nothing is refused."""
+    """By default no quota is listed, and none is enforced."""
     assert service_quotas.list_service_quotas(ServiceCode="sagemaker")["Quotas"] == []
 
     name = new_name()
@@ -73,7 +73,7 @@ def test_without_settings_there_are_no_quotas(service_quotas, sagemaker):
 
 
 def test_a_quota_is_told_as_aws_tells_it(service_quotas, set_quotas):
-    """Name, value, code and ARN; the code leads to the same quota, and any other to none."""
+    """A quota has a name, value, code and ARN as on AWS; its code finds the same quota, an unknown code none."""
     set_quotas({TRAINING: 2})
     (listed,) = service_quotas.list_service_quotas(ServiceCode="sagemaker")["Quotas"]
     got = service_quotas.get_service_quota(ServiceCode="sagemaker", QuotaCode=listed["QuotaCode"])["Quota"]
@@ -87,7 +87,7 @@ def test_a_quota_is_told_as_aws_tells_it(service_quotas, set_quotas):
 
 
 def test_a_listing_has_pages(service_quotas, set_quotas):
-    """Pages as long as asked for, 100 at most; together they are all quotas, each once."""
+    """Pages have the requested size, at most 100, and together list every quota once."""
     wanted = {f"ml.test{number}.large for training job usage": number for number in range(250)}
     set_quotas(wanted)
     pages = list(service_quotas.get_paginator("list_service_quotas").paginate(ServiceCode="sagemaker"))
@@ -104,14 +104,14 @@ def test_a_listing_has_pages(service_quotas, set_quotas):
     [({"NextToken": "nonsense"}, "InvalidPaginationTokenException"), ({"MaxResults": 101}, "IllegalArgumentException")],
 )
 def test_a_listing_with_a_wrong_parameter_is_refused(service_quotas, set_quotas, more, code):
-    """With the codes of the service's own model."""
+    """A wrong parameter is refused with the error code of the service's own model."""
     set_quotas({TRAINING: 2})
 
     assert error_of(service_quotas.list_service_quotas, **{"ServiceCode": "sagemaker", **more})[0] == code
 
 
 def test_one_quota_can_be_listed_alone(service_quotas, set_quotas):
-    """By its code; a listing of the quotas of single resources, of which there are none, is empty."""
+    """A quota can be listed by its code; the listing of quotas of single resources is empty."""
     set_quotas({TRAINING: 2, SPOT: 3})
     listed = service_quotas.list_service_quotas(ServiceCode="sagemaker")["Quotas"]
     code = next(quota["QuotaCode"] for quota in listed if quota["QuotaName"] == SPOT)
@@ -122,7 +122,7 @@ def test_one_quota_can_be_listed_alone(service_quotas, set_quotas):
 
 
 def test_a_quota_is_enforced_in_aws_words(sagemaker, set_quotas):
-    """Hosts count, not jobs: one job of two is all; when it has ended there is room again."""
+    """A quota counts hosts, not jobs, and is refused with AWS's message; when a job ends, its hosts are free again."""
     set_quotas({TRAINING: 2})
     running, next_one = new_name(), new_name()
     sagemaker.create_training_job(**simulated(running, count=2))
@@ -141,7 +141,7 @@ def test_a_quota_is_enforced_in_aws_words(sagemaker, set_quotas):
 
 
 def test_each_use_of_an_instance_type_has_a_quota_of_its_own(sagemaker, set_quotas):
-    """Training, training on spot and processing; other instance types have none here."""
+    """Training, spot training and processing have separate quotas; an instance type without a quota is not limited."""
     set_quotas({TRAINING: 0, SPOT: 1, PROCESSING: 0})
     spot = {"EnableManagedSpotTraining": True, "StoppingCondition": _SPOT_TIMES}
     code, _ = error_of(sagemaker.create_training_job, **simulated(new_name()))
@@ -156,7 +156,7 @@ def test_each_use_of_an_instance_type_has_a_quota_of_its_own(sagemaker, set_quot
 
 
 def test_a_quota_holds_beside_a_fault_of_the_same_kind(quota_backend, sagemaker, set_quotas):
-    """A rule of `faults` may take more away; the account's quota stays."""
+    """A quota rule of `faults` may lower the account's quota, but not raise it."""
     set_quotas({TRAINING: 1})
     server = FaultyServer(quota_backend)
     with server.jobs({"kind": "quota", "instance_type": "ml.m5.large", "limit": 5}):
@@ -170,7 +170,7 @@ def test_a_quota_holds_beside_a_fault_of_the_same_kind(quota_backend, sagemaker,
 
 @pytest.mark.parametrize("quotas", [{TRAINING: "2"}, {TRAINING: -1}, {TRAINING: True}, [TRAINING]])
 def test_quotas_that_mean_nothing_are_refused(quota_backend, set_quotas, quotas):
-    """The answer names the file and shows how a quota is written."""
+    """Invalid quotas are an error that names the file and shows how a quota is written."""
     set_quotas(quotas)
     client = FaultyServer(quota_backend).client("service-quotas")
     code, message = error_of(client.list_service_quotas, ServiceCode="sagemaker")

@@ -1,4 +1,4 @@
-"""What the server refuses, and that it says so in AWS's words. The clients here do not check anything themselves."""
+"""Validation errors of the server, with AWS's messages. The clients here do not validate anything themselves."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from botocore.credentials import Credentials
 
 @pytest.fixture
 def refused(backend):
-    """A function that sends an operation as it is, and returns code and message of the error."""
+    """Return a function that sends an operation unchecked, and returns the error's code and message."""
 
     def send(operation: str, request, service: str = "sagemaker", prefix: str = "SageMaker") -> tuple[str, str]:
         body = request if isinstance(request, bytes) else json.dumps(request).encode()
@@ -34,7 +34,7 @@ def refused(backend):
 
 
 def test_pattern(refused):
-    """A value against its pattern is named with its place and the pattern."""
+    """A value that does not match its pattern is reported with its member and the pattern."""
     code, message = refused("DescribeTrainingJob", {"TrainingJobName": "a_b"})
 
     assert code == "ValidationException"
@@ -54,7 +54,7 @@ def test_all_violations_are_told(refused):
 
 
 def test_missing_member(refused):
-    """A required member that is missing is null, as in AWS's Java."""
+    """A missing required member is reported as null, as by AWS."""
     code, message = refused("CreateTrainingJob", {"TrainingJobName": "a"})
 
     assert code == "ValidationException"
@@ -63,7 +63,7 @@ def test_missing_member(refused):
 
 
 def test_enum(refused):
-    """A word outside of an enumeration is answered with all allowed ones."""
+    """A value outside an enumeration is answered with all allowed values."""
     code, message = refused("ListTrainingJobs", {"SortBy": "Size"})
 
     assert code == "ValidationException"
@@ -74,7 +74,7 @@ def test_enum(refused):
 
 
 def test_number_out_of_range(refused):
-    """At most 100 jobs a page."""
+    """A page has at most 100 jobs."""
     _, message = refused("ListTrainingJobs", {"MaxResults": 101})
 
     assert message.endswith(
@@ -83,7 +83,7 @@ def test_number_out_of_range(refused):
 
 
 def test_place_inside_a_list(refused):
-    """A member of a list is named by its number, from 1."""
+    """A member inside a list is named by its position, starting at 1."""
     request = training_request(
         "a", InputDataConfig=[{"ChannelName": "ok", "DataSource": {}}, {"ChannelName": "no/slash", "DataSource": {}}]
     )
@@ -93,7 +93,7 @@ def test_place_inside_a_list(refused):
 
 
 def test_values_of_a_map(refused):
-    """One value too long is told with all rules for values of the map."""
+    """A value of a map that is too long is reported with all constraints on the map's values."""
     _, message = refused("CreateTrainingJob", training_request("a", HyperParameters={"k": "v" * 2501}))
 
     assert "at 'hyperParameters' failed to satisfy constraint: Map value must satisfy constraint: " in message
@@ -104,7 +104,7 @@ def test_values_of_a_map(refused):
 
 
 def test_members_of_a_list(refused):
-    """The same for strings in a list: an argument of a container has at most 256 characters."""
+    """The same holds for strings in a list: a container argument has at most 256 characters."""
     request = training_request("a")
     request["AlgorithmSpecification"]["ContainerArguments"] = ["x" * 257]
     _, message = refused("CreateTrainingJob", request)
@@ -113,7 +113,7 @@ def test_members_of_a_list(refused):
 
 
 def test_java_classes_in_patterns(refused, backend):
-    """The patterns of tags are Java's: letters of any script pass, other signs do not."""
+    """The tag patterns have Java's character classes: letters of any script are allowed, other signs are not."""
     _, message = refused("CreateTrainingJob", training_request("a", Tags=[{"Key": "a!b", "Value": ""}]))
     name = new_name()
     backend.client("sagemaker").create_training_job(
@@ -124,7 +124,7 @@ def test_java_classes_in_patterns(refused, backend):
 
 
 def test_wrong_type(refused):
-    """A value of a wrong type is a SerializationException, and so is a body that is no JSON."""
+    """A value of a wrong type, and a body that is not valid JSON, are a SerializationException."""
     assert refused("ListTrainingJobs", {"MaxResults": "many"})[0] == "SerializationException"
     assert refused("ListTrainingJobs", {"CreationTimeAfter": "soon"})[0] == "SerializationException"
     assert refused("ListTrainingJobs", b"{")[0] == "SerializationException"
@@ -132,14 +132,14 @@ def test_wrong_type(refused):
 
 
 def test_unknown_members_are_ignored(backend, refused):
-    """A member that this model does not know is ignored, as by AWS: a newer client can talk to it."""
+    """An unknown member is ignored, as by AWS, so that a newer client can use the server."""
     assert (
         refused("DescribeTrainingJob", {"TrainingJobName": new_name(), "New": 1})[1] == "Requested resource not found."
     )
 
 
 def test_what_is_not_built_says_so(refused):
-    """An operation of SageMaker that is not built, and one that does not exist, are told apart."""
+    """A SageMaker operation that is not implemented, and one that does not exist, have different errors."""
     code, message = refused("CreateEndpoint", {})
     assert code == "UnknownOperationException"
     assert message.startswith(
@@ -228,7 +228,7 @@ def channel(**source):
     ],
 )
 def test_training_rules(refused, changes, words):
-    """What fits the model but not together is refused, with the member to repair."""
+    """Members that are valid alone but not together are refused, with the member to fix."""
     code, message = refused("CreateTrainingJob", {**training_request(new_name()), **changes})
 
     assert code == "ValidationException"
@@ -248,7 +248,7 @@ def _channel(name: str, uri: str = "s3://bucket/data/") -> dict:
     ],
 )
 def test_channel_rules(refused, channels, words):
-    """Channels have different names, and one source each."""
+    """Channels have different names and one source each."""
     assert words in refused("CreateTrainingJob", training_request(new_name(), InputDataConfig=channels))[1]
 
 
@@ -267,7 +267,7 @@ def _input(name: str, path: str | None = "/opt/ml/processing/input/x") -> dict:
     ],
 )
 def test_processing_rules(refused, inputs, words):
-    """Inputs of processing jobs have different names, one source, and a place below /opt/ml/processing/."""
+    """Inputs of processing jobs have different names, one source, and a path below /opt/ml/processing/."""
     code, message = refused("CreateProcessingJob", processing_request(new_name(), ProcessingInputs=inputs))
 
     assert code == "ValidationException"
@@ -275,7 +275,7 @@ def test_processing_rules(refused, inputs, words):
 
 
 def test_refused_requests_leave_no_job(refused, backend):
-    """A refused Create takes no name."""
+    """A refused Create does not take the name."""
     name = new_name()
     refused("CreateTrainingJob", training_request(name, EnableManagedSpotTraining=True))
 
@@ -283,7 +283,7 @@ def test_refused_requests_leave_no_job(refused, backend):
 
 
 def test_logs_have_their_own_code(refused):
-    """CloudWatch Logs answers InvalidParameterException where SageMaker says ValidationException."""
+    """CloudWatch Logs answers InvalidParameterException where SageMaker answers ValidationException."""
     code, message = refused("GetLogEvents", {"logGroupName": "a"}, "logs", "Logs_20140328")
 
     assert code == "InvalidParameterException"
@@ -291,7 +291,7 @@ def test_logs_have_their_own_code(refused):
 
 
 def test_a_document_without_bottom_is_refused(refused):
-    """A client's error, and none of the server's: 100,000 lists within each other."""
+    """A document of 100,000 nested lists is a client error, not a server error."""
     deep = b'{"NameContains": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
 
     assert refused("ListTrainingJobs", deep)[0] == "SerializationException"

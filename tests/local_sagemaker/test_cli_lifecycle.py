@@ -1,4 +1,4 @@
-"""The command line: one server for each home, found, restarted, ended and erased, in processes of their own."""
+"""The command line: one server for each home, which is found, restarted, ended and erased by separate processes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _put(backend, key: str) -> None:
 
 @pytest.mark.sampled(4, group="commands")
 def test_up_starts_and_finds(own_backend):
-    """The first `up` starts a server, the second finds the same one; both say where, and what to type next."""
+    """The first `up` starts a server and the second finds it; both print the endpoint and the next command."""
     first = own_backend.run("up")
     started = own_backend.status()
     second = own_backend.run("up")
@@ -42,7 +42,7 @@ def test_up_starts_and_finds(own_backend):
 
 @pytest.mark.sampled(4, group="commands")
 def test_status_as_json(own_backend):
-    """`up --json` and `status --json` print one line with the same contract, running or not."""
+    """`status --json` prints one line with the same fields with and without a server; `up --json` adds the keys."""
     before = own_backend.run("status", "--json")
     up = own_backend.run("up", "--json")
     _put(own_backend, "a")
@@ -69,7 +69,7 @@ def test_status_as_json(own_backend):
 
 @pytest.mark.sampled(4, group="commands")
 def test_status_for_people(own_backend):
-    """`status` says the same in words, with the counts of requests."""
+    """`status` prints the same in words, with the request counts."""
     down = own_backend.run("status")
     own_backend.up()
     _put(own_backend, "a")
@@ -97,7 +97,7 @@ def test_ten_ups_at_once(own_backend):
 
 
 def test_killed_server_comes_back(own_backend):
-    """After `kill -9` another `up` serves the same port with everything still there."""
+    """After `kill -9`, another `up` serves the same port with all data unchanged."""
     first = own_backend.up()
     _put(own_backend, "kept")
     own_backend.client("sagemaker").create_training_job(**training_request("kept"))
@@ -113,11 +113,11 @@ def test_killed_server_comes_back(own_backend):
 
 @pytest.mark.sampled(4, group="commands")
 def test_server_outlives_its_caller(own_backend):
-    """The server is in a session of its own, and holds no file of whoever started it."""
+    """The server has its own session, and holds no open file of the process that started it."""
     caller = subprocess.Popen(
         own_backend.command("up", "--json"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
     )
-    # `communicate` returns only when nobody holds the other ends of the pipes.
+    # `communicate` returns only when no process holds the other ends of the pipes.
     out, _ = caller.communicate(timeout=180)
     with pytest.raises(ProcessLookupError):
         os.killpg(caller.pid, signal.SIGKILL)
@@ -146,7 +146,7 @@ def test_down_ends_server_and_jobs(own_backend):
 
 @pytest.mark.sampled(4, group="commands")
 def test_down_can_leave_jobs(own_backend):
-    """With `--keep-jobs` a job ends by itself without a server, and the next server knows how."""
+    """With `--keep-jobs` a job ends without a server, and the next server knows its result."""
     own_backend.up()
     own_backend.client("s3").create_bucket(Bucket="api-tests")
     name, gate = new_name(), own_backend.home / "gate"
@@ -165,7 +165,10 @@ def test_down_can_leave_jobs(own_backend):
 
 @pytest.mark.sampled(4, group="commands")
 def test_lookers_do_not_take_each_other_for_a_server(tmp_path):
-    """The pid that a killed server left may be another program's by now, which `down` would end."""
+    """Processes that check for a server at the same time do not take each other for one.
+
+    The pid that a killed server left may belong to another program by now, which `down` would end.
+    """
     home = Home(tmp_path)
     server = home.claim()
     seen_alive = home.server_pid()
@@ -178,7 +181,7 @@ def test_lookers_do_not_take_each_other_for_a_server(tmp_path):
 
 
 def test_down_when_nothing_runs(own_backend):
-    """`down` without a server is no error, and says so; also where there has never been a home."""
+    """`down` without a server succeeds and says so, even if the home never existed."""
     done = own_backend.run("down")
     never = subprocess.run(
         [sys.executable, "-m", "local_sagemaker", "down", "--home", str(own_backend.home / "never")],
@@ -193,7 +196,7 @@ def test_down_when_nothing_runs(own_backend):
 
 
 def test_reset_asks_first_and_spares_what_is_not_ours(own_backend):
-    """`reset` needs `--yes`; then the data are gone, and other files of the directory are not."""
+    """`reset` needs `--yes`; it then deletes the data, and no other file of the directory."""
     own_backend.up()
     _put(own_backend, "a")
     (own_backend.home / "notes.txt").write_text("mine")
@@ -214,7 +217,7 @@ def test_reset_asks_first_and_spares_what_is_not_ours(own_backend):
 
 @pytest.mark.sampled(4, group="commands")
 def test_env_points_clients_to_the_server(own_backend, tmp_path):
-    """In a shell that has evaluated `env`, a plain boto3 talks to the server, whatever profile was set before."""
+    """In a shell that has evaluated `env`, an unmodified boto3 uses the server, whatever profile was set before."""
     off = own_backend.run("env")
     endpoint = own_backend.up()["endpoint"]
     script = "import boto3; c = boto3.client('sts'); print(c.meta.endpoint_url, c.get_caller_identity()['Account'])"
@@ -229,7 +232,7 @@ def test_env_points_clients_to_the_server(own_backend, tmp_path):
 
 @pytest.mark.sampled(4, group="commands")
 def test_home_comes_from_the_environment(own_backend):
-    """Without `--home` it is `LOCAL_SAGEMAKER_HOME` that counts."""
+    """Without `--home`, `LOCAL_SAGEMAKER_HOME` names the home."""
     done = subprocess.run(
         [sys.executable, "-m", "local_sagemaker", "status", "--json"],
         env={**os.environ, "LOCAL_SAGEMAKER_HOME": str(own_backend.home)},
@@ -243,7 +246,7 @@ def test_home_comes_from_the_environment(own_backend):
 
 @pytest.mark.sampled(4, group="commands")
 def test_a_taken_port_is_told(own_backend):
-    """If another program has the server's port, `up` fails with the server's own words, and `--port` helps."""
+    """If another program has the server's port, `up` fails with the server's own message, and `--port` helps."""
     endpoint = own_backend.up()["endpoint"]
     own_backend.down()
     with socket.create_server(("127.0.0.1", int(endpoint.rpartition(":")[2]))):
@@ -286,7 +289,7 @@ def test_serve_in_the_foreground(own_backend):
 
 @pytest.mark.sampled(4, group="commands")
 def test_a_hung_server_is_told_and_can_be_ended(own_backend):
-    """A server that was stopped by SIGSTOP does not answer: `down` ends it all the same."""
+    """`down` ends a server that does not answer because SIGSTOP stopped it."""
     pid = own_backend.up()["pid"]
     os.kill(pid, signal.SIGSTOP)
     done = own_backend.run("down")
@@ -297,7 +300,7 @@ def test_a_hung_server_is_told_and_can_be_ended(own_backend):
 
 @pytest.mark.sampled(4, group="commands")
 def test_up_waits_for_a_server_that_is_slow(own_backend):
-    """A server that lives but does not answer is waited for, and said to be: none is started beside it."""
+    """`up` waits for a server that lives but does not answer, says so, and starts no second one."""
     pid = own_backend.up()["pid"]
     os.kill(pid, signal.SIGSTOP)
     with subprocess.Popen(
@@ -312,7 +315,7 @@ def test_up_waits_for_a_server_that_is_slow(own_backend):
 
 
 def test_a_server_that_never_answers_is_told(own_backend):
-    """The message says that it lives, and does not advise to end it: `down` would stop the jobs."""
+    """The error says that the server lives, and does not suggest `down`, which would stop the jobs."""
     pid = own_backend.up()["pid"]
     os.kill(pid, signal.SIGSTOP)
     told = []
@@ -325,7 +328,7 @@ def test_a_server_that_never_answers_is_told(own_backend):
 
 
 def test_a_server_that_does_not_listen_yet_is_waited_for(own_backend):
-    """It has the home's lock, and no port; none is started beside it."""
+    """`up` waits for a server that has the home's lock but no port yet, and starts no second one."""
     home = Home(own_backend.home)
     home.make()
     with home.claim(), pytest.raises(NoAnswer, match=rf"\(pid {os.getpid()}\)"):
@@ -336,7 +339,7 @@ def test_a_server_that_does_not_listen_yet_is_waited_for(own_backend):
 
 @pytest.mark.exhaustive
 def test_a_server_that_does_not_answer_has_an_exit_code_of_its_own(own_backend):
-    """`status` ends with 4, and not as if none ran."""
+    """`status` exits with 4 if the server does not answer, not with the code for no server."""
     os.kill(own_backend.up()["pid"], signal.SIGSTOP)
     done = own_backend.run("status")
 
@@ -354,7 +357,7 @@ def test_the_users_credentials_stay_outside(own_backend):
 
 
 def test_commands_are_light():
-    """What `up` imports to find a server has neither botocore nor a web server in it."""
+    """The command line imports neither botocore, nor moto, nor a web server."""
     script = "import local_sagemaker.cli, sys; print(*{'botocore', 'uvicorn', 'starlette', 'moto'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
 
@@ -362,7 +365,7 @@ def test_commands_are_light():
 
 
 def test_wrong_usage(own_backend):
-    """Wrong usage ends with 2; help explains home and exit codes."""
+    """Wrong usage exits with 2; the help lists the commands and the exit codes."""
     usage = own_backend.run("up", "--port", "70000")
     shown = subprocess.run([sys.executable, "-m", "local_sagemaker", "-h"], capture_output=True, text=True, check=False)
 

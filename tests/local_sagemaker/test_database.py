@@ -1,4 +1,4 @@
-"""The database of a home: an older one is brought up to date where it lies, by whoever opens it first."""
+"""The database of a home: the first process that opens an older one migrates it in place."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PRAGMA user_version=1;
 
 @pytest.fixture
 def old_home(tmp_path):
-    """A home with one job, as version 0.1.0 left it."""
+    """Return a home with one job, as version 0.1.0 left it."""
     db = sqlite3.connect(tmp_path / "jobs.sqlite", isolation_level=None)
     db.execute("PRAGMA journal_mode=WAL")
     db.executescript(FIRST)
@@ -39,7 +39,7 @@ def old_home(tmp_path):
 
 
 def test_an_older_home_keeps_its_jobs(old_home):
-    """Jobs of the version before are there, carried by supervisors; new ones and faults find their places."""
+    """Jobs of the previous version are kept, with the `process` runner; new jobs and faults can be added."""
     with JobTable(old_home) as table:
         old = table.get("training-job", "old")
         table.create("training-job", "new", "arn:new", {}, runner="simulated")
@@ -51,7 +51,7 @@ def test_an_older_home_keeps_its_jobs(old_home):
 
 
 def test_an_older_home_is_brought_up_to_date_once(old_home):
-    """Eight open it at the same moment: all can work with it."""
+    """Eight connections that open an older home at the same moment can all use it."""
     barrier = threading.Barrier(8)
     seen = []
 
@@ -70,7 +70,7 @@ def test_an_older_home_is_brought_up_to_date_once(old_home):
 
 
 def test_a_rule_fires_as_often_as_it_may_over_all_processes(tmp_path):
-    """Eight connections want the one interruption at once: one gets it, and the count says one."""
+    """Eight connections want the one allowed interruption at once: one gets it, and the count is one."""
     database = Database(tmp_path)
     others = [Database(tmp_path) for _ in range(8)]
     FaultTable(database).replace(Faults(jobs=(JobRule("interrupt", times=1),)))

@@ -1,4 +1,4 @@
-"""Who may come in: programs that have a key of the home. No web page, no stranger, no request that was changed."""
+"""Authentication: the server accepts requests signed with a key of its home, and refuses those of web pages."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ PAGE = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-
 
 @pytest.fixture(params=["s3v4", None], ids=["version 4", "as boto3 presigns by itself"])
 def presigning(request):
-    """The version of S3's presigned addresses; that of 2006 is boto3's default for some regions."""
+    """Return the signature version of presigned S3 URLs; version 2 (2006) is boto3's default in some regions."""
     return request.param
 
 
 @pytest.fixture
 def client(backend):
-    """A function that makes a client with any key; by default the home's."""
+    """Return a function that creates a client with given keys, by default the home's."""
 
     def make(service, keys=None, version=None):
         keys = keys or backend.keys
@@ -67,7 +67,7 @@ def client(backend):
 
 @pytest.fixture
 def page_object(client):
-    """A function that puts an HTML page into S3 and returns its bucket and key."""
+    """Put an HTML page into S3; return its bucket and key."""
     bucket = new_name("page")
     client("s3").create_bucket(Bucket=bucket)
     client("s3").put_object(Bucket=bucket, Key="page", Body=b"<script>evil()</script>")
@@ -75,7 +75,7 @@ def page_object(client):
 
 
 def asked(method, url, headers=(), body=None):
-    """Status, headers and body of one request as it is."""
+    """Send one request as it is; return the status, headers and body of the response."""
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.netloc, timeout=30)
     try:
@@ -90,7 +90,7 @@ CALLS = {"s3": ("s3", "list_buckets"), "json": ("sagemaker", "list_training_jobs
 
 
 def call(client, protocol, *keys):
-    """One call of a protocol, to be made with some keys."""
+    """Return the client method that stands for a protocol."""
     service, operation = CALLS[protocol]
     return getattr(client(service, *keys), operation)
 
@@ -101,7 +101,7 @@ FORGED = {"s3": "SignatureDoesNotMatch", "json": "InvalidSignatureException", "q
 
 @pytest.mark.parametrize("protocol", FORGED)
 def test_a_wrong_secret_is_refused_as_aws_refuses_it(backend, client, protocol):
-    """In the words of each protocol; the right one is let in."""
+    """A wrong secret key is refused with the error code of each protocol; the right one is accepted."""
     wrong = Keys(backend.keys.access_key, "x" * 40)
 
     assert error_of(call(client, protocol, wrong))[0] == FORGED[protocol]
@@ -110,7 +110,7 @@ def test_a_wrong_secret_is_refused_as_aws_refuses_it(backend, client, protocol):
 
 @pytest.mark.parametrize("protocol", STRANGER)
 def test_a_session_that_was_not_given_out_is_refused(client, protocol):
-    """A token of another home, or one that somebody made up."""
+    """A session token that this home did not issue is refused."""
     strange = Keys("ASIAAAAAAAAAAAAAAAAA", "x" * 40, "IQoJb3JpZ2lueA==")
 
     assert error_of(call(client, protocol, strange))[0] == STRANGER[protocol]
@@ -132,7 +132,7 @@ def test_a_session_that_was_not_given_out_is_refused(client, protocol):
     ids=["unsigned", "forged", "version 2", "no date", "basic", "image", "origin", "null", "referer"],
 )
 def test_what_a_page_can_send_does_nothing(backend, client, headers):
-    """`<img src="http://127.0.0.1:PORT/?Action=CreateUser…">`, forms and the like: no user is made."""
+    """A request that a web page can send, such as `<img src="http://127.0.0.1:PORT/?Action=…">`, creates no user."""
     name = new_name("user")
     for method in ("GET", "POST"):
         url = f"{backend.endpoint}/?Action=CreateUser&UserName={name}&Version=2010-05-08"
@@ -143,7 +143,7 @@ def test_what_a_page_can_send_does_nothing(backend, client, headers):
 
 @pytest.mark.parametrize("mark", [PAGE, {"Origin": "https://evil.example"}, {"Referer": "http://evil.example/"}])
 def test_a_signed_request_of_a_page_is_refused(backend, mark):
-    """Even one that has a key; from a program the same request is let in."""
+    """A signed request with the marks of a web page is refused; the same request from a program is accepted."""
     credentials = Credentials(backend.keys.access_key, backend.keys.secret_key)
     body = b"Action=ListRoles&Version=2010-05-08"
     request = AWSRequest("POST", f"{backend.endpoint}/", {"Content-Type": "application/x-www-form-urlencoded"}, body)
@@ -155,7 +155,7 @@ def test_a_signed_request_of_a_page_is_refused(backend, mark):
 
 
 def test_the_body_is_signed_too(backend):
-    """A request whose body was exchanged is refused."""
+    """A request with a replaced body is refused."""
     credentials = Credentials(backend.keys.access_key, backend.keys.secret_key)
     headers = {"X-Amz-Target": "SageMaker.ListTrainingJobs", "Content-Type": "application/x-amz-json-1.1"}
     request = AWSRequest("POST", f"{backend.endpoint}/", headers, b"{}")
@@ -168,7 +168,7 @@ def test_the_body_is_signed_too(backend):
 
 @pytest.mark.parametrize("signed", [True, False], ids=["forged", "unsigned"])
 def test_a_large_body_is_refused_before_it_is_read(backend, signed):
-    """A request that says that it has 1 GB gets its answer at once, whoever signed it, and not a byte was sent."""
+    """A Content-Length of 1 GiB is refused before any byte of the body is sent, with or without a signature."""
     headers = {"Content-Length": str(1 << 30), "X-Amz-Target": "SageMaker.CreateTrainingJob"}
     if signed:
         now = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
@@ -189,7 +189,7 @@ def test_a_large_body_is_refused_before_it_is_read(backend, signed):
 
 
 def test_a_body_without_a_length_ends_at_the_bound():
-    """A stream that says no length is read as far as the bound, and a body of just that size is taken."""
+    """A body without a length is read at most up to the bound; a body of exactly the bound is accepted."""
     blocks = []
 
     async def receive():
@@ -209,7 +209,7 @@ def test_a_body_without_a_length_ends_at_the_bound():
 
 
 def test_the_largest_bodies_of_clients_are_taken(client):
-    """A message of 1 MiB, the most that SQS takes, comes in."""
+    """A message of 1 MiB, the largest that SQS accepts, is accepted."""
     sqs = client("sqs")
     url = sqs.create_queue(QueueName=new_name(), Attributes={"MaximumMessageSize": str(1 << 20)})["QueueUrl"]
     sent = sqs.send_message(QueueUrl=url, MessageBody="x" * (1 << 20))
@@ -217,11 +217,11 @@ def test_the_largest_bodies_of_clients_are_taken(client):
     assert sent["MessageId"]
 
 
-# -- presigned addresses -------------------------------------------------------------------------------------------
+# -- presigned URLs ------------------------------------------------------------------------------------------------
 
 
 def test_a_presigned_address_is_a_download_for_a_browser(client, page_object, presigning):
-    """Valid, it is served to a browser, as an attachment in a sandbox; a program gets it as it is."""
+    """A presigned URL serves a browser an attachment in a sandbox, and a program the plain object."""
     url = client("s3", version=presigning).generate_presigned_url("get_object", Params=page_object)
     by_program, by_browser = asked("GET", url), asked("GET", url, PAGE)
 
@@ -235,7 +235,7 @@ def test_a_presigned_address_is_a_download_for_a_browser(client, page_object, pr
 
 
 def test_a_presigned_page_stays_a_download(client, page_object, presigning):
-    """Whatever the address asks of the answer's headers."""
+    """A presigned page stays an attachment for a browser, whatever response headers the URL requests."""
     wanted = {"ResponseContentType": "text/html", "ResponseContentDisposition": 'inline; filename="a.html"'}
     url = client("s3", version=presigning).generate_presigned_url("get_object", Params={**page_object, **wanted})
     _, headers, _ = asked("GET", url, PAGE)
@@ -245,7 +245,7 @@ def test_a_presigned_page_stays_a_download(client, page_object, presigning):
 
 
 def test_a_presigned_address_that_writes_is_not_for_pages(client, page_object, presigning):
-    """A program may use it, a page may not: it could not be told from one that means harm."""
+    """A program may use a presigned URL that writes; a web page may not, because it could be a malicious one."""
     url = client("s3", version=presigning).generate_presigned_url("put_object", Params=page_object)
 
     assert asked("PUT", url, PAGE, b"new")[0] == 403
@@ -253,7 +253,7 @@ def test_a_presigned_address_that_writes_is_not_for_pages(client, page_object, p
 
 
 def test_presigned_addresses_expire(client, page_object, presigning):
-    """As long as they were made for, and not longer."""
+    """A presigned URL works until it expires, and not longer."""
     url = client("s3", version=presigning).generate_presigned_url("get_object", Params=page_object, ExpiresIn=1)
     assert asked("GET", url)[0] == 200
     wait_until(lambda: asked("GET", url)[0] == 403, "the address to expire")
@@ -263,14 +263,14 @@ def test_presigned_addresses_expire(client, page_object, presigning):
 
 @pytest.mark.parametrize("change", [("page", "pag2"), ("X-Amz-Expires=3600", "X-Amz-Expires=9999")])
 def test_a_presigned_address_is_for_one_thing(client, page_object, change):
-    """Another key, or another time, is another signature."""
+    """A presigned URL with another key or another expiry does not match its signature."""
     url = client("s3", version="s3v4").generate_presigned_url("get_object", Params=page_object)
 
     assert b"SignatureDoesNotMatch" in asked("GET", url.replace(*change))[2]
 
 
 def test_an_old_presigned_address_is_for_one_thing(client, page_object):
-    """The same of version 2: another key, method, time or header of the answer."""
+    """A version 2 presigned URL with another key, method, expiry or response header does not match its signature."""
     url = client("s3").generate_presigned_url("get_object", Params=page_object)
     later = re.sub(r"Expires=(\d+)", lambda found: f"Expires={int(found[1]) + 1}", url)
 
@@ -283,7 +283,7 @@ def test_an_old_presigned_address_is_for_one_thing(client, page_object):
 
 @pytest.fixture(params=[False, True], ids=["the home's key", "a session"])
 def keys(request, backend, client):
-    """The home's key, and one that STS gave out."""
+    """Return the home's keys, or those of an STS session."""
     if not request.param:
         return backend.keys
     given = client("sts").get_session_token()["Credentials"]
@@ -291,7 +291,7 @@ def keys(request, backend, client):
 
 
 def test_a_presigned_put_keeps_what_was_signed_with_it(client, page_object, presigning, keys):
-    """Headers that the address carries in its query count as sent; a changed one is another signature."""
+    """Headers in the query of a presigned PUT apply as if sent; a changed one does not match the signature."""
     wanted = {"ContentType": "text/x", "Metadata": {"m": "1"}, "StorageClass": "STANDARD_IA"}
     url = client("s3", keys, presigning).generate_presigned_url("put_object", Params={**page_object, **wanted})
     in_query = "x-amz-meta-m=1" in url
@@ -306,7 +306,7 @@ def test_a_presigned_put_keeps_what_was_signed_with_it(client, page_object, pres
 
 
 def test_a_presigned_put_takes_no_other_headers_of_s3(client, page_object, presigning):
-    """One that was not signed would make another request of it, such as a copy of what only the signer may read."""
+    """A presigned PUT refuses other headers of S3: an unsigned one could turn it into a copy of a secret object."""
     s3 = client("s3", version=presigning)
     s3.put_object(Bucket=page_object["Bucket"], Key="secret", Body=b"secret")
     target = {"Bucket": page_object["Bucket"], "Key": "put"}
@@ -328,7 +328,7 @@ def posted(form, content=b"x", headers=(), **changes):
 
 
 def test_a_presigned_form_puts_an_object(client, page_object, presigning, keys):
-    """What boto3 presigns is taken as it is, and from no web page; conditions and the file's length are obeyed."""
+    """A form that boto3 presigns is accepted, but not from a web page; its conditions and length range are enforced."""
     conditions = [["content-length-range", 1, 10], ["starts-with", "$x-amz-meta-m", "a"]]
     form = client("s3", keys, presigning).generate_presigned_post(
         page_object["Bucket"], "posted", {"x-amz-meta-m": "ab"}, conditions
@@ -371,7 +371,7 @@ def test_a_presigned_form_puts_an_object(client, page_object, presigning, keys):
     ],
 )
 def test_a_form_that_nobody_signed(client, page_object, changes, code):
-    """A changed policy, a wrong signature or none: nothing is written, and the form itself is taken."""
+    """A form with a changed policy, or a wrong or missing signature, writes nothing; the original form is accepted."""
     form = client("s3", version="s3v4").generate_presigned_post(page_object["Bucket"], "posted")
 
     status, _, body = posted(form, **changes)
@@ -392,7 +392,7 @@ def test_forms_expire(client, page_object, presigning):
 
 @pytest.mark.parametrize("lasts", [3600, -1])
 def test_a_form_posts_an_object_and_nothing_else(client, page_object, presigning, lasts):
-    """Its signature opens no other operation, whose conditions nobody would look at, and none after its expiry."""
+    """A form's signature permits no other operation, which would not check its conditions, and nothing after expiry."""
     s3, bucket = client("s3"), page_object["Bucket"]
     form = client("s3", version=presigning).generate_presigned_post(bucket, "posted", ExpiresIn=lasts)
     elsewhere = ["/posted?uploads", "/sec/a?uploads", "/page?uploadId=x", "?delete", "?uploads", "?other=1", "/posted"]
@@ -407,7 +407,7 @@ def test_a_form_posts_an_object_and_nothing_else(client, page_object, presigning
 
 
 def test_a_form_is_read_once(client, page_object):
-    """Two types of content, each with its boundary: what was signed is what is done."""
+    """A form with two Content-Type headers is refused: the fields that are checked must be those that are applied."""
     form = client("s3", version="s3v4").generate_presigned_post(page_object["Bucket"], "posted")
     unlimited = {"expiration": "2220-01-01T00:00:00Z", "conditions": [["starts-with", "$key", ""]]}
     forged = {"key": "page2", "policy": b64encode(json.dumps(unlimited).encode()).decode()}
@@ -434,7 +434,7 @@ def test_a_form_is_read_once(client, page_object):
 
 
 def test_a_signed_policy_that_is_not_one(client, page_object, keys):
-    """Without an expiration, and no policy at all: InvalidPolicyDocument."""
+    """A signed policy without an expiration, or one that is not JSON, is InvalidPolicyDocument."""
     form = client("s3", keys, "s3v4").generate_presigned_post(page_object["Bucket"], "posted")
     secret = client("s3", keys, "s3v4")._request_signer._credentials.secret_key
     for text in (b"{}", b"nonsense"):
@@ -447,7 +447,7 @@ def test_a_signed_policy_that_is_not_one(client, page_object, keys):
 
 
 def test_only_what_s3_lets_override_is_overridden(client, page_object):
-    """Six headers; any other `response-…` is refused, such as a cookie for this machine."""
+    """S3's six overridable headers may be overridden; any other `response-…`, such as a cookie, is refused."""
     s3 = client("s3")
     s3.meta.events.register(
         "before-sign.s3.GetObject", lambda request, **_: request.params.update({"response-set-cookie": "a=b"})
@@ -458,17 +458,17 @@ def test_only_what_s3_lets_override_is_overridden(client, page_object):
 
 
 def test_unsigned_objects_are_nobodys(backend, page_object):
-    """There are no public buckets here."""
+    """An unsigned request for an object is refused: there are no public buckets."""
     status, _, body = asked("GET", f"{backend.endpoint}/{page_object['Bucket']}/page")
 
     assert (status, b"<Code>AccessDenied</Code>" in body) == (403, True)
 
 
-# -- keys that are made of the home's ------------------------------------------------------------------------------
+# -- keys derived from the home's ----------------------------------------------------------------------------------
 
 
 def test_an_assumed_role_and_a_user_have_keys_that_work(client):
-    """Those that STS and IAM give out; after the session's end no more."""
+    """The keys that STS and IAM issue work; with a wrong secret key or without the session token they are refused."""
     iam, name = client("iam"), new_name("role")
     role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=TRUST)["Role"]["Arn"]
     iam.put_role_policy(RoleName=name, PolicyName="list", PolicyDocument=LIST_BUCKETS)
@@ -485,7 +485,7 @@ def test_an_assumed_role_and_a_user_have_keys_that_work(client):
 
 
 def test_a_job_has_keys_of_its_own(backend, client):
-    """Temporary ones, with which it may use the server, and not the home's."""
+    """A job has temporary keys, with which it may use the server, and not the home's."""
     name = new_name("keys")
     client("s3").create_bucket(Bucket="api-tests")
     code = (
@@ -508,13 +508,13 @@ def test_a_job_has_keys_of_its_own(backend, client):
 
 
 def test_the_key_is_its_users_alone(backend):
-    """A file that nobody else can read, in a directory that nobody else can enter."""
+    """The key file is readable, and the home accessible, for its owner only."""
     assert (backend.home / "key.json").stat().st_mode & 0o777 == 0o600
     assert backend.home.stat().st_mode & 0o777 == 0o700
 
 
 def test_the_key_stays(tmp_path):
-    """Whoever asks first makes it, and everybody gets the same."""
+    """The first access creates the key, later ones return the same key, and another home has another."""
     first = HomeKey.of(tmp_path)
 
     assert HomeKey.of(tmp_path) == first
@@ -524,7 +524,7 @@ def test_the_key_stays(tmp_path):
 
 
 def test_a_temporary_key_ends(tmp_path, monkeypatch):
-    """With its time, and in no other home."""
+    """A temporary key is refused after its expiry, in another home, and with another key ID."""
     home = HomeKey.of(tmp_path)
     keys = home.temporary(Session("arn:aws:iam::1:role/r", "s"), 60)
 
@@ -538,14 +538,14 @@ def test_a_temporary_key_ends(tmp_path, monkeypatch):
         home.secret_of(keys.access_key, keys.token)
 
 
-# -- the signature itself, against botocore's ----------------------------------------------------------------------
+# -- the signature, compared with botocore's -----------------------------------------------------------------------
 
 KEYS = Keys("AKIAEXAMPLE", "secret")
 TEXTS = st.text("aZ0 -_.~/+*%&=?äß", max_size=8)
 
 
 def refuse_other(access_key, token):
-    """The secret of the one key that there is."""
+    """Return the secret of the one known key; raise UnknownKey for others."""
     if access_key != KEYS.access_key:
         raise UnknownKey
     return KEYS.secret_key
@@ -568,7 +568,7 @@ def checked(request, payload=None):
     st.dictionaries(st.sampled_from(["a", "B"]), st.text("aZ0 -_.~/+*%&=?", max_size=8)),
 )
 def test_what_botocore_signs_is_what_we_check(parameters, key, headers):
-    """By header: whatever path, query and headers, of S3; and no other."""
+    """A header signature of botocore for S3 is accepted for any path, query and headers; another path is refused."""
     query = "&".join(f"{quote(name, safe='-_.~')}={quote(value, safe='-_.~')}" for name, value in parameters.items())
     metadata = {f"x-amz-meta-{name}": value for name, value in headers.items()}
     request = AWSRequest("GET", f"http://127.0.0.1:1/b/{quote(key, safe='/-_.~')}?{query}", metadata, b"")
@@ -582,7 +582,7 @@ def test_what_botocore_signs_is_what_we_check(parameters, key, headers):
 
 @given(TEXTS, st.binary(max_size=20))
 def test_the_other_services_sign_otherwise(path, body):
-    """A path in its normal form, encoded twice; and the body's digest."""
+    """Services other than S3 sign the normalized path, encoded twice, and the body's digest."""
     request = AWSRequest("POST", f"http://127.0.0.1:1/{quote(path, safe='/-_.~')}", {}, body)
     auth = SigV4Auth(Credentials(KEYS.access_key, KEYS.secret_key), "iam", "us-east-1")
     auth.add_auth(request)
@@ -594,7 +594,7 @@ def test_the_other_services_sign_otherwise(path, body):
 
 @given(TEXTS, st.integers(1, 7 * 24 * 3600))
 def test_presigned_as_botocore_presigns(key, expires):
-    """In the query, for S3 without the body."""
+    """A signature that botocore puts into the query is accepted, for any key and any expiry of up to 7 days."""
     request = AWSRequest("GET", f"http://127.0.0.1:1/b/{quote(key, safe='/-_.~')}", {}, b"")
     SigV4QueryAuth(Credentials(KEYS.access_key, KEYS.secret_key), "iam", "us-east-1", expires=expires).add_auth(request)
 
@@ -609,7 +609,7 @@ STAMPS = st.text("0123456789TZ/abé-", max_size=18)
     presigned=st.booleans(),
 )  # fmt: skip
 def test_whatever_stands_in_the_place_of_a_signature_is_refused(key, at, date, signature, presigned):
-    """In words, and never by an error of the server's."""
+    """Any text in the place of a signature is refused with a message, never with a server error."""
     credential = f"{key}/{date}/us-east-1/s3/aws4_request"
     query = {
         "X-Amz-Algorithm": "AWS4-HMAC-SHA256", "X-Amz-Credential": credential, "X-Amz-Date": at, "X-Amz-Expires": "60",
@@ -628,7 +628,7 @@ def test_whatever_stands_in_the_place_of_a_signature_is_refused(key, at, date, s
 
 @pytest.mark.parametrize("seconds", [-16 * 60, 16 * 60])
 def test_a_clock_that_is_wrong_is_told(seconds):
-    """Beyond the quarter of an hour that AWS allows."""
+    """A clock that differs by more than the 15 minutes that AWS allows is refused as `late`."""
     request = AWSRequest("GET", "http://127.0.0.1:1/b", {}, b"")
     S3SigV4Auth(Credentials(KEYS.access_key, KEYS.secret_key), "s3", "us-east-1").add_auth(request)
     headers = {"host": "127.0.0.1:1", **{name.lower(): value for name, value in request.headers.items()}}

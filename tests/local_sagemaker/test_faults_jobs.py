@@ -1,4 +1,4 @@
-"""Faults of jobs against a real server: spot interruption, capacity, quota, late instances; instance preferences."""
+"""Job faults on a real server: spot interruption, capacity, quota, pending instances; instance preferences."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["faulty", "faulty_backend"]
 NO_CAPACITY = (
     "CapacityError: Unable to provision requested ML compute capacity. Please retry using a different ML instance type."
 )
-# Counts its starts in a checkpoint, says what it found, and ends by itself in its second life.
+# Records its start in the checkpoint directory, prints what it found there, and completes on its second start.
 RESUMING = """
 S=$LOCAL_SAGEMAKER_ROOT/opt/ml/checkpoints
 echo found: $(ls $S)
@@ -35,13 +35,13 @@ while true; do sleep 0.02; done
 
 @pytest.fixture(scope="session")
 def bucket(faulty_backend) -> str:
-    """A bucket for the outputs of all jobs here."""
+    """Create a bucket for the outputs of all jobs here; return its name."""
     faulty_backend.client("s3").create_bucket(Bucket="api-tests")
     return "api-tests"
 
 
 def spot_request(name: str, script: str, bucket: str, **more) -> dict:
-    """A managed spot training job with checkpoints."""
+    """Return a request for a managed spot training job with checkpoints."""
     request = {
         "EnableManagedSpotTraining": True,
         "StoppingCondition": {"MaxRuntimeInSeconds": 300, "MaxWaitTimeInSeconds": 600},
@@ -52,7 +52,7 @@ def spot_request(name: str, script: str, bucket: str, **more) -> dict:
 
 
 def begin_resuming(faulty, bucket: str) -> str:
-    """Start a spot job that resumes from its checkpoint; return its name once it could save one."""
+    """Start a spot job that resumes from its checkpoint; return its name once it can save one."""
     sagemaker, name = faulty.client("sagemaker"), new_name("spot")
     request = spot_request(name, 'eval "$SCRIPT"', bucket, Environment={"SCRIPT": RESUMING})
     sagemaker.create_training_job(**request)
@@ -62,7 +62,7 @@ def begin_resuming(faulty, bucket: str) -> str:
 
 
 def preferring(*types: str, count: int = 1) -> dict:
-    """A cluster of the first of these types that can be had."""
+    """Return a cluster of the first of these instance types that has capacity."""
     return {
         "InstancePreferences": [{"InstanceType": one} for one in types],
         "InstanceCount": count,
@@ -71,7 +71,7 @@ def preferring(*types: str, count: int = 1) -> dict:
 
 
 def messages(faulty, name: str) -> list[str]:
-    """All that the job printed, over all its streams, without what the runtime says of itself."""
+    """Return everything the job printed, from all its streams, without the runtime's own messages."""
     logs = faulty.client("logs")
     events = logs.filter_log_events(logGroupName="/aws/sagemaker/TrainingJobs", logStreamNamePrefix=f"{name}/")[
         "events"
@@ -94,7 +94,7 @@ def in_secondary(sagemaker, name: str, secondary: str) -> dict:
 
 
 def test_an_interrupted_spot_job_resumes_from_its_checkpoint(faulty, bucket):
-    """Told to end, checkpoint uploaded, Interrupted for a while, restored and completed; the pause is not billed."""
+    """An interrupted job saves a checkpoint, restores it after the pause and completes; the pause is not billed."""
     sagemaker, name = faulty.client("sagemaker"), begin_resuming(faulty, bucket)
     with faulty.jobs({"kind": "interrupt", "name": name, "seconds": 2.5, "times": 1}) as faults:
         interrupted = in_secondary(sagemaker, name, "Interrupted")
@@ -117,7 +117,7 @@ def test_an_interrupted_spot_job_resumes_from_its_checkpoint(faulty, bucket):
 
 @pytest.mark.sampled(3, group="jobs")
 def test_an_interruption_waits_its_time_and_repeats(faulty, bucket):
-    """`after` seconds of running each time; with `times` two, the third life runs to its end, without a checkpoint."""
+    """An interruption comes after `after` seconds of each start; with `times` 2, the third start runs to its end."""
     sagemaker, name = faulty.client("sagemaker"), new_name("spot")
     request = spot_request(name, "echo life; sleep 4", bucket)
     del request["CheckpointConfig"]
@@ -126,13 +126,13 @@ def test_an_interruption_waits_its_time_and_repeats(faulty, bucket):
         job = finished(sagemaker, name)
 
     assert job["TrainingJobStatus"] == "Completed"
-    assert messages(faulty, name)[-1] == "life"  # an earlier one may have had no time to say anything
+    assert messages(faulty, name)[-1] == "life"  # an earlier start may have had no time to print anything
     assert (secondaries(job).count("Training"), secondaries(job).count("Interrupted")) == (3, 2)
 
 
 @pytest.mark.sampled(3, group="jobs")
 def test_only_spot_jobs_are_interrupted(faulty, bucket):
-    """On-demand instances are not taken back, whatever the rule says."""
+    """A job on on-demand instances is never interrupted, whatever the rule."""
     sagemaker, name = faulty.client("sagemaker"), new_name()
     with faulty.jobs({"kind": "interrupt"}):
         sagemaker.create_training_job(**training_request(name, "sleep 0.5; echo end"))
@@ -144,7 +144,7 @@ def test_only_spot_jobs_are_interrupted(faulty, bucket):
 
 @pytest.mark.sampled(3, group="jobs")
 def test_an_interrupted_job_can_be_stopped(faulty, bucket):
-    """While it waits for instances it ends at once, and starts no more."""
+    """A stop while an interrupted job waits for instances ends it at once, without another start."""
     sagemaker, name = faulty.client("sagemaker"), new_name("spot")
     with faulty.jobs({"kind": "interrupt", "name": name, "seconds": 600}):
         sagemaker.create_training_job(**spot_request(name, "echo up; exec sleep 600", bucket))
@@ -158,9 +158,9 @@ def test_an_interrupted_job_can_be_stopped(faulty, bucket):
 
 @pytest.mark.sampled(3, group="jobs")
 def test_an_interruption_outlives_the_supervisor(faulty, bucket):
-    """`kill -9` of the job's supervisor while it waits: its successor starts the job again from the checkpoint."""
+    """If the supervisor of an interrupted job is killed, its successor starts the job again from the checkpoint."""
     sagemaker, name = faulty.client("sagemaker"), begin_resuming(faulty, bucket)
-    # Long enough for a busy machine to come to the kill while the job still waits.
+    # Long enough for the kill to come while the job still waits, even on a busy machine.
     with faulty.jobs({"kind": "interrupt", "name": name, "seconds": 15, "times": 1}):
         in_secondary(sagemaker, name, "Interrupted")
         wait_until(lambda: "told to end" in messages(faulty, name), "the job's own last word")
@@ -173,7 +173,7 @@ def test_an_interruption_outlives_the_supervisor(faulty, bucket):
 
 
 def supervisors(faulty, name: str) -> list[int]:
-    """The pids of a job's supervisors."""
+    """Return the pids of a job's supervisors."""
     listed = subprocess.run(["ps", "-ww", "-eo", "pid=,args="], capture_output=True, text=True, check=True).stdout
     lines = [line.split() for line in listed.splitlines()]
     wanted = {"local_sagemaker.runtime.supervisor", str(faulty.backend.home), name}
@@ -182,7 +182,7 @@ def supervisors(faulty, name: str) -> list[int]:
 
 @pytest.mark.sampled(3, group="jobs")
 def test_max_wait_ends_a_job_that_waits_for_instances(faulty, bucket):
-    """`MaxWaitTimeInSeconds` counts from the creation, with all the waiting."""
+    """`MaxWaitTimeInSeconds` counts from the job's creation, including the wait for instances."""
     sagemaker, name = faulty.client("sagemaker"), new_name("spot")
     limits = {"MaxRuntimeInSeconds": 1, "MaxWaitTimeInSeconds": 1}
     with faulty.jobs({"kind": "pending", "name": name, "seconds": 600}):
@@ -195,7 +195,7 @@ def test_max_wait_ends_a_job_that_waits_for_instances(faulty, bucket):
 
 
 def test_a_job_without_capacity_fails(faulty, bucket):
-    """AWS's words, no instance, nothing billed; another type runs."""
+    """A job without capacity fails with AWS's message, never starts and is not billed; a job on another type runs."""
     sagemaker, name, other = faulty.client("sagemaker"), new_name(), new_name()
     large = {"InstanceType": "ml.p3.2xlarge", "InstanceCount": 1, "VolumeSizeInGB": 1}
     with faulty.jobs({"kind": "capacity", "instance_type": "ml.p3.*"}) as faults:
@@ -211,7 +211,7 @@ def test_a_job_without_capacity_fails(faulty, bucket):
 
 
 def test_the_next_preference_is_taken(faulty, bucket):
-    """The first type with capacity is selected, shown, and told to the job; without faults it is the first of all."""
+    """The first preferred type with capacity, without faults the first of all, is selected and shown to the job."""
     sagemaker, first, second = faulty.client("sagemaker"), new_name(), new_name()
     script = "cat $LOCAL_SAGEMAKER_ROOT/opt/ml/input/config/resourceconfig.json | tr -d '\\n'"
     cluster = preferring("ml.p3.2xlarge", "ml.g5.xlarge", "ml.m5.large", count=2)
@@ -230,7 +230,7 @@ def test_the_next_preference_is_taken(faulty, bucket):
 
 @pytest.mark.sampled(3, group="jobs")
 def test_no_preference_can_be_had(faulty, bucket):
-    """Refused for all types: the job fails as it does for one."""
+    """If no preferred type has capacity, the job fails as with a single type, and no type is selected."""
     sagemaker, name = faulty.client("sagemaker"), new_name()
     with faulty.jobs({"kind": "capacity"}):
         cluster = preferring("ml.p3.2xlarge", "ml.g5.xlarge")
@@ -242,7 +242,7 @@ def test_no_preference_can_be_had(faulty, bucket):
 
 
 def test_preferences_of_a_processing_job(faulty, bucket):
-    """With counts of their own: those of the selected type count."""
+    """Preferences of a processing job may have their own counts; the count of the selected type applies."""
     sagemaker, name = faulty.client("sagemaker"), new_name()
     preferences = [
         {"InstanceType": "ml.p3.2xlarge", "InstanceCount": 1},
@@ -260,7 +260,7 @@ def test_preferences_of_a_processing_job(faulty, bucket):
 
 
 def test_a_full_quota_refuses_the_next_job(faulty, bucket):
-    """AWS's words with the figures; other types are free, and so is this one when the jobs have ended."""
+    """A full quota refuses the next job with AWS's message; other types are free, as is this one once its jobs end."""
     sagemaker, names = faulty.client("sagemaker"), [new_name() for _ in range(3)]
     with faulty.jobs({"kind": "quota", "instance_type": "ml.m5.large", "limit": 2}):
         for name in names[:2]:
@@ -290,7 +290,7 @@ def test_a_full_quota_refuses_the_next_job(faulty, bucket):
 
 
 def test_a_quota_holds_for_requests_at_the_same_moment(faulty, bucket):
-    """Ten ask at once for five instances: five get them."""
+    """Of ten concurrent requests for five instances, five succeed."""
     program = """
 import sys; sys.path[:0] = sys.argv[4:]
 from concurrent.futures import ThreadPoolExecutor
@@ -328,7 +328,7 @@ with ThreadPoolExecutor(10) as pool:
 
 @pytest.mark.sampled(3, group="jobs")
 def test_instances_that_come_late(faulty, bucket):
-    """`Pending` for so long, then as ever; the time is not billed; a stop in the meantime ends the job."""
+    """A job is Pending until its instances come, which is not billed; a stop meanwhile ends it."""
     sagemaker, name, stopped = faulty.client("sagemaker"), new_name("late"), new_name("late")
     with faulty.jobs(
         {"kind": "pending", "name": "late-*", "seconds": 4, "times": 1}, {"kind": "pending", "seconds": 600}
@@ -347,7 +347,7 @@ def test_instances_that_come_late(faulty, bucket):
 
 
 def test_rules_of_jobs_outlive_a_killed_server(own_backend):
-    """Kept in the home: a capacity that is refused is still refused after `kill -9` and `up`."""
+    """Job rules are kept in the home: capacity that is refused is still refused after `kill -9` and `up`."""
     own_backend.up()
     server = FaultyServer(own_backend)
     server.client("s3").create_bucket(Bucket="api-tests")

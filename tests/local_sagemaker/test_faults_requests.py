@@ -1,4 +1,4 @@
-"""Faults of requests against a real server: what an unmodified boto3 sees, and what the server did."""
+"""Request faults on a real server: what an unmodified boto3 receives, and what the server has done."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["faulty", "faulty_backend"]
 
 @pytest.fixture
 def bucket(faulty) -> str:
-    """A bucket of the test's own."""
+    """Create a bucket for one test; return its name."""
     name = new_name("bucket")
     faulty.client("s3").create_bucket(Bucket=name)
     return name
@@ -40,7 +40,7 @@ def keys(s3, bucket: str) -> list[str]:
 
 
 def test_a_lost_answer_comes_after_the_act(faulty, bucket):
-    """`lose`: the client's connection closes without an answer, and the object is there."""
+    """`lose`: the connection closes without an answer, and the object exists."""
     s3 = faulty.client("s3")
     with faulty.requests({"kind": "lose", "operation": "PutObject"}):
         seen = put(s3, bucket)
@@ -50,7 +50,7 @@ def test_a_lost_answer_comes_after_the_act(faulty, bucket):
 
 
 def test_a_dropped_request_was_never_acted_upon(faulty, bucket):
-    """`drop`: the same to the client, and nothing has happened; also with a body that is still under way."""
+    """`drop`: the connection closes without an answer, and nothing is written, even while a body is being sent."""
     s3 = faulty.client("s3")
     with faulty.requests({"kind": "drop", "operation": "PutObject"}):
         small = put(s3, bucket)
@@ -61,7 +61,7 @@ def test_a_dropped_request_was_never_acted_upon(faulty, bucket):
 
 
 def test_a_lost_create_leaves_a_job(faulty):
-    """What `DESIGN` fears most: CreateTrainingJob acts, the answer is lost, and the job runs."""
+    """`lose` on CreateTrainingJob: the answer is lost, and the job runs."""
     sagemaker, name = faulty.client("sagemaker"), new_name()
     with faulty.requests({"kind": "lose", "operation": "Create*Job"}):
         seen = outcome_of(sagemaker.create_training_job, **training_request(name))
@@ -93,7 +93,7 @@ CALLS = {
     ],
 )
 def test_each_service_words_errors_its_own_way(faulty, service, throttled, expired, failed):
-    """Code and status of throttling, expired credentials and internal errors, per protocol; then all is well again."""
+    """Throttling, expired credentials and internal errors have each service's code and status; then calls succeed."""
     call = CALLS[service](faulty.client(service))
     seen = []
     for kind in ("throttle", "expire", "error"):
@@ -105,7 +105,7 @@ def test_each_service_words_errors_its_own_way(faulty, service, throttled, expir
 
 
 def test_the_service_that_has_no_query_nor_target(faulty):
-    """REST services such as SageMaker Runtime get their code by header."""
+    """A REST service such as SageMaker Runtime receives its error code in a header."""
     runtime = faulty.client("sagemaker-runtime")
     with faulty.requests({"kind": "throttle", "service": "sagemaker"}):
         assert outcome_of(runtime.invoke_endpoint, EndpointName="e", Body=b"") == "ThrottlingException 429"
@@ -124,7 +124,7 @@ def test_the_service_that_has_no_query_nor_target(faulty):
     ],
 )
 def test_an_error_is_worded_as_wished(faulty, bucket, rule, expected):
-    """Known codes bring their status and words; others take what the rule says, and nothing has been written."""
+    """A known code brings its status and message, another takes those of the rule; nothing is written."""
     s3 = faulty.client("s3")
     with faulty.requests({"kind": "error", "operation": "PutObject", **rule}):
         assert put(s3, bucket) == expected
@@ -144,7 +144,7 @@ def test_an_error_is_worded_as_wished(faulty, bucket, rule, expected):
     ],
 )
 def test_operations_have_their_names_in_each_protocol(faulty, service, method, operation):
-    """CBOR, query, REST and JSON: the one that is named, and no other."""
+    """A rule selects an operation by its name in CBOR, query, REST and JSON protocols."""
     call = getattr(faulty.client(service), method)
     with faulty.requests({"kind": "drop", "service": "*", "operation": operation}):
         named = outcome_of(call)
@@ -155,7 +155,7 @@ def test_operations_have_their_names_in_each_protocol(faulty, service, method, o
 
 
 def test_an_error_may_come_after_the_act(faulty, bucket):
-    """A 500 does not tell whether something happened: with `when: after` it has."""
+    """A 500 error with `when: after` comes after the object was written."""
     s3 = faulty.client("s3")
     with faulty.requests({"kind": "error", "when": "after", "operation": "PutObject"}):
         assert put(s3, bucket) == "InternalError 500"
@@ -164,7 +164,7 @@ def test_an_error_may_come_after_the_act(faulty, bucket):
 
 
 def test_modelled_errors_have_their_classes(faulty):
-    """boto3 raises the class of the model for a code that the service has."""
+    """boto3 raises the modelled exception class for a code that the service has."""
     sagemaker = faulty.client("sagemaker")
     rule = {"kind": "error", "service": "sagemaker", "code": "ResourceLimitExceeded", "status": 400}
     with faulty.requests(rule), pytest.raises(sagemaker.exceptions.ResourceLimitExceeded):
@@ -173,7 +173,7 @@ def test_modelled_errors_have_their_classes(faulty):
 
 @pytest.mark.sampled(1, group="waits")
 def test_a_slow_answer_loses_an_impatient_client(faulty, bucket):
-    """`slow` keeps back the answer, not the act: who waits gets it, who does not finds the object all the same."""
+    """`slow` delays the answer, not the operation: a client that times out has written its object, too."""
     patient, impatient = faulty.client("s3"), faulty.client("s3", read_timeout=1)
     with faulty.requests({"kind": "slow", "seconds": 2.5, "operation": "PutObject"}):
         assert put(impatient, bucket, "impatient") == "ReadTimeoutError"
@@ -184,7 +184,7 @@ def test_a_slow_answer_loses_an_impatient_client(faulty, bucket):
 
 @pytest.mark.sampled(1, group="waits")
 def test_standard_retries_recover(faulty, bucket):
-    """Thirty in a hundred throttled, some answers lost: boto3's own retries get every write and read through."""
+    """With 30% of requests throttled and some answers lost, boto3's standard retries complete every write and read."""
     s3, sagemaker = faulty.client("s3", attempts=8), faulty.client("sagemaker", attempts=8)
     rules = ({"kind": "throttle", "probability": 0.3}, {"kind": "lose", "service": "s3", "probability": 0.1})
     with faulty.requests(*rules, seed=5) as faults:
@@ -197,7 +197,7 @@ def test_standard_retries_recover(faulty, bucket):
 
 
 def test_the_same_seed_fails_the_same_requests(faulty):
-    """A run can be repeated: what fails depends on the seed and on how many requests matched."""
+    """Which requests fail depends only on the seed and on how many requests have matched, so a run can be repeated."""
     sagemaker = faulty.client("sagemaker")
 
     def run(seed: int) -> list[str]:
@@ -208,7 +208,7 @@ def test_the_same_seed_fails_the_same_requests(faulty):
 
 
 def test_what_fired_is_counted_in_the_order_of_rules(faulty, bucket):
-    """`nth`, `times` and order; each rule tells how many requests it matched and how often it fired."""
+    """`nth`, `times` and the order of rules apply, and each rule counts its matched requests and how often it fired."""
     s3 = faulty.client("s3")
     rules = ({"kind": "throttle", "operation": "Put*", "nth": [2]}, {"kind": "expire", "times": 1})
     with faulty.requests(*rules) as faults:
@@ -223,7 +223,7 @@ def test_what_fired_is_counted_in_the_order_of_rules(faulty, bucket):
 
 
 def test_rules_and_counts_outlive_a_killed_server(own_backend):
-    """`kill -9` and `up`: a rule that has fired its times does not fire again, the next one still will."""
+    """After `kill -9` and `up`, a rule keeps its counts: it fires only as often as it still may."""
     own_backend.up()
     server = FaultyServer(own_backend)
     s3 = server.client("s3")
@@ -238,7 +238,7 @@ def test_rules_and_counts_outlive_a_killed_server(own_backend):
 
 
 def in_thread(call, **arguments) -> tuple[threading.Thread, list[str]]:
-    """Make a call beside the test; its outcome comes into the list."""
+    """Make a call in a thread; return the thread and the list that receives the outcome."""
     seen: list[str] = []
     thread = threading.Thread(target=lambda: seen.append(outcome_of(call, **arguments)))
     thread.start()
@@ -248,7 +248,7 @@ def in_thread(call, **arguments) -> tuple[threading.Thread, list[str]]:
 @pytest.mark.sampled(1)
 @pytest.mark.parametrize(("when", "written"), [("before", []), ("after", ["k"])])
 def test_a_held_request_goes_on_when_released(faulty, bucket, when, written):
-    """It stands before or after the act, is listed with its number, and is answered in the end."""
+    """A held request waits before or after its operation, is listed with its number, and is answered when released."""
     s3 = faulty.client("s3")
     with faulty.requests({"kind": "hold", "operation": "PutObject", "when": when}) as faults:
         first = faulty.backend.status()["sequence"]
@@ -281,7 +281,7 @@ s3.put_object(Bucket=bucket, Key="k", Body=b"v" * 100_000)
 @pytest.mark.sampled(1)
 @pytest.mark.parametrize(("when", "written"), [("before", []), ("after", ["k"])])
 def test_a_client_killed_at_a_held_request(faulty, bucket, when, written):
-    """The crash test's step: wait for the request, kill its client; the server notices, and acts before or never."""
+    """The server notices when the client of a held request is killed; the operation happened before or never does."""
     s3 = faulty.client("s3")
     with faulty.requests({"kind": "hold", "operation": "PutObject", "when": when}) as faults:
         keys_of_home = faulty.backend.keys.access_key, faulty.backend.keys.secret_key
@@ -297,7 +297,7 @@ def test_a_client_killed_at_a_held_request(faulty, bucket, when, written):
 
 
 def test_clearing_lets_held_requests_go(faulty, bucket):
-    """Nobody waits for a rule that is gone."""
+    """Clearing the rules releases the requests that they hold."""
     s3 = faulty.client("s3")
     faulty.faults.set({"requests": [{"kind": "hold"}]})
     thread, seen = in_thread(s3.list_objects_v2, Bucket=bucket)
@@ -310,7 +310,7 @@ def test_clearing_lets_held_requests_go(faulty, bucket):
 
 
 def test_nobody_held_is_told_in_time(faulty):
-    """MatchedRequest to wait for a held request, the server answers when the time is over."""
+    """Waiting for a held request returns an empty list after the given time if none is held."""
     began = time.monotonic()
 
     assert faulty.faults.wait_for_held(0.2) == []
@@ -318,14 +318,14 @@ def test_nobody_held_is_told_in_time(faulty):
 
 
 def test_faults_do_not_reach_the_control_address(faulty):
-    """With every request dropped, status and faults are still answered, and count for nothing."""
+    """Requests to the control address are neither dropped nor counted, even if a rule drops every request."""
     with faulty.requests({"kind": "drop"}) as faults:
         assert faulty.backend.status()["running"]
         assert faults.show()["requests"] == [{"kind": "drop", "matched": 0, "fired": 0}]
 
 
 def test_a_bad_document_changes_nothing(faulty):
-    """It is refused with what is wrong in it; the rules that were on stay on."""
+    """An invalid document is refused with its error, and the current rules stay."""
     with faulty.requests({"kind": "throttle"}) as faults:
         with pytest.raises(FaultsRejected, match="did you mean 'throttle'"):
             faults.set({"requests": [{"kind": "throtle"}]})
@@ -339,7 +339,7 @@ def test_a_bad_document_changes_nothing(faulty):
 
 
 def test_the_sequence_counts_requests(faulty, bucket):
-    """`sequence` of the status is the number of the last request, whatever became of it."""
+    """`sequence` in the status is the number of the last request, even if it was dropped."""
     s3 = faulty.client("s3")
     before = faulty.backend.status()["sequence"]
     with faulty.requests({"kind": "drop", "operation": "PutObject"}):
@@ -350,7 +350,7 @@ def test_the_sequence_counts_requests(faulty, bucket):
 
 
 def test_the_command_line_sets_shows_and_clears(faulty, tmp_path):
-    """From a file and from standard input; shown as lines and as JSON; errors tell what is wrong."""
+    """`faults` sets rules from a file or standard input, shows them as text and as JSON, and reports errors."""
     backend = faulty.backend
     document = {"requests": [{"kind": "throttle", "probability": 0.25}], "jobs": [{"kind": "capacity"}]}
     file = tmp_path / "faults.json"
@@ -376,7 +376,7 @@ def test_the_command_line_sets_shows_and_clears(faulty, tmp_path):
 
 
 def test_without_a_server_the_command_line_says_so(own_backend):
-    """Faults are a running server's; the message names the next command."""
+    """Without a server, `faults` fails and names the next command."""
     done = own_backend.run("faults", "show")
 
     assert done.returncode == 1
@@ -384,6 +384,6 @@ def test_without_a_server_the_command_line_says_so(own_backend):
 
 
 def test_the_client_of_the_control_address_needs_a_server(tmp_path):
-    """A port where nobody listens is an error of the connection, not an empty answer."""
+    """The fault client raises a connection error, and returns no empty answer, if nothing listens on the port."""
     with pytest.raises(OSError, match="refused"):
         FaultClient("http://127.0.0.1:9", "key").show()

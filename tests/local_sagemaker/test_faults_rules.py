@@ -1,4 +1,4 @@
-"""The rules of faults: what may be written, and what they decide. Pure."""
+"""The rules of faults: which documents are valid, and what the rules decide. Pure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ASKED = MatchedRequest("s3", "PutObject", "/bucket/key")
 
 
 def run(rules, asked):
-    """Put requests through the decision one by one; return the positions of the rules that fired."""
+    """Decide requests one by one; return the positions of the rules that fired, and the counts."""
     counts = [Count() for _ in rules]
     fired = []
     for one in asked:
@@ -60,7 +60,7 @@ job_rules = st.builds(
 
 @given(st.lists(request_rules, max_size=3), st.lists(job_rules, max_size=3))
 def test_what_is_shown_can_be_set_again(requests, jobs):
-    """A document made of shown rules reads as the same rules, through JSON; so do rules that were kept."""
+    """Shown rules can be set again through JSON and give the same rules; so do stored rules."""
     document = {"requests": [shown(one) for one in requests], "jobs": [shown(one) for one in jobs]}
     read = read_faults(json.loads(json.dumps(document)))
 
@@ -92,13 +92,13 @@ def test_what_is_shown_can_be_set_again(requests, jobs):
     ],
 )
 def test_a_rule_that_would_do_nothing_is_refused(document, words):
-    """A misspelt, misplaced or impossible member is an error that names it, never a rule that waits for ever."""
+    """A misspelt, misplaced or impossible member is an error that names it, not a rule that never fires."""
     with pytest.raises(FaultsInvalid, match=words):
         read_faults(document)
 
 
 def test_the_first_rule_that_fires_decides_and_all_that_match_count():
-    """Rules stand in order; a later one counts what it matches and fires where the earlier ones do not."""
+    """The first rule that fires decides; every rule that matches counts the request, even if an earlier one fires."""
     rules = (
         RequestRule("lose", operation="Put*", nth=(2,)),
         RequestRule("drop", service="s3"),
@@ -111,13 +111,13 @@ def test_the_first_rule_that_fires_decides_and_all_that_match_count():
 
 
 def test_times_and_nth_bound_a_rule():
-    """`nth` counts matching requests from 1; `times` ends a rule after so many."""
+    """`nth` counts matching requests from 1; `times` ends a rule after that many."""
     assert run((RequestRule("lose", nth=(2, 4), times=1),), [ASKED] * 5)[0] == [None, 0, None, None, None]
     assert run((RequestRule("lose", times=2),), [ASKED] * 4)[0] == [0, 0, None, None]
 
 
 def test_rules_select_by_service_operation_and_path():
-    """Each is a glob over the whole, and case counts."""
+    """Service, operation and path are case-sensitive globs over the whole value."""
     rule = RequestRule("lose", service="s3", operation="Put*", path="/bucket/*/lease.json")
 
     assert run((rule,), [replace(ASKED, path="/bucket/a/_ledger/lease.json")])[0] == [0]
@@ -128,7 +128,7 @@ def test_rules_select_by_service_operation_and_path():
 
 @given(st.floats(0, 1), st.integers(), st.lists(st.booleans(), max_size=60))
 def test_a_draw_depends_on_the_seed_and_the_matching_request_only(probability, seed, mixed):
-    """Requests that do not match, wherever they come in between, change nothing for those that do."""
+    """A rule's draws depend only on its seed and its matching requests; other requests in between change nothing."""
     rules = (RequestRule("lose", service="s3", probability=probability, seed=seed),)
     other = replace(ASKED, service="logs")
     alone, _ = run(rules, [ASKED] * sum(mixed))
@@ -138,7 +138,7 @@ def test_a_draw_depends_on_the_seed_and_the_matching_request_only(probability, s
 
 
 def test_a_probability_is_met():
-    """Of 2,000 requests about 30 % fail with 0.3, none with 0, all with 1; two rules of one seed draw apart."""
+    """Of 2,000 requests, about 30% fail with 0.3, none with 0, all with 1; two rules with one seed draw differently."""
     rules = tuple(RequestRule("lose", service=s, probability=0.3, seed=7) for s in ("s3", "logs"))
     first, _ = run(rules, [ASKED] * 2000)
     second, _ = run(rules, [replace(ASKED, service="logs")] * 2000)
@@ -150,7 +150,7 @@ def test_a_probability_is_met():
 
 
 def test_a_rule_of_jobs_draws_by_name():
-    """The same job is concerned however often one asks; about half of many are with 0.5."""
+    """A job rule draws by the job's name: repeated checks agree, and with 0.5 about half of many jobs match."""
     rule = JobRule("interrupt", name="fit-*", instance_type="ml.g?.*", probability=0.5, seed=3)
     concerned = [applies_to(rule, 0, f"fit-{number}", "ml.g5.xlarge") for number in range(500)]
 

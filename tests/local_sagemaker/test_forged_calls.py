@@ -1,4 +1,4 @@
-"""A request that names one operation where policies look, and another where moto looks, does not do the other."""
+"""Requests that name one operation for policies and another for moto; the other is not executed."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ FORM, JSON = "application/x-www-form-urlencoded", "application/x-amz-json-1.1"
 
 @pytest.fixture
 def lister(backend):
-    """A role that may look, and change nothing."""
+    """Return a role that may list and describe, but change nothing."""
     role = RoleOfTest(backend)
     role.may(allow(["ssm:DescribeParameters", "iam:List*", "cloudwatch:List*", "sagemaker:List*", "sqs:ListQueues"]))
     return role
 
 
 def send(role, service, body="", *, path="/", headers=None, method="POST"):
-    """Send a request that the role signed; return the HTTP status."""
+    """Send a request signed by the role; return the HTTP status."""
     credentials = role.client("sts")._request_signer._credentials
     asked = AWSRequest(method, f"{role.backend.endpoint}{path}", data=body, headers=headers or {})
     SigV4Auth(credentials, service, "us-east-1").add_auth(asked)
@@ -33,7 +33,7 @@ def send(role, service, body="", *, path="/", headers=None, method="POST"):
 
 
 def parameter(name, **more):
-    """The body of PutParameter."""
+    """Return the body of PutParameter."""
     return json.dumps({"Name": name, "Value": "v", "Type": "String", **more})
 
 
@@ -42,7 +42,7 @@ LOOK = {"x-amz-target": "AmazonSSM.DescribeParameters", "content-type": JSON}
 
 @pytest.mark.parametrize("way", ["query", "text", "form"])
 def test_an_action_beside_the_target(lister, way):
-    """In the query string; in the text of a document; in a body that says it is a form."""
+    """An action in the query string, in a document's text or in a form body is not executed beside the target."""
     name = new_name("parameter")
     fields = f"Action=PutParameter&Name={name}&Value=v&Type=String"
     if way == "query":
@@ -56,13 +56,13 @@ def test_an_action_beside_the_target(lister, way):
 
 
 def assert_missing(backend, name):
-    """See that a parameter was not made, by the home's own user."""
+    """Check, as the home's own user, that a parameter was not created."""
     found = backend.client("ssm").describe_parameters()["Parameters"]
     assert name not in [one["Name"] for one in found]
 
 
 def test_a_text_with_an_action_is_a_text(backend):
-    """The home's own user gets what was written."""
+    """A parameter whose value looks like an action is stored unchanged."""
     name, text = new_name("parameter"), "a&Action=DeleteParameter&Name=b"
 
     backend.client("ssm").put_parameter(Name=name, Value=text, Type="String")
@@ -72,7 +72,7 @@ def test_a_text_with_an_action_is_a_text(backend):
 
 @pytest.mark.parametrize("way", ["first in the query", "last in the query", "body and query", "form and query", "gzip"])
 def test_two_actions(lister, way):
-    """One that the role may and one that it may not."""
+    """Of two actions, one permitted and one not, the second is never executed."""
     name = new_name("user")
     may, may_not = "Action=ListUsers&Version=2010-05-08", f"Action=CreateUser&UserName={name}&Version=2010-05-08"
     if way == "first in the query":
@@ -94,14 +94,14 @@ def test_two_actions(lister, way):
 
 
 def cbor(text):
-    """A map of no members in CBOR, after a text that it does not need."""
+    """Return a CBOR map with one member, `Namespace`, whose value is the text."""
     data = text.encode()
     return b"\xa1" + b"\x69Namespace" + bytes([0x78, len(data)]) + data
 
 
 @pytest.mark.parametrize("way", ["query", "text"])
 def test_an_action_beside_the_path_of_cbor(lister, way):
-    """CloudWatch, which names its operation in the path."""
+    """An action in the query string or in the text is not executed beside CloudWatch's operation in the path."""
     name = new_name("alarm")
     fields = (
         f"Action=PutMetricAlarm&AlarmName={name}&ComparisonOperator=GreaterThanThreshold&EvaluationPeriods=1"
@@ -119,7 +119,7 @@ def test_an_action_beside_the_path_of_cbor(lister, way):
 
 
 def test_a_target_beside_the_path_of_cbor(lister):
-    """SageMaker, which speaks JSON alone."""
+    """A CBOR path beside a SageMaker target is refused, because SageMaker speaks only JSON."""
     name = new_name("group")
     headers = {
         "smithy-protocol": "rpc-v2-cbor", "x-amz-target": "SageMaker.AddTags", "content-type": JSON,
@@ -133,7 +133,7 @@ def test_a_target_beside_the_path_of_cbor(lister):
 
 @pytest.mark.parametrize("service", ["scheduler", "iam", "ssm", "sqs"])
 def test_the_control_of_moto_is_out_of_reach(lister, service):
-    """It would forget all that the home has."""
+    """The control API of moto, which could erase everything in the home, is not reachable."""
     name = new_name("parameter")
     lister.backend.client("ssm").put_parameter(Name=name, Value="v", Type="String")
 
@@ -144,7 +144,7 @@ def test_the_control_of_moto_is_out_of_reach(lister, service):
 
 
 def test_schedules_need_their_right(lister):
-    """A service of REST: refused, and done with the right."""
+    """An operation of a REST service is refused without its permission, and executed with it."""
     scheduler, name = lister.client("scheduler"), new_name("group")
     with pytest.raises(scheduler.exceptions.ClientError, match="scheduler:CreateScheduleGroup"):
         scheduler.create_schedule_group(Name=name)
@@ -154,7 +154,7 @@ def test_schedules_need_their_right(lister):
 
 
 def test_all_operations_of_rest_are_known(backend):
-    """Each that botocore can send has its name, by which a policy refuses it."""
+    """Each operation of a REST service has a name, by which a policy refuses it."""
     role, service = RoleOfTest(backend), "scheduler"
     model = Session().get_service_model(service)
     client = role.client(service)
@@ -166,12 +166,12 @@ def test_all_operations_of_rest_are_known(backend):
 
 
 def client_method(client, operation):
-    """The method of a client for an operation."""
+    """Return the name of the client's method for an operation."""
     return next(method for method, name in client.meta.method_to_api_mapping.items() if name == operation)
 
 
 def minimal(shape):
-    """A value of a shape that passes botocore's own validation."""
+    """Return a value of a shape that passes botocore's validation."""
     if shape.type_name == "structure":
         return {name: minimal(shape.members[name]) for name in shape.required_members}
     if shape.type_name == "list":
@@ -180,7 +180,7 @@ def minimal(shape):
 
 
 def test_a_change_by_query_string_is_kept(own_backend):
-    """An old client makes a user by GET: it is there after a restart."""
+    """A user that an old client creates by GET still exists after a restart."""
     own_backend.up()
     name, iam = new_name("user"), own_backend.client("iam")
     asked = AWSRequest("GET", f"{own_backend.endpoint}/?Action=CreateUser&UserName={name}&Version=2010-05-08")
@@ -194,7 +194,7 @@ def test_a_change_by_query_string_is_kept(own_backend):
 
 
 def test_a_body_that_boto3_compresses(backend):
-    """Points of metrics of more than 10 KB."""
+    """A body of more than 10 KB, which boto3 compresses, is accepted."""
     cloudwatch, name = backend.client("cloudwatch"), new_name("metric")
     data = [{"MetricName": name, "Dimensions": [{"Name": "n", "Value": "v" * 50}], "Value": 1.0}] * 200
 

@@ -1,6 +1,6 @@
-"""A disk that a job fills: the job fails and says why, everything else goes on, and nothing has to be deleted by hand.
+"""A full disk: a job that fills it fails with the reason, all else goes on, and nothing needs manual clean-up.
 
-On a small disk of its own: a file system in memory that is mounted in a namespace, which needs no root.
+Each test has its own small disk: a tmpfs that is mounted in a namespace, which does not need root.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ INSIDE = f'mount -t tmpfs -o size={MEGABYTES}m none "$1" && echo mounted && exec
 
 
 def namespaces():
-    """Whether a user may have a mount of their own here."""
+    """Return whether a user may mount a file system in a namespace here."""
     program = ["unshare", "--user", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "none", "/mnt"]
     return shutil.which("unshare") and subprocess.run(program, capture_output=True, check=False).returncode == 0
 
@@ -37,7 +37,7 @@ small_disk = pytest.mark.skipif(not namespaces(), reason="this machine lets nobo
 
 
 class SmallDisk:
-    """A home on a disk of 40 MB, and its commands, which run where it is mounted."""
+    """A home on a disk of 40 MB, and commands that run where it is mounted."""
 
     def __init__(self, home):
         home.mkdir()
@@ -48,7 +48,7 @@ class SmallDisk:
         self.inside = f"/proc/{self.holder.pid}/root{home}"
 
     def enter(self, *command):
-        """Run a command there."""
+        """Run a command in the disk's namespace."""
         entering = ["nsenter", "--user", "--mount", "--preserve-credentials", "--target", str(self.holder.pid)]
         return subprocess.run([*entering, *command], capture_output=True, text=True, check=False, timeout=180)
 
@@ -57,7 +57,7 @@ class SmallDisk:
         return self.enter(sys.executable, "-m", "local_sagemaker", *words, "--home", str(self.home))
 
     def client(self, service):
-        """A client of its server."""
+        """Start the server if necessary; return a client for it."""
         told = json.loads(self.run("up", "--json").stdout)
         return boto3.client(
             service,
@@ -69,7 +69,7 @@ class SmallDisk:
         )
 
     def close(self):
-        """End all that runs there."""
+        """Stop the server, and end the process that holds the mount."""
         self.run("down")
         self.holder.send_signal(signal.SIGKILL)
         self.holder.wait()
@@ -77,7 +77,7 @@ class SmallDisk:
 
 @pytest.fixture
 def disk(tmp_path):
-    """Such a home, with its server."""
+    """Yield a home on a small disk; its server is stopped afterwards."""
     disk = SmallDisk(tmp_path / "small")
     try:
         yield disk
@@ -86,7 +86,7 @@ def disk(tmp_path):
 
 
 def request(name, command):
-    """A training job of a shell command."""
+    """Return a request for a training job that runs a shell command."""
     given = training_request(name)
     given["AlgorithmSpecification"] = {
         **given["AlgorithmSpecification"], "ContainerEntrypoint": ["/bin/sh", "-c", command],
@@ -100,7 +100,7 @@ FILLS = "cat /dev/zero > ${LOCAL_SAGEMAKER_ROOT:-}/opt/ml/model/big 2>/dev/null"
 @small_disk
 @pytest.mark.parametrize("then", ["", "; exit 0", "; sleep 600"], ids=["fails", "ends", "goes on"])
 def test_a_job_that_fills_the_disk_ends(disk, then):
-    """Whatever its program does: it is over soon, it says what it died of, the space is free, and the next one runs."""
+    """A job that fills the disk soon fails with the reason, whatever it does; the next job has space and runs."""
     disk.client("s3").create_bucket(Bucket="api-tests")
     sagemaker = disk.client("sagemaker")
     sagemaker.create_training_job(**request("fills", FILLS + then))
@@ -122,7 +122,7 @@ def test_a_job_that_fills_the_disk_ends(disk, then):
 
 @small_disk
 def test_a_disk_that_somebody_else_filled_keeps_nobody_from_ending(disk):
-    """A job is stopped, the server goes down, and `reset --yes` deletes all, while not a byte is left."""
+    """With no space left because of other files, `down` and `reset --yes` still work."""
     disk.client("s3").create_bucket(Bucket="api-tests")
     sagemaker = disk.client("sagemaker")
     disk.enter("/bin/sh", "-c", f"cat /dev/zero > {disk.home}/others")
@@ -135,11 +135,11 @@ def test_a_disk_that_somebody_else_filled_keeps_nobody_from_ending(disk):
     assert up.returncode == 0, up.stderr
 
 
-# -- what it is made of --------------------------------------------------------------------------------------------
+# -- parts ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_job_may_use_its_volume_and_no_more(tmp_path):
-    """Measured by what the files take, links not followed; files with holes count for what is in them."""
+    """A job's volume counts the blocks of its files: holes do not count, and links are not followed."""
     files = tmp_path / "files"
     (files / "deep").mkdir(parents=True)
     (files / "deep" / "half").write_bytes(bytes(1 << 20))
@@ -152,13 +152,13 @@ def test_a_job_may_use_its_volume_and_no_more(tmp_path):
     assert roomy.violation() is None
     assert "algo-1 used 0.0 GB, and the VolumeSizeInGB of the job is 0.000488281" in tight.violation()
     (files / "deep" / "more").write_bytes(bytes(2 << 20))
-    assert roomy.violation() is None  # it has just looked
+    assert roomy.violation() is None  # it has just measured
     now[0] = 100.0
     assert "VolumeSizeInGB" in roomy.violation()
 
 
 def test_a_reserve_is_kept_and_given_up(tmp_path, monkeypatch):
-    """Once, and only while nearly nothing else is left."""
+    """The reserve is made once, and released only when almost no other space is left."""
     reserve, left = Reserve(tmp_path), [100 * LEAST]
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(total=100 * LEAST, free=left[0]))
     reserve.keep()
@@ -178,7 +178,7 @@ def test_a_reserve_is_kept_and_given_up(tmp_path, monkeypatch):
 
 @given(st.lists(st.sampled_from(["full", "table full", "other"]), max_size=3))
 def test_room_is_made_as_often_as_there_are_ways(errors):
-    """And no other error is taken for want of space."""
+    """`with_space` retries once for each way to make room, and only after errors of a full disk."""
     import sqlite3
 
     made, waiting = [], list(errors)

@@ -1,4 +1,4 @@
-"""The data directory: whose it is, who can read it, and that half a line in it harms nothing."""
+"""The data directory: which directories become a home, its file permissions, and partly written lines."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ TORN = '{"service": "ssm", "re'
 
 
 def tear(backend):
-    """What somebody leaves who dies, or finds the disk full, in the middle of a line."""
+    """Append a partly written line, as a process that dies or finds the disk full leaves it."""
     with (backend.home / "moto.jsonl").open("a") as journal:
         journal.write(TORN)
 
 
 def put(backend, name):
-    """Write a parameter, which only moto's journal keeps."""
+    """Write a parameter, which is kept only in moto's journal."""
     backend.client("ssm").put_parameter(Name=name, Value=name, Type="String")
 
 
 def known(backend):
-    """The names of all parameters."""
+    """Return the names of all parameters."""
     return [each["Name"] for each in backend.client("ssm").describe_parameters()["Parameters"]]
 
 
 @pytest.mark.sampled(1)
 @pytest.mark.parametrize("running", [True, False], ids=["while it runs", "while it is down"])
 def test_half_a_line_loses_nothing_else(own_backend, running):
-    """What was acknowledged before and after it is there after each restart, and every service answers."""
+    """A partly written line loses no acknowledged change before or after it, and all services answer after restarts."""
     own_backend.up()
     put(own_backend, "/before")
     if not running:
@@ -59,7 +59,7 @@ def test_half_a_line_loses_nothing_else(own_backend, running):
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.text('ab{}"', max_size=9), st.integers(0, 12), st.booleans()), max_size=8))
 def test_a_line_is_written_wholly_or_not_at_all(tmp_path_factory, story):
-    """Wherever the disk is full, and wherever a killed writer stopped: each line that was written is one line."""
+    """Each line is written completely or not at all, wherever the disk is full or an earlier writer was killed."""
     path, written = tmp_path_factory.mktemp("journal") / "lines", []
     for text, room, torn in story:
         if torn:
@@ -91,7 +91,7 @@ def _with_room(room):
 
 
 def test_a_line_that_does_not_fit_leaves_the_file_as_it_was(tmp_path, monkeypatch):
-    """So that the next one is read again."""
+    """A line that does not fit leaves the file unchanged, so that the next line can be read."""
     append_line(tmp_path / "lines", "one")
     monkeypatch.setattr(os, "write", _with_room(2))
     with pytest.raises(OSError, match="No space"):
@@ -109,10 +109,10 @@ CHANGES = {
 
 @pytest.mark.logs_errors("could not be written to the journal", "Traceback", "FileNotFoundError")
 def test_what_cannot_be_written_down_is_not_done(own_backend):
-    """A client is told so in its own protocol; once the journal can be written, the same call succeeds and is kept."""
+    """A change that cannot be journaled is an error of the client's protocol; a later retry succeeds and is kept."""
     own_backend.up()
     journal = own_backend.home / "moto.jsonl"
-    journal.symlink_to(own_backend.home / "missing" / "moto.jsonl")  # whose directory is not there, for root either
+    journal.symlink_to(own_backend.home / "missing" / "moto.jsonl")  # whose directory is missing, even for root
     for service, (name, arguments) in CHANGES.items():
         code, message = error_of(getattr(own_backend.client(service), name), **arguments)
         assert code == "InternalFailure"
@@ -132,7 +132,7 @@ def test_what_cannot_be_written_down_is_not_done(own_backend):
 
 @pytest.mark.always
 def test_a_directory_of_somebody_elses_is_no_home(tmp_path):
-    """It is neither used, nor closed to others, nor emptied: `reset --yes` on it deletes nothing."""
+    """A directory that is not a home is neither used, nor made private, nor emptied, even by `reset --yes`."""
     for name in ("logs", "jobs", "s3"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "mine").write_text("mine")
@@ -153,7 +153,7 @@ def test_a_directory_of_somebody_elses_is_no_home(tmp_path):
 
 @pytest.mark.parametrize("there", [[], ["settings.json"], ["endpoint.json", "notes.txt"], ["jobs.sqlite", "s3"]])
 def test_a_directory_that_may_become_a_home_is_closed(tmp_path, there):
-    """An empty one, one with settings, and a home of before there was a marker; to be read by its user alone."""
+    """An empty directory, one with settings, or an older home without a marker becomes a home private to its user."""
     for name in there:
         (tmp_path / name).touch()
     tmp_path.chmod(0o755)
@@ -164,7 +164,7 @@ def test_a_directory_that_may_become_a_home_is_closed(tmp_path, there):
 
 
 def test_what_stands_in_the_way_is_named(tmp_path):
-    """So that one sees whose directory it is."""
+    """The error names the files that prevent a directory from becoming a home."""
     (tmp_path / "flow.py").touch()
 
     with pytest.raises(NotAHome, match=r"other things in it: flow\.py"):
@@ -173,14 +173,14 @@ def test_what_stands_in_the_way_is_named(tmp_path):
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"endpoint": 1}', "\0\0\0\0"])
 def test_a_damaged_endpoint_is_none(tmp_path, content):
-    """What a crash of the machine may leave of a small file: the next `up` writes it anew."""
+    """A damaged endpoint.json, as a machine crash may leave it, counts as none; the next `up` writes it again."""
     (tmp_path / "endpoint.json").write_text(content)
 
     assert Home(tmp_path).endpoint() is None
 
 
 def test_nothing_in_a_home_is_for_others(own_backend):
-    """Whatever the umask of the shell: directories are 0700 and files 0600, but for what a job made for itself."""
+    """Whatever the shell's umask, a home's directories are 0700 and its files 0600; settings.json is the user's."""
     script = 'umask 0; exec "$@"'
     subprocess.run(["/bin/sh", "-c", script, "sh", *own_backend.command("up")], check=True, capture_output=True)
     own_backend.client("s3").create_bucket(Bucket="private")

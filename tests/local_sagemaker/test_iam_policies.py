@@ -1,4 +1,4 @@
-"""How policies are evaluated, held against the tables and sentences of the IAM User Guide, and as properties."""
+"""Policy evaluation, compared with the tables and sentences of the IAM User Guide, and as properties."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OBJECT = "arn:aws:s3:::bucket/folder/name"
 
 
 def policy(*statements, version="2012-10-17"):
-    """A policy; a statement that names neither effect nor resource allows on all."""
+    """Return a policy; a statement without effect, action or resource allows all actions on all resources."""
     filled = [
         {"Effect": "Allow"} | ({} if "NotResource" in one else {"Resource": "*"}) | one
         for one in ({"Action": "*"} | one if "NotAction" not in one else one for one in statements)
@@ -26,7 +26,7 @@ def policy(*statements, version="2012-10-17"):
 
 
 def allows(*policies, action="s3:GetObject", resource=OBJECT, boundary=None, **context):
-    """Whether policies allow a request; context keys with `__` for the colon."""
+    """Return whether policies allow a request; `__` stands for the colon in a context key."""
     found = {key.replace("__", ":"): value for key, value in context.items()}
     return decide(policies, Permission(action, resource, found), boundary).allowed
 
@@ -46,7 +46,7 @@ def allows(*policies, action="s3:GetObject", resource=OBJECT, boundary=None, **c
     ],
 )
 def test_actions(pattern, action, matches):
-    """Actions match by wildcards, whatever their case; `NotAction` matches all others."""
+    """Actions match by wildcards and ignore case; `NotAction` matches all others."""
     assert allows(policy({"Action": pattern}), action=action) is matches
     assert allows(policy({"NotAction": [pattern]}), action=action) is not matches
 
@@ -57,7 +57,7 @@ def test_actions(pattern, action, matches):
         ("arn:aws:s3:::bucket/*", OBJECT, True),
         ("arn:aws:s3:::bucket", OBJECT, False),
         ("arn:aws:s3:::Bucket/*", OBJECT, False),
-        ("arn:aws:s3:::bucket/fold*ame", OBJECT, True),  # a star stands for slashes, too
+        ("arn:aws:s3:::bucket/fold*ame", OBJECT, True),  # a star also matches slashes
         ("arn:aws:s3:::bucket/folder/nam?", OBJECT, True),
         ("arn:aws:s3:::bucket/folder/name?", OBJECT, False),
         ("arn:aws:s3:::bucket/${*}", "arn:aws:s3:::bucket/*", True),
@@ -70,7 +70,7 @@ def test_actions(pattern, action, matches):
     ],
 )
 def test_resources(pattern, resource, matches):
-    """Resources match by wildcards, with their case; `NotResource` matches all others."""
+    """Resources match by wildcards and respect case; `NotResource` matches all others."""
     assert allows(policy({"Resource": pattern}), resource=resource) is matches
     assert allows(policy({"NotResource": pattern}), resource=resource) is not matches
 
@@ -112,7 +112,7 @@ def test_resources(pattern, resource, matches):
     ],
 )
 def test_operators(operator, wanted, value, holds):
-    """Each operator of the guide, with a value that the request has."""
+    """Each operator of the guide compares the policy's value with the request's value."""
     conditioned = policy({"Condition": {operator: {"Test:Key": wanted}}})
 
     assert allows(conditioned, test__key=[value]) is holds
@@ -138,7 +138,7 @@ def test_operators(operator, wanted, value, holds):
     ],
 )
 def test_a_key_that_the_request_lacks(operator, holds):
-    """A condition is false then, a negated one true, and `…IfExists` and `ForAllValues` are true."""
+    """For a key that the request lacks, conditions are false; negated ones, `…IfExists` and `ForAllValues` are true."""
     assert allows(policy({"Condition": {operator: {"test:key": "1"}}})) is holds
 
 
@@ -155,12 +155,12 @@ def test_a_key_that_the_request_lacks(operator, holds):
     ],
 )
 def test_keys_with_several_values(operator, values, holds):
-    """All of the request's values must match one of the policy's, or any of them."""
+    """`ForAllValues` needs all of the request's values to match one of the policy's; `ForAnyValue` needs one."""
     assert allows(policy({"Condition": {operator: {"aws:TagKeys": ["a", "b"]}}}), aws__tagkeys=values) is holds
 
 
 def test_null():
-    """`Null` tells whether the request has the key."""
+    """`Null` checks whether the request lacks the key."""
     absent = policy({"Condition": {"Null": {"test:key": "true"}}})
     present = policy({"Condition": {"Null": {"test:key": False}}})
 
@@ -178,7 +178,7 @@ def test_all_conditions_must_hold():
 
 
 def test_variables():
-    """`${key}` is the request's value, also where that has a star; one that is missing matches nothing."""
+    """`${key}` stands for the request's value, in which a star is literal; a missing key matches nothing."""
     home = policy({"Resource": "arn:aws:s3:::bucket/${aws:PrincipalTag/team}/*"})
     fallback = policy({"Resource": "arn:aws:s3:::bucket/${aws:PrincipalTag/team, 'folder'}/*"})
     tag = {"aws__principaltag/team": ["folder"]}
@@ -196,7 +196,7 @@ def test_variables():
 
 
 def test_a_boundary_gives_nothing_and_bounds_all():
-    """A request must be allowed by policies and boundary."""
+    """A boundary grants nothing: a request must be allowed by a policy and by the boundary."""
     everything, reading = policy({}), policy({"Action": "s3:Get*"})
 
     assert allows(everything, boundary=reading)
@@ -208,7 +208,7 @@ def test_a_boundary_gives_nothing_and_bounds_all():
 
 @pytest.mark.parametrize(("region", "partition"), [("eu-west-1", "aws"), ("cn-north-1", "aws-cn")])
 def test_policies_name_resources_in_the_partition_of_the_home(tmp_path, region, partition):
-    """A role of China allows ARNs of China; the refusal of another key has such an ARN, too."""
+    """Policies and refusals use ARNs in the partition of the home's region, such as `aws-cn` in China."""
     arn = f"arn:{partition}:iam::123456789012:role/fit"
     statement = {"Effect": "Allow", "Action": "s3:GetObject", "Resource": f"arn:{partition}:s3:::data/in/*"}
     roles = RoleTable(tmp_path)
@@ -221,7 +221,7 @@ def test_policies_name_resources_in_the_partition_of_the_home(tmp_path, region, 
 
 
 def test_a_resource_that_cannot_be_told():
-    """Any statement on the action allows it, and only a denial of all resources denies it."""
+    """If the resource is unknown, any statement on the action allows it, and only a denial of all resources denies."""
     narrow = policy({"Action": "kms:*", "Resource": "arn:aws:kms:*:*:key/1"})
     denying = policy({"Effect": "Deny", "Resource": "arn:aws:kms:*:*:key/2"})
 
@@ -242,7 +242,7 @@ def test_a_resource_that_cannot_be_told():
     ],
 )
 def test_what_is_no_policy_is_refused(document):
-    """It is not taken for one that says nothing: a `Deny` in it would be lost."""
+    """An invalid policy is refused, not taken as empty: a `Deny` in it would be lost."""
     with pytest.raises(MalformedPolicy):
         Policy.of(document)
 
@@ -268,7 +268,7 @@ NEEDS = st.builds(
 
 @given(st.data(), st.lists(STATEMENTS, min_size=1, max_size=6), NEEDS)
 def test_the_order_does_not_matter(data, statements, need):
-    """Neither that of statements, nor how they are spread over policies."""
+    """Neither the order of statements nor their distribution over policies changes the decision."""
     shuffled = data.draw(st.permutations(statements))
     cut = data.draw(st.integers(0, len(statements)))
     parts = [Policy.of({"Version": "2012-10-17", "Statement": part}) for part in (shuffled[:cut], shuffled[cut:])]
@@ -278,7 +278,7 @@ def test_the_order_does_not_matter(data, statements, need):
 
 @given(st.lists(STATEMENTS, max_size=6), STATEMENTS, NEEDS)
 def test_a_denial_wins(statements, denial, need):
-    """What a `Deny` alone applies to is refused, whatever else allows it; one more never allows more."""
+    """A `Deny` that applies refuses the request, whatever else allows it; one that does not apply changes nothing."""
     denial = denial | {"Effect": "Deny"}
     applies = decide([policy(denial | {"Effect": "Allow"})], need).allowed
     before, after = (decide([policy(*some, {"Action": "*"})], need) for some in (statements, [*statements, denial]))
@@ -289,7 +289,7 @@ def test_a_denial_wins(statements, denial, need):
 
 @given(st.lists(STATEMENTS, max_size=6), NEEDS)
 def test_nothing_is_allowed_by_itself(statements, need):
-    """Without an `Allow` that applies there is no right."""
+    """Without an `Allow` that applies, a request is denied."""
     denials = [statement | {"Effect": "Deny"} for statement in statements]
 
     assert not decide([policy(*denials)], need).allowed
@@ -298,7 +298,7 @@ def test_nothing_is_allowed_by_itself(statements, need):
 
 @given(st.text("ab*?", max_size=8), st.text("ab", max_size=8))
 def test_wildcards_match_as_iam_has_it(pattern, text):
-    """`*` any text, `?` exactly one character: held against a definition that is written out."""
+    """`*` matches any text and `?` exactly one character, as in a definition that is written out here."""
 
     def matches(pattern, text):
         if not pattern:

@@ -1,4 +1,4 @@
-"""Events of jobs: a change of state reaches the queue of each rule that wants it, for unmodified clients."""
+"""Events of jobs: a change of state reaches the queue of each rule that matches it, for unmodified clients."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from waiting import wait_until
 
 
 def simulated(name: str, status: str = "Completed") -> dict:
-    """A CreateTrainingJob request for a simulated job."""
+    """Return a CreateTrainingJob request for a simulated job."""
     request = training_request(name)
     request["AlgorithmSpecification"] = {"TrainingImage": "local/simulated", "TrainingInputMode": "File"}
     request["Environment"] = {"SIMULATED_SECONDS": "0.1", "SIMULATED_STATUS": status}
@@ -21,7 +21,7 @@ def simulated(name: str, status: str = "Completed") -> dict:
 
 @pytest.fixture
 def queue(backend):
-    """A function that makes a queue to which a rule sends the events of a pattern; rule and queue go afterwards."""
+    """Return a function that makes a queue and a rule that sends it matching events; both are deleted afterwards."""
     sqs, bridge, made = backend.client("sqs"), backend.client("events"), []
     backend.client("s3").create_bucket(Bucket="api-tests")
 
@@ -42,7 +42,7 @@ def queue(backend):
 
 
 def until(sqs, url: str, is_last) -> list[dict]:
-    """Receive events until one is the last."""
+    """Receive events until one is the last; return all of them."""
     seen = []
 
     def received():
@@ -56,7 +56,7 @@ def until(sqs, url: str, is_last) -> list[dict]:
 
 
 def test_a_training_job_tells_its_states(backend, queue):
-    """The last event is the end, with what Describe knows, in the words and units of AWS's events."""
+    """The last event of a training job has what Describe returns, in the format and units of AWS's events."""
     sqs, sagemaker, name = backend.client("sqs"), backend.client("sagemaker"), new_name()
     url = queue(**{"detail-type": ["SageMaker Training Job State Change"], "detail": {"TrainingJobName": [name]}})
     sagemaker.create_training_job(**simulated(name, "Failed"), Tags=[{"Key": "team", "Value": "vision"}])
@@ -74,7 +74,7 @@ def test_a_training_job_tells_its_states(backend, queue):
 
 
 def test_a_job_with_a_process_of_its_own(backend, queue):
-    """Its supervisor writes the change, and the server tells of it."""
+    """The supervisor of a job with processes writes the change, and the server sends the event."""
     sqs, sagemaker, name = backend.client("sqs"), backend.client("sagemaker"), new_name()
     url = queue(detail={"ProcessingJobName": [name]})
     sagemaker.create_processing_job(**processing_request(name))
@@ -84,7 +84,7 @@ def test_a_job_with_a_process_of_its_own(backend, queue):
 
 
 def test_a_rule_gets_what_it_asks_for(backend, queue):
-    """Of two jobs that end, the one that failed."""
+    """Of two jobs that end, only the failed one reaches a rule for failed jobs."""
     sqs, sagemaker, names = backend.client("sqs"), backend.client("sagemaker"), [new_name(), new_name()]
     url = queue(detail={"TrainingJobStatus": ["Failed"], "TrainingJobName": names})
     for name, status in zip(names, ["Completed", "Failed"], strict=True):
@@ -96,7 +96,7 @@ def test_a_rule_gets_what_it_asks_for(backend, queue):
 
 
 def test_a_target_that_is_not_there_stops_no_other(backend, queue):
-    """One rule has the missing queue first, another a function, a third a schedule and no pattern."""
+    """Targets that do not exist or are not supported do not stop the events of other rules."""
     sqs, sagemaker, bridge = (backend.client(service) for service in ("sqs", "sagemaker", "events"))
     name, arn = new_name(), "arn:aws:{}:us-east-1:123456789012:{}"
     pattern = json.dumps({"detail": {"TrainingJobName": [name]}})
@@ -121,7 +121,7 @@ def test_a_target_that_is_not_there_stops_no_other(backend, queue):
 
 
 def test_a_long_poll_holds_nobody_up(backend, queue):
-    """1. Somebody polls an empty queue for 20 s. 2. Others use SQS and IAM. 3. A message ends the poll."""
+    """1. A client polls an empty queue for 20 s. 2. Other clients use SQS and IAM. 3. A message ends the poll."""
     sqs, url = backend.client("sqs"), queue(detail={"TrainingJobName": [new_name()]})
     with ThreadPoolExecutor(1) as pool:
         poll = pool.submit(sqs.receive_message, QueueUrl=url, WaitTimeSeconds=20)
@@ -133,7 +133,7 @@ def test_a_long_poll_holds_nobody_up(backend, queue):
 
 
 def test_a_long_poll_ends(backend, queue):
-    """With nothing there, after the time that was asked for; the queue's own name may be wrong, which is said."""
+    """A long poll of an empty queue ends after its wait time, and one of a queue that does not exist is an error."""
     sqs, url = backend.client("sqs"), queue(detail={"TrainingJobName": [new_name()]})
 
     assert not sqs.receive_message(QueueUrl=url, WaitTimeSeconds=1).get("Messages")

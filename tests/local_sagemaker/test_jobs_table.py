@@ -1,4 +1,4 @@
-"""The table of jobs: one winner for each name, a state machine without a way back, listing, tags."""
+"""The job table: one winner for each name, final states, listing and tags."""
 
 import itertools
 import subprocess
@@ -38,7 +38,7 @@ def create(table, name="job", kind=KIND):
 
 
 def test_a_created_job_is_found_by_another_table(table, tmp_path):
-    """What one connection created, another reads: request, tags and first transition."""
+    """A job that one connection creates is read by another, with request, tags and first transition."""
     create(table)
     with JobTable(tmp_path) as other:
         found = other.get(KIND, "job")
@@ -50,7 +50,7 @@ def test_a_created_job_is_found_by_another_table(table, tmp_path):
 
 
 def test_a_name_is_taken_once_per_kind(table):
-    """A second job of the same kind and name is refused; the other kind has names of its own."""
+    """A second job of the same kind and name is refused; another kind has its own names."""
     create(table)
     create(table, kind="processing-job")
     with pytest.raises(JobExists) as caught:
@@ -60,7 +60,7 @@ def test_a_name_is_taken_once_per_kind(table):
 
 
 def test_threads_that_want_one_name_have_one_winner(tmp_path):
-    """Eight connections create the same name at once: one creates, seven see JobExists."""
+    """Of eight connections that create the same name at once, one succeeds and seven get JobExists."""
     barrier = threading.Barrier(8)
     results = []
 
@@ -82,7 +82,7 @@ def test_threads_that_want_one_name_have_one_winner(tmp_path):
 
 
 def test_processes_that_make_the_table_and_write_to_it_lose_nothing(tmp_path):
-    """Four processes open a home that does not exist yet and create 25 jobs each: 100 jobs, no error."""
+    """Four processes that open a new home and create 25 jobs each end without error, with 100 jobs."""
     program = (
         "import pathlib, sys; from local_sagemaker.job_table import JobTable\n"
         "table = JobTable(pathlib.Path(sys.argv[1]))\n"
@@ -109,7 +109,7 @@ def test_an_unknown_job_is_an_error_everywhere(table):
 
 
 def test_a_new_secondary_status_closes_the_transition_before(table):
-    """Transitions follow one another without a gap; the same status again only changes the message."""
+    """Transitions follow each other without a gap; the same status again only changes the message."""
     create(table)
     table.update(KIND, "job", secondary="Training", message="one")
     table.update(KIND, "job", secondary="Training", message="two", TrainingStartTime=5.0)
@@ -123,7 +123,7 @@ def test_a_new_secondary_status_closes_the_transition_before(table):
 
 
 def test_a_late_update_does_not_undo_a_stop(table):
-    """A supervisor that has not seen the stop yet cannot turn the job back into Training."""
+    """A supervisor that has not seen the stop cannot turn the job back into Training."""
     create(table)
     table.request_stop(KIND, "job")
     job = table.update(KIND, "job", status="InProgress", secondary="Training", message="x")
@@ -134,7 +134,7 @@ def test_a_late_update_does_not_undo_a_stop(table):
 
 
 def test_only_finished_jobs_are_deleted_and_the_name_is_free_again(table):
-    """A live job is refused; a finished one goes with its tags."""
+    """A live job cannot be deleted; a finished one is deleted with its tags, and its name is free."""
     job = create(table)
     with pytest.raises(JobInProgress):
         table.delete(KIND, "job")
@@ -146,7 +146,7 @@ def test_only_finished_jobs_are_deleted_and_the_name_is_free_again(table):
 
 
 def test_tags_are_added_overwritten_and_removed(table):
-    """Tags belong to an ARN and show in the job."""
+    """Tags belong to an ARN and are part of the job."""
     job = create(table)
 
     assert table.add_tags(job.arn, {"team": "b", "x": "1"}) == {"team": "b", "x": "1"}
@@ -155,7 +155,7 @@ def test_tags_are_added_overwritten_and_removed(table):
 
 
 def test_a_list_is_filtered_sorted_and_paged(table):
-    """Each filter alone, exclusive bounds of time, both directions, offset and limit."""
+    """Each filter applies, time bounds are exclusive, and both directions, offset and limit work."""
     jobs = [create(table, name) for name in ("b-1", "a-2", "b-3")]
     table.update(KIND, "a-2", status="Failed")
     created = [job.created for job in jobs]
@@ -177,7 +177,7 @@ def test_a_list_is_filtered_sorted_and_paged(table):
 
 
 def test_live_jobs_are_those_that_are_not_finished(table):
-    """Both kinds, oldest first."""
+    """`live` returns the unfinished jobs of both kinds, oldest first."""
     for name in ("one", "two", "three"):
         create(table, name)
     create(table, "four", "processing-job")
@@ -188,7 +188,7 @@ def test_live_jobs_are_those_that_are_not_finished(table):
 
 
 class LifeOfJobs(RuleBasedStateMachine):
-    """Whatever is asked in whatever order: a terminal status is never left, and transitions are without gaps."""
+    """After any sequence of operations, a terminal status never changes, and transitions have no gap."""
 
     names = Bundle("names")
 

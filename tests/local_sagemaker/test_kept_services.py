@@ -1,4 +1,4 @@
-"""What `down` says is kept is there after the next `up`, and what it says is lost is not."""
+"""What `down` reports as kept exists after the next `up`, and what it reports as lost does not."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SCHEDULE = {
 
 
 def configure(client):
-    """A queue that a rule fills, a topic that tells it, a schedule and an alarm; and one of each that is deleted."""
+    """Create a queue, a rule, a subscription, a schedule and an alarm, and delete a second one of most."""
     sqs, events, scheduler, alarms = map(client, ("sqs", "events", "scheduler", "cloudwatch"))
     topic = client("sns").create_topic(Name="t")["TopicArn"]
     for name in ("ends", "gone"):
@@ -48,7 +48,7 @@ def configure(client):
 
 
 def configured(client):
-    """The same, as it is found."""
+    """Return the same resources as the server describes them."""
     sqs, rule = client("sqs"), client("events").describe_rule(Name="ends")
     urls = sqs.list_queues()["QueueUrls"]
     schedule = client("scheduler").get_schedule(Name="ends")
@@ -69,7 +69,7 @@ def configured(client):
 
 
 def test_what_was_configured_is_kept(own_backend):
-    """1. `down` says what is lost. 2. After `up` all else is as it was. 3. The end of a job reaches the queue again."""
+    """1. `down` says what is lost. 2. After `up` all else is unchanged. 3. The end of a job reaches the queue again."""
     own_backend.up()
     configure(own_backend.client)
     before = configured(own_backend.client)
@@ -117,7 +117,7 @@ CALL = {"region": "us-east-1", "method": "POST", "path": "/", "body": ""}
     ],
 )
 def test_changes_are_kept_and_what_passes_is_not(service, target, kept):
-    """By service and operation, in the protocol with a target."""
+    """Changes are kept, and messages, data and reads are not: by service and operation, in protocols with a target."""
     assert is_kept(Call(service=service, headers={"x-amz-target": target}, **CALL)) is kept
 
 
@@ -133,7 +133,7 @@ def test_changes_are_kept_and_what_passes_is_not(service, target, kept):
     ],
 )
 def test_changes_of_other_protocols(more, operation, kept):
-    """REST by method and path, CBOR by its path, query by a field."""
+    """The operation is found by method and path in REST, by path in CBOR, and by a field in query."""
     headers = {"smithy-protocol": "rpc-v2-cbor"} if more["service"] == "monitoring" else {}
     call = Call(headers=headers, **{**CALL, **more})
 
@@ -141,7 +141,7 @@ def test_changes_of_other_protocols(more, operation, kept):
 
 
 def test_a_rule_of_an_earlier_server_gets_events_at_once(tmp_path):
-    """A server whose home has rules sends events before a client asks for moto; one without them does not load it."""
+    """A server whose home has rules sends events before a client uses moto; one without rules does not load moto."""
     journal = Journal(tmp_path / "moto.jsonl")
     key, roles = HomeKey.of(tmp_path), RoleTable(tmp_path)
     journal.append(Call(service="iam", headers={}, **CALL), 1)

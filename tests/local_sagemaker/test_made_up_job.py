@@ -1,4 +1,4 @@
-"""A third kind of job needs no change elsewhere on this machine: on the API, simulated, and as processes."""
+"""A third kind of job works without other changes: on the API, simulated, and as processes."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def _third_kind():
 
 @pytest.fixture
 def api(one_laboratory):
-    """Ask the SageMaker of a home; its jobs are simulated."""
+    """Return a function that calls the SageMaker API of a home; its jobs are simulated."""
     simulator = Simulator(one_laboratory.home, one_laboratory.table, one_laboratory.store)
     faults, roles = FaultTable(one_laboratory.table.database), RoleTable(one_laboratory.home)
     quotas = {"ml.m5.large for rehearsal job usage": 2}
     service = sagemaker_service(one_laboratory.table, faults, lambda: quotas, roles, simulator.add)
 
     def ask(operation, **members):
-        simulator.tick()  # in the place of its thread, which would outlive the test
+        simulator.tick()  # in place of its thread, which would outlive the test
         status, answer = service.answer(f"SageMaker.{operation}", json.dumps(members).encode(), Caller(REGION))
         return answer if status == 200 else f"{answer['__type']}: {answer['message']}"
 
@@ -64,7 +64,7 @@ def simulated(name, **variables):
 
 
 def test_the_api(api):
-    """Create, a name that is taken, describe, list by its own words, tags, stop, a quota, and an end."""
+    """The third kind has Create, Describe, List, tags, Stop, a quota and ends, with its own status names."""
     made = api(f"Create{NOUN}", **simulated("play", SIMULATED_SECONDS="600"))
     again = api(f"Create{NOUN}", **simulated("play"))
     arn = made[f"{NOUN}Arn"]
@@ -99,14 +99,14 @@ def described(api, name):
 
 
 def test_names_are_as_short_as_awss(api):
-    """A name of 33 characters is refused by the model, one of 32 is not."""
+    """A name of 33 characters is refused by AWS's model, and one of 32 is accepted."""
     assert "ValidationException" in api(f"Create{NOUN}", **simulated("p" * 33))
     assert api(f"Create{NOUN}", **simulated("p" * 32))[f"{NOUN}Arn"].endswith("p" * 32)
 
 
 @pytest.fixture
 def supervisor(one_laboratory):
-    """Start a supervisor of a job of the third kind: a process that knows the kind."""
+    """Return a function that starts a supervisor process that knows the third kind."""
     started = []
 
     def start(name):
@@ -148,7 +148,7 @@ def test_as_processes(one_laboratory, supervisor):
 
 
 def test_its_events():
-    """With its own type and words, and only what its Describe shows."""
+    """Events of the third kind have its type and status names, and only members that its Describe has."""
     job = Job(REHEARSAL.name, "play", "arn", request("play", ""), 1.0, "Completed", "Completed", {}, 2.0, False, {})
     entry = state_change(REHEARSAL, job)
     detail = json.loads(entry["Detail"])

@@ -1,4 +1,4 @@
-"""What `env` does for Python clients that name AWS's addresses themselves, and for jobs of AWS's script mode."""
+"""What `env` does for Python clients that name AWS's addresses, and for jobs in AWS's script mode."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ except requests.exceptions.ConnectionError as error:
 
 @pytest.fixture
 def shell(backend, tmp_path) -> Shell:
-    """A shell that has evaluated `env`."""
+    """Return a shell that has evaluated `env`."""
     return Shell(backend, tmp_path)
 
 
 @pytest.mark.always
 def test_the_sdk_trains_without_a_role(backend, shell):
-    """The SDK v3 with a default session asks STS here, takes the caller's role, and its script runs."""
+    """The SDK v3 with a default session takes the caller's role from the local STS, and its training script runs."""
     output = shell.run(sys.executable, CLIENTS / "train_with_sdk_v3.py", CLIENTS / "code")
     name = output.rpartition("job: ")[2].split()[0]
     job = finished(backend.client("sagemaker"), name)
@@ -50,12 +50,12 @@ def test_the_sdk_trains_without_a_role(backend, shell):
         ("https://sts.cn-north-1.amazonaws.com.cn", {}, None),
         ("https://objects.example.com", {}, "https://objects.example.com"),
         ("https://amazonaws.com.example.com", {}, "https://amazonaws.com.example.com"),
-        # The shell went back to AWS.
+        # `AWS_ENDPOINT_URL` was unset again.
         ("https://sts.eu-west-1.amazonaws.com", {"back": "unset"}, "https://sts.eu-west-1.amazonaws.com"),
     ],
 )
 def test_an_address_of_aws_becomes_the_endpoint(backend, shell, named, variables, expected):
-    """What a program names of AWS's is this machine; others stay, and so do AWS's once `AWS_ENDPOINT_URL` is unset.
+    """An address of AWS becomes the local endpoint; other addresses stay, and all do if `AWS_ENDPOINT_URL` is unset.
 
     The user's own `sitecustomize` has run, and is the module of that name.
     """
@@ -65,12 +65,12 @@ def test_an_address_of_aws_becomes_the_endpoint(backend, shell, named, variables
 
 
 def test_the_sdks_do_not_report_to_amazon(shell):
-    """A request of their telemetry fails at once, before a name is looked up."""
+    """A telemetry request of the SDKs fails at once, without a DNS lookup."""
     assert "telemetry stays on this machine" in shell.run(sys.executable, "-c", TELL_AMAZON)
 
 
 def test_env_keeps_what_the_shell_had(shell, tmp_path):
-    """The user's PYTHONPATH follows ours, once however often `env` is evaluated, and loopback passes by a proxy."""
+    """`env` puts its path first in PYTHONPATH, once however often it is evaluated, and loopback bypasses a proxy."""
     ask = 'import os; print(os.environ["PYTHONPATH"]); print(os.environ.get("no_proxy"), os.environ.get("NO_PROXY"))'
     twice = f'eval "$({sys.executable} -m local_sagemaker env --home {shell.backend.home})"; exec "$0" -c "$1"'
     plain = shell.run("/bin/sh", "-c", twice, sys.executable, ask).splitlines()
@@ -83,7 +83,7 @@ def test_env_keeps_what_the_shell_had(shell, tmp_path):
 
 
 def test_script_mode_needs_the_training_toolkit(backend):
-    """A job that AWS's toolkit would run fails with the command that installs it; `make clients` runs that command."""
+    """A job in script mode fails with the command that installs AWS's toolkit; `make clients` runs that command."""
     backend.client("s3").create_bucket(Bucket="api-tests")
     request = training_request(new_name(), HyperParameters={"sagemaker_program": '"train.py"'})
     del request["AlgorithmSpecification"]["ContainerEntrypoint"]

@@ -1,4 +1,4 @@
-"""A home is in one region: its ARNs carry it, clients of it are served, and clients of another are refused by name."""
+"""A home has one region: its ARNs contain it, its clients are served, and clients of another region are refused."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from api_requests import error_of, finished, new_name, training_request
 from waiting import wait_until
 
 HERE, THERE = "us-east-1", "eu-west-1"
-# Of each protocol of the services that belong to a region.
+# An operation of each protocol of the services that belong to a region.
 REGIONAL = {
     "sagemaker": "list_training_jobs",
     "logs": "describe_log_groups",
@@ -21,7 +21,7 @@ REGIONAL = {
 
 @pytest.fixture(scope="module")
 def irish(make_backend, tmp_path_factory):
-    """A home in eu-west-1."""
+    """Return a home in eu-west-1."""
     backend = make_backend(tmp_path_factory.mktemp("irish") / "home")
     done = backend.run("up", "--json", "--region", THERE)
     assert done.returncode == 0, done.stderr
@@ -31,7 +31,7 @@ def irish(make_backend, tmp_path_factory):
 @pytest.mark.sampled(3)
 @pytest.mark.parametrize("service", REGIONAL)
 def test_a_client_of_another_region_is_refused(backend, irish, service):
-    """The message names both regions and the way out; in each home the client of its own region is served."""
+    """The error names both regions and the command for another home; each home serves clients of its own region."""
     for home, own, other in ((backend, HERE, THERE), (irish, THERE, HERE)):
         assert getattr(home.client(service, own), REGIONAL[service])()["ResponseMetadata"]["HTTPStatusCode"] == 200
         code, message = error_of(getattr(home.client(service, other), REGIONAL[service]))
@@ -41,7 +41,7 @@ def test_a_client_of_another_region_is_refused(backend, irish, service):
 
 
 def test_a_job_belongs_to_its_region(irish):
-    """Its ARN, its environment and its event say so."""
+    """A job's ARN, environment and event have the home's region."""
     sagemaker, sqs, name = irish.client("sagemaker", THERE), irish.client("sqs", THERE), new_name()
     irish.client("s3", THERE).create_bucket(Bucket="api-tests")
     url = sqs.create_queue(QueueName=name)["QueueUrl"]
@@ -60,7 +60,7 @@ def test_a_job_belongs_to_its_region(irish):
 
 @pytest.mark.parametrize("service", ["iam", "sts"])
 def test_global_services_are_everywhere(backend, irish, service):
-    """IAM and STS know no region."""
+    """IAM and STS accept clients of every region."""
     operation = {"iam": "list_roles", "sts": "get_caller_identity"}[service]
     for home in (backend, irish):
         for region in (HERE, THERE):
@@ -68,7 +68,7 @@ def test_global_services_are_everywhere(backend, irish, service):
 
 
 def test_buckets_are_in_the_region(irish):
-    """With and without a constraint; one elsewhere is refused. boto3's client of another region finds them."""
+    """Buckets are in the home's region; a constraint for another is refused, and clients of another find them."""
     s3, names = irish.client("s3", THERE), [new_name(), new_name()]
     s3.create_bucket(Bucket=names[0])
     s3.create_bucket(Bucket=names[1], CreateBucketConfiguration={"LocationConstraint": THERE})
@@ -85,7 +85,7 @@ def test_buckets_are_in_the_region(irish):
 
 
 def test_a_home_stays_in_its_region(own_backend):
-    """1. It is made in one. 2. Another is refused, while it is up and while it is down. 3. Emptied, it may move."""
+    """1. A home is made in a region. 2. Another region is refused, running or not. 3. After a reset, it may move."""
     for words, code, said in [
         (("up", "--region", "Ireland"), 1, "'Ireland' is not the name of an AWS region"),
         (("up", "--region", THERE), 0, "Started"),

@@ -1,4 +1,4 @@
-"""Which resources a request of a role is about: those that the operation really reads, each by its own ARN."""
+"""Resources of a role's requests: permissions apply to the resources that the operation reads, each by its ARN."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ EAST = f"us-east-1:{ACCOUNT}"
 
 @pytest.fixture
 def role(backend):
-    """A role without any right."""
+    """Return a role without permissions."""
     return RoleOfTest(backend)
 
 
 def assert_needs(role, call, arguments, action, resource, *, more=()):
-    """See that a call is refused with the right on something else, and with a denial; let through with the right."""
+    """Check that a call fails with permission on another resource or with a denial, and passes with the permission."""
     other = resource.replace(ACCOUNT, "210987654321") if resource != "*" else "arn:aws:s3:::x"
     role.may(*more, allow(action, other))
     missing = error_of(call, **arguments)
@@ -34,7 +34,7 @@ def assert_needs(role, call, arguments, action, resource, *, more=()):
     assert f"is not authorized to perform: {action}" in missing[1]
     assert "with an explicit deny" in denied[1]
     assert missing[0] in REFUSED
-    # moto answers that something is missing or not built; it was asked, and that is the point.
+    # moto may answer that something is missing or not implemented; what counts is that the request reached it.
     assert found not in REFUSED, found
 
 
@@ -42,7 +42,7 @@ def assert_needs(role, call, arguments, action, resource, *, more=()):
 
 
 def key_of(backend):
-    """A new key of KMS."""
+    """Create a KMS key; return its ARN."""
     return backend.client("kms").create_key()["KeyMetadata"]["Arn"]
 
 
@@ -53,7 +53,7 @@ TAGS = [{"Key": "a", "Value": "b"}]
 
 
 def named(service, method, resource, **arguments):
-    """A call whose resource a member names, as `new` in the ARN."""
+    """Return a test case whose resource is named by a member, as `new` in the ARN."""
     return pytest.param(service, method, resource, arguments, id=f"{service}-{method}")
 
 
@@ -95,7 +95,7 @@ def named(service, method, resource, **arguments):
     ],
 )  # fmt: skip
 def test_the_resource_of_an_operation(role, service, method, resource, arguments):
-    """Told from the request: a denial of it counts, and a right on another one does not."""
+    """The resource comes from the request: a denial of it applies, and a permission on another one does not."""
     new = uuid.uuid4().hex[:12]
 
     def written(value):
@@ -112,7 +112,7 @@ def test_the_resource_of_an_operation(role, service, method, resource, arguments
 
 
 def test_alarms_that_are_made(role):
-    """The members of a request of the newer protocol."""
+    """The name of an alarm is read from the members of a CBOR request."""
     name = new_name("alarm")
     alarm = {"AlarmName": name, "ComparisonOperator": "GreaterThanThreshold", "EvaluationPeriods": 1, "Threshold": 1.0}
     alarm |= {"MetricName": "m", "Namespace": "n", "Period": 60, "Statistic": "Sum"}
@@ -122,7 +122,7 @@ def test_alarms_that_are_made(role):
 
 
 def test_lists_of_the_query_protocol(role):
-    """Members that are numbered fields."""
+    """DeleteAlarms needs permission on each alarm of a list, which the query protocol writes as numbered fields."""
     fields = "Action=DeleteAlarms&Version=2010-08-01&AlarmNames.member.1=a&AlarmNames.member.2=b"
     statuses = []
     for names in ("ab", "a"):
@@ -133,7 +133,7 @@ def test_lists_of_the_query_protocol(role):
 
 
 def test_events_for_several_buses(role):
-    """Those for the default bus, which need not be named, among them."""
+    """PutEvents needs permission on each bus, including the default bus, which need not be named."""
     put, event = role.client("events").put_events, {"Source": "s", "DetailType": "t", "Detail": "{}"}
     other, default = (f"arn:aws:events:{EAST}:event-bus/{name}" for name in ("other", "default"))
     both = {"Entries": [{**event, "EventBusName": "other"}, event]}
@@ -143,7 +143,7 @@ def test_events_for_several_buses(role):
 
 
 def test_roles_have_their_path_in_their_arn(backend, role):
-    """A role that is changed by its name, as users with a path are."""
+    """Roles and users that are named without their path have it in their ARN."""
     name, iam = new_name("other"), backend.client("iam")
     iam.create_role(RoleName=name, Path="/high/", AssumeRolePolicyDocument=TRUST)
     iam.create_user(UserName=name, Path="/low/")
@@ -157,7 +157,7 @@ def test_roles_have_their_path_in_their_arn(backend, role):
 
 
 def test_keys_by_their_aliases(backend, role):
-    """Policies know keys, and which one an alias is for, KMS knows."""
+    """A permission on a KMS key applies however the key is named, even by an alias, which only KMS can resolve."""
     key, alias, kms = key_of(backend), f"alias/{new_name()}", role.client("kms")
     backend.client("kms").create_alias(AliasName=alias, TargetKeyId=key)
     for name in (key, key.rpartition("/")[2], alias, f"arn:aws:kms:{EAST}:{alias}"):
@@ -170,7 +170,7 @@ def test_keys_by_their_aliases(backend, role):
 
 
 def test_the_key_of_another_account_is_not_the_one_here(backend, role):
-    """A right on its ARN does not reach the key of the same id."""
+    """A permission on the ARN of another account's key does not reach the local key with the same ID."""
     key, kms = key_of(backend), role.client("kms")
     foreign = key.replace(ACCOUNT, "210987654321")
     role.may(allow("kms:Encrypt", foreign))
@@ -180,7 +180,7 @@ def test_the_key_of_another_account_is_not_the_one_here(backend, role):
 
 
 def test_a_rule_by_the_arn_of_another_account(backend, role):
-    """Moto finds it by the end of the ARN; and so it needs the right on the rule here."""
+    """For rules, moto reads only the end of an ARN, so another account's ARN needs the permission on the local rule."""
     name, events = new_name("rule"), role.client("events")
     arn = backend.client("events").put_rule(Name=name, ScheduleExpression="rate(1 day)")["RuleArn"]
     foreign = {"ResourceARN": arn.replace(ACCOUNT, "210987654321")}
@@ -191,7 +191,7 @@ def test_a_rule_by_the_arn_of_another_account(backend, role):
 
 
 def test_what_was_encrypted_is_decrypted_by_the_right_on_its_key(backend, role):
-    """`Decrypt` and `ReEncrypt` need not name the key; `ReEncrypt` has an action for each of its two."""
+    """`Decrypt` and `ReEncrypt` need permission on the ciphertext's key; `ReEncrypt` has an action for each key."""
     kms, (key, other) = role.client("kms"), (key_of(backend) for _ in range(2))
     blob = backend.client("kms").encrypt(KeyId=key, Plaintext=b"x")["CiphertextBlob"]
 
@@ -202,7 +202,7 @@ def test_what_was_encrypted_is_decrypted_by_the_right_on_its_key(backend, role):
 
 
 def test_secrets_in_a_batch(backend, role):
-    """Each is needed; those that a filter finds may be any."""
+    """A batch needs permission on each of its secrets; a filter, which may find any, needs it on all."""
     arns = [backend.client("secretsmanager").create_secret(Name=new_name(), SecretString="s")["ARN"] for _ in range(2)]
     batch, listed = role.client("secretsmanager").batch_get_secret_value, allow("secretsmanager:ListSecrets")
     may = allow("secretsmanager:BatchGetSecretValue")
@@ -214,7 +214,7 @@ def test_secrets_in_a_batch(backend, role):
 
 
 def test_a_secret_by_the_name_of_a_parameter(backend, role):
-    """Parameter Store gives secrets, too, and needs both rights."""
+    """A secret that is read through Parameter Store needs permission for both services."""
     name, ssm = new_name("secret"), role.client("ssm")
     arn = backend.client("secretsmanager").create_secret(Name=name, SecretString="s")["ARN"]
     arguments = {"Name": f"/aws/reference/secretsmanager/{name}", "WithDecryption": True}
@@ -227,7 +227,7 @@ def test_a_secret_by_the_name_of_a_parameter(backend, role):
 
 @pytest.fixture
 def parameters(backend):
-    """Two parameters of which a role may have the first."""
+    """Create two parameters; return the path that a role may read, and the path of the other."""
     stem, ssm = new_name(), backend.client("ssm")
     for name in ("ok", "secret"):
         ssm.put_parameter(Name=f"/{stem}/{name}/x", Value="v", Type="String")
@@ -235,12 +235,12 @@ def parameters(backend):
 
 
 def target(operation):
-    """The headers of a call to Parameter Store."""
+    """Return the headers of a call to Parameter Store."""
     return {"x-amz-target": f"AmazonSSM.{operation}", "content-type": JSON}
 
 
 def test_a_member_of_another_operation(role, parameters):
-    """One that is judged where another is read."""
+    """Only members that an operation reads count: a member of another operation neither permits nor denies it."""
     ok, secret = parameters
     role.may(allow("ssm:*", f"arn:aws:ssm:{EAST}:parameter{ok}*"))
     bodies = [
@@ -257,7 +257,7 @@ def test_a_member_of_another_operation(role, parameters):
 
 @pytest.mark.parametrize("operation", ["getParameter", "GETPARAMETER", "get_parameter"])
 def test_the_name_of_an_operation_in_another_form(role, parameters, operation):
-    """Moto would take it for the operation, which policies do not know by this name."""
+    """An operation name in another spelling is refused: moto would accept it, but policies do not have it."""
     role.may(allow("*"))
 
     assert send(role, "ssm", json.dumps({"Name": f"{parameters[0]}/x"}), headers=target(operation)) == 400
@@ -265,7 +265,7 @@ def test_the_name_of_an_operation_in_another_form(role, parameters, operation):
 
 
 def test_both_targets_of_a_message(backend, role):
-    """SNS delivers to `TargetArn`, if a request has both."""
+    """If a request has both targets, SNS publishes to `TargetArn`, and the permission on it applies."""
     sns = backend.client("sns")
     allowed, other = (sns.create_topic(Name=new_name())["TopicArn"] for _ in range(2))
     publish = role.client("sns").publish
@@ -275,7 +275,7 @@ def test_both_targets_of_a_message(backend, role):
 
 
 def test_the_queue_of_a_path(backend, role):
-    """The query protocol may name the queue in the path alone."""
+    """The query protocol may name a queue only in the path, and the permission on that queue applies."""
     names = [new_name("queue") for _ in range(2)]
     for name in names:
         backend.client("sqs").create_queue(QueueName=name)
@@ -288,7 +288,7 @@ def test_the_queue_of_a_path(backend, role):
 
 
 def test_a_member_beside_its_place(backend, role):
-    """Of a service of REST: a name in the body counts as little as a group that the operation reads in the query."""
+    """In REST, a member counts only where the operation reads it, not in the query or body of another's place."""
     scheduler, (ok, secret) = backend.client("scheduler"), (new_name("group") for _ in range(2))
     for group in (ok, secret):
         scheduler.create_schedule_group(Name=group)
@@ -314,7 +314,7 @@ def test_a_member_beside_its_place(backend, role):
 
 @pytest.mark.parametrize("tags", [5, True, [{"Foo": 1}], [{"Key": 5}], [{"Key": []}], [5], {"Key": "a"}])
 def test_tags_of_a_wrong_form(role, tags):
-    """A role is told what the home's user is told."""
+    """Malformed tags are the same client error for a role as for the home's user."""
     role.may(allow("*"))
     arn = f"arn:aws:sagemaker:{EAST}:training-job/{new_name()}"
     for operation, body in (
@@ -327,7 +327,7 @@ def test_tags_of_a_wrong_form(role, tags):
 
 @pytest.mark.parametrize("body", ['{"Names": 5}', '{"Names": [5]}', '{"Names": {"/a": 1}}', "[]", "5", "{"])
 def test_members_of_a_wrong_type(role, body):
-    """Neither done, nor a failure of the server."""
+    """A request with members of a wrong type is neither executed nor a server error."""
     role.may(allow("*"))
 
     assert send(role, "ssm", body, headers=target("GetParameters")) == 400
@@ -339,7 +339,7 @@ def test_members_of_a_wrong_type(role, body):
     ids=["no UTF-8", "half a pair", "UTF-16"],
 )
 def test_text_that_is_none(role, body):
-    """It cannot be judged, and is refused as a service refuses what it cannot read."""
+    """A request whose text cannot be decoded is a client error, because policies cannot judge it."""
     role.may(allow("*"))
     headers = {"x-amz-target": "SageMaker.DescribeTrainingJob", "content-type": JSON}
 
@@ -348,7 +348,7 @@ def test_text_that_is_none(role, body):
 
 
 def test_tag_keys_that_are_removed(backend, role):
-    """`aws:TagKeys` of `DeleteTags`."""
+    """`aws:TagKeys` of DeleteTags has the tag keys that are removed."""
     sagemaker, name = backend.client("sagemaker"), new_name()
     arn = sagemaker.create_training_job(**training_request(name))["TrainingJobArn"]
     sagemaker.add_tags(ResourceArn=arn, Tags=[{"Key": key, "Value": "v"} for key in ("mine", "theirs")])

@@ -1,4 +1,4 @@
-"""What the policies of a role refuse, through the API: each refusal beside the same request with the right."""
+"""Permissions of a role, through the API: each refusal is compared with the same request with the permission."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ ACCOUNT = "123456789012"
 
 
 def allow(actions, resources="*", condition=None, effect="Allow"):
-    """One statement."""
+    """Return one policy statement."""
     statement = {"Effect": effect, "Action": actions, "Resource": resources}
     return {**statement, "Condition": condition} if condition else statement
 
 
 def deny(actions, resources="*", condition=None):
-    """One statement that denies."""
+    """Return one policy statement that denies."""
     return allow(actions, resources, condition, "Deny")
 
 
 class RoleOfTest:
-    """A role that nobody else uses."""
+    """A role that no other test uses."""
 
     def __init__(self, backend):
         self.backend, self.name = backend, new_name("role")
@@ -42,12 +42,12 @@ class RoleOfTest:
         self._keys = answer["Credentials"]
 
     def may(self, *statements, policy="inline"):
-        """Put an inline policy."""
+        """Write an inline policy."""
         document = json.dumps({"Version": "2012-10-17", "Statement": list(statements)})
         self.iam.put_role_policy(RoleName=self.name, PolicyName=policy, PolicyDocument=document)
 
     def client(self, service, **options):
-        """A client with a key of the role."""
+        """Return a client with credentials of the role."""
         return boto3.client(
             service,
             region_name="us-east-1",
@@ -59,7 +59,7 @@ class RoleOfTest:
         )
 
     def refusal(self, action, resource, why=None):
-        """What AWS says."""
+        """Return AWS's message for a refused request."""
         user = f"arn:aws:sts::{ACCOUNT}:assumed-role/{self.name}/session"
         why = why or f"because no identity-based policy allows the {action} action"
         return f'User: {user} is not authorized to perform: {action} on resource: "{resource}" {why}'
@@ -67,13 +67,13 @@ class RoleOfTest:
 
 @pytest.fixture
 def role(backend):
-    """A role without any right."""
+    """Return a role without permissions."""
     return RoleOfTest(backend)
 
 
 @pytest.fixture(scope="module")
 def bucket(backend):
-    """A bucket with `data/a`, `data/b` and `data2/a`."""
+    """Return a bucket with `data/a`, `data/b` and `data2/a`."""
     name = new_name("rights")
     backend.client("s3").create_bucket(Bucket=name)
     for key in ("data/a", "data/b", "data2/a"):
@@ -82,7 +82,7 @@ def bucket(backend):
 
 
 def outcome(call, **arguments):
-    """The code of a call's error; `ok` if there is none."""
+    """Return the code of a call's error, or `ok`."""
     try:
         call(**arguments)
     except ClientError as error:
@@ -94,7 +94,7 @@ def outcome(call, **arguments):
 
 
 def s3_calls(bucket):
-    """Each operation with what it needs: method, arguments, action, resource."""
+    """Return each operation with its method, arguments, action and resource."""
     here, at = {"Bucket": bucket}, f"arn:aws:s3:::{bucket}"
     data = {**here, "Key": "data/a"}
     return [
@@ -115,7 +115,7 @@ def s3_calls(bucket):
 
 
 def test_each_operation_of_s3_needs_its_action(role, bucket):
-    """1. Without any right all are refused, in AWS's words. 2. Each is let through by its own action alone."""
+    """1. Without permission, each operation is refused with AWS's message. 2. Its own action alone allows it."""
     s3 = role.client("s3")
     for method, arguments, action, resource in s3_calls(bucket):
         role.may(deny("sts:*"))
@@ -129,7 +129,7 @@ def test_each_operation_of_s3_needs_its_action(role, bucket):
 
 
 def test_a_refusal_says_what_is_missing(role, bucket):
-    """Who, which action, which object, and whether it is a denial or a lack."""
+    """A refusal names the user, the action, the resource, and whether a statement denies it or none allows it."""
     s3, at = role.client("s3"), f"arn:aws:s3:::{bucket}/data/a"
 
     missing = error_of(s3.get_object, Bucket=bucket, Key="data/a")
@@ -145,7 +145,7 @@ def test_a_refusal_says_what_is_missing(role, bucket):
 
 
 def test_conditions_on_a_listing(role, bucket):
-    """A prefix that may be listed, and its neighbours."""
+    """A role that may list one prefix can list neither a neighbouring prefix nor the whole bucket."""
     prefix = {"StringLike": {"s3:prefix": ["data/*"]}}
     role.may(allow("s3:ListBucket", f"arn:aws:s3:::{bucket}", prefix))
     listing = role.client("s3").list_objects_v2
@@ -156,7 +156,7 @@ def test_conditions_on_a_listing(role, bucket):
 
 
 def test_conditions_on_tags_and_keys(role, bucket):
-    """Of the object that is read, of the one that is written, and the KMS key of both."""
+    """Reading depends on the object's tags and needs `kms:Decrypt`; an encrypted write needs `kms:GenerateDataKey`."""
     key, at = f"arn:aws:kms:us-east-1:{ACCOUNT}:key/1", f"arn:aws:s3:::{bucket}/*"
     s3 = role.client("s3")
     encrypted = {"Bucket": bucket, "Key": new_name(), "ServerSideEncryption": "aws:kms", "SSEKMSKeyId": key}
@@ -177,7 +177,7 @@ def test_conditions_on_tags_and_keys(role, bucket):
 
 
 def test_a_missing_object(role, bucket):
-    """A caller that may list the bucket is told "not found"; a missing bucket is told to all."""
+    """Only a caller that may list the bucket learns that an object is missing; every caller learns that a bucket is."""
     s3, role_may = role.client("s3"), role.may
     role_may(allow("s3:GetObject"))
     assert outcome(s3.get_object, Bucket=bucket, Key="none") == "AccessDenied"
@@ -190,7 +190,7 @@ def test_a_missing_object(role, bucket):
 
 
 def test_a_presigned_form_has_the_rights_of_its_role(role, bucket):
-    """What is put by a form needs what a put of that object needs."""
+    """A presigned form needs the same permission as a PutObject of its object."""
     form = role.client("s3").generate_presigned_post(bucket, "form/${filename}")
     role.may(allow("s3:PutObject", f"arn:aws:s3:::{bucket}/other/*"))
 
@@ -207,7 +207,7 @@ def test_a_presigned_form_has_the_rights_of_its_role(role, bucket):
 
 
 def test_copies_and_deletions_of_many(role, bucket):
-    """A copy needs its source, too; of many keys each is decided by itself."""
+    """A copy also needs permission on its source; DeleteObjects decides each key separately."""
     s3, at = role.client("s3"), f"arn:aws:s3:::{bucket}"
     copy = {"Bucket": bucket, "Key": "copy/a", "CopySource": {"Bucket": bucket, "Key": "data/a"}}
     copy["TaggingDirective"] = "REPLACE"
@@ -224,7 +224,7 @@ def test_copies_and_deletions_of_many(role, bucket):
 
 
 def test_a_copy_of_tags_needs_rights_on_tags(role, bucket):
-    """It reads those of the source and writes them to the copy; a copy that replaces them reads none."""
+    """A copy of tags needs permission to read and to write tags; one that replaces the tags reads none."""
     s3, at = role.client("s3"), f"arn:aws:s3:::{bucket}"
     copy = {"Bucket": bucket, "Key": new_name("copy"), "CopySource": {"Bucket": bucket, "Key": "data/a"}}
     plain = allow(["s3:PutObject", "s3:GetObject"], f"{at}/*")
@@ -241,7 +241,7 @@ def test_a_copy_of_tags_needs_rights_on_tags(role, bucket):
     role.may(plain, reads, writes)
     assert outcome(s3.copy_object, **copy) == "ok"
 
-    # Tags that a copy does not write are none of the request's.
+    # Tags that a copy does not write do not belong to the request.
     only_b = {"StringEquals": {"s3:RequestObjectTag/team": "b"}}
     role.may(allow("s3:Get*"), allow("s3:Put*", condition=only_b))
     assert outcome(s3.copy_object, **copy, Tagging="team=b") == "AccessDenied"
@@ -250,7 +250,7 @@ def test_a_copy_of_tags_needs_rights_on_tags(role, bucket):
 
 @pytest.mark.parametrize("method", ["put_object", "put_object_tagging"])
 def test_conditions_on_the_tags_of_a_request(role, bucket, method):
-    """They are those that the request writes: by the body of `PutObjectTagging`, by the header of `PutObject`."""
+    """Conditions on request tags apply to the written tags: the body of PutObjectTagging, the header of PutObject."""
     s3, key = role.client("s3"), new_name()
     role.backend.client("s3").put_object(Bucket=bucket, Key=key, Body=b"")
     actions = ["s3:PutObject", "s3:PutObjectTagging"]
@@ -286,7 +286,7 @@ def test_conditions_on_the_tags_of_a_request(role, bucket, method):
     ],
 )
 def test_conditions_on_the_tags_of_an_object(role, bucket, method, action, more):
-    """Told to those actions that have the key; a deletion does not, and no condition on it lets one through."""
+    """Conditions on an object's tags apply to actions with this key; they never allow DeleteObject, which lacks it."""
     s3, key = role.client("s3"), new_name()
     role.backend.client("s3").put_object(Bucket=bucket, Key=key, Body=b"", Tagging="team=a")
     call = {"Bucket": bucket, "Key": key, **more}
@@ -320,7 +320,7 @@ def test_conditions_on_the_tags_of_an_object(role, bucket, method, action, more)
     ],
 )
 def test_a_version_has_actions_of_its_own(role, bucket, method, action, more):
-    """A request that names a version needs `…Version…`, and one that names none the plain action."""
+    """A request that names a version needs the `…Version…` action, and one without needs the plain action."""
     s3, key = role.client("s3"), new_name()
     role.backend.client("s3").put_object(Bucket=bucket, Key=key, Body=b"")
 
@@ -347,7 +347,7 @@ def test_a_version_has_actions_of_its_own(role, bucket, method, action, more):
 
 
 def test_access_control_lists_need_rights_of_their_own(role, backend, bucket):
-    """A put that gives a list, and a bucket that is made with one or with an ownership."""
+    """An ACL of a new object, and an ACL or an ownership of a new bucket, need their own permissions."""
     s3, at = role.client("s3"), f"arn:aws:s3:::{bucket}/*"
     acl = {"ACL": "bucket-owner-full-control"}
     here = {"Bucket": bucket, "Key": new_name()}
@@ -374,7 +374,7 @@ def test_access_control_lists_need_rights_of_their_own(role, backend, bucket):
         assert outcome(s3.create_bucket, **made) == "ok"
 
 
-# -- S3: keys of KMS -----------------------------------------------------------------------------------------------
+# -- S3: KMS keys --------------------------------------------------------------------------------------------------
 
 
 KEY_ID = "1234abcd-12ab-34cd-56ef-1234567890ab"
@@ -383,7 +383,7 @@ KEY = f"arn:aws:kms:us-east-1:{ACCOUNT}:key/{KEY_ID}"
 
 @pytest.fixture(scope="module")
 def encrypted_bucket(backend):
-    """A bucket whose objects are encrypted with `KEY` unless a request says otherwise."""
+    """Return a bucket whose objects are encrypted with `KEY` unless a request says otherwise."""
     name = new_name("encrypted")
     default = {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": KEY_ID}
     backend.client("s3").create_bucket(Bucket=name)
@@ -399,13 +399,13 @@ def encrypted_bucket(backend):
     [
         ({"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": KEY}, KEY),
         ({"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": KEY_ID}, KEY),
-        ({"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "alias/mine"}, f"{KEY}0"),  # which key, moto alone knows
+        ({"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "alias/mine"}, f"{KEY}0"),  # only moto knows its key
         ({}, KEY),
     ],
     ids=["arn", "id", "alias", "default"],
 )
 def test_an_encrypted_object_needs_its_key(role, bucket, encrypted_bucket, how, resource):
-    """However the key is named: to put, to read, and to copy; and not with the rights on another key."""
+    """Putting, reading and copying an encrypted object need permission on its KMS key, however the key is named."""
     s3, at = role.client("s3"), {"Bucket": bucket if how else encrypted_bucket, "Key": new_name()}
     copy = {**at, "CopySource": f"{at['Bucket']}/{at['Key']}", "Key": new_name("copy")}
     role.may(allow("s3:*"))
@@ -424,7 +424,7 @@ def test_an_encrypted_object_needs_its_key(role, bucket, encrypted_bucket, how, 
 
 
 def test_the_key_of_s3_needs_no_right(role, bucket):
-    """Its policy lets everybody of the account use it."""
+    """The AWS managed key of S3 needs no permission: its key policy allows the whole account."""
     s3, at = role.client("s3"), {"Bucket": bucket, "Key": new_name()}
     role.may(allow("s3:*"))
 
@@ -434,7 +434,7 @@ def test_the_key_of_s3_needs_no_right(role, bucket):
 
 
 def test_an_encrypted_upload_in_parts_needs_two_rights(role, encrypted_bucket):
-    """`GenerateDataKey` to begin, and `Decrypt` for its parts and its end."""
+    """An encrypted multipart upload needs `GenerateDataKey` to start, and `Decrypt` for parts and completion."""
     s3, at = role.client("s3"), {"Bucket": encrypted_bucket, "Key": new_name()}
     role.may(allow("s3:*"))
     role.may(allow("kms:Decrypt", KEY), policy="key")
@@ -463,7 +463,7 @@ def test_an_encrypted_upload_in_parts_needs_two_rights(role, encrypted_bucket):
     ],
 )
 def test_conditions_on_the_use_of_a_key(role, encrypted_bucket, name, right, wrong):
-    """S3 uses the key for the caller, and a policy may say so."""
+    """Conditions on a KMS key can require or deny its use by S3 for the caller."""
     s3, at = role.client("s3"), {"Bucket": encrypted_bucket, "Key": new_name()}
     for statement, expected in (
         (allow("kms:*", condition={"StringLike": {name: right}}), "ok"),
@@ -475,7 +475,7 @@ def test_conditions_on_the_use_of_a_key(role, encrypted_bucket, name, right, wro
         assert outcome(s3.put_object, **at) == expected
 
 
-# -- S3: what every request says -----------------------------------------------------------------------------------
+# -- S3: context keys of every request -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -492,7 +492,7 @@ def test_conditions_on_the_use_of_a_key(role, encrypted_bucket, name, right, wro
     ],
 )
 def test_conditions_on_what_every_request_says(role, bucket, operator, name, values):
-    """Let through or denied by it, for an operation on an object and for one on a bucket."""
+    """Conditions on context keys that every request has allow or deny operations on objects and buckets."""
     s3, (right, wrong) = role.client("s3"), values
     for method, arguments in (("get_object", {"Key": "data/a"}), ("list_objects_v2", {})):
         for statements, expected in (
@@ -507,7 +507,7 @@ def test_conditions_on_what_every_request_says(role, bucket, operator, name, val
 
 @pytest.mark.parametrize(("version", "told"), [("s3v4", "AWS4-HMAC-SHA256"), ("s3", "AWS")])
 def test_conditions_on_the_signature(role, bucket, version, told):
-    """A presigned address and a form say so, with the version of their signatures."""
+    """A presigned URL and a presigned form have their own `s3:authType`, and the version of their signatures."""
     s3 = role.client("s3", signature_version=version)
     url = s3.generate_presigned_url("get_object", {"Bucket": bucket, "Key": "data/a"})
     form = s3.generate_presigned_post(bucket, "signed")
@@ -529,7 +529,7 @@ def test_conditions_on_the_signature(role, bucket, version, told):
 
 
 def test_a_signature_that_is_not_looked_at_is_not_told(role, bucket):
-    """A parameter that a client adds to a request which was signed by a header."""
+    """A signature parameter that is added to a request signed by header does not change `s3:authType`."""
     s3 = role.client("s3")
     s3.meta.events.register(
         "before-send.s3.ListObjectsV2", lambda request, **_: setattr(request, "url", f"{request.url}&X-Amz-Signature=x")
@@ -541,7 +541,7 @@ def test_a_signature_that_is_not_looked_at_is_not_told(role, bucket):
 
 
 def test_conditions_on_the_length_of_a_page(role, bucket):
-    """An empty `max-keys` asks for S3's 1,000, and does not evade a condition."""
+    """An empty `max-keys` means S3's default of 1,000, and does not evade a condition."""
     s3 = role.client("s3")
     role.may(allow("s3:*"), deny("s3:ListBucket", condition={"NumericGreaterThan": {"s3:max-keys": "10"}}))
     assert outcome(s3.list_objects_v2, Bucket=bucket, MaxKeys=10) == "ok"
@@ -554,7 +554,7 @@ def test_conditions_on_the_length_of_a_page(role, bucket):
 
 
 def test_attached_policies_and_boundaries(backend, bucket):
-    """Policies that are attached count like inline ones, in their default version; a boundary bounds both."""
+    """Attached policies apply like inline ones, in their default version; a permissions boundary limits both."""
     iam, role = backend.client("iam"), RoleOfTest(backend)
     documents = [{"Version": "2012-10-17", "Statement": [allow(action)]} for action in ("s3:Get*", "s3:List*")]
     policy = iam.create_policy(PolicyName=new_name(), PolicyDocument=json.dumps(documents[0]))["Policy"]["Arn"]
@@ -578,7 +578,7 @@ def test_attached_policies_and_boundaries(backend, bucket):
 
 @pytest.fixture(scope="module")
 def others(backend):
-    """Of other services: method, arguments, action, a resource that is enough and one that is another's."""
+    """Return by service: method, arguments, a sufficient resource, and a resource of another."""
     name, region = new_name("x"), f"us-east-1:{ACCOUNT}"
     secret = backend.client("secretsmanager").create_secret(Name=f"{name}/db", SecretString="s")["ARN"]
     backend.client("ssm").put_parameter(Name=f"/{name}/db", Value="s", Type="String")
@@ -613,7 +613,7 @@ def others(backend):
 
 @pytest.mark.parametrize("service", ["secretsmanager", "ssm", "kms", "ecr", "logs", "cloudwatch"])
 def test_other_services(role, others, service):
-    """Refused without a right, and with one on another's resource; let through with the least."""
+    """An operation of another service is refused without permission or with one on another resource, else allowed."""
     for method, arguments, resource, other in others[service]:
         client = role.client(service)
         action = f"{service}:{client.meta.method_to_api_mapping[method]}"
@@ -627,12 +627,12 @@ def test_other_services(role, others, service):
         assert refused[0] in ("AccessDeniedException", "AccessDenied")
         assert f"is not authorized to perform: {action}" in refused[1]
         assert elsewhere == refused[0]
-        # moto answers that is not built; it was asked, and that is the point.
+        # moto may answer that the operation is not implemented; what counts is that the request reached it.
         assert outcome(call, **arguments) in ("ok", "UnknownOperationException")
 
 
 def test_the_namespace_of_metrics(role):
-    """`cloudwatch:namespace`, on which the policy that we print depends."""
+    """`cloudwatch:namespace` limits PutMetricData; the policy that this project prints depends on it."""
     role.may(allow("cloudwatch:PutMetricData", "*", {"StringLike": {"cloudwatch:namespace": ["aws/sagemaker/*"]}}))
     put, data = role.client("cloudwatch").put_metric_data, [{"MetricName": "a", "Value": 1.0}]
 
@@ -641,7 +641,7 @@ def test_the_namespace_of_metrics(role):
 
 
 def test_jobs_by_their_tags(role, backend):
-    """`aws:ResourceTag`: a role stops only the jobs that have its tag."""
+    """With `aws:ResourceTag`, a role can stop only the jobs that have its tag."""
     sagemaker, names = backend.client("sagemaker"), {tag: new_name() for tag in ("a", "b")}
     for tag, name in names.items():
         tags = [{"Key": "team", "Value": tag}]
@@ -658,7 +658,7 @@ def test_jobs_by_their_tags(role, backend):
 
 @pytest.mark.parametrize("way", ["query string", "body without a type"])
 def test_a_call_in_another_form_has_the_rights_of_its_role(role, way):
-    """The query protocol by hand: refused without the right, done with it."""
+    """A query protocol call that is not in botocore's form is refused without the permission, and executed with it."""
     name = new_name("user")
     action = f"Action=CreateUser&UserName={name}&Version=2010-05-08"
     url = f"{role.backend.endpoint}/?{action}" if way == "query string" else f"{role.backend.endpoint}/"
@@ -678,7 +678,7 @@ def test_a_call_in_another_form_has_the_rights_of_its_role(role, way):
 
 
 def test_everybody_may_ask_who_they_are(role):
-    """`GetCallerIdentity` needs no permission."""
+    """GetCallerIdentity needs no permission."""
     assert role.client("sts").get_caller_identity()["Arn"]
 
 
@@ -686,13 +686,13 @@ def test_everybody_may_ask_who_they_are(role):
 
 
 def channel(bucket, prefix):
-    """One input of a training job."""
+    """Return the member of a training request that has one input."""
     source = {"S3DataType": "S3Prefix", "S3Uri": f"s3://{bucket}/{prefix}", "S3DataDistributionType": "FullyReplicated"}
     return {"InputDataConfig": [{"ChannelName": "data", "DataSource": {"S3DataSource": source}}]}
 
 
 def test_a_training_job_has_the_rights_of_its_role(role, backend, bucket):
-    """1. It may not list. 2. It may not read. 3. It may not write. 4. It has all that it needs."""
+    """1. The job may not list. 2. It may not read. 3. It may not write. 4. It has all permissions that it needs."""
     sagemaker, at = backend.client("sagemaker"), f"arn:aws:s3:::{bucket}"
 
     def run():
@@ -719,7 +719,7 @@ def test_a_training_job_has_the_rights_of_its_role(role, backend, bucket):
 
 
 def test_the_outputs_of_a_job_are_encrypted(role, backend, encrypted_bucket):
-    """With the key of the request or that of the bucket; the role needs the right to use it."""
+    """A job's outputs are encrypted with the key of the request or the bucket, and the role needs permission on it."""
     sagemaker, name = backend.client("sagemaker"), new_name()
     conditioned = {"DateGreaterThan": {"aws:CurrentTime": "2020-01-01T00:00:00Z"}}
     conditioned |= {"StringEquals": {"aws:ResourceAccount": ACCOUNT, "s3:ResourceAccount": ACCOUNT}}
@@ -745,7 +745,7 @@ def test_the_outputs_of_a_job_are_encrypted(role, backend, encrypted_bucket):
 
 
 def test_the_code_of_a_job_has_the_rights_of_its_role(role, backend, bucket):
-    """What a script asks by itself is decided by the same policies."""
+    """Requests of a job's script are decided by the policies of the job's role."""
     sagemaker, at = backend.client("sagemaker"), f"arn:aws:s3:::{bucket}"
     code = f"import boto3; boto3.client('s3').get_object(Bucket='{bucket}', Key='data/a')"
 
@@ -762,7 +762,7 @@ def test_the_code_of_a_job_has_the_rights_of_its_role(role, backend, bucket):
 
 
 def test_a_role_that_this_iam_does_not_have(backend, bucket):
-    """It may do everything, since what it may do is written elsewhere: on AWS, say, from where its ARN was copied."""
+    """A role that the local IAM lacks may do everything: its policies are elsewhere, such as on AWS."""
     sagemaker, name = backend.client("sagemaker"), new_name()
     request = training_request(name, "true", RoleArn="arn:aws:iam::210987654321:role/mine", **channel(bucket, "data/"))
     request["OutputDataConfig"] = {"S3OutputPath": f"s3://{bucket}/out"}
@@ -771,11 +771,11 @@ def test_a_role_that_this_iam_does_not_have(backend, bucket):
     assert finished(sagemaker, name)["TrainingJobStatus"] == "Completed"
 
 
-# -- the file ------------------------------------------------------------------------------------------------------
+# -- the file of the role table ------------------------------------------------------------------------------------
 
 
 def test_a_reader_sees_what_was_written_last(tmp_path):
-    """A table that has read once sees the next change, and a role that is deleted is not there any more."""
+    """A table that has read once sees the next change, and no longer has a deleted role."""
     writer, reader = RoleTable(tmp_path), RoleTable(tmp_path)
     role = Role(f"arn:aws:iam::{ACCOUNT}:role/path/name", "AROA", ["{}"], tags={"a": "b"})
 

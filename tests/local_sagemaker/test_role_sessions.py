@@ -1,4 +1,4 @@
-"""To which keys and roles a role comes: only to those that its policies name, and only as long as it is there."""
+"""Keys and other roles that a role can get: only those that its policies name, and only while it exists."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ INVALID = ("InvalidClientTokenId", "UnrecognizedClientException", "InvalidAccess
 
 @pytest.fixture
 def role(backend):
-    """A role without any right."""
+    """Return a role without permissions."""
     return RoleOfTest(backend)
 
 
 @pytest.fixture
 def administrator(backend):
-    """A role at a path that may do everything."""
+    """Create a role with a path that may do everything; return its ARN."""
     name, iam = new_name("Admin"), backend.client("iam")
     arn = iam.create_role(RoleName=name, Path="/high/", AssumeRolePolicyDocument=TRUST)["Role"]["Arn"]
     iam.attach_role_policy(RoleName=name, PolicyArn="arn:aws:iam::aws:policy/AdministratorAccess")
@@ -28,7 +28,7 @@ def administrator(backend):
 
 
 def client_of(backend, service, keys):
-    """A client with the `Credentials` of an answer."""
+    """Return a client with the `Credentials` of a response."""
     return boto3.client(
         service,
         region_name="us-east-1",
@@ -43,7 +43,7 @@ def client_of(backend, service, keys):
 
 
 def test_a_role_gets_no_keys_of_the_user(backend, role):
-    """`GetSessionToken` and `GetFederationToken` refuse the keys of a role, whatever it may do; not those of users."""
+    """A role may call neither GetSessionToken nor GetFederationToken, whatever its policies; the home's user may."""
     role.may(allow("*"))
     of_role, of_user = role.client("sts"), backend.client("sts")
 
@@ -61,14 +61,14 @@ def test_a_role_gets_no_keys_of_the_user(backend, role):
 
 
 def stranger(backend):
-    """STS with a key of a role that this home's IAM does not have; it may do everything else."""
+    """Return an STS client of a role that the local IAM lacks; it may do everything else."""
     keys = backend.client("sts").assume_role(RoleArn=ROLE, RoleSessionName="again")["Credentials"]
     assert outcome(client_of(backend, "s3", keys).list_buckets) == "ok"
     return client_of(backend, "sts", keys)
 
 
 def test_the_code_of_a_job_gets_no_keys_of_the_user(backend, role):
-    """The keys in a job are those of its role."""
+    """A job's keys are those of its role, so its script gets no session token."""
     sagemaker, name = backend.client("sagemaker"), new_name()
     code = "import boto3; boto3.client('sts').get_session_token()"
     script = f'python -c "{code}" 2>&1 | grep "Cannot call GetSessionToken with session credentials"'
@@ -80,7 +80,7 @@ def test_the_code_of_a_job_gets_no_keys_of_the_user(backend, role):
 
 
 def test_who_asks_is_told_in_spite_of_a_denial(role):
-    """Only `GetCallerIdentity` is above policies."""
+    """A denial of everything does not apply to GetCallerIdentity, but to every other operation."""
     role.may(deny("*"))
     sts = role.client("sts")
 
@@ -92,7 +92,7 @@ def test_who_asks_is_told_in_spite_of_a_denial(role):
 
 
 def forged(arn):
-    """ARNs by which a reader of the last segment would find the role."""
+    """Return ARNs that a reader of the last segment alone would take for the role."""
     name = arn.rpartition("/")[2]
     return [
         f"arn:aws:iam::123456789012:role/allowed/{name}",
@@ -104,7 +104,7 @@ def forged(arn):
 
 
 def test_a_role_assumes_only_roles_by_their_whole_arn(backend, role, administrator):
-    """Path, case and account count, and a role that does not exist is not assumed."""
+    """A role can assume another only by its exact ARN, with path, case and account, and only if it exists."""
     role.may(allow("sts:AssumeRole", "arn:aws:iam::*:role/allowed/*"))
     assume = role.client("sts").assume_role
     assert error_of(assume, RoleArn=forged(administrator)[0], RoleSessionName="again")[1] == role.refusal(
@@ -119,7 +119,7 @@ def test_a_role_assumes_only_roles_by_their_whole_arn(backend, role, administrat
 
 
 def test_a_role_passes_only_roles_by_their_whole_arn(backend, role, administrator):
-    """The same for jobs."""
+    """A role can pass another to a job only by its exact ARN."""
     sagemaker = role.client("sagemaker")
     role.may(allow("sagemaker:*"), allow("iam:PassRole"))
     create = sagemaker.create_training_job
@@ -134,7 +134,7 @@ def test_a_role_passes_only_roles_by_their_whole_arn(backend, role, administrato
 
 
 def test_the_session_of_an_arn_that_differs_has_no_role(backend, role):
-    """What the home's user names is another's role, and is not taken for the one of the same name."""
+    """A session for an ARN with another path does not have the policies of the role with the same name."""
     role.may(deny("*"))
     arn = f"arn:aws:iam::123456789012:role/elsewhere/{role.name}"
     keys = backend.client("sts").assume_role(RoleArn=arn, RoleSessionName="again")["Credentials"]
@@ -144,7 +144,7 @@ def test_the_session_of_an_arn_that_differs_has_no_role(backend, role):
 
 
 def test_services_get_only_roles_that_may_be_passed(backend, role, administrator):
-    """`iam:PassRole` for schedules, rules and targets."""
+    """Schedules, rules and targets need `iam:PassRole` for their role."""
     scheduler, events, name = role.client("scheduler"), role.client("events"), new_name()
     queue = "arn:aws:sqs:us-east-1:123456789012:q"
     schedule = {
@@ -171,11 +171,11 @@ def test_services_get_only_roles_that_may_be_passed(backend, role, administrator
     backend.client("events").delete_rule(Name=name)
 
 
-# -- roles that are gone -------------------------------------------------------------------------------------------
+# -- deleted roles -------------------------------------------------------------------------------------------------
 
 
 def deleted(role):
-    """Delete a role."""
+    """Delete a role and its inline policies."""
     for policy in role.iam.list_role_policies(RoleName=role.name)["PolicyNames"]:
         role.iam.delete_role_policy(RoleName=role.name, PolicyName=policy)
     role.iam.delete_role(RoleName=role.name)
@@ -183,7 +183,7 @@ def deleted(role):
 
 @pytest.mark.parametrize("again", [False, True], ids=["deleted", "made again"])
 def test_the_keys_of_a_deleted_role_are_no_keys(backend, role, again):
-    """AWS refuses them in all services, also after a role of the same name was made, whose keys are good."""
+    """Keys of a deleted role are refused by all services, even after a role of its name is created again."""
     role.may(allow("*"))
     calls = [
         role.client("s3").list_buckets,
@@ -203,7 +203,7 @@ def test_the_keys_of_a_deleted_role_are_no_keys(backend, role, again):
 
 
 def test_a_job_whose_role_is_deleted_reads_nothing(backend, role, tmp_path):
-    """Neither the download that waits, nor the code that runs."""
+    """A job whose role is deleted fails, and the reason names the role."""
     bucket, sagemaker, name = new_name("rights"), backend.client("sagemaker"), new_name()
     s3 = backend.client("s3")
     s3.create_bucket(Bucket=bucket)
@@ -221,7 +221,7 @@ def test_a_job_whose_role_is_deleted_reads_nothing(backend, role, tmp_path):
 
 
 def test_a_job_keeps_the_id_of_its_role(tmp_path):
-    """In the table; a home of an earlier version has none for its jobs."""
+    """The job table keeps the ID of a job's role; a job of an earlier version has none."""
     with JobTable(tmp_path) as jobs:
         jobs.create("training-job", "a", "arn", {}, role_id="AROA")
         jobs.create("training-job", "b", "arn", {})

@@ -1,4 +1,4 @@
-"""What a job finds when it starts: files, directories, environment, names; and nothing of the caller's."""
+"""What a job finds when it starts: files, directories, environment and names, and nothing of the caller's."""
 
 import importlib.util
 import json
@@ -32,7 +32,7 @@ __all__ = ["laboratory", "one_laboratory"]
 
 
 def test_a_training_job_finds_its_configuration(laboratory):
-    """The three files of "How Amazon SageMaker AI Provides Training Information", on the second of two hosts."""
+    """The files of "How Amazon SageMaker AI Provides Training Information" are there on the second of two hosts."""
     laboratory.put("data/x")
     job = laboratory.train(
         "for f in hyperparameters inputdataconfig resourceconfig; do"
@@ -66,7 +66,7 @@ def test_a_training_job_finds_its_configuration(laboratory):
 
 
 def test_a_processing_job_finds_its_configuration(laboratory):
-    """The two files of "How Amazon SageMaker Processing Configures Your Processing Container"."""
+    """The two files of "How Amazon SageMaker Processing Configures Your Processing Container" are there."""
     laboratory.put("in/x")
     inputs = [processing_input("one", f"s3://{BUCKET}/in/", "/opt/ml/processing/input/one")]
     laboratory.process(
@@ -83,7 +83,7 @@ def test_a_processing_job_finds_its_configuration(laboratory):
 
 
 def test_the_directories_of_the_contract_exist(laboratory):
-    """Model, output data, a channel without objects on this host and the checkpoint's own path can be written."""
+    """The directories for model, output, checkpoints and a channel without objects on this host can be written."""
     laboratory.put("data/only")
     job = laboratory.train(
         "for d in opt/ml/model opt/ml/output/data opt/ml/input/data/train state/deep;"
@@ -97,7 +97,7 @@ def test_the_directories_of_the_contract_exist(laboratory):
 
 
 def test_a_processing_output_directory_exists_also_far_from_opt_ml(laboratory):
-    """A LocalPath may be any absolute path; below an existing directory of the machine, too."""
+    """A LocalPath may be any absolute path, even below an existing directory of the machine."""
     job = laboratory.process(
         "touch $R/usr/share/made-for-this-job/a && ls $R/usr/share | head -3",
         ProcessingOutputConfig=processing_outputs(
@@ -112,7 +112,7 @@ def test_a_processing_output_directory_exists_also_far_from_opt_ml(laboratory):
 
 @pytest.mark.always
 def test_a_job_sees_only_the_documented_environment(laboratory, monkeypatch):
-    """Secrets of the caller do not reach the job, neither its own environment nor that of processes it can see."""
+    """No secret of the caller reaches the job's environment, nor that of a process that the job can see."""
     monkeypatch.setenv("CALLERS_TOKEN", "hidden-value-4711")
     (laboratory.home / "endpoint.json").write_text('{"endpoint": "http://127.0.0.1:9999"}')
     laboratory.train(
@@ -146,7 +146,7 @@ def test_a_job_sees_only_the_documented_environment(laboratory, monkeypatch):
 
 @pytest.mark.always
 def test_the_supervisor_carries_no_secret_of_the_caller(one_laboratory, monkeypatch):
-    """Its environment is visible to the job's processes where there are no namespaces."""
+    """The supervisor's environment has no secret of the caller: without namespaces, a job's processes can read it."""
     monkeypatch.setenv("CALLERS_TOKEN", "hidden-value-4711")
     one_laboratory.train("while [ ! -e $R/opt/ml/go ]; do sleep 0.02; done", wait=False)
     one_laboratory.host_pid()
@@ -158,21 +158,21 @@ def test_the_supervisor_carries_no_secret_of_the_caller(one_laboratory, monkeypa
 
 
 def test_home_is_private_and_can_be_written(laboratory):
-    """Credentials lie in the caller's home, so a job gets another one."""
+    """A job gets its own writable HOME, because the caller's contains credentials."""
     laboratory.train('[ "$HOME" != ~root ] && touch $HOME/x && ls -A $HOME')
 
     assert laboratory.lines() == ["x"]
 
 
 def test_the_servers_python_comes_first(laboratory):
-    """`python3` is the interpreter that runs this, with its packages."""
+    """`python3` in a job is the interpreter that runs the server, with its packages."""
     laboratory.train("python3 -c 'import sys, hypothesis; print(sys.base_prefix); print(hypothesis.__file__)'")
     assert laboratory.lines() == [sys.base_prefix, hypothesis.__file__]
 
 
 @pytest.fixture
 def namespaces(one_laboratory):
-    """A laboratory whose hosts get namespaces of their own."""
+    """Return a laboratory whose hosts have namespaces; skip the test if this machine forbids them."""
     one_laboratory.train("touch $R/opt/ml/x; true", name="probe", wait=False)
     record = one_laboratory.directory("probe") / "hosts/algo-1/host.json"
     wait_until(lambda: record.exists() or one_laboratory.table.get("training-job", "probe").finished, "the probe")
@@ -184,7 +184,7 @@ def namespaces(one_laboratory):
 
 
 def test_with_namespaces_paths_are_real_and_nothing_is_made_on_the_machine(namespaces):
-    """`/opt/ml`, `/state`, the host's name and those of its peers are real inside, and the machine is as before."""
+    """With namespaces, `/opt/ml`, `/state` and host names are real inside, and the machine is unchanged."""
     before = set(Path("/").iterdir()) | set(Path("/opt").iterdir())
     job = namespaces.train(
         "hostname; getent hosts algo-1 algo-2 | cut -c1-9; echo ${LOCAL_SAGEMAKER_ROOT-unset}; pwd;"
@@ -202,14 +202,14 @@ def test_with_namespaces_paths_are_real_and_nothing_is_made_on_the_machine(names
 
 
 def test_with_namespaces_a_host_sees_its_own_processes_only(namespaces):
-    """The first process is the init, and nobody of another host or of the machine is visible."""
+    """With namespaces, a host sees only its own processes, and none of another host or of the machine."""
     namespaces.train("ls -d /proc/[0-9]* | wc -l")
 
     assert int(namespaces.lines()[0]) < 8
 
 
 def test_with_namespaces_an_archive_with_foreign_owners_unpacks(namespaces):
-    """As root all identities are mapped, so `chown` works as in a container."""
+    """A host that runs as root maps all user IDs, so `chown` works as in a container."""
     if os.geteuid() != 0:
         pytest.skip("only root can map other identities than its own")
     namespaces.train("cd /opt/ml/model && touch x && chown 1234:1234 x && stat -c %u x")
@@ -218,7 +218,7 @@ def test_with_namespaces_an_archive_with_foreign_owners_unpacks(namespaces):
 
 
 def test_with_namespaces_a_job_changes_the_python_for_itself_only(namespaces):
-    """A package that a job installs is there for the job, and not on this machine after it."""
+    """A package that a job installs exists for that job only, and not on this machine afterwards."""
     name = f"made_by_{namespaces.home.name.replace('-', '_')}"
     namespaces.train(
         "site=$(python3 -c 'import sysconfig; print(sysconfig.get_path(\"purelib\"))');"
@@ -233,7 +233,7 @@ def test_with_namespaces_a_job_changes_the_python_for_itself_only(namespaces):
 
 
 def test_without_namespaces_the_log_says_so(tmp_path):
-    """The reason and the root of the paths stand in one line of the job's log."""
+    """Without namespaces, one line of the job's log says so and has the root of the paths."""
     made = Laboratory(tmp_path, "directory")
     made.train("true")
     made.close()
@@ -244,7 +244,7 @@ def test_without_namespaces_the_log_says_so(tmp_path):
 
 
 def test_where_namespaces_are_forbidden_the_job_runs_without_them(tmp_path):
-    """On a machine that allows none (here: their number is limited to 0) jobs work, and the log names the cause."""
+    """On a machine that forbids namespaces (here: at most 0), a job runs without them, and its log has the cause."""
     forbidding = ["unshare", "--user", "--map-root-user", "sh", "-c"]
     limit = "echo 0 > /proc/sys/user/max_user_namespaces"
     if shutil.which("unshare") is None or subprocess.run([*forbidding, limit], check=False).returncode:
@@ -269,7 +269,7 @@ def test_where_namespaces_are_forbidden_the_job_runs_without_them(tmp_path):
 
 @pytest.mark.parametrize("kind", ["train", "process"])
 def test_an_image_without_entry_point_is_refused_with_the_way_out(one_laboratory, kind):
-    """The process runner pulls no image; the reason names the member to set."""
+    """An image without an entry point is refused with the member to set, since the process runner pulls no image."""
     member = "AlgorithmSpecification" if kind == "train" else "AppSpecification"
     job = getattr(one_laboratory, kind)(
         "", **{member: {"TrainingImage": "i", "ImageUri": "i", "TrainingInputMode": "File"}}
@@ -281,7 +281,7 @@ def test_an_image_without_entry_point_is_refused_with_the_way_out(one_laboratory
 
 
 def test_nothing_is_left_behind(laboratory):
-    """Background processes, also in sessions of their own, end with the job; the workspace holds no data."""
+    """Background processes end with the job, even in their own sessions, and the workspace keeps no data."""
     mark = f"left-{laboratory.home}"
     job = laboratory.train(
         f"sh -c 'sleep 600; : {mark}' & setsid sh -c 'sleep 600; : {mark}' &"

@@ -1,4 +1,4 @@
-"""`kill -9` of any process of a job: nothing lost, nothing doubled, nothing left."""
+"""`kill -9` of any process of a job loses nothing, repeats nothing and leaves nothing behind."""
 
 import hashlib
 import os
@@ -16,7 +16,7 @@ __all__ = ["laboratory", "one_laboratory"]
 
 
 def test_a_killed_supervisor_is_replaced_and_each_line_comes_once(laboratory):
-    """Killed three times while the job prints: it completes, with checkpoints, and 1,500 lines once and in order."""
+    """If its supervisor is killed three times, a job completes with its checkpoint and 1,500 lines once, in order."""
     laboratory.train(
         "i=0; while [ $i -lt 1500 ]; do i=$((i+1)); echo line $i; [ $((i % 10)) = 0 ] && sleep 0.01;"
         " [ $i = 700 ] && echo middle > $R/state/c;"
@@ -40,7 +40,7 @@ def test_a_killed_supervisor_is_replaced_and_each_line_comes_once(laboratory):
 
 @pytest.mark.always
 def test_a_job_that_ended_without_supervisor_is_completed_by_its_successor(laboratory):
-    """The init keeps the exit code; outputs and lines are picked up later."""
+    """The init keeps the exit code of a job that ends without a supervisor; the successor stores outputs and lines."""
     laboratory.train(
         "echo up; while [ ! -e $R/opt/ml/go ]; do sleep 0.02; done; echo down; echo m > $R/opt/ml/model/m; exit 6",
         wait=False,
@@ -60,7 +60,7 @@ def test_a_job_that_ended_without_supervisor_is_completed_by_its_successor(labor
 
 @pytest.mark.parametrize("hosts", [1, 2])
 def test_a_killed_init_fails_the_job_and_its_processes_end(laboratory, hosts):
-    """The host is lost; an internal error as AWS words it; nothing of it goes on, nor of its peers."""
+    """A killed init fails the job with AWS's internal error, and all processes of the host and its peers end."""
     mark = f"lost-{laboratory.home}"
     laboratory.train(
         f"setsid sh -c 'sleep 600; : {mark}' & sh -c 'sleep 600; : {mark}' & echo up; wait", hosts=hosts, wait=False
@@ -76,7 +76,7 @@ def test_a_killed_init_fails_the_job_and_its_processes_end(laboratory, hosts):
 
 
 def test_a_supervisor_killed_in_the_upload_begins_it_again(one_laboratory):
-    """The archive is whole in the end."""
+    """If the supervisor is killed during the upload, its successor uploads the whole archive."""
     one_laboratory.train("head -c 60000000 /dev/urandom > $R/opt/ml/model/m; sha256sum < $R/opt/ml/model/m", wait=False)
     wait_until(lambda: one_laboratory.table.get("training-job", "job").secondary_status == "Uploading", "the upload")
     one_laboratory.kill_supervisor()
@@ -91,7 +91,7 @@ def test_a_supervisor_killed_in_the_upload_begins_it_again(one_laboratory):
 
 
 def test_a_supervisor_killed_in_the_download_begins_it_again(one_laboratory):
-    """Half-copied inputs are thrown away; the job runs once, with all of them."""
+    """If the supervisor is killed during the download, partial inputs are discarded, and the job runs once with all."""
     for number in range(300):
         one_laboratory.put(f"data/{number:03}", os.urandom(100_000))
     given = {"S3DataType": "S3Prefix", "S3Uri": f"s3://{BUCKET}/data/"}
@@ -111,7 +111,7 @@ def test_a_supervisor_killed_in_the_download_begins_it_again(one_laboratory):
 
 
 def test_a_stop_is_carried_out_by_the_successor(laboratory):
-    """Requested while no supervisor lives; the one that comes sends SIGTERM, and later SIGKILL."""
+    """A stop that is requested without a supervisor is executed by the successor: SIGTERM, and later SIGKILL."""
     laboratory.train("trap '' TERM; echo up; while true; do sleep 0.02; done", wait=False)
     wait_until(lambda: laboratory.has_lines("up"), "the first line")
     laboratory.kill_supervisor()
@@ -123,7 +123,7 @@ def test_a_stop_is_carried_out_by_the_successor(laboratory):
 
 @pytest.mark.always
 def test_a_job_whose_supervisors_crash_fails(laboratory):
-    """Each of them reads a file that nobody can: in the end the job says which, and nothing of it runs."""
+    """A job whose supervisors all crash, here on an invalid file, fails with the cause, and its host is ended."""
     laboratory.train("echo up; while true; do sleep 0.02; done", wait=False)
     wait_until(lambda: laboratory.has_lines("up"), "the first line")
     host = laboratory.host_pid()
@@ -146,7 +146,7 @@ def test_a_job_whose_supervisors_crash_fails(laboratory):
 
 
 def test_a_supervisor_that_is_killed_again_and_again_is_replaced(laboratory):
-    """A kill is no crash."""
+    """Killed supervisors do not count as crashes: the job completes after 12 of them."""
     laboratory.train("echo up; while [ ! -e $R/opt/ml/go ]; do sleep 0.02; done", wait=False)
     wait_until(lambda: laboratory.has_lines("up"), "the first line")
     for _ in range(12):
@@ -158,7 +158,7 @@ def test_a_supervisor_that_is_killed_again_and_again_is_replaced(laboratory):
 
 
 def test_a_job_has_one_supervisor(one_laboratory):
-    """From the moment in which it is started, and until it ends; the job runs once."""
+    """A job has one supervisor from its start until its end, and runs once."""
     one_laboratory.train("echo up; while [ ! -e $R/opt/ml/go ]; do sleep 0.02; done", wait=False)
     while_it_starts = reconcile(one_laboratory.home)
     wait_until(lambda: one_laboratory.has_lines("up"), "the first line")
@@ -172,7 +172,7 @@ def test_a_job_has_one_supervisor(one_laboratory):
 
 
 def test_a_supervisor_of_a_finished_job_does_nothing(one_laboratory):
-    """And reconcile finds nobody to help."""
+    """A supervisor of a finished job changes nothing, and `reconcile` starts no other."""
     before = one_laboratory.train("echo once")
     one_laboratory.resume("training-job", "job")
     wait_until(lambda: is_gone(one_laboratory.supervisors[-1]), "its end")
@@ -183,7 +183,7 @@ def test_a_supervisor_of_a_finished_job_does_nothing(one_laboratory):
 
 
 def test_a_deleted_name_can_be_used_again(one_laboratory):
-    """The new job starts from nothing, with a log stream of its own."""
+    """A new job with a deleted job's name starts without its files, and with its own log stream."""
     one_laboratory.train("echo first; echo m > $R/opt/ml/model/m")
     one_laboratory.table.delete("training-job", "job")
     job = one_laboratory.train("ls $R/opt/ml/model; echo second")

@@ -1,4 +1,4 @@
-"""How jobs end: completed, failed, stopped, too long; and in which words."""
+"""How jobs end: completed, failed, stopped or too late, and with which messages."""
 
 import pytest
 from hypothesis import given
@@ -23,7 +23,7 @@ def secondaries(job):
 
 
 def test_a_completed_training_job(laboratory):
-    """Statuses in AWS's order, times in order, billed for wall-clock time."""
+    """A completed training job has AWS's statuses and times in order, and is billed for wall-clock time."""
     job = laboratory.train("true", hosts=2)
     fields = job.fields
 
@@ -35,7 +35,7 @@ def test_a_completed_training_job(laboratory):
 
 
 def test_a_completed_processing_job(laboratory):
-    """Times and exit message."""
+    """A completed processing job has its times and its exit message."""
     job = laboratory.process("printf 'all good' > $R/opt/ml/output/message")
 
     assert job.status == "Completed"
@@ -44,7 +44,7 @@ def test_a_completed_processing_job(laboratory):
 
 
 def test_the_failure_file_becomes_the_failure_reason(laboratory):
-    """`AlgorithmError: <text>, exit code: <code>`, at most 1,024 characters, the code always kept."""
+    """The failure reason is `AlgorithmError: <text>, exit code: <code>`, cut to 1,024 characters but never the code."""
     job = laboratory.train("printf 'no such column: ä' > $R/opt/ml/output/failure; exit 7")
     long = laboratory.train("head -c 5000 /dev/zero | tr '\\0' x > $R/opt/ml/output/failure; exit 8", name="long")
 
@@ -58,12 +58,12 @@ def test_the_failure_file_becomes_the_failure_reason(laboratory):
     ("script", "code"), [("exit 3", 3), ("kill -9 $$", 137), ("kill -TERM $$", 143), ("exec /no/such/program", 127)]
 )
 def test_an_exit_code_without_a_failure_file(one_laboratory, script, code):
-    """Signals count as in a shell, 128 and more."""
+    """Without a failure file, the reason has the exit code; a signal counts as 128 plus its number, as in a shell."""
     assert f"AlgorithmError: , exit code: {code}" == one_laboratory.train(script).fields["FailureReason"]
 
 
 def test_an_entry_point_that_does_not_exist(one_laboratory):
-    """Code 127, and the log names the program."""
+    """A missing entry point is exit code 127, and the log names the program."""
     job = one_laboratory.start(
         "training-job",
         "job",
@@ -80,7 +80,7 @@ def test_an_entry_point_that_does_not_exist(one_laboratory):
 
 
 def test_a_failed_processing_job(laboratory):
-    """The reason has the exit code, the exit message what the job left."""
+    """A failed processing job has the exit code in its failure reason, and keeps its exit message."""
     job = laboratory.process("printf bad > $R/opt/ml/output/message; exit 4")
 
     assert job.status == "Failed"
@@ -89,7 +89,10 @@ def test_a_failed_processing_job(laboratory):
 
 
 def test_an_exit_message_that_is_no_text_fails_the_job(one_laboratory):
-    """AWS: "If the data in this file isn't UTF-8 encoded, the job fails and returns a ClientError"."""
+    """An exit message that is not UTF-8 fails the job.
+
+    AWS: "If the data in this file isn't UTF-8 encoded, the job fails and returns a ClientError".
+    """
     job = one_laboratory.process("printf '\\377\\376' > $R/opt/ml/output/message")
 
     assert job.status == "Failed"
@@ -98,7 +101,7 @@ def test_an_exit_message_that_is_no_text_fails_the_job(one_laboratory):
 
 @given(parts=st.lists(st.text(), min_size=1, max_size=3), size=st.integers(0, 2000))
 def test_exit_messages_are_joined_and_cut_between_characters(parts, size):
-    """Never an error for valid text, never more than 1 KB, always the beginning of what was written."""
+    """Exit messages are joined and cut between characters to at most 1 KB; valid text is never an error."""
     parts = [*parts, "ä" * size]
     message = final_status.exit_message([part.encode()[: final_status.MAX_EXIT_MESSAGE + 1] for part in parts])
 
@@ -107,7 +110,7 @@ def test_exit_messages_are_joined_and_cut_between_characters(parts, size):
 
 
 def test_one_failed_host_fails_the_job_and_stops_the_others(laboratory):
-    """The second of two fails; the first, which would run for ever and ignores SIGTERM, is ended; the host is named."""
+    """If one of two hosts fails, the other is ended, even if it ignores SIGTERM, and the failed host is named."""
     job = laboratory.train(
         f"if {ON[2]}; then printf 'from two' > $R/opt/ml/output/failure; exit 5; fi\n"
         f"printf 'from one' > $R/opt/ml/output/failure; trap '' TERM; {FOREVER}",
@@ -122,7 +125,7 @@ def test_one_failed_host_fails_the_job_and_stops_the_others(laboratory):
 
 @pytest.mark.always
 def test_a_stop_gives_the_job_time_to_save(laboratory):
-    """SIGTERM reaches the command; what its handler saves is in S3; the job is Stopped and no failure."""
+    """A stop sends SIGTERM to the command; what its handler saves is in S3, and the job is Stopped without failure."""
     laboratory.settle(stop_grace_seconds=30, isolation=laboratory.isolation)
     laboratory.train(
         f"trap 'echo saved > $R/opt/ml/model/m; echo saved > $R/state/c; exit 1' TERM; echo up; {FOREVER}",
@@ -141,7 +144,7 @@ def test_a_stop_gives_the_job_time_to_save(laboratory):
 
 
 def test_a_job_that_saves_for_longer_than_its_peers_would_get_has_the_time(one_laboratory):
-    """5 s are for the hosts whose peer failed; a job that is stopped has the whole grace."""
+    """A stopped job has the whole grace period to save; the limit of 5 s is for hosts whose peer failed."""
     one_laboratory.settle(stop_grace_seconds=30, isolation=one_laboratory.isolation)
     save = "sleep 5.5; echo saved > $R/opt/ml/model/m; exit 1"
     one_laboratory.train(f"trap '{save}' TERM; echo up; {FOREVER}", wait=False)
@@ -153,7 +156,7 @@ def test_a_job_that_saves_for_longer_than_its_peers_would_get_has_the_time(one_l
 
 
 def test_a_job_that_ignores_the_stop_is_killed(laboratory):
-    """After the grace SIGKILL; both hosts end, what was there is saved."""
+    """A job that ignores SIGTERM gets SIGKILL after the grace period on all hosts, and its files are saved."""
     laboratory.train(f"trap '' TERM; echo m > $R/opt/ml/model/m; echo up; {FOREVER}", hosts=2, wait=False)
     wait_until(lambda: laboratory.has_lines("up") and laboratory.has_lines("up", host="algo-2"), "both hosts")
     laboratory.table.request_stop("training-job", "job")
@@ -164,8 +167,8 @@ def test_a_job_that_ignores_the_stop_is_killed(laboratory):
 
 
 def test_a_job_that_prints_faster_than_its_log_is_held_back_and_can_be_stopped(laboratory):
-    """It is stopped for a while instead of filling the disk, goes on, and ends when it is told to."""
-    burst = "yes $(head -c 200 /dev/zero | tr '\\0' x) | head -c 64000000"  # more than is let run ahead of the log
+    """A job that prints faster than its log is written is paused, goes on, and can be stopped."""
+    burst = "yes $(head -c 200 /dev/zero | tr '\\0' x) | head -c 64000000"  # more than may be ahead of the log
     laboratory.train(f"while true; do {burst}; sleep 1; done", wait=False)
     held = laboratory.directory() / "hosts/algo-1/held"
     wait_until(held.exists, "the host to be held back")
@@ -176,7 +179,7 @@ def test_a_job_that_prints_faster_than_its_log_is_held_back_and_can_be_stopped(l
 
 
 def test_a_stopped_processing_job(one_laboratory):
-    """The same for processing."""
+    """A stopped processing job is Stopped and has no failure reason."""
     one_laboratory.process(f"echo up; {FOREVER}", wait=False)
     wait_until(lambda: list(one_laboratory.home.glob("logs/*/job/*")), "the log")
     one_laboratory.table.request_stop("processing-job", "job")
@@ -187,7 +190,7 @@ def test_a_stopped_processing_job(one_laboratory):
 
 
 def test_a_job_stopped_before_it_began_never_runs(one_laboratory):
-    """A stop that is already there when the supervisor starts."""
+    """A job that is stopped before its supervisor starts never runs."""
     request = {
         "AlgorithmSpecification": {"ContainerEntrypoint": ["/bin/echo", "ran"], "TrainingInputMode": "File"},
         "OutputDataConfig": {"S3OutputPath": f"s3://{BUCKET}/out"},
@@ -203,7 +206,7 @@ def test_a_job_stopped_before_it_began_never_runs(one_laboratory):
 
 
 def test_a_job_that_takes_too_long_is_stopped(laboratory):
-    """`MaxRuntimeInSeconds`: Stopped, with its own secondary status, and its model saved."""
+    """A job that exceeds `MaxRuntimeInSeconds` is Stopped with its own secondary status, and its model is saved."""
     script = f"echo m > $R/opt/ml/model/m; echo up; {FOREVER}"
     job = laboratory.train(script, StoppingCondition={"MaxRuntimeInSeconds": 2})
 
@@ -213,7 +216,7 @@ def test_a_job_that_takes_too_long_is_stopped(laboratory):
 
 
 def test_a_spot_job_that_waits_too_long_is_stopped(one_laboratory):
-    """`MaxWaitTimeInSeconds` counts from the creation; it means nothing without spot."""
+    """`MaxWaitTimeInSeconds` of a spot job counts from its creation."""
     condition = {"MaxRuntimeInSeconds": 3600, "MaxWaitTimeInSeconds": 1}
     job = one_laboratory.train(FOREVER, EnableManagedSpotTraining=True, StoppingCondition=condition)
 
@@ -221,7 +224,7 @@ def test_a_spot_job_that_waits_too_long_is_stopped(one_laboratory):
 
 
 def test_a_bad_settings_file_fails_the_job_loudly(one_laboratory):
-    """A misspelt setting is not dropped."""
+    """A misspelt setting fails the job with its name, and is not ignored."""
     (one_laboratory.home / "settings.json").write_text('{"isolatoin": "auto"}')
     job = one_laboratory.train("true")
 

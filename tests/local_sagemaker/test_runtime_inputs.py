@@ -1,4 +1,4 @@
-"""How inputs reach the hosts: prefixes, manifests, shards, and what is wrong with them."""
+"""How inputs reach the hosts: prefixes, manifests, shards, and invalid inputs."""
 
 import json
 
@@ -17,7 +17,7 @@ LIST = 'cd "$R/opt/ml/input/data/train" && find . -type f | sort'
 
 
 def test_a_fully_replicated_channel_is_the_same_on_all_hosts(laboratory):
-    """Every object, with its content, on each of two hosts."""
+    """A fully replicated channel has every object with its content on each of two hosts."""
     for number in range(3):
         laboratory.put(f"data/deep/{number}", str(number).encode())
     laboratory.train(LIST + "; cat deep/*", hosts=2, InputDataConfig=[channel("train", f"s3://{BUCKET}/data/")])
@@ -27,7 +27,7 @@ def test_a_fully_replicated_channel_is_the_same_on_all_hosts(laboratory):
 
 
 def test_a_sharded_channel_goes_round_over_sorted_keys(laboratory):
-    """Object i of the sorted keys goes to host i mod 3."""
+    """Object i of the sorted keys goes to host i mod 3; a folder's marker object does not count."""
     for name in ("b", "a/z", "é", "a", "Z"):
         laboratory.put(f"data/{name}")
     laboratory.put("data/folder/", b"")
@@ -43,7 +43,7 @@ def test_a_sharded_channel_goes_round_over_sorted_keys(laboratory):
 
 
 def test_an_idle_host_gets_an_empty_directory(one_laboratory):
-    """One object on two sharded hosts: the second has the directory and nothing in it."""
+    """If two sharded hosts have one object, the second has an empty directory."""
     one_laboratory.put("data/only")
     one_laboratory.train(
         LIST + "; echo end",
@@ -56,7 +56,7 @@ def test_an_idle_host_gets_an_empty_directory(one_laboratory):
 
 @given(count=st.integers(1, 7), keys=st.lists(st.text(min_size=1), unique=True))
 def test_shards_are_a_partition(count, keys):
-    """Every object is on exactly one host, and the loads differ by one at most."""
+    """Every object is on exactly one host, and the numbers of objects per host differ by at most one."""
     shards = [share(keys, index, count) for index in range(count)]
 
     assert sorted(keys) == sorted(key for shard in shards for key in shard)
@@ -65,7 +65,7 @@ def test_shards_are_a_partition(count, keys):
 
 
 def test_a_prefix_without_slash_also_brings_its_siblings(one_laboratory):
-    """`data` matches `data2/x`, which keeps its name from the last slash on; the folder's own are named from there."""
+    """`data` also matches `data2/x`, named from the prefix's last slash; `data/a` is named below `data/`."""
     for key in ("p/data/a", "p/data2/x", "p/data-1.csv", "p/dat"):
         one_laboratory.put(key)
     one_laboratory.train(LIST, InputDataConfig=[channel("train", f"s3://{BUCKET}/p/data")])
@@ -85,12 +85,12 @@ def test_a_prefix_without_slash_also_brings_its_siblings(one_laboratory):
     ],
 )
 def test_names_below_a_prefix(key, prefix, name):
-    """The table of names, as observed on AWS."""
+    """Names below a prefix are as observed on AWS."""
     assert name == local_name(key, prefix)
 
 
 def test_a_manifest_lists_objects_of_its_own(one_laboratory):
-    """Names are those of the manifest's entries, below its prefix."""
+    """Files of a manifest have the names of its entries, below its prefix."""
     one_laboratory.put("far/x/1", b"one")
     one_laboratory.put("far/x/2", b"two")
     one_laboratory.put("far/y", b"y")
@@ -101,7 +101,7 @@ def test_a_manifest_lists_objects_of_its_own(one_laboratory):
 
 
 def test_a_channel_may_be_for_one_instance_group(one_laboratory):
-    """In a heterogeneous cluster the other group has no objects of it."""
+    """In a heterogeneous cluster, a channel for one instance group has no objects in the other."""
     one_laboratory.put("data/a")
     groups = [
         {"InstanceGroupName": "cpu", "InstanceType": "ml.c5.large", "InstanceCount": 1},
@@ -117,7 +117,7 @@ def test_a_channel_may_be_for_one_instance_group(one_laboratory):
 
 
 def test_a_processing_input_lies_at_its_local_path(laboratory):
-    """One object given by its key, sharded folders, each at the path that was asked for."""
+    """A single object and a sharded folder are each at the local path of their input."""
     laboratory.put("one/file.csv", b"content")
     laboratory.put("many/a")
     laboratory.put("many/b")
@@ -137,7 +137,7 @@ def test_a_processing_input_lies_at_its_local_path(laboratory):
 @pytest.mark.parametrize("bucket", [BUCKET, "no-such-bucket"])
 @pytest.mark.parametrize("kind", ["training-job", "processing-job"])
 def test_a_prefix_without_objects_fails_the_job_in_awss_words(one_laboratory, kind, bucket):
-    """The reason names the URL and the role; nothing has run."""
+    """A prefix without objects fails the job with AWS's message, the URL and the role; nothing runs."""
     uri = f"s3://{bucket}/nothing/"
     if kind == "training-job":
         job = one_laboratory.train("echo ran", InputDataConfig=[channel("train", uri)])
@@ -156,7 +156,7 @@ def test_a_prefix_without_objects_fails_the_job_in_awss_words(one_laboratory, ki
 
 @pytest.mark.parametrize("keys", [("data/a", "data/a/b"), ("data/../../../escape",), ("data//../x",)])
 def test_keys_that_cannot_be_files_fail_the_job(one_laboratory, keys):
-    """A key that is file and folder, and keys that climb: the job fails, and nothing lies outside its directory."""
+    """A key that is both file and folder, or that leaves its directory, fails the job and writes nothing outside it."""
     for key in keys:
         one_laboratory.put(key)
     job = one_laboratory.train("true", InputDataConfig=[channel("train", f"s3://{BUCKET}/data/")])
@@ -168,7 +168,7 @@ def test_keys_that_cannot_be_files_fail_the_job(one_laboratory, keys):
 
 @pytest.mark.parametrize("content", [b"{}", b"[]", b"not json", b'["x"]', b'[{"prefix": "http://x"}, "y"]'])
 def test_a_broken_manifest_fails_the_job(one_laboratory, content):
-    """The reason says that it is the user's to mend."""
+    """A broken manifest fails the job with a ClientError, because the user can fix it."""
     one_laboratory.put("m.json", content)
     job = one_laboratory.train(
         "true", InputDataConfig=[channel("train", f"s3://{BUCKET}/m.json", S3DataType="ManifestFile")]
@@ -180,7 +180,7 @@ def test_a_broken_manifest_fails_the_job(one_laboratory, content):
 
 @pytest.mark.parametrize("source", [{"FileSystemDataSource": {}}, None])
 def test_sources_that_this_machine_has_not_fail_the_job(one_laboratory, source):
-    """Pipe mode and file systems are refused by name of the channel, instead of an empty directory."""
+    """Pipe mode and file systems fail the job with the channel's name, instead of giving an empty directory."""
     one_laboratory.put("data/a")
     given = channel("train", f"s3://{BUCKET}/data/") | ({"DataSource": source} if source else {"InputMode": "Pipe"})
     job = one_laboratory.train("true", InputDataConfig=[given])

@@ -1,4 +1,4 @@
-"""A host's output in its log stream: at once, whole, once."""
+"""A host's output in its log stream: immediate, complete and without repetition."""
 
 import json
 
@@ -16,7 +16,7 @@ __all__ = ["laboratory", "one_laboratory"]
 
 
 def test_a_line_is_seen_while_the_job_runs(laboratory):
-    """The job waits for a file that the test makes only after it has read the line."""
+    """A line is in the log while the job runs: the job waits for a file that the test makes after reading the line."""
     laboratory.train("echo before; while [ ! -e $R/opt/ml/go ]; do sleep 0.02; done; echo after >&2", wait=False)
     wait_until(lambda: laboratory.has_lines("before"), "the line")
     assert laboratory.lines() == ["before"]
@@ -27,7 +27,7 @@ def test_a_line_is_seen_while_the_job_runs(laboratory):
 
 
 def test_a_python_print_is_seen_at_once(one_laboratory):
-    """Without a flush, as in the images of AWS, which set PYTHONUNBUFFERED."""
+    """A Python `print` is in the log without a flush: jobs have PYTHONUNBUFFERED, as AWS's images do."""
     one_laboratory.train(
         "python3 -S -c \"import os, time; print('before'); "
         "exec('while not os.path.exists(\\'$R/opt/ml/go\\'): time.sleep(0.02)')\"",
@@ -40,7 +40,7 @@ def test_a_python_print_is_seen_at_once(one_laboratory):
 
 
 def test_each_host_has_a_stream_of_its_own(one_laboratory):
-    """`<job>/algo-N-<epoch>` in the group of the kind, with timestamps in milliseconds."""
+    """Each host has the stream `<job>/algo-N-<epoch>` in its kind's log group, with timestamps in milliseconds."""
     job = one_laboratory.train("hostname", hosts=2)
     streams = sorted(one_laboratory.home.glob("logs/%2Faws%2Fsagemaker%2FTrainingJobs/job/*.jsonl"))
     events = [json.loads(stream.read_text().splitlines()[-1]) for stream in streams]
@@ -51,21 +51,21 @@ def test_each_host_has_a_stream_of_its_own(one_laboratory):
 
 
 def test_odd_output_is_kept(one_laboratory):
-    """Invalid UTF-8 is replaced, progress bars stay one line, blank lines stay, a last line needs no end."""
+    """Invalid UTF-8 is replaced, a progress bar stays one line, blank lines stay, and the last needs no newline."""
     one_laboratory.train("printf 'a\\rb\\rc\\n\\n\\377x\\nwindows\\r\\nz\\342\\200\\250y\\nlast'")
 
     assert one_laboratory.lines() == ["a\rb\rc", "", "\ufffdx", "windows", "z\u2028y", "last"]
 
 
 def test_a_very_long_line_is_split(one_laboratory):
-    """At CloudWatch's limit of 256 KB an event, and nothing of it is lost."""
+    """A line is split at CloudWatch's limit of 256 KB per event, and nothing is lost."""
     one_laboratory.train("head -c 600000 /dev/zero | tr '\\0' x; echo; echo end")
 
     assert [len(line) for line in one_laboratory.lines()] == [MAX_MESSAGE, MAX_MESSAGE, 600000 - 2 * MAX_MESSAGE, 3]
 
 
 def test_a_flood_of_lines_arrives_whole_and_in_order(laboratory):
-    """200,000 lines in a moment."""
+    """200,000 lines at once arrive complete and in order."""
     laboratory.train("seq 1 200000")
 
     assert [str(number) for number in range(1, 200_001)] == laboratory.lines()
@@ -82,7 +82,7 @@ _LINES = st.lists(
 
 @given(data=_LINES, ends=st.lists(st.integers(0, 3 * MAX_MESSAGE), max_size=4))
 def test_cutting_does_not_depend_on_how_much_was_there(data, ends):
-    """Read in any portions, the pieces are the same; together they are the data; none is too long."""
+    """Output is cut into the same pieces however it is read; the pieces are complete, and none is too long."""
     pieces = cut(data, final=True)
     portions, start = [], 0
     for end in (*sorted(end for end in ends if end < len(data)), len(data)):
@@ -98,7 +98,7 @@ def test_cutting_does_not_depend_on_how_much_was_there(data, ends):
 @pytest.mark.always
 @given(chunks=st.lists(st.binary(max_size=30), max_size=6), crash=st.integers(0, 6), torn=st.binary(max_size=5))
 def test_a_successor_goes_on_where_the_killed_one_stood(tmp_path_factory, chunks, crash, torn):
-    """Killed between writing the lines and the position, with half a line behind: still each line once."""
+    """After a kill between writing lines and position, and a torn line, the successor still writes each line once."""
     directory = tmp_path_factory.mktemp("tail")
     output, log, position = directory / "output", directory / "log", directory / "position"
     output.touch()

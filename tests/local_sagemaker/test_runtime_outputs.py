@@ -1,4 +1,4 @@
-"""What a job leaves in S3: model, output, checkpoints, processing outputs."""
+"""What a job stores in S3: model, output, checkpoints and processing outputs."""
 
 import gzip
 import tarfile
@@ -15,7 +15,7 @@ CHECKPOINTS = {"S3Uri": f"s3://{BUCKET}/ck/", "LocalPath": "/state"}
 
 
 def test_the_models_of_all_hosts_are_merged_and_the_output_is_the_main_hosts(laboratory):
-    """`model.tar.gz` holds every host's files, `output.tar.gz` those of algo-1 only."""
+    """`model.tar.gz` has the files of every host, and `output.tar.gz` only those of algo-1."""
     job = laboratory.train(
         "h=$(grep -o 'current_host.: .algo-.' $R/opt/ml/input/config/resourceconfig.json | tail -c 7);"
         " mkdir $R/opt/ml/model/d; echo $h > $R/opt/ml/model/d/$h; echo $h > $R/opt/ml/output/data/$h;"
@@ -34,7 +34,7 @@ def test_the_models_of_all_hosts_are_merged_and_the_output_is_the_main_hosts(lab
 
 
 def test_modes_and_empty_directories_survive_in_the_model(one_laboratory):
-    """The archive is what `tar` would have made."""
+    """The model's archive keeps file modes and empty directories, as `tar` does."""
     one_laboratory.train("cd $R/opt/ml/model; mkdir empty; touch run; chmod 750 run")
     with tarfile.open(
         fileobj=gzip.open(one_laboratory.store.get(BUCKET, "out/job/output/model.tar.gz").path)
@@ -46,7 +46,7 @@ def test_modes_and_empty_directories_survive_in_the_model(one_laboratory):
 
 
 def test_nothing_written_means_no_archive_but_a_named_artifact(one_laboratory):
-    """AWS names the artifact in any case and writes none without content."""
+    """Without files, no archive is written, but the artifact is named, as on AWS."""
     job = one_laboratory.train("true")
 
     assert one_laboratory.keys() == []
@@ -54,7 +54,7 @@ def test_nothing_written_means_no_archive_but_a_named_artifact(one_laboratory):
 
 
 def test_without_compression_plain_files_are_written(one_laboratory):
-    """`CompressionType` NONE: `output/model/` and `output/data/`."""
+    """With `CompressionType` NONE, plain files are written below `output/model/` and `output/data/`."""
     job = one_laboratory.train(
         "echo m > $R/opt/ml/model/m; mkdir $R/opt/ml/output/data/d; echo o > $R/opt/ml/output/data/d/o",
         OutputDataConfig={"S3OutputPath": f"s3://{BUCKET}/out/", "CompressionType": "NONE"},
@@ -66,7 +66,7 @@ def test_without_compression_plain_files_are_written(one_laboratory):
 
 @pytest.mark.parametrize("compression", ["GZIP", "NONE"])
 def test_links_out_of_the_model_are_never_followed(laboratory, compression, tmp_path):
-    """A link to a file of this machine is stored as a link or left out; its content does not leave the machine."""
+    """A link to a file of this machine is stored as a link or left out; the file's content is never uploaded."""
     (tmp_path / "secret").write_text("content of the secret")
     laboratory.train(
         f"cd $R/opt/ml/model; ln -s {tmp_path}/secret link; ln -s {tmp_path} folder; echo x > real; ln -s real inner;"
@@ -84,7 +84,7 @@ def test_links_out_of_the_model_are_never_followed(laboratory, compression, tmp_
 
 @pytest.mark.parametrize("path", ["/opt/ml/model", "/opt/ml/output/data", "/opt/ml/output"])
 def test_a_directory_of_the_contract_turned_into_a_link_is_not_followed(laboratory, path, tmp_path):
-    """A job that replaces such a directory by a link to elsewhere gets nothing of that elsewhere uploaded or shown."""
+    """If a job replaces a directory of the contract by a link, nothing behind the link is uploaded or reported."""
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "secret").write_text("content of the secret")
     (tmp_path / "failure").write_text("content of the secret")
@@ -95,7 +95,7 @@ def test_a_directory_of_the_contract_turned_into_a_link_is_not_followed(laborato
 
 
 def test_checkpoints_are_restored_on_every_host_and_saved_while_the_job_runs(laboratory):
-    """Both hosts see what is in S3; a new file is in S3 before the job ends; untouched ones are not sent again."""
+    """Checkpoints are restored on both hosts; new files are uploaded while the job runs, unchanged ones are not."""
     laboratory.put("ck/old", b"old")
     laboratory.put("ck/deep/er", b"deep")
     laboratory.train(
@@ -118,7 +118,7 @@ def test_checkpoints_are_restored_on_every_host_and_saved_while_the_job_runs(lab
 
 
 def test_a_checkpoint_that_never_stands_still_is_seen_too(one_laboratory):
-    """A log file that grows all the time (TensorBoard) reaches S3 while the job runs."""
+    """A checkpoint that grows all the time, such as TensorBoard's log, is uploaded while the job runs."""
     one_laboratory.train(
         "while [ ! -e $R/opt/ml/go ]; do echo line >> $R/state/log; sleep 0.05; done",
         wait=False,
@@ -133,7 +133,7 @@ def test_a_checkpoint_that_never_stands_still_is_seen_too(one_laboratory):
 
 @pytest.mark.parametrize("name", [r"\377\376", "/".join(letter * 250 for letter in "abcde")], ids=["bytes", "long"])
 def test_a_checkpoint_whose_name_s3_cannot_have_is_named_and_left(one_laboratory, name):
-    """The others go on, while the job runs and at its end; the log tells of it once."""
+    """A checkpoint whose name cannot be a key is skipped and logged once; the others are uploaded."""
     one_laboratory.train(
         f'cd $R/state; printf "{name}" > ../name; mkdir -p "$(dirname "$(cat ../name)")"; echo bad > "$(cat ../name)";'
         "echo good > a; while [ ! -e $R/opt/ml/go ]; do sleep 0.05; done; echo late > z",
@@ -155,7 +155,7 @@ def test_a_checkpoint_whose_name_s3_cannot_have_is_named_and_left(one_laboratory
 
 
 def test_a_checkpoint_uri_without_slash_restores_siblings_and_saves_into_its_folder(one_laboratory):
-    """As on AWS: the prefix also matches `ck-1`; new files go below `ck/`."""
+    """As on AWS, the checkpoint prefix `ck` also restores `ck-1`, and new files go below `ck/`."""
     one_laboratory.put("ck/a")
     one_laboratory.put("ck-1/b")
     one_laboratory.train(
@@ -167,7 +167,7 @@ def test_a_checkpoint_uri_without_slash_restores_siblings_and_saves_into_its_fol
 
 
 def test_what_a_failed_training_job_had_is_saved(laboratory):
-    """Model, output and checkpoints of a failed job are in S3: that is when one needs them."""
+    """Model, output and checkpoints of a failed job are in S3, because the user needs them then."""
     job = laboratory.train(
         "echo m > $R/opt/ml/model/m; echo o > $R/opt/ml/output/data/o; echo c > $R/state/c; exit 1",
         CheckpointConfig=CHECKPOINTS,
@@ -178,7 +178,7 @@ def test_what_a_failed_training_job_had_is_saved(laboratory):
 
 
 def test_processing_outputs_of_all_hosts_are_merged(laboratory):
-    """Files of both hosts below one prefix, whether its URI ends in a slash or not."""
+    """Processing outputs of both hosts are merged below one prefix, even if its URI has no final slash."""
     path = "/opt/ml/processing/output"
     job = laboratory.process(
         "h=$(grep -o 'current_host.: .algo-.' $R/opt/ml/config/resourceconfig.json | tail -c 7);"
@@ -192,7 +192,7 @@ def test_processing_outputs_of_all_hosts_are_merged(laboratory):
 
 
 def test_a_continuous_output_is_seen_while_the_job_runs_and_end_of_job_is_not(laboratory):
-    """And when the job fails, only the continuous one is there."""
+    """A continuous output is uploaded while the job runs; if the job fails, an EndOfJob output is not uploaded."""
     laboratory.process(
         "echo 1 > $R/c/one; echo 1 > $R/e/one; while [ ! -e $R/opt/ml/go ]; do sleep 0.02; done;"
         " echo 2 > $R/c/two; exit 1",
@@ -211,7 +211,7 @@ def test_a_continuous_output_is_seen_while_the_job_runs_and_end_of_job_is_not(la
 
 
 def test_an_app_managed_output_is_left_alone(one_laboratory):
-    """`AppManaged`: the application does it."""
+    """An `AppManaged` output is left to the application: it has neither a directory nor an upload."""
     outputs = processing_outputs((f"s3://{BUCKET}/o/", "/o", "EndOfJob"), (f"s3://{BUCKET}/p/", "/p", "EndOfJob"))
     outputs["Outputs"][1]["AppManaged"] = True
     one_laboratory.process("echo 1 > $R/o/one; [ ! -e $R/p ]", ProcessingOutputConfig=outputs)
@@ -220,7 +220,7 @@ def test_an_app_managed_output_is_left_alone(one_laboratory):
 
 
 def test_an_output_bucket_that_is_missing_fails_the_job(one_laboratory):
-    """The artifact cannot be stored, so the job is not Completed; the reason says why."""
+    """If the output bucket is missing, the job fails with the reason, because its artifact cannot be stored."""
     job = one_laboratory.train(
         "echo m > $R/opt/ml/model/m", OutputDataConfig={"S3OutputPath": "s3://no-such-bucket/out"}
     )
@@ -230,7 +230,7 @@ def test_an_output_bucket_that_is_missing_fails_the_job(one_laboratory):
 
 
 def test_a_file_name_that_can_be_no_key_fails_the_job(one_laboratory):
-    """A name that is not UTF-8 cannot be stored in S3; the job says so instead of losing the file."""
+    """A file name that is not UTF-8 cannot be a key, so it fails the job instead of losing the file."""
     job = one_laboratory.process(
         "touch \"$R/o/$(printf 'a\\377b')\"",
         ProcessingOutputConfig=processing_outputs((f"s3://{BUCKET}/o/", "/o", "EndOfJob")),
@@ -241,7 +241,7 @@ def test_a_file_name_that_can_be_no_key_fails_the_job(one_laboratory):
 
 
 def test_directories_that_the_job_closed_are_removed_with_the_rest(one_laboratory):
-    """A job may take away its own permissions; the workspace is emptied all the same."""
+    """The workspace is emptied even if the job has removed its own permissions on directories."""
     job = one_laboratory.train("mkdir -p $R/opt/ml/x/y; touch $R/opt/ml/x/y/z; chmod 0 $R/opt/ml/x/y $R/opt/ml/x")
 
     assert job.status == "Completed"

@@ -1,4 +1,4 @@
-"""What pip really does in a job: it replaces and removes packages of the Python, which itself stays as it is."""
+"""What pip does in a job: it replaces and removes packages, and the server's Python stays unchanged."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from wheels import wheel
 
 __all__ = ["laboratory"]
 
-INSTALLED = distribution("packaging")  # it has folders in its metadata, and `pip` a copy of its own
+INSTALLED = distribution("packaging")  # its metadata has folders, and pip has its own copy
 SITE = Path(INSTALLED.locate_file(""))
 NEWER, OLDER = "99.1", "0.1"
 
 
 def packaging(version):
-    """A wheel of `packaging` with a package below the package, and folders in its metadata, as the real one has."""
+    """Return a wheel of `packaging` with a nested package, and with folders in its metadata, as the real one has."""
     files = {
         "packaging/__init__.py": f"__version__ = {version!r}\n",
         "packaging/inner/deep/__init__.py": f"VERSION = {version!r}\n",
@@ -32,18 +32,18 @@ def packaging(version):
 
 
 def outer():
-    """All files of the installed package, with their content."""
+    """Return all files of the installed package with their digests."""
     return {str(file): hashlib.sha256(file.locate().read_bytes()).hexdigest() for file in INSTALLED.files or ()}
 
 
 def put_wheels(laboratory):
-    """Store the wheels, and return the channel that brings them."""
+    """Store the wheels; return the channel that brings them."""
     for version in (NEWER, OLDER):
         laboratory.put(f"wheels/packaging-{version}-py3-none-any.whl", packaging(version))
     return [channel("wheels", f"s3://{BUCKET}/wheels/")]
 
 
-# What Python says after each change. `pip` by name and as a module must be the same.
+# What Python reports after each change. `pip` must be the same by name and as a module.
 SCRIPT = """
 install="install -q --no-index --no-deps --find-links $R/opt/ml/input/data/wheels"
 python -m pip $install packaging==NEWER && python -c 'import packaging.inner.deep as deep; print(deep.VERSION)'
@@ -55,9 +55,10 @@ REMOVED, LEFT = "set()", repr({INSTALLED.version})
 
 
 def test_a_job_replaces_a_package(laboratory):
-    """Upgrade, downgrade and uninstall in one job; the Python outside keeps every byte, and so does the next job.
+    """A job can upgrade, downgrade and uninstall a package; the Python outside and the next job are unchanged.
 
-    In an overlay nothing is left after the uninstall, as in an image; in an environment the Python's own package is.
+    After the uninstall, an overlay has no such package, as in an image. An environment still has the Python's own
+    package.
     """
     before = outer()
     job = laboratory.train(SCRIPT, InputDataConfig=put_wheels(laboratory))
@@ -72,7 +73,7 @@ def test_a_job_replaces_a_package(laboratory):
 
 @pytest.fixture
 def python_with_a_mount(tmp_path):
-    """Programs of a namespace in which the Python's folder holds another mount, so that it cannot be overlaid."""
+    """Return a function that runs a program where a mount in the Python's folder prevents an overlay."""
     folder = next(path for path in (SITE / "packaging").iterdir() if path.is_dir() and path.name != "__pycache__")
 
     def run(program, *arguments):
@@ -102,12 +103,12 @@ finally:
 
 
 def test_a_namespace_without_overlay(python_with_a_mount, tmp_path):
-    """Where the Python cannot be overlaid, the log says so, and pip changes an environment of the job's own."""
+    """If the Python cannot be overlaid, the log says so, and pip changes the job's own environment."""
     before = outer()
     status, said, log = json.loads(python_with_a_mount(IN_NAMESPACE, str(tmp_path)).splitlines()[-1])
 
     assert status == "Completed"
-    assert "LOCAL_SAGEMAKER_ROOT" not in log  # it is a namespace all the same
+    assert "LOCAL_SAGEMAKER_ROOT" not in log  # it still runs in a namespace
     assert said == [NEWER, OLDER, LEFT]
     assert "go into an environment of its own" in log
     assert outer() == before

@@ -1,4 +1,4 @@
-"""How many processes and threads a job may have: a fork bomb ends the job, and not the machine."""
+"""The limit of a job's processes and threads: a fork bomb ends the job, not the machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from local_sagemaker.runtime.settings import read_settings
 __all__ = ["laboratory", "one_laboratory"]
 
 MOST = 200
-# At most 2,000 processes that wait, so that a limit which does not work starves no machine either.
+# At most 2,000 waiting processes, so that a broken limit does not exhaust the machine.
 FORK = """
 import os, sys, time
 reading, writing = os.pipe()
@@ -53,14 +53,14 @@ for thread in threads:
 
 
 def script(code, count, then):
-    """A shell's command that runs a program with so many processes or threads, which then stays or ends."""
+    """Return a shell command that starts processes or threads, and then stays or ends."""
     return f"exec python -c '{code}' {count} {then}"
 
 
 @pytest.mark.sampled(2)
 @pytest.mark.parametrize("code", [FORK, THREADS], ids=["processes", "threads"])
 def test_a_job_with_too_many_processes_fails(laboratory, code):
-    """Its reason has the count, the limit and the setting; nothing of it is left."""
+    """A job over its limit fails with the count, the limit and the setting, and leaves no process."""
     laboratory.settle(isolation=laboratory.isolation, max_processes=MOST)
     job = laboratory.train(script(code, 2000, "stay"))
     reason = job.fields["FailureReason"]
@@ -74,7 +74,7 @@ def test_a_job_with_too_many_processes_fails(laboratory, code):
 @pytest.mark.sampled(2)
 @pytest.mark.parametrize("code", [FORK, THREADS], ids=["processes", "threads"])
 def test_a_job_with_many_processes_completes(laboratory, code):
-    """Half as many as it may have at a time, and more than the limit in its life; each host has a limit of its own."""
+    """A job may have half its limit at a time, and exceed it in total; each host has its own limit."""
     laboratory.settle(isolation=laboratory.isolation, max_processes=MOST)
     job = laboratory.train(f"for _ in 1 2 3; do (exec python -c '{code}' 100 end); done", hosts=2)
 
@@ -86,7 +86,7 @@ def test_a_job_with_many_processes_completes(laboratory, code):
     reason="before Linux 6.14 the kernel bounds no processes of root",
 )
 def test_the_kernel_bounds_a_host(one_laboratory):
-    """A little above the limit, in the host's own namespaces: the machine's bound stays as it was."""
+    """The kernel limits a host slightly above the limit, in the host's namespaces; the machine's limit is unchanged."""
     before = Path("/proc/sys/kernel/pid_max").read_text()
     one_laboratory.settle(max_processes=MOST)
     job = one_laboratory.train("cat /proc/sys/kernel/pid_max; grep 'Max processes' /proc/self/limits")
@@ -98,11 +98,11 @@ def test_the_kernel_bounds_a_host(one_laboratory):
     assert Path("/proc/sys/kernel/pid_max").read_text() == before
 
 
-# -- the limit, and when it is looked at ---------------------------------------------------------------------------
+# -- the limit, and when it is checked -----------------------------------------------------------------------------
 
 
 def test_the_limit_leaves_the_machine_its_half():
-    """What the user wants, but not more than half of what the kernel gives out."""
+    """A host may have the configured number of processes, but at most half of the kernel's pids."""
     most = int(Path("/proc/sys/kernel/pid_max").read_text())
 
     assert allowed(10) == 10
@@ -111,7 +111,7 @@ def test_the_limit_leaves_the_machine_its_half():
 
 @pytest.mark.parametrize("value", ["0", "-1", "1.5", '"many"', "true", "null"])
 def test_a_limit_is_a_whole_number(tmp_path, value):
-    """Anything else is told with the setting's name."""
+    """A value that is not a positive whole number is an error that names the setting."""
     (tmp_path / "settings.json").write_text(f'{{"max_processes": {value}}}')
     with pytest.raises((ValueError, TypeError), match="max_processes"):
         read_settings(tmp_path)
@@ -121,7 +121,7 @@ def test_a_limit_is_a_whole_number(tmp_path, value):
 
 
 class Machine:
-    """A machine whose pids go up to 1,000, and one host on it."""
+    """A machine with pids up to 1,000, and one host."""
 
     def __init__(self, running):
         self.running, self.pid, self.now, self.counted = running, 500, 0.0, 0
@@ -132,7 +132,7 @@ class Machine:
         return self.running
 
     def start(self, count, *, ours):
-        """Start so many processes, of the host or of others; pids go up to 1,000 and begin at 301 again."""
+        """Start processes of the host or of others. After pid 1,000, pids continue at 301."""
         self.pid += count
         self.pid -= 700 if self.pid > 1000 else 0
         self.running += count if ours else 0
@@ -140,7 +140,7 @@ class Machine:
 
 @given(st.lists(st.tuples(st.integers(0, 40), st.booleans()), max_size=40), st.integers(0, 150))
 def test_too_many_are_seen_wherever_the_pids_begin_anew(story, running):
-    """A host over its limit by a sixteenth is told at once, and one that is not over it is not."""
+    """A host that exceeds its limit by a sixteenth is reported at once, even if pids wrap around; others are not."""
     machine, most = Machine(running), 100
     watch = Processes([machine.host], most, lambda: machine.pid, lambda: machine.now)
     for count, ours in story:
@@ -154,7 +154,7 @@ def test_too_many_are_seen_wherever_the_pids_begin_anew(story, running):
 
 
 def test_idle_jobs_are_not_counted():
-    """While the machine makes few processes only the clock has a host counted: each 5 s."""
+    """While the machine starts few processes, a host is counted only every 5 s."""
     machine = Machine(3)
     watch = Processes([machine.host], 100, lambda: machine.pid, lambda: machine.now)
     for _ in range(1000):

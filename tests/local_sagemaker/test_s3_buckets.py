@@ -23,10 +23,10 @@ def code_of(refused: pytest.ExceptionInfo[ClientError]) -> tuple[int, str]:
 
 
 def test_life_of_a_bucket(s3: Any) -> None:
-    """Made, seen, located, refused while full, deleted, gone."""
+    """A bucket is created, listed and located; it cannot be deleted while it has an object, and is gone afterwards."""
     name = f"life-{uuid.uuid4().hex[:12]}"
     s3.create_bucket(Bucket=name)
-    s3.create_bucket(Bucket=name)  # us-east-1 lets its owner do so again
+    s3.create_bucket(Bucket=name)  # us-east-1 allows this to the owner
     s3.put_object(Bucket=name, Key="k")
 
     assert name in [one["Name"] for one in s3.list_buckets()["Buckets"]]
@@ -44,7 +44,7 @@ def test_life_of_a_bucket(s3: Any) -> None:
 
 
 def test_a_bucket_elsewhere(s3: Any) -> None:
-    """All buckets are in the region of the home: one that is to be elsewhere is refused, and not made."""
+    """A bucket outside the home's region is refused and not created."""
     name, where = f"eu-{uuid.uuid4().hex[:12]}", {"LocationConstraint": "eu-west-1"}
     with pytest.raises(ClientError) as refused:
         s3.create_bucket(Bucket=name, CreateBucketConfiguration=where)
@@ -56,7 +56,7 @@ def test_a_bucket_elsewhere(s3: Any) -> None:
 
 
 def test_a_region_that_cannot_be_named(s3: Any) -> None:
-    """us-east-1 is the absence of a constraint, and what is no region is refused."""
+    """us-east-1 is not a valid constraint, because it is the default, and neither is an unknown region."""
     for where in ("us-east-1", "somewhere"):
         with pytest.raises(ClientError) as refused:
             s3.create_bucket(Bucket="nowhere-at-all", CreateBucketConfiguration={"LocationConstraint": where})
@@ -64,7 +64,7 @@ def test_a_region_that_cannot_be_named(s3: Any) -> None:
 
 
 def test_bad_names(s3: Any) -> None:
-    """Names that pass boto3's own check and break S3's rules."""
+    """Names that pass boto3's check but break S3's rules are refused."""
     for name in ("Upper-Case", "a..b", "192.168.0.1", "a-.b", "a.-b", "xn--abc", "sthree-abc", "abc-s3alias"):
         with pytest.raises(ClientError) as refused:
             s3.create_bucket(Bucket=name)
@@ -72,7 +72,7 @@ def test_bad_names(s3: Any) -> None:
 
 
 def test_buckets_are_listed_in_pages(s3: Any) -> None:
-    """The paginator finds each bucket once."""
+    """The paginator lists each bucket once."""
     names = [f"pages-{uuid.uuid4().hex[:12]}" for _ in range(5)]
     for name in names:
         s3.create_bucket(Bucket=name)
@@ -83,7 +83,7 @@ def test_buckets_are_listed_in_pages(s3: Any) -> None:
 
 
 ALL_BLOCKED = dict.fromkeys(("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True)
-# https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html; what set-up scripts ask a new bucket.
+# https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html. Setup scripts request these of a new bucket.
 UNSET = {
     "get_bucket_policy": "NoSuchBucketPolicy",
     "get_bucket_policy_status": "NoSuchBucketPolicy",
@@ -116,7 +116,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("operation", sorted(UNSET))
 def test_what_a_fresh_bucket_lacks(s3: Any, bucket: str, operation: str) -> None:
-    """Each configuration without a default has S3's own code, and so has a bucket that is not there."""
+    """A configuration without a default has S3's own error code, and a missing bucket has NoSuchBucket."""
     for name, code in ((bucket, UNSET[operation]), ("nowhere-at-all", "NoSuchBucket")):
         with pytest.raises(ClientError) as refused:
             getattr(s3, operation)(Bucket=name)
@@ -125,7 +125,7 @@ def test_what_a_fresh_bucket_lacks(s3: Any, bucket: str, operation: str) -> None
 
 @pytest.mark.parametrize("operation", sorted(DEFAULTS))
 def test_what_a_fresh_bucket_has(s3: Any, bucket: str, operation: str) -> None:
-    """Each configuration that AWS has a default for is answered with it."""
+    """A configuration that has a default on AWS returns this default."""
     answer = getattr(s3, operation)(Bucket=bucket)
 
     answer.pop("ResponseMetadata")
@@ -136,7 +136,7 @@ def test_what_a_fresh_bucket_has(s3: Any, bucket: str, operation: str) -> None:
 
 
 def test_defaults_can_be_set_again(s3: Any, bucket: str) -> None:
-    """What Terraform sends when a configuration is taken away is accepted."""
+    """The requests that Terraform sends to remove a configuration are accepted."""
     s3.put_bucket_logging(Bucket=bucket, BucketLoggingStatus={})
     s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration={})
     s3.put_bucket_request_payment(Bucket=bucket, RequestPaymentConfiguration={"Payer": "BucketOwner"})
@@ -145,7 +145,7 @@ def test_defaults_can_be_set_again(s3: Any, bucket: str) -> None:
 
 
 def test_after_a_deletion_there_is_no_default_but_of_encryption(s3: Any, bucket: str) -> None:
-    """As on AWS: the blocks and the ownership are gone for good, the encryption is SSE-S3 again."""
+    """As on AWS, deleted public access blocks and ownership have no default; encryption is SSE-S3 again."""
     s3.delete_public_access_block(Bucket=bucket)
     s3.delete_bucket_ownership_controls(Bucket=bucket)
     s3.delete_bucket_encryption(Bucket=bucket)
@@ -161,7 +161,7 @@ def test_after_a_deletion_there_is_no_default_but_of_encryption(s3: Any, bucket:
 
 
 def test_lists_of_access(s3: Any, bucket: str) -> None:
-    """The owner may do everything; a bucket takes no other list, unless its ownership allows the owner's lists."""
+    """The owner has full control; other ACLs are refused, unless the bucket's ownership allows ACLs of the owner."""
     s3.put_object(Bucket=bucket, Key="k", Body=b"x", ACL="bucket-owner-full-control")
     lists = [s3.get_bucket_acl(Bucket=bucket), s3.get_object_acl(Bucket=bucket, Key="k")]
 
@@ -193,7 +193,7 @@ def test_lists_of_access(s3: Any, bucket: str) -> None:
 
 
 def test_encryption_of_objects(s3: Any, bucket: str) -> None:
-    """SSE-S3 by default, else what the bucket says, else what the request says; told by every answer."""
+    """Encryption is SSE-S3, or what the bucket sets, or what the request sets, and each response reports it."""
     key = "arn:aws:kms:us-east-1:123456789012:key/11111111-2222-3333-4444-555555555555"
     target = {"Bucket": bucket, "Key": "k"}
     assert s3.put_object(**target, Body=b"x")["ServerSideEncryption"] == "AES256"
@@ -239,7 +239,7 @@ def statement(bucket: str, **changes: Any) -> dict[str, Any]:
     ],
 )
 def test_a_policy_that_s3_does_not_take(s3: Any, bucket: str, changes: dict[str, Any]) -> None:
-    """A broken statement is MalformedPolicy and changes nothing; the same policy without the fault is taken."""
+    """An invalid statement is MalformedPolicy and changes nothing; a corrected policy is accepted."""
     policy: dict[str, Any] = {"Version": "2012-10-17", "Statement": [statement(bucket, **changes)]}
     with pytest.raises(ClientError) as refused:
         s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy))
@@ -253,7 +253,7 @@ def test_a_policy_that_s3_does_not_take(s3: Any, bucket: str, changes: dict[str,
 
 
 def test_a_public_policy(s3: Any, bucket: str) -> None:
-    """A bucket that blocks public policies, as a new one does, refuses one with 403 and keeps what it had."""
+    """A bucket that blocks public policies, as a new one does, refuses one with 403 and keeps its own."""
     public = json.dumps({"Version": "2012-10-17", "Statement": [statement(bucket)]})
     private = json.dumps({"Version": "2012-10-17", "Statement": [statement(bucket, Principal=ACCOUNT)]})
     s3.put_bucket_policy(Bucket=bucket, Policy=private)
@@ -293,7 +293,7 @@ RULE: dict[str, Any] = {"ID": "r", "Status": "Enabled", "Filter": {"Prefix": "tm
     ],
 )
 def test_a_lifecycle_that_s3_does_not_take(s3: Any, bucket: str, rules: list[dict[str, Any]], code: str) -> None:
-    """A rule that S3 refuses is refused and changes nothing; a good one is taken, and gets an ID if it has none."""
+    """An invalid lifecycle rule changes nothing; a valid one is accepted, and gets an ID if it has none."""
     with pytest.raises(ClientError) as refused:
         s3.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": rules})
     assert code_of(refused) == (400, code)
@@ -325,7 +325,7 @@ def test_a_lifecycle_that_s3_does_not_take(s3: Any, bucket: str, rules: list[dic
     ],
 )
 def test_a_lifecycle_of_any_kind(s3: Any, bucket: str, actions: dict[str, Any], which: dict[str, Any]) -> None:
-    """Each action and each filter that S3 has is taken, and comes back as it was given."""
+    """Each lifecycle action and filter of S3 is accepted and returned unchanged."""
     rules = [{"ID": "r", "Status": "Enabled", **actions, **which}]
 
     s3.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": rules})
@@ -345,7 +345,7 @@ def test_a_lifecycle_of_any_kind(s3: Any, bucket: str, actions: dict[str, Any], 
     ],
 )
 def test_documents_against_the_schema(s3_server: Any, bucket: str, method: str, path: str, body: bytes) -> None:
-    """Unknown and missing elements, and values of another type, are MalformedXML."""
+    """Unknown elements, missing elements and values of a wrong type are MalformedXML."""
     connection = http.client.HTTPConnection("127.0.0.1", s3_server.port, timeout=30)
     digest = base64.b64encode(hashlib.md5(body).digest()).decode()
     connection.request(method, f"/{bucket}{path}", body, {"content-md5": digest})
@@ -357,7 +357,7 @@ def test_documents_against_the_schema(s3_server: Any, bucket: str, method: str, 
 
 
 def test_buckets_of_a_region(s3: Any) -> None:
-    """`BucketRegion` picks those of one region, which is the home's for all; tags may be given at the creation."""
+    """`BucketRegion` lists the buckets of one region, which is the home's for all; CreateBucket may set tags."""
     name = f"tagged-{uuid.uuid4().hex[:12]}"
     tags = [{"Key": "a", "Value": "1"}]
     s3.create_bucket(Bucket=name, CreateBucketConfiguration={"Tags": tags}, ACL="private")
@@ -368,7 +368,7 @@ def test_buckets_of_a_region(s3: Any) -> None:
 
 
 def test_configurations_come_back_as_given(s3: Any, bucket: str) -> None:
-    """What a client sets it gets, and after a deletion no more."""
+    """A configuration is returned as it was set, and no longer after its deletion."""
     private = dict.fromkeys(("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True)
     encryption = {"Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]}
     tags = [{"Key": "a", "Value": "ü +-=._:/@"}]
@@ -414,7 +414,7 @@ def test_configurations_come_back_as_given(s3: Any, bucket: str) -> None:
     for put, get, name, expected, delete in steps:
         put()
         assert get(Bucket=bucket)[name] == expected
-        if delete is None:  # there is always an encryption
+        if delete is None:  # a bucket always has an encryption
             continue
         delete(Bucket=bucket)
         with pytest.raises(ClientError):
@@ -440,7 +440,7 @@ def test_configurations_come_back_as_given(s3: Any, bucket: str) -> None:
     ],
 )
 def test_what_is_not_built_says_so(s3: Any, bucket: str, operation: str, parameters: dict[str, Any]) -> None:
-    """Operations and headers beyond this server end in 501 and do nothing, least of all overwrite an object."""
+    """An operation or header that is not implemented is a 501 and changes nothing, least of all an object."""
     s3.put_object(Bucket=bucket, Key="k", Body=b"x")
 
     with pytest.raises(ClientError) as refused:

@@ -1,4 +1,4 @@
-"""Checksums of whole objects that arrive in parts, of copies and of parts, with an unmodified boto3."""
+"""Checksums of multipart uploads, of parts and of copies, with an unmodified boto3."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def composite_of(algorithm: str) -> str:
 
 
 def test_upload_file_with_the_sum_of_the_whole(s3: Any, bucket: str, tmp_path: Path) -> None:
-    """boto3's transfer manager hands the sum of a file of 20 MB to the completion: right is taken, wrong refused."""
+    """boto3's transfer manager sends a file's checksum with the completion, which refuses a wrong one."""
     source, body = tmp_path / "source", os.urandom(20 << 20)
     source.write_bytes(body)
     config = TransferConfig(multipart_threshold=8 << 20, multipart_chunksize=8 << 20)
@@ -53,7 +53,7 @@ def test_upload_file_with_the_sum_of_the_whole(s3: Any, bucket: str, tmp_path: P
 
 @pytest.mark.parametrize("algorithm", ["CRC32", "SHA1", "SHA256", "SHA512"])
 def test_upload_file_with_an_algorithm(s3: Any, bucket: str, tmp_path: Path, algorithm: str) -> None:
-    """boto3 sends each part with its checksum, and the object gets the composite of them."""
+    """boto3 sends each part with its checksum, and the object has the composite checksum."""
     source = tmp_path / "source"
     source.write_bytes(WHOLE)
     config = TransferConfig(multipart_threshold=FIVE_MB, multipart_chunksize=FIVE_MB)
@@ -66,7 +66,7 @@ def test_upload_file_with_an_algorithm(s3: Any, bucket: str, tmp_path: Path, alg
 
 @pytest.mark.parametrize("algorithm", ["SHA1", "SHA256", "SHA512", "MD5"])
 def test_upload_file_with_a_digest_of_the_whole(s3: Any, bucket: str, tmp_path: Path, algorithm: str) -> None:
-    """A hash of the whole goes with a file in one piece; parts have no such checksum, so no upload in parts begins."""
+    """A hash of the whole file is valid only in a single PutObject; a multipart upload with it does not start."""
     source = tmp_path / "source"
     source.write_bytes(WHOLE)
     right = {f"Checksum{algorithm}": checksum_of(algorithm, [WHOLE])}
@@ -90,14 +90,14 @@ def test_upload_file_with_a_digest_of_the_whole(s3: Any, bucket: str, tmp_path: 
     [*((one, "COMPOSITE") for one in COMPOSITE), *((one, "FULL_OBJECT") for one in FULL_OBJECT)],
 )
 def test_each_algorithm_and_type(s3: Any, bucket: str, algorithm: str, kind: str) -> None:
-    """The completion refuses a wrong value, size and type, and takes the right ones; reads and attributes tell them."""
+    """A completion refuses a wrong checksum, size or type; reads and attributes return the right ones."""
     name, target = f"Checksum{algorithm}", {"Bucket": bucket, "Key": "k"}
     made = s3.create_multipart_upload(**target, ChecksumAlgorithm=algorithm, ChecksumType=kind)
     upload = {**target, "UploadId": made["UploadId"]}
     assert (made["ChecksumAlgorithm"], made["ChecksumType"]) == (algorithm, kind)
     parts = []
     for number, body in enumerate(BODIES, 1):
-        # boto3 computes CRC32C and CRC64NVME by a C library only, which is not among our packages.
+        # boto3 computes CRC32C and CRC64NVME only with a C library, which this project does not install.
         value = {name: checksum_of(algorithm, [body])}
         sent = s3.upload_part(**upload, PartNumber=number, Body=body, ChecksumAlgorithm=algorithm, **value)
         parts.append({"PartNumber": number, "ETag": sent["ETag"], name: sent[name]})
@@ -142,7 +142,7 @@ def test_each_algorithm_and_type(s3: Any, bucket: str, algorithm: str, kind: str
     ],
 )
 def test_types_that_an_algorithm_does_not_have(s3: Any, bucket: str, wrong: dict[str, str]) -> None:
-    """CRC64NVME has no composite, the hashes have no other, and a type without an algorithm says nothing."""
+    """CRC64NVME has no composite checksum, hashes have no other, and a type needs an algorithm."""
 
     def drop_default(params: dict[str, Any], **_: Any) -> None:
         if "ChecksumAlgorithm" not in wrong:
@@ -158,7 +158,7 @@ def test_types_that_an_algorithm_does_not_have(s3: Any, bucket: str, wrong: dict
 
 
 def test_parts_of_a_composite_need_their_sums(s3: Any, bucket: str) -> None:
-    """A part with another algorithm, and a completion without a part's sum, are refused as on AWS."""
+    """As on AWS, a part with another algorithm, and a completion without a part's checksum, are refused."""
     target = {"Bucket": bucket, "Key": "k"}
     upload = {**target, "UploadId": s3.create_multipart_upload(**target, ChecksumAlgorithm="SHA256")["UploadId"]}
     with pytest.raises(ClientError) as refused:
@@ -178,7 +178,7 @@ def test_parts_of_a_composite_need_their_sums(s3: Any, bucket: str) -> None:
 
 @pytest.mark.parametrize("algorithm", ["CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256", "SHA512", "MD5"])
 def test_a_copy_with_a_checksum(s3: Any, bucket: str, algorithm: str) -> None:
-    """A copy gets the checksum that is asked for, and otherwise one of its source's algorithm, of the whole."""
+    """A copy has the requested checksum, or else one of its source's algorithm, of the whole object."""
     s3.put_object(Bucket=bucket, Key="a", Body=b"123456789", ChecksumAlgorithm="SHA1")
     source = {"Bucket": bucket, "Key": "a"}
 
@@ -193,7 +193,7 @@ def test_a_copy_with_a_checksum(s3: Any, bucket: str, algorithm: str) -> None:
 
 
 def test_a_copy_of_an_object_in_parts_has_a_checksum_of_the_whole(s3: Any, bucket: str) -> None:
-    """A copy is one piece: its checksum is of its source's algorithm, and no composite."""
+    """A copy of a multipart object has its source's algorithm and a full-object checksum, not a composite one."""
     target = {"Bucket": bucket, "Key": "k"}
     upload = {**target, "UploadId": s3.create_multipart_upload(**target, ChecksumAlgorithm="SHA256")["UploadId"]}
     part = s3.upload_part(**upload, PartNumber=1, Body=b"x", ChecksumAlgorithm="SHA256")

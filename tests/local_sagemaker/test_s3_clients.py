@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def filesystem(s3_server: S3Server) -> Any:
-    """An s3fs without caches, as another process would see the bucket."""
+    """Return an s3fs file system without caches, which sees the bucket as another process does."""
     return s3fs.S3FileSystem(
         key="local",
         secret="local",
@@ -31,7 +31,7 @@ def filesystem(s3_server: S3Server) -> Any:
 
 
 def test_s3fs_writes_and_reads(filesystem: Any, bucket: str) -> None:
-    """Small files, files in parts (5 MB blocks), appended ones, ranges and missing ones."""
+    """s3fs writes and reads small files, multipart files, appended files and ranges, and reports missing files."""
     large = bytes(range(256)) * 50_000
     with filesystem.open(f"{bucket}/large", "wb", block_size=5 << 20) as file:
         file.write(large)
@@ -51,7 +51,7 @@ def test_s3fs_writes_and_reads(filesystem: Any, bucket: str) -> None:
 
 
 def test_s3fs_walks_a_tree(filesystem: Any, bucket: str) -> None:
-    """ls, glob, find, du, info, cp, mv and recursive rm see the same tree."""
+    """The s3fs commands ls, glob, find, du, info, cp, mv and recursive rm see the same tree."""
     for name in ("a/1.csv", "a/2.csv", "a/b/3.csv", "a b/ü.csv"):
         filesystem.pipe(f"{bucket}/{name}", name.encode())
 
@@ -73,7 +73,7 @@ def test_s3fs_walks_a_tree(filesystem: Any, bucket: str) -> None:
 
 @pytest.fixture
 def s5cmd(s3_server: S3Server) -> Callable[..., str]:
-    """Run s5cmd; its output. Its error is the test's."""
+    """Return a function that runs s5cmd and returns its output; an error of s5cmd fails the test."""
     beside = Path(sys.executable).with_name("s5cmd")
     command = str(beside) if beside.exists() else shutil.which("s5cmd")
     if command is None:
@@ -99,13 +99,13 @@ def tree(directory: Path) -> dict[str, bytes]:
 
 
 def test_s5cmd_moves_a_tree(s5cmd: Callable[..., str], bucket: str, tmp_path: Path) -> None:
-    """Many files go up in parallel and come down the same; sync sends what changed and removes what is gone."""
+    """s5cmd copies many files up and down in parallel; sync uploads changed files and deletes removed ones."""
     up, down = tmp_path / "up", tmp_path / "down"
     for number in range(120):
         file = up / f"{number % 7}" / f"file {number} ü+.txt"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(b"x" * number)
-        # S3's times have whole seconds, so a file of the same second as its object may look newer than that.
+        # S3's times have whole seconds, so a file of the same second as its object may seem newer.
         os.utime(file, (1e9, 1e9))
     (up / "large.bin").write_bytes(b"0123456789abcdef" * 1_000_000)
 

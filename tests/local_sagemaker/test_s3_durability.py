@@ -1,4 +1,4 @@
-"""The S3 server under `kill -9`, under clients that go away, and under large bodies."""
+"""The S3 server under `kill -9`, with clients that disconnect, and with large bodies."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def server(make_s3_server: Callable[..., S3Server]) -> Iterator[S3Server]:
-    """A server of the test's own, to be killed."""
+    """Yield a server for one test, which may kill it."""
     own = make_s3_server()
     yield own
     own.close()
 
 
 def until(condition: Callable[[], bool]) -> None:
-    """Wait for a condition that another process brings about."""
+    """Wait for a condition that another process fulfils."""
     deadline = time.monotonic() + 120
     while not condition():
         assert time.monotonic() < deadline
@@ -43,7 +43,7 @@ def drafts(server: S3Server) -> list[Path]:
 
 
 def half_a_put(server: S3Server, path: str) -> socket.socket:
-    """Send half of a body of 8 MB, and wait until the server has begun to write it."""
+    """Send half of a body of 8 MB, and wait until the server has started to write it."""
     connection = socket.create_connection(("127.0.0.1", server.port), timeout=30)
     connection.sendall(f"PUT {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 8000000\r\n\r\n".encode())
     connection.sendall(b"x" * 4_000_000)
@@ -52,9 +52,9 @@ def half_a_put(server: S3Server, path: str) -> socket.socket:
 
 
 def test_what_was_acknowledged_survives_a_kill(server: S3Server) -> None:
-    """Nothing is lost by a kill in the middle of an upload, and the interrupted one leaves no file.
+    """A kill during an upload loses nothing that was acknowledged, and the interrupted upload leaves no file.
 
-    Buckets, objects, metadata, configuration and open uploads with their parts are there after the restart.
+    Buckets, objects, metadata, configuration and open uploads with their parts exist after the restart.
     """
     client = server.client()
     client.create_bucket(Bucket="data")
@@ -90,7 +90,7 @@ def test_what_was_acknowledged_survives_a_kill(server: S3Server) -> None:
 
 
 def test_a_client_that_goes_away_leaves_nothing(server: S3Server) -> None:
-    """An upload whose client is gone is dropped at once, and the object stays absent."""
+    """An upload whose client disconnects is discarded at once, and no object is created."""
     client = server.client()
     client.create_bucket(Bucket="data")
 
@@ -105,7 +105,7 @@ def test_a_client_that_goes_away_leaves_nothing(server: S3Server) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="open files of a process are read from /proc")
 def test_a_reader_that_goes_away_leaves_no_open_file(server: S3Server) -> None:
-    """The body of a download that is broken off is closed, and the next one is served."""
+    """The body of an aborted download is closed, and the next download is served."""
     client = server.client()
     client.create_bucket(Bucket="data")
     client.put_object(Bucket="data", Key="k", Body=b"x" * 50_000_000)
@@ -121,17 +121,17 @@ def test_a_reader_that_goes_away_leaves_no_open_file(server: S3Server) -> None:
 
 
 def open_bodies(server: S3Server) -> int:
-    """How many bodies the server has open."""
+    """Return how many bodies the server has open."""
     assert server.process
     found = 0
     for link in Path(f"/proc/{server.process.pid}/fd").iterdir():
-        with suppress(FileNotFoundError):  # closed while we look
+        with suppress(FileNotFoundError):  # closed meanwhile
             found += "/bodies/" in str(link.readlink())
     return found
 
 
 def test_a_reader_is_not_disturbed_by_an_overwrite(server: S3Server) -> None:
-    """A download that has begun ends with the bytes that it began with."""
+    """A download that has started returns the object's old content, even after an overwrite and a deletion."""
     client = server.client()
     client.create_bucket(Bucket="data")
     body = os.urandom(20_000_000)
@@ -148,7 +148,7 @@ def test_a_reader_is_not_disturbed_by_an_overwrite(server: S3Server) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory of a process is read from /proc")
 def test_large_bodies_stream(server: S3Server, tmp_path: Path) -> None:
-    """400 MB go in and out while the server's memory stays far below that."""
+    """400 MB are uploaded, copied and downloaded while the server's memory grows by less than 60 MB."""
     client = server.client()
     client.create_bucket(Bucket="data")
     client.put_object(Bucket="data", Key="warm", Body=b"x")
@@ -171,14 +171,14 @@ def test_large_bodies_stream(server: S3Server, tmp_path: Path) -> None:
 
 
 def peak_memory(server: S3Server) -> int:
-    """The most memory that the server ever had resident, in bytes."""
+    """Return the peak resident memory of the server, in bytes."""
     assert server.process
     status = Path(f"/proc/{server.process.pid}/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
 
 def test_two_servers_on_one_directory(server: S3Server, make_s3_server: Callable[..., S3Server]) -> None:
-    """What one writes the other serves at once, and a start does not sweep away what the other is writing."""
+    """Two servers on one directory serve each other's objects at once; a start keeps the other's unfinished upload."""
     client = server.client()
     client.create_bucket(Bucket="data")
     with half_a_put(server, "/data/k") as connection:

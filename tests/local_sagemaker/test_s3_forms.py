@@ -1,4 +1,4 @@
-"""Forms with a file: the reader, the policy, and what the S3 answers to them."""
+"""Forms with a file: the reader, the policy, and S3's responses."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ NAMES = st.text(
     cuts=st.lists(st.integers(0, 2000), max_size=8),
 )
 def test_a_form_may_be_cut_anywhere(fields: dict[str, str], content: bytes, cuts: list[int]) -> None:
-    """Fields and content are those that the client encoded, however the body is cut; what follows is ignored."""
+    """Fields and content are read as encoded, however the body is cut; what follows the file is ignored."""
     fields = {name.encode().decode(): value for name, value in fields.items()}
     body, kind = encode_multipart_formdata([*fields.items(), ("file", ("f", content)), ("behind", "x")], "a-boundary")
     reader = FormReader(boundary_of(kind))
@@ -65,13 +65,13 @@ def read(*pieces: bytes) -> None:
 
 @given(st.binary(max_size=300))
 def test_what_is_no_form_is_refused(body: bytes) -> None:
-    """Any bytes end in an error of S3, and none of the server's."""
+    """Bytes that are not a form end in an error of S3, never in a server error."""
     with pytest.raises(S3Error):
         read(body)
 
 
 def test_fields_are_bounded() -> None:
-    """More than 20 KB before the file is refused before it is all in memory."""
+    """More than 20 KB before the file is refused before all of it is in memory."""
     with pytest.raises(S3Error, match="MaxPostPreDataLengthExceededError"):
         read(*[b"x" * 1000] * 30)
 
@@ -93,7 +93,7 @@ def test_fields_are_bounded() -> None:
     ],
 )
 def test_conditions(fields: dict[str, str], conditions: list[Any], holds: bool) -> None:
-    """Each condition must hold, and each field must have one."""
+    """Each condition must hold, and each field needs a condition."""
     given_fields = {**fields, "policy": policy(*conditions)}
     if holds:
         assert check_form(given_fields, "data") == Lengths()
@@ -119,7 +119,7 @@ def test_conditions(fields: dict[str, str], conditions: list[Any], holds: bool) 
     ],
 )
 def test_what_is_no_policy(text: str) -> None:
-    """A broken policy is InvalidPolicyDocument; the same with good conditions is taken."""
+    """An invalid policy is InvalidPolicyDocument; a valid one is accepted until it expires."""
     with pytest.raises(InvalidPolicyDocument):
         judged(text)
     good = policy(["content-length-range", 0, 5])
@@ -134,7 +134,7 @@ def judged(text: str) -> Lengths:
 
 
 def test_a_file_is_needed() -> None:
-    """A form without one is MalformedPOSTRequest."""
+    """A form without a file is MalformedPOSTRequest."""
     body, _ = encode_multipart_formdata({"key": "a"}, "b")
     reader = FormReader("b")
     reader.feed(body)
@@ -164,7 +164,7 @@ def post(
 
 
 def test_answers_to_a_form(s3: Any, s3_server: S3Server, bucket: str) -> None:
-    """204 by default, else the status or the redirect that the form asks for; the key may name the file."""
+    """A form is answered with 204, or the status or redirect that it requests; the key may contain the file's name."""
     plain, _ = post(s3_server, bucket, {"key": "in/${filename}"}, b"1")
     for number, path in enumerate([r"C:\Users\me\w.txt", "/home/me/u.txt", r"a/b\c/m.txt"]):
         assert post(s3_server, bucket, {"key": f"{number}/${{filename}}"}, b"1", filename=path)[0].status == 204
@@ -183,7 +183,7 @@ def test_answers_to_a_form(s3: Any, s3_server: S3Server, bucket: str) -> None:
 
 
 def test_properties_of_a_form(s3: Any, s3_server: S3Server, bucket: str) -> None:
-    """Fields become what headers become on a put, tags and checksums among them; what is not built is refused."""
+    """Form fields act as headers of a PUT, including tags and checksums; what is not implemented is refused."""
     tags = "<Tagging><TagSet><Tag><Key>a</Key><Value>1</Value></Tag></TagSet></Tagging>"
     fields = {"key": "k", "Content-Type": "text/x", "x-amz-meta-m": "1", "tagging": tags}
     checksum = {"x-amz-checksum-crc32": "AAAAAA=="}

@@ -1,4 +1,4 @@
-"""Listings over HTTP with an unmodified boto3: pages, delimiters, both versions."""
+"""Listings over HTTP with an unmodified boto3: pages, delimiters and both versions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MANY = [f"many/{number // 100:02}/{number:04}" for number in range(2500)]
 
 @pytest.fixture(scope="module")
 def full_bucket(s3: Any) -> str:
-    """A bucket with 2,500 keys in 25 folders, and some beside them."""
+    """Return a bucket with 2,500 keys in 25 folders, and some other keys."""
     s3.create_bucket(Bucket="test-listing")
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda key: s3.put_object(Bucket="test-listing", Key=key), [*MANY, "a b/ü+", "many", "many0"]))
@@ -37,7 +37,7 @@ def test_pages(s3: Any, full_bucket: str, operation: str) -> None:
 @pytest.mark.parametrize("size", [1, 7, 1000])
 @pytest.mark.parametrize("operation", ["list_objects", "list_objects_v2"])
 def test_folders(s3: Any, full_bucket: str, operation: str, size: int) -> None:
-    """A delimiter rolls keys up into common prefixes, each once, however small the pages."""
+    """A delimiter groups keys into common prefixes, each listed once, however small the pages."""
     top = pages_of(s3, operation, Bucket=full_bucket, Delimiter="/", PaginationConfig={"PageSize": size})
     below = pages_of(
         s3, operation, Bucket=full_bucket, Delimiter="/", Prefix="many/", PaginationConfig={"PageSize": size}
@@ -51,7 +51,7 @@ def test_folders(s3: Any, full_bucket: str, operation: str, size: int) -> None:
 
 
 def test_where_a_listing_begins(s3: Any, full_bucket: str) -> None:
-    """`StartAfter` and `Marker` are left out themselves; a folder given so is left out whole."""
+    """`StartAfter` and `Marker` are exclusive; a folder that they name is left out completely."""
 
     def first(operation: Any, **parameters: Any) -> list[str]:
         page = operation(Bucket=full_bucket, MaxKeys=1, **parameters)
@@ -66,7 +66,7 @@ def test_where_a_listing_begins(s3: Any, full_bucket: str) -> None:
 
 
 def test_what_an_entry_says(s3: Any, bucket: str) -> None:
-    """Size, ETag, time, class, and the owner on request."""
+    """An entry has size, ETag, time and storage class, and the owner if it is requested."""
     put = s3.put_object(Bucket=bucket, Key="k & <k>", Body=b"123", StorageClass="STANDARD_IA")
 
     page = s3.list_objects_v2(Bucket=bucket, FetchOwner=True)
@@ -81,7 +81,7 @@ def test_what_an_entry_says(s3: Any, bucket: str) -> None:
 
 
 def test_odd_parameters(s3: Any, bucket: str) -> None:
-    """None asked gives none; more than 1,000 gives 1,000; nonsense is refused."""
+    """`MaxKeys` 0 returns no keys, more than 1,000 counts as 1,000, and an invalid parameter is refused."""
     s3.put_object(Bucket=bucket, Key="k")
 
     none = s3.list_objects_v2(Bucket=bucket, MaxKeys=0)

@@ -1,4 +1,4 @@
-"""Every input member of every operation that the S3 serves, walked through botocore's model: read, or refused."""
+"""Every input member of every S3 operation that is served, by botocore's model, is read or refused."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ RECEIVERS: dict[str, Callable[..., Receiver]] = {
     "PutObject": object_operations.PutObject,
     "UploadPart": multipart_operations.UploadPart,
 }
-# Read before any operation is: by the application, and by the answer of uvicorn.
+# Read before any operation: by the application, and by uvicorn.
 AT_THE_DOOR = {"ExpectedBucketOwner", "ExpectedSourceBucketOwner", "ContentLength"}
 
 DOCUMENTS = {"MultipartUpload", "LifecycleConfiguration"}
@@ -54,7 +54,7 @@ RULE = {"Status": "Enabled", "Filter": {}, "Expiration": {"Days": 1}}
 
 
 class Recorder(dict[str, str]):
-    """A mapping that notes which names it was asked for."""
+    """A mapping that records which names are read."""
 
     def __init__(self, content: Mapping[str, str], asked: set[str]) -> None:
         super().__init__(content)
@@ -79,7 +79,7 @@ def members(operation: str) -> dict[str, Any]:
 
 
 def paths(operation: str) -> Iterator[str]:
-    """Yield all input members; those of a document by their paths, as far down as there is something to refuse."""
+    """Yield all input members; of a document, the paths of its elements, as deep as there is something to refuse."""
     for name, shape in members(operation).items():
         if shape.type_name == "structure" and name not in read_members(operation):
             yield from below(shape, name)
@@ -98,7 +98,7 @@ def below(shape: Any, path: str) -> Iterator[str]:
 
 
 def value_of(shape: Any, rest: list[str]) -> Any:
-    """Return a value of a shape that has the member at `rest`, and otherwise what is required."""
+    """Return a value of a shape that has the member at `rest` and all required members."""
     if shape.type_name == "list":
         return [value_of(shape.member, rest)]
     if shape.type_name == "map":
@@ -112,7 +112,7 @@ def value_of(shape: Any, rest: list[str]) -> Any:
 
 
 def request_of(operation: str, path: str, known: dict[str, Any]) -> dict[str, Any]:
-    """Return parameters that have the member at `path`, and otherwise what is required."""
+    """Return parameters that have the member at `path` and all required members."""
     shape = MODEL.operation_model(operation).input_shape
     name, *rest = path.split(".")
     names = {*(shape.required_members if shape else ()), name, *(known.keys() & DOCUMENTS & shape.members.keys())}
@@ -125,7 +125,7 @@ def request_of(operation: str, path: str, known: dict[str, Any]) -> dict[str, An
 
 
 def test_the_table_is_of_this_server_and_of_this_model() -> None:
-    """It has a row for each operation that is served, and no name that botocore does not know."""
+    """The table has a row for each operation that is served, and only names that botocore knows."""
     for operation in SERVED:
         known = {*members(operation), *paths(operation), "ExpectedBucketOwner"}
         assert read_members(operation) <= known
@@ -136,7 +136,7 @@ def test_the_table_is_of_this_server_and_of_this_model() -> None:
 @pytest.mark.sampled(6)
 @pytest.mark.parametrize("operation", sorted(SERVED))
 def test_a_member_that_nothing_reads_is_refused(s3: Any, bucket: str, operation: str) -> None:
-    """501 NotImplemented names it, and the request does nothing."""
+    """A member that is not read is a 501 NotImplemented that names it, and the request does nothing."""
     s3.put_object(Bucket=bucket, Key="k", Body=b"x")
     upload = s3.create_multipart_upload(Bucket=bucket, Key="k")["UploadId"]
     known = {"Bucket": bucket, "Key": "k", "UploadId": upload, "PartNumber": 1, "CopySource": f"{bucket}/k"}
@@ -151,9 +151,9 @@ def test_a_member_that_nothing_reads_is_refused(s3: Any, bucket: str, operation:
             getattr(s3, xform_name(operation))(**request_of(operation, path, known))
         answer = refused.value.response
         assert answer["ResponseMetadata"]["HTTPStatusCode"] == 501
-        if operation != "HeadObject":  # which has no body that could name it
+        if operation != "HeadObject":  # its response has no body that could name it
             assert answer["Error"]["Code"] == "NotImplemented"
-            # Of a document, the topmost element that is not read.
+            # For a document, the error names the topmost element that is not read.
             named = answer["Error"]["Message"].split(" does not support ")[1].split(" ")[0]
             assert f"{path}.".startswith(f"{named}.")
 
@@ -162,7 +162,7 @@ def test_a_member_that_nothing_reads_is_refused(s3: Any, bucket: str, operation:
 
 @pytest.mark.parametrize("operation", sorted(SERVED))
 def test_a_member_that_counts_as_read_is_asked_for(tmp_path: Path, operation: str) -> None:
-    """The code of the operation looks at each header and parameter that the table says it reads."""
+    """The code of an operation reads each header and parameter that the table lists as read."""
     with ObjectStore(tmp_path) as store:
         service = Service(store, "123456789012", "us-east-1")
         store.create_bucket("data")
@@ -198,7 +198,7 @@ def test_a_member_that_counts_as_read_is_asked_for(tmp_path: Path, operation: st
 
 
 def asked_for(service: Service, operation: str, parameters: dict[str, Any]) -> set[str]:
-    """Return the headers and parameters that an operation looks at."""
+    """Return the headers and parameters that an operation reads."""
     serialized = create_serializer("rest-xml").serialize_to_request(parameters, MODEL.operation_model(operation))
     path, _, fixed = serialized["url_path"].partition("?")
     query = "&".join([fixed, *(f"{name}={quote(str(value))}" for name, value in serialized["query_string"].items())])
@@ -227,7 +227,7 @@ def asked_for(service: Service, operation: str, parameters: dict[str, Any]) -> s
             Payload(request, Document())
             HANDLERS[operation](service, request, body)
     except S3Error:
-        pass  # a value of this kind may be refused; it was looked at before
+        pass  # such a value may be refused, but only after it was read
     return asked
 
 
@@ -240,7 +240,7 @@ def asked_for(service: Service, operation: str, parameters: dict[str, Any]) -> s
     ],
 )
 def test_a_deletion_under_a_condition(s3: Any, bucket: str, wrong: dict[str, Any], right: dict[str, Any]) -> None:
-    """The object goes only if it has the size, the time and the ETag that the client names; alone and in a list."""
+    """An object is deleted only if its size, time and ETag meet the conditions, alone and in DeleteObjects."""
     s3.put_object(Bucket=bucket, Key="k", Body=b"x")
     now = s3.head_object(Bucket=bucket, Key="k")["LastModified"]
     right = {name: now if value is None else value for name, value in right.items()}
@@ -266,7 +266,7 @@ def test_a_deletion_under_a_condition(s3: Any, bucket: str, wrong: dict[str, Any
     ("header", "value"), [("x-amz-if-match-size", "many"), ("x-amz-if-match-last-modified-time", "yesterday")]
 )
 def test_a_condition_that_cannot_be_read_deletes_nothing(s3: Any, bucket: str, header: str, value: str) -> None:
-    """It is refused with 400, and does not count as not given."""
+    """A condition that cannot be parsed is refused with 400, not ignored."""
     s3.put_object(Bucket=bucket, Key="k", Body=b"x")
 
     def set_header(params: dict[str, Any], **_: Any) -> None:

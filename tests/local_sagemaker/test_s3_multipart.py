@@ -1,4 +1,4 @@
-"""Uploads in parts with an unmodified boto3: by its transfer manager, and part by part."""
+"""Multipart uploads with an unmodified boto3: by its transfer manager, and part by part."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def base64_crc32(data: bytes) -> str:
 
 @pytest.fixture
 def upload(s3: Any, bucket: str) -> dict[str, str]:
-    """An open upload, as the parameters that name it."""
+    """Start an upload; return the parameters that name it."""
     target = {"Bucket": bucket, "Key": "k"}
     return {**target, "UploadId": s3.create_multipart_upload(**target, Metadata={"m": "1"})["UploadId"]}
 
@@ -52,7 +52,7 @@ def put_parts(s3: Any, upload: dict[str, str], *bodies: bytes) -> list[dict[str,
 
 
 def test_upload_and_download_of_a_large_file(s3: Any, bucket: str, tmp_path: Path) -> None:
-    """boto3's transfer manager sends parts in parallel and gets ranges back; ETag and properties are S3's."""
+    """boto3's transfer manager uploads parts in parallel and downloads ranges; ETag and properties are S3's."""
     source, target = tmp_path / "source", tmp_path / "target"
     body = os.urandom(20 << 20)
     source.write_bytes(body)
@@ -69,7 +69,7 @@ def test_upload_and_download_of_a_large_file(s3: Any, bucket: str, tmp_path: Pat
 
 
 def test_parts_are_seen_until_the_upload_ends(s3: Any, upload: dict[str, str], s3_server: S3Server) -> None:
-    """Listings show uploads and parts in pages; a part sent again replaces the first; abort takes all away."""
+    """Uploads and parts are listed in pages; a part sent again replaces the first; an abort removes everything."""
     before = files(s3_server)
     put_parts(s3, upload, b"1", b"2", b"3")
     again = s3.upload_part(**upload, PartNumber=2, Body=b"two")
@@ -102,7 +102,7 @@ def files(server: S3Server) -> set[Path]:
 
 
 def test_open_uploads_are_listed_in_pages(s3: Any, bucket: str) -> None:
-    """Several uploads of one key and of others, by prefix, each once."""
+    """Open uploads of one key and of several are listed once each, in pages and by prefix."""
     made = {
         (key, s3.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"]) for key in ("a/ü", "a/ü", "a/x y", "b")
     }
@@ -131,7 +131,7 @@ def test_open_uploads_are_listed_in_pages(s3: Any, bucket: str) -> None:
 def test_parts_that_cannot_be_joined(
     s3: Any, upload: dict[str, str], order: list[int], sizes: tuple[int, ...], code: str
 ) -> None:
-    """Wrong order, unknown and small parts are refused, and the upload stays open."""
+    """Parts in a wrong order, unknown parts and small parts are refused, and the upload stays open."""
     sent = {part["PartNumber"]: part for part in put_parts(s3, upload, *(b"x" * size for size in sizes))}
     named = [sent.get(number, {"PartNumber": number, "ETag": '"missing"'}) for number in order]
 
@@ -143,7 +143,7 @@ def test_parts_that_cannot_be_joined(
 
 
 def test_wrong_etag_and_wrong_number(s3: Any, upload: dict[str, str]) -> None:
-    """A part of another content is InvalidPart; numbers go from 1 to 10,000."""
+    """A part with another ETag is InvalidPart; part numbers are from 1 to 10,000."""
     put_parts(s3, upload, b"1")
     wrong = [{"PartNumber": 1, "ETag": f'"{"0" * 32}"'}]
     with pytest.raises(ClientError) as refused:
@@ -156,7 +156,7 @@ def test_wrong_etag_and_wrong_number(s3: Any, upload: dict[str, str]) -> None:
 
 
 def test_completion_under_conditions(s3: Any, upload: dict[str, str]) -> None:
-    """A completion that may only create is refused where an object is, and leaves that as it was."""
+    """A completion that may only create is refused if the object exists, and leaves the object unchanged."""
     parts = put_parts(s3, upload, b"new")
     target = {"Bucket": upload["Bucket"], "Key": "k"}
     s3.put_object(**target, Body=b"old")
@@ -171,7 +171,7 @@ def test_completion_under_conditions(s3: Any, upload: dict[str, str]) -> None:
 
 
 def test_completing_again_answers_the_same(s3: Any, upload: dict[str, str]) -> None:
-    """A client that lost the answer gets it by asking again, as long as the object is still that one."""
+    """A repeated completion gets the same answer, as long as the object is still the one that it made."""
     parts = {"Parts": put_parts(s3, upload, b"x")}
 
     first = s3.complete_multipart_upload(**upload, MultipartUpload=parts)
@@ -185,7 +185,7 @@ def test_completing_again_answers_the_same(s3: Any, upload: dict[str, str]) -> N
 
 
 def test_completion_and_abort_at_once(s3: Any, bucket: str) -> None:
-    """One of the two wins: after an acknowledged abort there is no object, after a completion there is one."""
+    """Of a completion and an abort at once, one succeeds, and the object exists only if that is the completion."""
 
     def accepted(call: Callable[..., Any], **parameters: Any) -> bool:
         try:
@@ -210,7 +210,7 @@ def test_completion_and_abort_at_once(s3: Any, bucket: str) -> None:
 
 
 def test_parts_copied_from_objects(s3: Any, upload: dict[str, str]) -> None:
-    """UploadPartCopy takes an object or a range of one; a range outside of it is refused."""
+    """UploadPartCopy copies an object or a range of it; an invalid range is refused."""
     bucket = upload["Bucket"]
     s3.put_object(Bucket=bucket, Key="source ü", Body=b"0123456789" + b"x" * FIVE_MB)
     source = {"CopySource": {"Bucket": bucket, "Key": "source ü"}}
@@ -229,7 +229,7 @@ def test_parts_copied_from_objects(s3: Any, upload: dict[str, str]) -> None:
 
 
 def test_one_part_of_an_object(s3: Any, upload: dict[str, str]) -> None:
-    """`partNumber` gets and heads a part, and tells how many there are."""
+    """`partNumber` selects a part in GetObject and HeadObject, which also return the number of parts."""
     s3.complete_multipart_upload(**upload, MultipartUpload={"Parts": put_parts(s3, upload, b"1" * FIVE_MB, b"two")})
     target = {"Bucket": upload["Bucket"], "Key": "k"}
 
@@ -244,7 +244,7 @@ def test_one_part_of_an_object(s3: Any, upload: dict[str, str]) -> None:
 
 
 def test_a_copy_of_an_object_in_parts_has_none(s3: Any, upload: dict[str, str]) -> None:
-    """CopyObject makes one piece of it, with the ETag of one piece."""
+    """CopyObject makes a multipart object a single one, with the ETag of a single one."""
     s3.complete_multipart_upload(**upload, MultipartUpload={"Parts": put_parts(s3, upload, b"x")})
 
     s3.copy_object(Bucket=upload["Bucket"], Key="copy", CopySource=f"{upload['Bucket']}/k")
@@ -254,7 +254,7 @@ def test_a_copy_of_an_object_in_parts_has_none(s3: Any, upload: dict[str, str]) 
 
 @pytest.mark.parametrize("kind", ["COMPOSITE", "FULL_OBJECT"])
 def test_checksums_of_the_whole(s3: Any, bucket: str, kind: str) -> None:
-    """A composite checksum is that of the parts' checksums, a full one that of the bytes; a wrong claim is refused."""
+    """A composite checksum is that of the parts' checksums, a full one that of the content; a wrong one is refused."""
     target = {"Bucket": bucket, "Key": "k"}
     bodies = [b"1" * FIVE_MB, b"2"]
     made = s3.create_multipart_upload(**target, ChecksumAlgorithm="CRC32", ChecksumType=kind)
@@ -284,7 +284,7 @@ def test_checksums_of_the_whole(s3: Any, bucket: str, kind: str) -> None:
 
 
 def test_a_bucket_with_open_uploads_can_go(s3: Any, upload: dict[str, str]) -> None:
-    """Parts of unfinished uploads do not keep a bucket."""
+    """A bucket with unfinished uploads can be deleted."""
     put_parts(s3, upload, b"x")
 
     s3.delete_bucket(Bucket=upload["Bucket"])

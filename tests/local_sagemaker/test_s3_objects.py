@@ -1,4 +1,4 @@
-"""Objects over HTTP with an unmodified boto3: put, get, head, copy, delete, conditions, presigned addresses."""
+"""Objects over HTTP with an unmodified boto3: put, get, head, copy, delete, conditions, presigned URLs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ KEYS = [
 
 
 def code_of(refused: pytest.ExceptionInfo[ClientError]) -> tuple[int, str]:
-    """Status and code of an error."""
+    """Return the status and code of an error."""
     response = refused.value.response
     return response["ResponseMetadata"]["HTTPStatusCode"], response["Error"]["Code"]
 
@@ -47,7 +47,7 @@ def body_of(answer: dict[str, Any]) -> bytes:
 
 
 def test_an_object_comes_back_as_it_went(s3: Any, bucket: str) -> None:
-    """Body, length, type, the five content headers and metadata are given back by get and head; ETag is the MD5."""
+    """Get and head return content, type, content headers and metadata as they were put; the ETag is the MD5."""
     given = {
         "ContentType": "text/csv",
         "CacheControl": "no-cache",
@@ -76,7 +76,7 @@ def test_an_object_comes_back_as_it_went(s3: Any, bucket: str) -> None:
 
 
 def test_defaults(s3: Any, bucket: str) -> None:
-    """An empty object without headers has S3's type and no metadata."""
+    """An empty object without headers has S3's default type and no metadata."""
     s3.put_object(Bucket=bucket, Key="empty")
 
     got = s3.get_object(Bucket=bucket, Key="empty")
@@ -86,7 +86,7 @@ def test_defaults(s3: Any, bucket: str) -> None:
 
 @pytest.mark.parametrize("key", KEYS)
 def test_any_key_goes_through_all_operations(s3: Any, bucket: str, key: str) -> None:
-    """Keys are kept byte for byte by put, head, list, copy and both deletions."""
+    """Put, get, list, copy and both deletions keep keys byte for byte."""
     s3.put_object(Bucket=bucket, Key=key, Body=key.encode())
     s3.copy_object(Bucket=bucket, Key="copy", CopySource={"Bucket": bucket, "Key": key})
 
@@ -114,7 +114,7 @@ def test_any_key_goes_through_all_operations(s3: Any, bucket: str, key: str) -> 
     ],
 )
 def test_ranges(s3: Any, bucket: str, asked: str, expected: bytes, content_range: str | None) -> None:
-    """One range is served with 206; what is no range, or several, asks for the whole."""
+    """A single range is served with 206; several ranges, or what is not a range, return the whole object."""
     s3.put_object(Bucket=bucket, Key="k", Body=b"0123456789")
 
     got, head = (call(Bucket=bucket, Key="k", Range=asked) for call in (s3.get_object, s3.head_object))
@@ -129,7 +129,7 @@ def test_ranges(s3: Any, bucket: str, asked: str, expected: bytes, content_range
     ("body", "asked"), [(b"0123456789", "bytes=10-"), (b"0123456789", "bytes=-0"), (b"", "bytes=0-")]
 )
 def test_ranges_that_no_body_has(s3: Any, bucket: str, body: bytes, asked: str) -> None:
-    """A range behind the end, or an empty one, is 416."""
+    """A range after the end of the object, or an empty one, is 416."""
     s3.put_object(Bucket=bucket, Key="k", Body=body)
 
     with pytest.raises(ClientError) as refused:
@@ -140,7 +140,7 @@ def test_ranges_that_no_body_has(s3: Any, bucket: str, body: bytes, asked: str) 
 
 @pytest.mark.parametrize("digits", ["9" * 21, "9" * 5000])
 def test_ranges_of_numbers_that_no_size_has(s3: Any, bucket: str, digits: str) -> None:
-    """An end behind the body's is the body's end; a beginning there is 416."""
+    """A range that ends after the object is cut at its end; one that starts there is 416."""
     s3.put_object(Bucket=bucket, Key="k", Body=b"0123456789")
 
     for asked in (f"bytes=8-{digits}", f"bytes=-{digits}", f"bytes={'0' * 5000}8-9"):
@@ -153,7 +153,7 @@ def test_ranges_of_numbers_that_no_size_has(s3: Any, bucket: str, digits: str) -
 
 
 def test_conditional_reads(s3: Any, bucket: str) -> None:
-    """The four conditions of get and head, alone and where one outranks the other."""
+    """The four conditions of get and head apply, alone and where one takes precedence over another."""
     etag = s3.put_object(Bucket=bucket, Key="k", Body=b"x")["ETag"]
     now = s3.head_object(Bucket=bucket, Key="k")["LastModified"]
     before, later = now - timedelta(seconds=1), now + timedelta(seconds=1)
@@ -184,7 +184,7 @@ def test_conditional_reads(s3: Any, bucket: str) -> None:
 
 
 def test_conditional_writes(s3: Any, bucket: str) -> None:
-    """Put, copy and delete under conditions change the object or nothing; the codes are S3's."""
+    """Put, copy and delete with a failed condition change nothing, and have S3's error codes."""
     target = {"Bucket": bucket, "Key": "k"}
     etag = s3.put_object(**target, Body=b"1", IfNoneMatch="*")["ETag"]
     source = {"CopySource": f"{bucket}/k"}
@@ -222,7 +222,7 @@ def test_conditional_writes(s3: Any, bucket: str) -> None:
 
 
 def test_racing_conditional_writes_have_one_winner(s3: Any, bucket: str) -> None:
-    """50 rounds of 20 writers, half of them creating, half replacing: one wins each round, and its body is there."""
+    """In 50 rounds of 20 writers, which create or replace in turn, one writer wins, and its content is stored."""
 
     def attempt(number: int, key: str, condition: dict[str, str]) -> int | None:
         try:
@@ -238,8 +238,7 @@ def test_racing_conditional_writes_have_one_winner(s3: Any, bucket: str) -> None
             key = f"k{turn // 2}"
             known = s3.head_object(Bucket=bucket, Key=key)["ETag"] if turn % 2 else None
             condition = {"IfMatch": known} if known else {"IfNoneMatch": "*"}
-            # Numbers differ from round to round: a body like the one before would keep the ETag, and a second winner
-            # would be right.
+            # Numbers differ in every round: equal content would keep the ETag, and a second winner would be correct.
             numbers = range(turn * 100, turn * 100 + 20)
             results = pool.map(attempt, numbers, [key] * 20, [condition] * 20)
             winners = [number for number in results if number is not None]
@@ -249,7 +248,7 @@ def test_racing_conditional_writes_have_one_winner(s3: Any, bucket: str) -> None
 
 
 def test_copy_keeps_or_replaces_what_is_said_of_the_object(s3: Any, bucket: str) -> None:
-    """A copy has the source's type, metadata and tags unless the directives say otherwise; the source may then go."""
+    """A copy has its source's type, metadata and tags unless the directives replace them, and outlives its source."""
     s3.put_object(
         Bucket=bucket, Key="a", Body=b"x", ContentType="text/a", Metadata={"m": "1"}, Tagging="t=1", CacheControl="c"
     )
@@ -288,7 +287,7 @@ def test_copy_keeps_or_replaces_what_is_said_of_the_object(s3: Any, bucket: str)
 
 
 def test_copy_onto_itself(s3: Any, bucket: str) -> None:
-    """Changes metadata in place, and is refused where it would change nothing."""
+    """A copy onto itself can replace metadata, and is refused if it would change nothing."""
     target = {"Bucket": bucket, "Key": "a"}
     s3.put_object(**target, Body=b"x")
     with pytest.raises(ClientError) as refused:
@@ -302,7 +301,7 @@ def test_copy_onto_itself(s3: Any, bucket: str) -> None:
 
 
 def test_delete_objects_tells_of_each(s3: Any, bucket: str) -> None:
-    """Missing keys count as deleted; a failed condition is an entry of its own; quiet tells errors only."""
+    """Missing keys count as deleted, a failed condition is a separate error, and `Quiet` returns only errors."""
     for key in "abcd":
         s3.put_object(Bucket=bucket, Key=key, Body=key.encode())
 
@@ -318,7 +317,7 @@ def test_delete_objects_tells_of_each(s3: Any, bucket: str) -> None:
 
 
 def test_tags_of_an_object(s3: Any, bucket: str) -> None:
-    """Tags are replaced and removed without a change of the object; broken ones are refused."""
+    """Tags are set and removed without a change of the object; invalid ones are refused."""
     target = {"Bucket": bucket, "Key": "k"}
     s3.put_object(**target, Body=b"x")
     s3.put_object_tagging(**target, Tagging={"TagSet": [{"Key": "a", "Value": "ü"}, {"Key": "b", "Value": ""}]})
@@ -334,7 +333,7 @@ def test_tags_of_an_object(s3: Any, bucket: str) -> None:
 
 @pytest.mark.parametrize("algorithm", ["CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256", "SHA512", "MD5"])
 def test_checksums_are_verified_and_given_back(s3: Any, bucket: str, algorithm: str) -> None:
-    """A right checksum is kept and told on request, a wrong one refuses the put and leaves nothing."""
+    """A right checksum is stored and returned on request; a wrong one refuses the put, and nothing is stored."""
     body = b"123456789"
     # https://reveng.sourceforge.io/crc-catalogue/all.htm gives the check values of the two that Python lacks.
     digest = {
@@ -358,7 +357,7 @@ def test_checksums_are_verified_and_given_back(s3: Any, bucket: str, algorithm: 
 
 
 def test_content_md5(s3: Any, bucket: str) -> None:
-    """A Content-MD5 that is wrong, or none at all, refuses the put."""
+    """A wrong Content-MD5, and one that is not a digest, refuse the put."""
     right, wrong = (base64.b64encode(hashlib.md5(one).digest()).decode() for one in (b"x", b"y"))
     s3.put_object(Bucket=bucket, Key="k", Body=b"x", ContentMD5=right)
     for value, expected in ((wrong, "BadDigest"), ("nonsense", "InvalidDigest")):
@@ -368,7 +367,7 @@ def test_content_md5(s3: Any, bucket: str) -> None:
 
 
 def test_presigned_addresses(s3: Any, bucket: str) -> None:
-    """Anybody who has the address puts and gets, with overrides of the answer's headers."""
+    """A presigned URL puts and gets an object without credentials, and can override response headers."""
     target = {"Bucket": bucket, "Key": "a b/ü"}
     put = urllib.request.Request(s3.generate_presigned_url("put_object", target), data=b"x", method="PUT")
     with urllib.request.urlopen(put) as answer:
@@ -386,7 +385,7 @@ def test_presigned_addresses(s3: Any, bucket: str) -> None:
 
 
 def test_headers_cannot_be_broken_out_of(s3: Any, bucket: str) -> None:
-    """An override with a line break is refused, not sent."""
+    """A header override with a line break is refused, not sent."""
     target = {"Bucket": bucket, "Key": "k"}
     s3.put_object(**target, Body=b"x")
     address = urlsplit(
@@ -403,7 +402,7 @@ def test_headers_cannot_be_broken_out_of(s3: Any, bucket: str) -> None:
 
 
 def test_not_found(s3: Any, bucket: str) -> None:
-    """The codes of what is missing; a head has the status alone."""
+    """Each missing or invalid thing has S3's error code; HeadObject returns only the status."""
     refusals = [
         (lambda: s3.get_object(Bucket=bucket, Key="k"), (404, "NoSuchKey")),
         (lambda: s3.head_object(Bucket=bucket, Key="k"), (404, "404")),
@@ -421,7 +420,7 @@ def test_not_found(s3: Any, bucket: str) -> None:
 
 
 def test_owner_is_checked(s3: Any, bucket: str) -> None:
-    """Whoever expects another account is refused; the right one passes."""
+    """A request that expects another bucket owner is refused; one that expects the right owner is accepted."""
     mine, other = {"ExpectedBucketOwner": "123456789012"}, {"ExpectedBucketOwner": "210987654321"}
     s3.put_object(Bucket=bucket, Key="k", Body=b"x", **mine)
     for call in (
@@ -437,7 +436,7 @@ def test_owner_is_checked(s3: Any, bucket: str) -> None:
 
 
 def test_bodies_around_the_size_of_a_block(s3: Any, bucket: str) -> None:
-    """Bodies around and beyond the size of a block arrive unchanged, both ways."""
+    """Content of about a block's size, and of several blocks, is stored and returned unchanged."""
     for size in (262_143, 262_145, 1_048_576, 1_048_577, 5_000_000):
         body = bytes(range(251)) * (size // 251 + 1)
         s3.put_object(Bucket=bucket, Key="k", Body=io.BytesIO(body[:size]))
@@ -446,7 +445,10 @@ def test_bodies_around_the_size_of_a_block(s3: Any, bucket: str) -> None:
 
 
 def test_a_put_that_is_refused_before_its_body_does_not_harm_the_next_request(s3, bucket):
-    """boto3 keeps the body back until the server says "continue": the same connection must not be read on."""
+    """A put that is refused before its body does not affect the next request on its connection.
+
+    boto3 sends the body only after "100 Continue", so the server must not read the next request as this body.
+    """
     for _ in range(3):
         with pytest.raises(ClientError) as refused:
             s3.put_object(Bucket=bucket, Key="k", Body=b"v", ExpectedBucketOwner="000000000000")

@@ -1,4 +1,4 @@
-"""The object store itself, in-process and over processes, without HTTP."""
+"""The object store itself, in one process and in several, without HTTP."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def body_files(store_directory: Path) -> list[Path]:
 
 
 def test_put_file_gives_back_what_get_finds(store: ObjectStore, tmp_path: Path) -> None:
-    """An object has its file's bytes, their MD5 as ETag, the properties given and the clock's time; the file stays."""
+    """An object has its file's content, its MD5 as ETag, and the given properties; the file stays."""
     source = tmp_path / "model.bin"
     source.write_bytes(b"weights" * 1000)
 
@@ -73,7 +73,7 @@ def test_put_file_gives_back_what_get_finds(store: ObjectStore, tmp_path: Path) 
 
 
 def test_time_is_the_clocks(tmp_path: Path) -> None:
-    """`last_modified` and a bucket's `created` come from the clock that was given."""
+    """`last_modified` and a bucket's `created` come from the given clock."""
     with ObjectStore(tmp_path / "s3", clock=lambda: 1234.5) as store:
         store.create_bucket("data")
         put(store, "k", b"x")
@@ -83,7 +83,7 @@ def test_time_is_the_clocks(tmp_path: Path) -> None:
 
 
 def test_what_is_not_there_has_its_own_error(store: ObjectStore) -> None:
-    """A missing bucket is told from a missing object, in reads, writes, listings and deletions."""
+    """A missing bucket is NoSuchBucket in every operation; a missing object is NoSuchKey, but its deletion succeeds."""
     with pytest.raises(NoSuchKey, match="missing"):
         store.get("data", "missing")
     with pytest.raises(NoSuchBucket):
@@ -98,7 +98,7 @@ def test_what_is_not_there_has_its_own_error(store: ObjectStore) -> None:
 
 
 def test_buckets(store: ObjectStore) -> None:
-    """A bucket is made once, named by S3's rules, and deleted only when empty."""
+    """A bucket is created once, has a name by S3's rules, and is deleted only if it is empty."""
     put(store, "k", b"x")
     with pytest.raises(BucketAlreadyOwnedByYou):
         store.create_bucket("data")
@@ -119,7 +119,7 @@ def test_buckets(store: ObjectStore) -> None:
     [("x" * 1025, KeyTooLongError), ("ü" * 513, KeyTooLongError), ("", InvalidArgument), ("\ud800", InvalidArgument)],
 )
 def test_keys_that_s3_does_not_take(store: ObjectStore, key: str, error: type[S3Error]) -> None:
-    """A key has 1 to 1,024 bytes of UTF-8; nothing is left of an upload under another."""
+    """A key has 1 to 1,024 bytes of UTF-8; an upload with another key leaves nothing."""
     with pytest.raises(error):
         put(store, key, b"x")
 
@@ -128,7 +128,7 @@ def test_keys_that_s3_does_not_take(store: ObjectStore, key: str, error: type[S3
 
 @pytest.mark.parametrize("name", ["", "Owner", "a b", "a\nb", "ü"])
 def test_metadata_that_no_header_can_carry(store: ObjectStore, tmp_path: Path, name: str) -> None:
-    """Metadata written in-process is served over HTTP later, so its names are those of headers."""
+    """Metadata names must be valid header names, because metadata is later served over HTTP."""
     (tmp_path / "file").write_bytes(b"x")
 
     with pytest.raises(InvalidArgument):
@@ -139,7 +139,7 @@ def test_metadata_that_no_header_can_carry(store: ObjectStore, tmp_path: Path, n
     "key", ["../../x", "/", "//", "a/", "a", ".", "..", "\0", "\n", "ü €😀", "x" * 1024, "a%2Fb", "+ "]
 )
 def test_keys_never_become_file_names(store: ObjectStore, tmp_path: Path, key: str) -> None:
-    """Any key is kept as it is, and nothing is written outside of the store's own folders."""
+    """Any key is stored unchanged, and no file is written outside the store's own directory."""
     put(store, key, b"body")
 
     assert read(store, key) == b"body"
@@ -149,7 +149,7 @@ def test_keys_never_become_file_names(store: ObjectStore, tmp_path: Path, key: s
 
 
 def test_listing_is_in_the_order_of_bytes_over_pages(store: ObjectStore) -> None:
-    """Keys come in UTF-8 byte order, filtered by prefix and `start_after`, also beyond one page of the index."""
+    """Keys are in UTF-8 byte order, filtered by prefix and `start_after`, even over several pages of the index."""
     keys = [f"n/{number:04}" for number in range(2100)] + ["n", "n0", "m\uffff", "m\U0001f600", "m/", "z"]
     for key in keys:
         put(store, key, b"")
@@ -163,9 +163,9 @@ def test_listing_is_in_the_order_of_bytes_over_pages(store: ObjectStore) -> None
 
 
 def test_conditions_of_a_write(store: ObjectStore) -> None:
-    """`if_none_match='*'` makes only what is not there, `if_match` replaces only what is known.
+    """`if_none_match='*'` only creates an object, and `if_match` only replaces a known one.
 
-    A refused write leaves object and directory as they were.
+    A refused write leaves the object and the directory unchanged.
     """
     first = put(store, "k", b"1", if_none_match="*")
     for refused in ({"if_none_match": "*"}, {"if_match": "0" * 32}):
@@ -180,7 +180,7 @@ def test_conditions_of_a_write(store: ObjectStore) -> None:
 
 
 def test_an_open_reader_reads_on(store: ObjectStore) -> None:
-    """Whoever has opened an object reads it whole, though it is overwritten and deleted meanwhile."""
+    """An open reader reads its whole object, even if the object is overwritten and deleted meanwhile."""
     put(store, "k", b"old" * 1000)
     _, file = store.open("data", "k")
 
@@ -192,7 +192,7 @@ def test_an_open_reader_reads_on(store: ObjectStore) -> None:
 
 
 def test_readers_and_writers_at_once(store: ObjectStore) -> None:
-    """A reader gets one whole version with the ETag that belongs to it, while others overwrite and copy."""
+    """A reader gets one whole version with its ETag, while other threads overwrite the object."""
     put(store, "k", b"0" * 5000)
     done = threading.Event()
 
@@ -218,7 +218,7 @@ def test_readers_and_writers_at_once(store: ObjectStore) -> None:
 
 
 def test_copies_beyond_the_links_of_a_file_system(store: ObjectStore, tmp_path: Path) -> None:
-    """A body that can have no further name is copied for real."""
+    """A body whose file cannot have another link is copied."""
     first = put(store, "k", b"body")
     try:
         for number in range(70_000):
@@ -236,7 +236,7 @@ def test_copies_beyond_the_links_of_a_file_system(store: ObjectStore, tmp_path: 
 
 
 def test_an_upload_without_commit_leaves_nothing(store: ObjectStore, tmp_path: Path) -> None:
-    """Leaving the block, aborting, or an error in it drops what was written."""
+    """An upload that ends without a commit, by an abort or by an error leaves nothing."""
     with store.new_upload() as upload:
         upload.write(b"x")
     aborted = store.new_upload()
@@ -249,7 +249,7 @@ def test_an_upload_without_commit_leaves_nothing(store: ObjectStore, tmp_path: P
 
 
 def test_a_sweep_leaves_live_writers_alone(store: ObjectStore, tmp_path: Path) -> None:
-    """A second store on the directory removes strays, and neither objects nor the draft of a writer that lives."""
+    """A sweep by a second store removes stray files, but neither objects nor the draft of a live writer."""
     put(store, "kept", b"kept")
     (tmp_path / "s3" / "tmp" / "dead").write_bytes(b"x")
     stray = tmp_path / "s3" / "bodies" / "ff"
@@ -266,7 +266,7 @@ def test_a_sweep_leaves_live_writers_alone(store: ObjectStore, tmp_path: Path) -
 
 
 def test_a_sweep_among_writers(store: ObjectStore, tmp_path: Path) -> None:
-    """Sweeping again and again while others write takes nothing away from them."""
+    """Repeated sweeps remove nothing that concurrent writers need."""
     done = threading.Event()
 
     def sweep() -> None:
@@ -291,7 +291,7 @@ def test_a_sweep_among_writers(store: ObjectStore, tmp_path: Path) -> None:
 
 
 def test_fsync_store_keeps_the_same_promises(tmp_path: Path) -> None:
-    """With `fsync` everything works as without."""
+    """A store with `fsync` behaves as one without."""
     with ObjectStore(tmp_path / "s3", fsync=True) as store:
         store.create_bucket("data")
         put(store, "k", b"1")
@@ -336,9 +336,9 @@ print(json.dumps(won))
 
 
 def test_conditional_writes_of_processes_have_one_winner_each(store: ObjectStore, tmp_path: Path) -> None:
-    """Four processes create the same 100 keys, and count one object up by compare-and-swap.
+    """Four processes create the same 100 keys, and increment one object by compare-and-swap.
 
-    Each key has one maker, which wrote it, and no count is lost.
+    Each key has one creator, whose content it has, and no increment is lost.
     """
     put(store, "counter", b"0")
     racers = {
@@ -389,9 +389,9 @@ with ObjectStore(Path(sys.argv[1])) as store:
 
 @pytest.mark.parametrize("after", [1, 8, 60])
 def test_a_killed_writer_loses_nothing_that_it_acknowledged(store: ObjectStore, tmp_path: Path, after: int) -> None:
-    """After `kill -9` in the middle of puts, copies and deletions the acknowledged objects are there.
+    """A writer that is killed during puts, copies and deletions loses nothing that it acknowledged.
 
-    Every object is whole, and a sweep leaves exactly one file for each.
+    Every object is complete, and a sweep leaves exactly one file for each.
     """
     writer = subprocess.Popen([sys.executable, "-c", _WRITER, str(tmp_path / "s3")], stdout=subprocess.PIPE, text=True)
     assert writer.stdout
@@ -408,7 +408,7 @@ def test_a_killed_writer_loses_nothing_that_it_acknowledged(store: ObjectStore, 
 
     for key, body in bodies.items():
         assert hashlib.md5(body).hexdigest() == objects[key].etag
-    # What came behind the last acknowledgement may or may not have happened: one step, or a part of it.
+    # What follows the last acknowledgement may or may not have happened: one step, or a part of it.
     assert bodies[f"k{acknowledged % 7}"] == str(acknowledged).encode() * 2000
     assert bodies["copy"] in [str(number).encode() * 2000 for number in (acknowledged, acknowledged + 1)]
     assert len(body_files(tmp_path / "s3")) == len(objects)

@@ -1,4 +1,4 @@
-"""The object store against a dictionary: whatever is done, both say the same."""
+"""The object store compared with a dictionary: after any operations, both have the same content."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from local_sagemaker.s3.errors import NoSuchKey, PreconditionFailed
 from local_sagemaker.s3.listing import list_page, start_behind
 from local_sagemaker.s3.store import ObjectStore, Properties
 
-# Few letters, so that keys meet; with neighbours in the order of bytes and both ends of Unicode.
+# Few letters, so that keys collide; with neighbours in byte order and both ends of Unicode.
 _ENDS = "\0é\ud7ff\ue000\uffff\U0010ffff"
 _KEYS = st.text("ab/", min_size=1, max_size=3) | st.text("a" + _ENDS, min_size=1, max_size=2)
 _PREFIXES = st.text("ab/", max_size=2) | st.text(_ENDS, max_size=1)
@@ -24,7 +24,7 @@ _BODIES = st.binary(max_size=3)
 
 
 class StoreAgainstDictionary(RuleBasedStateMachine):
-    """Puts, copies, deletions and listings under all conditions."""
+    """Puts, copies, deletions and listings with all conditions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -100,7 +100,7 @@ class StoreAgainstDictionary(RuleBasedStateMachine):
 
     @rule(prefix=_PREFIXES, delimiter=st.sampled_from(["", "/", "a", "ab"]), limit=st.integers(1, 3))
     def list_pages(self, prefix: str, delimiter: str, limit: int) -> None:
-        """All pages together are the keys and common prefixes, each once, whether one goes on by token or by marker."""
+        """All pages together have each key and common prefix once, whether they continue by token or by marker."""
         expected: list[str] = []
         for key in self.ordered():
             if key.startswith(prefix):

@@ -1,4 +1,4 @@
-"""What a socket sees of the S3 server: framing, errors, request IDs, names of operations."""
+"""What a socket receives from the S3 server: framing, errors, request IDs, names of operations."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def code_in(document: bytes) -> str | None:
 def test_chunked_bodies(  # noqa: PLR0917 -- fixtures
     s3: Any, s3_server: S3Server, bucket: str, mode: str, body: str, trailer: str | None
 ) -> None:
-    """The three framings give the payload; `aws-chunked` is not kept as the object's encoding, gzip is."""
+    """All three framings yield the payload; the object's encoding does not keep `aws-chunked`, but keeps gzip."""
     headers = {
         "x-amz-content-sha256": mode,
         "x-amz-decoded-content-length": "11",
@@ -99,7 +99,7 @@ def test_chunked_bodies(  # noqa: PLR0917 -- fixtures
 @pytest.mark.parametrize("encoding", ["aws-chunked", "gzip, aws-chunked", "aws-chunked, gzip"])
 @pytest.mark.parametrize("body", [b"", b"hello world"])
 def test_an_encoding_does_not_frame_a_body(s3: Any, bucket: str, encoding: str, body: bytes) -> None:
-    """Only `x-amz-content-sha256` says that a body comes in chunks; another one is kept as it is."""
+    """Only `x-amz-content-sha256` marks a chunked body; any other body is stored as it is."""
     s3.put_object(Bucket=bucket, Key="k", Body=body, ContentEncoding=encoding)
 
     got = s3.get_object(Bucket=bucket, Key="k")
@@ -122,7 +122,7 @@ def test_an_encoding_does_not_frame_a_body(s3: Any, bucket: str, encoding: str, 
     ],
 )
 def test_broken_chunked_bodies(s3: Any, s3_server: S3Server, bucket: str, body: str, code: str) -> None:
-    """A wrong trailer, a wrong length or a broken framing refuses the put, and leaves nothing."""
+    """A wrong trailer, a wrong length or a broken framing refuses the put, and nothing is stored."""
     headers = {
         "x-amz-content-sha256": "STREAMING-UNSIGNED-PAYLOAD-TRAILER",
         "x-amz-decoded-content-length": "11",
@@ -148,7 +148,7 @@ def test_broken_chunked_bodies(s3: Any, s3_server: S3Server, bucket: str, body: 
 def test_a_checksum_that_is_named_must_come(  # noqa: PLR0917 -- fixtures
     s3: Any, s3_server: S3Server, bucket: str, named: str, checksums: dict[str, str], refusal: bytes, path: str
 ) -> None:
-    """The one that `x-amz-sdk-checksum-algorithm` names, in a header or a trailer."""
+    """The checksum that `x-amz-sdk-checksum-algorithm` names must be sent."""
     upload = s3.create_multipart_upload(Bucket=bucket, Key="k")["UploadId"]
     headers = {"x-amz-sdk-checksum-algorithm": named, **checksums}
 
@@ -171,7 +171,7 @@ def test_a_checksum_that_is_named_must_come(  # noqa: PLR0917 -- fixtures
 def test_documents_come_with_a_checksum(  # noqa: PLR0917 -- fixtures
     s3: Any, s3_server: S3Server, bucket: str, method: str, where: str, document: bytes, how: str
 ) -> None:
-    """Operations of which botocore's model requires it refuse a document without one; a policy may do without."""
+    """A document whose operation requires a checksum in botocore's model is refused without one."""
     s3.put_object(Bucket=bucket, Key="k")
     crc = base64.b64encode(zlib.crc32(document).to_bytes(4, "big")).decode()
     framed = b"%x\r\n%b\r\n0\r\nx-amz-checksum-crc32:%b\r\n\r\n" % (len(document), document, crc.encode())
@@ -188,7 +188,7 @@ def test_documents_come_with_a_checksum(  # noqa: PLR0917 -- fixtures
 
 
 def test_a_bucket_policy_needs_no_checksum(s3_server: S3Server, bucket: str) -> None:
-    """minio-go sends none, neither to AWS."""
+    """A bucket policy needs no checksum, as on AWS: minio-go sends none."""
     policy = '{"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Principal": "*", "Action": "s3:*", '
     policy += f'"Resource": "arn:aws:s3:::{bucket}/x"}}]}}'
 
@@ -211,7 +211,7 @@ def test_a_bucket_policy_needs_no_checksum(s3_server: S3Server, bucket: str) -> 
 def test_values_that_s3_does_not_take(  # noqa: PLR0917 -- fixtures
     s3_server: S3Server, bucket: str, name: str, wrong: str, code: str, right: str
 ) -> None:
-    """400 with the code of AWS, beside a value that is taken."""
+    """An invalid value is a 400 with AWS's error code, and a similar valid value is accepted."""
     refused, told = request(s3_server, "PUT", f"/{bucket}/k", b"x", {name: wrong})
     taken, _ = request(s3_server, "PUT", f"/{bucket}/k", b"x", {name: right})
 
@@ -223,7 +223,7 @@ def test_values_that_s3_does_not_take(  # noqa: PLR0917 -- fixtures
 def test_a_trailer_that_was_not_announced(
     s3: Any, s3_server: S3Server, bucket: str, crc: str, announced: dict[str, str]
 ) -> None:
-    """A checksum that nobody computes is refused, right or wrong, and leaves nothing."""
+    """A trailing checksum that was not announced is refused, right or wrong, and nothing is stored."""
     headers = {"x-amz-content-sha256": "STREAMING-UNSIGNED-PAYLOAD-TRAILER", "x-amz-decoded-content-length": "11"}
     body = f"b\r\nhello world\r\n0\r\nx-amz-checksum-crc32:{crc}\r\n\r\n".encode()
 
@@ -234,7 +234,7 @@ def test_a_trailer_that_was_not_announced(
 
 
 def test_chunks_may_be_cut_anywhere(s3: Any, s3_server: S3Server, bucket: str) -> None:
-    """A framed body that arrives byte by byte is understood as one that arrives at once."""
+    """A framed body that arrives byte by byte is read as one that arrives at once."""
     body = f"6\r\nhello \r\n5\r\nworld\r\n0\r\nx-amz-checksum-crc32:{CRC32}\r\n\r\n".encode()
     head = (
         f"PUT /{bucket}/k HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\nx-amz-decoded-content-length: 11\r\n"
@@ -251,7 +251,7 @@ def test_chunks_may_be_cut_anywhere(s3: Any, s3_server: S3Server, bucket: str) -
 
 
 def test_trailing_checksums_of_boto3(make_s3_server: Callable[..., S3Server], tmp_path: Any) -> None:
-    """Over TLS boto3 sends its checksum in a trailer; what arrives is verified and can be read back."""
+    """Over TLS, boto3 sends its checksum in a trailer; it is verified and can be read back."""
     server = make_s3_server(certificate=_certificate(tmp_path / "server.pem"))
     client = server.client()
     sent: list[Any] = []
@@ -267,7 +267,7 @@ def test_trailing_checksums_of_boto3(make_s3_server: Callable[..., S3Server], tm
 
 
 def _certificate(path: Any) -> Any:
-    """A certificate for 127.0.0.1 with its key, signed by itself."""
+    """Write a self-signed certificate for 127.0.0.1 with its key; return the path."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
     now = datetime.now(timezone.utc)
@@ -289,7 +289,7 @@ def _certificate(path: Any) -> Any:
 
 
 def test_the_digest_of_the_signature_is_checked(s3: Any, s3_server: S3Server, bucket: str) -> None:
-    """A body that is not the one of `x-amz-content-sha256` is refused."""
+    """A body that does not match `x-amz-content-sha256` is refused."""
     headers = {"x-amz-content-sha256": hashlib.sha256(b"other").hexdigest()}
 
     answer, document = request(s3_server, "PUT", f"/{bucket}/k", b"x", headers)
@@ -299,7 +299,7 @@ def test_the_digest_of_the_signature_is_checked(s3: Any, s3_server: S3Server, bu
 
 
 def test_expect_continue(s3: Any, s3_server: S3Server, bucket: str) -> None:
-    """A client that waits for the word gets it, and then its answer."""
+    """A client that waits for "100 Continue" receives it, and then its response."""
     with socket.create_connection(("127.0.0.1", s3_server.port), timeout=30) as connection:
         connection.sendall(
             f"PUT /{bucket}/k HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n".encode()
@@ -312,7 +312,7 @@ def test_expect_continue(s3: Any, s3_server: S3Server, bucket: str) -> None:
 
 
 def test_a_refused_body_does_not_cost_the_connection(s3_server: S3Server, bucket: str) -> None:
-    """After an error in the middle of a large body the same connection serves the next request."""
+    """After an error in the middle of a large body, the same connection serves the next request."""
     connection = http.client.HTTPConnection("127.0.0.1", s3_server.port, timeout=30)
     connection.request("PUT", "/nowhere-at-all/k", b"x" * 5_000_000)
     refused = connection.getresponse()
@@ -324,17 +324,17 @@ def test_a_refused_body_does_not_cost_the_connection(s3_server: S3Server, bucket
 
 
 def test_a_body_beyond_s3s_limit_is_not_read(s3_server: S3Server, bucket: str) -> None:
-    """More than 5 GiB in one put is refused by its announcement."""
+    """A put of more than 5 GiB is refused by its Content-Length."""
     with socket.create_connection(("127.0.0.1", s3_server.port), timeout=30) as connection:
         connection.sendall(f"PUT /{bucket}/k HTTP/1.1\r\nHost: x\r\nContent-Length: {(5 << 30) + 1}\r\n\r\n".encode())
-        answer = connection.makefile("rb").read()  # to the end: the server closes
+        answer = connection.makefile("rb").read()  # until the server closes the connection
 
     assert answer.startswith(b"HTTP/1.1 400")
     assert b"<Code>EntityTooLarge</Code>" in answer
 
 
 def test_length_must_be_told(s3: Any, s3_server: S3Server, bucket: str) -> None:
-    """Neither a body without a length nor HTTP's own chunks are taken, as on AWS."""
+    """As on AWS, neither a body without a length nor HTTP's chunked encoding is accepted."""
     connection = http.client.HTTPConnection("127.0.0.1", s3_server.port, timeout=30)
     connection.putrequest("PUT", f"/{bucket}/k")
     connection.endheaders()
@@ -342,7 +342,7 @@ def test_length_must_be_told(s3: Any, s3_server: S3Server, bucket: str) -> None:
     assert (silent.status, code_in(silent.read())) == (411, "MissingContentLength")
     connection.close()
 
-    # In one piece: the server answers after the headers and closes, and a second piece might find nobody there.
+    # In one piece: the server answers after the headers and closes, so a second piece might be rejected.
     head = f"PUT /{bucket}/k HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
     with socket.create_connection(("127.0.0.1", s3_server.port), timeout=30) as raw:
         raw.sendall(head.encode() + b"1\r\na\r\n1\r\nb\r\n0\r\n\r\n")
@@ -354,7 +354,7 @@ def test_length_must_be_told(s3: Any, s3_server: S3Server, bucket: str) -> None:
 
 
 def test_every_answer_has_its_ids(s3_server: S3Server, bucket: str) -> None:
-    """Request IDs come with successes and errors, are never the same, and stand in the error document."""
+    """Every response, also an error, has its own request ID, and the error document repeats it."""
     first, _ = request(s3_server, "GET", f"/{bucket}")
     second, document = request(s3_server, "GET", f"/{bucket}/a%20b")
 
@@ -391,16 +391,16 @@ def test_every_answer_has_its_ids(s3_server: S3Server, bucket: str) -> None:
 def test_the_mounting_server_learns_the_operation(  # noqa: PLR0917 -- fixtures
     s3_server: S3Server, bucket: str, method: str, path: str, operation: str, status: int
 ) -> None:
-    """`scope["aws.operation"]` names what was asked, also where it fails or is not built."""
+    """`scope["aws.operation"]` names the operation, even if it fails or is not implemented."""
     answer, _ = request(s3_server, method, path.format(bucket=bucket))
 
     assert (answer.headers["x-test-operation"], answer.status) == (operation, status)
 
 
 def test_operations_are_told_apart_as_botocore_does() -> None:
-    """For every operation of botocore's model, the request that it needs at least is told to be that operation.
+    """Each operation of botocore's model is recognized by its minimal request.
 
-    Where two names share one request (a deprecated one and its successor) it is the successor; two live elsewhere.
+    If two names share a request (a deprecated one and its successor), it is the successor. Two have other endpoints.
     """
     successors = {
         "GetBucketLifecycle": "GetBucketLifecycleConfiguration",
@@ -441,14 +441,14 @@ def test_operations_are_told_apart_as_botocore_does() -> None:
     ],
 )
 def test_malformed_documents(s3_server: S3Server, bucket: str, document: bytes) -> None:
-    """What is no document of the operation is MalformedXML; entities are not resolved."""
+    """A document that is not valid for its operation is MalformedXML; entities are not resolved."""
     answer, refusal = request(s3_server, "POST", f"/{bucket}?delete", document, {"content-md5": md5_of(document)})
 
     assert (answer.status, code_in(refusal)) == (400, "MalformedXML")
 
 
 def test_metadata_beyond_ascii(s3: Any, s3_server: S3Server, bucket: str) -> None:
-    """Bytes of a header that are no ASCII come back by RFC 2047, as S3 gives them."""
+    """Header bytes that are not ASCII are returned by RFC 2047, as S3 does."""
     request(s3_server, "PUT", f"/{bucket}/k", b"x", {"x-amz-meta-name": "j\u00fcrgen"})
 
     assert s3.head_object(Bucket=bucket, Key="k")["Metadata"]["name"].startswith("=?UTF-8?B?")

@@ -1,4 +1,4 @@
-"""The server's log does not fill the disk: what repeats is written seldom, and a large one begins anew."""
+"""The server's log does not fill the disk: repeated messages are written rarely, and a large file is rotated."""
 
 import logging
 
@@ -7,14 +7,14 @@ from local_sagemaker.server import RepeatedMessageFilter
 
 
 def record(text, moment):
-    """A log record of that time."""
+    """Return a log record with a message and a time."""
     made = logging.makeLogRecord({"msg": text})
     made.created = moment
     return made
 
 
 def test_what_repeats_is_written_once_in_ten_seconds():
-    """As asyncio's complaint where no descriptor is left; other messages are not held back."""
+    """A repeated message, such as asyncio's without free descriptors, is written once in 10 s; others always are."""
     seldom = RepeatedMessageFilter()
     told = [seldom.filter(record("out of system resource", 100 + n / 1000)) for n in range(5000)]
 
@@ -24,7 +24,7 @@ def test_what_repeats_is_written_once_in_ten_seconds():
 
 
 def test_a_large_log_begins_anew(tmp_path):
-    """At the next start; the last one is kept."""
+    """A large log is renamed at the next start, and the last one is kept."""
     log = tmp_path / "server.log"
     log.write_bytes(b"x" * 1000)
     _rotate(log)

@@ -1,4 +1,4 @@
-"""Which services there are: the table in the documentation, and that a client of any other is told."""
+"""The services that are served: the table in the documentation, and the errors for all others."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from local_sagemaker.services import SERVICES
 from local_sagemaker.wire.protocols import Words, answer, wire_of
 
 DOCUMENTATION = Path(__file__).parents[2] / "docs/explanation/local-sagemaker.md"
-# Of each protocol that AWS has, a service that is not there.
+# For each protocol of AWS, a service that is not served.
 ABSENT = {
     "glue": "list_jobs",
     "lambda": "list_functions",
@@ -45,14 +45,14 @@ READING = {
 
 
 def test_the_documentation_lists_the_services():
-    """Each of the table, with the same words, and no other."""
+    """The table in the documentation has each service, with the same description, and no other."""
     section = DOCUMENTATION.read_text().split("## Services")[1].split("\n## ")[0]
 
     assert re.findall(r"^\| `(.+?)` \| (.+) \|$", section, re.MULTILINE) == [(one.name, one.has) for one in SERVICES]
 
 
 def test_the_services_of_the_table_answer(backend):
-    """Each has an operation that reads, and a client gets an answer."""
+    """Each service has an operation that reads, and its client gets a response."""
     assert set(READING) == {one.name for one in SERVICES}
     for service, call in READING.items():
         operation, arguments = call if isinstance(call, tuple) else (call, {})
@@ -62,7 +62,7 @@ def test_the_services_of_the_table_answer(backend):
 @pytest.mark.sampled(3)
 @pytest.mark.parametrize("service", ABSENT)
 def test_any_other_service_is_refused_by_name(backend, service):
-    """In each of AWS's protocols; the message says which services there are."""
+    """Another service is refused in its own protocol, and the message lists the services that are served."""
     code, message = error_of(getattr(backend.client(service), ABSENT[service]))
 
     assert code in ("UnknownOperationException", "InvalidAction")
@@ -78,7 +78,7 @@ def test_any_other_service_is_refused_by_name(backend, service):
     ],
 )
 def test_what_signs_as_a_service_of_the_table(backend, service, operation, arguments):
-    """Moto's page for people becomes an error that a client can read, and that has the operation."""
+    """A service that signs as one of the table gets an error that its client can read, and not moto's HTML page."""
     code, message = error_of(getattr(backend.client(service), operation), **arguments)
 
     assert code == "UnknownOperationException"
@@ -87,7 +87,7 @@ def test_what_signs_as_a_service_of_the_table(backend, service, operation, argum
 
 @pytest.mark.exhaustive
 def test_every_client_of_botocore_shows_a_refusal():
-    """Each service that botocore knows: how its requests look tells how its errors must look."""
+    """For each service of botocore, the form of its requests determines a form of errors that its client reads."""
     session = botocore.session.Session()
     told = Words("TheCode", 400, "The message.")
     for name in session.get_available_services():
@@ -114,6 +114,6 @@ def _required(operation):
 
 
 def _value(shape):
-    """A value that a serializer takes; nobody checks it."""
+    """Return a value that a serializer accepts; its content does not matter."""
     simple = {"string": "x", "integer": 1, "long": 1, "boolean": True, "timestamp": 0, "blob": b"x", "double": 1.0}
     return {**simple, "list": [], "map": {}, "structure": {}, "float": 1.0}[shape.type_name]

@@ -1,4 +1,4 @@
-"""Jobs of the image `local/simulated`: they take their time, leave something, and cost next to nothing."""
+"""Jobs of the image `local/simulated`: they take time, leave outputs, and use almost no resources."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["faulty", "faulty_backend"]
 
 
 def simulated(name: str, seconds: float = 0.3, status: str = "Completed", **more) -> dict:
-    """A CreateTrainingJob request for a simulated job."""
+    """Return a CreateTrainingJob request for a simulated job."""
     request = training_request(name, **more)
     request["AlgorithmSpecification"] = {"TrainingImage": "local/simulated:latest", "TrainingInputMode": "File"}
     request["Environment"] = {"SIMULATED_SECONDS": str(seconds), "SIMULATED_STATUS": status}
@@ -30,13 +30,13 @@ def simulated(name: str, seconds: float = 0.3, status: str = "Completed", **more
 
 @pytest.fixture(scope="session")
 def bucket(faulty_backend) -> str:
-    """A bucket for the outputs of all jobs here."""
+    """Create a bucket for the outputs of all jobs here; return its name."""
     faulty_backend.client("s3").create_bucket(Bucket="api-tests")
     return "api-tests"
 
 
 def test_a_simulated_job_looks_like_a_real_one(faulty, bucket):
-    """It takes its time, prints to its log stream, leaves a model, and has no process."""
+    """A simulated job takes its time, prints to its log stream, leaves a model, and has no process."""
     sagemaker, name = faulty.client("sagemaker"), new_name()
     sagemaker.create_training_job(**simulated(name, 0.5))
     job = finished(sagemaker, name)
@@ -59,7 +59,7 @@ def test_a_simulated_job_looks_like_a_real_one(faulty, bucket):
 
 
 def test_a_simulated_processing_job(faulty, bucket):
-    """It leaves something in each of its outputs."""
+    """A simulated processing job leaves a file in each of its outputs."""
     sagemaker, name = faulty.client("sagemaker"), new_name()
     output = {"S3Uri": f"s3://{bucket}/{name}/out", "LocalPath": "/opt/ml/processing/o", "S3UploadMode": "EndOfJob"}
     request = processing_request(name, ProcessingOutputConfig={"Outputs": [{"OutputName": "o", "S3Output": output}]})
@@ -74,7 +74,7 @@ def test_a_simulated_processing_job(faulty, bucket):
 
 
 def test_how_a_simulated_job_can_end(faulty, bucket):
-    """Failed on demand; stopped while it runs; cut off by its own limit; failed for want of its bucket."""
+    """A simulated job can fail on request, be stopped, exceed its time limit, or fail because its bucket is missing."""
     sagemaker = faulty.client("sagemaker")
     failed, stopped, limited, homeless = (new_name() for _ in range(4))
     sagemaker.create_training_job(**simulated(failed, status="Failed"))
@@ -95,7 +95,7 @@ def test_how_a_simulated_job_can_end(faulty, bucket):
     ("seconds", "status"), [("soon", "Completed"), ("-1", "Completed"), ("nan", "Completed"), ("1", "Lost")]
 )
 def test_what_cannot_be_simulated_is_refused(faulty, seconds, status):
-    """A mistyped variable is an error of the create, which names it."""
+    """An invalid variable is a validation error of Create that names it."""
     code, message = error_of(faulty.client("sagemaker").create_training_job, **simulated(new_name(), seconds, status))
 
     assert code == "ValidationException"
@@ -103,7 +103,7 @@ def test_what_cannot_be_simulated_is_refused(faulty, seconds, status):
 
 
 def test_faults_of_jobs_meet_simulated_ones(faulty, bucket):
-    """Late instances, no capacity, the next preference."""
+    """Job faults apply to simulated jobs: pending instances, insufficient capacity, the next preferred type."""
     sagemaker = faulty.client("sagemaker")
     late, refused, second = new_name("late"), new_name("refused"), new_name("second")
     preferences = {"InstancePreferences": [{"InstanceType": "ml.p3.2xlarge"}, {"InstanceType": "ml.m5.large"}]}
@@ -126,14 +126,14 @@ def test_faults_of_jobs_meet_simulated_ones(faulty, bucket):
 
 
 def training(sagemaker, name: str) -> dict | None:
-    """A job that trains by now."""
+    """Return the description of a job if its secondary status is Training, otherwise None."""
     job = sagemaker.describe_training_job(TrainingJobName=name)
     return job if job["SecondaryStatus"] == "Training" else None
 
 
 @pytest.mark.sampled(1, group="many")
 def test_simulated_jobs_outlive_a_killed_server(own_backend):
-    """`kill -9` with jobs under way, also overdue ones: the next server brings all to their ends, each once."""
+    """After `kill -9`, the next server brings all simulated jobs to their end, even overdue ones, each once."""
     pid = own_backend.up()["pid"]
     server = FaultyServer(own_backend)
     server.client("s3").create_bucket(Bucket="api-tests")
@@ -141,7 +141,7 @@ def test_simulated_jobs_outlive_a_killed_server(own_backend):
     server.faults.set({"jobs": [{"kind": "pending", "name": names[2], "seconds": 3}]})
     for name, seconds in zip(names, (2, 6, 0.5), strict=True):
         sagemaker.create_training_job(**simulated(name, seconds))
-    for name in names[:2]:  # no step of theirs is due for a while, so that none is cut in two
+    for name in names[:2]:  # no step of these is due soon, so the kill interrupts none
         job = wait_until(lambda name=name: training(sagemaker, name), f"{name} to train")
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: time.time() > job["TrainingStartTime"].timestamp() + 3, "the first to be overdue")
@@ -156,7 +156,7 @@ def test_simulated_jobs_outlive_a_killed_server(own_backend):
 
 @pytest.mark.sampled(1, group="many")
 def test_down_ends_simulated_jobs(own_backend):
-    """`down` stops them as it does real ones, and needs no server for it."""
+    """`down` stops simulated jobs as it does real ones, even without a server."""
     own_backend.up()
     server = FaultyServer(own_backend)
     sagemaker, name = server.client("sagemaker"), new_name()
@@ -170,7 +170,7 @@ def test_down_ends_simulated_jobs(own_backend):
 
 @pytest.mark.sampled(1, group="many")
 def test_hundreds_at_once(faulty, bucket):
-    """Three hundred end when they should, in listings and descriptions alike, and no process is started for them."""
+    """300 simulated jobs end in time, in listings and in descriptions, and no process is started for them."""
     sagemaker, stem = faulty.client("sagemaker", max_pool_connections=8), new_name("many")
     names = [f"{stem}-{number:03}" for number in range(300)]
     with ThreadPoolExecutor(8) as pool:

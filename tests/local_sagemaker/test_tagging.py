@@ -1,4 +1,4 @@
-"""The Resource Groups Tagging API: what bears a tag here is found by it, with unmodified clients."""
+"""The Resource Groups Tagging API: unmodified clients find the tagged resources of this server."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from local_sagemaker.wire.json_service import Caller
 
 @pytest.fixture(scope="module")
 def key():
-    """A key of these tests alone: the backend is shared."""
+    """Return a tag key for these tests only, because the backend is shared."""
     return new_name("team")
 
 
 @pytest.fixture(scope="module")
 def tagged(backend, key):
-    """One resource of each kind, with the key; their ARNs by type. Beside them a job without it."""
+    """Create a resource of each type with the key, and some without it; return the ARNs by type."""
     tags = [{"Key": key, "Value": "vision"}, {"Key": "stage", "Value": "test"}]
     simulated = {"TrainingImage": "local/simulated", "TrainingInputMode": "File"}
     sagemaker, s3, name = backend.client("sagemaker"), backend.client("s3"), new_name()
@@ -45,18 +45,18 @@ def tagged(backend, key):
 
 
 def found(backend, **filters):
-    """The ARNs that the paginator of boto3 finds."""
+    """Return the ARNs that boto3's paginator finds."""
     pages = backend.client("resourcegroupstaggingapi").get_paginator("get_resources").paginate(**filters)
     return [one["ResourceARN"] for page in pages for one in page["ResourceTagMappingList"]]
 
 
 def test_a_key_finds_all_that_have_it(backend, tagged, key):
-    """Jobs, a bucket, a queue, a topic and a secret; neither the job nor the bucket without it."""
+    """A key finds the jobs, the bucket, the queue, the topic and the secret that have it, and no others."""
     assert sorted(found(backend, TagFilters=[{"Key": key}])) == sorted(tagged.values())
 
 
 def test_values_and_keys_narrow(backend, tagged, key):
-    """One of the values will do, and all keys are needed."""
+    """One of a filter's values is enough, and all filters must match."""
     speech = {"Key": key, "Values": ["speech", "music"]}
 
     assert found(backend, TagFilters=[speech]) == [tagged["sagemaker:processing-job"]]
@@ -68,7 +68,7 @@ def test_values_and_keys_narrow(backend, tagged, key):
 
 
 def test_types_narrow(backend, tagged, key):
-    """A service, or one type of it."""
+    """A resource type filter selects a service, or one of its types."""
     of_key = {"TagFilters": [{"Key": key}]}
 
     for kind, arn in tagged.items():
@@ -78,7 +78,7 @@ def test_types_narrow(backend, tagged, key):
 
 
 def test_pages_have_everything_once(backend, tagged, key):
-    """However long they are; the last has an empty token, and a token is for its own request only."""
+    """Pages of any size list each resource once; the last token is empty, and a token is for its own request only."""
     client, of_key = backend.client("resourcegroupstaggingapi"), {"TagFilters": [{"Key": key}]}
     for size in (1, 4, 100):
         assert sorted(found(backend, ResourcesPerPage=size, **of_key)) == sorted(tagged.values())
@@ -92,7 +92,7 @@ def test_pages_have_everything_once(backend, tagged, key):
 
 
 def test_an_arn_tells_its_tags(backend, tagged, key):
-    """Those that ListTags has; one that is not there is left out."""
+    """An ARN has the tags that ListTags returns; an unknown ARN is left out."""
     arn = tagged["sagemaker:training-job"]
     answer = backend.client("resourcegroupstaggingapi").get_resources(ResourceARNList=[arn, f"{arn}-not"])
     listed = backend.client("sagemaker").list_tags(ResourceArn=arn)["Tags"]
@@ -101,7 +101,7 @@ def test_an_arn_tells_its_tags(backend, tagged, key):
 
 
 def test_keys_and_values(backend, tagged, key):
-    """All of them, once each."""
+    """Each tag key, and each value of a key, is listed once."""
     client = backend.client("resourcegroupstaggingapi")
     keys = [one for page in client.get_paginator("get_tag_keys").paginate() for one in page["TagKeys"]]
     pages = client.get_paginator("get_tag_values").paginate(Key=key)
@@ -121,14 +121,14 @@ def test_keys_and_values(backend, tagged, key):
     ],
 )
 def test_what_cannot_be_answered_is_refused(backend, arguments, said):
-    """In the words of AWS's error, and with what there is."""
+    """A request that cannot be answered has AWS's error code, and a message with what is supported."""
     code, message = error_of(backend.client("resourcegroupstaggingapi").get_resources, **arguments)
 
     assert (code, said in message) == ("InvalidParameterException", True), message
 
 
 def test_tags_are_not_written_here(backend):
-    """AddTags of SageMaker does that; the message says what there is."""
+    """The API does not write tags, which AddTags of SageMaker does; the message lists its operations."""
     call = backend.client("resourcegroupstaggingapi").tag_resources
     code, message = error_of(call, ResourceARNList=["arn:aws:s3:::bucket"], Tags={"a": "b"})
 
@@ -137,7 +137,7 @@ def test_tags_are_not_written_here(backend):
 
 
 def test_pages_by_tags_split_no_resource():
-    """AWS's own example: 22 resources with 10 tags each and 100 tags a page are pages of 10, 10 and 2."""
+    """TagsPerPage splits no resource. AWS's example: 22 resources with 10 tags, 100 tags a page, are 10, 10 and 2."""
     tags = {f"key-{number}": "value" for number in range(10)}
     resources = [TaggedResource(f"arn:{number:02}", "sagemaker:training-job", tags) for number in range(22)]
     operations, token, sizes = TaggingOperations([lambda _: resources]), "", []

@@ -20,13 +20,13 @@ LOSS = {"Name": "train:loss", "Regex": r"loss=(\S+?);"}
 
 @pytest.fixture
 def sagemaker(backend):
-    """A client, and the bucket that the requests name."""
+    """Return a SageMaker client; the bucket that the requests name exists."""
     backend.client("s3").create_bucket(Bucket="api-tests")
     return backend.client("sagemaker")
 
 
 def measured_request(script: str, *definitions: dict, hosts: int = 1) -> dict:
-    """A request for a training job that prints metrics."""
+    """Return a request for a training job that prints metrics."""
     request = training_request(new_name("measured"), script)
     request["AlgorithmSpecification"]["MetricDefinitions"] = list(definitions)
     request["ResourceConfig"]["InstanceCount"] = hosts
@@ -34,7 +34,7 @@ def measured_request(script: str, *definitions: dict, hosts: int = 1) -> dict:
 
 
 def statistics(cloudwatch, name: str, job: str, *, hours: int = 1) -> dict:
-    """All points of a metric of the last hours together, as `TrainingJobAnalytics` of the SageMaker SDK asks."""
+    """Return a metric's data point over the last hours, as `TrainingJobAnalytics` of the SageMaker SDK requests it."""
     now = datetime.now(timezone.utc)
     answer = cloudwatch.get_metric_statistics(
         Namespace=NAMESPACE,
@@ -50,11 +50,11 @@ def statistics(cloudwatch, name: str, job: str, *, hours: int = 1) -> dict:
 
 @pytest.mark.always
 def test_describe_and_search_have_the_last_value_of_each_metric(sagemaker):
-    """The last number that an expression's group captured; NaN, infinities and words are none, as for CloudWatch."""
+    """Describe and Search have the last number of each expression; NaN, infinities and words do not count."""
     script = (
         "echo 'loss=0.5; acc=1;'; sleep 0.3; echo 'loss=2.5e-1; loss=nan; loss=-inf; loss=1e400; loss=soon;'; sleep 1"
     )
-    # The developer guide's own way to write an expression.
+    # As the developer guide writes an expression.
     accuracy = {"Name": "acc", "Regex": "acc=(.*?);"}
     missing = {"Name": "missing", "Regex": "f1=(.*?);"}
     request = measured_request(script, LOSS, accuracy, missing)
@@ -78,7 +78,7 @@ def test_describe_and_search_have_the_last_value_of_each_metric(sagemaker):
 
 @pytest.mark.always
 def test_cloudwatch_has_the_points_of_all_hosts_while_the_job_runs(backend, sagemaker):
-    """`get_metric_statistics` and `list_metrics` answer from the running job's log, each point once."""
+    """GetMetricStatistics and ListMetrics have each point of all hosts once, from the running job's log."""
     cloudwatch = backend.client("cloudwatch")
     request = measured_request("echo 'loss=1;'; echo 'loss=3;'; exec sleep 300", LOSS, hosts=2)
     name = request["TrainingJobName"]
@@ -100,7 +100,7 @@ def test_cloudwatch_has_the_points_of_all_hosts_while_the_job_runs(backend, sage
 
 @pytest.mark.exhaustive
 def test_cloudwatch_has_the_points_after_a_crash_of_the_server(own_backend):
-    """The points lie in the home: a new server has them, each once."""
+    """The points are in the home, so a new server has each of them once."""
     own_backend.up()
     own_backend.client("s3").create_bucket(Bucket="api-tests")
     sagemaker, cloudwatch = own_backend.client("sagemaker"), own_backend.client("cloudwatch")
@@ -116,7 +116,7 @@ def test_cloudwatch_has_the_points_after_a_crash_of_the_server(own_backend):
 
 
 def test_a_killed_supervisor_leaves_each_point_once(laboratory):
-    """A successor reads the stream again and has the same points, and those that it had not."""
+    """The successor of a killed supervisor reads the stream again, and adds only the missing points."""
     job = {"TrainingImage": "image", "TrainingInputMode": "File", "MetricDefinitions": [LOSS]}
     script = 'echo "loss=1;"; while [ ! -e $LOCAL_SAGEMAKER_ROOT/opt/ml/go ]; do sleep 0.02; done; echo "loss=2;"'
     laboratory.train("", wait=False, AlgorithmSpecification=job | {"ContainerEntrypoint": ["/bin/sh", "-c", script]})
@@ -136,7 +136,7 @@ def test_a_killed_supervisor_leaves_each_point_once(laboratory):
 
 
 def test_a_name_that_is_used_again_has_no_metrics_of_the_deleted_job(sagemaker):
-    """The final metrics are of this very job."""
+    """A job has no metrics of a deleted job with the same name."""
     request = measured_request("echo 'loss=1;'", LOSS)
     sagemaker.create_training_job(**request)
     assert "FinalMetricDataList" in finished(sagemaker, request["TrainingJobName"])
@@ -148,7 +148,7 @@ def test_a_name_that_is_used_again_has_no_metrics_of_the_deleted_job(sagemaker):
 
 
 def test_an_expression_that_python_cannot_read_is_told_in_the_log(backend, sagemaker):
-    """SageMaker's engine reads more; the job runs, and its other metrics are there."""
+    """An expression that SageMaker accepts and Python does not is reported in the log; other metrics are unaffected."""
     request = measured_request("echo 'loss=1;'", LOSS, {"Name": "odd", "Regex": "(?<odd>x"})
     sagemaker.create_training_job(**request)
     job = finished(sagemaker, request["TrainingJobName"])
@@ -160,7 +160,7 @@ def test_an_expression_that_python_cannot_read_is_told_in_the_log(backend, sagem
 
 
 def test_describe_shows_where_outputs_go_as_aws_does(sagemaker):
-    """Without a KMS key Describe shows an empty one, which the SDK v2 needs to attach; one that is given is kept."""
+    """Without a KMS key, Describe has an empty one, which the SDK v2 needs to attach; a given key is kept."""
     plain, keyed = measured_request("true", LOSS), measured_request("true", LOSS)
     keyed["OutputDataConfig"] |= {"KmsKeyId": "alias/mine", "CompressionType": "NONE"}
     shown = []
