@@ -108,7 +108,7 @@ def test_prefect_finds_the_block_in_a_fresh_process():
     assert Block.get_block_class_from_key("sagemaker-project") is SageMakerProject
 
 
-# -- bad values ----------------------------------------------------------------------------------------------------
+# -- invalid values ------------------------------------------------------------------------------------------------
 
 BAD = [
     *(
@@ -221,7 +221,7 @@ def test_a_misspelt_field_is_refused():
         make(network_isolaton=True)
 
 
-# -- places --------------------------------------------------------------------------------------------------------
+# -- bucket and prefix ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -271,7 +271,7 @@ def test_named_takes_a_block_or_the_local_name(tmp_path, monkeypatch):
     assert SageMakerProject.named("local").is_local
 
 
-# -- what travels --------------------------------------------------------------------------------------------------
+# -- serialization -------------------------------------------------------------------------------------------------
 
 CREDENTIALS = AwsCredentials(
     aws_access_key_id="AKIAEXAMPLE",
@@ -361,7 +361,7 @@ def test_a_project_is_a_folder_in_its_own_bucket():
     assert SageMakerProject.local("demo").uri == f"s3://{backend.BUCKET}/demo/"
 
 
-# -- where it comes from ---------------------------------------------------------------------------------------------
+# -- origin ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_project_is_made_again_by_its_origin():

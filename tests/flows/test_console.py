@@ -108,7 +108,7 @@ def colour_of(screen: Screen, text: str) -> str:
     return re.search(rf"\x1b\[(?:1;)?(\d+)m{re.escape(text)}", screen.written)[1]
 
 
-# The steps before they run
+# The drawing of the steps
 
 
 def test_steps_are_drawn_with_what_waits_for_what():
@@ -319,7 +319,7 @@ def test_a_record_that_cannot_be_shown_does_not_stop_the_job(capsys: pytest.Capt
     assert screen.lines == ["fit/algo-1 | next"]
 
 
-# What happened
+# The table of results
 
 
 @pytest.mark.parametrize("width", WIDTHS)
