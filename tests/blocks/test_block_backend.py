@@ -67,7 +67,7 @@ def test_the_backend_is_brought_up_by_its_own_command(tmp_path):
 
 
 @pytest.mark.parametrize("started", [True, False])
-def test_a_server_that_is_left_behind_is_told(tmp_path, started, caplog):
+def test_a_server_that_keeps_running_is_reported(tmp_path, started, caplog):
     """A call that starts the server logs that it keeps running and how to stop it; any other call logs nothing."""
     told = {"endpoint": "http://127.0.0.1:4321", "started": started, "access_key": "key", "secret_key": "s3cret"}
     with caplog.at_level("INFO", logger="prefect.sagemaker"):
@@ -88,7 +88,7 @@ def test_a_server_that_is_left_behind_is_told(tmp_path, started, caplog):
     ],
     ids=["stderr", "stdout", "no JSON", "no endpoint", "no object"],
 )
-def test_a_backend_that_does_not_come_up_is_told(tmp_path, run):
+def test_a_backend_that_does_not_start_is_an_error(tmp_path, run):
     """The error has the end of the log and the data directory; the fix names the command to run."""
     with pytest.raises(BackendNotRunning, match="the last lines of its log") as caught:
         ensure_backend(tmp_path, run=run)
@@ -97,7 +97,7 @@ def test_a_backend_that_does_not_come_up_is_told(tmp_path, run):
     assert f"local_sagemaker up --home {tmp_path}" in caught.value.fix
 
 
-def test_a_backend_that_says_nothing_is_told(tmp_path):
+def test_a_backend_without_output_is_an_error(tmp_path):
     """A command without output raises `BackendNotRunning`, not a bare `IndexError`."""
     with pytest.raises(BackendNotRunning, match="does not run"):
         ensure_backend(tmp_path, run=Command())
@@ -108,7 +108,7 @@ def test_a_backend_that_says_nothing_is_told(tmp_path):
     [Command(code=4, stderr="The server has not answered"), Command(error=subprocess.TimeoutExpired("up", 600))],
     ids=["up gives up", "up does not end"],
 )
-def test_a_backend_that_is_slow_is_not_said_to_be_down(tmp_path, run):
+def test_a_slow_backend_is_not_reported_as_down(tmp_path, run):
     """The error says that the server does not answer; the fix is to wait, not to run a command that stops its jobs."""
     with pytest.raises(BackendNotRunning, match="does not answer") as caught:
         ensure_backend(tmp_path, run=run)
@@ -126,7 +126,7 @@ def test_commands_are_run_without_a_shell_and_without_input():
     assert (done.returncode, done.stdout) == (0, "$HOME; echo\n")
 
 
-def test_where_the_data_lies(tmp_path, monkeypatch):
+def test_where_the_data_is(tmp_path, monkeypatch):
     """`LOCAL_SAGEMAKER_HOME` sets the data directory; the default is under the user's home."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("LOCAL_SAGEMAKER_HOME", raising=False)
@@ -341,7 +341,7 @@ def _answer():
     return AWSResponse("https://s3.amazonaws.com/", 200, {}, Raw())
 
 
-def test_a_project_of_another_region_is_told(backend):
+def test_a_project_of_another_region_is_an_error(backend):
     """The error names the region of the running backend; a project without a region takes that region."""
     with pytest.raises(BackendNotRunning, match="runs in us-east-1, and eu-west-1 was asked for"):
         SageMakerProject.local(home=backend.home, region="eu-west-1").client("sagemaker")

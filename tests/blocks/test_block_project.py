@@ -68,7 +68,7 @@ def test_the_form_goes_from_group_to_group():
     assert all(fields[name].title.startswith(f"{group}: ") for name, group in groups.items() if group != "Place")
 
 
-def test_only_what_nobody_can_guess_has_no_default():
+def test_only_what_cannot_be_guessed_has_no_default():
     """Only the project's name and the bucket are required."""
     required = [name for name, field in SageMakerProject.model_fields.items() if field.is_required()]
 

@@ -139,7 +139,7 @@ def test_scaling_keeps_order_and_label(raw: Path, prepared: Path):
     assert sorted(table[:, -1]) == sorted(scaled[:, -1])
 
 
-def test_prepare_tells_what_it_did(raw: Path, tmp_path: Path):
+def test_prepare_prints_what_it_did(raw: Path, tmp_path: Path):
     """Each host prints its files with their row counts, and its totals per split match the files that it wrote."""
     printed = prepare(raw, tmp_path / "output", 2, "--test-fraction", "0.5")
     told = [int(number) for number in re.findall(r"csv: (\d+) rows", printed)]
