@@ -190,7 +190,7 @@ def test_code_goes_over_what_the_image_has(training):
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive", "cut"])
-def test_a_broken_archive_is_told(training, tarball, content):
+def test_a_broken_archive_is_the_reason(training, tarball, content):
     """The reason names a truncated or invalid archive, and nothing of it is left unpacked."""
     if content == "cut":
         content = tarball({"a": os.urandom(100_000), "b": b"x"})[:60_000]
@@ -202,7 +202,7 @@ def test_a_broken_archive_is_told(training, tarball, content):
     assert list(training.code.glob("*")) == []
 
 
-def test_a_missing_archive_is_told(training):
+def test_a_missing_archive_is_the_reason(training):
     """The reason says that the bundle's code is missing."""
     (training.bundle / "source.tar.gz").unlink()
 
@@ -254,7 +254,7 @@ def test_an_idle_host_has_an_empty_channel(training):
         ("model=sbu", "no directory 'sbu' after unpacking; it holds: sub"),
     ],
 )
-def test_what_cannot_be_extracted_is_told(container, tarball, extract, said):
+def test_what_cannot_be_extracted_is_the_reason(container, tarball, extract, said):
     """The reason for an unknown channel or directory lists the existing ones."""
     container.channel("model", {"model.tar.gz": tarball({"sub/x": b""})})
     ended = container.run("--extract", extract, "--command", "true")

@@ -169,7 +169,7 @@ def test_every_variable_of_training_grounds_log(training):
     }
 
 
-def test_the_code_channel_is_nobodys_channel(container):
+def test_the_code_channel_is_hidden(container):
     """No variable that names or describes channels contains `ssm_source`."""
     container.channel("data")
     environment = dump(container, *WAYS["python"])["environment"]
@@ -177,7 +177,7 @@ def test_the_code_channel_is_nobodys_channel(container):
     assert [name for name, value in environment.items() if "ssm_source" in f"{name}{value}".lower()] == []
 
 
-def test_instance_type_and_group_where_sagemaker_tells(training):
+def test_instance_type_and_group_if_sagemaker_reports_them(training):
     """Instance type, instance groups and network interface have their `SM_` variables, if SageMaker reports them."""
     group = {"instance_group_name": "workers", "instance_type": "ml.m5.large", "hosts": ["algo-1", "algo-2"]}
     training.config(
@@ -275,7 +275,7 @@ def test_the_users_own_toolkit_wins(training):
     assert sorted(path.name for path in (training.code / "worker_toolkit").glob("*.py")) == ["__init__.py"]
 
 
-def test_nothing_but_the_host_is_said(container):
+def test_only_the_host_is_logged(container):
     """The bootstrap logs one line, without values of variables, hyperparameters, arguments or commands."""
     if container.kind == "training":
         container.hyperparameters({"password": "s3cret-1"})

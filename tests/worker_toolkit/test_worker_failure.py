@@ -48,7 +48,7 @@ def test_a_command_that_fails_shows_its_last_lines_and_not_itself(container):
     assert said == ["the shell command on algo-1 of 2 ended with exit code 28: disk is full"]
 
 
-def test_a_silent_end_is_told(container):
+def test_a_silent_end_has_a_reason(container):
     """A program that fails without output still has a reason."""
     container.run("--command", "exit 9")
 
@@ -62,7 +62,7 @@ def test_the_reasons_of_two_hosts_do_not_run_into_each_other(processing):
     assert processing.reason.read_text().endswith("28: disk is full\n")
 
 
-def test_a_kill_is_told_with_its_usual_cause(training):
+def test_a_kill_is_reported_with_its_usual_cause(training):
     """The reason for SIGKILL names the usual cause: the kernel ran out of memory."""
     training.run_script("import os; os.kill(os.getpid(), 9)")
 
@@ -152,7 +152,7 @@ def test_the_cause_is_found(errors, cause):
     assert explain("fit.py", Ended(1, errors)).splitlines()[0] == f"fit.py ended with exit code 1: {cause}"
 
 
-def test_what_nobody_foresaw_is_told_too(training):
+def test_an_unforeseen_error_is_reported_too(training):
     """An error in the bootstrap itself is a reason with the host and the cause: here, a file blocks a directory."""
     training.at("/opt/ml").mkdir(parents=True, exist_ok=True)
     training.at("/opt/ml/model").write_text("in the way")

@@ -204,7 +204,7 @@ def test_scalars_of_numpy():
         encode(numpy.zeros(2), str)
 
 
-def test_numbers_that_are_none():
+def test_numbers_that_are_not_finite():
     """NaN and infinities are kept."""
     assert math.isnan(decode(float, json.loads(json.dumps(encode(math.nan, str)))))
     assert decode(float, json.loads(json.dumps(encode(math.inf, str)))) == math.inf
@@ -298,7 +298,7 @@ def test_a_path_without_an_annotation(processing):
 
 
 @pytest.mark.parametrize("host", ["algo-1", "algo-2"])
-def test_the_first_host_speaks(make_container, host):
+def test_only_the_first_host_leaves_a_result(make_container, host):
     """Each host runs the function; only the first writes a result."""
     container = make_container("training", host=host)
     ended = fit(container, "def fit():\n    print('here')\n    return 1\n")
@@ -332,7 +332,7 @@ def test_what_goes_wrong(processing, module, said):
     assert said in processing.reason.read_text()
 
 
-def test_pickle_by_wish(processing):
+def test_pickle_on_request(processing):
     """Pickle is used only if the script asks for it; the function's own classes are found in its module."""
     module = "class Thing:\n    pass\n\ndef fit(thing):\n    assert type(thing) is Thing\n    return thing\n"
     main = f"import pickle, sys\n{module}\nsys.stdout.buffer.write(pickle.dumps(Thing()))\n"
@@ -413,7 +413,7 @@ def test_a_module_with_a_flow_is_imported(processing):
         ("return prefect.runtime.flow_run.id", "prefect.runtime.flow_run"),
     ],
 )
-def test_a_function_that_uses_them_is_told(processing, body, named):
+def test_a_function_that_uses_them_fails(processing, body, named):
     """Using a stand-in inside the function is an error that names the missing object and says that a job lacks it."""
     ended = run_body(processing, body)
 

@@ -310,7 +310,7 @@ def test_an_entry_point_that_cannot_run(container, files, entry_point, said):
         ("fit.py",),
     ],
 )
-def test_wrong_arguments_are_told(training, arguments):
+def test_wrong_arguments_are_an_error(training, arguments):
     """An invalid command line ends the bootstrap with exit code 2 before it writes anything."""
     ended = training.run(*arguments)
 

@@ -40,7 +40,7 @@ def test_a_wheelhouse_needs_no_network(container, site, index):
 
 
 @pytest.mark.always
-def test_what_cannot_be_installed_is_told(container, site):
+def test_a_failure_of_pip_is_the_reason(container, site):
     """If pip fails, the job fails: pip's last lines are the reason, and the script is not started."""
     container.source(
         {

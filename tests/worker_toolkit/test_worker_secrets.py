@@ -95,7 +95,7 @@ def test_pip_gets_its_own_options_only(container, aws, tmp_path):
     assert "password" not in ended.stdout + container.reason.read_text()
 
 
-def test_without_secrets_nobody_is_asked(container, aws):
+def test_without_secrets_no_request_is_sent(container, aws):
     """A job without secrets sends no request, and its code runs as usual."""
     ended = container.run_script("import os; print('value')", AWS_ENDPOINT_URL=aws.url, **KEYS)
 
@@ -103,7 +103,7 @@ def test_without_secrets_nobody_is_asked(container, aws):
     assert aws.asked == []
 
 
-def test_what_is_missing_is_told_at_once(container, aws):
+def test_all_missing_secrets_are_reported_at_once(container, aws):
     """The reason and the log name all missing secrets by their references, and the code is not started."""
     aws.parameters = {"/there": "value-that-is-there"}
     references = {"A": "ssm:/there", "B": "ssm:/gone", "C": "secretsmanager:lost#key"}
@@ -118,7 +118,7 @@ def test_what_is_missing_is_told_at_once(container, aws):
     assert "value-that-is-there" not in ended.stdout + reason
 
 
-def test_a_role_without_rights_is_told_the_statement(aws):
+def test_a_role_without_permissions_gets_the_missing_statement(aws):
     """The reason has the missing IAM statement.
 
     For a secret given by name, wildcards stand for the end of its ARN.
@@ -258,7 +258,7 @@ def test_the_variables_of_endpoints():
 @pytest.mark.parametrize(
     "trouble", [(503, {}), (500, {"__type": "InternalServerError"}), (400, {"__type": "ThrottlingException"})]
 )
-def test_what_passes_is_asked_again(aws, trouble):
+def test_transient_errors_are_retried(aws, trouble):
     """Throttling, which many hosts at once may cause, and server errors are retried with back-off."""
     aws.parameters = {"/t": "value"}
     aws.refusals = [trouble] * 3
@@ -271,7 +271,7 @@ def test_what_passes_is_asked_again(aws, trouble):
     assert sum(pauses) < 0.5 * (1 + 2 + 4) * 1.5 + 0.1
 
 
-def test_what_does_not_pass_is_not_asked_again(aws):
+def test_other_errors_are_not_retried(aws):
     """An error that is not transient is not retried."""
     aws.refusals = [(400, {"__type": "ValidationException", "message": "no"})]
     environ = variables(aws, {})

@@ -131,7 +131,7 @@ def test_every_python_from_3_8_on(training, tarball, tmp_path, version):
 
 
 @pytest.mark.parametrize("version", ["2.7", "3.6", "3.7"])
-def test_an_old_python_is_told(training, tmp_path, version):
+def test_an_old_python_is_an_error(training, tmp_path, version):
     """On an older Python the error names the version that is needed, and is not a syntax error."""
     ended = training.run("--command", "true", PATH=f"{python_of(version, tmp_path / 'tools')}:/usr/bin:/bin")
 
@@ -155,7 +155,7 @@ def test_files_are_python_3_8_and_stand_alone(path):
     assert absolute <= sys.stdlib_module_names
 
 
-def test_it_can_be_lifted(tmp_path):
+def test_it_works_under_another_name(tmp_path):
     """The package works under another name, because its files do not name it."""
     shutil.copytree(FILES[0].parent, tmp_path / "lifted", ignore=shutil.ignore_patterns("__pycache__"))
     ended = subprocess.run(
@@ -214,7 +214,7 @@ def test_as_first_process_it_still_gets_signals(training):
 
 
 @pytest.mark.usefixtures("namespaces")
-def test_as_first_process_it_buries_orphans(training):
+def test_as_first_process_it_reaps_orphans(training):
     """As the first process the bootstrap reaps orphans, which would otherwise stay zombies until the training ends."""
     training.source(
         {
