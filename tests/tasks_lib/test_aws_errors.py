@@ -82,7 +82,7 @@ def codes_of(service, operation):
 
 
 @pytest.mark.parametrize("service", OPERATIONS)
-def test_every_error_that_aws_lists_is_ours(service):
+def test_every_error_that_aws_lists_is_translated(service):
     """Each error code of each operation becomes a `PrefectSageMakerError` with AWS's message and a fix."""
     for operation in OPERATIONS[service]:
         for code in {*codes_of(service, operation), *COMMON}:
@@ -166,7 +166,7 @@ def test_what_botocore_takes_for_throttling_is_throttling():
             assert isinstance(translated(client_error(code), "do it"), Throttled), code
 
 
-def test_what_botocore_takes_for_passing_is_passing():
+def test_what_botocore_takes_for_transient_is_transient():
     """The codes and HTTP statuses that botocore retries as transient are `Throttled` or `ServiceFault`."""
     codes = {*TransientRetryableChecker._TRANSIENT_ERROR_CODES, "500", "502", "503", "504"} - {
         "PriorRequestNotComplete"
@@ -175,7 +175,7 @@ def test_what_botocore_takes_for_passing_is_passing():
         assert isinstance(translated(client_error(code), "do it"), (Throttled, ServiceFault)), code
 
 
-def test_no_code_stands_in_two_rows():
+def test_no_code_is_in_two_rows():
     """No code is in two rows, because only the first row would be used."""
     codes = [code for row in TABLE for code in row.codes]
 
@@ -193,7 +193,7 @@ def test_an_unknown_error_is_a_service_error(code, message):
     assert error.fix
 
 
-def test_an_answer_without_an_error_is_borne():
+def test_an_answer_without_an_error_is_translated():
     """A `ClientError` without an `Error`, as from a proxy, is translated."""
     error = translated(botocore.exceptions.ClientError({}, "PutObject"), "do it")
 
@@ -290,7 +290,7 @@ def test_a_block_that_translates_lets_others_through():
     ("code", "expected"),
     [("AccessDeniedException", True), ("ExpiredToken", True), ("Throttling", False), ("ResourceInUse", False)],
 )
-def test_refusals_are_told_from_other_errors(code, expected):
+def test_refusals_are_distinguished_from_other_errors(code, expected):
     """Authorisation errors are distinguished, because AWS did nothing; after other errors the job may exist."""
     assert expected is is_authorisation(client_error(code))
 

@@ -330,7 +330,7 @@ def test_an_entry_point_outside_of_the_source_is_refused(code, tmp_path):
 
 
 @pytest.mark.parametrize("which", ["ignored", "outside", "absolute"])
-def test_a_file_that_is_there_is_not_said_to_be_missing(code, tmp_path, which):
+def test_an_existing_file_is_not_reported_missing(code, tmp_path, which):
     """The error for a file that exists but cannot be used does not say that it is missing."""
     write(code / ".sagemakerignore", "ignored.py")
     write(code / "ignored.py")
@@ -392,7 +392,7 @@ def test_an_archive_keeps_the_executable_flag(code):
         assert {member.name: member.mode for member in tar} == {"fit.py": 0o644, "lib/util.py": 0o644, "run.sh": 0o755}
 
 
-def test_code_that_changes_under_our_hands_is_noticed(code):
+def test_code_that_changes_meanwhile_is_noticed(code):
     """A file that changed after it was hashed is an error, so that the upload always matches the fingerprint."""
     source = collected(code)
     assert source.manifest

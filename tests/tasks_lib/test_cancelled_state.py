@@ -77,7 +77,7 @@ def around():
     )
 
 
-def test_the_signal_goes_its_way_where_nobody_answers(away, around, caplog):
+def test_the_signal_is_kept_if_the_api_does_not_answer(away, around, caplog):
     """If the API does not answer, a warning says so, and no exception replaces the signal."""
     with caplog.at_level(logging.WARNING):
         end_cancelled(KeyboardInterrupt(), [around], by_prefect=False)

@@ -180,7 +180,7 @@ def test_plain_values_become_channels():
 @pytest.mark.parametrize(
     ("source", "expected"), [("s3://b/p", True), ("data", False), (Path("data"), False), ("s3", False)]
 )
-def test_what_lies_in_s3(source, expected):
+def test_which_sources_are_in_s3(source, expected):
     """Only the scheme decides whether a source is in S3."""
     assert Channel(source).is_s3 is expected
 

@@ -233,7 +233,7 @@ def test_all_or_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("shadow", ["blocks/__init__.py", "tasks_lib.py"])
-def test_a_folder_that_would_shadow_ours_is_no_place(shadow, tmp_path, capsys):
+def test_a_folder_that_would_shadow_this_package_is_refused(shadow, tmp_path, capsys):
     """A folder whose files would shadow this package's modules is refused."""
     (tmp_path / shadow).parent.mkdir(exist_ok=True)
     (tmp_path / shadow).touch()
@@ -253,7 +253,7 @@ def test_a_folder_that_would_shadow_ours_is_no_place(shadow, tmp_path, capsys):
         (["--block", "Prod"], "no block named 'Prod'"),
     ],
 )
-def test_a_wrong_value_is_told_by_its_option(options, told, tmp_path, capsys):
+def test_an_invalid_value_is_reported_by_its_option(options, told, tmp_path, capsys):
     """The error for an invalid value names the option, and nothing is written."""
     assert main(["init", str(tmp_path / "churn"), *options]) == 1
     assert told in capsys.readouterr().err

@@ -11,7 +11,7 @@ def test_an_hour_on_two_instances():
 
 
 @pytest.mark.parametrize("unknown", [(None, 1, 10), (0.5, None, 10), (0.5, 1, None)])
-def test_what_is_not_known_is_not_nought(unknown):
+def test_an_unknown_cost_is_not_zero(unknown):
     """If a factor is unknown, the cost is unknown, not 0."""
     assert cost_of(*unknown) is None
     assert shown_cost(None) == "unknown"

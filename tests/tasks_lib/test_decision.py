@@ -95,7 +95,7 @@ def decided(the_entry, kept, the_job, revoked):
 
 
 @given(ENTRIES, KEPT, JOBS, REVOKED)
-def test_no_second_job_beside_a_live_one(the_entry, kept, the_job, revoked):
+def test_no_second_job_beside_a_running_one(the_entry, kept, the_job, revoked):
     """No job is created while a job of the same work is running."""
     decision = from_job(the_job, WORK, revoked)
 
@@ -123,7 +123,7 @@ def test_only_a_completed_job_is_recorded(the_entry, kept, the_job, revoked):
 
 
 @given(ENTRIES, KEPT, JOBS, REVOKED)
-def test_who_spends_says_why(the_entry, kept, the_job, revoked):
+def test_only_a_closed_attempt_has_a_reason(the_entry, kept, the_job, revoked):
     """A decision has a reason exactly if it closes the attempt."""
     decision = decided(the_entry, kept, the_job, revoked)
 

@@ -35,7 +35,7 @@ def test_the_toolkits_own_words_are_understood(where, code, host):
 
 
 @pytest.mark.parametrize("killed", [137, 3, 134])
-def test_two_hosts_words_without_anything_in_between(killed):
+def test_reasons_of_two_hosts_without_a_separator(killed):
     """A host that was terminated after another host failed is not reported, in any order of the reasons."""
     told, failed = (explain(f"fit.sh on algo-{n} of 2", Ended(code, "")) for n, code in ((1, 143), (2, killed)))
 
@@ -54,7 +54,7 @@ def test_the_host_whose_pip_failed():
     assert found.ending == "failed on algo-2 with exit code 1: requirements.txt could not be installed: No such package"
 
 
-def test_all_hosts_were_told_to_end():
+def test_all_hosts_were_terminated():
     """If all hosts were terminated, the first one is reported."""
     said = "".join(explain(f"the shell command on algo-{number} of 2", Ended(143, "")) for number in (1, 2))
 

@@ -89,7 +89,7 @@ def test_errors_travel(kind, travel):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_errors_say_what_and_what_now(kind):
+def test_errors_have_the_message_first_and_the_fix_last(kind):
     """The text starts with the message and ends with the fix."""
     text = str(made(kind))
 
@@ -103,7 +103,7 @@ def test_without_a_fix_nothing_is_promised():
 
 
 @pytest.mark.parametrize("kind", [JobFailed, JobStopped])
-def test_job_errors_tell_all_they_know(kind):
+def test_job_errors_have_all_their_fields(kind):
     """The text of a job's error has the message, AWS's reason, the last lines, the link and the fix, in this order."""
     error = made(kind)
     places = [

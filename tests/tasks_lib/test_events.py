@@ -146,7 +146,7 @@ def all_end(watched, clock):
     return False
 
 
-def test_an_end_that_is_heard_while_the_job_is_asked_about(sagemaker, queue, project):
+def test_an_end_during_a_describe_is_seen(sagemaker, queue, project):
     """1. A job is described. 2. It ends before the response arrives, and its event comes. 3. It is described again."""
     asked, answer = threading.Event(), threading.Event()
     describe = sagemaker.describe_training_job
@@ -171,7 +171,7 @@ def test_an_end_that_is_heard_while_the_job_is_asked_about(sagemaker, queue, pro
 
 @pytest.mark.parametrize("kind", ["training", "processing"])
 @pytest.mark.parametrize("count", [MAX_DESCRIBED, 20])
-def test_an_end_is_heard_without_asking(sagemaker, queue, project, count, kind):
+def test_an_end_is_seen_without_polling(sagemaker, queue, project, count, kind):
     """1. All jobs have been polled once. 2. No poll is due. 3. Each event causes one Describe."""
     clock = Standing()
     watcher = Watcher(project, clock)
@@ -234,7 +234,7 @@ TROUBLES = {
 
 
 @pytest.mark.parametrize("trouble", TROUBLES)
-def test_a_queue_that_fails_is_said_once(sagemaker, queue, caplog, trouble):
+def test_a_queue_that_fails_is_reported_once(sagemaker, queue, caplog, trouble):
     """1. The queue fails three times, and the watcher polls SageMaker. 2. It answers again, and its events are used.
 
     3. There is one warning.
@@ -279,7 +279,7 @@ def test_a_queue_that_is_gone_fails_no_job(sagemaker, queue, project):
         assert watched.wait(LONG)
 
 
-def test_nobody_listens_when_nobody_waits(sagemaker, queue, project):
+def test_no_thread_listens_without_a_waiter(sagemaker, queue, project):
     """The listening thread ends with the last waiter, and a new one starts with the next waiter."""
     before, watcher = listeners(), Watcher(project, Standing())
     for _ in range(2):
@@ -324,7 +324,7 @@ def test_an_event_of_aws(block):
     assert sum(int(count) for count in left.values()) == 1
 
 
-def test_who_names_no_queue_needs_none(sagemaker):
+def test_a_project_without_a_queue_needs_none(sagemaker):
     """Without a queue there is neither a thread nor an SQS client."""
     before = listeners()
     with ExitStack() as stack:

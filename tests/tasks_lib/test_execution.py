@@ -233,7 +233,7 @@ NEVER_ENOUGH = (
 @pytest.mark.parametrize(
     ("code", "kind"), [("ResourceLimitExceeded", QuotaExceeded), ("AccessDeniedException", AccessDenied)]
 )
-def test_a_create_that_failed_is_told(call, sagemaker, code, kind):
+def test_a_create_that_failed_is_raised(call, sagemaker, code, kind):
     """If no job has the name, AWS's error is raised.
 
     After an authorisation error the name is not even looked up.
@@ -249,7 +249,7 @@ def test_a_create_that_failed_is_told(call, sagemaker, code, kind):
 
 
 @pytest.mark.parametrize("refusal", ["by SageMaker", "by IAM"])
-def test_who_is_refused_a_job_holds_no_state(call, sagemaker, project, refusal):
+def test_a_refused_job_holds_no_state(call, sagemaker, project, refusal):
     """1. SageMaker or IAM refuses the job. 2. Other work of the task starts at once, and not 15 minutes later."""
     if refusal == "by IAM":
         project.role = "a-role-that-is-not-there"
@@ -316,7 +316,7 @@ PASSING = {
 
 @pytest.mark.parametrize("verb", ["describe", "create"])
 @pytest.mark.parametrize("passing", PASSING)
-def test_what_passes_is_borne(call, sagemaker, project, passing, verb):
+def test_a_transient_error_is_retried(call, sagemaker, project, passing, verb):
     """A transient error is retried and costs no attempt, and the job counts as created by this run.
 
     Expired credentials cause new clients.
@@ -332,7 +332,7 @@ def test_what_passes_is_borne(call, sagemaker, project, passing, verb):
 
 
 @pytest.mark.parametrize(("passing", "tries"), [("a fault", 9), ("expired", 4)])
-def test_what_does_not_pass_is_told(call, sagemaker, passing, tries):
+def test_a_lasting_error_is_raised(call, sagemaker, passing, tries):
     """A transient error that persists is raised after a limited number of tries."""
     sagemaker.fail("describe", *(50 * [PASSING[passing]]))
 
@@ -368,7 +368,7 @@ def ends_of(sagemaker, *ends):
 NO_CAPACITY = ("Failed", "CapacityError: Unable to provision requested ML compute capacity.")
 
 
-def test_the_capacity_ladder(call, sagemaker, ledger):
+def test_capacity_choices_are_tried_in_order(call, sagemaker, ledger):
     """Without capacity a call tries spot with each type, then on-demand with all types, then the first choice again.
 
     All choices are attempts at one piece of work.
@@ -474,7 +474,7 @@ def test_a_clean_state_is_cleaned_once_in_a_flow_run(call, sagemaker, project):
     assert [row["Key"] for row in listed["Contents"]] == ["demo/fit/state/checkpoint"]
 
 
-def test_a_long_spot_run_without_checkpoints_is_warned_of(call, caplog, project):
+def test_a_long_spot_run_without_checkpoints_warns(call, caplog, project):
     """A long spot job without checkpoints causes a warning, except in a local project, which has no interruptions."""
     call(spec(task="local", spot=True, state="none", max_runtime_seconds=7200)).result()
     project.is_local = False
@@ -535,7 +535,7 @@ def test_a_running_job_is_attached_to(call, sagemaker, project):
     assert created(sagemaker) == 1
 
 
-def test_who_wants_it_anew_gets_it_once(call, sagemaker):
+def test_a_forced_run_runs_once(call, sagemaker):
     """1. The work is completed. 2. A flow run forces it. 3. Its retry does not. 4. Another flow run does."""
     call().result()
     forced = call(options=RunOptions(rerun="always"), flow_run="flow-1").result()
@@ -752,7 +752,7 @@ def test_other_work_writes_the_state(call, sagemaker, project, ledger):
     assert created(sagemaker) == 0
 
 
-def test_who_waits_for_the_state_gets_it(call, sagemaker, project, ledger):
+def test_a_waiter_for_the_state_gets_it(call, sagemaker, project, ledger):
     """A call that waits for the state gets it as soon as the job that holds it ends."""
     sagemaker.add(OTHERS.job)
     holds(project, ledger, OTHERS)

@@ -24,7 +24,7 @@ def test_every_ingredient_that_says_something_has_a_row():
     }  # fmt: skip
 
 
-def test_what_differs_stands_beside_what_it_was():
+def test_a_changed_ingredient_is_beside_its_earlier_value():
     """A changed, added or removed ingredient is shown beside its earlier value."""
     now = THEN | {"hyperparameters": {"C": "2", "D": "1"}, "environment": {}}
     found = rows(now, THEN)

@@ -177,7 +177,7 @@ def test_an_exception_of_the_users_own_keeps_its_tracebacks(api, said):
     assert [record.exc_info[0] for record in said if record.exc_info] == [ValueError]
 
 
-def test_percent_signs_are_told_as_they_are(api, said):
+def test_percent_signs_are_logged_as_they_are(api, said):
     """Percent signs in an error are logged literally: the text is not used as a format string."""
     fails(InvalidTask("100 % of %s", fix="%d."))
 

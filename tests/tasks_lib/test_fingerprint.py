@@ -345,7 +345,7 @@ def test_differences_in_words(what):
 
 
 @pytest.mark.parametrize("what", MATTERS)
-def test_whatever_changes_the_fingerprint_is_told(what):
+def test_every_change_of_the_fingerprint_has_a_difference(what):
     """Every change of the fingerprint has at least one line of difference, so that every run has a reason."""
     assert differences(BASE, MATTERS[what]())
 
@@ -358,6 +358,6 @@ def test_the_order_of_arguments_matters(arguments):
     assert (of(spec(arguments=tuple(arguments))) == of(spec(arguments=("-v", "-q", "-x")))) is same
 
 
-def test_an_ingredient_that_went_away_is_told():
+def test_an_ingredient_that_was_removed_is_a_difference():
     """An unknown ingredient in a record of a newer version is also a difference."""
     assert differences({**BASE, "new part": 1}, BASE) == ["new part changed (1 -> None)"]

@@ -123,7 +123,7 @@ def test_what_copies_keep():
     assert task.work.project == "local"
 
 
-def test_a_task_run_name_of_ones_own():
+def test_a_custom_task_run_name():
     """Prefect's `task_run_name` is kept, also after `on`."""
     assert sagemaker_task(fit).with_options(task_run_name="mine").on("prod").task_run_name == "mine"
 
@@ -452,12 +452,12 @@ ZONE = zoneinfo.ZoneInfo("Europe/Berlin")
     ],
     ids=["ordinary", "repeated, first", "repeated, second", "skipped"],
 )
-def test_a_moment_travels_whatever_the_clocks_do(moment):
+def test_a_time_is_sent_correctly_around_clock_changes(moment):
     """A time is sent correctly also in the hour that a time zone repeats or skips."""
     assert json.loads(arguments(at, "json", moment=moment).files["moment.json"]) == moment.isoformat()
 
 
-def test_pickle_only_by_wish():
+def test_pickle_only_on_request():
     """With the pickle serializer values are pickled, and paths are still inputs."""
 
     def work(thing, data: Path): ...

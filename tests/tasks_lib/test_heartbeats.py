@@ -31,7 +31,7 @@ def heartbeats(objects):
     return [name for name, _ in objects.listing(Location(BUCKET, "demo/fit/_ledger/interest/"))]
 
 
-def test_nobody_else_waits(objects, ledger):
+def test_no_other_waiter(objects, ledger):
     """The waiter's own heartbeat does not count, and it is deleted."""
     with declared(heartbeat(objects, ledger, "flow/task")) as mine:
         assert heartbeats(objects) == ["fit-a-1/flow/task"]
@@ -61,7 +61,7 @@ def test_the_last_one_to_leave_knows_it(objects, ledger, order):
 
 
 @pytest.mark.parametrize("error", [None, ValueError, KeyboardInterrupt])
-def test_whoever_leaves_waits_no_more(objects, ledger, error):
+def test_a_waiter_that_leaves_has_no_heartbeat(objects, ledger, error):
     """A waiter deletes its heartbeat, also if it ends with an error."""
     try:
         with declared(heartbeat(objects, ledger, "flow/task")):
@@ -74,7 +74,7 @@ def test_whoever_leaves_waits_no_more(objects, ledger, error):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ServiceFault("lost")])
-def test_a_mark_whose_writing_was_cut_off_is_taken_away(objects, ledger, monkeypatch, error):
+def test_a_heartbeat_whose_write_was_interrupted_is_deleted(objects, ledger, monkeypatch, error):
     """A heartbeat is deleted also if its write was interrupted, since S3 may have written it."""
     put = objects.put
 
@@ -91,7 +91,7 @@ def test_a_mark_whose_writing_was_cut_off_is_taken_away(objects, ledger, monkeyp
     assert heartbeats(objects) == []
 
 
-def test_a_killed_process_leaves_its_mark(objects, ledger):
+def test_a_killed_process_leaves_its_heartbeat(objects, ledger):
     """A killed process leaves its heartbeat, so the job is kept for a later run. The reaper finds expired ones."""
     objects.put(ledger.folder.ledger.below("interest/fit-a-1/flow-1/task"), b"")
 
@@ -111,7 +111,7 @@ def test_an_earlier_try_of_the_same_flow_run_waits_no_more(objects, ledger):
         assert mine.leave() == ["flow-1/2-another"]
 
 
-def test_a_job_that_was_left_is_kept_until_somebody_takes_it_over(objects, ledger):
+def test_a_job_that_was_left_is_kept_until_it_is_taken_over(objects, ledger):
     """With `on_exit="leave"` a later waiter that is cancelled does not stop the job, but one that takes it over may."""
     heartbeat(objects, ledger, "flow-1/1-task").leave_running()
     with declared(heartbeat(objects, ledger, "flow-2/1-task")) as other:
@@ -144,7 +144,7 @@ class LaterObjects(Objects):
 
 
 @pytest.mark.parametrize(("minutes", "counts"), [(14, True), (16, False)])
-def test_the_mark_of_a_killed_process_lapses(block, ledger, minutes, counts):
+def test_the_heartbeat_of_a_killed_process_expires(block, ledger, minutes, counts):
     """A heartbeat expires after 15 minutes, so that a crash does not keep later cancellations from stopping the job."""
     objects = LaterObjects(block)
     objects.put(ledger.folder.ledger.below("interest/fit-a-1/flow-1/task"), b"")
@@ -153,7 +153,7 @@ def test_the_mark_of_a_killed_process_lapses(block, ledger, minutes, counts):
     assert heartbeat(objects, ledger, "flow-2/task").waiting() == (["flow-1/task"] if counts else [])
 
 
-def test_a_waiter_writes_its_mark_again(objects, ledger):
+def test_a_waiter_renews_its_heartbeat(objects, ledger):
     """A waiter renews its heartbeat at most every five minutes, however often `renew` is called."""
     now, writes = [0.0], []
 
@@ -170,7 +170,7 @@ def test_a_waiter_writes_its_mark_again(objects, ledger):
     assert writes == [0.0, 300.0, 600.0, 2000.0]
 
 
-def test_a_mark_that_cannot_be_written_ends_no_wait(objects, ledger):
+def test_a_heartbeat_that_cannot_be_written_ends_no_wait(objects, ledger):
     """If S3 fails, the heartbeat is tried again after a minute, and the wait continues."""
     now, tries = [0.0], []
 

@@ -97,7 +97,7 @@ def test_a_hostile_model_is_refused(block, objects, tmp_path):
     lambda bound, folder: bound.model.read_bytes("gone"),
     lambda bound, folder: bound.model.download(folder),
 ])  # fmt: skip
-def test_what_is_not_there_is_told(block, tmp_path, read):
+def test_a_missing_file_is_an_error(block, tmp_path, read):
     """A missing file or output raises an error with a fix."""
     with pytest.raises(MissingPath) as caught:
         read(result().bound(block), tmp_path)

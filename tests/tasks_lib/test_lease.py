@@ -46,7 +46,7 @@ def test_the_first_one_takes_it(lease):
     assert lease.take(MINE) == MINE == lease.holder()
 
 
-def test_taking_ones_own_lease_again_is_fine(lease, jobs):
+def test_the_holder_can_take_its_lease_again(lease, jobs):
     """Another process with the same work has the same job, so both hold the lease."""
     lease.take(MINE)
     jobs[MINE.job] = False
@@ -54,7 +54,7 @@ def test_taking_ones_own_lease_again_is_fine(lease, jobs):
     assert lease.take(MINE) == MINE
 
 
-def test_a_live_job_keeps_its_state(lease, jobs, objects):
+def test_a_running_job_keeps_its_state(lease, jobs, objects):
     """The lease of a running job is kept, however long it runs."""
     lease.take(THEIRS)
     jobs[THEIRS.job] = False
@@ -104,7 +104,7 @@ def test_of_two_that_see_it_free_one_gets_it(objects, ledger, jobs):
         b'{"job": "fit-1", "fingerprint": "a", "kind": "baking"}',
     ],
 )
-def test_a_damaged_lease_is_held_by_the_live_job(objects, ledger, body):
+def test_a_damaged_lease_is_held_by_the_running_job(objects, ledger, body):
     """A damaged lease does not count as free: the running job of the task holds it.
 
     If no job is running, it can be taken.
@@ -141,7 +141,7 @@ def test_a_lease_that_is_given_back_is_free(lease, objects, ledger):
     assert lease.take(MINE) == MINE == lease.holder()
 
 
-def test_only_ones_own_lease_is_given_back(lease, jobs):
+def test_only_the_holder_gives_back_its_lease(lease, jobs):
     """Only the holder can give back a lease: other work may have taken it over."""
     lease.take(THEIRS)
     lease.give_back(MINE)
@@ -149,7 +149,7 @@ def test_only_ones_own_lease_is_given_back(lease, jobs):
     assert lease.holder() == THEIRS
 
 
-def test_a_lost_lease_is_held_by_the_live_job(objects, ledger):
+def test_a_lost_lease_is_held_by_the_running_job(objects, ledger):
     """1. A job writes the state. 2. Its lease is deleted. 3. Other work waits for that job.
 
     A new task does not ask SageMaker.

@@ -50,14 +50,14 @@ def test_the_life_of_an_entry(ledger):
     assert ledger.latest() == ledger.entry(WORK).record == record(3, created=200.0)
 
 
-def test_spending_twice_spends_once(ledger):
+def test_an_attempt_is_closed_once(ledger):
     """Two processes that saw the same failure close one attempt, not two."""
     first = ledger.close(WORK, 1, "failed", "flow-1")
 
     assert ledger.close(WORK, 1, "failed", "flow-2") == first == ledger.entry(WORK)
 
 
-def test_an_attempt_of_the_past_or_of_the_future_is_not_spent(ledger):
+def test_only_the_current_attempt_can_be_closed(ledger):
     """Closing an attempt that is not the current one changes nothing."""
     entry = ledger.close(WORK, 1, "failed")
 
@@ -82,7 +82,7 @@ def test_a_record_is_written_once(ledger):
     assert ledger.entry(WORK).record.metrics == {"auc": 1.0}
 
 
-def test_completing_again_mends_a_lost_pointer(ledger, objects):
+def test_completing_again_writes_a_lost_latest(ledger, objects):
     """If `latest.json` is missing after a crash, completing the attempt again writes it."""
     ledger.complete(record(1))
     objects.delete(ledger.folder.latest)
@@ -92,7 +92,7 @@ def test_completing_again_mends_a_lost_pointer(ledger, objects):
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
-def test_latest_keeps_the_youngest(ledger, order):
+def test_latest_keeps_the_newest(ledger, order):
     """`latest` is the record with SageMaker's latest creation time, in any order of recording."""
     records = [record(1, created=100.0), record(1, work=OTHER, created=200.0)]
     for index in order:
@@ -164,7 +164,7 @@ def test_a_damaged_entry_is_built_again(ledger, objects, body, caplog):
 @pytest.mark.parametrize(
     "body", [b"{}", b'{"items": 3}', b'{"items": [["a"]]}', b'{"items": [["a", "x", "y", 1]]}', b"["]
 )
-def test_other_damaged_documents_are_made_good(ledger, objects, body):
+def test_other_damaged_documents_are_replaced(ledger, objects, body):
     """A damaged `latest.json` is replaced by the newest record, and a damaged listing counts as missing."""
     ledger.complete(record(1))
     objects.put(ledger.folder.latest, body)
@@ -184,7 +184,7 @@ def test_a_lost_latest_is_the_newest_of_all_records(ledger, objects):
     assert ledger.latest().fingerprint == "b" * 64
 
 
-def test_what_a_newer_version_added_is_borne(ledger, objects):
+def test_unknown_fields_of_an_entry_are_ignored(ledger, objects):
     """An unknown field in an entry, as of a newer version, is ignored."""
     objects.write(ledger.folder.entry(WORK), {"fingerprint": WORK, "spent": [], "record": None, "new": 1})
 
@@ -208,7 +208,7 @@ class Restless(Objects):
         return None
 
 
-def test_a_record_that_never_keeps_still_is_told(block, task_folder):
+def test_a_write_that_loses_every_race_raises(block, task_folder):
     """After 20 lost races a write raises `LedgerConflict` instead of trying forever."""
     with pytest.raises(LedgerConflict, match="20 times in a row"):
         Ledger(Restless(block), task_folder).close(WORK, 1, "failed")

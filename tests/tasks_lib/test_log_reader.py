@@ -104,7 +104,7 @@ def test_all_jobs_are_read(reader, project, logs):
     assert not any(thread.is_alive() for thread in threads)
 
 
-def test_who_has_ended_is_first(reader, project, logs):
+def test_an_ended_job_is_first(reader, project, logs):
     """While all threads are busy and thirty jobs wait, an ended job is read next."""
     logs.open.clear()
     with ExitStack() as stack:
@@ -121,7 +121,7 @@ def test_who_has_ended_is_first(reader, project, logs):
     assert logs.asked[4] == "fit-last"
 
 
-def test_everybody_has_a_turn(reader, project, logs):
+def test_each_job_has_its_turn(reader, project, logs):
     """With any number of jobs, the one that has waited longest is read next."""
     with ExitStack() as stack:
         for number in range(30):
@@ -133,7 +133,7 @@ def test_everybody_has_a_turn(reader, project, logs):
     assert len(set(turns)) == 30
 
 
-def test_a_log_that_hangs_holds_up_nobody(project, logs):
+def test_a_log_that_hangs_delays_no_job(project, logs):
     """1. Lines can be taken while the log service hangs. 2. The wait for the rest ends after the time limit.
 
     3. The failure says why.
@@ -149,7 +149,7 @@ def test_a_log_that_hangs_holds_up_nobody(project, logs):
     assert "did not answer" in log.failure
 
 
-def test_a_log_that_hangs_and_was_left_holds_up_nobody(reader, project, logs):
+def test_an_abandoned_log_that_hangs_delays_no_job(reader, project, logs):
     """A log that hangs after its follower left does not delay another job."""
     hanging = Gated()
     hanging.open.clear()
@@ -166,7 +166,7 @@ def test_a_log_that_hangs_and_was_left_holds_up_nobody(reader, project, logs):
         hanging.open.set()
 
 
-def test_jobs_that_run_rest_when_there_is_throttling(project, logs):
+def test_running_jobs_pause_after_throttling(project, logs):
     """After throttling, the logs of running jobs pause, and those of ended jobs are still read."""
 
     def stands():

@@ -246,7 +246,7 @@ def test_no_line_is_lost_or_doubled(project, logs, happenings, page, after_the_e
     assert len(story.found) == sum(map(len, story.written.values()))
 
 
-def test_another_jobs_log_is_not_ours(tail, logs, clock):
+def test_another_jobs_log_is_not_read(tail, logs, clock):
     """The log of `fit-11` is not part of the log of `fit-1`."""
     logs.write("fit-11/algo-1-1", "other")
 
@@ -264,7 +264,7 @@ def test_after_a_spot_interruption_the_host_has_another_stream(tail, logs, clock
 
 
 @pytest.mark.parametrize("error", [client_error("ThrottlingException"), client_error("ExpiredTokenException"), OUTAGE])
-def test_a_log_that_cannot_be_read_fails_nobody(tail, logs, clock, error):
+def test_a_log_that_cannot_be_read_fails_no_job(tail, logs, clock, error):
     """A failed poll is recorded, and the next poll continues where it stopped."""
     logs.write("fit-1/algo-1-1", "one")
     logs.faults.append(error)
@@ -346,7 +346,7 @@ def test_a_silent_job_outlives_its_token(tail, logs, clock):
     assert polled(tail, clock) == [("algo-1", "two"), ("algo-1", "three")]
 
 
-def test_a_deleted_stream_is_told_and_hides_no_other(tail, logs, clock):
+def test_a_deleted_stream_is_reported_and_hides_no_other(tail, logs, clock):
     """A deleted stream of one host is reported, and the other host's stream is read."""
     logs.write("fit-1/algo-1-1", "one")
     logs.write("fit-1/algo-2-1", "two")
@@ -404,7 +404,7 @@ def test_a_job_that_ended_long_ago_is_not_waited_for(tail, logs, clock):
     assert logs.asked == ["describe", "get", "get"]
 
 
-def test_jobs_share_the_pace_of_their_account(project, logs, clock):
+def test_jobs_share_the_rate_limit_of_their_account(project, logs, clock):
     """Forty ended jobs share 20 requests a second, after a burst of 20."""
     pace = LogRateLimit(8, 20, clock)
     for number in range(40):
@@ -415,7 +415,7 @@ def test_jobs_share_the_pace_of_their_account(project, logs, clock):
     assert clock.now - FIRST >= (len(logs.asked) - 20) / 20 - 0.5
 
 
-def test_jobs_that_run_leave_some_of_the_pace(project, logs, clock):
+def test_running_jobs_leave_some_of_the_rate(project, logs, clock):
     """An ended job is read at once, although running jobs have used up their share."""
     pace = LogRateLimit(8, 20, clock)
     while pace.try_acquire(urgent=False):
@@ -427,7 +427,7 @@ def test_jobs_that_run_leave_some_of_the_pace(project, logs, clock):
     assert clock.now == FIRST
 
 
-def test_accounts_do_not_share_a_pace(project, block):
+def test_accounts_do_not_share_a_rate_limit(project, block):
     """Projects of one account and region share a rate limit; another region has its own."""
     elsewhere = block.model_copy(update={"region": "eu-west-1"})
     beside = block.model_copy(update={"project": "other"})

@@ -63,7 +63,7 @@ def test_digest_changes_with_each_part(other):
 
 
 @given(MANIFESTS, MANIFESTS)
-def test_digest_tells_manifests_apart(one, other):
+def test_different_manifests_have_different_digests(one, other):
     """Different manifests have different digests; names cannot run into each other."""
     assume(dict(one.items) != dict(other.items))
 

@@ -134,7 +134,7 @@ def test_an_expression_that_cannot_be_is_refused(given):
         (r"x=(.*)", "x= 7 ", False),
     ],
 )
-def test_a_part_of_a_number_is_told(pattern, line, cut):
+def test_a_part_of_a_number_causes_a_warning(pattern, line, cut):
     """A warning says that an expression matched only a part of a number."""
     said = metric_warnings(read({"x": pattern}, line), [line])
 
@@ -142,7 +142,7 @@ def test_a_part_of_a_number_is_told(pattern, line, cut):
     assert all(repr(line) in sentence and "metrics={'x': 'x='}" in sentence for sentence in said)
 
 
-def test_a_metric_that_was_never_seen_is_told_with_the_nearest_lines():
+def test_a_metric_without_a_value_is_reported_with_the_nearest_lines():
     """The warning for a metric without a value shows lines with its name, or else lines with a number."""
     lines = ["start", "AUC: 0.9", "done 3"]
     reader = read(metric_patterns({"auc": "auc=", "f1": "f1="}), *lines)

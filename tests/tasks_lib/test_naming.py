@@ -147,7 +147,7 @@ def test_the_name_of_the_state_input_is_reserved():
 
 
 @given(TASK_NAMES, URIS, FINGERPRINTS, ATTEMPTS)
-def test_a_job_is_told_by_its_stem(task, uri, fingerprint, attempt):
+def test_a_job_is_recognized_by_its_stem(task, uri, fingerprint, attempt):
     """A job's name is recognized as one of its task."""
     assert is_job_of(job_name(task, uri, fingerprint, attempt), task)
 
@@ -162,7 +162,7 @@ def test_a_job_is_not_taken_for_a_task_with_a_similar_name(other):
 @pytest.mark.parametrize(
     "name", ["fit", "fit-1", "fit-0123456789abcdef", "-0123456789abcdef-1", "fit-0123456789ABCDEF-1"]
 )
-def test_a_foreign_job_name_is_nobodys(name):
+def test_a_foreign_job_name_is_not_recognized(name):
     """A name that `job_name` cannot make is not recognized."""
     assert not is_job_of(name, "fit")
 

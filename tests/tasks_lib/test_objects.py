@@ -61,7 +61,7 @@ def test_a_document_that_is_gone_is_no_success(objects):
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[1]", b'"text"', b"\xff\xfe", b"null"])
-def test_a_damaged_document_is_told_with_its_place(objects, body):
+def test_a_damaged_document_is_reported_with_its_place(objects, body):
     """A damaged document raises an error with its place, and with the ETag that is needed to replace it."""
     objects.put(PLACE, body)
 
@@ -105,7 +105,7 @@ def test_deleting_nothing_is_no_error(objects):
     objects.delete(PLACE)
 
 
-def test_a_missing_bucket_is_told(objects, tmp_path):
+def test_a_missing_bucket_is_an_error(objects, tmp_path):
     """Every operation translates the error for a missing bucket; no bare error of botocore or boto3 is raised."""
     place = Location("no-such-bucket", "x/")
     (tmp_path / "x").write_text("1")
@@ -185,7 +185,7 @@ def test_what_we_write_is_encrypted_with_the_projects_key(aws, requests_of, tmp_
     assert written == dict.fromkeys(("PutObject", "CopyObject"), block.output_kms_key)
 
 
-def test_no_credentials_are_told(monkeypatch):
+def test_missing_credentials_are_an_error(monkeypatch):
     """Missing credentials are an error before any request is sent."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)

@@ -42,7 +42,7 @@ DAY_OLD = JobActivity(JOB, "fit", timedelta(days=1))
 
 
 @given(sightings, rules)
-def test_an_orphan_is_what_nobody_wants(seen, rules):
+def test_no_run_wants_an_orphan(seen, rules):
     """An orphan has no fresh heartbeat and is past the grace period.
 
     No flow run that may still be running wants it.
@@ -76,7 +76,7 @@ def test_what_is_kept_has_a_reason(seen, rules):
 
 
 @given(sightings, rules, waiters, st.timedeltas(min_value=-MINUTE, max_value=EXPIRES_AFTER))
-def test_a_fresh_mark_keeps_any_job(seen, rules, waiter, age):
+def test_a_fresh_heartbeat_keeps_any_job(seen, rules, waiter, age):
     """A heartbeat that has not expired keeps a job, whatever else is known."""
     waited_for = replace(seen, waiters={**seen.waiters, waiter: age})
 
@@ -84,7 +84,7 @@ def test_a_fresh_mark_keeps_any_job(seen, rules, waiter, age):
 
 
 @given(sightings, rules, st.timedeltas(min_value=timedelta(), max_value=timedelta(days=9)))
-def test_time_alone_makes_no_orphan_a_wanted_job(seen, rules, later):
+def test_an_orphan_stays_one_as_time_passes(seen, rules, later):
     """An orphan stays one as time passes, because its heartbeats and the job grow older together."""
     marks = {waiter: age + later for waiter, age in seen.waiters.items()}
 
@@ -92,7 +92,7 @@ def test_time_alone_makes_no_orphan_a_wanted_job(seen, rules, later):
 
 
 @given(sightings, rules)
-def test_prefect_is_asked_where_its_word_counts(seen, rules):
+def test_prefect_is_asked_if_its_answer_matters(seen, rules):
     """If Prefect need not be asked, none of its answers would change the verdict."""
     assert needs_runs(seen, rules) or assess(seen, rules) == assess(replace(seen, runs={}), rules)
 
@@ -112,7 +112,7 @@ def test_prefect_is_asked_where_its_word_counts(seen, rules):
         ),
     ],
 )
-def test_the_reason_names_its_witness(changed, why):
+def test_the_reason_names_its_source(changed, why):
     """The reason names its source: Prefect's state, Prefect's silence, or the heartbeats alone."""
     judged = assess(replace(DAY_OLD, **changed), Rules())
 
@@ -121,14 +121,14 @@ def test_the_reason_names_its_witness(changed, why):
 
 
 @pytest.mark.parametrize(("hours", "verdict"), [(11, Verdict.RUN_IS_LIVE), (13, Verdict.ORPHAN)])
-def test_a_run_that_prefect_calls_live_is_believed_for_a_while(hours, verdict):
+def test_a_live_run_counts_for_a_limited_time(hours, verdict):
     """A run that is live in Prefect counts for 12 hours: a laptop may sleep, but a killed process stays `Running`."""
     seen = replace(DAY_OLD, waiters={"a/1": timedelta(hours=hours)}, runs={"a": "live"})
 
     assert assess(seen, Rules()).verdict is verdict
 
 
-def test_a_live_run_without_a_mark_is_believed():
+def test_a_live_run_without_a_heartbeat_counts():
     """1. A run waits for its retry, or the ledger was deleted. 2. It has no heartbeat whose age is known.
 
     3. Its job is kept.

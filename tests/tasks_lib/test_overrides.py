@@ -72,7 +72,7 @@ def test_each_row_is_a_field_of_aws(kind, sagemaker_model):
 
 
 @pytest.mark.parametrize("kind", SPECS)
-def test_each_field_beside_ours_has_a_row(kind, sagemaker_model):
+def test_each_field_beside_a_written_one_has_a_row(kind, sagemaker_model):
     """Each top-level member, and each member of a merged structure, has a rule, so a new field of AWS's is noticed."""
     shape, table = sagemaker_model.operation_model(OPERATION[kind]).input_shape, kind_of(kind).overrides
     wanted = set(shape.members)
@@ -109,7 +109,7 @@ def written(table, value, path=""):
         PROCESSING.model_copy(update={"command": None}),
     ],
 )
-def test_nothing_that_we_write_is_free(spec):
+def test_each_written_field_has_a_rule(spec):
     """Each field that the package writes is merged or refused by its own rule."""
     found = dict(written(spec.kind.overrides, to_request(spec, PLACE)))
 
@@ -142,7 +142,7 @@ class Read(dict):
 
 
 @pytest.mark.parametrize("kind", SPECS)
-def test_nothing_that_we_read_is_free(kind):
+def test_each_field_that_is_read_has_a_rule(kind):
     """The fields that quotas and costs are read from, and their parents, have their own rules."""
     seen = set()
     request = Read(to_request(SPECS[kind], PLACE), "", seen)
@@ -158,7 +158,7 @@ def test_nothing_that_we_read_is_free(kind):
 # -- merged ----------------------------------------------------------------------------------------------------------
 
 
-def test_values_replace_ours_beside_others():
+def test_values_are_replaced_and_others_kept():
     """An override replaces a field or adds one, and all other fields are kept."""
     request = overridden(
         TRAINING,
@@ -177,7 +177,7 @@ def test_values_replace_ours_beside_others():
     }
 
 
-def test_a_further_channel_stands_beside_ours(sagemaker_model):
+def test_a_further_channel_is_added(sagemaker_model):
     """An override can add a channel, such as a file system, beside those of the code and of `inputs`."""
     request = overridden(TRAINING, {"InputDataConfig": [ON_EFS]})
 
@@ -185,7 +185,7 @@ def test_a_further_channel_stands_beside_ours(sagemaker_model):
     check_request(sagemaker_model, "CreateTrainingJob", request)
 
 
-def test_a_channel_of_ours_is_changed_where_it_stands(sagemaker_model):
+def test_an_existing_channel_is_changed_in_place(sagemaker_model):
     """An override of an existing channel is merged into it by its name, and loses nothing of it."""
     over = [
         {
@@ -209,7 +209,7 @@ def test_a_channel_of_ours_is_changed_where_it_stands(sagemaker_model):
     check_request(sagemaker_model, "CreateTrainingJob", request)
 
 
-def test_a_further_output_stands_beside_ours(sagemaker_model):
+def test_a_further_output_is_added(sagemaker_model):
     """A processing job's inputs and outputs are also merged by name."""
     output = {
         "OutputName": "lake",
@@ -312,7 +312,7 @@ JUNK = st.sampled_from([None, "x", 3, True, [], ["a"], {}, {"a": None}, [{}], [N
 
 @pytest.mark.parametrize("kind", SPECS)
 @given(data=st.data())
-def test_overrides_of_any_form_are_answered(kind, sagemaker_model, data):
+def test_overrides_of_any_form_are_accepted_or_refused(kind, sagemaker_model, data):
     """Overrides of any form give a valid request or an `InvalidTask`, for example a string in place of a mapping."""
     path = data.draw(st.sampled_from([path.rpartition(".")[0] or path for path in kind_of(kind).overrides]))
     over = at(path, data.draw(JUNK), data.draw(st.sampled_from(["train", "new"]) | JUNK))
@@ -359,7 +359,7 @@ def test_one_further_channel_twice_is_one_channel():
     )
 
 
-def test_a_task_takes_back_what_was_bound_for_all():
+def test_a_task_overrides_the_bound_values():
     """The task's overrides win, entry by entry, and its None removes a field that was bound for all tasks."""
     bound = {"VpcConfig": {"Subnets": ["subnet-1"]}, "InputDataConfig": [ON_EFS], "RetryStrategy": {"x": 1}}
     own = {"VpcConfig": None, "InputDataConfig": [{"ChannelName": "shared", "InputMode": "File"}]}
@@ -481,7 +481,7 @@ def leaves(tree, path=()):
 
 
 @given(MAPPINGS, MAPPINGS)
-def test_a_merge_has_all_of_what_lies_on_top(base, over):
+def test_a_merge_has_all_overrides(base, over):
     """The result has everything in the overrides, and all other values of the base, which is not modified."""
     before = json.dumps(base, sort_keys=True)
     merged = leaves(deep_merge(base, over))

@@ -79,7 +79,7 @@ def test_the_plot_is_an_address_that_a_browser_shows():
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=5 * MOST_POINTS))
-def test_thinning_keeps_what_one_sees(values):
+def test_thinning_keeps_ends_and_extremes(values):
     """Downsampling keeps the first, last, lowest and highest values in order, within the limit."""
     points = [(float(at), value) for at, value in enumerate(values)]
     kept = downsampled(points)
@@ -132,7 +132,7 @@ def test_pyplot_is_left_alone():
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-def test_what_was_printed_at_once_stands_at_its_number():
+def test_values_printed_at_once_are_drawn_by_number():
     """If all values have nearly the same time, as for a very short job, the axis shows their numbers instead."""
     at_once = {"loss": [(100.0, 0.7), (100.0, 0.5), (100.01, 0.4)]}
     slowly = {"loss": [(100.0, 0.7), (101.0, 0.5), (103.0, 0.4)]}

@@ -36,7 +36,7 @@ ON_DEMAND = "ml.m5.large for training job usage"
 
 @pytest.mark.parametrize("words", [SINCE_2023, BEFORE, OTHER_UNIT])
 @given(name=st.text(min_size=1).filter(lambda name: "'" not in name), limit=HOSTS, used=HOSTS, wanted=HOSTS)
-def test_aws_words_tell_the_quota(words, name, limit, used, wanted):
+def test_aws_messages_name_the_quota(words, name, limit, used, wanted):
     """Name and numbers are parsed from each known form of AWS's message, whatever the unit."""
     message = words.format(name=name, limit=limit, used=used, wanted=wanted)
 
@@ -44,13 +44,13 @@ def test_aws_words_tell_the_quota(words, name, limit, used, wanted):
 
 
 @pytest.mark.parametrize("message", ["", "Rate exceeded", "The account-level service limit 'x' is 2 Instances."])
-def test_other_words_tell_no_quota(message):
+def test_other_messages_name_no_quota(message):
     """Any other message gives None."""
     assert quota_of(message) is None
 
 
 @pytest.mark.parametrize(("limit", "wanted", "can_suffice"), [(2, 1, True), (2, 2, True), (2, 3, False), (0, 1, False)])
-def test_a_used_up_quota_is_another_thing_than_a_small_one(limit, wanted, can_suffice):
+def test_a_used_up_quota_differs_from_a_small_one(limit, wanted, can_suffice):
     """A quota suffices if the job fits its limit, whatever is in use now, because other jobs end."""
     assert Quota(ON_DEMAND, limit, limit, wanted).can_suffice is can_suffice
 
@@ -103,7 +103,7 @@ def test_a_used_up_quota_is_another_thing_than_a_small_one(limit, wanted, can_su
     ],
     ids=["training", "spot", "processing, whose count has a default", "a list of types", "groups of one type"],
 )
-def test_a_request_tells_its_quotas(kind, request_, expected):
+def test_a_request_gives_its_quotas(kind, request_, expected):
     """A request needs quotas by kind, instance type and spot, with the number of hosts for each."""
     assert hosts_by_quota(KINDS[kind], request_) == expected
 
@@ -122,7 +122,7 @@ def test_each_quota_has_a_limit_of_its_own(types):
     assert not [name for name in names if set(name) & set("/%&<>") or not name.startswith("sagemaker:123456789012:")]
 
 
-def test_a_limit_is_named_as_one_reads_it():
+def test_the_name_of_a_limit():
     """A limit's name has account, region, instance type and use."""
     name = limit_name("123456789012", "eu-west-1", quota_name("spot training", "ml.p3.2xlarge"))
 
@@ -171,7 +171,7 @@ def page(**values):
     return {"Quotas": [{"QuotaName": f"quota {code}", "QuotaCode": code, **row} for code, row in values.items()]}
 
 
-def test_one_listing_is_enough_for_all_who_ask_at_once():
+def test_concurrent_calls_share_one_listing():
     """Eight concurrent calls share one listing of all pages; a quota that AWS could not read is left out."""
     client = Client([page(a={"Value": 2.0}), page(b={"Value": 0.0}, c={"ErrorReason": {}})])
     quotas, start = ServiceQuotas(client), Barrier(8)

@@ -71,7 +71,7 @@ QUOTAS = st.floats(2, 60)
 
 
 @given(QUOTAS)
-def test_a_quota_that_nobody_knows_is_found(quota):
+def test_an_unknown_quota_is_found(quota):
     """In a minute of demand an unknown quota is used to more than half.
 
     At most a tenth of the calls is throttled.
@@ -107,7 +107,7 @@ def test_never_more_than_the_ceiling(rate, burst, steps, data):
             assert last - first + 1 <= burst + 2 * rate * (ended - began) + 1e-6
 
 
-def test_a_refusal_stops_all_at_once():
+def test_throttling_stops_all_calls_at_once():
     """1.
 
     AWS throttles five calls at one moment. 2. No call is allowed now. 3. The rate is halved once, not five times.
@@ -121,7 +121,7 @@ def test_a_refusal_stops_all_at_once():
     assert pace.seconds() == pytest.approx(1 / 5)
 
 
-def test_a_refusal_is_forgotten_after_a_pause():
+def test_throttling_is_forgotten_after_a_pause():
     """After an hour without calls an earlier throttling has no effect."""
     clock = Clock()
     pace = TokenBucket(rate=10, burst=20, clock=clock)
@@ -134,7 +134,7 @@ def test_a_refusal_is_forgotten_after_a_pause():
     assert pace.seconds() == pytest.approx(1 / 10)
 
 
-def test_who_waits_so_long_gets_a_token():
+def test_a_token_is_available_after_the_wait():
     """After a wait of `seconds` a token is available, and not much earlier."""
     clock = Clock()
     pace = TokenBucket(rate=4, burst=1, clock=clock)
@@ -164,7 +164,7 @@ def test_threads_share_one_bucket():
 
 
 @given(st.floats(0, 1e7))
-def test_nobody_waits_much_longer_than_the_job(age):
+def test_a_poll_interval_is_a_share_of_the_age(age):
     """The interval is a twentieth of the job's age, at least 0.1 s and at most 5 s."""
     assert 0.1 <= poll_interval(age) <= 5.0
     assert poll_interval(age) <= max(0.1, age * 0.05 + 1e-9)

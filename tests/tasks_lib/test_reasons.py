@@ -44,13 +44,13 @@ def test_the_first_run(ledger):
     assert reason_to_run(NEW, ledger.latest(), ledger, *work()) == "first run"
 
 
-def test_every_way_to_spend_an_attempt_has_words():
+def test_every_close_reason_has_words():
     """Every `CloseReason` of the ledger has words."""
     assert set(get_args(CloseReason)) == set(CLOSED)
 
 
 @pytest.mark.parametrize("because", get_args(CloseReason))
-def test_a_spent_attempt_is_the_reason(completed, because):
+def test_a_closed_attempt_is_the_reason(completed, because):
     """The reason is that of the last closed attempt, not of the first."""
     closed = (ClosedAttempt(attempt=1, because="failed"), ClosedAttempt(attempt=2, because=because))
 

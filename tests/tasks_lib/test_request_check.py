@@ -98,7 +98,7 @@ def test_each_violation_is_found(check, what):
     assert caught.value.fix
 
 
-def test_all_violations_are_told_at_once(check):
+def test_all_violations_are_reported_at_once(check):
     """The error lists all violations, one per line."""
     request = changed("TrainingJobName", "fit_1") | {"Environment": {"A-B": "x", "C": "y" * 600}}
 

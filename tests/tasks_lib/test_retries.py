@@ -83,7 +83,7 @@ def test_a_job_that_failed_by_a_fault_is_made_again_twice(retries):
     ],
     ids=lambda error: f"{type(error).__name__} {getattr(error, 'category', '')}",
 )
-def test_what_no_wait_can_mend_is_raised_at_once(retries, error):
+def test_what_no_wait_can_fix_is_raised_at_once(retries, error):
     """An error that no wait can fix is raised unchanged and at once."""
     with pytest.raises(type(error)) as caught:
         retries.wait_or_raise(error)

@@ -39,7 +39,7 @@ def block(aws):
     return make_block(project=f"p{uuid.uuid4().hex[:12]}", role=None)
 
 
-def test_a_named_role_is_asked_of_nobody(aws):
+def test_a_role_by_arn_needs_no_request(aws):
     """A role given by ARN causes no request to IAM."""
     block = make_block(role="arn:aws:iam::123456789012:role/mine")
     block.client("iam").meta.events.register("before-call.iam", lambda **_: pytest.fail("IAM was asked"))
@@ -92,7 +92,7 @@ def test_of_two_that_make_the_role_both_have_it(block):
     assert arn_for(block) == arn_for(other)
 
 
-def test_a_role_without_rights_is_completed(block):
+def test_a_role_without_policy_is_completed(block):
     """1. The policy is refused, or the caller ends. 2. The next call adds the missing policy to the role."""
 
     def refuse(**_):

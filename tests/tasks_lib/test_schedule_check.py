@@ -96,7 +96,7 @@ def test_the_horizon_is_prefects():
         (deployment(ENDED), False),
     ],
 )
-def test_who_lacks_a_run(found, expected):
+def test_deployments_that_lack_a_run(found, expected):
     """A deployment lacks a run if its schedule has a next date and no run exists."""
     assert found.lacks_run(NOW) is expected
 

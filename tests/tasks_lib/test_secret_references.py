@@ -197,7 +197,7 @@ def test_where_a_secret_is_kept_is_a_part_of_the_work():
 # -- permissions ---------------------------------------------------------------------------------------------------
 
 
-def test_the_rights_of_the_jobs_role():
+def test_the_permissions_of_the_jobs_role():
     """The role may read these secrets only. Wildcards stand for the end of a secret's ARN, which its name lacks."""
     references = ["secretsmanager:team/db#user", SECRET_ARN, "ssm:/team/token:3", PARAMETER_ARN, "ssm:plain"]
     found = {each["Sid"]: each for each in job_policy(make_block(region="eu-west-1"), (), references)["Statement"]}
@@ -215,7 +215,7 @@ def test_the_rights_of_the_jobs_role():
     ]
 
 
-def test_no_rights_without_secrets():
+def test_no_permissions_without_secrets():
     """A project without secrets has no permission to read any."""
     assert not re.search("ssm:|secretsmanager:", json.dumps(job_policy(make_block())))
 

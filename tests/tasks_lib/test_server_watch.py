@@ -23,7 +23,7 @@ class Machine:
         return self.watch.look()
 
 
-def test_a_server_that_died_is_told_once_and_ends_its_tasks(caplog):
+def test_a_server_that_died_is_reported_once_and_ends_its_tasks(caplog):
     """1. The server is up. 2. It is away for less than the limit.
 
     3. It is lost: tasks raise, and no request is retried.

@@ -222,7 +222,7 @@ def test_without_state_nothing_touches_it(kind):
     assert "/state" not in json.dumps(to_request(spec, PLACE))
 
 
-def test_what_we_inject_wins_over_the_authors_environment():
+def test_injected_variables_override_those_of_the_task():
     """Variables that the package sets, such as `SSM_FINGERPRINT`, override those of the task."""
     spec = TRAINING.model_copy(update={"environment": {"SSM_FINGERPRINT": "mine", "A": "b"}})
 
@@ -356,7 +356,7 @@ def test_text_of_several_lines_travels_as_json(text):
 
 
 @pytest.mark.parametrize(("names", "meet"), [(["lr", "LR"], True), (["a", "b", "A"], True), (["lr", "lr2"], False)])
-def test_names_that_meet_in_the_job_are_refused(names, meet):
+def test_names_that_collide_in_the_job_are_refused(names, meet):
     """Names that would share a variable in the job are refused: `lr` and `LR`, or the inputs `train` and `Train`."""
     if not meet:
         encode_hyperparameters(dict.fromkeys(names, 1))

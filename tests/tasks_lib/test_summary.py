@@ -67,7 +67,7 @@ def test_a_summary_says_all():
     assert "0123456789abc" not in page
 
 
-def test_a_cost_that_nobody_knows_is_unknown():
+def test_an_unknown_cost_is_unknown():
     """An unknown cost or bill is "unknown", never 0."""
     page = Pages(BLOCK).summary(result(cost=None, billable_seconds=None))
 
@@ -166,7 +166,7 @@ def test_a_failure_of_which_little_is_known():
 
 
 @given(st.text("`*_[]<>#|~& ab\n", max_size=60))
-def test_what_jobs_say_stays_inside_its_block(said):
+def test_text_of_a_job_stays_inside_its_block(said):
     """No text of a job can end the code block that shows it."""
     page = Pages(BLOCK).failure(error(reason=said, last_lines=[f"algo-1 | {said}"]))
     inside, fence = [], None

@@ -203,7 +203,7 @@ def test_a_good_archive_is_unpacked(place):
     ("mode", "expected"),
     [(0o6755, 0o755), (0o7777, 0o755), (0o644, 0o644), (0o000, 0o600), (0o4711, 0o711), (0o666, 0o644)],
 )
-def test_modes_are_tamed(place, mode, expected):
+def test_modes_are_restricted(place, mode, expected):
     """Modes have no set-uid bit, are not writable for others, and are readable for the user."""
     (path,) = extract(pack(place / "a.tar.gz", ("x", "1", {"mode": mode})), place / "target")
 
@@ -218,7 +218,7 @@ def test_the_last_of_two_members_of_one_name_counts(place):
 
 
 @pytest.mark.parametrize("broken", ["no tarball", "empty", "cut off", "cut off within a member"])
-def test_a_broken_archive_is_an_error_of_ours(place, broken):
+def test_a_broken_archive_is_unsafe(place, broken):
     """A truncated or invalid archive is an `UnsafeArchive`, and nothing is written."""
     archive = pack(place / "a.tar.gz", GOOD, ("big", os.urandom(200_000).hex()))
     content = archive.read_bytes()
@@ -235,7 +235,7 @@ def test_a_broken_archive_is_an_error_of_ours(place, broken):
 
 
 @pytest.mark.parametrize("members", [[("a", "1"), ("a/b", "2")], [("d/x", "1"), ("d", "2")], [("", "1")], [(".", "1")]])
-def test_an_archive_that_contradicts_itself_is_an_error_of_ours(place, members):
+def test_an_archive_that_contradicts_itself_is_unsafe(place, members):
     """An archive whose member is a file and a directory is an `UnsafeArchive`, not a bare `OSError`."""
     with pytest.raises(UnsafeArchive):
         extract(pack(place / "a.tar.gz", *members), place / "target")

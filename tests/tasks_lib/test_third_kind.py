@@ -249,7 +249,7 @@ def test_many_are_watched(sagemaker, project):
         assert {one.job.status for one in watched} == {"Performed"}
 
 
-def test_a_new_job_is_live(sagemaker, project):
+def test_a_new_job_is_running(sagemaker, project):
     """A created job has the kind's own word for a running job, because the response of Create has no status."""
     made = Jobs(project).create(REHEARSAL, {"HyperParameterTuningJobName": "play"})
 

@@ -154,7 +154,7 @@ def test_requests_do_not_grow_with_time(count):
 
 
 @pytest.mark.parametrize("others", [1, 2, MAX_DESCRIBED])
-def test_a_describe_that_hangs_delays_nobody_else(others):
+def test_a_describe_that_hangs_delays_no_other_job(others):
     """1. A Describe of one job hangs. 2. Waiters for others come one by one and see their ends. 3. It answers."""
     sagemaker, project = account(Leaping())
     first, *later = filled(sagemaker, 1 + others, status="Completed")
@@ -180,7 +180,7 @@ def test_a_describe_that_hangs_delays_nobody_else(others):
         assert silent.wait(LONG)
 
 
-def test_all_that_wait_for_one_job_cost_one_describe():
+def test_waiters_for_one_job_cost_one_describe():
     """Twenty waiters for one job cost one Describe."""
     clock = Standing()
     sagemaker, project = account(clock)
@@ -211,7 +211,7 @@ def test_listings_are_two_seconds_apart():
     assert all(later - earlier >= 2.0 for earlier, later in itertools.pairwise(times))
 
 
-def test_who_comes_and_goes_causes_no_listing():
+def test_a_short_lived_waiter_causes_no_listing():
     """1. A listing. 2. Twenty waiters come and go while the clock stands. 3. It moves on: one listing, not twenty."""
     clock = Standing()
     sagemaker, project = account(clock)
@@ -230,7 +230,7 @@ def test_who_comes_and_goes_causes_no_listing():
     assert sagemaker.count("list") == 2
 
 
-def test_who_comes_and_goes_does_not_end_a_back_off():
+def test_a_short_lived_waiter_does_not_end_a_back_off():
     """While AWS throttles, a new waiter does not cause a request before the back-off ends."""
     clock = Standing()
     sagemaker, project = account(clock)
@@ -263,7 +263,7 @@ PASSING = {
 
 
 @pytest.mark.parametrize("count", [1, MAX_DESCRIBED + 1])
-def test_what_passes_by_itself_fails_nobody(count):
+def test_a_transient_error_fails_no_waiter(count):
     """Throttling, faults, lost responses and expired credentials are retried, and the job's end is seen."""
     with ExitStack() as stack:
         waiting = []
@@ -319,7 +319,7 @@ def test_a_refusal_of_one_job_is_its_waiters_alone():
         assert other.wait(LONG)
 
 
-def test_who_may_not_list_describes():
+def test_jobs_are_described_if_listing_is_denied():
     """If listing is denied, the jobs are described, which costs more requests."""
     sagemaker, project = account(Leaping())
     jobs = filled(sagemaker, MAX_DESCRIBED + 5)
@@ -363,7 +363,7 @@ def watchers():
     return {thread for thread in threading.enumerate() if thread.name == "sagemaker-watcher"}
 
 
-def test_the_thread_ends_when_nobody_waits():
+def test_the_thread_ends_with_the_last_waiter():
     """The thread ends with the last waiter, and a new one starts with the next."""
     sagemaker, project = account(Leaping())
     sagemaker.add("job")
@@ -386,7 +386,7 @@ def test_waiters_that_come_while_the_thread_goes_are_not_forgotten():
             assert watched.wait(LONG)
 
 
-def test_a_terminal_word_of_the_past_is_asked_for_again():
+def test_a_terminal_status_of_the_past_is_confirmed():
     """A terminal status that a waiter brings along is not trusted: only SageMaker's current answer ends the wait."""
     sagemaker, project = account(Leaping())
     sagemaker.add("job", status="Failed", FailureReason="now")
@@ -411,7 +411,7 @@ def test_a_crowded_account():
     assert sagemaker.count("list") <= MAX_DESCRIBED + 1
 
 
-def test_a_crowded_account_delays_nobody():
+def test_a_crowded_account_delays_no_waiter():
     """With thousands of newer jobs the ends are seen within ten seconds, as describing eleven jobs takes one second."""
     clock = Standing()
     sagemaker, project = account(clock)
@@ -430,7 +430,7 @@ def test_a_crowded_account_delays_nobody():
 
 
 @pytest.mark.parametrize("others", [0, MAX_DESCRIBED + 1])
-def test_two_who_wait_for_one_job_both_hear_of_its_end(others):
+def test_two_waiters_for_one_job_both_see_its_end(others):
     """Two waiters for one job both see its end, whether it is described or listed."""
     sagemaker, project = account(Leaping())
     jobs = filled(sagemaker, others + 1)
