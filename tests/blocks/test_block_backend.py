@@ -1,4 +1,4 @@
-"""The local SageMaker as a block sees it: started by a command, reached over loopback, walled off from AWS."""
+"""How a block starts the local SageMaker, reaches it over loopback, and isolates its clients from AWS."""
 
 import json
 import os
@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Command:
-    """A command that answers as a test says."""
+    """A stand-in for `run_command` that returns the given output or raises the given error."""
 
     def __init__(self, stdout="", stderr="", code=0, error=None):
         self.answer = subprocess.CompletedProcess([], code, stdout, stderr)
@@ -45,7 +45,7 @@ class Command:
 
 
 def test_the_backend_is_brought_up_by_its_own_command(tmp_path):
-    """The last line of `up --json` tells where it answers; what it printed before does not matter."""
+    """The endpoint comes from the last line of `up --json`; earlier output is ignored."""
     told = '{"endpoint": "http://127.0.0.1:4321", "pid": 7, "access_key": "key", "secret_key": "s3cret"}'
     run = Command(stdout=f"starting\n{told}\n")
     found = ensure_backend(tmp_path, "eu-west-1", run)
@@ -67,8 +67,8 @@ def test_the_backend_is_brought_up_by_its_own_command(tmp_path):
 
 
 @pytest.mark.parametrize("started", [True, False])
-def test_a_server_that_is_left_behind_is_told(tmp_path, started, caplog):
-    """The call that starts it says that it runs on, and how it ends; one that finds it says nothing."""
+def test_a_server_that_keeps_running_is_reported(tmp_path, started, caplog):
+    """A call that starts the server logs that it keeps running and how to stop it; any other call logs nothing."""
     told = {"endpoint": "http://127.0.0.1:4321", "started": started, "access_key": "key", "secret_key": "s3cret"}
     with caplog.at_level("INFO", logger="prefect.sagemaker"):
         ensure_backend(tmp_path, run=Command(stdout=json.dumps(told)))
@@ -88,8 +88,8 @@ def test_a_server_that_is_left_behind_is_told(tmp_path, started, caplog):
     ],
     ids=["stderr", "stdout", "no JSON", "no endpoint", "no object"],
 )
-def test_a_backend_that_does_not_come_up_is_told(tmp_path, run):
-    """With its log, where its data lies, and the command that says more."""
+def test_a_backend_that_does_not_start_is_an_error(tmp_path, run):
+    """The error has the end of the log and the data directory; the fix names the command to run."""
     with pytest.raises(BackendNotRunning, match="the last lines of its log") as caught:
         ensure_backend(tmp_path, run=run)
 
@@ -97,8 +97,8 @@ def test_a_backend_that_does_not_come_up_is_told(tmp_path, run):
     assert f"local_sagemaker up --home {tmp_path}" in caught.value.fix
 
 
-def test_a_backend_that_says_nothing_is_told(tmp_path):
-    """No bare `IndexError`."""
+def test_a_backend_without_output_is_an_error(tmp_path):
+    """A command without output raises `BackendNotRunning`, not a bare `IndexError`."""
     with pytest.raises(BackendNotRunning, match="does not run"):
         ensure_backend(tmp_path, run=Command())
 
@@ -108,8 +108,8 @@ def test_a_backend_that_says_nothing_is_told(tmp_path):
     [Command(code=4, stderr="The server has not answered"), Command(error=subprocess.TimeoutExpired("up", 600))],
     ids=["up gives up", "up does not end"],
 )
-def test_a_backend_that_is_slow_is_not_said_to_be_down(tmp_path, run):
-    """It does not answer; the advice is patience, and no command that would stop its jobs."""
+def test_a_slow_backend_is_not_reported_as_down(tmp_path, run):
+    """The error says that the server does not answer; the fix is to wait, not to run a command that stops its jobs."""
     with pytest.raises(BackendNotRunning, match="does not answer") as caught:
         ensure_backend(tmp_path, run=run)
 
@@ -120,14 +120,14 @@ def test_a_backend_that_is_slow_is_not_said_to_be_down(tmp_path, run):
 
 @pytest.mark.processes
 def test_commands_are_run_without_a_shell_and_without_input():
-    """Output is captured; a command that reads finds nothing."""
+    """Output is captured, stdin is empty, and arguments are passed without shell expansion."""
     done = run_command([sys.executable, "-c", "import sys; print(sys.stdin.read() + sys.argv[1])", "$HOME; echo"])
 
     assert (done.returncode, done.stdout) == (0, "$HOME; echo\n")
 
 
-def test_where_the_data_lies(tmp_path, monkeypatch):
-    """As the environment says, else in the user's own directory."""
+def test_where_the_data_is(tmp_path, monkeypatch):
+    """`LOCAL_SAGEMAKER_HOME` sets the data directory; the default is under the user's home."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("LOCAL_SAGEMAKER_HOME", raising=False)
     assert default_home() == tmp_path / ".local" / "share" / "local-sagemaker"
@@ -140,13 +140,13 @@ def test_where_the_data_lies(tmp_path, monkeypatch):
 
 @given(st.ip_addresses())
 def test_loopback_addresses(address):
-    """127.0.0.0/8 and ::1, and nothing else."""
+    """Exactly 127.0.0.0/8 and ::1 are loopback addresses."""
     assert is_loopback(str(address)) is address.is_loopback
 
 
 @given(st.integers(0, 2**24 - 1))
 def test_all_of_127_is_this_machine(number):
-    """RFC 1122, 3.2.1.3 (g)."""
+    """Every address in 127.0.0.0/8 is loopback (RFC 1122, 3.2.1.3 (g))."""
     assert is_loopback(f"127.{number >> 16}.{number >> 8 & 255}.{number & 255}")
 
 
@@ -158,12 +158,12 @@ def test_all_of_127_is_this_machine(number):
     ],
 )
 def test_other_hosts_are_not_this_machine(host):
-    """Names that only look so, addresses in odd spellings, and the one that means all interfaces."""
+    """Prefect's own check of the form refuses them too: the patterns suit every regular expression dialect."""
     assert not is_loopback(host)
 
 
 def test_localhost_is_this_machine():
-    """By name too."""
+    """`localhost` and `::1` are loopback."""
     assert is_loopback("localhost")
     assert is_loopback("::1")
 
@@ -178,7 +178,7 @@ def client(endpoint, service="s3"):
     "endpoint", ["https://s3.amazonaws.com", "http://10.1.2.3:9000", "http://127.0.0.1.example.com"]
 )
 def test_a_walled_off_client_stays_on_this_machine(endpoint):
-    """The error names the host and what to do."""
+    """The error names the refused host and has a fix."""
     with pytest.raises(LoopbackOnly, match="never leave this machine") as caught:
         client(endpoint).list_buckets()
 
@@ -187,7 +187,7 @@ def test_a_walled_off_client_stays_on_this_machine(endpoint):
 
 
 def in_a_hostile_world(code, tmp_path, **variables):
-    """Run code in a process whose AWS configuration is all wrong; return what it prints, read as JSON."""
+    """Run code in a process whose AWS configuration is all wrong; return the last line it prints, parsed as JSON."""
     (tmp_path / "config").write_text(
         "[profile work]\nsso_start_url = https://evil.example\nregion = eu-west-1\nendpoint_url = https://evil.example\n"
         "[default]\nendpoint_url = https://evil.example\ncredential_process = /bin/false\n"
@@ -246,7 +246,10 @@ HANGS_UP = """
 
 @pytest.mark.processes
 def test_nothing_of_the_users_configuration_is_read(tmp_path):
-    """Profiles, SSO, endpoints, keys, region, FIPS: a local client has its own, and reaches the server it was given."""
+    """An isolated client ignores the profiles, SSO, endpoints, keys, region and FIPS setting of the user.
+
+    It connects only to the endpoint that it was given.
+    """
     found = in_a_hostile_world(
         HANGS_UP
         + """
@@ -273,7 +276,7 @@ def test_nothing_of_the_users_configuration_is_read(tmp_path):
 
 @pytest.mark.processes
 def test_no_proxy_carries_local_requests_away(tmp_path):
-    """With `HTTP_PROXY` set, as in most companies, botocore would send what is meant for loopback to the proxy."""
+    """An isolated client ignores `HTTP_PROXY`; by default botocore would send loopback requests to the proxy."""
     with socket.create_server(("127.0.0.1", 0)) as proxy:
         address = f"http://127.0.0.1:{proxy.getsockname()[1]}"
         variables = dict.fromkeys(["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY"], address)
@@ -294,7 +297,7 @@ def test_no_proxy_carries_local_requests_away(tmp_path):
 
 @pytest.mark.processes
 def test_not_a_packet_leaves_this_machine(tmp_path):
-    """Nor is a name looked up: the request is refused before anything is connected or resolved."""
+    """The request is refused before any host name is resolved or any socket connects."""
     found = in_a_hostile_world(
         HANGS_UP
         + """
@@ -317,7 +320,7 @@ def test_not_a_packet_leaves_this_machine(tmp_path):
 
 
 def test_the_wall_is_of_one_client_alone():
-    """A walled off client does not wall off others of the process: a flow may use AWS beside."""
+    """Isolating one client leaves the process's other clients free to reach AWS, so a flow may use both."""
     client("http://127.0.0.1:1")
     other = boto3.client("s3", region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b")
     seen = []
@@ -328,7 +331,7 @@ def test_the_wall_is_of_one_client_alone():
 
 
 def _answer():
-    """An answer that no network was asked for."""
+    """Return an empty bucket list without a network request."""
     from botocore.awsrequest import AWSResponse
 
     class Raw:
@@ -338,8 +341,8 @@ def _answer():
     return AWSResponse("https://s3.amazonaws.com/", 200, {}, Raw())
 
 
-def test_a_project_of_another_region_is_told(backend):
-    """Its home is in one region, which the error names; a project of that region uses it."""
+def test_a_project_of_another_region_is_an_error(backend):
+    """The error names the region of the running backend; a project without a region takes that region."""
     with pytest.raises(BackendNotRunning, match="runs in us-east-1, and eu-west-1 was asked for"):
         SageMakerProject.local(home=backend.home, region="eu-west-1").client("sagemaker")
 

@@ -1,4 +1,4 @@
-"""The block: a good form in the UI, refuses what cannot be, and hands out clients."""
+"""The `SageMakerProject` block: its form in the UI, its validation, its clients and how it is serialized."""
 
 import itertools
 import json
@@ -28,7 +28,7 @@ PRODUCTION = {
     "expected_bucket_owner": "123456789012",
     "permissions_boundary": "arn:aws:iam::123456789012:policy/boundary",
 }
-"""The fields of X18, apart from those of the credentials."""
+"""The fields that requirement X18 asks for, except those of the credentials."""
 
 
 def make(**fields):
@@ -36,20 +36,20 @@ def make(**fields):
 
 
 class TestStandard(BlockStandardTestSuite):
-    """What Prefect asks of every block."""
+    """Prefect's standard tests for blocks."""
 
     @pytest.fixture
     def block(self):
         return SageMakerProject
 
     def test_has_a_valid_image(self, block):
-        """Ours has none: Prefect takes a logo from a web server only, and shows a plain square where there is none."""
+        """The block has no logo: Prefect loads logos only from a web server, and shows a plain square without one."""
         assert block._logo_url is None
 
 
 @pytest.mark.parametrize("name", SageMakerProject.model_fields)
 def test_every_field_has_a_title_and_a_description(name):
-    """The form in the UI is made of them."""
+    """Every field has what the form in the UI shows: a capitalized title and a description that ends with a period."""
     field = SageMakerProject.model_fields[name]
 
     assert field.title
@@ -59,7 +59,7 @@ def test_every_field_has_a_title_and_a_description(name):
 
 
 def test_the_form_goes_from_group_to_group():
-    """Every field says which group it is of, those of one stand together, and after the first the title says it."""
+    """The fields of a group are adjacent, and outside the first group every title starts with the group's name."""
     fields = SageMakerProject.model_fields
     groups = {name: field.json_schema_extra["group"] for name, field in fields.items()}
     in_order = [group for group, _ in itertools.groupby(groups.values())]
@@ -68,15 +68,15 @@ def test_the_form_goes_from_group_to_group():
     assert all(fields[name].title.startswith(f"{group}: ") for name, group in groups.items() if group != "Place")
 
 
-def test_only_what_nobody_can_guess_has_no_default():
-    """Everything else may be left as the form shows it."""
+def test_only_what_cannot_be_guessed_has_no_default():
+    """Only the project's name and the bucket are required."""
     required = [name for name, field in SageMakerProject.model_fields.items() if field.is_required()]
 
     assert required == ["project", "bucket"]
 
 
 def test_the_form_has_an_input_for_every_text():
-    """Also for one that may be left out, whose pattern and kind it keeps; in Python it is None then."""
+    """An optional text field keeps its type, pattern and format in the schema, without `anyOf`; its default is None."""
     fields = SageMakerProject.model_json_schema()["properties"]
     region, home = fields["region"], fields["local_home"]
 
@@ -88,27 +88,27 @@ def test_the_form_has_an_input_for_every_text():
 
 
 def complaints(**values):
-    """What Prefect's server finds wrong with what a form holds: field by field."""
+    """Return the fields whose values Prefect's server finds invalid in a form."""
     found = validate({"project": "demo", "bucket": "a-bucket"} | values, SageMakerProject.model_json_schema())
     return {error.json_path.removeprefix("$.").partition("[")[0] for error in found}
 
 
 def test_the_form_takes_a_good_block():
-    """One that is filled in, one of which only the needed is, and one that was saved by code, with its nulls."""
+    """A complete form, a form with only the required fields, and a saved block with its nulls are all valid."""
     assert complaints() == set()
     assert complaints(**PRODUCTION, role="jobs", region="eu-west-1", hourly_prices={"ml.m5.large": 0.1}) == set()
     assert complaints(**json.loads(make().model_dump_json(include=set(SageMakerProject.model_fields)))) == set()
 
 
 def test_prefect_finds_the_block_in_a_fresh_process():
-    """The entry point names its module; importing it registers the block under its slug."""
+    """The entry point names the block's module, and importing it registers the block under its slug."""
     points = {point.name: point.load() for point in entry_points(group="prefect.collections")}
 
     assert points["prefect_sagemaker"].SageMakerProject is SageMakerProject
     assert Block.get_block_class_from_key("sagemaker-project") is SageMakerProject
 
 
-# -- bad values ----------------------------------------------------------------------------------------------------
+# -- invalid values ------------------------------------------------------------------------------------------------
 
 BAD = [
     *(
@@ -145,7 +145,7 @@ BAD = [
 
 @pytest.mark.parametrize(("field", "value"), BAD, ids=lambda value: repr(value)[:40])
 def test_bad_values_are_refused(field, value):
-    """When the block is made, with the name of the field; not by AWS, when a job is."""
+    """An invalid value raises an error that names the field when the block is made, not when AWS creates a job."""
     with pytest.raises(ValidationError) as caught:
         make(**{field: value})
 
@@ -158,13 +158,13 @@ def test_bad_values_are_refused(field, value):
     ids=lambda value: repr(value)[:40],
 )
 def test_the_forms_schema_refuses_bad_values(field, value):
-    """Where Prefect checks the form against it: the patterns are plain enough for every dialect."""
+    """Prefect's own check of the form refuses them too: the patterns suit every regular expression dialect."""
     assert complaints(**{field: value}) == {field}
 
 
 @pytest.mark.parametrize("field", ["subnets", "security_group_ids"])
 def test_a_vpc_needs_both(field):
-    """`VpcConfig` requires subnets and security groups."""
+    """`VpcConfig` requires subnets and security groups, so the block refuses one without the other."""
     with pytest.raises(ValidationError, match="both subnets and security groups"):
         make(**{field: PRODUCTION[field]})
 
@@ -186,12 +186,12 @@ GOOD = [
     ids=lambda value: repr(value)[:40],
 )
 def test_good_values_pass(field, value):
-    """As they are."""
+    """A valid value is stored unchanged."""
     assert getattr(make(**{field: value}), field) == value
 
 
 def regions():
-    """All regions that botocore knows SageMaker in."""
+    """Return all regions in which botocore knows SageMaker."""
     session = boto3.Session()
     return sorted(
         region
@@ -201,12 +201,12 @@ def regions():
 
 
 def test_every_region_of_aws_is_one():
-    """Of every partition: China, the governments', the sovereign cloud."""
+    """The region pattern accepts every SageMaker region of every partition that botocore knows."""
     assert regions() == [make(region=region).region for region in regions()]
 
 
 def test_every_instance_type_of_aws_is_one():
-    """Those of training and of processing that botocore lists."""
+    """The instance type pattern accepts every training and processing instance type that botocore lists."""
     model = boto3.client(
         "sagemaker", region_name="us-east-1", aws_access_key_id="none", aws_secret_access_key="none"
     ).meta.service_model
@@ -216,12 +216,12 @@ def test_every_instance_type_of_aws_is_one():
 
 
 def test_a_misspelt_field_is_refused():
-    """`network_isolaton=True` must not leave the network open."""
+    """An unknown field is an error: `network_isolaton=True` must not leave the network open."""
     with pytest.raises(ValidationError):
         make(network_isolaton=True)
 
 
-# -- places --------------------------------------------------------------------------------------------------------
+# -- bucket and prefix ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_a_misspelt_field_is_refused():
     [("", "demo/"), ("a", "a/demo/"), ("/a/b/", "a/b/demo/"), ("a//b", "a/b/demo/"), ("/", "demo/")],
 )
 def test_folder_of_a_project(prefix, expected):
-    """One slash between the parts, one at the end."""
+    """The key prefix has one slash between its parts and one at its end."""
     project = make(prefix=prefix)
 
     assert expected == project.key_prefix
@@ -241,7 +241,7 @@ def test_folder_of_a_project(prefix, expected):
     st.lists(st.sampled_from(["a", "b.c", "", "ä"]), max_size=4),
 )
 def test_two_prefixes_never_share_a_folder(one, other):
-    """Unless they are the same path."""
+    """Two prefixes give the same folder only if they are the same path."""
     first, second = make(prefix="/".join(one)), make(prefix="/".join(other))
 
     assert (first.key_prefix == second.key_prefix) is (list(filter(None, one)) == list(filter(None, other)))
@@ -251,7 +251,7 @@ def test_two_prefixes_never_share_a_folder(one, other):
 
 
 def test_a_project_on_this_machine(tmp_path, monkeypatch):
-    """No AWS account, no bucket to name; its data lies where one says, else where the environment says."""
+    """A local project needs no AWS account and no bucket. Its data is in `home`, or where the environment says."""
     monkeypatch.setenv("LOCAL_SAGEMAKER_HOME", str(tmp_path / "named"))
     monkeypatch.chdir(tmp_path)
     project = SageMakerProject.local("demo", home="here", instance_count=2)
@@ -263,7 +263,7 @@ def test_a_project_on_this_machine(tmp_path, monkeypatch):
 
 
 def test_named_takes_a_block_or_the_local_name(tmp_path, monkeypatch):
-    """Whatever a flow's parameter holds."""
+    """`named` returns a block unchanged, and a local project for the name "local"."""
     monkeypatch.setenv("LOCAL_SAGEMAKER_HOME", str(tmp_path))
     project = make()
 
@@ -271,7 +271,7 @@ def test_named_takes_a_block_or_the_local_name(tmp_path, monkeypatch):
     assert SageMakerProject.named("local").is_local
 
 
-# -- what travels --------------------------------------------------------------------------------------------------
+# -- serialization -------------------------------------------------------------------------------------------------
 
 CREDENTIALS = AwsCredentials(
     aws_access_key_id="AKIAEXAMPLE",
@@ -288,7 +288,7 @@ def full(**more):
 
 
 def test_a_block_comes_back_from_json(tmp_path):
-    """As Prefect stores it: every field, secrets too where they are asked for."""
+    """A block can be restored from the JSON that Prefect stores, including its secrets if they are requested."""
     block = full(image="image:1", spot=False)
     stored = block.model_dump(mode="json", context={"include_secrets": True})
     again = SageMakerProject.model_validate(json.loads(json.dumps(stored)))
@@ -304,7 +304,7 @@ def test_a_block_comes_back_from_json(tmp_path):
 
 
 def test_secrets_are_hidden():
-    """In a log line, in a notebook, in plain JSON."""
+    """Secrets do not appear in `str`, `repr` or plain JSON."""
     block = full()
 
     for text in (str(block), repr(block), block.model_dump_json(), repr(block.credentials)):
@@ -312,7 +312,7 @@ def test_secrets_are_hidden():
 
 
 def test_a_role_can_be_assumed_with_an_external_id():
-    """X18, by prefect-aws's own credentials: they are part of the block."""
+    """The block's prefect-aws credentials hold the role to assume and the external ID (X18)."""
     fields = full().credentials
 
     assert fields.assume_role_arn == "arn:aws:iam::210987654321:role/deploy"
@@ -321,7 +321,7 @@ def test_a_role_can_be_assumed_with_an_external_id():
 
 @pytest.mark.parametrize("travel", ["deepcopy", "cloudpickle"])
 def test_a_block_travels(travel):
-    """Prefect copies and pickles what flows take and return."""
+    """A block survives a deep copy and cloudpickle: Prefect does both to the values that flows take and return."""
     block = full()
     again = block.model_copy(deep=True) if travel == "deepcopy" else cloudpickle.loads(cloudpickle.dumps(block))
 
@@ -332,7 +332,7 @@ def test_a_block_travels(travel):
 
 
 def test_clients_are_made_once_and_again_after_forgetting():
-    """Making one takes long; expired credentials want new ones."""
+    """The block caches its clients, which are slow to make. `forget_clients` drops them when credentials expire."""
     block = make(region="eu-west-1", credentials=AwsCredentials(aws_access_key_id="a", aws_secret_access_key="b"))
     first = block.client("sagemaker")
 
@@ -342,7 +342,7 @@ def test_clients_are_made_once_and_again_after_forgetting():
 
 
 def test_region_and_endpoint_of_clients():
-    """The block's own region wins over that of the credentials, whose endpoint is used."""
+    """The block's region overrides the credentials' region; the credentials' endpoint and client settings are used."""
     credentials = AwsCredentials(
         aws_access_key_id="a", aws_secret_access_key="b", region_name="eu-central-1",
         aws_client_parameters={"endpoint_url": "https://vpce.example", "config": {"connect_timeout": 7}},
@@ -357,15 +357,15 @@ def test_region_and_endpoint_of_clients():
 
 
 def test_a_project_is_a_folder_in_its_own_bucket():
-    """The local one too."""
+    """A local project also has its own folder in its bucket."""
     assert SageMakerProject.local("demo").uri == f"s3://{backend.BUCKET}/demo/"
 
 
-# -- where it comes from ---------------------------------------------------------------------------------------------
+# -- origin ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_project_is_made_again_by_its_origin():
-    """In another process, with the credentials of that one; and no secret travels."""
+    """The origin restores the project in another process, which uses its own credentials; it contains no secret."""
     credentials = AwsCredentials(aws_access_key_id="key", aws_secret_access_key="s3cret")
     place = {"project": "demo", "bucket": "a-bucket", "region": "eu-west-1", "prefix": "x"}
     project = SageMakerProject(**place, credentials=credentials)
@@ -376,7 +376,7 @@ def test_a_project_is_made_again_by_its_origin():
 
 
 def test_a_local_project_is_made_again_by_its_origin(tmp_path):
-    """With the same home, prefix and region."""
+    """The origin of a local project restores its home, prefix and region."""
     project = SageMakerProject.local("mine", home=tmp_path, prefix="team", region="eu-west-1")
     again = SageMakerProject.from_origin(json.loads(json.dumps(project.origin)))
 

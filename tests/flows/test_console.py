@@ -1,4 +1,4 @@
-"""What the quickstart shows, at several widths, into a pipe, and from several threads at once."""
+"""The quickstart's console output: at several terminal widths, into a pipe, and from several threads at once."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ WIDTHS = (80, 100, 200)
 
 
 def result(task: str, *, cached: bool = False, why: str = "first run", **metrics: float) -> JobResult:
-    """A result with names and URIs as long as they get on AWS."""
+    """Return a result with names and URIs of the longest form that AWS has."""
     training = task.startswith("fit")
     job = f"{re.sub('[^A-Za-z0-9]', '-', task)}-5f3a9c1e7b2d4860-1"
     folder = f"s3://sagemaker-eu-central-1-123456789012/teams/diagnostics/quickstart/{task}"
@@ -66,7 +66,7 @@ RESULTS = [
 
 
 class Screen:
-    """A terminal of a width, or a pipe, and what was written there."""
+    """A terminal of the given width, or a pipe, that records what is written."""
 
     def __init__(self, width: int | None = None, *, encoding: str = "utf-8"):
         self._bytes = io.BytesIO()
@@ -74,7 +74,7 @@ class Screen:
         terminal = {} if width is None else {"width": width, "force_terminal": True, "color_system": "standard"}
         self.console = QuickstartConsole(Console(file=self._file, highlight=False, _environ={}, **terminal))
         handler = JobLogHandler(self.console)
-        self.log = logging.Logger("job")  # noqa: LOG001  of this test alone: the others' records must not come here
+        self.log = logging.Logger("job")  # noqa: LOG001  private: records of other tests must not arrive here
         self.log.addHandler(handler)
 
     @property
@@ -83,7 +83,7 @@ class Screen:
 
     @property
     def text(self) -> str:
-        """What one sees, without colours."""
+        """The recorded text without colours."""
         return re.sub(r"\x1b\[[0-9;]*m", "", self.written)
 
     @property
@@ -104,15 +104,15 @@ def plain(lines: list[Text]) -> list[str]:
 
 
 def colour_of(screen: Screen, text: str) -> str:
-    """The colour in which a text first appears."""
+    """Return the colour in which a text first appears."""
     return re.search(rf"\x1b\[(?:1;)?(\d+)m{re.escape(text)}", screen.written)[1]
 
 
-# The steps before they run
+# The drawing of the steps
 
 
 def test_steps_are_drawn_with_what_waits_for_what():
-    """Fits stand one below the other, between the step they wait for and the one that waits for them."""
+    """The fits are drawn in a column between the step before them and the step after them, with connecting lines."""
     drawing = plain(steps_drawing(quickstart_steps([0.1, 1.0]), Colours()))
 
     first, second, third, fourth = drawing
@@ -128,7 +128,7 @@ def test_steps_are_drawn_with_what_waits_for_what():
 
 
 def test_one_fit_is_a_straight_line():
-    """Without a branch there is none in the drawing."""
+    """With a single fit, the drawing is one straight line without branches."""
     drawing = plain(steps_drawing(quickstart_steps([1.0]), Colours()))
 
     assert drawing[0] == "  prepare ────────────────▶ fit-C1.0 ────────────▶ evaluate"
@@ -143,7 +143,7 @@ def test_many_fits_hang_on_one_line():
 
 
 def test_a_long_name_stays_apart_from_its_line():
-    """The widest cell of a column still has a blank and a line behind it, and all columns stay straight."""
+    """The widest cell of a column is followed by a space and a line, and the columns stay aligned."""
     steps = [
         Step("a-rather-long-name-of-a-step", "processing"),
         Step("b", "training", after=("a-rather-long-name-of-a-step",)),
@@ -156,7 +156,7 @@ def test_a_long_name_stays_apart_from_its_line():
 
 
 def test_a_drawing_that_would_lie_is_refused():
-    """Two chains side by side are no stages that wait for each other."""
+    """Two separate chains are refused: a drawing in stages would show dependencies that do not exist."""
     steps = [
         Step(name, "training", after=after) for name, after in [("a", ()), ("b", ()), ("c", ("a",)), ("d", ("b",))]
     ]
@@ -168,7 +168,7 @@ def test_a_drawing_that_would_lie_is_refused():
 
 
 def test_a_line_stands_behind_its_job_and_host():
-    """Lines are `task/host | message`; all bars of a run stand in one column, also those of statuses."""
+    """Lines have the form `task/host | message`; the bars of a run, and the marks of statuses, are in one column."""
     screen = Screen()
     screen.console.show_steps([0.1, 1.0])
     before = len(screen.lines)
@@ -186,7 +186,7 @@ def test_a_line_stands_behind_its_job_and_host():
 
 
 def test_each_line_of_a_record_is_shown_by_itself():
-    """A record may hold several lines, or none for this console: what is only for readers of Prefect's own log."""
+    """Each raw line of a record is shown with the prefix; a record with no raw lines is not shown here."""
     screen = Screen()
     screen.line("prepare/algo-1", "71 rows", "", "written")
     screen.log.info("the whole log is elsewhere", extra={"sagemaker_prefix": "prepare", "sagemaker_lines": ()})
@@ -199,7 +199,7 @@ def test_each_line_of_a_record_is_shown_by_itself():
 
 
 def test_a_record_without_the_raw_lines_shows_its_message():
-    """The prefix alone makes a record one of a job's."""
+    """A record that has a prefix but no raw lines is shown as its message."""
     screen = Screen()
     screen.log.info("%d rows", 71, extra={"sagemaker_prefix": "prepare/algo-1"})
 
@@ -207,7 +207,7 @@ def test_a_record_without_the_raw_lines_shows_its_message():
 
 
 def test_a_task_has_one_colour_everywhere():
-    """A task's name in the drawing, its hosts' lines and its row share a colour that no other task has."""
+    """A task's name in the drawing and its hosts' lines share a colour that no other task has."""
     screen = Screen(100)
     screen.console.show_steps([0.1, 1.0])
     drawn = {task: colour_of(screen, task) for task in ("prepare", "fit-C0.1", "fit-C1.0", "evaluate")}
@@ -222,7 +222,7 @@ def test_a_task_has_one_colour_everywhere():
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_a_long_line_is_folded_behind_its_prefix(width: int):
-    """On a terminal no part of a message runs below its prefix, and nothing of it is lost."""
+    """On a terminal every line of a folded message has the prefix, and the message is complete."""
     screen = Screen(width)
     message = " ".join(f"word{number}" for number in range(80))
     screen.line("fit-C1.0/algo-1", message)
@@ -234,7 +234,7 @@ def test_a_long_line_is_folded_behind_its_prefix(width: int):
 
 
 def test_a_pipe_gets_each_line_whole():
-    """Into a pipe a message is one line however long, and there is no escape sequence in it."""
+    """In a pipe a message of any length is one line without escape sequences."""
     screen = Screen()
     message = "x" * 1000
     screen.line("fit-C1.0/algo-1", message)
@@ -243,7 +243,7 @@ def test_a_pipe_gets_each_line_whole():
 
 
 def test_every_line_of_a_message_has_its_prefix():
-    """A traceback is as readable as the line before it, with its blank lines."""
+    """Every line of a multi-line message has the prefix, including blank lines; brackets are not markup."""
     screen = Screen()
     screen.line("fit-C1.0/algo-1", "Traceback\n\n  File [red] x")
 
@@ -255,7 +255,7 @@ def test_every_line_of_a_message_has_its_prefix():
 
 
 def test_a_job_keeps_its_colours_and_nothing_else():
-    """Colours pass, a progress bar shows its last state, and what would reset the terminal does not reach it."""
+    """Colours are kept, a progress bar shows its last state, and other control sequences are removed."""
     screen = Screen(80)
     screen.line("fit/algo-1", "\x1b[32mgreen\x1b[0m")
     screen.line("fit/algo-1", " 10%\r 50%\r100%\r")
@@ -267,7 +267,7 @@ def test_a_job_keeps_its_colours_and_nothing_else():
 
 
 def test_threads_do_not_mix_their_lines():
-    """Lines of eight threads, folded ones too, come out whole and each thread's in its order."""
+    """Lines of eight threads, also folded ones, are not interleaved, and each thread's lines stay in order."""
     screen = Screen(60)
     messages = {f"fit-{name}/algo-1": [f"{name}{number} " + name * 60 for number in range(40)] for name in "abcdefgh"}
     start = threading.Barrier(len(messages))
@@ -288,7 +288,7 @@ def test_threads_do_not_mix_their_lines():
     finally:
         sys.setswitchinterval(interval)
 
-    # A message's lines stand together: "a0", 44 letters, the other 16.
+    # The console prints the lines of a message together: "a0", 44 letters, the other 16.
     rest = iter(screen.lines)
     seen: dict[str, list[str]] = {prefix: [] for prefix in messages}
     for line in rest:
@@ -299,7 +299,7 @@ def test_threads_do_not_mix_their_lines():
 
 
 def test_only_jobs_and_warnings_are_shown():
-    """Other records are not, except warnings; nor is Prefect's own word that a run failed, as the error is shown."""
+    """Only records of jobs and warnings are shown; Prefect's report of a failed run is not, as the error itself is."""
     screen = Screen()
     screen.log.info("Finished in state Completed()")
     screen.log.warning("The log of job %s could not be read", "fit-1")
@@ -310,7 +310,7 @@ def test_only_jobs_and_warnings_are_shown():
 
 
 def test_a_record_that_cannot_be_shown_does_not_stop_the_job(capsys: pytest.CaptureFixture[str]):
-    """`logging` tells of it on standard error, and the next record is shown."""
+    """`logging` reports the error on standard error, and the next record is shown."""
     screen = Screen()
     screen.log.info("%d rows", "many", extra={"sagemaker_prefix": "fit/algo-1"})
     screen.line("fit/algo-1", "next")
@@ -319,12 +319,12 @@ def test_a_record_that_cannot_be_shown_does_not_stop_the_job(capsys: pytest.Capt
     assert screen.lines == ["fit/algo-1 | next"]
 
 
-# What happened
+# The table of results
 
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_results_fit_the_terminal(width: int):
-    """No line is wider than the terminal, and every column is there."""
+    """No line is wider than the terminal, and every column is present."""
     screen = Screen(width)
     screen.console.show_steps([0.1, 1.0])
     screen.console.show_results(RESULTS)
@@ -344,7 +344,7 @@ def test_results_fit_the_terminal(width: int):
 
 @pytest.mark.parametrize("width", [*WIDTHS, 40, None])
 def test_no_name_and_no_uri_is_cut(width: int | None):
-    """Folded behind slashes on a terminal, whole in a pipe: each URI and each job's name can be put together again."""
+    """URIs are folded after slashes on a terminal and unbroken in a pipe; every URI and job name is complete."""
     lines = plain(results_table(RESULTS, width, Colours()))
     joined = "".join(line.strip() for line in lines)
 
@@ -360,7 +360,7 @@ def test_no_name_and_no_uri_is_cut(width: int | None):
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_a_uri_is_folded_behind_a_slash(width: int):
-    """No piece but the last ends inside a name."""
+    """Every folded piece of a URI except the last ends with a slash."""
     lines = plain(results_table(RESULTS, width, Colours()))
     firsts = [number for number, line in enumerate(lines) if "s3://" in line]
     folded = [number for number in firsts if number + 1 < len(lines) and re.match(r" {10,}\S+$", lines[number + 1])]
@@ -370,7 +370,7 @@ def test_a_uri_is_folded_behind_a_slash(width: int):
 
 
 def test_a_reason_is_folded_into_its_column():
-    """A long reason stays in its column, and its words in their order."""
+    """A long reason is folded within its column, with its words in order."""
     lines = plain(results_table(RESULTS, 80, Colours()))
     first = next(number for number, line in enumerate(lines) if line.startswith("  fit-C0.1"))
     last = next(number for number, line in enumerate(lines) if number > first and line.startswith("    job"))
@@ -381,7 +381,7 @@ def test_a_reason_is_folded_into_its_column():
 
 
 def test_names_and_uris_stand_in_one_column():
-    """Whatever outputs a task has, what is in its place begins in the same column."""
+    """Job names and URIs start in the same column, whichever outputs a task has."""
     modest = result("fit-C1.0")
     modest = modest.model_copy(update={"outputs": {"model": modest.outputs["model"]}})
     lines = plain(results_table([result("prepare"), modest], 200, Colours()))
@@ -390,7 +390,7 @@ def test_names_and_uris_stand_in_one_column():
 
 
 def test_a_pipe_gets_neither_colours_nor_folded_uris():
-    """Everything at once into a pipe: plain text in which each URI can be searched for."""
+    """In a pipe the whole output is plain text in which each URI can be searched for."""
     screen = Screen()
     screen.console.show_phase("local SageMaker", 0.31)
     screen.console.show_steps([0.1, 1.0])
@@ -403,7 +403,7 @@ def test_a_pipe_gets_neither_colours_nor_folded_uris():
 
 
 def test_a_terminal_without_line_drawing_still_gets_everything():
-    """Where the encoding knows no arrows and no umlauts, lines are drawn with what it has, and nothing fails."""
+    """If the encoding lacks arrows and umlauts, lines are drawn in ASCII and other characters are replaced."""
     screen = Screen(encoding="ascii")
     screen.console.show_steps([0.1, 1.0])
     screen.line("fit-C1.0/algo-1", "Größe ✓")
@@ -414,7 +414,7 @@ def test_a_terminal_without_line_drawing_still_gets_everything():
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_next_commands_fit_and_can_be_copied(width: int):
-    """Each command is whole on its line, and the report's place can be put together again."""
+    """Each command fits on one line, and the report's location is complete."""
     report = RESULTS[-1].outputs["output"]
     lines = plain(next_commands(report, width))
 
@@ -425,7 +425,7 @@ def test_the_next_commands_fit_and_can_be_copied(width: int):
 
 
 def test_the_report_can_be_a_file():
-    """A report that was fetched is shown instead of its URI."""
+    """The local path of a fetched report is shown instead of its URI."""
     screen = Screen(80)
     screen.console.show_results(RESULTS, ".local/report/roc.png")
 
@@ -433,7 +433,7 @@ def test_the_report_can_be_a_file():
 
 
 def test_a_failure_says_what_to_do():
-    """The whole of an error is shown, with brackets that are no markup."""
+    """The whole error message is shown, and its brackets are not read as markup."""
     screen = Screen(80)
     screen.console.show_failure(RuntimeError("The job [fit-1] failed.\nTo resolve this: mend [it]."))
 
@@ -441,7 +441,7 @@ def test_a_failure_says_what_to_do():
 
 
 def test_attached_is_not_ran():
-    """Of two runs at once that wait for the same jobs, one ran them."""
+    """A task that waited for another run's job, or found it completed, counts as attached, not as run."""
     first, other = RESULTS[0], RESULTS[1]
     reasons = ("attached to its running job", "its job had completed without a record")
     attached = [other.model_copy(update={"reason": reason}) for reason in reasons]
@@ -451,7 +451,7 @@ def test_attached_is_not_ran():
 
 
 def test_the_summary_is_one_line_of_json():
-    """`--json` gives each task's fields as they are, and the counts."""
+    """The `--json` summary is one line with each task's fields, unchanged, and the counts."""
     line = json.dumps(summary(RESULTS))
     told = json.loads(line)
 

@@ -1,4 +1,4 @@
-"""The scripts of the quickstart's jobs, run as SageMaker's containers run them: by their environment alone."""
+"""The scripts of the quickstart's jobs, run as in SageMaker's containers: configured only by the environment."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ EPOCHS = 8
 
 
 def run(script: str, *arguments: str, **environment: str | Path) -> str:
-    """Run one of the scripts to its good end and return what it printed."""
+    """Run one of the scripts, check that it succeeds, and return its output."""
     given = {name: value for name, value in os.environ.items() if not name.startswith(("SM_", "SSM_"))}
     done = subprocess.run(
         [sys.executable, str(CODE / script), *arguments],
@@ -42,7 +42,7 @@ def run(script: str, *arguments: str, **environment: str | Path) -> str:
 
 
 def prepare(raw: Path, output: Path, hosts: int, *arguments: str) -> str:
-    """Run `prepare.py` on so many hosts, with the files dealt out as `ShardedByS3Key` does; return what all printed."""
+    """Run `prepare.py` on `hosts` hosts, with files distributed as by `ShardedByS3Key`; return the output of all."""
     printed = ""
     for number in range(hosts):
         shard = output.parent / f"{output.name}-raw-{number}"
@@ -55,7 +55,7 @@ def prepare(raw: Path, output: Path, hosts: int, *arguments: str) -> str:
 
 
 def fit(train: Path, place: Path, *arguments: str) -> tuple[str, bytes]:
-    """Run `fit.py` with model and state in `place`; return what it printed and the model."""
+    """Run `fit.py` with its model and state in `place`; return its output and the model's bytes."""
     for name in ("model", "state"):
         (place / name).mkdir(parents=True, exist_ok=True)
     printed = run(
@@ -73,14 +73,14 @@ def fit(train: Path, place: Path, *arguments: str) -> tuple[str, bytes]:
 
 
 def evaluate(test: Path, output: Path, *models: Path) -> str:
-    """Run `evaluate.py` on models in channels `model_0`, `model_1`, …; return what it printed."""
+    """Run `evaluate.py` on models in channels `model_0`, `model_1`, …; return its output."""
     output.mkdir(parents=True)
     channels = {f"SM_CHANNEL_MODEL_{number}": model for number, model in enumerate(models)}
     return run("evaluate.py", SM_CHANNEL_TEST=test, SM_OUTPUT_DATA_DIR=output, **channels)
 
 
 def rows(split: Path) -> list[str]:
-    """All rows of a split, in an order of their own."""
+    """Return all rows of a split, sorted."""
     return sorted(row for path in split.iterdir() for row in path.read_text().splitlines()[1:])
 
 
@@ -95,7 +95,7 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def prepared(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What two hosts make of the raw data."""
+    """The output of `prepare.py` on two hosts."""
     output = tmp_path_factory.mktemp("prepared") / "output"
     prepare(raw, output, 2)
     return output
@@ -103,7 +103,7 @@ def prepared(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def fitted(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, str]]:
-    """For two values of `C`, the directory with model and state, and what was printed."""
+    """The directory with model and state, and the printed output, for two values of `C`."""
     made = {}
     for strength in ("0.1", "10.0"):
         place = tmp_path_factory.mktemp(f"fit-C{strength}")
@@ -114,7 +114,7 @@ def fitted(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 @pytest.mark.sampled(1)
 @pytest.mark.parametrize("hosts", [1, 3, 9])
 def test_the_split_does_not_depend_on_the_number_of_hosts(raw: Path, prepared: Path, tmp_path: Path, hosts: int):
-    """Any number of hosts, also more than there are files, give together what two give."""
+    """Any number of hosts gives the same split as two hosts, even if there are more hosts than files."""
     prepare(raw, tmp_path / "output", hosts)
 
     for split in ("train", "test"):
@@ -122,7 +122,7 @@ def test_the_split_does_not_depend_on_the_number_of_hosts(raw: Path, prepared: P
 
 
 def test_every_row_is_in_one_split(raw: Path, prepared: Path):
-    """No row is lost, none is in both splits, and the test split is about a quarter."""
+    """No row is lost or in both splits, and the test split has about a quarter of the rows."""
     train, test = rows(prepared / "train"), rows(prepared / "test")
 
     assert len(rows(raw)) == len(train) + len(test)
@@ -131,7 +131,7 @@ def test_every_row_is_in_one_split(raw: Path, prepared: Path):
 
 
 def test_scaling_keeps_order_and_label(raw: Path, prepared: Path):
-    """Each feature is log(1 + x) of a raw one, the label is untouched."""
+    """Each feature is log(1 + x) of the raw value, and the label is unchanged."""
     scaled = np.array([row.split(",") for split in ("train", "test") for row in rows(prepared / split)], dtype=float)
     table = np.array([row.split(",") for row in rows(raw)], dtype=float)
 
@@ -139,8 +139,8 @@ def test_scaling_keeps_order_and_label(raw: Path, prepared: Path):
     assert sorted(table[:, -1]) == sorted(scaled[:, -1])
 
 
-def test_prepare_tells_what_it_did(raw: Path, tmp_path: Path):
-    """Each host names its files with their rows, and the sums of both splits agree with what it wrote."""
+def test_prepare_prints_what_it_did(raw: Path, tmp_path: Path):
+    """Each host prints its files with their row counts, and its totals per split match the files that it wrote."""
     printed = prepare(raw, tmp_path / "output", 2, "--test-fraction", "0.5")
     told = [int(number) for number in re.findall(r"csv: (\d+) rows", printed)]
     sums = [map(int, pair) for pair in re.findall(r"(\d+) rows to train, (\d+) to test", printed)]
@@ -153,7 +153,10 @@ def test_prepare_tells_what_it_did(raw: Path, tmp_path: Path):
 
 
 def test_fit_prints_what_its_documentation_promises(fitted: dict[str, tuple[Path, str]]):
-    """The metrics at the top of `fit.py` are the flow's; they find one value per epoch, and the example there."""
+    """The metrics in the docstring of `fit.py` are those of the flow.
+
+    Their patterns match once per epoch in the output, and match the example in the docstring.
+    """
     documentation = ast.get_docstring(ast.parse((CODE / "fit.py").read_text()))
     metrics = dict(re.findall(r'"(\w+)": "([^"]+)"', documentation))
     example = next(line for line in documentation.splitlines() if "epoch=" in line)
@@ -167,7 +170,7 @@ def test_fit_prints_what_its_documentation_promises(fitted: dict[str, tuple[Path
 
 
 def test_fit_learns(fitted: dict[str, tuple[Path, str]]):
-    """The loss falls by more than half, and the AUC of the rows held back ends above 0.97."""
+    """The loss falls by more than half, and the AUC of the validation rows ends above 0.97."""
     _, printed = fitted["10.0"]
     loss, auc = ([float(value) for value in re.findall(rf"{name}=([0-9.]+)", printed)] for name in ("loss", "auc"))
 
@@ -176,7 +179,7 @@ def test_fit_learns(fitted: dict[str, tuple[Path, str]]):
 
 
 def test_a_model_is_plain_numbers(fitted: dict[str, tuple[Path, str]]):
-    """The model is one JSON file with a weight, a mean and a deviation for each named feature: no pickle."""
+    """The model is one JSON file, not a pickle, with a weight, a mean and a deviation for each named feature."""
     model = json.loads((fitted["0.1"][0] / "model" / "model.json").read_text())
 
     assert model["C"] == 0.1
@@ -185,7 +188,7 @@ def test_a_model_is_plain_numbers(fitted: dict[str, tuple[Path, str]]):
 
 @pytest.mark.sampled(2, group="code")
 def test_a_model_does_not_depend_on_who_wrote_the_rows(raw: Path, fitted: dict[str, tuple[Path, str]], tmp_path: Path):
-    """Parts of three hosts give the same bytes as parts of two: a fit is the same twice, and rows have no order."""
+    """Parts from three hosts and from two give the same model: fits are deterministic and ignore row order."""
     prepare(raw, tmp_path / "prepared", 3)
     _, model = fit(tmp_path / "prepared" / "train", tmp_path, "--C", "0.1", "--epochs", str(EPOCHS))
 
@@ -194,7 +197,7 @@ def test_a_model_does_not_depend_on_who_wrote_the_rows(raw: Path, fitted: dict[s
 
 @pytest.mark.sampled(2, group="code")
 def test_a_fit_goes_on_where_the_last_one_ended(prepared: Path, fitted: dict[str, tuple[Path, str]], tmp_path: Path):
-    """More epochs start at the checkpoint, and end with the bytes that an uninterrupted fit leaves."""
+    """A fit with more epochs resumes from the checkpoint, and gives the same bytes as an uninterrupted fit."""
     fit(prepared / "train", tmp_path, "--C", "0.1", "--epochs", "3")
     printed, model = fit(prepared / "train", tmp_path, "--C", "0.1", "--epochs", str(EPOCHS))
 
@@ -207,7 +210,10 @@ def test_a_fit_goes_on_where_the_last_one_ended(prepared: Path, fitted: dict[str
 def test_a_fit_without_anything_left_to_do_still_has_its_metrics(
     prepared: Path, fitted: dict[str, tuple[Path, str]], tmp_path: Path
 ):
-    """With a checkpoint of the last epoch nothing is trained; that epoch's line and the model are the same again."""
+    """With a checkpoint of the last epoch nothing is trained.
+
+    The last epoch's line and the model are the same again.
+    """
     place, before = fitted["0.1"]
     shutil.copytree(place / "state", tmp_path / "state")
     printed, model = fit(prepared / "train", tmp_path, "--C", "0.1", "--epochs", str(EPOCHS))
@@ -222,7 +228,7 @@ def test_a_fit_without_anything_left_to_do_still_has_its_metrics(
 def test_a_checkpoint_of_other_work_is_not_used(
     prepared: Path, fitted: dict[str, tuple[Path, str]], tmp_path: Path, change: str
 ):
-    """State changes how fast a fit is, never its result: another `C`, other rows or fewer epochs start anew."""
+    """With another `C`, other rows or fewer epochs the checkpoint is ignored, and the fit starts from epoch 1."""
     train = tmp_path / "train"
     shutil.copytree(prepared / "train", train)
     if change == "data":
@@ -237,7 +243,7 @@ def test_a_checkpoint_of_other_work_is_not_used(
 
 
 def test_the_state_holds_whole_files_only(fitted: dict[str, tuple[Path, str]]):
-    """What is left in the state is one checkpoint of the last epoch, and no half-written file."""
+    """The state holds one checkpoint, of the last epoch, and no partial file."""
     files = [path for path in (fitted["0.1"][0] / "state").rglob("*") if path.is_file()]
 
     assert [path.name for path in files] == ["checkpoint.json"]
@@ -246,7 +252,7 @@ def test_the_state_holds_whole_files_only(fitted: dict[str, tuple[Path, str]]):
 
 @pytest.mark.sampled(2, group="code")
 def test_the_report_names_the_best_model(prepared: Path, fitted: dict[str, tuple[Path, str]], tmp_path: Path):
-    """A model with its weights reversed gets the complement of the AUC, and is not the best."""
+    """A model with reversed weights gets the complement of the AUC, and is not reported as the best."""
     good = fitted["10.0"][0] / "model"
     wrong = tmp_path / "wrong"
     shutil.copytree(good, wrong)
@@ -268,7 +274,7 @@ def test_the_report_names_the_best_model(prepared: Path, fitted: dict[str, tuple
 
 @pytest.mark.sampled(2, group="code")
 def test_the_plot_is_a_picture_worth_looking_at(prepared: Path, fitted: dict[str, tuple[Path, str]], tmp_path: Path):
-    """`roc.png` is a whole PNG of at least 800 by 400 pixels, with more than one colour in it, and not large."""
+    """`roc.png` is a valid PNG of at least 800 by 400 pixels, with more than one colour, smaller than 300 kB."""
     evaluate(prepared / "test", tmp_path / "output", *(place / "model" for place, _ in fitted.values()))
     path = tmp_path / "output" / "roc.png"
     with Image.open(path) as image:
@@ -284,7 +290,7 @@ def test_the_plot_is_a_picture_worth_looking_at(prepared: Path, fitted: dict[str
 
 @pytest.mark.sampled(2, group="code")
 def test_the_same_models_give_the_same_bytes(prepared: Path, fitted: dict[str, tuple[Path, str]], tmp_path: Path):
-    """Report and plot carry no date, no version and no order of channels."""
+    """The report and the plot contain no date or version, and do not depend on the order of channels."""
     models = [place / "model" for place, _ in fitted.values()]
     evaluate(prepared / "test", tmp_path / "one", *models)
     evaluate(prepared / "test", tmp_path / "other", *reversed(models))

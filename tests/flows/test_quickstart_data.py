@@ -1,4 +1,4 @@
-"""The quickstart's raw data, held against what scikit-learn itself loads."""
+"""The quickstart's raw data, compared with what scikit-learn loads."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from flows.quickstart_data import FEATURES, write_shards
 
 @pytest.fixture(scope="module")
 def theirs():
-    """What scikit-learn loads; its import takes seconds, so not while tests are collected."""
+    """The data set as scikit-learn loads it; the import is in the function because it takes seconds."""
     from sklearn.datasets import load_breast_cancer
 
     return load_breast_cancer()
 
 
 def read(directory: Path) -> tuple[list[str], np.ndarray]:
-    """Header, which all files must share, and the rows of all files in the order of their names."""
+    """Return the common header of all files, and their rows in the order of the file names."""
     parts = [path.read_text().splitlines() for path in sorted(directory.glob("*.csv"))]
     (header,) = {part[0] for part in parts}
     return header.split(","), np.array([row.split(",") for part in parts for row in part[1:]], dtype=float)
@@ -34,7 +34,7 @@ def stamps(directory: Path) -> dict[str, tuple[int, int]]:
 @pytest.mark.sampled(1)
 @pytest.mark.parametrize("shards", [1, 8, 13])
 def test_any_number_of_shards_holds_scikit_learns_data(tmp_path: Path, theirs, shards: int):
-    """However many files: together they hold each value of the data set exactly, with 1 for malignant."""
+    """Any number of files together holds each value of the data set exactly, with the label 1 for malignant."""
     header, table = read(write_shards(tmp_path / "raw", shards=shards))
 
     assert len(list((tmp_path / "raw").iterdir())) == shards
@@ -45,7 +45,7 @@ def test_any_number_of_shards_holds_scikit_learns_data(tmp_path: Path, theirs, s
 
 
 def test_names_are_scikit_learns(theirs):
-    """Each feature has scikit-learn's name, and its words in one order: `radius error` is `error radius` here."""
+    """Features have scikit-learn's names, with "error" always first: `radius error` is `error radius` here."""
     ours = [name.replace("_", " ") for name in FEATURES]
     names = [
         f"error {name.removesuffix(' error')}" if name.endswith(" error") else name for name in theirs.feature_names
@@ -55,7 +55,7 @@ def test_names_are_scikit_learns(theirs):
 
 
 def test_the_bytes_do_not_depend_on_the_place(tmp_path: Path):
-    """Two calls write the same files: a changed byte would make every step run again."""
+    """Two calls write identical files: a changed byte would make every step run again."""
     one, other = (write_shards(tmp_path / name) for name in ("one", "other"))
 
     assert {path.name: path.read_bytes() for path in one.iterdir()} == {
@@ -73,7 +73,7 @@ def test_what_is_there_is_not_touched(tmp_path: Path):
 
 
 def test_only_what_differs_is_written_again(tmp_path: Path):
-    """A damaged and a missing shard are restored, and the others are left alone."""
+    """A damaged shard and a missing shard are restored; the others are not written."""
     write_shards(tmp_path)
     names = sorted(path.name for path in tmp_path.iterdir())
     whole = {name: (tmp_path / name).read_bytes() for name in names}
@@ -87,7 +87,7 @@ def test_only_what_differs_is_written_again(tmp_path: Path):
 
 
 def test_another_number_of_shards_leaves_no_row_twice(tmp_path: Path):
-    """Shards of an earlier call with another number go; files of somebody else stay."""
+    """Shards of an earlier call with another number are removed; other files are kept."""
     foreign = tmp_path / "mine.txt"
     foreign.write_text("keep")
     write_shards(tmp_path, shards=8)
@@ -99,7 +99,7 @@ def test_another_number_of_shards_leaves_no_row_twice(tmp_path: Path):
 
 
 def test_no_shards_is_an_error(tmp_path: Path):
-    """A number that makes no sense is refused before a file is removed."""
+    """An invalid number of shards is refused before a file is removed."""
     write_shards(tmp_path, shards=2)
     with pytest.raises(ValueError, match="at least 1"):
         write_shards(tmp_path, shards=0)
@@ -109,7 +109,7 @@ def test_no_shards_is_an_error(tmp_path: Path):
 
 @pytest.mark.processes
 def test_scikit_learn_is_not_imported(tmp_path: Path):
-    """Writing the data does not pay for scikit-learn's import: a flow that skips everything would, too."""
+    """Writing the data does not import scikit-learn or NumPy, so a flow that skips every step stays fast."""
     code = f"""
 import sys
 from flows.quickstart_data import write_shards

@@ -1,7 +1,7 @@
-"""Doubles of AWS's clients, which stand where `SageMakerProject.client` hands out real ones.
+"""Doubles of AWS's clients, in place of those that `SageMakerProject.client` returns.
 
-moto's SageMaker is not used: its jobs are born `Completed` and a name can be taken twice (`FACTS.md`). Its S3 and IAM
-are, for one thread at a time.
+moto's SageMaker is not used: its jobs are `Completed` at once and a name can be used twice (`FACTS.md`).
+Its S3 and IAM are used, by one thread at a time.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FIRST = 1_800_000_000.0
 
 
 def make_block(**fields):
-    """A block of an AWS project."""
+    """Return a block of an AWS project."""
     given = {
         "project": "demo",
         "bucket": BUCKET,
@@ -40,18 +40,21 @@ def make_block(**fields):
 
 
 def client_error(code: str, message: str = "", operation: str = "Anything") -> ClientError:
-    """AWS's answer that something went wrong."""
+    """Return the exception that botocore raises for an AWS error code."""
     return ClientError({"Error": {"Code": code, "Message": message}}, operation)
 
 
 class SageMakerDouble:
-    """A SageMaker of dictionaries: names are taken once, errors are real, and every call is noted with its time.
+    """A SageMaker in memory: names are unique, errors are real, and every call is recorded with its time.
 
-    Jobs stay `InProgress` until a test ends them, or end at once where `at_create` says so.
+    Jobs stay `InProgress` until a test ends them, or end at once if `at_create` ends them.
     """
 
     def __init__(self, at_create=None, clock=time.monotonic, *, words=None, shown=()):
-        """`words`: of a kind, its own word for a status; `shown`: members of a request that Describe shows."""
+        """Make the double.
+
+        `words` maps a kind's statuses to its own words; Describe shows the request fields in `shown`.
+        """
         self.words: dict[str, dict[str, str]] = words or {}
         self.shown = shown
         self.jobs: dict[tuple[str, str], dict[str, Any]] = {}
@@ -64,7 +67,7 @@ class SageMakerDouble:
         self._called = threading.Condition()
         self.meta = _model_of_sagemaker()
 
-    # -- what a test says ---------------------------------------------------------------------------------------
+    # -- for tests ----------------------------------------------------------------------------------------------
 
     def count(self, verb: str) -> int:
         return Counter(name for name, _ in self.calls)[verb]
@@ -73,12 +76,12 @@ class SageMakerDouble:
         return [at for name, at in self.calls if name == verb]
 
     def wait_for(self, verb: str, times: int) -> None:
-        """Wait until a verb was called so often."""
+        """Wait until the verb was called at least `times` times."""
         with self._called:
             assert self._called.wait_for(lambda: self.count(verb) >= times, timeout=60), f"{verb} was not called"
 
     def fail(self, verb: str, *errors: BaseException) -> None:
-        """Let the next calls of a verb raise these, one each."""
+        """Make the next calls of a verb raise these errors, one each."""
         self.faults.setdefault(verb, []).extend(errors)
 
     def add(self, name: str, *, kind="Training", status="InProgress", **more: Any) -> dict[str, Any]:
@@ -105,7 +108,7 @@ class SageMakerDouble:
     def _word(self, kind: str, status: str) -> str:
         return self.words.get(kind, {}).get(status, status)
 
-    # -- what the code under test calls -------------------------------------------------------------------------
+    # -- for the code under test --------------------------------------------------------------------------------
 
     def __getattr__(self, method: str) -> Any:
         """Answer the operations of any kind of job: `create_training_job`, `list_processing_jobs`."""
@@ -124,7 +127,7 @@ class SageMakerDouble:
             raise fault
 
     def _create(self, kind, **request):
-        with self._called:  # who hears of the call finds the job
+        with self._called:  # a thread that is notified of the call finds the job
             self._enter("create")
             name = request[f"{kind}JobName"]
             if (kind, name) in self.jobs:
@@ -136,7 +139,7 @@ class SageMakerDouble:
         return {f"{kind}JobArn": job[f"{kind}JobArn"]}
 
     def _describe(self, kind, **request):
-        job = dict(self.jobs.get((kind, request[f"{kind}JobName"]), {}))  # before a test hears of the call, and ends it
+        job = dict(self.jobs.get((kind, request[f"{kind}JobName"]), {}))  # read before a test may end the job
         self._enter("describe")
         if not job:
             raise client_error("ValidationException", "Requested resource not found.", f"Describe{kind}Job")
@@ -160,14 +163,14 @@ class SageMakerDouble:
         rows.sort(key=lambda row: row["CreationTime"], reverse=True)
         start, size = int(request.get("NextToken", 0)), request["MaxResults"]
         more = {"NextToken": str(start + size)} if start + size < len(rows) else {}
-        page = rows[start : start + size]  # AWS filters a page by status after it was cut
+        page = rows[start : start + size]  # AWS filters a page by status after the page was cut
         if "StatusEquals" in request:
             page = [row for row in page if row[f"{kind}JobStatus"] == request["StatusEquals"]]
         return {f"{kind}JobSummaries": page, **more}
 
 
 class LogsDouble:
-    """CloudWatch Logs of one page a stream, with forward tokens as AWS gives them."""
+    """A CloudWatch Logs with one page of streams, and with forward tokens as AWS gives them."""
 
     def __init__(self):
         self.streams: dict[str, list[tuple[float, str]]] = {}
@@ -197,7 +200,7 @@ class LogsDouble:
 
 
 class UnreadableQuotas:
-    """Service Quotas for one who may not read them; moto serves none."""
+    """A Service Quotas that denies access; moto has none."""
 
     def get_paginator(self, _):
         raise client_error("AccessDeniedException", "not authorized", "ListServiceQuotas")
@@ -231,7 +234,7 @@ _MODEL = []
 
 
 def _model_of_sagemaker():
-    """AWS's own description of the service, loaded once: it is large."""
+    """Return the client's metadata with botocore's service model, loaded once because it is large."""
     if not _MODEL:
         client = boto3.client(
             "sagemaker", region_name="us-east-1", aws_access_key_id="none", aws_secret_access_key="none"

@@ -1,4 +1,4 @@
-"""Fixtures of the tests that need no backend: AWS's service model, moto's S3 and IAM in this process, doubles."""
+"""Fixtures of tests without a backend: botocore's service model, moto's S3 and IAM in this process, doubles."""
 
 from __future__ import annotations
 
@@ -18,27 +18,28 @@ from tasks_lib.ledger.records import Ledger
 
 @pytest.fixture(scope="session")
 def sagemaker_model():
-    """AWS's own description of SageMaker, as botocore has it."""
+    """SageMaker's service model from botocore."""
     return SageMakerDouble().meta.service_model
 
 
 @pytest.fixture(scope="session")
 def _one_block():
-    """One project for all modules, since its clients take a while to make; moto answers them while a module runs."""
+    """One project for all modules, because its clients are slow to make; moto answers them while a module runs."""
     return make_block()
 
 
 @pytest.fixture(scope="module")
 def _aws_of_module(_one_block):
-    """Moto takes a while to start; a module's tests share it one after the other.
+    """Start moto once for the tests of a module, because it is slow to start.
 
-    Not for the whole folder: without an `__init__.py` pytest takes the scope `package` for the session, and the tests
-    of other folders would run inside moto.
+    The scope is not the package: without an `__init__.py` pytest takes that for the session, and the tests of other
+    folders
+    would run inside moto.
     """
     with pytest.MonkeyPatch.context() as environment:
         for name in [name for name in os.environ if name.startswith("AWS_")]:
             environment.delenv(name)
-        # Moto's S3 is not made for threads: a listing that meets a delete raises KeyError.
+        # moto's S3 is not thread-safe: a listing during a delete raises KeyError.
         lock, answer = threading.Lock(), BotocoreStubber.__call__
 
         def one_at_a_time(self, event_name, request, **more):
@@ -53,7 +54,7 @@ def _aws_of_module(_one_block):
 
 @pytest.fixture
 def aws(_aws_of_module):
-    """An AWS in this process: moto's, with an empty bucket. Nothing of the user's configuration is seen."""
+    """AWS in this process: moto with an empty bucket, isolated from the user's configuration."""
     s3 = _aws_of_module.client("s3")
     for page in s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET):
         for row in page.get("Contents", ()):
@@ -68,19 +69,19 @@ def block(aws, _aws_of_module):
 
 @pytest.fixture
 def sagemaker():
-    """A SageMaker whose jobs a test ends."""
+    """A SageMaker double whose jobs a test ends."""
     return SageMakerDouble()
 
 
 @pytest.fixture
 def logs():
-    """A CloudWatch Logs that a test fills."""
+    """A CloudWatch Logs double that a test fills."""
     return LogsDouble()
 
 
 @pytest.fixture
 def project(block, sagemaker, logs):
-    """A project on moto's S3 with doubles for SageMaker and the logs."""
+    """A project on moto's S3, with doubles for SageMaker and the logs."""
     return ProjectDouble(block, sagemaker=sagemaker, logs=logs)
 
 

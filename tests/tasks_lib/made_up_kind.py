@@ -1,4 +1,4 @@
-"""A third kind of job on the API of tuning: no entry point, short names, children, other words for its states."""
+"""A made-up kind of job on the tuning API: no entry point, short names, child jobs, and its own status words."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WORDS = {
     "Failed": "BrokenOff",
     "Stopped": "Cancelled",
 }
-"""Its word for each status of other jobs."""
+"""The kind's word for each status of other jobs."""
 
 _PHASES = {
     "Rehearsing": Phase.IN_PROGRESS,

@@ -1,6 +1,6 @@
-"""Prefect's API as one flow run needs it, in this process: the engine is real, and no server is started.
+"""A double of Prefect's API for one flow run, in this process: the engine is real, but no server is started.
 
-The seam is HTTP: `httpx.MockTransport` under Prefect's own client. A real server takes some ten seconds to start.
+It replaces HTTP: an `httpx.MockTransport` under Prefect's own client. A real server takes some ten seconds to start.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from prefect.context import SyncClientContext
 from prefect.settings import temporary_settings
 
 _SETTINGS = {
-    prefect_settings.PREFECT_API_URL: "http://127.0.0.1:9/api",  # nobody listens there
+    prefect_settings.PREFECT_API_URL: "http://127.0.0.1:9/api",  # no server listens there
     prefect_settings.PREFECT_API_KEY: None,
     prefect_settings.PREFECT_CLIENT_CSRF_SUPPORT_ENABLED: False,
     prefect_settings.PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED: False,
-    prefect_settings.PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,  # Prefect waits for its thread at the end of a flow run
+    prefect_settings.PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,  # Prefect joins its thread at the end of a flow run
     prefect_settings.PREFECT_LOGGING_TO_API_ENABLED: False,
 }
 
@@ -33,7 +33,7 @@ class PrefectDouble:
     """Answers the requests of one flow run.
 
     Attributes:
-        written: Name of each state that was written, and whether by force.
+        written: Name of each state that was written, and whether it was forced.
     """
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class PrefectDouble:
         self._blocks: dict[str, dict[str, Any]] = {}
 
     def save_block(self, name: str, data: dict[str, Any]) -> None:
-        """Have a block document of this name, whatever its type."""
+        """Add a block document of this name, of an arbitrary type."""
         block_type = {"id": str(uuid.uuid4()), "name": "Played", "slug": "played"}
         schema = {"id": str(uuid.uuid4()), "checksum": "sha256:0", "block_type_id": block_type["id"], "fields": {}}
         of_type = {"block_type_id": block_type["id"], "block_type": block_type}
@@ -50,7 +50,7 @@ class PrefectDouble:
         self._blocks[name] = {"id": str(uuid.uuid4()), "name": name, "data": data, **of_type, **of_schema}
 
     def answer(self, request: httpx.Request) -> httpx.Response:
-        """Return what Prefect's server would."""
+        """Return the response that Prefect's server would give."""
         body: dict[str, Any] = json.loads(request.content) if request.content else {}
         path = request.url.path.removeprefix("/api")
         if path == "/flows/":
@@ -73,11 +73,11 @@ class PrefectDouble:
 
 @contextmanager
 def played_prefect() -> Iterator[PrefectDouble]:
-    """Play Prefect's API to the flows that are called inside; no events, which go by a connection of their own."""
+    """Answer the API calls of the flows that run inside; events, which use their own connection, are disabled."""
     played = PrefectDouble()
     with pytest.MonkeyPatch.context() as patch, temporary_settings(_SETTINGS):
         patch.setattr("prefect.events.utilities.should_emit_events", lambda: False)
         clients = SyncClientContext(httpx_settings={"transport": httpx.MockTransport(played.answer)})
-        clients._httpx_settings = None  # so that `get_client` gives this client to callers without settings
+        clients._httpx_settings = None  # makes `get_client` return this client to callers without settings
         with clients:
             yield played

@@ -1,6 +1,6 @@
-"""The rows of the table of private parts of Prefect: a test's row is given by `@holds(…)` above it.
+"""The table of the private parts of Prefect that the source uses: `@holds(…)` above a test gives the test's row.
 
-Beside the test and not in a list of their own, so that there is no row without a test.
+A row is beside its test, not in a separate list, so that no row lacks a test.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ class Row:
     """One row of the table.
 
     Args:
-        parts: What of Prefect, by its full name or in words.
-        where: The files of ours.
-        what_for: What we need it for.
-        test: The test that holds it.
-        named: Whether our source names the part, so that the scan finds it there.
+        parts: The parts of Prefect, by full name or in words.
+        where: The source files that use them.
+        what_for: What the source uses them for.
+        test: The test that checks the row.
+        named: Whether the source names the part, so that the scan finds it there.
     """
 
     parts: tuple[str, ...]
@@ -33,11 +33,11 @@ class Row:
     named: bool = True
 
     def covers(self, file: str, name: str) -> bool:
-        """Tell whether the row is about a name in a file, as the scan finds it."""
+        """Return whether the row covers a name in a file, as the scan reports it."""
         return self.named and file in self.where and any(is_of_part(name, part) for part in self.parts)
 
     def checking(self, test: Callable[..., None]) -> Callable[..., None]:
-        """Return the test with a message that says which part has changed and where we lean on it."""
+        """Return the test with an error message that says which part has changed and where the source uses it."""
 
         @functools.wraps(test)
         def checked(*args: Any, **kwargs: Any) -> None:
@@ -60,7 +60,7 @@ class Row:
 
 
 def is_of_part(name: str, part: str) -> bool:
-    """Tell whether a name as the scan finds it, such as `_token`, is that of a part."""
+    """Return whether a name as the scan reports it, such as `_token`, is that of a part."""
     return part == name or part.endswith(f".{name}") or f"({name}=" in part
 
 
@@ -103,13 +103,13 @@ HELD_ELSEWHERE = (
 
 
 def holds(*parts: str, where: str, what_for: str, named: bool = True) -> Callable[[Callable[..., None]], Any]:
-    """Make a test hold a row of the table.
+    """Add the row of a test to the table.
 
     Args:
-        *parts: What of Prefect, by its full name or in words.
-        where: The files of ours, with a space between them.
-        what_for: What we need it for, as the end of a sentence.
-        named: Whether our source names the part.
+        *parts: The parts of Prefect, by full name or in words.
+        where: The source files that use them, separated by spaces.
+        what_for: What the source uses them for, as the end of a sentence.
+        named: Whether the source names the part.
     """
 
     def add(test: Callable[..., None]) -> Callable[..., None]:

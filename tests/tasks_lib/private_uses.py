@@ -1,8 +1,8 @@
-"""Finds where our source uses private parts of Prefect.
+"""A scan for the uses of private parts of Prefect in the source.
 
-What counts: an import from a module that is not in `PUBLIC`, a dotted name under such a module, an attribute or an
-argument with a leading underscore, a private name of a base class of Prefect, a variable `PREFECT__…`, and three ways
-around an interface: `model_construct`, `__code__` and an assigned `__class__`.
+It finds an import from a module that is not in `PUBLIC`, and a dotted name under such a module. It finds an attribute
+or an argument with a leading underscore, a private name of a base class of Prefect, and a variable `PREFECT__…`. It
+also finds three ways around an interface: `model_construct`, `__code__` and an assigned `__class__`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ PUBLIC = {
     "prefect.task_runners",
     "prefect.utilities.annotations",
 }
-"""The modules that Prefect documents for flows, tasks, blocks and clients. All others need a row in the table."""
+"""The modules that Prefect documents for flows, tasks, blocks and clients. Other modules need a row in the table."""
 
 NOT_PREFECTS = {
     "_SubParsersAction": "argparse's",
@@ -55,13 +55,13 @@ NOT_PREFECTS = {
 
 
 def sources() -> Iterator[Path]:
-    """Yield the files that are looked through."""
+    """Yield the files to scan."""
     for folder in FOLDERS:
         yield from sorted((CHECKOUT / folder).rglob("*.py"))
 
 
 def private_uses(source: str) -> set[str]:
-    """Return the private parts of Prefect that a module names, as they are written there.
+    """Return the private parts of Prefect that a module names, as written there.
 
     Args:
         source: The module's text.
@@ -75,7 +75,7 @@ def private_uses(source: str) -> set[str]:
             found |= {f"{node.module}.{each.name}" for each in node.names if _is_private_import(node, each)}
     for node in ast.walk(tree):
         found |= _of_node(node, imported)
-    # `prefect.task_engine.run_task` holds `prefect.task_engine`, too.
+    # A use of `prefect.task_engine.run_task` includes one of `prefect.task_engine`.
     return {name for name in found if not any(other.startswith(f"{name}.") for other in found)}
 
 
@@ -129,7 +129,7 @@ def _is_super(node: ast.AST) -> bool:
 
 
 def private_names_of_bases(path: Path) -> set[str]:
-    """Return the private names that the classes of a module share with their bases of Prefect.
+    """Return the private names that the classes of a module share with their Prefect base classes.
 
     Args:
         path: The module's file.
@@ -150,9 +150,11 @@ def private_names_of_bases(path: Path) -> set[str]:
 
 
 def _private_names(kind: type) -> set[str]:
-    """Return what a class body defines, and what its methods take from `self` or `cls`.
+    """Return the names that a class body defines, and the attributes that its methods access on `self` or `cls`.
 
-    By its source: what a class has later, such as the ids of a block that was saved, depends on the tests before.
+    It reads the source, because attributes that a class gets later, such as the ids of a saved block, depend on which
+    tests
+    ran before.
     """
     tree = ast.parse(textwrap.dedent(inspect.getsource(kind)))
     (body,) = (node.body for node in tree.body if isinstance(node, ast.ClassDef))

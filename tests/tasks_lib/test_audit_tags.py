@@ -1,4 +1,4 @@
-"""Audit tags: what is found out about run, code and user, in the form that AWS takes, and never a failure."""
+"""Audit tags: they describe the run, the code and the user in characters that AWS allows, and never fail a job."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LETTERS = re.compile(r"[\w\s.:/=+\-@]{0,256}")
 
 
 def git(folder: Path, *arguments: str) -> str:
-    """Run Git in a folder, as nobody's configuration has it."""
+    """Run Git in a folder, without any user's configuration."""
     identity = {
         "GIT_AUTHOR_NAME": "a",
         "GIT_AUTHOR_EMAIL": "a@b",
@@ -39,7 +39,7 @@ def git(folder: Path, *arguments: str) -> str:
 
 @pytest.fixture
 def repository(tmp_path):
-    """A repository with the folders `code` and `other`, and an ignored file."""
+    """A repository with the folders `code` and `other`, and an ignore file."""
     folder = tmp_path / "repository"
     for name in ("code/fit.py", "other/note.txt"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -52,7 +52,7 @@ def repository(tmp_path):
 
 
 def tags_of(source=None, *, entry_point=None, run=None, task="fit"):
-    """The tags of a job without our prefix."""
+    """Return the tags of a job without the prefix `prefect-sagemaker:`."""
     spec = SimpleNamespace(task=task, entry_point=entry_point)
     found = audit_tags(make_block(project="demo"), spec, "f1", run or RunContext(), source)
     assert all(name.startswith("prefect-sagemaker:") for name in found)
@@ -63,7 +63,7 @@ def tags_of(source=None, *, entry_point=None, run=None, task="fit"):
 
 
 def test_the_commit_of_the_code(repository):
-    """The whole id of the commit that is checked out, from any folder of the repository."""
+    """The tag has the full id of the checked-out commit, from any folder of the repository."""
     commit = git(repository, "rev-parse", "HEAD")
 
     assert commit == commit_of(repository / "code") == commit_of(repository)
@@ -71,7 +71,7 @@ def test_the_commit_of_the_code(repository):
 
 @pytest.mark.parametrize("change", ["changed", "added", "staged", "deleted"])
 def test_changed_code_is_dirty(repository, change):
-    """What the folder holds beside the commit is told, also new files, which would travel into the job as well."""
+    """A folder that differs from its commit is marked dirty, also by new files, which become part of the code."""
     commit, code = git(repository, "rev-parse", "HEAD"), repository / "code"
     if change == "deleted":
         (code / "fit.py").unlink()
@@ -84,7 +84,7 @@ def test_changed_code_is_dirty(repository, change):
 
 
 def test_changes_elsewhere_do_not_count(repository):
-    """Neither beside the folder, nor in what Git ignores."""
+    """Changes outside the folder and ignored files do not make it dirty."""
     (repository / "other/note.txt").write_text("2")
     (repository / "code/run.log").write_text("2")
 
@@ -92,17 +92,17 @@ def test_changes_elsewhere_do_not_count(repository):
 
 
 def test_nothing_is_written_into_the_repository(repository):
-    """Asking takes no lock and refreshes no index: the user may be committing at this moment."""
+    """Reading the commit takes no lock and does not refresh the index, because the user may be committing."""
     (repository / ".git/index.lock").touch()
     before = (repository / ".git/index").read_bytes()
-    os.utime(repository / "code/fit.py", (1, 1))  # for which a plain `git status` would write the index anew
+    os.utime(repository / "code/fit.py", (1, 1))  # makes a plain `git status` write the index again
 
     assert commit_of(repository / "code")
     assert (repository / ".git/index").read_bytes() == before
 
 
 def test_a_repository_runs_nothing(repository, tmp_path):
-    """A program that the repository names as its monitor of files is not run."""
+    """A program that the repository configures as its file system monitor is not run."""
     monitor = tmp_path / "monitor"
     monitor.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
     monitor.chmod(0o755)
@@ -113,7 +113,7 @@ def test_a_repository_runs_nothing(repository, tmp_path):
 
 
 def test_no_commit(tmp_path, repository):
-    """Without a repository, before the first commit, and for a folder that is gone there is none."""
+    """There is no commit without a repository, before the first commit, and for a missing folder."""
     (tmp_path / "plain").mkdir()
     (tmp_path / "new").mkdir()
     git(tmp_path / "new", "init", "--quiet")
@@ -133,7 +133,7 @@ def test_no_commit(tmp_path, repository):
     ],
 )
 def test_git_that_fails(trouble):
-    """No Git, one that may not be run, one that hangs or refuses: no commit, and no error."""
+    """If Git is missing, must not be run, hangs or fails, there is no commit and no error."""
 
     def run(_):
         raise trouble
@@ -142,7 +142,7 @@ def test_git_that_fails(trouble):
 
 
 def test_variables_of_a_hook_do_not_mislead(repository, tmp_path, monkeypatch):
-    """A flow that runs in a Git hook has `GIT_DIR` of another repository."""
+    """`GIT_DIR` of another repository, which a flow in a Git hook has, is ignored."""
     commit = git(repository, "rev-parse", "HEAD")
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "other.git"))
 
@@ -153,7 +153,7 @@ def test_variables_of_a_hook_do_not_mislead(repository, tmp_path, monkeypatch):
 
 
 def test_all_that_is_known_without_prefect(repository):
-    """Project, task, fingerprint, commit and user; outside of a flow there is no flow run and no deployment."""
+    """Without a flow run the tags are project, task, fingerprint, commit and user."""
     source, entry_point = Source.collect(repository / "code", "fit.py")
     found = tags_of(source, entry_point=entry_point)
 
@@ -164,12 +164,12 @@ def test_all_that_is_known_without_prefect(repository):
 
 
 def test_the_flow_run():
-    """Its id, where there is one."""
+    """In a flow run the tags have its id."""
     assert tags_of(run=RunContext(flow_run="11-22"))["flow-run"] == "11-22"
 
 
 def test_code_that_is_laid_out_elsewhere(repository, tmp_path):
-    """Files that are links into a repository, as a function task's are, are of that repository."""
+    """Files that link into a repository, like those of a function task, have that repository's commit."""
     laid = tmp_path / "laid"
     laid.mkdir()
     (laid / "run.py").write_text("generated")
@@ -180,7 +180,7 @@ def test_code_that_is_laid_out_elsewhere(repository, tmp_path):
 
 
 def test_code_without_a_repository(tmp_path):
-    """No tag, rather than one of the working directory."""
+    """Code without a repository has no commit tag; the commit of the working directory is not used."""
     (tmp_path / "fit.py").write_text("1")
     source, entry_point = Source.collect(tmp_path, "fit.py")
 
@@ -188,14 +188,14 @@ def test_code_without_a_repository(tmp_path):
 
 
 def test_a_bare_command(repository, monkeypatch):
-    """A command without files stands in the code of the flow: the working directory counts."""
+    """A command without files belongs to the code of the flow, so it has the commit of the working directory."""
     monkeypatch.chdir(repository / "code")
 
     assert tags_of()["git-commit"] == git(repository, "rev-parse", "HEAD")
 
 
 def test_git_is_asked_once_for_a_run(repository, monkeypatch):
-    """Within a flow run the answer is kept; another run sees a later commit."""
+    """The commit is cached within a flow run; another run sees a later commit."""
     monkeypatch.chdir(repository)
     one, other = RunContext(flow_run="one"), RunContext(flow_run="other")
     first = tags_of(run=one)["git-commit"]
@@ -206,17 +206,17 @@ def test_git_is_asked_once_for_a_run(repository, monkeypatch):
 
 
 def test_the_user_by_variable():
-    """`PREFECT_SAGEMAKER_USER` names another than the user of the process."""
+    """`PREFECT_SAGEMAKER_USER` overrides the user of the process."""
     assert started_by({"PREFECT_SAGEMAKER_USER": "ada@example.org"}) == "ada@example.org"
     assert started_by({})
 
 
-# -- AWS's letters -------------------------------------------------------------------------------------------------
+# -- characters that AWS allows ------------------------------------------------------------------------------------
 
 
 @given(st.text(max_size=600))
 def test_every_text_becomes_a_tag(text):
-    """Whatever a user or a deployment is called: AWS's letters, and at most 256 of them."""
+    """Any text becomes a tag of at most 256 allowed characters."""
     assert LETTERS.fullmatch(as_tag(text))
 
 
@@ -224,5 +224,5 @@ def test_every_text_becomes_a_tag(text):
     ("text", "tag"), [("DOMAIN\\ada", "DOMAIN_ada"), ("a b/ü-1@x", "a b/ü-1@x"), ("x" * 300, "x" * 256)]
 )
 def test_what_a_tag_looks_like(text, tag):
-    """What fits stays as it is."""
+    """Allowed characters are kept."""
     assert tag == as_tag(text)

@@ -1,4 +1,4 @@
-"""Names of a grid's points: the seed's table to the letter, and beyond it always distinct and valid."""
+"""Names of a grid's points: exactly the seed's table, and distinct and valid for any other values."""
 
 from enum import Enum
 
@@ -38,7 +38,7 @@ TABLE = {
 @pytest.mark.parametrize("style", ["seed", "latest"])
 @pytest.mark.parametrize("row", TABLE)
 def test_the_table_of_the_seed(row, style):
-    """Each call that the seed's rules were measured with gives its names, in both styles and in its order."""
+    """Each call in the seed's table gives its names, in both styles and in the table's order."""
     over, seed, latest = TABLE[row]
     expected = (seed if style == "seed" else latest).split(" ")
 
@@ -46,7 +46,7 @@ def test_the_table_of_the_seed(row, style):
 
 
 def test_the_last_axis_varies_fastest():
-    """Three axes of 3, 3 and 2 values give 18 points; the first and the last are those of the seed."""
+    """Axes of 3, 3 and 2 values give 18 points, and the last axis varies fastest."""
     names = [autoname(values) for values in grid(LAYERS)]
 
     assert len(set(names)) == 18
@@ -55,7 +55,7 @@ def test_the_last_axis_varies_fastest():
 
 
 def test_the_stem_stands_before():
-    """The seed's prefix is the stem of the tasks; without values there is one point of that name."""
+    """Names begin with the stem of the task; without values the only point has the stem as its name."""
     assert [point.name for point in named_points("att", {"hidden_size": [10, 20]})] == ["att-HS10", "att-HS20"]
     assert [point.name for point in named_points("att", {})] == ["att"]
 
@@ -69,7 +69,7 @@ def names(over, **options):
     [(1.0, 10, "fit-C10"), (0.1, "01", "fit-C01"), (1001, 1999, "fit-C1K"), (None, "None", "fit-CNone")],
 )
 def test_a_shared_name_gets_a_hash_that_stays(value, other, plain):
-    """Two values of one spelling both get a hash, the same in any order and company; alone each has its plain name."""
+    """Values with the same spelling get a hash, in any order and among any others; each alone has its plain name."""
     alone = names({"C": [value]}) | names({"C": [other]})
     together = names({"C": [value, other]})
 
@@ -85,7 +85,7 @@ def test_a_shared_name_gets_a_hash_that_stays(value, other, plain):
     [("a b/ü", "fit-Xa_b"), (1e20, "fit-X1e_20"), ("end.", "fit-Xend"), ("x" * 200, "fit-X" + "x" * 80)],
 )
 def test_what_no_folder_can_be_called(value, readable):
-    """A value with other signs, or a long one, gives a readable beginning and a hash, the same in any company."""
+    """A value with other characters, or a long value, gives a readable prefix and a hash, among any other values."""
     (name,) = names({"x": [value]}).values()
 
     assert name.startswith(readable)
@@ -94,7 +94,7 @@ def test_what_no_folder_can_be_called(value, readable):
 
 
 def test_long_stems_do_not_meet():
-    """Of two stems that differ only where the name must be cut, the same point has two names."""
+    """Two stems that differ only in the part that is cut off give different names for the same point."""
     stems = ("s" * 126 + "1", "s" * 126 + "2")
 
     assert len({named_points(stem, {"C": [1]})[0].name for stem in stems}) == 2
@@ -111,13 +111,13 @@ def test_long_stems_do_not_meet():
     ],
 )
 def test_what_is_no_grid(over, error, words):
-    """An axis without values or of another type than a list, and a point given twice, are refused with a word why."""
+    """An axis without values, an axis that is not a list, and a repeated point are refused with the cause."""
     with pytest.raises(error, match=words):
         named_points("fit", over)
 
 
 def test_the_stem_and_the_style_are_checked():
-    """A stem that is no task name and a style that there is not are refused."""
+    """A stem that is not a task name and an unknown style are refused."""
     with pytest.raises(InvalidName, match="'my fit'"):
         named_points("my fit", {"C": [1]})
     with pytest.raises(InvalidTask, match="use one of seed, latest"):
@@ -134,7 +134,7 @@ STYLES = st.sampled_from(["seed", "latest"])
 
 @given(STEMS, AXES, STYLES)
 def test_all_points_have_names_of_their_own(stem, over, style):
-    """Whatever the values, every point has a valid task name that no other has, and the same one again."""
+    """For any values every point has a unique, valid and reproducible task name."""
     points = named_points(stem, over, style=style)
     again = named_points(stem, over, style=style)
 
@@ -144,7 +144,7 @@ def test_all_points_have_names_of_their_own(stem, over, style):
 
 @given(STEMS, st.lists(VALUES, min_size=1, max_size=6, unique_by=repr), STYLES, st.randoms())
 def test_no_name_depends_on_a_place(stem, values, style, random):
-    """In another order every point keeps its name; of fewer points each has the same or its plain name."""
+    """In another order every point keeps its name; among fewer points it has the same name or its plain name."""
     named = {repr(point.values): point.name for point in named_points(stem, {"x": values}, style=style)}
     shuffled = random.sample(values, len(values))
     some = shuffled[: 1 + len(shuffled) // 2]
@@ -156,7 +156,7 @@ def test_no_name_depends_on_a_place(stem, values, style, random):
 
 @given(STEMS, st.dictionaries(KEYS, VALUES.filter(lambda value: not isinstance(value, list)), max_size=4), STYLES)
 def test_the_hash_does_not_see_the_order_of_the_keys(stem, values, style):
-    """A dict as a value has one name, in whatever order it was written."""
+    """The name for a dict value does not depend on the order of its keys."""
     turned = dict(reversed(values.items()))
 
     assert named_points(stem, {"d": values}, style=style)[0].name == (

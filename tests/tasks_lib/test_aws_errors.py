@@ -1,4 +1,4 @@
-"""One table from AWS's errors to ours: complete, typed, and always with something to do."""
+"""The table from AWS's errors to those of this package: it is complete, and every error has a type and a fix."""
 
 import ast
 import re
@@ -51,7 +51,7 @@ OPERATIONS = {
     "service-quotas": ["ListServiceQuotas"],
     "sqs": ["ReceiveMessage", "DeleteMessageBatch"],
 }
-"""All that we call; a test below holds it against the code."""
+"""All operations that the package calls; a test below compares it with the code."""
 
 COMMON = [
     "AccessDeniedException",
@@ -71,19 +71,19 @@ COMMON = [
     "UnrecognizedClientException",
     "ValidationError",
 ]
-"""Errors that any service may answer with ("Common Error Types" in each API reference); no model lists them."""
+"""Errors that any service may return ("Common Error Types" in each API reference), which no model lists."""
 
 
 def codes_of(service, operation):
-    """The codes that botocore's model lists for an operation."""
+    """Return the codes that botocore's model lists for an operation."""
     model = botocore.model.ServiceModel(botocore.loaders.Loader().load_service_model(service, "service-2"), service)
     shapes = model.operation_model(operation).error_shapes
     return [shape.metadata.get("error", {}).get("code", shape.name) for shape in shapes]
 
 
 @pytest.mark.parametrize("service", OPERATIONS)
-def test_every_error_that_aws_lists_is_ours(service):
-    """Each code of each operation becomes a type of our tree, keeps AWS's words, and says what to do."""
+def test_every_error_that_aws_lists_is_translated(service):
+    """Each error code of each operation becomes a `PrefectSageMakerError` with AWS's message and a fix."""
     for operation in OPERATIONS[service]:
         for code in {*codes_of(service, operation), *COMMON}:
             error = translated(client_error(code, "AWS's words", operation), 'do it for task "fit"')
@@ -97,7 +97,7 @@ def test_every_error_that_aws_lists_is_ours(service):
 
 
 def test_the_list_of_operations_is_that_of_the_code():
-    """Whoever calls something new adds it above, and so has its errors looked at."""
+    """Every operation that the code calls is in the list above, so that its errors are tested."""
     folder = Path(tasks_lib.__file__).parent
     called = set()
     for path in folder.rglob("*.py"):
@@ -145,7 +145,7 @@ def test_the_list_of_operations_is_that_of_the_code():
     ],
 )
 def test_what_a_code_means(code, kind):
-    """The table's rows by an example or more each."""
+    """The table maps each code to its error type, with at least one example per row."""
     assert kind is type(translated(client_error(code), "do it"))
 
 
@@ -153,18 +153,21 @@ OF_OTHERS = {
     *("LimitExceededException", "TransactionInProgressException", "BandwidthLimitExceeded"),
     *("PriorRequestNotComplete", "EC2ThrottledException"),
 }
-"""Codes of DynamoDB, EC2, Route 53 and others, which we do not call."""
+"""Codes of DynamoDB, EC2, Route 53 and other services that the package does not call."""
 
 
 def test_what_botocore_takes_for_throttling_is_throttling():
-    """A code that botocore would retry must never fail a waiter; `LimitExceededException` is IAM's quota for us."""
+    """The codes that botocore retries as throttling are `Throttled`, so they never fail a waiter.
+
+    `LimitExceededException` is an exception, as it is IAM's quota error here.
+    """
     for code in ThrottledRetryableChecker._THROTTLED_ERROR_CODES:
         if code not in OF_OTHERS:
             assert isinstance(translated(client_error(code), "do it"), Throttled), code
 
 
-def test_what_botocore_takes_for_passing_is_passing():
-    """Codes and HTTP statuses that it would retry are faults on AWS's side, or throttling."""
+def test_what_botocore_takes_for_transient_is_transient():
+    """The codes and HTTP statuses that botocore retries as transient are `Throttled` or `ServiceFault`."""
     codes = {*TransientRetryableChecker._TRANSIENT_ERROR_CODES, "500", "502", "503", "504"} - {
         "PriorRequestNotComplete"
     }
@@ -172,8 +175,8 @@ def test_what_botocore_takes_for_passing_is_passing():
         assert isinstance(translated(client_error(code), "do it"), (Throttled, ServiceFault)), code
 
 
-def test_no_code_stands_in_two_rows():
-    """The first row that fits counts; a second one would be dead."""
+def test_no_code_is_in_two_rows():
+    """No code is in two rows, because only the first row would be used."""
     codes = [code for row in TABLE for code in row.codes]
 
     assert sorted(codes) == sorted(set(codes))
@@ -182,7 +185,7 @@ def test_no_code_stands_in_two_rows():
 
 @given(st.text(), st.text())
 def test_an_unknown_error_is_a_service_error(code, message):
-    """Never a bare exception, whatever AWS invents."""
+    """An unknown code becomes a `ServiceError`, not a bare exception."""
     error = translated(client_error(f"x{code}", message), "do it")
 
     assert type(error) is ServiceError
@@ -190,8 +193,8 @@ def test_an_unknown_error_is_a_service_error(code, message):
     assert error.fix
 
 
-def test_an_answer_without_an_error_is_borne():
-    """A proxy's answer may have no `Error` at all."""
+def test_an_answer_without_an_error_is_translated():
+    """A `ClientError` without an `Error`, as from a proxy, is translated."""
     error = translated(botocore.exceptions.ClientError({}, "PutObject"), "do it")
 
     assert isinstance(error, ServiceError)
@@ -205,7 +208,7 @@ def test_an_answer_without_an_error_is_borne():
     ],
 )
 def test_no_credentials(error):
-    """The fix names the ways to get some, and the way to do without."""
+    """The fix names the ways to get credentials, and the local project that needs none."""
     ours = translated(error, "create the training job fit-1")
 
     assert isinstance(ours, NoCredentials)
@@ -227,7 +230,7 @@ def test_no_credentials(error):
     ids=lambda error: type(error).__name__,
 )
 def test_connection_errors_are_faults(error):
-    """They pass: a waiter bears them, and a person looks at the network."""
+    """Connection errors are `ServiceFault`, which a waiter retries; the message names the cause."""
     ours = translated(error, "describe the job")
 
     assert isinstance(ours, ServiceFault)
@@ -246,12 +249,12 @@ def test_connection_errors_are_faults(error):
     ids=lambda error: type(error).__name__,
 )
 def test_errors_of_the_configuration_are_no_faults_of_aws(error):
-    """The reader is told to mend the block or to log in again, not to look at the network."""
+    """Configuration errors are not `ServiceFault`: the fix is in the block or the login, not in the network."""
     assert not isinstance(translated(error, "do it"), ServiceFault)
 
 
 def hidden(kind):
-    """One of boto3's own errors, raised as boto3 raises it: over what S3 said."""
+    """Return one of boto3's own errors, raised as boto3 raises it, from S3's error."""
     try:
         try:
             raise client_error("NoSuchBucket", "The specified bucket does not exist", "PutObject")
@@ -263,13 +266,13 @@ def hidden(kind):
 
 @pytest.mark.parametrize("kind", [S3UploadFailedError, RetriesExceededError])
 def test_what_boto3_hides_is_found(kind):
-    """Its transfers of files have errors of their own, which are neither botocore's nor ours."""
+    """The S3 error inside the errors of boto3's file transfers, which are not botocore's, is translated."""
     with pytest.raises(BucketMissing), translating("upload"):
         raise hidden(kind)
 
 
 def test_a_block_that_translates_keeps_the_cause():
-    """What AWS said is there for whoever wants to see it."""
+    """The original AWS error is the cause of the translated one."""
     error = client_error("AccessDenied")
     with pytest.raises(AccessDenied) as caught, translating("read"):
         raise error
@@ -278,7 +281,7 @@ def test_a_block_that_translates_keeps_the_cause():
 
 
 def test_a_block_that_translates_lets_others_through():
-    """An error of ours, or of Python, is not AWS's."""
+    """Other exceptions pass through a translating block unchanged."""
     with pytest.raises(ZeroDivisionError), translating("read"):
         raise ZeroDivisionError
 
@@ -287,13 +290,16 @@ def test_a_block_that_translates_lets_others_through():
     ("code", "expected"),
     [("AccessDeniedException", True), ("ExpiredToken", True), ("Throttling", False), ("ResourceInUse", False)],
 )
-def test_refusals_are_told_from_other_errors(code, expected):
-    """After a refusal nothing was done; after anything else the name is looked at."""
+def test_refusals_are_distinguished_from_other_errors(code, expected):
+    """Authorisation errors are distinguished, because AWS did nothing; after other errors the job may exist."""
     assert expected is is_authorisation(client_error(code))
 
 
 def test_conditions_of_s3():
-    """404 and 412, by number (HEAD has no body) and by name; 409 where two met."""
+    """404 is "missing"; 412 and 409 (concurrent requests) are conflicts.
+
+    HEAD has no body, so numbers count as names do.
+    """
     assert all(is_missing(client_error(code)) for code in ("NoSuchKey", "404", "NotFound"))
     assert not any(is_missing(client_error(code)) for code in ("NoSuchBucket", "403", ""))
     assert all(

@@ -1,4 +1,4 @@
-"""The code that travels: which files, one digest for the same code, and archives of the same bytes."""
+"""The code bundle: which files are in it, the same digest for the same code, and archives with the same bytes."""
 
 import io
 import os
@@ -19,7 +19,7 @@ from worker_toolkit.contract import CONTRACT_VERSION
 
 
 def tree(root, **files):
-    """Write files, `a__b` for `a/b`."""
+    """Write files, with `a__b` for `a/b`."""
     for name, text in files.items():
         write(root / name.replace("__", "/"), text)
     return root
@@ -54,7 +54,7 @@ def code(tmp_path):
 
 
 def test_a_source_directory_becomes_the_code(code):
-    """Its content, by the names below it."""
+    """The files of a source directory are named relative to it."""
     source, entry_point = Source.collect(code, "fit.py")
 
     assert names(source) == ["fit.py", "lib/util.py", "run.sh"]
@@ -62,7 +62,7 @@ def test_a_source_directory_becomes_the_code(code):
 
 
 def test_a_single_file_travels_alone(code):
-    """Without `source_dir` nothing beside the entry point is taken along."""
+    """Without `source_dir` the bundle has only the entry point."""
     source, entry_point = Source.collect(None, str(code / "fit.py"))
 
     assert (names(source), entry_point) == (["fit.py"], "fit.py")
@@ -70,7 +70,7 @@ def test_a_single_file_travels_alone(code):
 
 @pytest.mark.parametrize("written", ["lib/util.py", "./lib/util.py", "lib/../lib/util.py", "lib//util.py"])
 def test_an_entry_point_may_be_written_in_many_ways(code, written):
-    """It has one name in the job."""
+    """Different spellings of an entry point's path give one name in the job."""
     assert Source.collect(code, written)[1] == "lib/util.py"
 
 
@@ -83,7 +83,7 @@ IGNORED = [
 
 @pytest.mark.parametrize("name", IGNORED)
 def test_what_tools_leave_behind_is_no_code(code, name):
-    """It changes with every run of a test or an editor, and would make every step run again."""
+    """Files of tools are ignored: they change with every test run or edit, and would make every step run again."""
     before = collected(code).manifest.digest
     write(code / name)
 
@@ -91,7 +91,7 @@ def test_what_tools_leave_behind_is_no_code(code, name):
 
 
 def test_an_environment_by_any_name_is_no_code(code):
-    """A directory with `pyvenv.cfg` is a virtual environment."""
+    """A directory with `pyvenv.cfg` is a virtual environment, and is ignored."""
     write(code / "my-env" / "pyvenv.cfg")
     write(code / "my-env" / "lib" / "huge.py")
 
@@ -99,7 +99,7 @@ def test_an_environment_by_any_name_is_no_code(code):
 
 
 def test_ignore_file_follows_the_rules_of_git(code):
-    """Patterns, directories, anchors, comments and exceptions; the file itself does not travel."""
+    """`.sagemakerignore` has Git's rules: patterns, directories, anchors, comments, exceptions. It is not bundled."""
     for name in ("data/big.csv", "keep/big.csv", "notes.md", "lib/notes.md", "only/here.txt", "lib/only/here.txt"):
         write(code / name)
     write(code / ".sagemakerignore", "# comment\n*.csv\n!keep/big.csv\nnotes.md\n/only/\n")
@@ -116,7 +116,7 @@ SECRETS = [
 
 @pytest.mark.parametrize("name", SECRETS)
 def test_what_looks_like_a_secret_stays_behind_and_is_named(code, name):
-    """By its name, wherever it lies; a directory of such things by the directory's name."""
+    """A file or directory whose name suggests a secret is left out and reported, wherever it is."""
     write(code / name, "s3cret")
     source = collected(code, "fit.py")
 
@@ -130,7 +130,7 @@ def test_what_looks_like_a_secret_stays_behind_and_is_named(code, name):
     [".env.example", "env.py", "environment.yml", "key.py", "id_rsa.pub", "keys/a.txt", "pem.txt", "aws/x", "k.asc"],
 )
 def test_what_only_sounds_like_a_secret_travels(code, name):
-    """Templates, public keys, code about keys."""
+    """Templates, public keys and code about keys are included."""
     write(code / name)
     source = collected(code, "fit.py")
 
@@ -139,7 +139,7 @@ def test_what_only_sounds_like_a_secret_travels(code, name):
 
 
 def test_a_secret_travels_where_it_is_named(code, tmp_path):
-    """By a line of the ignore file, or as a dependency; one that the user leaves out is not worth a word."""
+    """A secret is included if the ignore file or a dependency names it; one that the user ignores is not reported."""
     write(code / ".sagemakerignore", "!ca.pem\nother.pem\n")
     for name in ("ca.pem", "other.pem", ".env"):
         write(code / name)
@@ -150,7 +150,10 @@ def test_a_secret_travels_where_it_is_named(code, tmp_path):
 
 
 def test_another_ignore_file_can_be_included(code):
-    """`#!include:.gitignore`, as in Google's `.gcloudignore`; later lines win. Without the line it is not read."""
+    """`#!include:.gitignore` works as in Google's `.gcloudignore`, and later lines win.
+
+    Without it the file is not read.
+    """
     write(code / ".gitignore", "*.sh\nlib/\n")
     before = names(collected(code))
     write(code / ".sagemakerignore", "#!include:.gitignore\n!run.sh\n")
@@ -160,7 +163,7 @@ def test_another_ignore_file_can_be_included(code):
 
 
 def test_an_ignore_file_that_is_not_there_cannot_be_included(code):
-    """With both paths."""
+    """The error for a missing included file has both paths."""
     write(code / ".sagemakerignore", "#!include:.dockerignore\n")
 
     with pytest.raises(MissingPath, match=r"\.sagemakerignore includes .*\.dockerignore, which does not exist"):
@@ -168,7 +171,7 @@ def test_an_ignore_file_that_is_not_there_cannot_be_included(code):
 
 
 def test_a_shell_script_of_windows_is_refused(code):
-    """Its line ends would be part of file names; a Python file and a script that is not run may have them."""
+    """A shell entry point with CRLF is refused, because the CRs would be in its commands; other files may have CRLF."""
     for name, text in (("a.sh", "ls\r\n"), ("b.sh", "#!/bin/bash\r\nls\r\n"), ("c.py", "x = 1\r\n"), ("d.sh", "ls\n")):
         (code / name).write_bytes(text.encode())
 
@@ -182,7 +185,7 @@ def test_a_shell_script_of_windows_is_refused(code):
 
 
 def test_a_file_whose_name_is_no_utf_8_is_named(code):
-    """An error of ours with the file, and no bare `UnicodeEncodeError` later."""
+    """A file name that is not UTF-8 is an `InvalidName` with the file, not a bare `UnicodeEncodeError` later."""
     (code / os.fsdecode(b"caf\xe9.txt")).write_text("x")
 
     with pytest.raises(InvalidName, match=r"caf\\udce9\.txt' in .* is not valid UTF-8"):
@@ -190,7 +193,7 @@ def test_a_file_whose_name_is_no_utf_8_is_named(code):
 
 
 def test_dependencies_lie_beside_the_entry_point(code, tmp_path):
-    """A file under its own name, a directory as a directory, without what is ignored in it."""
+    """A dependency has its own name beside the entry point; ignored files in a directory are left out."""
     extra = tree(tmp_path / "shared", a="1", sub__b="2", __pycache____c="3")
     single = write(tmp_path / "setup.cfg")
 
@@ -200,7 +203,7 @@ def test_dependencies_lie_beside_the_entry_point(code, tmp_path):
 
 
 def test_two_files_cannot_have_one_name(code, tmp_path):
-    """The error names both."""
+    """The error for two files with the same name has both paths."""
     other = write(tmp_path / "fit.py", "other")
 
     with pytest.raises(InvalidTask) as caught:
@@ -211,12 +214,12 @@ def test_two_files_cannot_have_one_name(code, tmp_path):
 
 
 def test_the_same_file_twice_is_one_file(code):
-    """A dependency that is in the source directory already does no harm."""
+    """A dependency that is already in the source directory is included once."""
     assert names(collected(code, "fit.py", [code / "fit.py"])) == ["fit.py", "lib/util.py", "run.sh"]
 
 
 def test_links_are_followed(code, tmp_path):
-    """What a link leads to travels as a file: in the job there is nothing it could lead to."""
+    """A linked file is included as a regular file, because a link's target does not exist in the job."""
     write(tmp_path / "elsewhere" / "deep.py", "deep")
     (code / "linked").symlink_to(tmp_path / "elsewhere")
     (code / "alias.py").symlink_to("fit.py")
@@ -227,7 +230,7 @@ def test_links_are_followed(code, tmp_path):
 
 
 def test_link_loops_end(code):
-    """A directory that contains itself is taken once."""
+    """A directory that contains a link to itself is included once."""
     (code / "lib" / "loop").symlink_to(code)
     (code / "self").symlink_to(".")
 
@@ -235,7 +238,7 @@ def test_link_loops_end(code):
 
 
 def test_broken_links_and_pipes_are_no_files(code):
-    """Nothing to read: nothing that travels, and nobody who waits for a writer."""
+    """Broken links and pipes are left out, so that reading does not block."""
     (code / "broken.py").symlink_to("nowhere.py")
     os.mkfifo(code / "pipe")
 
@@ -243,7 +246,7 @@ def test_broken_links_and_pipes_are_no_files(code):
 
 
 def test_a_directory_that_is_linked_to_lies_in_both_places(tmp_path):
-    """Whichever comes first in the alphabet: no link that ends is dropped."""
+    """A linked directory is included at both places, in any alphabetical order."""
     code = tmp_path / "code"
     write(code / "common" / "util.py")
     for package in ("app", "zoo"):
@@ -259,7 +262,7 @@ def test_a_directory_that_is_linked_to_lies_in_both_places(tmp_path):
 
 
 def test_errors_have_the_absolute_path(tmp_path, monkeypatch):
-    """A path that is relative to a directory that nobody sees helps nobody."""
+    """Errors have the absolute path, because the working directory may not be known to the reader."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "code").mkdir()
     calls = {
@@ -279,14 +282,14 @@ def test_errors_have_the_absolute_path(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("written", "advice"),
     [
-        ("code/fit.py", ": 'fit.py'?"),  # the directory named twice
+        ("code/fit.py", ": 'fit.py'?"),  # names the directory twice
         ("code/lib/util.py", ": 'lib/util.py'?"),
         ("ft.py", ": 'fit.py'?"),
         ("evaluate.sh", "."),
     ],
 )
 def test_an_entry_point_that_is_not_there_is_looked_for(code, written, advice):
-    """The advice says where paths begin and which file is meant, and speaks of no ignored files."""
+    """The fix for a missing entry point says where paths start and which file is probably meant."""
     with pytest.raises(MissingPath, match="does not exist") as caught:
         Source.collect(code, written)
 
@@ -294,7 +297,7 @@ def test_an_entry_point_that_is_not_there_is_looked_for(code, written, advice):
 
 
 def test_an_ignored_entry_point_can_be_sent(code):
-    """The advice names the line, which does it."""
+    """The fix for an ignored entry point is the line that includes it."""
     write(code / ".sagemakerignore", "fit.py")
     with pytest.raises(MissingPath, match="is ignored") as caught:
         Source.collect(code, "fit.py")
@@ -305,7 +308,7 @@ def test_an_ignored_entry_point_can_be_sent(code):
 
 
 def test_a_directory_is_no_entry_point(code):
-    """Neither with a source directory nor without."""
+    """A directory as entry point is refused, with and without a source directory."""
     with pytest.raises(MissingPath):
         Source.collect(code, "lib")
     with pytest.raises(MissingPath):
@@ -313,13 +316,13 @@ def test_a_directory_is_no_entry_point(code):
 
 
 def test_a_file_is_no_source_directory(code):
-    """`source_dir` names a directory."""
+    """A file as `source_dir` is refused."""
     with pytest.raises(MissingPath, match="source directory"):
         Source.collect(code / "fit.py", None)
 
 
 def test_an_entry_point_outside_of_the_source_is_refused(code, tmp_path):
-    """It would not travel."""
+    """An entry point outside the source directory is refused, because it would not be in the bundle."""
     write(tmp_path / "other.py")
 
     with pytest.raises(MissingPath, match="entry point"):
@@ -327,8 +330,8 @@ def test_an_entry_point_outside_of_the_source_is_refused(code, tmp_path):
 
 
 @pytest.mark.parametrize("which", ["ignored", "outside", "absolute"])
-def test_a_file_that_is_there_is_not_said_to_be_missing(code, tmp_path, which):
-    """The reader looks, sees the file, and believes nothing any more."""
+def test_an_existing_file_is_not_reported_missing(code, tmp_path, which):
+    """The error for a file that exists but cannot be used does not say that it is missing."""
     write(code / ".sagemakerignore", "ignored.py")
     write(code / "ignored.py")
     write(tmp_path / "outside.py")
@@ -343,7 +346,7 @@ def test_a_file_that_is_there_is_not_said_to_be_missing(code, tmp_path, which):
 
 
 def test_the_digest_is_of_names_contents_and_executable_flags(code):
-    """Each of them changes it."""
+    """File names, contents and executable bits change the digest."""
     found = {collected(code).manifest.digest}
     write(code / "fit.py", "print(2)")
     found.add(collected(code).manifest.digest)
@@ -356,7 +359,7 @@ def test_the_digest_is_of_names_contents_and_executable_flags(code):
 
 
 def test_clock_and_umask_do_not_matter(code, tmp_path):
-    """A checkout on another machine is the same code."""
+    """Modification times and umask do not change the digest: a checkout on another machine is the same code."""
     other = tmp_path / "checkout" / "code"
     for name in reversed(["fit.py", "lib/util.py", "run.sh"]):
         write(other / name, (code / name).read_text(), 0o700 if name == "run.sh" else 0o600)
@@ -368,7 +371,7 @@ def test_clock_and_umask_do_not_matter(code, tmp_path):
 
 @given(st.dictionaries(st.from_regex(r"[a-z]{1,4}", fullmatch=True), st.binary(max_size=50), min_size=1, max_size=5))
 def test_an_archive_holds_the_files_and_nothing_else(tmp_path_factory, contents):
-    """In the order of their names, with plain modes, no owner and no time."""
+    """An archive has exactly the files, sorted by name, with mode 644 and without owner or time."""
     folder = tmp_path_factory.mktemp("code")
     for name, content in contents.items():
         (folder / name).write_bytes(content)
@@ -384,13 +387,13 @@ def test_an_archive_holds_the_files_and_nothing_else(tmp_path_factory, contents)
 
 
 def test_an_archive_keeps_the_executable_flag(code):
-    """`run.sh` can be run in the job."""
+    """An archive keeps the executable bit."""
     with tarfile.open(fileobj=io.BytesIO(collected(code).archive())) as tar:
         assert {member.name: member.mode for member in tar} == {"fit.py": 0o644, "lib/util.py": 0o644, "run.sh": 0o755}
 
 
-def test_code_that_changes_under_our_hands_is_noticed(code):
-    """What is uploaded is what the fingerprint says, or nothing is."""
+def test_code_that_changes_meanwhile_is_noticed(code):
+    """A file that changed after it was hashed is an error, so that the upload always matches the fingerprint."""
     source = collected(code)
     assert source.manifest
     write(code / "fit.py", "print(3)")
@@ -402,7 +405,7 @@ def test_code_that_changes_under_our_hands_is_noticed(code):
 
 
 def test_hash_of_a_file(tmp_path):
-    """Size, content, and whether its owner may execute it."""
+    """The hash of a file has its size, its content's digest, and whether its owner may execute it."""
     path = write(tmp_path / "x", "abc")
     expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, appendix B.1
 
@@ -417,7 +420,7 @@ def test_hash_of_a_file(tmp_path):
 
 
 def test_the_toolkit_travels_as_files():
-    """Its package with a `__main__`, so that `python worker_toolkit.zip` starts the bootstrap; and the starter."""
+    """The toolkit is a zip with a `__main__` that starts the bootstrap, and the shell script that starts Python."""
     folder = Path(__file__).parents[2] / "worker_toolkit"
     with zipfile.ZipFile(io.BytesIO(toolkit().package)) as packed:
         assert set(packed.namelist()) == {
@@ -431,7 +434,7 @@ def test_the_toolkit_travels_as_files():
 
 
 def test_the_toolkit_is_the_same_bytes_every_time():
-    """Another process, another moment: the bundle's name does not change."""
+    """The toolkit's bytes are the same in every call, so the bundle's name does not change."""
     first = toolkit()
     toolkit.cache_clear()
 
@@ -439,12 +442,12 @@ def test_the_toolkit_is_the_same_bytes_every_time():
 
 
 def test_one_number_of_the_toolkit_is_in_the_fingerprint():
-    """The version of the contract, and not the toolkit's content."""
+    """The fingerprint has the version of the toolkit's contract, not its content."""
     assert toolkit().contract == CONTRACT_VERSION
 
 
 def test_a_foreign_toolkit_is_refused(tmp_path, monkeypatch):
-    """A module of the user's that has this name would travel into the job; the error says where it is."""
+    """The user's own module of the name `worker_toolkit` is refused, and the error has its path."""
     write(tmp_path / "worker_toolkit" / "__init__.py", "")
     monkeypatch.syspath_prepend(tmp_path)
     for name in [name for name in sys.modules if name.split(".")[0] == "worker_toolkit"]:
@@ -460,7 +463,7 @@ def test_a_foreign_toolkit_is_refused(tmp_path, monkeypatch):
 
 
 def test_a_bundle_is_named_by_code_and_toolkit(code):
-    """Other code or another toolkit lies under another name; the same under the same."""
+    """The bundle's name depends on its code and on the toolkit."""
     before = bundle_digest(collected(code))
     assert before == bundle_digest(collected(code))
     write(code / "fit.py", "print(4)")

@@ -1,4 +1,4 @@
-"""What becomes of a flow run that a signal ended, where Prefect's API does not answer; the rest is `test_stop.py`."""
+"""The state of a flow run that a signal ended, if Prefect's API does not answer. `test_stop.py` has the other cases."""
 
 import asyncio
 import logging
@@ -35,7 +35,10 @@ except KeyboardInterrupt:
 
 @pytest.mark.processes
 def test_a_second_signal_waits_for_what_the_first_one_began():
-    """And is raised then: whoever ends the process on it would end the stop of the job as well."""
+    """A second signal is raised only after the shielded action ends.
+
+    Otherwise it would interrupt the stop of the job that the first signal began.
+    """
     ended = subprocess.run([sys.executable, "-c", _SECOND_CTRL_C], capture_output=True, text=True, check=True)
 
     assert ended.stdout == "done\nraised\n"
@@ -43,7 +46,7 @@ def test_a_second_signal_waits_for_what_the_first_one_began():
 
 @pytest.fixture
 def away(monkeypatch):
-    """Prefect's API, which does not answer; the list has what was asked."""
+    """A Prefect API that does not answer; the list has the requested states."""
     asked = []
 
     class Away:
@@ -74,8 +77,8 @@ def around():
     )
 
 
-def test_the_signal_goes_its_way_where_nobody_answers(away, around, caplog):
-    """It is said that the state could not be written, and nothing is raised in the place of the signal."""
+def test_the_signal_is_kept_if_the_api_does_not_answer(away, around, caplog):
+    """If the API does not answer, a warning says so, and no exception replaces the signal."""
     with caplog.at_level(logging.WARNING):
         end_cancelled(KeyboardInterrupt(), [around], by_prefect=False)
 
@@ -85,14 +88,14 @@ def test_the_signal_goes_its_way_where_nobody_answers(away, around, caplog):
 
 @pytest.mark.parametrize(("ended", "by_prefect"), [(asyncio.CancelledError(), False), (KeyboardInterrupt(), True)])
 def test_what_prefect_writes_itself_is_left_to_it(away, around, ended, by_prefect):
-    """A timeout, and a cancel of its own."""
+    """States that Prefect writes itself, for a timeout and for its own cancellation, are left to it."""
     end_cancelled(ended, [around], by_prefect=by_prefect)
 
     assert away == []
 
 
 def test_a_crash_is_no_cancel(away, around):
-    """`sys.exit()` in a flow whose task was stopped before: the hook leaves Prefect's word."""
+    """After a crash, such as `sys.exit()` in a flow whose task was stopped before, the hook keeps Prefect's state."""
     end_cancelled(KeyboardInterrupt(), [around], by_prefect=True)
     try:
         sys.exit(3)

@@ -1,4 +1,4 @@
-"""What a job may run on, in the order in which it is tried."""
+"""The instance choices of a job, in the order in which they are tried."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ CLOSED = st.lists(
 
 @given(TYPES, st.integers(1, 6), st.booleans(), st.booleans())
 def test_every_type_has_its_turn(types, at_once, spot, then_on_demand):
-    """Spot one by one, since SageMaker takes no list there; then on-demand in lists; each in the caller's order."""
+    """Spot choices have one type each, because SageMaker takes no list for spot. On-demand choices have lists.
+
+    Both keep the caller's order.
+    """
     choices = fallbacks(types, at_once=at_once, spot=spot, on_demand_after_spot=then_on_demand)
     on_spot = [choice for choice in choices if choice.spot]
     on_demand = [choice for choice in choices if not choice.spot]
@@ -28,7 +31,7 @@ def test_every_type_has_its_turn(types, at_once, spot, then_on_demand):
 
 @given(TYPES, st.integers(0, 40))
 def test_behind_the_last_comes_the_first(types, without):
-    """However often there was none."""
+    """After the last choice comes the first again, any number of times."""
     choices = fallbacks(types, at_once=1, spot=True, on_demand_after_spot=True)
 
     assert choice_after(choices, without) == choices[without % len(choices)]
@@ -36,7 +39,7 @@ def test_behind_the_last_comes_the_first(types, without):
 
 @given(CLOSED, st.sampled_from(["flow-1", "flow-2", None]), st.integers(0, 5))
 def test_only_the_last_attempts_of_this_flow_run_count(closed, flow_run, last):
-    """Another run begins at the first choice; so does this one after an attempt that had capacity."""
+    """Only this flow run's latest attempts without capacity count. Any other attempt or run resets the count."""
     before = [*closed, ("failed", flow_run)]
 
     assert attempts_without_capacity([*before, *([("capacity", flow_run)] * last)], flow_run) == last

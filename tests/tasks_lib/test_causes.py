@@ -1,4 +1,4 @@
-"""The table of known causes against the words of the programs that say them."""
+"""The table of known failure causes, checked with real messages of the programs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ REQUIRED = "import argparse; p = argparse.ArgumentParser(); p.add_argument('--ra
 
 
 def unpacking(content: bytes) -> str:
-    """The reason of a job whose input cannot be unpacked."""
+    """Return the reason of a job whose input cannot be unpacked."""
     with TemporaryDirectory() as folder:
         archive = Path(folder, "model.tar.gz")
         archive.write_bytes(content)
@@ -42,7 +42,7 @@ def unpacking(content: bytes) -> str:
 
 
 def plan_of_pipe_mode() -> str:
-    """The reason of a local job whose input is a pipe."""
+    """Return the reason of a local job whose input is a pipe."""
     source = {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": "s3://bucket/data/"}}
     algorithm = {"TrainingInputMode": "Pipe", "TrainingImage": "image", "ContainerEntrypoint": ["true"]}
     channels = [{"ChannelName": "data", "DataSource": source}]
@@ -60,7 +60,7 @@ def plan_of_pipe_mode() -> str:
 
 
 def said_by(*command: str) -> str:
-    """The last line that a program writes when it fails."""
+    """Return the last line that a failing program writes."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SM_")}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment | {"LC_ALL": "C"})
     assert done.returncode != 0
@@ -68,12 +68,12 @@ def said_by(*command: str) -> str:
 
 
 def python(program: str) -> str:
-    """The last line of a program of this Python."""
+    """Return the last line that a Python program writes when it fails."""
     return said_by(sys.executable, "-c", program)
 
 
 def fix(reason: str) -> str:
-    """What the error of a failed job advises."""
+    """Return the fix in the error of a failed job."""
     arn = "arn:aws:sagemaker:us-east-1:123456789012:training-job/fit-1"
     return job_error(make_block(), "fit", Job(TRAINING, "fit-1", arn, "Failed", reason=reason), []).fix
 
@@ -90,7 +90,7 @@ SAID = {
     ],
     "An unknown argument": [(lambda: python(ARGPARSE), "add --rate ")],
     "A syntax error": [
-        # as the sagemaker-training toolkit wraps it
+        # as wrapped by the sagemaker-training toolkit
         (lambda: 'ExecuteUserScriptError:\nExitCode 1\nErrorMessage "SyntaxError: invalid syntax"', "correct"),
         (lambda: python("print(1"), "correct the line"),
         (lambda: python("if True:\nprint(1)"), "correct the line"),
@@ -117,7 +117,7 @@ SAID = {
             "permission s3:GetObject:",
         )
     ],
-    # containerd's and the kernel's words
+    # messages of containerd and of the kernel
     "An image that cannot be started": [
         (lambda: "ClientError: Cannot pull image: manifest unknown", "the role may pull it"),
         (lambda: "exec /usr/bin/python3: exec format error", "processor"),
@@ -142,7 +142,7 @@ CASES = [(section, *case) for section, cases in SAID.items() for case in cases]
 @pytest.mark.processes
 @pytest.mark.parametrize(("section", "words", "named"), CASES, ids=[case[0] for case in CASES])
 def test_the_words_of_a_failure_lead_to_its_fix(section, words, named):
-    """The fix names what is missing, and the section where there is more about it."""
+    """The fix names what is missing, and links to the section that explains it."""
     (row,) = (row for row in CAUSES if row.section == section)
     said = fix(f"AlgorithmError: {words()}, exit code: 1")
 
@@ -152,5 +152,5 @@ def test_the_words_of_a_failure_lead_to_its_fix(section, words, named):
 
 @pytest.mark.parametrize("error", [KeyError("SM_MODEL"), ValueError("no rows"), FileNotFoundError("/data/opt/ml/rows")])
 def test_other_words_have_the_usual_fix(error):
-    """An error that looks like a known one, and is another."""
+    """An error that only resembles a known one has the usual fix."""
     assert fix(f"AlgorithmError: {type(error).__name__}: {error}, exit code: 1") == USUAL

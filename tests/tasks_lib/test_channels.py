@@ -1,4 +1,4 @@
-"""Channels as their author writes them: what is taken, what is refused, and what they mean."""
+"""Channels as users write them: which are accepted, which are refused, and what they mean."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ MADE = {"training": TRAINED, "processing": PROCESSED}
 
 @pytest.mark.parametrize(("kind", "expected"), [("training", "model"), ("processing", "output")])
 def test_default_output_of_a_kind(kind, expected):
-    """Who names no output means a training task's model, and a processing task's output."""
+    """Without an output name a training task gives its model, and a processing task its output."""
     name, uri = output_place("x", output_of("fit"), kind_of(kind), MADE[kind])
 
     assert (expected, MADE[kind][expected]) == (name, uri)
@@ -36,18 +36,18 @@ def test_default_output_of_a_kind(kind, expected):
     ("kind", "output"), [(kind.name, output) for kind in KINDS.values() for output in kind.outputs]
 )
 def test_every_output_of_a_kind_has_a_place(kind, output):
-    """Each output that a kind of job has can be an input as it is."""
+    """Each output of a kind of job can be an input."""
     assert (output, MADE[kind][output]) == output_place("x", output_of("fit", output), kind_of(kind), MADE[kind])
 
 
 def test_an_output_that_there_is_not_is_refused():
-    """By name, before any task runs."""
+    """An unknown output name is refused before any task runs."""
     with pytest.raises(InvalidInput, match="There is no output 'weights'"):
         output_of("fit", "weights")
 
 
 def test_an_output_that_the_job_does_not_have_is_refused():
-    """A processing task has no model; the error names what it has."""
+    """An output that the job does not have is refused, and the error names the existing ones."""
     with pytest.raises(InvalidInput, match="asks for the 'model'") as caught:
         output_place("x", output_of("prepare", "model"), KINDS["processing"], PROCESSED)
 
@@ -55,7 +55,7 @@ def test_an_output_that_the_job_does_not_have_is_refused():
 
 
 def test_a_task_without_state_has_none_to_give():
-    """`state="none"` leaves no state output."""
+    """With `state="none"` there is no state output."""
     outputs = {name: uri for name, uri in TRAINED.items() if name != "state"}
 
     with pytest.raises(InvalidInput):
@@ -64,7 +64,7 @@ def test_a_task_without_state_has_none_to_give():
 
 @pytest.mark.parametrize("subdir", ["a", "/a/", "a//b", "a/b/"])
 def test_a_subdir_of_a_directory_ends_in_one_slash(subdir):
-    """`test` must not match `test2`."""
+    """The URI of a subdir ends with one slash, so that `test` does not match `test2`."""
     parts = "/".join(part for part in subdir.split("/") if part)
 
     _, uri = output_place("x", output_of("prepare", subdir=subdir), KINDS["processing"], PROCESSED)
@@ -84,14 +84,14 @@ def test_a_subdir_of_a_directory_ends_in_one_slash(subdir):
     ids=["output_of", "TaskOutput", "local", "S3"],
 )
 def test_a_subdir_that_climbs_is_refused(channel, subdir):
-    """Whichever way a channel is written: what lies beside a source is not part of it."""
+    """A subdir that leaves its source is refused, however the channel is written."""
     with pytest.raises(InvalidInput, match="leaves its output"):
         channel(subdir)
 
 
 @given(st.lists(st.sampled_from(["a", "b.c", "..", ".", ""]), max_size=5).map("/".join))
 def test_a_subdir_is_clean_or_refused(subdir):
-    """What comes through is a plain path: no slash at the ends, nothing empty, nothing that climbs, never absolute."""
+    """An accepted subdir is a relative path without empty parts and without dots; all others are refused."""
     try:
         channel = as_channel("x", Channel("data", subdir=subdir))
     except InvalidInput:
@@ -102,7 +102,7 @@ def test_a_subdir_is_clean_or_refused(subdir):
 
 
 def test_a_subdir_of_a_tarball_needs_unpacking():
-    """Before it is unpacked nobody can look into it; the error says what to add."""
+    """A subdir of a packed output needs `extract=True`, because a tarball has no directories in S3."""
     with pytest.raises(InvalidInput, match="which is packed") as caught:
         output_place("x", output_of("fit", "model", subdir="best"), KINDS["training"], TRAINED)
 
@@ -110,7 +110,7 @@ def test_a_subdir_of_a_tarball_needs_unpacking():
 
 
 def test_a_tarball_is_addressed_as_one_object():
-    """Its subdir is found after the unpacking, not in S3."""
+    """A tarball stays one object in S3; its subdir is applied after it is unpacked."""
     wanted = output_of("fit", "model", subdir="best", extract=True)
 
     assert ("model", TRAINED["model"]) == output_place("x", wanted, KINDS["training"], TRAINED)
@@ -121,13 +121,13 @@ def test_a_tarball_is_addressed_as_one_object():
     [(name, output) for name, kind in KINDS.items() for output in kind.outputs if MADE[name][output].endswith("/")],
 )
 def test_a_directory_cannot_be_unpacked(kind, output):
-    """`extract` of something that is no tarball is a mistake, not a wish that does nothing."""
+    """`extract` of an output that is not a tarball is refused instead of ignored."""
     with pytest.raises(InvalidInput, match="which is a directory"):
         output_place("x", output_of("fit", output, extract=True), kind_of(kind), MADE[kind])
 
 
 def test_an_output_that_is_not_packed_is_a_directory():
-    """A model that was left uncompressed has directories to read, and nothing to unpack."""
+    """A model that is not compressed is a directory: it can have a subdir and cannot be unpacked."""
     outputs = TRAINED | {"model": f"{FOLDER}model/"}
 
     assert output_place("x", output_of("fit", subdir="best"), KINDS["training"], outputs) == (
@@ -142,7 +142,7 @@ def test_an_output_that_is_not_packed_is_a_directory():
     "value", [None, 3, 1.5, b"data", ["data"], {"a": "b"}, Channel(None), Channel(3), Channel(["a"])]
 )
 def test_what_cannot_be_read_is_refused(value):
-    """The error names the input and says what one may give."""
+    """The error for an invalid input names the input and the allowed values."""
     with pytest.raises(InvalidInput, match="Input 'train'") as caught:
         as_channel("train", value)
 
@@ -151,7 +151,7 @@ def test_what_cannot_be_read_is_refused(value):
 
 @pytest.mark.parametrize("channel", [Channel("data", distribution="Sharded"), TaskOutput("fit", distribution="all")])
 def test_an_unknown_distribution_is_refused(channel):
-    """With the two that there are."""
+    """An unknown distribution is refused with the two valid ones."""
     with pytest.raises(InvalidInput, match="distribution") as caught:
         as_channel("train", channel)
 
@@ -159,7 +159,7 @@ def test_an_unknown_distribution_is_refused(channel):
 
 
 def test_a_project_needs_a_name_to_look_up():
-    """A future or a result knows its own project."""
+    """A project can be given only with a task's name, because a future or a result knows its own project."""
     with pytest.raises(InvalidInput, match="needs a task's name"):
         output_of(object(), project="features")
 
@@ -167,7 +167,7 @@ def test_a_project_needs_a_name_to_look_up():
 
 
 def test_plain_values_become_channels():
-    """A text or a path is a source; what is a channel already stays one; no inputs are no channels."""
+    """A string or a path becomes a channel, a channel stays as it is, and no inputs give no channels."""
     assert as_channels(None) == {}
     assert as_channels({"a": "data", "b": Path("data"), "c": Channel("s3://b/p"), "d": output_of("t")}) == {
         "a": Channel("data"),
@@ -180,13 +180,13 @@ def test_plain_values_become_channels():
 @pytest.mark.parametrize(
     ("source", "expected"), [("s3://b/p", True), ("data", False), (Path("data"), False), ("s3", False)]
 )
-def test_what_lies_in_s3(source, expected):
-    """Told by the scheme alone."""
+def test_which_sources_are_in_s3(source, expected):
+    """Only the scheme decides whether a source is in S3."""
     assert Channel(source).is_s3 is expected
 
 
 class FutureDouble:
-    """Stands for a Prefect future: something that a visitor replaces by its result."""
+    """Stands for a Prefect future: an object that a visitor replaces by its result."""
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ class FutureDouble:
     ],
 )
 def test_prefect_finds_futures_inside_channels(inputs):
-    """Prefect draws the edges of its graph, and puts results in, with this very function; the dataclass is frozen."""
+    """Prefect's `visit_collection` finds and replaces futures in a channel, although the dataclass is frozen."""
     future = FutureDouble()
     channel = output_of(future, "model", subdir="best", extract=True, distribution="ShardedByS3Key")
 

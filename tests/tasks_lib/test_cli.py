@@ -1,4 +1,4 @@
-"""The command line `ssm`: light, careful with what is there, and what it makes is sound. Run whole: tests/house."""
+"""The command line `ssm`: it starts fast, overwrites nothing, and makes valid files. `tests/house` has whole runs."""
 
 import ast
 import json
@@ -36,7 +36,7 @@ JSON = st.recursive(
 
 @pytest.fixture(autouse=True)
 def no_server(monkeypatch):
-    """Neither a Prefect server nor an AWS configuration of the user's is seen."""
+    """Hide the user's Prefect server and AWS configuration."""
     for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
@@ -45,12 +45,12 @@ def no_server(monkeypatch):
 
 
 def below(folder):
-    """All that lies below a folder."""
+    """Return all paths below a folder, with the content of files."""
     return {path.relative_to(folder).as_posix(): path.is_file() and path.read_bytes() for path in folder.rglob("*")}
 
 
 def imported_by(code):
-    """The modules that a Python has imported after some code."""
+    """Return the modules that a new Python has imported after some code."""
     program = f"import sys\ntry:\n    {code}\nexcept SystemExit:\n    pass\nprint(*sys.modules, file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     return {name.partition(".")[0] for name in done.stderr.split()}
@@ -73,21 +73,21 @@ def imported_by(code):
     ],
 )
 def test_help_is_light(arguments):
-    """It answers without Prefect, AWS's SDKs and pydantic: in 0.03 s instead of 2."""
+    """Help does not import Prefect, AWS's SDKs or pydantic, and so takes 0.03 s instead of 2 s."""
     assert not HEAVY & imported_by(f"from tasks_lib.cli import main; main({arguments})")
 
 
 @pytest.mark.parametrize("module", ["tasks_lib", "local_sagemaker"])
 @pytest.mark.processes
 def test_the_version(module):
-    """`--version` tells the installed one, for a report of an error."""
+    """`--version` prints the installed version, for use in bug reports."""
     done = subprocess.run([sys.executable, "-m", module, "--version"], capture_output=True, text=True, check=True)
 
     assert done.stdout == f"prefect-sagemaker {version('prefect-sagemaker')}\n"
 
 
 def test_the_public_names():
-    """What users import, literally: taking one away breaks them."""
+    """The public names are exactly these, because removing one breaks users."""
     assert tasks_lib.__all__ == [
         "Channel",
         "Explanation",
@@ -107,7 +107,7 @@ def test_the_public_names():
 
 
 def test_each_public_name_is_what_type_checkers_see():
-    """The imports for type checkers, the table that is used at run time, and what comes out of it are the same."""
+    """The imports for type checkers, the table for run time and the objects that it returns agree."""
     tree = ast.parse(Path(tasks_lib.__file__).read_text())
     imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.col_offset]
     seen = {alias.name: node.module for node in imports for alias in node.names}
@@ -119,16 +119,16 @@ def test_each_public_name_is_what_type_checkers_see():
 
 
 def test_an_unknown_name_is_an_error():
-    """As in any module."""
+    """An unknown name raises `AttributeError`, as in any module."""
     with pytest.raises(AttributeError, match="no attribute 'sagemaker_taks'"):
-        tasks_lib.sagemaker_taks  # noqa: B018 - asking is the test
+        tasks_lib.sagemaker_taks  # noqa: B018 - the access is the test
 
 
 # -- init ----------------------------------------------------------------------------------------------------------
 
 
 def test_init_on_this_machine(tmp_path, capsys):
-    """Without a bucket the block stands for this machine, and few lines say what is left and what comes next."""
+    """Without a bucket the project is local, and the output says in at most 20 lines what to do next."""
     assert main(["init", str(tmp_path / "Churn model")]) == 0
     said = capsys.readouterr().out
     project = runpy.run_path(str(tmp_path / "Churn model" / "project.py"))["project"]
@@ -142,7 +142,7 @@ def test_init_on_this_machine(tmp_path, capsys):
 
 
 def test_init_on_aws(tmp_path, capsys):
-    """With a bucket `project.py` describes the project there, with an image of AWS's that any account may pull."""
+    """With a bucket `project.py` describes a project on AWS, with a public AWS image; the printed command works."""
     assert main(["init", str(tmp_path / "churn"), *ON_AWS, "--role", "jobs", "--block", "prod"]) == 0
     said = capsys.readouterr().out
     project = runpy.run_path(str(tmp_path / "churn" / "project.py"))["project"]
@@ -162,7 +162,7 @@ def test_init_on_aws(tmp_path, capsys):
 
 
 def test_the_deployment_runs_the_flow_that_was_made(tmp_path):
-    """Its entry point is a module path, of a file that no installed package hides."""
+    """The entry point is the module path of the new flow, which no installed package hides."""
     main(["init", str(tmp_path / "churn")])
     [deployment] = yaml.safe_load((tmp_path / "churn" / "prefect.yaml").read_text())["deployments"]
     module, _, function = deployment["entrypoint"].partition(".")
@@ -174,7 +174,7 @@ def test_the_deployment_runs_the_flow_that_was_made(tmp_path):
 
 @given(project=NAMES)
 def test_any_project_name_makes_sound_files(project):
-    """All Python compiles, all YAML parses, and no name of the templates is left."""
+    """For any project name the Python files compile, the YAML parses, and no placeholder of the template is left."""
     texts = contents(make_block(project=project), "some-block")
 
     assert yaml.safe_load(texts["prefect.yaml"])["name"] == project
@@ -198,7 +198,7 @@ def test_any_project_name_makes_sound_files(project):
     ids=["index", "wheel", "checkout", "git"],
 )
 def test_the_requirement_is_what_is_installed(origin, expected):
-    """From an index by its version, else from where it came (PEP 610); each is a requirement of PEP 508."""
+    """The requirement has the version for an install from an index, else the origin (PEP 610); both follow PEP 508."""
     made = requirement("1.2", origin and json.dumps(origin))
 
     assert made == expected
@@ -206,7 +206,7 @@ def test_the_requirement_is_what_is_installed(origin, expected):
 
 
 def test_nothing_is_overwritten(tmp_path, capsys):
-    """What is in the way is named, the way out as well, and nothing is written."""
+    """The error names the existing paths, and nothing is written."""
     (tmp_path / "flow.py").write_text("mine")
     (tmp_path / "code").write_text("a file where a folder must be")
     before = below(tmp_path)
@@ -217,7 +217,7 @@ def test_nothing_is_overwritten(tmp_path, capsys):
 
 
 def test_a_link_that_leads_nowhere_is_in_the_way(tmp_path):
-    """Writing would follow it to where nobody meant."""
+    """A dangling link counts as an existing path, because writing would follow it."""
     (tmp_path / "flow.py").symlink_to(tmp_path / "elsewhere")
 
     assert main(["init", str(tmp_path), "--project", "churn"]) == 1
@@ -225,7 +225,7 @@ def test_a_link_that_leads_nowhere_is_in_the_way(tmp_path):
 
 
 def test_all_or_nothing(tmp_path):
-    """1. The second file cannot be written. 2. The first one and its folder are taken back."""
+    """1. The second file cannot be written. 2. The first one and its folder are removed."""
     with pytest.raises(UnicodeEncodeError):
         write(tmp_path / "new", {"code/a.py": "1", "b.py": "\ud800"})
 
@@ -233,8 +233,8 @@ def test_all_or_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("shadow", ["blocks/__init__.py", "tasks_lib.py"])
-def test_a_folder_that_would_shadow_ours_is_no_place(shadow, tmp_path, capsys):
-    """A flow beside it could not import ours."""
+def test_a_folder_that_would_shadow_this_package_is_refused(shadow, tmp_path, capsys):
+    """A folder whose files would shadow this package's modules is refused."""
     (tmp_path / shadow).parent.mkdir(exist_ok=True)
     (tmp_path / shadow).touch()
 
@@ -253,15 +253,15 @@ def test_a_folder_that_would_shadow_ours_is_no_place(shadow, tmp_path, capsys):
         (["--block", "Prod"], "no block named 'Prod'"),
     ],
 )
-def test_a_wrong_value_is_told_by_its_option(options, told, tmp_path, capsys):
-    """Before anything is written."""
+def test_an_invalid_value_is_reported_by_its_option(options, told, tmp_path, capsys):
+    """The error for an invalid value names the option, and nothing is written."""
     assert main(["init", str(tmp_path / "churn"), *options]) == 1
     assert told in capsys.readouterr().err
     assert below(tmp_path) == {}
 
 
 def test_a_server_that_does_not_answer_costs_only_the_block(tmp_path, capsys):
-    """The repository is made all the same, and it is said how the block is saved later."""
+    """If the server does not answer, the repository is made, and the output says that the block is not saved."""
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
         assert main(["init", str(tmp_path / "churn")]) == 0
 
@@ -273,7 +273,7 @@ def test_a_server_that_does_not_answer_costs_only_the_block(tmp_path, capsys):
 
 
 def test_one_policy_alone(capsys):
-    """As `aws iam create-policy --policy-document` takes it; with the inputs of others."""
+    """One policy is printed as `aws iam create-policy --policy-document` takes it, with the prefixes to read."""
     read = ["--read", "s3://other/data", "--read", "s3://third/"]
 
     assert main(["policy", "caller", "--project", "churn", *ON_AWS, *read]) == 0
@@ -282,7 +282,7 @@ def test_one_policy_alone(capsys):
 
 
 def test_all_policies_by_name(capsys):
-    """The region is that of the AWS configuration where none is given."""
+    """Without a policy's name all are printed by name; the region comes from the AWS configuration."""
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("AWS_DEFAULT_REGION", "cn-north-1")
         assert main(["policy", "--project", "churn", "--bucket", "my-bucket", "--prefix", "team"]) == 0
@@ -300,12 +300,12 @@ def test_all_policies_by_name(capsys):
     ],
 )
 def test_a_policy_of_what(options, told, capsys):
-    """A project on AWS, and its bucket."""
+    """`policy` needs a project on AWS and its bucket."""
     assert main(["policy", *options]) == 1
     assert told in capsys.readouterr().err
 
 
 @given(JSON)
 def test_json_stays_what_it_is(value):
-    """However it is laid out on lines."""
+    """JSON keeps its value in the printed layout."""
     assert json.loads(as_json(value)) == value

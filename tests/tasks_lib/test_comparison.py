@@ -1,4 +1,4 @@
-"""`best`: of several results the one with the highest or lowest metric, whatever diverged."""
+"""`best`: the result with the highest or lowest metric, ignoring values that are not finite."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tasks_lib.results.job_result import JobResult
 
 
 def result(task, **metrics):
-    """A result with these metrics."""
+    """Return a result with these metrics."""
     return JobResult(
         project="p", task=task, job=task, arn="", kind="training", cached=False, reason="", seconds=0.0,
         metrics=metrics, fingerprint="",
@@ -23,7 +23,7 @@ def result(task, **metrics):
 
 @given(st.lists(st.none() | st.floats(), max_size=6), st.booleans())
 def test_the_best_is_the_best_of_those_that_are_finite(values, up):
-    """In any order, with any others between them; of equals the first; and where nothing is left it raises."""
+    """`best` returns the first of the results with the best finite value, and raises if there is none."""
     results = [result(f"t{n}", **({} if v is None else {"x": v})) for n, v in enumerate(values)]
     finite = [(n, v) for n, v in enumerate(values) if v is not None and math.isfinite(v)]
 
@@ -37,7 +37,7 @@ def test_the_best_is_the_best_of_those_that_are_finite(values, up):
 
 
 def test_futures_are_waited_for():
-    """What a submitted task gives: its result is asked for."""
+    """`best` waits for futures of submitted tasks and compares their results."""
 
     class Future:
         def __init__(self, value):
@@ -53,7 +53,7 @@ def test_futures_are_waited_for():
 
 
 def test_the_error_says_what_there_was():
-    """By task: its value, or the metrics that it has."""
+    """The error lists each task with its value, or with the metrics that it has."""
     with pytest.raises(MetricMissing) as caught:
         best([result("a", loss=math.nan), result("b", auc=1.0)], minimize="loss")
 
@@ -61,7 +61,7 @@ def test_the_error_says_what_there_was():
 
 
 def test_of_no_results_none_is_best():
-    """It is said so, and no log is blamed."""
+    """Without results the error says so, and does not mention a log."""
     with pytest.raises(MetricMissing, match="no results") as caught:
         best([], maximize="auc")
 
@@ -70,6 +70,6 @@ def test_of_no_results_none_is_best():
 
 @pytest.mark.parametrize("metrics", [{}, {"maximize": "a", "minimize": "b"}])
 def test_one_metric_is_named(metrics):
-    """Neither none nor two."""
+    """Exactly one metric must be given."""
     with pytest.raises(InvalidInput, match="one metric"):
         best([result("a", a=1.0)], **metrics)

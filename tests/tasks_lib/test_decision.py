@@ -1,4 +1,4 @@
-"""The decision as a table: what was read on the left, what to do on the right."""
+"""The decision as a table: from what was read to the next action."""
 
 import hypothesis.strategies as st
 import pytest
@@ -49,7 +49,7 @@ LEDGER_TABLE = [
 
 @pytest.mark.parametrize(("completed", "kept", "revoked", "action", "because"), LEDGER_TABLE)
 def test_decision_by_the_record(completed, kept, revoked, action, because):
-    """The ledger is asked first: a skip costs no call of SageMaker."""
+    """The ledger decides first, so a skip needs no call of SageMaker."""
     assert Decision(action, because) == from_ledger(entry(completed=completed), kept, revoked)
 
 
@@ -76,7 +76,7 @@ JOB_TABLE = [
 
 @pytest.mark.parametrize(("status", "same", "revoked", "action", "because"), JOB_TABLE)
 def test_decision_by_the_job(status, same, revoked, action, because):
-    """Then SageMaker is asked about the one name that this work would have."""
+    """The job that has this attempt's name decides next."""
     found = None if status is None else job(status, WORK if same else "0" * 64)
 
     assert Decision(action, because) == from_job(found, WORK, revoked)
@@ -89,14 +89,14 @@ ENTRIES = st.builds(entry, st.integers(0, 3), completed=st.booleans())
 
 
 def decided(the_entry, kept, the_job, revoked):
-    """Both questions in their order, as `execution.py` asks them."""
+    """Return the decision from the ledger and, if needed, from the job, in the order of `execution.py`."""
     first = from_ledger(the_entry, kept, revoked)
     return from_job(the_job, WORK, revoked) if first.action is Action.ASK else first
 
 
 @given(ENTRIES, KEPT, JOBS, REVOKED)
-def test_no_second_job_beside_a_live_one(the_entry, kept, the_job, revoked):
-    """Whatever else is true: while a job of this work lives, none is created."""
+def test_no_second_job_beside_a_running_one(the_entry, kept, the_job, revoked):
+    """No job is created while a job of the same work is running."""
     decision = from_job(the_job, WORK, revoked)
 
     if the_job is not None and the_job.fingerprint == WORK and not the_job.phase.terminal:
@@ -107,7 +107,7 @@ def test_no_second_job_beside_a_live_one(the_entry, kept, the_job, revoked):
 
 @given(ENTRIES, KEPT, JOBS, REVOKED)
 def test_a_skip_needs_everything(the_entry, kept, the_job, revoked):
-    """A record, its outputs, its state, and nobody who wants it anew."""
+    """A skip needs a record with intact outputs and state, and no request to run again."""
     if decided(the_entry, kept, the_job, revoked).action is Action.SKIP:
         assert the_entry.record is not None
         assert kept == ALL
@@ -116,15 +116,15 @@ def test_a_skip_needs_everything(the_entry, kept, the_job, revoked):
 
 @given(ENTRIES, KEPT, JOBS, REVOKED)
 def test_only_a_completed_job_is_recorded(the_entry, kept, the_job, revoked):
-    """`Stopped` is not success; neither is a job of other work that has our name."""
+    """Only a completed job of the same work is recorded; a stopped job and a job of other work are not."""
     if decided(the_entry, kept, the_job, revoked).action is Action.RECORD:
         assert the_job.phase is Phase.COMPLETED
         assert the_job.fingerprint == WORK
 
 
 @given(ENTRIES, KEPT, JOBS, REVOKED)
-def test_who_spends_says_why(the_entry, kept, the_job, revoked):
-    """And nobody else does."""
+def test_only_a_closed_attempt_has_a_reason(the_entry, kept, the_job, revoked):
+    """A decision has a reason exactly if it closes the attempt."""
     decision = decided(the_entry, kept, the_job, revoked)
 
     assert (decision.because is not None) is (decision.action is Action.CLOSE)
@@ -132,7 +132,7 @@ def test_who_spends_says_why(the_entry, kept, the_job, revoked):
 
 @pytest.mark.parametrize("status", LIVE)
 def test_statuses_that_are_not_over_are_attached_to(status):
-    """Also one that AWS has not invented yet."""
+    """A job with any status that is not terminal is attached to, including one that AWS may add."""
     assert from_job(job(status), WORK, None).action is Action.ATTACH
 
 
@@ -147,7 +147,7 @@ def test_statuses_that_are_not_over_are_attached_to(status):
     ],
 )
 def test_a_retry_does_not_force_again(because, flow_run, expected):
-    """An attempt that a flow run forced is noted with its id; nobody else's, and no failure, counts."""
+    """Only an attempt that the same flow run forced counts as forced; a failure or another flow run does not."""
     made = Entry(fingerprint=WORK, closed=(ClosedAttempt(attempt=1, because=because, flow_run=flow_run),))
 
     assert expected is made.forced_by("a")

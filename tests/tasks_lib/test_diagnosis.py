@@ -1,4 +1,4 @@
-"""From a job that ended badly to an error that names the host, the code, the lines and the way out."""
+"""The error of a failed job: it names the host, the exit code, the log lines and the fix."""
 
 import pytest
 from aws_doubles import make_block
@@ -25,7 +25,7 @@ def error(the_job, lines=()):
 @pytest.mark.parametrize("where", ["reason", "message"])
 @pytest.mark.parametrize(("code", "host"), [(3, "algo-1"), (1, "algo-2"), (139, "algo-12")])
 def test_the_toolkits_own_words_are_understood(where, code, host):
-    """What the bootstrap leaves as the reason names host and exit code, and both are read off it: signals too."""
+    """Host and exit code, also of a signal, are read from the reason that the bootstrap writes."""
     said = explain(f"fit.py on {host} of 12", Ended(code, TRACEBACK))
     found = error(job(**{where: f"AlgorithmError: {said}"}))
 
@@ -35,8 +35,8 @@ def test_the_toolkits_own_words_are_understood(where, code, host):
 
 
 @pytest.mark.parametrize("killed", [137, 3, 134])
-def test_two_hosts_words_without_anything_in_between(killed):
-    """A host that was told to end when another had failed is not the one to look at, wherever it stands."""
+def test_reasons_of_two_hosts_without_a_separator(killed):
+    """A host that was terminated after another host failed is not reported, in any order of the reasons."""
     told, failed = (explain(f"fit.sh on algo-{n} of 2", Ended(code, "")) for n, code in ((1, 143), (2, killed)))
 
     for said in (f"{told}{failed}", f"{failed}{told}"):
@@ -45,7 +45,7 @@ def test_two_hosts_words_without_anything_in_between(killed):
 
 
 def test_the_host_whose_pip_failed():
-    """A host whose pip was told to end when another's had failed is not the one to look at."""
+    """A host whose pip was terminated after another host's pip failed is not reported as the cause."""
     told = explain_start("algo-1 of 2", 143, "requirements.txt could not be installed")
     failed = explain_start("algo-2 of 2", 1, "requirements.txt could not be installed: No such package.")
     found = error(job(message=f"{told}\n{failed}\n"))
@@ -54,15 +54,15 @@ def test_the_host_whose_pip_failed():
     assert found.ending == "failed on algo-2 with exit code 1: requirements.txt could not be installed: No such package"
 
 
-def test_all_hosts_were_told_to_end():
-    """Then the first one is as good as any."""
+def test_all_hosts_were_terminated():
+    """If all hosts were terminated, the first one is reported."""
     said = "".join(explain(f"the shell command on algo-{number} of 2", Ended(143, "")) for number in (1, 2))
 
     assert (error(job(message=said)).host, error(job(message=said)).exit_code) == ("algo-1", 143)
 
 
 def test_the_lines_of_the_host_that_failed():
-    """The last twenty of them come first, then a few of its peers', who perhaps only lost a connection."""
+    """The last twenty lines of the failed host come first, then five of the other hosts."""
     lines = [LogLine(float(number), f"algo-{number % 2 + 1}", f"line {number}") for number in range(100)]
     reason = explain("fit.py on algo-2 of 2", Ended(1, TRACEBACK))
     found = error(job(reason=reason), lines)
@@ -72,7 +72,7 @@ def test_the_lines_of_the_host_that_failed():
 
 
 def test_an_exit_code_in_the_words_of_sagemaker():
-    """Of an image without our bootstrap."""
+    """The exit code is also read from SageMaker's own message, for an image without the bootstrap."""
     found = error(job(reason="AlgorithmError: , exit code: 137"))
 
     assert (found.exit_code, found.host) == (137, None)
@@ -80,7 +80,7 @@ def test_an_exit_code_in_the_words_of_sagemaker():
 
 
 def test_without_any_code_none_is_invented():
-    """SageMaker itself failed."""
+    """If SageMaker's reason has no exit code, the error has none."""
     found = error(job(reason="InternalServerError: We encountered an internal error."))
 
     assert found.exit_code is None
@@ -92,7 +92,7 @@ def test_without_any_code_none_is_invented():
     ("Interrupted", "was stopped"),
 ])  # fmt: skip
 def test_stopped_jobs(secondary, words):
-    """By its limit, or by somebody: never a success, and the fix says what is left."""
+    """A stopped job is an error that names the time limit or the stop, and its fix mentions the state that is left."""
     found = error(job("Stopped", secondary=secondary))
 
     assert isinstance(found, JobStopped)
@@ -101,7 +101,7 @@ def test_stopped_jobs(secondary, words):
 
 
 def test_every_error_of_a_job_says_all():
-    """Task, job, ARN, reason, link, fix."""
+    """The error of a job has its task, name, ARN, reason, log lines, console link and fix."""
     found = error(job(reason="AlgorithmError: boom"), [LogLine(1.0, "algo-1", "the last line")])
 
     assert (found.task, found.job, found.arn) == ("fit", "fit-1", job().arn)

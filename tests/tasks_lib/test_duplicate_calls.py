@@ -1,4 +1,4 @@
-"""One name, one piece of work in a flow run."""
+"""In a flow run one task name stands for one piece of work."""
 
 import threading
 import uuid
@@ -28,13 +28,13 @@ def flow_run():
 
 
 def test_the_same_work_twice_is_one_job(flow_run):
-    """Whoever asks for it, and in whichever order its ingredients are written."""
+    """Two calls with the same work are allowed, in any order of its ingredients."""
     check_call(flow_run, "one", URI, work())
     check_call(flow_run, "two", URI, dict(reversed(list(work().items()))))
 
 
 def test_different_work_under_one_name_is_refused(flow_run):
-    """With both calls and what differs."""
+    """Different work under one name is refused; the error names both calls and the difference."""
     check_call(flow_run, "one", URI, work(1))
 
     with pytest.raises(DuplicateTask) as caught:
@@ -46,7 +46,7 @@ def test_different_work_under_one_name_is_refused(flow_run):
 
 
 def test_a_retry_may_see_new_inputs(flow_run):
-    """1. A call. 2. Its retry finds other data. 3. That is what counts from then on."""
+    """1. A call is made. 2. Its retry finds other data. 3. The retry's work counts from then on."""
     check_call(flow_run, "one", URI, work(1))
     check_call(flow_run, "one", URI, work(2))
     check_call(flow_run, "two", URI, work(2))
@@ -56,7 +56,7 @@ def test_a_retry_may_see_new_inputs(flow_run):
 
 
 def test_a_flow_run_that_is_tried_again_may_see_new_inputs(flow_run):
-    """It keeps its id and makes new task runs."""
+    """A retry of the flow run, which has the same id and new task runs, may have other inputs."""
     check_call(flow_run, "one", URI, work(1))
     check_call(flow_run, "two", URI, work(2), flow_try=2)
 
@@ -65,7 +65,7 @@ def test_a_flow_run_that_is_tried_again_may_see_new_inputs(flow_run):
 
 
 def test_other_names_and_other_runs_are_free(flow_run):
-    """The rule is about one name in one flow run."""
+    """Other names and other flow runs may have other work."""
     check_call(flow_run, "one", URI, work(1))
     check_call(flow_run, "two", "s3://bucket/demo/fit2/", work(2))
     check_call(uuid.uuid4().hex, "three", URI, work(3))
@@ -73,13 +73,13 @@ def test_other_names_and_other_runs_are_free(flow_run):
 
 @given(st.lists(st.integers(), max_size=5))
 def test_outside_a_flow_everything_goes(values):
-    """In a notebook one changes a parameter and runs again."""
+    """Outside a flow run, as in a notebook, any call is allowed."""
     for value in values:
         check_call(None, uuid.uuid4().hex, URI, work(value))
 
 
 def test_of_many_threads_one_work_wins(flow_run):
-    """`.map` submits at once: exactly the calls with the first one's work pass."""
+    """Of calls in many threads, as from `.map`, exactly those with the first call's work are allowed."""
     barrier, passed, refused = threading.Barrier(8), [], []
 
     def call(number):

@@ -1,8 +1,8 @@
-"""What our errors say, all of them on one page: `golden_errors.md`, to be judged together by a reader.
+"""The texts of all errors on one page, `golden_errors.md`, for a reader to judge together.
 
-Each message is raised by the code that a user would meet it in. A message that changes, and a kind of error that has no
-example, fails here; `WRITE_GOLDEN=1 pytest tests/tasks_lib/test_error_messages.py` writes the page anew, for a look at
-the difference. The page is also the reference of errors in the documentation.
+Each message is raised by the code that raises it for a user. A changed message, and an error type without an example,
+fail here. `WRITE_GOLDEN=1 pytest tests/tasks_lib/test_error_messages.py` rewrites the page, so that the difference can
+be reviewed. The page is also the reference of errors in the documentation.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from tasks_lib.run.prepare import Call
 
 GOLDEN = Path(__file__).parent / "golden_errors.md"
 PARENTS = {"PrefectSageMakerError", "JobError"}
-"""Kinds that are never raised themselves."""
+"""Types that are only base classes."""
 
 HEAD = """# Errors
 
@@ -59,7 +59,7 @@ Every kind of error, with what it says. All are `PrefectSageMakerError`; `from t
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    """The working directory of a user, with a script and a little data."""
+    """A user's working directory with a script and some data."""
     folder = tmp_path / "here"
     for name, text in {"fit.py": "print(1)", "data/a.csv": "1", "code/fit.py": "print(1)"}.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -69,7 +69,7 @@ def here(tmp_path, monkeypatch):
 
 
 def _broken_block():
-    """A block document as Prefect's API gives it, whose bucket nobody would accept."""
+    """Return a block document as Prefect's API gives it, with an invalid bucket and role."""
     of_schema = {"id": str(uuid4()), "checksum": "sha256:0", "fields": {}, "block_type_id": str(uuid4())}
     schema = {**of_schema, "capabilities": [], "version": "0", "block_type": None}
     data = {"project": "demo", "bucket": "My_Bucket", "role": "arn:aws:s3:::role"}
@@ -79,7 +79,7 @@ def _broken_block():
 
 @contextmanager
 def small_prefect_server():
-    """Yield the address of something that answers as a Prefect server with one bad block does; a real one takes 8 s."""
+    """Run a server that answers like a Prefect server with one invalid block; a real one takes 8 s to start."""
 
     class Answers(BaseHTTPRequestHandler):
         def do_GET(self):
@@ -102,14 +102,14 @@ def small_prefect_server():
 
 
 class Case:
-    """How each message comes about; the name of a method is the title of its message."""
+    """The code that raises each message; the name of a method is the title of its message."""
 
     def __init__(self, project, here):
         self.project, self.here = project, here
         self.sm, self.objects = SageMakerTasks(project, {}), Objects(project)
         self.sagemaker, self.logs = project.client("sagemaker"), project.client("logs")
 
-    # -- before any job is made --------------------------------------------------------------------------------------
+    # -- before a job is created -------------------------------------------------------------------------------------
 
     def a_task_name_with_a_blank(self):
         self.sm.train.fn("fit C", command="true")
@@ -254,13 +254,13 @@ class Case:
         raise translated(client_error("NoSuchBucket", "The specified bucket does not exist"), "list s3://my-bucket/x/")
 
     def a_folder_of_another_account(self):
-        shared = make_block(project="shared")  # which nobody in this process has looked at before
+        shared = make_block(project="shared")  # not yet checked in this process
         place = Location(BUCKET, "shared/_project.json")
         self.objects.write(place, {"account": "210987654321", "region": "eu-central-1"})
         check_account(shared, self.objects)
 
     def a_project_file_that_is_damaged(self):
-        damaged = make_block(project="damaged")  # which nobody in this process has looked at before
+        damaged = make_block(project="damaged")  # not yet checked in this process
         self.objects.put(Location(BUCKET, "damaged/_project.json"), b"{")
         check_account(damaged, self.objects)
 
@@ -311,7 +311,7 @@ class Case:
         self.sagemaker.at_create = change
         self._call(inputs={"raw": f"s3://{BUCKET}/raw/"})
 
-    # -- what it left ------------------------------------------------------------------------------------------------
+    # -- the outputs -------------------------------------------------------------------------------------------------
 
     def an_output_that_the_job_has_not(self):
         assert self._completed("fit").output
@@ -341,7 +341,7 @@ class Case:
 
         Ledger(Busy(self.project), TaskFolder(BUCKET, "demo/fit/")).close("f" * 64, 1, "failed")
 
-    # -- AWS refused or failed a call --------------------------------------------------------------------------------
+    # -- errors of AWS calls -----------------------------------------------------------------------------------------
 
     def the_network_breaks(self):
         raise translated(ConnectionClosedError(endpoint_url="https://api"), "describe the training job fit-1")
@@ -351,7 +351,7 @@ class Case:
             client_error("Teapot", "short and stout", "CreateTrainingJob"), "create the training job fit-1"
         )
 
-    # -- how ---------------------------------------------------------------------------------------------------------
+    # -- helpers -----------------------------------------------------------------------------------------------------
 
     def _call(self, *, inputs=None, hyperparameters=None, **run):
         spec = JobSpec(
@@ -396,7 +396,7 @@ TITLES = [name for name in vars(Case) if not name.startswith("_")]
 
 @pytest.fixture
 def messages(project, here):
-    """Each title with the error that it raises."""
+    """The errors' triggers: each title is a method that raises the error."""
     return Case(project, here)
 
 
@@ -432,7 +432,7 @@ def _known() -> dict[str, str]:
 
 
 def _judge(title: str, error: PrefectSageMakerError, here: Path) -> None:
-    """Compare a section with the page, or write it there."""
+    """Compare a section with the page, or write it to the page."""
     section = _section(title, error, here)
     known = _known()
     if os.environ.get("WRITE_GOLDEN"):
@@ -445,7 +445,7 @@ def _judge(title: str, error: PrefectSageMakerError, here: Path) -> None:
 
 @pytest.mark.parametrize("title", TITLES)
 def test_what_an_error_says(title, messages, here):
-    """The message, AWS's words, the last lines, the link and the fix, as the page has them."""
+    """The message, AWS's text, the last lines, the link and the fix are as on the page."""
     error = _caught(getattr(messages, title))
 
     assert error.fix
@@ -457,12 +457,12 @@ def test_what_an_error_says(title, messages, here):
 
 @pytest.mark.parametrize("rule", AWS, ids=_code)
 def test_what_an_error_of_aws_says(rule, here):
-    """Each row of the table, by the first of its codes."""
+    """The message for each row of the table, by its first code, is as on the page."""
     _judge(f"AWS answers {_code(rule)}", _from_aws(rule), here)
 
 
 def test_every_kind_of_error_is_on_the_page():
-    """A new kind of error needs an example."""
+    """Every error type that is not only a base class has an example on the page."""
     shown = set(re.findall(r"^`(\w+)`$", GOLDEN.read_text(), flags=re.MULTILINE))
     waiting, kinds = [PrefectSageMakerError], set()
     while waiting:
@@ -474,7 +474,7 @@ def test_every_kind_of_error_is_on_the_page():
 
 
 def test_nothing_else_is_on_the_page():
-    """A message that nobody raises any more is gone from it."""
+    """The page has no message that is no longer raised."""
     wanted = len(TITLES) + len(AWS)
 
     assert len(_known()) == wanted

@@ -1,4 +1,4 @@
-"""The tree of errors: drawn as it is, and fit to travel."""
+"""The tree of errors: it is as documented, and errors can be copied and pickled."""
 
 import copy
 import inspect
@@ -14,7 +14,7 @@ from tasks_lib.errors import JobError, JobFailed, JobStopped, PrefectSageMakerEr
 
 
 def drawn():
-    """The tree at the top of the module, as (name, parent) pairs."""
+    """Return the tree in the module's docstring, as pairs of name and parent."""
     above, found = {}, {}
     for line in errors.__doc__.splitlines():
         if match := re.match(r"( {4})((?:[|` ] {2} ?)*)(?:[|`]-- )?([A-Z]\w+)", line):
@@ -25,7 +25,7 @@ def drawn():
 
 
 def real():
-    """The classes of the tree, as (name, parent) pairs."""
+    """Return the tree of the classes, as pairs of name and parent."""
     found, waiting = {"PrefectSageMakerError": None}, [PrefectSageMakerError]
     while waiting:
         parent = waiting.pop()
@@ -41,7 +41,7 @@ FIELDS = {"task": "fit", "job": "fit-1", "arn": "arn:x", "reason": "AlgorithmErr
 
 
 def made(kind):
-    """An error with all that it can carry."""
+    """Return an error with all fields that it can have."""
     parameters = inspect.signature(kind).parameters
     more = {name: value for name, value in FIELDS.items() if name in parameters}
     if issubclass(kind, ServiceError):
@@ -50,18 +50,18 @@ def made(kind):
 
 
 def test_the_drawing_is_the_tree():
-    """What the module's docstring draws is what the classes are: same names, same parents."""
+    """The tree in the module's docstring has the names and parents of the classes."""
     assert real() == drawn()
 
 
 def test_all_names_are_public():
-    """`from tasks_lib.errors import …` finds every one of them."""
+    """`tasks_lib.errors` exports every error, in alphabetical order."""
     assert set(errors.__all__) == set(real())
     assert sorted(errors.__all__) == errors.__all__
 
 
 def test_blocks_raise_errors_of_the_same_tree():
-    """One `except PrefectSageMakerError` catches all."""
+    """The errors of `blocks` are in the same tree, so `except PrefectSageMakerError` catches them."""
     for name in ("BackendNotRunning", "BlockInvalid", "BlockNotFound", "LoopbackOnly"):
         assert getattr(blocks, name) is getattr(errors, name)
 
@@ -78,7 +78,7 @@ def test_blocks_raise_errors_of_the_same_tree():
     ids=["copy", "deepcopy", "pickle", "cloudpickle"],
 )
 def test_errors_travel(kind, travel):
-    """Prefect carries them to other processes: type, words and every field arrive."""
+    """Errors keep their type, text and fields when they are copied or pickled, as Prefect does between processes."""
     error = made(kind)
     again = travel(error)
 
@@ -89,8 +89,8 @@ def test_errors_travel(kind, travel):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_errors_say_what_and_what_now(kind):
-    """The message first, the fix last."""
+def test_errors_have_the_message_first_and_the_fix_last(kind):
+    """The text starts with the message and ends with the fix."""
     text = str(made(kind))
 
     assert text.startswith("It broke.")
@@ -98,13 +98,13 @@ def test_errors_say_what_and_what_now(kind):
 
 
 def test_without_a_fix_nothing_is_promised():
-    """No "To resolve this:" with nothing behind it."""
+    """Without a fix the text has no "To resolve this:"."""
     assert str(PrefectSageMakerError("It broke.")) == "It broke."
 
 
 @pytest.mark.parametrize("kind", [JobFailed, JobStopped])
-def test_job_errors_tell_all_they_know(kind):
-    """AWS's reason, the last lines, where to look, and the fix, in this order."""
+def test_job_errors_have_all_their_fields(kind):
+    """The text of a job's error has the message, AWS's reason, the last lines, the link and the fix, in this order."""
     error = made(kind)
     places = [
         str(error).index(words) for words in ("It broke", "AlgorithmError", "algo-2 | boom", "https://", "mend it")
@@ -115,5 +115,5 @@ def test_job_errors_tell_all_they_know(kind):
 
 
 def test_a_job_error_with_little_is_short():
-    """What is not known leaves no empty line."""
+    """Unknown fields leave no empty line in the text."""
     assert str(JobError("It broke.", task="fit", job="fit-1", fix="mend it.")) == "It broke.\nTo resolve this: mend it."

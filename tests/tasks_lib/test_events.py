@@ -1,4 +1,4 @@
-"""SageMaker's events by way of a queue: heard at once, nobody's lost, and never needed."""
+"""SageMaker's events from a queue: they are received at once, other jobs' events are kept, and polling still works."""
 
 import json
 import logging
@@ -18,13 +18,16 @@ from tasks_lib.aws.watch import MAX_DESCRIBED, Watcher
 from tasks_lib.jobs.job import Job
 from tasks_lib.jobs.kinds import KINDS, TRAINING
 
-LONG = 60  # seconds; no test waits so long unless it fails
+LONG = 60  # seconds; a test waits this long only if it fails
 URL = "https://sqs.us-east-1.amazonaws.com/123456789012/jobs"
 WORDS = {"training": "Training", "processing": "Processing"}
 
 
 def event(name, status="Completed", kind="training"):
-    """A message as EventBridge writes it (SageMaker's developer guide); the detail is as Describe's answer."""
+    """Return a message as EventBridge writes it (SageMaker's developer guide).
+
+    Its detail is like Describe's response.
+    """
     word = WORDS[kind]
     return json.dumps(
         {
@@ -42,7 +45,7 @@ def event(name, status="Completed", kind="training"):
 
 
 class QueueDouble:
-    """SQS with one queue: a message is hidden when it is received, until a test shows it again."""
+    """SQS with one queue: a received message is hidden until a test shows it again."""
 
     def __init__(self):
         self.visible, self.hidden, self.faults = [], [], []
@@ -99,7 +102,7 @@ class QueueDouble:
 
 
 class Standing:
-    """A clock that stands still until a test moves it."""
+    """A clock that only a test advances."""
 
     def __init__(self):
         self.now = 100.0
@@ -116,17 +119,17 @@ def queue():
 
 @pytest.fixture
 def project(sagemaker, queue):
-    """A project whose queue it is."""
+    """A project with this queue."""
     return ProjectDouble(make_block(events_queue_url=URL), sagemaker=sagemaker, sqs=queue)
 
 
 def listeners():
-    """The threads that listen to a queue."""
+    """Return the threads that listen to a queue."""
     return {thread for thread in threading.enumerate() if thread.name == "sagemaker-events"}
 
 
 def watched_jobs(stack, watcher, sagemaker, count, kind="training"):
-    """Live jobs, and somebody who waits for each."""
+    """Add running jobs and return a waiter for each."""
     jobs = []
     for number in range(count):
         sagemaker.add(f"job-{number}", kind=WORDS[kind])
@@ -135,7 +138,7 @@ def watched_jobs(stack, watcher, sagemaker, count, kind="training"):
 
 
 def all_end(watched, clock):
-    """Whether all are over before the next look is due: by the clock, by which Describes are paced, in 20 seconds."""
+    """Return whether all jobs are seen to end within 20 s of the clock, which is before the next poll."""
     for _ in range(200):
         if all(one.wait(0.05) for one in watched):
             return True
@@ -143,8 +146,8 @@ def all_end(watched, clock):
     return False
 
 
-def test_an_end_that_is_heard_while_the_job_is_asked_about(sagemaker, queue, project):
-    """1. A job is described. 2. It ends before the answer is here, and the event comes. 3. It is described again."""
+def test_an_end_during_a_describe_is_seen(sagemaker, queue, project):
+    """1. A job is described. 2. It ends before the response arrives, and its event comes. 3. It is described again."""
     asked, answer = threading.Event(), threading.Event()
     describe = sagemaker.describe_training_job
 
@@ -168,8 +171,8 @@ def test_an_end_that_is_heard_while_the_job_is_asked_about(sagemaker, queue, pro
 
 @pytest.mark.parametrize("kind", ["training", "processing"])
 @pytest.mark.parametrize("count", [MAX_DESCRIBED, 20])
-def test_an_end_is_heard_without_asking(sagemaker, queue, project, count, kind):
-    """1. All have been looked at once. 2. No look is due, so nothing is polled. 3. Each event: one Describe."""
+def test_an_end_is_seen_without_polling(sagemaker, queue, project, count, kind):
+    """1. All jobs have been polled once. 2. No poll is due. 3. Each event causes one Describe."""
     clock = Standing()
     watcher = Watcher(project, clock)
     with ExitStack() as stack:
@@ -177,7 +180,7 @@ def test_an_end_is_heard_without_asking(sagemaker, queue, project, count, kind):
         sagemaker.wait_for(
             "describe" if count == MAX_DESCRIBED else "list", MAX_DESCRIBED if count == MAX_DESCRIBED else 1
         )
-        clock.now += 30  # half of the minute between two looks
+        clock.now += 30  # half of the minute between two polls
         queue.send(event("job-0", "InProgress", kind))
         queue.wait_until(lambda: not queue.visible and not queue.hidden)
         before = sagemaker.count("list"), sagemaker.count("describe")
@@ -187,13 +190,13 @@ def test_an_end_is_heard_without_asking(sagemaker, queue, project, count, kind):
         assert all_end(watched, clock)
         queue.wait_until(lambda: not queue.visible and not queue.hidden)
 
-    # All are looked at once more when the queue has begun to answer, which may be before that or after.
+    # All jobs are polled once more when the queue first answers, which may be before or after that.
     assert sagemaker.count("list") <= before[0] + 1
     assert count <= sagemaker.count("describe") - before[1] <= 2 * count
 
 
 def test_a_lost_event_costs_a_minute(sagemaker, project):
-    """The watcher looks by itself, too; only more rarely."""
+    """Without an event the watcher still sees the end, by polling once a minute."""
     clock = Standing()
     watcher = Watcher(project, clock)
     with ExitStack() as stack:
@@ -210,7 +213,7 @@ def test_a_lost_event_costs_a_minute(sagemaker, project):
 
 
 def test_the_events_of_others_are_left_to_them(sagemaker, queue, project):
-    """1. An event of somebody else's job is hidden, and seen again. 2. After two minutes of that it is deleted."""
+    """1. An event of another job is hidden, and seen again. 2. After about two minutes of that it is deleted."""
     with ExitStack() as stack:
         watched_jobs(stack, Watcher(project, Standing()), sagemaker, 1)
         queue.send(event("another"), "no event")
@@ -231,8 +234,11 @@ TROUBLES = {
 
 
 @pytest.mark.parametrize("trouble", TROUBLES)
-def test_a_queue_that_fails_is_said_once(sagemaker, queue, caplog, trouble):
-    """1. It fails three times: SageMaker is to be asked. 2. It answers again: events count again. 3. One warning."""
+def test_a_queue_that_fails_is_reported_once(sagemaker, queue, caplog, trouble):
+    """1. The queue fails three times, and the watcher polls SageMaker. 2. It answers again, and its events are used.
+
+    3. There is one warning.
+    """
     seen, slept, ended, url = [], [], threading.Event(), f"{URL}-{trouble.replace(' ', '-')}"
     queue.faults = [TROUBLES[trouble]] * 3
     events = EventListener(
@@ -258,7 +264,7 @@ def test_a_queue_that_fails_is_said_once(sagemaker, queue, caplog, trouble):
 
 
 def test_a_queue_that_is_gone_fails_no_job(sagemaker, queue, project):
-    """Its end is seen as if there were no queue."""
+    """If the queue does not exist, the end of a job is seen by polling."""
     clock = Standing()
     queue.faults = [TROUBLES["gone"]] * 1000
     watcher = Watcher(project, clock)
@@ -273,8 +279,8 @@ def test_a_queue_that_is_gone_fails_no_job(sagemaker, queue, project):
         assert watched.wait(LONG)
 
 
-def test_nobody_listens_when_nobody_waits(sagemaker, queue, project):
-    """The thread ends with the last waiter, and begins anew with the next."""
+def test_no_thread_listens_without_a_waiter(sagemaker, queue, project):
+    """The listening thread ends with the last waiter, and a new one starts with the next waiter."""
     before, watcher = listeners(), Watcher(project, Standing())
     for _ in range(2):
         with ExitStack() as stack:
@@ -288,12 +294,12 @@ def test_nobody_listens_when_nobody_waits(sagemaker, queue, project):
 
 @pytest.mark.parametrize("body", ["", "[]", "{}", "null", '{"detail-type": 1}', '{"detail-type": []}', event("x")[:-1]])
 def test_what_is_no_event_is_none(body):
-    """Whatever somebody sends to the queue."""
+    """A message that is not an event of a job is read as None."""
     assert read_event(body) is None
 
 
 def test_an_event_of_aws(block):
-    """A real SQS, as moto has it, hands out what EventBridge sent, and forgets what was ours."""
+    """With moto's SQS a wanted message is received and deleted, and another is left in the queue."""
     api = block.client("sqs")
     url = api.create_queue(QueueName="jobs")["QueueUrl"]
     api.send_message(QueueUrl=url, MessageBody=event("ours", "Failed", "processing"))
@@ -318,8 +324,8 @@ def test_an_event_of_aws(block):
     assert sum(int(count) for count in left.values()) == 1
 
 
-def test_who_names_no_queue_needs_none(sagemaker):
-    """No thread, no client of SQS."""
+def test_a_project_without_a_queue_needs_none(sagemaker):
+    """Without a queue there is neither a thread nor an SQS client."""
     before = listeners()
     with ExitStack() as stack:
         watched_jobs(stack, Watcher(ProjectDouble(make_block(), sagemaker=sagemaker), Standing()), sagemaker, 1)
@@ -328,7 +334,7 @@ def test_who_names_no_queue_needs_none(sagemaker):
 
 @pytest.fixture
 def with_events(backend):
-    """A project on this machine whose queue a rule fills."""
+    """A local project whose queue an EventBridge rule fills."""
     sqs, bridge = backend.client("sqs"), backend.client("events")
     url = sqs.create_queue(QueueName="watcher")["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
@@ -341,7 +347,7 @@ def with_events(backend):
 
 
 def test_twenty_jobs_of_a_local_sagemaker(backend, with_events):
-    """Each costs one Describe at its end; in between there are but the first look, and one when the queue answers."""
+    """Each job costs one Describe at its end, apart from the first poll and one when the queue first answers."""
     with_events.client("s3")
     watcher, jobs, asked = Watcher(with_events), Jobs(with_events), backend.status()["requests"]
     began = time.monotonic()
@@ -354,14 +360,14 @@ def test_twenty_jobs_of_a_local_sagemaker(backend, with_events):
         for name in ("sagemaker:DescribeTrainingJob", "sagemaker:ListTrainingJobs")
     )
 
-    minutes = int(time.monotonic() - began) // 60  # of a busy machine: all are looked at once a minute
+    minutes = int(time.monotonic() - began) // 60  # on a busy machine all jobs are polled once a minute
     assert {one.job.status for one in watched} == {"Completed"}
     assert 20 <= describes <= 20 + (2 + minutes) * MAX_DESCRIBED
     assert lists <= 1 + minutes
 
 
 def simulated():
-    """A request for a job of three seconds."""
+    """Return a request for a job that takes three seconds."""
     return {
         "TrainingJobName": f"events-{uuid.uuid4().hex[:12]}",
         "RoleArn": "arn:aws:iam::123456789012:role/jobs",

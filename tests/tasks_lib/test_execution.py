@@ -1,4 +1,4 @@
-"""Calls of a task from end to end, with SageMaker as a double and a real S3 protocol: what only a race would show."""
+"""Calls of a task from end to end, with a SageMaker double and moto's S3, including races."""
 
 import json
 import threading
@@ -50,9 +50,9 @@ def spec(**changed):
 
 @pytest.fixture
 def project(project, sagemaker, tmp_path):
-    """A project whose jobs end as soon as they are created, having left a model."""
-    project.is_local = True  # its log needs no time to settle
-    project.local_home = tmp_path / "home"  # and it has a watcher of its own
+    """A project whose jobs leave a model and complete as soon as they are created."""
+    project.is_local = True  # a local project does not wait for its log to settle
+    project.local_home = tmp_path / "home"  # gives the project its own watcher
 
     def ends(sagemaker, kind, job):
         name = job[f"{kind}JobName"]
@@ -66,7 +66,7 @@ def project(project, sagemaker, tmp_path):
 
 @pytest.fixture
 def call(project):
-    """Make one call of a task; each is a process of its own for all that matters here."""
+    """Make a call of a task; for these tests each call acts like a separate process."""
 
     def make(the_spec=None, *, inputs=None, options=None, **run):
         asked = Call(the_spec or spec(), None, as_channels(inputs), options or RunOptions())
@@ -87,7 +87,7 @@ def created(sagemaker):
 
 
 def test_the_second_call_skips(call, sagemaker, project):
-    """1. A job runs. 2. The same work is there: one GET, one LIST, no call of SageMaker."""
+    """1. A job runs. 2. The same work is skipped with one GET, one LIST and no call of SageMaker."""
     first = call().result()
     asked, requests = len(sagemaker.calls), []
     events = project.client("s3").meta.events
@@ -104,7 +104,7 @@ def test_the_second_call_skips(call, sagemaker, project):
 
 @pytest.mark.parametrize("change", ["deleted", "overwritten"])
 def test_outputs_that_are_gone_are_made_again(call, sagemaker, objects, change):
-    """A record alone is no result."""
+    """If an output of the record is deleted or overwritten, the work runs again."""
     first = call().result()
     place = Location.parse(first.outputs["model"])
     objects.delete(place) if change == "deleted" else objects.put(place, b"other")
@@ -116,7 +116,7 @@ def test_outputs_that_are_gone_are_made_again(call, sagemaker, objects, change):
 
 
 def test_a_state_that_others_changed_is_no_result(call, project, sagemaker):
-    """What a job left in `state/` is part of what it did."""
+    """If other work changed the state that a job left, the work runs again."""
     put(project, "demo/fit/state/x", b"1")
     call().result()
     assert call().result().cached
@@ -127,7 +127,7 @@ def test_a_state_that_others_changed_is_no_result(call, project, sagemaker):
 
 
 def test_other_metrics_are_no_reason_to_run(call, logs, sagemaker):
-    """They are read off the log that is there."""
+    """Other metrics do not cause a run: they are read from the log of the existing job."""
     first = call().result()
     logs.write(f"{first.job}/algo-1-1", "auc=0.5", "loss=2")
     again = call(spec(metrics={"auc": "auc=([0-9.]+)"})).result()
@@ -138,7 +138,7 @@ def test_other_metrics_are_no_reason_to_run(call, logs, sagemaker):
 
 
 def test_metrics_of_a_log_that_could_not_be_read_are_read_by_the_next_skip(call, logs):
-    """Nothing is recorded in their place: neither no metrics, nor that they were looked for."""
+    """If the log could not be read, no metrics are recorded, so the next skip reads them."""
     wanted = spec(metrics={"auc": "auc=(.*)"})
     logs.faults = [client_error("AccessDeniedException") for _ in range(100)]
     first = call(wanted).result()
@@ -151,7 +151,7 @@ def test_metrics_of_a_log_that_could_not_be_read_are_read_by_the_next_skip(call,
 
 
 def test_by_name_alone(call, sagemaker):
-    """`if_incomplete`: any completed job of that name will do."""
+    """With `if_incomplete` any completed job of the task's name is a result."""
     call().result()
 
     assert call(spec(image="image:2"), options=RunOptions(rerun="if_incomplete")).result().cached
@@ -174,7 +174,7 @@ def test_a_crash_between_create_and_record_loses_nothing(call, sagemaker, object
 
 
 def test_a_lost_answer_is_no_failure(call, sagemaker):
-    """The job was created and the connection broke: it is found, and not created again."""
+    """If the connection breaks after the job was created, the job is found and not created again."""
     make = sagemaker.create_training_job
 
     def create_and_lose(**request):
@@ -188,7 +188,7 @@ def test_a_lost_answer_is_no_failure(call, sagemaker):
 
 
 def test_a_create_that_fails_for_ever_keeps_the_state(call, sagemaker):
-    """SageMaker may have made the job all the same, and its answer was lost: other work does not write beside it."""
+    """SageMaker may have created the job although every response was lost, so the lease is kept from other work."""
     sagemaker.fail("create", *(ConnectionClosedError(endpoint_url="https://x") for _ in range(20)))
     with pytest.raises(ServiceFault):
         call().result()
@@ -196,12 +196,12 @@ def test_a_create_that_fails_for_ever_keeps_the_state(call, sagemaker):
 
     with pytest.raises(StateBusy):
         call(spec(hyperparameters={"C": 2}), options=RunOptions(on_busy="fail")).result()
-    assert call().result().cached is False  # the same work goes on
+    assert call().result().cached is False  # the same work continues
 
 
 @pytest.mark.parametrize("looks", [0, 2])
 def test_a_create_that_a_signal_cut_off_is_looked_for(call, sagemaker, looks):
-    """Ctrl-C while the request is on its way: SageMaker knows of the job a moment later, and it is stopped."""
+    """After Ctrl-C during the create request, the job is stopped, even if SageMaker shows it only a moment later."""
     make, describe, left = sagemaker.create_training_job, sagemaker.describe_training_job, [looks]
     sagemaker.at_create = None
     late = []
@@ -233,8 +233,11 @@ NEVER_ENOUGH = (
 @pytest.mark.parametrize(
     ("code", "kind"), [("ResourceLimitExceeded", QuotaExceeded), ("AccessDeniedException", AccessDenied)]
 )
-def test_a_create_that_failed_is_told(call, sagemaker, code, kind):
-    """Nobody's job has the name: AWS's error is the answer. After a refusal the name is not even looked at."""
+def test_a_create_that_failed_is_raised(call, sagemaker, code, kind):
+    """If no job has the name, AWS's error is raised.
+
+    After an authorisation error the name is not even looked up.
+    """
     sagemaker.fail("create", client_error(code, NEVER_ENOUGH))
 
     with pytest.raises(kind, match="service limit"):
@@ -246,8 +249,8 @@ def test_a_create_that_failed_is_told(call, sagemaker, code, kind):
 
 
 @pytest.mark.parametrize("refusal", ["by SageMaker", "by IAM"])
-def test_who_is_refused_a_job_holds_no_state(call, sagemaker, project, refusal):
-    """1. The job is refused, or its role. 2. Other work of the task begins at once, and not 15 minutes later."""
+def test_a_refused_job_holds_no_state(call, sagemaker, project, refusal):
+    """1. SageMaker or IAM refuses the job. 2. Other work of the task starts at once, and not 15 minutes later."""
     if refusal == "by IAM":
         project.role = "a-role-that-is-not-there"
     sagemaker.fail("create", client_error("ResourceLimitExceeded", NEVER_ENOUGH))
@@ -264,7 +267,7 @@ def test_who_is_refused_a_job_holds_no_state(call, sagemaker, project, refusal):
     ("Stopped", JobStopped, "ran: the previous attempt was stopped"),
 ])  # fmt: skip
 def test_a_job_that_did_not_complete(call, sagemaker, status, kind, reason):
-    """1. The one who watched it is told, and starts nothing. 2. The next one makes a new attempt."""
+    """1. The call that watched the job raises, and creates no job. 2. The next call makes a new attempt."""
     completes = sagemaker.at_create
     sagemaker.at_create = lambda sagemaker, of, job: sagemaker.end(job[f"{of}JobName"], status, FailureReason="boom")
     with pytest.raises(kind, match="boom") as caught:
@@ -279,7 +282,10 @@ def test_a_job_that_did_not_complete(call, sagemaker, status, kind, reason):
 
 
 def test_why_it_ran_where_another_run_is_the_first_to_record_it(call, sagemaker):
-    """1. A job is made; its answer is late. 2. Another run attaches, and records it. 3. We say why it was made."""
+    """1. A job is created, and the response is late. 2. Another run attaches to it and records it.
+
+    3. The first run still reports why the job was created.
+    """
     completes, others = sagemaker.at_create, []
 
     def meanwhile(sagemaker, kind, job):
@@ -295,7 +301,7 @@ def test_why_it_ran_where_another_run_is_the_first_to_record_it(call, sagemaker)
     assert created(sagemaker) == 1
 
 
-# -- retry by meaning ----------------------------------------------------------------------------------------------
+# -- retries by error category -------------------------------------------------------------------------------------
 
 
 PASSING = {
@@ -310,8 +316,11 @@ PASSING = {
 
 @pytest.mark.parametrize("verb", ["describe", "create"])
 @pytest.mark.parametrize("passing", PASSING)
-def test_what_passes_is_borne(call, sagemaker, project, passing, verb):
-    """The call is tried again, costs no attempt, and the one job is told as the run's own; new clients where due."""
+def test_a_transient_error_is_retried(call, sagemaker, project, passing, verb):
+    """A transient error is retried and costs no attempt, and the job counts as created by this run.
+
+    Expired credentials cause new clients.
+    """
     sagemaker.fail(verb, *(2 * [PASSING[passing]]))
     wanted = call(task_run="me")
     result = wanted.result()
@@ -323,8 +332,8 @@ def test_what_passes_is_borne(call, sagemaker, project, passing, verb):
 
 
 @pytest.mark.parametrize(("passing", "tries"), [("a fault", 9), ("expired", 4)])
-def test_what_does_not_pass_is_told(call, sagemaker, passing, tries):
-    """After a bounded number of tries; the waits between them grow."""
+def test_a_lasting_error_is_raised(call, sagemaker, passing, tries):
+    """A transient error that persists is raised after a limited number of tries."""
     sagemaker.fail("describe", *(50 * [PASSING[passing]]))
 
     with pytest.raises(ServiceError):
@@ -333,7 +342,7 @@ def test_what_does_not_pass_is_told(call, sagemaker, passing, tries):
 
 
 def test_a_queue_for_a_quota_holds_no_state(call, sagemaker, project, ledger):
-    """While the account's quota is used up the lease is free, so that work which fits may go first."""
+    """While the account's quota is used up the call holds no lease, so that other work may run first."""
     sagemaker.fail("create", *(3 * [PASSING["quota used up"]]))
     seen = []
     wanted = call()
@@ -344,7 +353,7 @@ def test_a_queue_for_a_quota_holds_no_state(call, sagemaker, project, ledger):
 
 
 def ends_of(sagemaker, *ends):
-    """Let the next jobs end like this: (status, reason), and those after them well."""
+    """Make the next jobs end like this: (status, reason), and later jobs complete."""
     completes, waiting = sagemaker.at_create, list(ends)
 
     def end(sagemaker, kind, job):
@@ -359,8 +368,11 @@ def ends_of(sagemaker, *ends):
 NO_CAPACITY = ("Failed", "CapacityError: Unable to provision requested ML compute capacity.")
 
 
-def test_the_capacity_ladder(call, sagemaker, ledger):
-    """Spot by each type, then on-demand by preference; all choices are attempts at one piece of work."""
+def test_capacity_choices_are_tried_in_order(call, sagemaker, ledger):
+    """Without capacity a call tries spot with each type, then on-demand with all types, then the first choice again.
+
+    All choices are attempts at one piece of work.
+    """
     ends_of(sagemaker, NO_CAPACITY, NO_CAPACITY, NO_CAPACITY)
     types = ("ml.g5.xlarge", "ml.g4dn.xlarge")
     wanted = call(spec(instance_types=types, spot=True, on_demand_after_spot=True))
@@ -381,7 +393,7 @@ def test_the_capacity_ladder(call, sagemaker, ledger):
 
 
 def test_capacity_is_asked_for_in_time(call, sagemaker):
-    """Bounded by the caller; the error says what it was, and what else could be asked for."""
+    """The search for capacity ends at the caller's time limit; the error suggests more instance types."""
     ends_of(sagemaker, *(9 * [NO_CAPACITY]))
     with pytest.raises(JobFailed) as caught:
         call(options=RunOptions(capacity_seconds=0)).result()
@@ -392,7 +404,7 @@ def test_capacity_is_asked_for_in_time(call, sagemaker):
 
 
 def test_a_fault_of_sagemakers_costs_two_more_jobs_at_most(call, sagemaker, ledger):
-    """A job is paid for, so it is made again twice and no more."""
+    """A job that failed by SageMaker's own fault is created at most twice more, because jobs cost money."""
     ends_of(sagemaker, *(9 * [("Failed", "InternalServerError: We encountered an internal error.")]))
     with pytest.raises(JobFailed, match="the fault is SageMaker's"):
         call().result()
@@ -401,7 +413,7 @@ def test_a_fault_of_sagemakers_costs_two_more_jobs_at_most(call, sagemaker, ledg
 
 
 def test_a_users_error_is_never_tried_again(call, sagemaker):
-    """One job, one bill."""
+    """A job that failed by the user's error is not retried."""
     ends_of(sagemaker, ("Failed", "AlgorithmError: , exit code: 1"))
     with pytest.raises(JobFailed) as caught:
         call().result()
@@ -412,7 +424,10 @@ def test_a_users_error_is_never_tried_again(call, sagemaker):
 
 @pytest.mark.parametrize("announced", [True, False])
 def test_a_job_that_others_stopped(call, sagemaker, objects, announced):
-    """By a run that saw nobody wait, just before we came: we go on. By somebody in the console: we say so."""
+    """If another run stopped the job because it saw no heartbeat, the call makes a new attempt.
+
+    If a user stopped it in the console, the call raises.
+    """
     holding = sagemaker.at_create
     sagemaker.at_create = None
     wanted = call()
@@ -432,7 +447,10 @@ def test_a_job_that_others_stopped(call, sagemaker, objects, announced):
 
 
 def test_a_lost_ledger_is_built_again(call, sagemaker, objects, ledger):
-    """1. A forced run made a second attempt. 2. The ledger is lost. 3. The later attempt counts, and none is made."""
+    """1.
+
+    A forced run made a second attempt. 2. The ledger is lost. 3. The later attempt counts, and no job is created.
+    """
     call().result()
     forced = call(options=RunOptions(rerun="always"), flow_run="flow-1").result()
     objects.empty(Location(BUCKET, "demo/fit/_ledger/"))
@@ -445,7 +463,7 @@ def test_a_lost_ledger_is_built_again(call, sagemaker, objects, ledger):
 
 
 def test_a_clean_state_is_cleaned_once_in_a_flow_run(call, sagemaker, project):
-    """1. Its job fails and leaves a state. 2. The retry, in another process, goes on from that."""
+    """1. The job fails and leaves a state. 2. The retry, in another process, continues from that state."""
     ends_of(sagemaker, ("Failed", "AlgorithmError: , exit code: 1"))
     with pytest.raises(JobFailed):
         call(options=RunOptions(clean_state=True), flow_run="flow-1").result()
@@ -456,8 +474,8 @@ def test_a_clean_state_is_cleaned_once_in_a_flow_run(call, sagemaker, project):
     assert [row["Key"] for row in listed["Contents"]] == ["demo/fit/state/checkpoint"]
 
 
-def test_a_long_spot_run_without_checkpoints_is_warned_of(call, caplog, project):
-    """An interruption would begin it anew; on a laptop there is none."""
+def test_a_long_spot_run_without_checkpoints_warns(call, caplog, project):
+    """A long spot job without checkpoints causes a warning, except in a local project, which has no interruptions."""
     call(spec(task="local", spot=True, state="none", max_runtime_seconds=7200)).result()
     project.is_local = False
     call(spec(spot=True, state="none", max_runtime_seconds=7200)).result()
@@ -470,7 +488,7 @@ def test_a_long_spot_run_without_checkpoints_is_warned_of(call, caplog, project)
 
 
 def test_a_foreign_job_with_our_name(call, sagemaker):
-    """Whatever it is, it is not our work: the next attempt has another name."""
+    """A job of other work with the same name is not used: the next attempt has another name."""
     mine = call()
     name = mine.step.job_name(1)
     sagemaker.add(name, status="Completed", Environment={"SSM_FINGERPRINT": "0" * 64})
@@ -481,13 +499,13 @@ def test_a_foreign_job_with_our_name(call, sagemaker):
 
 
 def in_thread(work):
-    """Run something beside the test; `join` raises what it raised."""
+    """Run a function in a thread; the returned `join` returns its result or raises its error."""
     result = {}
 
     def run():
         try:
             result["value"] = work()
-        except BaseException as error:  # noqa: BLE001 - handed to the test
+        except BaseException as error:  # noqa: BLE001 - passed to the test
             result["error"] = error
 
     thread = threading.Thread(target=run)
@@ -504,7 +522,7 @@ def in_thread(work):
 
 
 def test_a_running_job_is_attached_to(call, sagemaker, project):
-    """Two calls, one job, two results."""
+    """Two concurrent calls share one job and have the same result."""
     ends, sagemaker.at_create = sagemaker.at_create, None
     first = in_thread(call().result)
     sagemaker.wait_for("create", 1)
@@ -517,8 +535,8 @@ def test_a_running_job_is_attached_to(call, sagemaker, project):
     assert created(sagemaker) == 1
 
 
-def test_who_wants_it_anew_gets_it_once(call, sagemaker):
-    """1. Completed. 2. A flow run forces it. 3. The retry of that flow run does not. 4. Another flow run does."""
+def test_a_forced_run_runs_once(call, sagemaker):
+    """1. The work is completed. 2. A flow run forces it. 3. Its retry does not. 4. Another flow run does."""
     call().result()
     forced = call(options=RunOptions(rerun="always"), flow_run="flow-1").result()
     assert forced.reason == "ran: it was asked to run in any case"
@@ -529,7 +547,10 @@ def test_who_wants_it_anew_gets_it_once(call, sagemaker):
 
 @pytest.mark.parametrize("before", ["nothing", "failed"])
 def test_a_forced_first_attempt_is_not_forced_again(call, sagemaker, before):
-    """1. Forced, with nothing completed before. 2. A later step fails and the flow run is retried: one job, still."""
+    """1.
+
+    A forced run makes the first completed job. 2. A later step fails and the flow run is retried: no second job.
+    """
     if before == "failed":
         completes = sagemaker.at_create
         sagemaker.at_create = lambda sagemaker, of, job: sagemaker.end(job[f"{of}JobName"], "Failed")
@@ -546,7 +567,7 @@ def test_a_forced_first_attempt_is_not_forced_again(call, sagemaker, before):
 
 
 def test_a_cancelled_run_stops_its_job(call, sagemaker):
-    """Nobody else waits: the money stops."""
+    """If a run is cancelled and no other run waits for its job, the job is stopped."""
     sagemaker.at_create = None
     cancelled = threading.Event()
     waiting = in_thread(call(flow_run="flow-1", cancelled=cancelled.is_set).result)
@@ -559,7 +580,7 @@ def test_a_cancelled_run_stops_its_job(call, sagemaker):
 
 
 def mark_left_by(execution):
-    """An event that is set once this call has left its mark of interest in a job."""
+    """Return an event that is set once this call has written its heartbeat for a job."""
     marked, put = threading.Event(), execution.backend.objects.put
 
     def noting(place, *more):
@@ -573,7 +594,7 @@ def mark_left_by(execution):
 
 
 def test_a_cancelled_run_leaves_the_job_to_others(call, sagemaker):
-    """1. Two flow runs wait for one job. 2. One is cancelled: it goes on. 3. The other gets the result."""
+    """1. Two flow runs wait for one job. 2. One is cancelled, and the job goes on. 3. The other gets the result."""
     ends, sagemaker.at_create = sagemaker.at_create, None
     cancelled = threading.Event()
     first = in_thread(call(flow_run="flow-1", cancelled=cancelled.is_set).result)
@@ -593,7 +614,7 @@ def test_a_cancelled_run_leaves_the_job_to_others(call, sagemaker):
 
 
 def test_the_last_of_two_cancelled_runs_stops_the_job(call, sagemaker):
-    """Whoever leaves last turns off the light, in whichever order their steps fall."""
+    """If two runs that share a job are cancelled at once, at least one of them stops it."""
     sagemaker.at_create = None
     both_looked = threading.Barrier(2)
     runs = []
@@ -628,7 +649,7 @@ def test_the_last_of_two_cancelled_runs_stops_the_job(call, sagemaker):
 
 
 def test_an_input_that_changes_while_the_job_reads_it(call, sagemaker, project):
-    """1. No record. 2. The error names an object. 3. The next call reads it again."""
+    """1. Nothing is recorded. 2. The error names an object. 3. The next call reads the input again."""
     put(project, "foreign/data/a.csv")
     ends = sagemaker.at_create
 
@@ -647,7 +668,7 @@ def test_an_input_that_changes_while_the_job_reads_it(call, sagemaker, project):
 
 
 def test_a_prefix_is_not_the_beginning_of_another(call, sagemaker, project):
-    """`data` must not match `data2`."""
+    """The prefix `data` does not match `data2`."""
     put(project, "foreign/data/a.csv")
     inputs = {"data": f"s3://{BUCKET}/foreign/data"}
     call(inputs=inputs).result()
@@ -660,7 +681,7 @@ def test_a_prefix_is_not_the_beginning_of_another(call, sagemaker, project):
 
 
 def test_local_data_goes_where_its_content_says(call, sagemaker, tmp_path, objects):
-    """A later change cannot alter what a waiting job will read."""
+    """Local data is uploaded under its digest, so that a later change cannot alter the input of a waiting job."""
     (tmp_path / "a.csv").write_text("1")
     call(inputs={"data": Channel(tmp_path)}).result()
     (tmp_path / "a.csv").write_text("2")
@@ -672,7 +693,7 @@ def test_local_data_goes_where_its_content_says(call, sagemaker, tmp_path, objec
 
 
 def test_tasks_are_chained_by_result_and_by_name(call, sagemaker):
-    """Both ways mean the same job, so the second is a skip."""
+    """An input by result and one by task name mean the same job, so the second call is skipped."""
     fitted = call().result()
     by_result = call(spec(task="use"), inputs={"model": output_of(fitted, extract=True)}).result()
     by_name = call(spec(task="use"), inputs={"model": output_of("fit", "model", extract=True)}).result()
@@ -687,7 +708,7 @@ def test_tasks_are_chained_by_result_and_by_name(call, sagemaker):
     ("status", "words"), [(None, "it never ran"), ("InProgress", "is InProgress"), ("Failed", "is Failed")]
 )
 def test_an_input_task_that_is_not_completed(call, sagemaker, status, words):
-    """Its state is told, and no job is made."""
+    """The error for an input task that is not completed has its status, and no job is created."""
     if status:
         name = call(spec(task="prepare")).step.job_name(1)
         sagemaker.add(name, status=status, Environment={"SSM_TASK": "prepare", "SSM_PROJECT": "demo"})
@@ -699,7 +720,7 @@ def test_an_input_task_that_is_not_completed(call, sagemaker, status, words):
 
 
 def test_an_input_task_whose_job_is_old(call, sagemaker):
-    """A hundred jobs of colleagues later it still did run."""
+    """The job of an input task is found even among a hundred newer jobs of others."""
     name = call(spec(task="prepare")).step.job_name(1)
     sagemaker.add(name, status="Failed", Environment={"SSM_TASK": "prepare", "SSM_PROJECT": "demo"})
     for number in range(100):
@@ -721,7 +742,7 @@ OTHERS = Holder("fit-other-1", "b" * 64, TRAINING)
 
 
 def test_other_work_writes_the_state(call, sagemaker, project, ledger):
-    """`on_busy="fail"`: an error that names the job, and none is created."""
+    """With `on_busy="fail"` the error names the job that writes the state, and no job is created."""
     sagemaker.add(OTHERS.job)
     holds(project, ledger, OTHERS)
 
@@ -731,8 +752,8 @@ def test_other_work_writes_the_state(call, sagemaker, project, ledger):
     assert created(sagemaker) == 0
 
 
-def test_who_waits_for_the_state_gets_it(call, sagemaker, project, ledger):
-    """As soon as the job that holds it is over."""
+def test_a_waiter_for_the_state_gets_it(call, sagemaker, project, ledger):
+    """A call that waits for the state gets it as soon as the job that holds it ends."""
     sagemaker.add(OTHERS.job)
     holds(project, ledger, OTHERS)
     waiting = in_thread(call().result)
@@ -744,7 +765,7 @@ def test_who_waits_for_the_state_gets_it(call, sagemaker, project, ledger):
 
 
 def test_without_state_there_is_no_lease(call, sagemaker, project, ledger):
-    """`state="none"`: any number of its jobs run side by side."""
+    """Without state no lease is needed, so any number of jobs run in parallel."""
     sagemaker.add(OTHERS.job)
     holds(project, ledger, OTHERS)
 
@@ -752,9 +773,10 @@ def test_without_state_there_is_no_lease(call, sagemaker, project, ledger):
 
 
 def test_a_lease_that_was_lost_stops_the_job(call, sagemaker, project, ledger):
-    """1. We take the lease. 2. Somebody takes it over before our create. 3. Our job must not write: it is stopped.
+    """1. A call takes the lease. 2. Other work takes it over before the job is created.
 
-    4. When it is over, we stand in the queue for the state like everybody.
+    3. The call's job must not write the state, so it is stopped. 4. When it has ended, the call finds the state busy,
+       like any other work.
     """
     sagemaker.at_create = lambda sagemaker, kind, job: holds(project, ledger, OTHERS)
     wanted = call(options=RunOptions(on_busy="fail"))
@@ -768,7 +790,7 @@ def test_a_lease_that_was_lost_stops_the_job(call, sagemaker, project, ledger):
 
 
 def test_a_clean_state_is_empty_before_the_job(call, sagemaker, project):
-    """It is emptied under the lease, and the work is done again; its sibling's state stays."""
+    """The state is emptied before the job runs, the work is done again, and the state of a similar name is kept."""
     put(project, "demo/fit/state/old")
     put(project, "demo/fit/state2/other")
     call().result()
@@ -789,7 +811,7 @@ def test_a_clean_state_is_empty_before_the_job(call, sagemaker, project):
     assert seen == ["demo/fit/state2/other"]
 
 
-# -- before any job is made ----------------------------------------------------------------------------------------
+# -- before a job is created ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -824,7 +846,7 @@ BAD = {
 
 @pytest.mark.parametrize("what", BAD)
 def test_bad_arguments_make_no_job(train, sagemaker, objects, what):
-    """An error of ours that says what to do; nothing is created, and nothing is written but perhaps a claim."""
+    """Invalid arguments raise an error with a fix; no job is created, and nothing but the project file is written."""
     with pytest.raises(InvalidTask) as caught:
         train(**BAD[what])
 
@@ -843,13 +865,13 @@ def test_bad_arguments_make_no_job(train, sagemaker, objects, what):
     ],
 )
 def test_arguments_of_a_wrong_type_make_no_job(train, bad):
-    """A clear error of ours, not one of pydantic."""
+    """An argument of a wrong type raises `InvalidTask`, not an error of pydantic."""
     with pytest.raises(InvalidTask):
         train(**bad)
 
 
 def test_defaults_and_overrides_are_merged_deep(train, sagemaker):
-    """What is bound for all tasks and what one of them adds are both in the request."""
+    """Defaults and the arguments of a task are merged deeply into the request."""
     train(
         defaults={
             "overrides": {"ResourceConfig": {"KeepAlivePeriodInSeconds": 60}},
@@ -877,7 +899,7 @@ def test_defaults_and_overrides_are_merged_deep(train, sagemaker):
 
 
 def test_an_empty_command_is_none(train, sagemaker):
-    """The image runs as it is; nobody starts a bootstrap that did not travel."""
+    """With an empty command the image runs its own entry point, without the bootstrap."""
     train(command="")
     ((_, job),) = sagemaker.jobs.items()
 
@@ -885,7 +907,7 @@ def test_an_empty_command_is_none(train, sagemaker):
 
 
 def test_one_name_two_works_in_one_flow_run(call, sagemaker):
-    """The second call is refused before anything is asked of anybody."""
+    """A second call with other work under the same name in a flow run is refused before any request."""
     call(flow_run="flow-x", task_run="one").result()
     with pytest.raises(DuplicateTask, match="image changed"):
         call(spec(image="image:2"), flow_run="flow-x", task_run="two").result()
@@ -894,7 +916,7 @@ def test_one_name_two_works_in_one_flow_run(call, sagemaker):
 
 
 def test_a_request_that_aws_would_refuse_is_not_sent(call, sagemaker):
-    """Botocore's own client is not even asked."""
+    """An invalid request is refused before it is sent."""
     with pytest.raises(InvalidRequest):
         call(spec(environment={"A-B": "x"})).result()
 
@@ -902,7 +924,7 @@ def test_a_request_that_aws_would_refuse_is_not_sent(call, sagemaker):
 
 
 def test_what_a_processing_job_says_of_its_end_shows_no_secret(call, sagemaker):
-    """Its exit message is the user's own text, as a failure's reason is."""
+    """Secrets are masked in a processing job's exit message, which is the user's text, as in its failure reason."""
     told = {"FailureReason": "no login with hunter22", "ExitMessage": "hunter22 was refused"}
     sagemaker.at_create = lambda sagemaker, kind, job: sagemaker.end(job[f"{kind}JobName"], "Failed", kind=kind, **told)
     with pytest.raises(JobFailed) as caught:
@@ -914,7 +936,7 @@ def test_what_a_processing_job_says_of_its_end_shows_no_secret(call, sagemaker):
 
 
 def test_nothing_secret_is_written(call, project, objects):
-    """Neither in the ledger nor in any other document of ours."""
+    """No secret value is in the ledger or in any other document in S3."""
     call(spec(environment={"TOKEN": "hunter2"})).result()
     written = b"".join(
         objects.open(Location(BUCKET, f"demo/{name}")).read() for name, _ in objects.listing(Location(BUCKET, "demo/"))
@@ -925,7 +947,7 @@ def test_nothing_secret_is_written(call, project, objects):
 
 
 def test_times_and_costs_of_a_job(call, sagemaker):
-    """From SageMaker's own description."""
+    """A result has the job's duration and billable seconds from SageMaker's description."""
     ends = sagemaker.at_create
 
     def bills(sagemaker, kind, job):
@@ -941,6 +963,6 @@ def test_times_and_costs_of_a_job(call, sagemaker):
 
 
 def test_the_actions_are_all_taken():
-    """Each action of a decision has a story above."""
+    """The tests above cover each action of a decision."""
     assert {action.name for action in Action} == {"SKIP", "ASK", "CREATE", "ATTACH", "RECORD", "CLOSE"}
     assert make_block().is_local is False

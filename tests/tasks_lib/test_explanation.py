@@ -1,4 +1,4 @@
-"""`explain()`: what a result is made of, then and now."""
+"""`explain()`: the ingredients of a result, compared with those of an earlier one."""
 
 from tasks_lib.results.explanation import Explanation
 
@@ -15,7 +15,7 @@ def rows(now, before=None):
 
 
 def test_every_ingredient_that_says_something_has_a_row():
-    """What is empty says nothing; a variable's value is never shown."""
+    """Every ingredient that is not empty has a row; a variable is shown by its digest, not by its value."""
     assert rows(THEN) == {
         "kind": ("training", None), "image": ("image:1", None), "entry point": ("fit.py", None),
         "arguments": ("--fast 1", None), "instance count": ("1", None), "state": ("task", None),
@@ -24,8 +24,8 @@ def test_every_ingredient_that_says_something_has_a_row():
     }  # fmt: skip
 
 
-def test_what_differs_stands_beside_what_it_was():
-    """Changed, added and removed."""
+def test_a_changed_ingredient_is_beside_its_earlier_value():
+    """A changed, added or removed ingredient is shown beside its earlier value."""
     now = THEN | {"hyperparameters": {"C": "2", "D": "1"}, "environment": {}}
     found = rows(now, THEN)
 
@@ -36,14 +36,14 @@ def test_what_differs_stands_beside_what_it_was():
 
 
 def test_an_output_of_a_job_is_named_by_it():
-    """The job is what a reader can look up."""
+    """An input that is an output of a job is shown with the job's name."""
     row = {"job": "prepare-1", "output": "output", "part": "train", "distribution": "FullyReplicated"}
 
     assert rows(THEN | {"inputs": {"train": row}})["input train"] == ("output/train of prepare-1", None)
 
 
 def test_a_skip_says_why_the_job_had_run():
-    """Both reasons, in a sentence; a run only its own."""
+    """A skip has its own reason and that of the job; a run has only its own."""
     skipped = Explanation("skipped: nothing changed", "fit-1", "ran: first run", THEN)
     ran = Explanation("ran: first run", "fit-1", "ran: first run", THEN)
 

@@ -1,4 +1,4 @@
-"""An error of ours is told once: by the log in full, and by all that comes later in one line."""
+"""How often an error is shown: the log has it once in full, and everything later has it in one line."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ LONGEST_MESSAGE = 200
 
 @pytest.fixture
 def api():
-    """Prefect's API, played in this process."""
+    """Prefect's API, as a double in this process."""
     with played_prefect() as played:
         yield played
 
 
 def body(name, *, error=None, inputs=None):
-    """What stands in the place of a job: it fails, or returns its name."""
+    """Act in place of a job: raise the error, or return the name."""
     if error:
         raise error
     return name
@@ -38,7 +38,7 @@ def step():
 
 
 def a_failure(**more):
-    """A job that failed, with all names as long as they may be."""
+    """Return the error of a failed job with names of the maximum length."""
     job, task_name = f"{'j' * 61}-1", more.pop("task", "fit")
     ending = more.pop("ending", "failed on algo-1 with exit code 1: KeyError: 'area_qm'")
     message = f"The training job {job} of task {task_name!r} {ending}."
@@ -49,7 +49,7 @@ def a_failure(**more):
 
 
 def chains():
-    """Flows whose last step cannot run, since the first one failed."""
+    """Return flows whose last step cannot run because the first one failed."""
     error = a_failure()
 
     def one_by_one():
@@ -76,7 +76,7 @@ def chains():
 
 @pytest.mark.parametrize(("chain", "error"), chains())
 def test_a_later_step_raises_the_first_error(api, chain, error):
-    """Whoever asks a step that did not run for its result gets the error of the step that failed."""
+    """The result of a step that did not run raises the error of the step that failed."""
     with pytest.raises(JobFailed) as raised:
         flow(chain, persist_result=False)()
 
@@ -84,7 +84,7 @@ def test_a_later_step_raises_the_first_error(api, chain, error):
 
 
 def test_of_two_failures_it_is_the_own_one(api):
-    """A step raises the error of the step that it waited for, and not that of another that failed, too."""
+    """A step raises the error of the step that it waited for, not that of another failed step."""
     errors = [a_failure(task=name) for name in ("one", "two")]
 
     @flow(persist_result=False)
@@ -97,7 +97,7 @@ def test_of_two_failures_it_is_the_own_one(api):
 
 
 def test_an_exception_of_another_task_is_raised_as_it_is(api):
-    """The step before may be a task of Prefect's own."""
+    """The exception of another Prefect task, on which a step depends, is raised unchanged."""
 
     @task(cache_policy=NO_CACHE, persist_result=False)
     def fails():
@@ -112,7 +112,7 @@ def test_an_exception_of_another_task_is_raised_as_it_is(api):
 
 
 def test_steps_that_went_well_give_their_results(api):
-    """Futures, mapped ones and a direct call among them."""
+    """Successful steps return their results: futures, mapped futures and a direct call."""
 
     @flow(persist_result=False)
     def chain():
@@ -123,12 +123,12 @@ def test_steps_that_went_well_give_their_results(api):
     assert chain() == ["first", "second", "third", "fourth"]
 
 
-# -- once ----------------------------------------------------------------------------------------------------------
+# -- one full report -----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def said():
-    """All records that the engine writes during a test, as the filter lets them through."""
+    """All records that the engine logs during a test, after the filter."""
     records = []
     handler = logging.Handler()
     handler.emit = records.append
@@ -150,7 +150,10 @@ def fails(error):
 
 
 def test_the_log_has_an_error_once_and_in_full(api, said):
-    """One record has cause and fix; no record has a traceback; the last lines, shown before, are left out."""
+    """One record has the cause and the fix, and no record has a traceback.
+
+    The job's last lines, which were shown before, are left out.
+    """
     fails(a_failure(last_lines=["algo-1 | a line of the job"]))
     errors = [record for record in said if "To resolve this" in record.getMessage()]
 
@@ -161,7 +164,7 @@ def test_the_log_has_an_error_once_and_in_full(api, said):
 
 
 def test_an_exception_of_the_users_own_keeps_its_tracebacks(api, said):
-    """The filter does not touch what is not ours, also where ours was its cause."""
+    """An exception of the user keeps its traceback, even if an error of this package is its cause."""
 
     def failing():
         try:
@@ -174,15 +177,15 @@ def test_an_exception_of_the_users_own_keeps_its_tracebacks(api, said):
     assert [record.exc_info[0] for record in said if record.exc_info] == [ValueError]
 
 
-def test_percent_signs_are_told_as_they_are(api, said):
-    """The text of an error is not a valid template."""
+def test_percent_signs_are_logged_as_they_are(api, said):
+    """Percent signs in an error are logged literally: the text is not used as a format string."""
     fails(InvalidTask("100 % of %s", fix="%d."))
 
     assert "InvalidTask: 100 % of %s\nTo resolve this: %d." in [record.getMessage() for record in said]
 
 
 def test_records_without_an_exception_pass():
-    """The filter lets them through as they are."""
+    """The filter leaves records without an exception unchanged."""
     record = logging.LogRecord("prefect.task_runs", logging.ERROR, "file", 1, "%s", ("text",), None)
 
     assert LogErrorOnce().filter(record)
@@ -204,7 +207,7 @@ LONG = "x" * 300
     ids=["usual", "long task", "long cause", "long path", "several lines"],
 )
 def test_messages_of_states_are_one_short_line(api, error):
-    """At most 200 characters of one line, for the task and for the flow; with the cause of a job."""
+    """The state message of a task or flow is one line of at most 200 characters, with the cause of a failed job."""
     messages = [fails(error).message, step()("fit", error=error, return_state=True).message]
 
     for message in messages:
@@ -216,7 +219,7 @@ def test_messages_of_states_are_one_short_line(api, error):
 
 
 def test_format_is_the_summary_and_str_the_whole():
-    """`f"{error}"` is one line, `str(error)` has the fix, too."""
+    """The format of an error is its message on one line; `str` also has the fix."""
     error = InvalidTask("First.\nSecond.", fix="fix it.")
 
     assert f"{error}" == "First. Second."
@@ -248,7 +251,10 @@ def ended(error):
 
 @pytest.mark.processes
 def test_an_error_that_ends_a_program_is_shown_with_the_users_frames():
-    """Frames of the standard library, of Prefect and of ours are left out; what was not told yet is told whole."""
+    """The traceback of an error that ends a program leaves out the standard library, Prefect and this package.
+
+    An error that was not reported before is shown in full.
+    """
     lines = ended("InvalidTask('It broke.', fix='fix it.')")
 
     assert [line.rpartition("in ")[2] for line in lines if line.startswith("  File")] == ["<module>", "below", "work"]
@@ -257,7 +263,7 @@ def test_an_error_that_ends_a_program_is_shown_with_the_users_frames():
 
 @pytest.mark.processes
 def test_another_exception_that_ends_a_program_is_shown_as_ever():
-    """The hook that was there before shows it, with all frames."""
+    """The previous hook shows any other exception, with all frames."""
     lines = ended("ValueError('mine')")
 
     assert len([line for line in lines if line.startswith("  File")]) > 3
@@ -266,7 +272,7 @@ def test_another_exception_that_ends_a_program_is_shown_as_ever():
 
 @pytest.mark.parametrize("told", [False, True])
 def test_what_a_notebook_shows(told):
-    """IPython asks the exception; once a log has it in full, one line is enough."""
+    """IPython shows the last line of an error that a log has already in full, and else its full text."""
     with pytest.raises(PrefectSageMakerError) as raised:
         raise InvalidTask("It broke.", fix="fix it.")
     raised.value.told = told

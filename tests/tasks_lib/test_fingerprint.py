@@ -1,6 +1,6 @@
-"""Fingerprints: what determines a result is in, what does not is out, and what was once paid for stays paid for.
+"""Fingerprints: they cover what determines a result and nothing else, and they never change between versions.
 
-The hashes in `golden_fingerprints.json` are promises to users: **whoever changes one adds an entry to CHANGELOG.md that
+The hashes in `golden_fingerprints.json` are promises to users: **a change of one needs an entry in CHANGELOG.md that
 says which steps will run again.** A new spec gets a new line; an old line is never edited for convenience.
 """
 
@@ -22,7 +22,7 @@ CONTRACT = 1
 
 
 def spec(**changed):
-    """A spec with everything that a fingerprint looks at."""
+    """Return a spec with all fields that a fingerprint covers."""
     given = {
         "kind": TRAINING,
         "task": "fit",
@@ -40,18 +40,18 @@ def spec(**changed):
 
 
 def code(**changed):
-    """The manifest of two source files."""
+    """Return the manifest of two source files."""
     return Manifest({"fit.py": Item(10, "aa"), "lib/util.py": Item(20, "bb", executable=True)} | changed)
 
 
 def channel(name="train", *, identity=None, **changed):
-    """A channel of local data."""
+    """Return a channel of local data."""
     given = {"uri": "s3://b/x/", "distribution": "FullyReplicated", "identity": identity or {"digest": "dd"}}
     return ResolvedChannel(name, **(given | changed))
 
 
 def parts(the_spec=None, source=None, channels=None, contract=CONTRACT):
-    """The ingredients of a spec with the usual code and input."""
+    """Return the ingredients of a spec with the usual code and input."""
     return ingredients(
         the_spec or spec(),
         code() if source is None else source,
@@ -61,7 +61,7 @@ def parts(the_spec=None, source=None, channels=None, contract=CONTRACT):
 
 
 def of(*given, **named):
-    """The fingerprint of `parts`."""
+    """Return the fingerprint of `parts`."""
     return fingerprint(parts(*given, **named))
 
 
@@ -110,23 +110,26 @@ GOLDEN_SPECS = {
 
 @pytest.mark.parametrize("name", ["MODE", "DB_PASSWORD", "AWS_SECRET_ACCESS_KEY"])
 def test_another_value_of_a_variable_is_other_work(name):
-    """Also of one whose value nobody is shown."""
+    """Another value of an environment variable changes the fingerprint, also of a secret one."""
     assert of(spec(environment={name: "one"})) != of(spec(environment={name: "two"}))
 
 
 def test_there_are_thirty_golden_specs():
-    """Each spec has its hash, and each hash its spec."""
+    """There are 30 specs, and each has exactly one hash in the file."""
     assert len(GOLDEN_SPECS) == 30
     assert GOLDEN.keys() == GOLDEN_SPECS.keys()
 
 
 @pytest.mark.parametrize("name", GOLDEN_SPECS)
 def test_golden_fingerprints(name):
-    """What was paid for under this hash is found under it again. Changing one needs a changelog entry (see above)."""
+    """The fingerprint is the one in the file, so that earlier results are found.
+
+    A change needs an entry in the changelog.
+    """
     assert GOLDEN[name] == GOLDEN_SPECS[name]()
 
 
-# -- what is in ----------------------------------------------------------------------------------------------------
+# -- what is covered -----------------------------------------------------------------------------------------------
 
 MATTERS = {
     "kind": lambda: parts(spec(kind=PROCESSING)),
@@ -163,21 +166,21 @@ MATTERS = {
 
 @pytest.mark.parametrize("what", MATTERS)
 def test_what_determines_the_result_changes_the_fingerprint(what):
-    """A change that may change the result is never skipped over."""
+    """A change that may change the result changes the fingerprint."""
     assert fingerprint(MATTERS[what]()) != of()
 
 
 def test_all_these_changes_differ_from_each_other():
-    """No two of them can be taken for one another."""
+    """Any two of these changes give different fingerprints."""
     found = [fingerprint(change()) for change in MATTERS.values()]
 
     assert len(set(found)) == len(found)
 
 
-# -- what is out ---------------------------------------------------------------------------------------------------
+# -- what is not covered -------------------------------------------------------------------------------------------
 
 MAKES_NO_DIFFERENCE = {
-    "task": {"task": "other"},  # it is in the job's name, with the task's URI
+    "task": {"task": "other"},  # the job's name has it, with the task's URI
     "instance type": {"instance_types": ("ml.p5.48xlarge",)},
     "spot": {"spot": True, "max_wait_seconds": 9999},
     "longest run": {"max_runtime_seconds": 60},
@@ -201,12 +204,12 @@ MAKES_NO_DIFFERENCE = {
 
 @pytest.mark.parametrize("what", MAKES_NO_DIFFERENCE)
 def test_what_changes_price_or_place_keeps_the_fingerprint(what):
-    """Nobody pays again for a result that would be the same."""
+    """A change that affects only the price or the place of a job keeps the fingerprint."""
     assert of(spec(**MAKES_NO_DIFFERENCE[what])) == of()
 
 
 def test_each_kind_ignores_its_own_fields(sagemaker_model):
-    """Each field of its table exists in AWS's request, and its value does not change the fingerprint."""
+    """Each ignored field of a kind exists in AWS's request, and its value does not change the fingerprint."""
     for kind in KINDS.values():
         for path in kind.ignored_request_fields:
             shape = sagemaker_model.operation_model(kind.api.operation("Create")).input_shape
@@ -225,7 +228,7 @@ def nested(path, value):
 
 
 def test_where_an_input_was_put_is_not_its_identity():
-    """Local data keeps its identity wherever its copy lies, and a listing is there only to explain."""
+    """The identity of local data depends neither on the place of its copy nor on the listing."""
     assert (
         of(channels=(channel(uri="s3://elsewhere/y/", manifest=Manifest({"a": Item(1, "z")}), foreign=True),)) == of()
     )
@@ -238,7 +241,7 @@ DICTS = st.dictionaries(st.text(min_size=1, max_size=5), VALUES, max_size=5)
 
 
 def shuffled(tree, order):
-    """The same mapping in another order, at every level."""
+    """Return the same mapping in another order, at every level."""
     if not isinstance(tree, dict):
         return tree
     rows = list(tree.items())
@@ -248,7 +251,7 @@ def shuffled(tree, order):
 
 @given(DICTS, st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=5), st.integers())
 def test_the_order_of_dicts_does_not_matter(hyperparameters, environment, seed):
-    """However a caller happened to build them."""
+    """The order of keys in dicts, at any level, does not change the fingerprint."""
     order = random.Random(seed)
     one = spec(hyperparameters=hyperparameters, environment=environment, overrides={"A": hyperparameters})
     other = spec(
@@ -261,14 +264,14 @@ def test_the_order_of_dicts_does_not_matter(hyperparameters, environment, seed):
 
 
 def test_the_order_of_inputs_does_not_matter():
-    """The resolver sorts them; the fingerprint does not even depend on that."""
+    """The order of inputs does not change the fingerprint, although the resolver sorts them anyway."""
     one, other = channel("a"), channel("b", identity=JOB)
 
     assert of(channels=(one, other)) == of(channels=(other, one))
 
 
 def test_secrets_are_not_in_the_ingredients():
-    """Ingredients are written to the ledger; a variable's value goes in as its hash."""
+    """The ingredients, which are written to the ledger, have a variable's hash instead of its value."""
     found = ingredients(spec(environment={"TOKEN": "hunter2"}), code(), (), CONTRACT)
 
     assert "hunter2" not in json.dumps(found)
@@ -276,7 +279,7 @@ def test_secrets_are_not_in_the_ingredients():
 
 
 def test_ingredients_survive_the_ledger():
-    """They are plain JSON: read back, they are equal and have the same fingerprint."""
+    """Ingredients are plain JSON: read back, they are equal and have the same fingerprint."""
     found = ingredients(spec(overrides={"A": {"B": [1, 2]}}), code(), (channel(), channel("b", identity=JOB)), CONTRACT)
 
     assert json.loads(json.dumps(found)) == found
@@ -284,13 +287,13 @@ def test_ingredients_survive_the_ledger():
 
 
 def test_tuples_in_overrides_survive_the_ledger():
-    """Botocore takes tuples for lists; the ledger gives lists back, and that is no change."""
+    """A tuple in an override, which botocore accepts, equals the list that the ledger returns."""
     found = ingredients(spec(overrides={"A": (1, 2)}), code(), (), CONTRACT)
 
     assert differences(json.loads(json.dumps(found)), found) == []
 
 
-# -- in words ------------------------------------------------------------------------------------------------------
+# -- differences in words ------------------------------------------------------------------------------------------
 
 BASE = ingredients(spec(), code(), (channel(),), CONTRACT)
 WORDS = {
@@ -335,26 +338,26 @@ WORDS = {
 
 @pytest.mark.parametrize("what", WORDS)
 def test_differences_in_words(what):
-    """The reason why something is paid for is one that its author understands, the most telling first."""
+    """Differences are listed in words, the most informative first."""
     parts, expected = WORDS[what]
 
     assert expected == differences(BASE, ingredients(*parts, CONTRACT))
 
 
 @pytest.mark.parametrize("what", MATTERS)
-def test_whatever_changes_the_fingerprint_is_told(what):
-    """No job runs again without a reason: each change above has at least one line."""
+def test_every_change_of_the_fingerprint_has_a_difference(what):
+    """Every change of the fingerprint has at least one line of difference, so that every run has a reason."""
     assert differences(BASE, MATTERS[what]())
 
 
 @given(st.permutations(["-v", "-q", "-x"]))
 def test_the_order_of_arguments_matters(arguments):
-    """Arguments are a list, not a set."""
+    """The order of arguments changes the fingerprint, because they are a list."""
     same = tuple(arguments) == ("-v", "-q", "-x")
 
     assert (of(spec(arguments=tuple(arguments))) == of(spec(arguments=("-v", "-q", "-x")))) is same
 
 
-def test_an_ingredient_that_went_away_is_told():
-    """A record of a newer version may hold parts that this one does not know; that is a difference too."""
+def test_an_ingredient_that_was_removed_is_a_difference():
+    """An unknown ingredient in a record of a newer version is also a difference."""
     assert differences({**BASE, "new part": 1}, BASE) == ["new part changed (1 -> None)"]

@@ -1,4 +1,4 @@
-"""`@sagemaker_task` before any job: what it refuses, what travels, how calls are named, what arguments become."""
+"""`@sagemaker_task` before a job: what it refuses, the code it sends, names of calls, and how arguments are sent."""
 
 import asyncio
 import dataclasses
@@ -90,7 +90,7 @@ def at(moment: dt.datetime) -> str:
 
 
 def test_an_async_function_is_awaited_in_an_event_loop(monkeypatch):
-    """And called as any other where no loop runs, also in a thread beside one."""
+    """In an event loop an async function returns an awaitable; without a loop, also in another thread, it is called."""
     monkeypatch.setattr(JobTask, "__call__", lambda self, x: 2 * x)  # what Prefect does with a call
     task = sagemaker_task(twice)
 
@@ -102,7 +102,7 @@ def test_an_async_function_is_awaited_in_an_event_loop(monkeypatch):
 
 
 def test_bare_and_with_options():
-    """Both forms give a Prefect task of the function's name and parameters, whose function can still be called."""
+    """Both forms make a Prefect task with the function's name and parameters, and the function can still be called."""
     bare, configured = sagemaker_task(fit), sagemaker_task(kind="training", image="image:1")(fit)
 
     for task in (bare, configured):
@@ -113,7 +113,7 @@ def test_bare_and_with_options():
 
 
 def test_what_copies_keep():
-    """`with_options` and `on` give function tasks, with Prefect's options and ours."""
+    """`with_options` and `on` return function tasks with all options of Prefect and of this package."""
     task = sagemaker_task(requirements=["scikit-learn"])(fit)
     there = task.with_options(retries=2, name="other").on("prod")
 
@@ -123,8 +123,8 @@ def test_what_copies_keep():
     assert task.work.project == "local"
 
 
-def test_a_task_run_name_of_ones_own():
-    """Prefect's option to name task runs is respected, on whatever project."""
+def test_a_custom_task_run_name():
+    """Prefect's `task_run_name` is kept, also after `on`."""
     assert sagemaker_task(fit).with_options(task_run_name="mine").on("prod").task_run_name == "mine"
 
 
@@ -154,7 +154,7 @@ class Holder:
     ],
 )
 def test_functions_that_no_job_would_find(function, said):
-    """They are refused where they are decorated, with what to do."""
+    """A function that a job could not import is refused at the decorator, with a fix."""
     with pytest.raises(InvalidTask) as refused:
         sagemaker_task(function)
 
@@ -180,7 +180,7 @@ def test_functions_that_no_job_would_find(function, said):
     ],
 )
 def test_options_that_there_are_not(options, said):
-    """An unknown option is refused where it is written, with the one that was meant."""
+    """An unknown or invalid option is refused at the decorator, with the valid or the probable one."""
     with pytest.raises(InvalidTask) as refused:
         sagemaker_task(**options)(fit)
 
@@ -206,12 +206,12 @@ def name(*, template=None, mapped=(), **values):
     ],
 )
 def test_names(values, expected):
-    """Numbers, short texts and enums that are not the default name a call; inputs and lists do not."""
+    """Numbers, short strings and enums that are not the default are in a call's name; inputs and lists are not."""
     assert name(**values) == expected
 
 
 def test_names_of_a_map():
-    """What a map runs over names its calls, an input by what it is called: another job of it keeps the name."""
+    """A mapped argument is in a call's name. An input is there by its task and path, so another job keeps the name."""
     again = PREPARED.model_copy(update={"job": "prepare-2"})
     part = name(data=FileOutput(PREPARED, "paths/1", "part.csv"), mapped={"data"})
 
@@ -222,13 +222,13 @@ def test_names_of_a_map():
 
 
 def test_templates():
-    """A template is filled with the same words, defaults included."""
+    """A template is filled with the values that a name has, including defaults."""
     assert name(data="x", template="fit-{C}-{colour}") == "fit-1.0-red"
 
 
 @given(st.lists(st.floats() | st.integers() | st.booleans() | st.text() | st.none() | st.dates(), unique_by=repr))
 def test_distinct_values_have_distinct_names(values):
-    """Values that differ give names that differ, and each is a task name however long the value."""
+    """Different values have different names, and each name is valid for any length of the value."""
 
     def work(value: Any): ...
 
@@ -241,7 +241,7 @@ def test_distinct_values_have_distinct_names(values):
     assert all(len(each) <= 128 for each in names)
 
 
-# -- sweeps --------------------------------------------------------------------------------------------------------
+# -- grids ---------------------------------------------------------------------------------------------------------
 
 
 def grid_of(over, template=None, **given):
@@ -251,7 +251,7 @@ def grid_of(over, template=None, **given):
 
 
 def test_points_of_a_grid():
-    """A list is an axis, the last varies fastest, and any other value is the same at each point."""
+    """A list is an axis, the last axis varies fastest, and any other value is the same at each point."""
     assert grid_of({"C": [0.1, 1], "kind": "b", "depth": [1, 2]}, data="x") == [
         {"C": 0.1, "depth": 1, "kind": "b"},
         {"C": 0.1, "depth": 2, "kind": "b"},
@@ -275,7 +275,7 @@ def test_points_of_a_grid():
     ],
 )
 def test_a_sweep_that_cannot_be(over, more, said):
-    """What is wrong with a grid is said at the call, before any of its points is submitted."""
+    """An invalid grid is refused before any of its points is submitted."""
     with pytest.raises(InvalidTask, match=re.escape(said)):
         grid_of(over, **more)
 
@@ -292,7 +292,7 @@ def sent(found):
 
 
 def test_arguments_as_files():
-    """Each argument is a file, defaults too, so that the same work is the same whether they were given or not."""
+    """Each argument is a file, also a default, so that a default given explicitly is the same work."""
 
     def work(*, when: dt.date, tags: set[str], more: dict[int, Colour], model: Model, n: int = 3, log: Any = print): ...
 
@@ -310,7 +310,7 @@ def test_arguments_as_files():
 
 
 def test_what_is_meant_is_what_is_sent():
-    """What pydantic takes for the annotation is sent as that: `1` for a float, a number of numpy, a text as a date."""
+    """A value is sent as its annotation says: `1` as a float, a NumPy number as an int, a string as a date."""
     numpy = pytest.importorskip("numpy")
 
     def work(a: float, b: int, c: dt.date, d: list[float], e: tuple[int, ...]): ...
@@ -327,7 +327,7 @@ def test_what_is_meant_is_what_is_sent():
 
 
 def test_inputs(tmp_path):
-    """A path of any kind becomes a channel, and the job is told which file of it is meant."""
+    """A path of any kind becomes a channel, and the argument's file says which file of it is meant."""
     (tmp_path / "raw.csv").touch()
     future = output_of(PREPARED, subdir="x")
 
@@ -403,7 +403,7 @@ ENDLESS.append(ENDLESS)
     ],
 )
 def test_arguments_that_cannot_travel(annotation, value, said):
-    """They are refused by name and type, with the ways out, before there is a job."""
+    """An argument that cannot be sent is refused by name and type before there is a job, with a fix."""
 
     def work(thing): ...
 
@@ -418,7 +418,7 @@ def test_arguments_that_cannot_travel(annotation, value, said):
 
 
 def hidden():
-    """Something that nothing can carry."""
+    """Yield a value; no serializer can carry a generator."""
     yield 1
 
 
@@ -428,7 +428,7 @@ def hidden():
     "value", [lambda: 1, {"deep": threading.Lock()}, hidden()], ids=["lambda", "lock", "generator"]
 )
 def test_an_argument_that_nothing_can_carry_is_named(value, template, serializer):
-    """Before any job, whatever it is: by its name in the call and by the name of the task."""
+    """An argument that no serializer can carry is refused by its name, whatever the name of the call."""
     task = sagemaker_task(name=template, serializer=serializer)(take_anything)
 
     def prepared():
@@ -452,13 +452,13 @@ ZONE = zoneinfo.ZoneInfo("Europe/Berlin")
     ],
     ids=["ordinary", "repeated, first", "repeated, second", "skipped"],
 )
-def test_a_moment_travels_whatever_the_clocks_do(moment):
-    """Also in the hour that a time zone repeats or skips."""
+def test_a_time_is_sent_correctly_around_clock_changes(moment):
+    """A time is sent correctly also in the hour that a time zone repeats or skips."""
     assert json.loads(arguments(at, "json", moment=moment).files["moment.json"]) == moment.isoformat()
 
 
-def test_pickle_only_by_wish():
-    """With the pickle serializer values are pickled, and paths are inputs as ever."""
+def test_pickle_only_on_request():
+    """With the pickle serializer values are pickled, and paths are still inputs."""
 
     def work(thing, data: Path): ...
 
@@ -470,7 +470,7 @@ def test_pickle_only_by_wish():
 
 
 def test_annotations_that_cannot_be_resolved():
-    """A name that is there for the type checker alone is refused in words."""
+    """An annotation that only a type checker can resolve is refused with an explanation."""
 
     def work(table: "Table"): ...
 
@@ -482,7 +482,7 @@ def test_annotations_that_cannot_be_resolved():
     ("annotation", "said"), [(Thing, "JSON has nothing"), (list[bytes] | None, "nothing for bytes")]
 )
 def test_results_that_cannot_come_back(annotation, said):
-    """A result that could not return is refused before the job, not after hours of it."""
+    """A result type that cannot be returned is refused before the job, not after hours of it."""
 
     def work(): ...
 
@@ -491,11 +491,11 @@ def test_results_that_cannot_come_back(annotation, said):
         Signature(work).check_result()
 
 
-# -- what travels ---------------------------------------------------------------------------------------------------
+# -- the code that is sent ------------------------------------------------------------------------------------------
 
 
 def imported(folder, monkeypatch, name, text):
-    """A module of a folder, as Python imports it."""
+    """Return a module of a folder, imported by Python."""
     path = folder.joinpath(*name.split(".")).with_suffix(".py")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
@@ -506,7 +506,7 @@ def imported(folder, monkeypatch, name, text):
 
 
 def laid(function, folder, **how):
-    """What travels with a function, by name."""
+    """Return the files that are sent with a function, by name."""
     options = {"requirements": (), "source_dir": None, "dependencies": (), "serializer": "json"}
     folder.mkdir()
     entry_point = FunctionCode.of(function).lay_out(folder, **(options | how))
@@ -515,7 +515,7 @@ def laid(function, folder, **how):
 
 
 def test_a_module_alone(tmp_path, monkeypatch):
-    """Of a folder only the function's own file travels, whatever else lies there."""
+    """Only the function's own file is sent, whatever else is in its folder."""
     (tmp_path / "data.csv").write_text("secret")
     module = imported(tmp_path, monkeypatch, "alone_module", "def fit(): ...\n")
     files = laid(module.fit, tmp_path / "out", requirements=["scikit-learn>=1.5", "./x.whl"])
@@ -529,7 +529,7 @@ def test_a_module_alone(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("init", [True, False])
 def test_a_package(tmp_path, monkeypatch, init):
-    """A module of a package travels with the whole package, and is imported by its dotted name."""
+    """A module of a package is sent with the whole package, and imported by its dotted name."""
     package = tmp_path / ("named_pkg" if init else "bare_pkg")
     (package / "below").mkdir(parents=True)
     (package / "helper.py").write_text("")
@@ -543,7 +543,7 @@ def test_a_package(tmp_path, monkeypatch, init):
 
 
 def test_more_files(tmp_path, monkeypatch):
-    """Declared files are found from the function's own file, wherever the flow is started."""
+    """Declared files are relative to the function's own file, wherever the flow is started."""
     (tmp_path / "shared").mkdir()
     (tmp_path / "shared" / "a.txt").write_text("a")
     (tmp_path / "helpers_of_it.py").write_text("help")
@@ -556,7 +556,7 @@ def test_more_files(tmp_path, monkeypatch):
 
 
 def test_a_helper_that_was_not_declared(tmp_path, monkeypatch):
-    """A module beside the function's that would be missing in the job is refused, with the line to write."""
+    """A neighbouring module that is imported but not declared is refused, with the missing argument."""
     (tmp_path / "forgotten.py").write_text("")
     module = imported(tmp_path, monkeypatch, "forgetful", "import json, forgotten\ndef fit(): ...\n")
 
@@ -569,7 +569,7 @@ def test_a_helper_that_was_not_declared(tmp_path, monkeypatch):
     ("name", "said"), [("requirements.txt", "requirements=[…] or that file"), ("run_fit.py", "rename yours")]
 )
 def test_names_that_are_taken(tmp_path, monkeypatch, name, said):
-    """A file of the user's never silently replaces one that the task makes, nor the other way round."""
+    """A file of the user that has the name of a generated file is refused, so that neither replaces the other."""
     (tmp_path / name).write_text("")
     module = imported(tmp_path, monkeypatch, "taken", "def fit(): ...\n")
 
@@ -617,7 +617,10 @@ for function in (bad, twice):
 
 @pytest.mark.processes
 def test_a_function_of_a_notebook():
-    """It travels alone, with the imports it uses; what else it uses of the notebook is refused by name."""
+    """A notebook's function is sent alone, with the imports that it uses.
+
+    Other names that it uses from the notebook are refused.
+    """
     ended = subprocess.run([sys.executable, "-c", NOTEBOOK], capture_output=True, text=True, check=True)
     module, _, refused = ended.stdout.partition("return inner()\n")
 
@@ -636,7 +639,7 @@ def test_a_function_of_a_notebook():
 
 
 def test_a_function_of_a_prompt(tmp_path):
-    """One whose text is lost is refused with what to do."""
+    """A function without source text is refused with a fix."""
     names = {}
     exec("def fit(): ...", names)
 

@@ -1,4 +1,4 @@
-"""Who waits for a job: whoever leaves knows whether somebody else still does."""
+"""Heartbeats: a waiter that leaves a job knows whether others still wait for it."""
 
 import datetime as dt
 from contextlib import ExitStack, contextmanager
@@ -19,7 +19,7 @@ def heartbeat(objects, ledger, waiter, job="fit-a-1"):
 
 @contextmanager
 def declared(mine):
-    """Wait inside the block, as an execution does around all that it does."""
+    """Wait inside the block, as an execution does during its whole call."""
     mine.start()
     try:
         yield mine
@@ -31,8 +31,8 @@ def heartbeats(objects):
     return [name for name, _ in objects.listing(Location(BUCKET, "demo/fit/_ledger/interest/"))]
 
 
-def test_nobody_else_waits(objects, ledger):
-    """Our own mark does not count, and it is gone."""
+def test_no_other_waiter(objects, ledger):
+    """The waiter's own heartbeat does not count, and it is deleted."""
     with declared(heartbeat(objects, ledger, "flow/task")) as mine:
         assert heartbeats(objects) == ["fit-a-1/flow/task"]
         assert mine.leave() == []
@@ -40,7 +40,7 @@ def test_nobody_else_waits(objects, ledger):
 
 
 def test_others_are_seen(objects, ledger):
-    """Other flow runs, and other task runs of ours; not those who wait for another job."""
+    """Waiters of other flow runs and of other task runs count; those of another job do not."""
     with ExitStack() as stack:
         for waiter in ("flow-2/task-1", "flow-1/task-2"):
             stack.enter_context(declared(heartbeat(objects, ledger, waiter)))
@@ -52,7 +52,7 @@ def test_others_are_seen(objects, ledger):
 
 @pytest.mark.parametrize("order", list(permutations(range(3))))
 def test_the_last_one_to_leave_knows_it(objects, ledger, order):
-    """In whichever order: everybody else is told who still waits, so exactly one turns off the light."""
+    """In any order of leaving, each waiter learns how many remain, so exactly one is the last."""
     with ExitStack() as stack:
         waiting = [stack.enter_context(declared(heartbeat(objects, ledger, f"flow/0-{number}"))) for number in range(3)]
         told = [len(waiting[number].leave()) for number in order]
@@ -61,8 +61,8 @@ def test_the_last_one_to_leave_knows_it(objects, ledger, order):
 
 
 @pytest.mark.parametrize("error", [None, ValueError, KeyboardInterrupt])
-def test_whoever_leaves_waits_no_more(objects, ledger, error):
-    """However it leaves."""
+def test_a_waiter_that_leaves_has_no_heartbeat(objects, ledger, error):
+    """A waiter deletes its heartbeat, also if it ends with an error."""
     try:
         with declared(heartbeat(objects, ledger, "flow/task")):
             if error:
@@ -74,8 +74,8 @@ def test_whoever_leaves_waits_no_more(objects, ledger, error):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ServiceFault("lost")])
-def test_a_mark_whose_writing_was_cut_off_is_taken_away(objects, ledger, monkeypatch, error):
-    """A signal, or a lost response: S3 has written it all the same."""
+def test_a_heartbeat_whose_write_was_interrupted_is_deleted(objects, ledger, monkeypatch, error):
+    """A heartbeat is deleted also if its write was interrupted, since S3 may have written it."""
     put = objects.put
 
     def cut_off(*arguments):
@@ -91,8 +91,8 @@ def test_a_mark_whose_writing_was_cut_off_is_taken_away(objects, ledger, monkeyp
     assert heartbeats(objects) == []
 
 
-def test_a_killed_process_leaves_its_mark(objects, ledger):
-    """The job is left for a later run to attach to; the reaper tells which marks are dead."""
+def test_a_killed_process_leaves_its_heartbeat(objects, ledger):
+    """A killed process leaves its heartbeat, so the job is kept for a later run. The reaper finds expired ones."""
     objects.put(ledger.folder.ledger.below("interest/fit-a-1/flow-1/task"), b"")
 
     with declared(heartbeat(objects, ledger, "flow-2/task")) as mine:
@@ -100,7 +100,10 @@ def test_a_killed_process_leaves_its_mark(objects, ledger):
 
 
 def test_an_earlier_try_of_the_same_flow_run_waits_no_more(objects, ledger):
-    """1. A flow run is killed. 2. It is tried again and cancelled: its own dead mark does not keep the job running."""
+    """1.
+
+    A flow run is killed. 2. Its retry is cancelled: the heartbeat of the first try does not keep the job running.
+    """
     objects.put(ledger.folder.ledger.below("interest/fit-a-1/flow-1/1-task"), b"")
     objects.put(ledger.folder.ledger.below("interest/fit-a-1/flow-1/2-another"), b"")
 
@@ -108,8 +111,8 @@ def test_an_earlier_try_of_the_same_flow_run_waits_no_more(objects, ledger):
         assert mine.leave() == ["flow-1/2-another"]
 
 
-def test_a_job_that_was_left_is_kept_until_somebody_takes_it_over(objects, ledger):
-    """`on_exit="leave"`: whoever is cancelled meanwhile does not stop it; who attaches to it may."""
+def test_a_job_that_was_left_is_kept_until_it_is_taken_over(objects, ledger):
+    """With `on_exit="leave"` a later waiter that is cancelled does not stop the job, but one that takes it over may."""
     heartbeat(objects, ledger, "flow-1/1-task").leave_running()
     with declared(heartbeat(objects, ledger, "flow-2/1-task")) as other:
         assert other.leave() == ["left/flow-1"]
@@ -120,7 +123,7 @@ def test_a_job_that_was_left_is_kept_until_somebody_takes_it_over(objects, ledge
 
 
 def test_an_announced_stop_is_seen_and_can_be_taken_back(objects, ledger):
-    """Each by its author: one who keeps his hands off after all does not take back another's."""
+    """An announced stop is visible to all, and only the waiter that announced it can withdraw it."""
     one, other = heartbeat(objects, ledger, "flow-1/1-task"), heartbeat(objects, ledger, "reaper/1")
     one.announce_stop()
     other.announce_stop()
@@ -132,7 +135,7 @@ def test_an_announced_stop_is_seen_and_can_be_taken_back(objects, ledger):
 
 
 class LaterObjects(Objects):
-    """S3 some time after the marks were written."""
+    """S3 at a later time than that of the writes."""
 
     later = dt.timedelta()
 
@@ -141,8 +144,8 @@ class LaterObjects(Objects):
 
 
 @pytest.mark.parametrize(("minutes", "counts"), [(14, True), (16, False)])
-def test_the_mark_of_a_killed_process_lapses(block, ledger, minutes, counts):
-    """Else one crash would keep every later cancel from stopping the job."""
+def test_the_heartbeat_of_a_killed_process_expires(block, ledger, minutes, counts):
+    """A heartbeat expires after 15 minutes, so that a crash does not keep later cancellations from stopping the job."""
     objects = LaterObjects(block)
     objects.put(ledger.folder.ledger.below("interest/fit-a-1/flow-1/task"), b"")
     objects.later = dt.timedelta(minutes=minutes)
@@ -150,8 +153,8 @@ def test_the_mark_of_a_killed_process_lapses(block, ledger, minutes, counts):
     assert heartbeat(objects, ledger, "flow-2/task").waiting() == (["flow-1/task"] if counts else [])
 
 
-def test_a_waiter_writes_its_mark_again(objects, ledger):
-    """Every five minutes, however often it is asked; so that it counts as long as it waits."""
+def test_a_waiter_renews_its_heartbeat(objects, ledger):
+    """A waiter renews its heartbeat at most every five minutes, however often `renew` is called."""
     now, writes = [0.0], []
 
     class Counted(Objects):
@@ -167,8 +170,8 @@ def test_a_waiter_writes_its_mark_again(objects, ledger):
     assert writes == [0.0, 300.0, 600.0, 2000.0]
 
 
-def test_a_mark_that_cannot_be_written_ends_no_wait(objects, ledger):
-    """S3 refuses for a while: it is asked again after a minute, and nobody who waits hears of it."""
+def test_a_heartbeat_that_cannot_be_written_ends_no_wait(objects, ledger):
+    """If S3 fails, the heartbeat is tried again after a minute, and the wait continues."""
     now, tries = [0.0], []
 
     class Refusing(Objects):

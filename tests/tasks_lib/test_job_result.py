@@ -1,4 +1,4 @@
-"""What a task gives back: small, typed, fit to travel, and its outputs within reach."""
+"""The result of a task: small, typed and serializable, with access to the job's outputs."""
 
 import copy
 import io
@@ -37,7 +37,7 @@ def tarball(**files):
 
 
 def test_a_result_comes_back_from_json():
-    """Every field; it holds no bulk data."""
+    """A result is restored from JSON with all fields, and its JSON is small."""
     again = JobResult.model_validate_json(result().model_dump_json())
 
     assert again.model_dump() == result().model_dump()
@@ -48,20 +48,20 @@ def test_a_result_comes_back_from_json():
     "travel", [copy.deepcopy, lambda value: cloudpickle.loads(cloudpickle.dumps(value))], ids=["deepcopy", "pickle"]
 )
 def test_a_result_travels(block, travel):
-    """Prefect pickles what a persisted flow returns."""
+    """A result can be copied and pickled, as Prefect does with what a persisted flow returns."""
     bound = result().bound(block)
 
     assert travel(bound).model_dump() == bound.model_dump()
 
 
 def test_a_result_cannot_be_changed():
-    """It is a fact."""
+    """A result is immutable."""
     with pytest.raises(ValueError, match="frozen"):
         result().job = "other"
 
 
 def test_outputs_are_read(block, objects):
-    """Bytes, text, JSON; of a prefix and of a tarball."""
+    """Outputs are read as bytes, text or JSON, from a prefix or from a tarball."""
     objects.put(Location("a-bucket", "demo/fit/fit-1/output/report.json"), b'{"auc": 0.5}')
     objects.put(Location("a-bucket", "demo/fit/fit-1/output/model.tar.gz"), tarball(sub__x=b"\xc3\xa4"))
     bound = result().bound(block)
@@ -73,7 +73,7 @@ def test_outputs_are_read(block, objects):
 
 
 def test_downloads(block, objects, tmp_path):
-    """A tarball unpacked or as it is; a prefix with all that is in it."""
+    """A tarball is downloaded unpacked or unchanged, a prefix with all of its objects."""
     objects.put(Location("a-bucket", "demo/fit/fit-1/output/model.tar.gz"), tarball(a=b"1"))
     model = result().bound(block).model
 
@@ -83,7 +83,7 @@ def test_downloads(block, objects, tmp_path):
 
 
 def test_a_hostile_model_is_refused(block, objects, tmp_path):
-    """Nothing is written."""
+    """A hostile tarball is refused, and nothing is written."""
     objects.put(Location("a-bucket", "demo/fit/fit-1/output/model.tar.gz"), tarball(**{"..__evil": b"1"}))
 
     with pytest.raises(UnsafeArchive):
@@ -97,8 +97,8 @@ def test_a_hostile_model_is_refused(block, objects, tmp_path):
     lambda bound, folder: bound.model.read_bytes("gone"),
     lambda bound, folder: bound.model.download(folder),
 ])  # fmt: skip
-def test_what_is_not_there_is_told(block, tmp_path, read):
-    """By name."""
+def test_a_missing_file_is_an_error(block, tmp_path, read):
+    """A missing file or output raises an error with a fix."""
     with pytest.raises(MissingPath) as caught:
         read(result().bound(block), tmp_path)
 
@@ -106,7 +106,7 @@ def test_what_is_not_there_is_told(block, tmp_path, read):
 
 
 def test_an_output_that_the_job_has_not(block):
-    """The error says which it has."""
+    """The error for an output that the job does not have lists the existing ones."""
     with pytest.raises(InvalidInput, match="has no 'state'") as caught:
         assert result().bound(block).state
 
@@ -114,19 +114,19 @@ def test_an_output_that_the_job_has_not(block):
 
 
 def test_a_result_from_json_must_be_bound():
-    """It knows names, not accounts."""
+    """A result from JSON needs `bound`, because it does not know the account."""
     with pytest.raises(InvalidInput, match="does not know how to reach S3"):
         assert result().model
 
 
 def test_an_output_shows_where_it_is(objects):
-    """In a notebook's cell."""
+    """The `repr` of an output is its URI, for notebooks."""
     assert repr(Output(FOLDER, objects)) == f"Output('{FOLDER}')"
 
 
 def test_a_log_that_cannot_be_read_is_no_empty_log(project, logs):
-    """Whoever asks for the log is told; only a task's run goes on without it."""
-    project.is_local = True  # its log needs no time to settle
+    """A log that cannot be read raises an error for `logs()`; only a task's run continues without it."""
+    project.is_local = True  # a local project does not wait for its log to settle
     logs.faults.append(client_error("AccessDeniedException", "no logs for you"))
 
     with pytest.raises(ServiceFault, match=r"The log of job fit-1 could not be read: .*no logs for you"):

@@ -1,4 +1,4 @@
-"""The table of job kinds: it agrees with AWS's model, with boto3 and with the AWS CLI."""
+"""The table of job kinds: it agrees with botocore's service model, with boto3 and with the AWS CLI."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ EACH = pytest.mark.parametrize("kind", KINDS.values(), ids=str)
 
 @EACH
 def test_its_words_are_those_of_aws(kind, sagemaker_model):
-    """Operations, fields and statuses are in botocore's model; the name's limit is the model's."""
+    """Operations, fields, statuses and the name's limit are those of botocore's model."""
     create, describe, listed, stop = (
         sagemaker_model.operation_model(kind.api.operation(verb)) for verb in ("Create", "Describe", "List", "Stop")
     )
@@ -30,7 +30,7 @@ def test_its_words_are_those_of_aws(kind, sagemaker_model):
 
 @EACH
 def test_its_methods_are_those_of_boto3_and_its_commands_those_of_the_cli(kind, block):
-    """`client.create_training_job`, and `aws sagemaker stop-training-job` with the option for the name."""
+    """The methods are those of boto3's client, and the command is that of the AWS CLI with its option for the name."""
     client = block.client("sagemaker")
     for verb in ("Create", "Describe", "List", "Stop"):
         assert client.meta.method_to_api_mapping[kind.api.method(verb)] == kind.api.operation(verb)
@@ -40,7 +40,7 @@ def test_its_methods_are_those_of_boto3_and_its_commands_those_of_the_cli(kind, 
 
 @EACH
 def test_it_is_one_whole(kind):
-    """Each status that counts has a word, defaults are among what there is, and options are those of a job."""
+    """Each phase has a status, defaults are valid values, and the options are those of a job."""
     for phase in (Phase.IN_PROGRESS, Phase.STOPPING, Phase.COMPLETED, Phase.FAILED, Phase.STOPPED):
         assert kind.phase_of(kind.status_of(phase)) is phase
     assert kind.default_output in kind.outputs
@@ -51,6 +51,6 @@ def test_it_is_one_whole(kind):
 
 
 def test_what_a_newer_version_made_is_named():
-    """A record of a kind that is not known here says which kind."""
+    """An unknown kind, as in a record of a newer version, is an error that names it."""
     with pytest.raises(ValueError, match="there is no kind of job 'rehearsal', only training, processing"):
         kind_of("rehearsal")

@@ -1,4 +1,4 @@
-"""The lease on a state directory: whose job is over lets go, and nobody has to renew anything."""
+"""The lease on a state directory: it ends with its holder's job and needs no renewal."""
 
 import datetime as dt
 
@@ -12,7 +12,7 @@ MINE, THEIRS = Holder("fit-a-1", "a" * 64, TRAINING), Holder("fit-b-1", "b" * 64
 
 
 class LaterObjects(Objects):
-    """S3 whose clock is ahead of the stamps on its objects."""
+    """S3 whose clock is ahead of its objects' time stamps."""
 
     later = dt.timedelta()
 
@@ -21,7 +21,7 @@ class LaterObjects(Objects):
 
 
 def nobody():
-    """No job of the task is live."""
+    """Return None: no job of the task is running."""
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def objects(block):
 
 @pytest.fixture
 def jobs():
-    """What SageMaker says of each job: over (True), live (False), or unknown."""
+    """Whether each job is over (True) or running (False), as SageMaker says; missing jobs are unknown."""
     return {}
 
 
@@ -41,21 +41,21 @@ def lease(objects, ledger, jobs):
 
 
 def test_the_first_one_takes_it(lease):
-    """And is read back as its holder."""
+    """A free lease is taken, and read back with its holder."""
     assert lease.holder() is None
     assert lease.take(MINE) == MINE == lease.holder()
 
 
-def test_taking_ones_own_lease_again_is_fine(lease, jobs):
-    """Another process with the same work has the same job: both hold it."""
+def test_the_holder_can_take_its_lease_again(lease, jobs):
+    """Another process with the same work has the same job, so both hold the lease."""
     lease.take(MINE)
     jobs[MINE.job] = False
 
     assert lease.take(MINE) == MINE
 
 
-def test_a_live_job_keeps_its_state(lease, jobs, objects):
-    """However long it runs."""
+def test_a_running_job_keeps_its_state(lease, jobs, objects):
+    """The lease of a running job is kept, however long it runs."""
     lease.take(THEIRS)
     jobs[THEIRS.job] = False
     objects.later = dt.timedelta(days=28)
@@ -64,7 +64,7 @@ def test_a_live_job_keeps_its_state(lease, jobs, objects):
 
 
 def test_a_job_that_is_over_holds_nothing(lease, jobs):
-    """At once."""
+    """The lease of a job that is over can be taken at once."""
     lease.take(THEIRS)
     jobs[THEIRS.job] = True
 
@@ -73,7 +73,7 @@ def test_a_job_that_is_over_holds_nothing(lease, jobs):
 
 @pytest.mark.parametrize(("seconds", "taken"), [(0, False), (-600, False), (14 * 60, False), (16 * 60, True)])
 def test_a_holder_that_sagemaker_does_not_know(lease, objects, seconds, taken):
-    """It may be about to be created; after 15 minutes it may be taken over."""
+    """The job of the holder may not have been created yet; after 15 minutes the lease can be taken over."""
     lease.take(THEIRS)
     objects.later = dt.timedelta(seconds=seconds)
 
@@ -82,7 +82,7 @@ def test_a_holder_that_sagemaker_does_not_know(lease, objects, seconds, taken):
 
 
 def test_of_two_that_see_it_free_one_gets_it(objects, ledger, jobs):
-    """1. Both see a holder that is over. 2. While one looks, the other takes it. 3. The first is told who has it."""
+    """1. Two callers see a holder that is over. 2. One takes the lease first. 3. The other is told the new holder."""
     Lease(objects, ledger.folder, jobs.get, nobody).take(THEIRS)
     third = Holder("fit-c-1", "c" * 64, TRAINING)
 
@@ -90,7 +90,7 @@ def test_of_two_that_see_it_free_one_gets_it(objects, ledger, jobs):
         if holder == THEIRS:
             Lease(objects, ledger.folder, lambda _: True, nobody).take(third)
             return True
-        return None  # SageMaker does not know the third's job yet
+        return None  # the third job is not yet in SageMaker
 
     assert Lease(objects, ledger.folder, over_but_taken_meanwhile, nobody).take(MINE) == third
     assert Lease(objects, ledger.folder, jobs.get, nobody).holder() == third
@@ -104,8 +104,11 @@ def test_of_two_that_see_it_free_one_gets_it(objects, ledger, jobs):
         b'{"job": "fit-1", "fingerprint": "a", "kind": "baking"}',
     ],
 )
-def test_a_damaged_lease_is_held_by_the_live_job(objects, ledger, body):
-    """Never taken for a free one: SageMaker is asked which job of the task is live, and if none is, it is taken."""
+def test_a_damaged_lease_is_held_by_the_running_job(objects, ledger, body):
+    """A damaged lease does not count as free: the running job of the task holds it.
+
+    If no job is running, it can be taken.
+    """
     objects.put(ledger.folder.lease, body)
     live = [THEIRS]
     lease = Lease(objects, ledger.folder, lambda holder: False, lambda: live[0] if live else None)
@@ -116,7 +119,7 @@ def test_a_damaged_lease_is_held_by_the_live_job(objects, ledger, body):
 
 
 def test_a_lease_that_was_not_written_is_not_held(objects, ledger):
-    """1. A holder is over. 2. While we look, somebody deletes the lease. 3. Either it is written anew, or not ours."""
+    """1. A holder is over. 2. Its lease is deleted meanwhile. 3. The caller writes it again, or does not hold it."""
     place = ledger.folder.lease
     Lease(objects, ledger.folder, lambda _: True, nobody).take(THEIRS)
 
@@ -130,7 +133,7 @@ def test_a_lease_that_was_not_written_is_not_held(objects, ledger):
 
 
 def test_a_lease_that_is_given_back_is_free(lease, objects, ledger):
-    """At once, although SageMaker does not know the job; it is nobody's until then."""
+    """A lease that is given back is free at once, although SageMaker does not know the job."""
     lease.take(THEIRS)
     lease.give_back(THEIRS)
 
@@ -138,16 +141,19 @@ def test_a_lease_that_is_given_back_is_free(lease, objects, ledger):
     assert lease.take(MINE) == MINE == lease.holder()
 
 
-def test_only_ones_own_lease_is_given_back(lease, jobs):
-    """Somebody may have taken it over meanwhile."""
+def test_only_the_holder_gives_back_its_lease(lease, jobs):
+    """Only the holder can give back a lease: other work may have taken it over."""
     lease.take(THEIRS)
     lease.give_back(MINE)
 
     assert lease.holder() == THEIRS
 
 
-def test_a_lost_lease_is_held_by_the_live_job(objects, ledger):
-    """1. A job writes the state. 2. The lease is deleted. 3. Other work waits for that job; a new task asks nobody."""
+def test_a_lost_lease_is_held_by_the_running_job(objects, ledger):
+    """1. A job writes the state. 2. Its lease is deleted. 3. Other work waits for that job.
+
+    A new task does not ask SageMaker.
+    """
     asked = []
     lease = Lease(objects, ledger.folder, lambda holder: False, lambda: asked.append(1) or THEIRS)
     assert lease.holder() is None

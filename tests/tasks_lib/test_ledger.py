@@ -27,7 +27,7 @@ def record(attempt=1, *, work=WORK, created=100.0, **more):
 
 
 def test_nothing_is_known_of_new_work(ledger):
-    """An empty entry, whose current attempt is the first; reading writes nothing."""
+    """Unknown work has an empty entry with attempt 1, and reading it writes nothing."""
     assert ledger.entry(WORK) == Entry(fingerprint=WORK)
     assert ledger.entry(WORK).attempt == 1
     assert ledger.latest() is None
@@ -50,15 +50,15 @@ def test_the_life_of_an_entry(ledger):
     assert ledger.latest() == ledger.entry(WORK).record == record(3, created=200.0)
 
 
-def test_spending_twice_spends_once(ledger):
-    """Two processes that saw the same failure give up one attempt, not two."""
+def test_an_attempt_is_closed_once(ledger):
+    """Two processes that saw the same failure close one attempt, not two."""
     first = ledger.close(WORK, 1, "failed", "flow-1")
 
     assert ledger.close(WORK, 1, "failed", "flow-2") == first == ledger.entry(WORK)
 
 
-def test_an_attempt_of_the_past_or_of_the_future_is_not_spent(ledger):
-    """Who looked at something older changes nothing."""
+def test_only_the_current_attempt_can_be_closed(ledger):
+    """Closing an attempt that is not the current one changes nothing."""
     entry = ledger.close(WORK, 1, "failed")
 
     assert ledger.close(WORK, 1, "stopped") == entry
@@ -66,7 +66,7 @@ def test_an_attempt_of_the_past_or_of_the_future_is_not_spent(ledger):
 
 
 def test_a_revoked_attempt_stays_revoked(ledger):
-    """Its job completes after somebody forced another one: no record, and not the newest."""
+    """A job that completes after its attempt was closed is neither recorded nor `latest`."""
     ledger.close(WORK, 1, "forced", "flow-2")
     entry = ledger.complete(record(1))
 
@@ -75,15 +75,15 @@ def test_a_revoked_attempt_stays_revoked(ledger):
 
 
 def test_a_record_is_written_once(ledger):
-    """Two that watched the same job: the first one's record stays."""
+    """If two processes complete the same attempt, the first record is kept."""
     ledger.complete(record(1, metrics={"auc": 1.0}))
     ledger.complete(record(1, metrics={"auc": 2.0}))
 
     assert ledger.entry(WORK).record.metrics == {"auc": 1.0}
 
 
-def test_completing_again_mends_a_lost_pointer(ledger, objects):
-    """A crash between the record and `latest.json` is made good by the next one who completes it."""
+def test_completing_again_writes_a_lost_latest(ledger, objects):
+    """If `latest.json` is missing after a crash, completing the attempt again writes it."""
     ledger.complete(record(1))
     objects.delete(ledger.folder.latest)
     ledger.complete(record(1))
@@ -92,8 +92,8 @@ def test_completing_again_mends_a_lost_pointer(ledger, objects):
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
-def test_latest_keeps_the_youngest(ledger, order):
-    """By SageMaker's time of creation, whichever is recorded last."""
+def test_latest_keeps_the_newest(ledger, order):
+    """`latest` is the record with SageMaker's latest creation time, in any order of recording."""
     records = [record(1, created=100.0), record(1, work=OTHER, created=200.0)]
     for index in order:
         ledger.complete(records[index])
@@ -102,7 +102,7 @@ def test_latest_keeps_the_youngest(ledger, order):
 
 
 def test_records_of_one_work_do_not_touch_another(ledger):
-    """A failure with other code invalidates nothing."""
+    """A failure of other work keeps the record."""
     ledger.complete(record(1))
     ledger.close(OTHER, 1, "failed")
 
@@ -110,7 +110,7 @@ def test_records_of_one_work_do_not_touch_another(ledger):
 
 
 def test_tasks_do_not_touch_each_other(objects):
-    """`fit` is not `fit2`, although one prefix is the beginning of the other."""
+    """The tasks `fit` and `fit2` have separate ledgers, although one name is a prefix of the other."""
     one, other = (Ledger(objects, TaskFolder(BUCKET, f"demo/{task}/")) for task in ("fit", "fit2"))
     one.complete(record(1))
 
@@ -127,7 +127,7 @@ def test_tasks_do_not_touch_each_other(objects):
 )
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
 def test_a_record_comes_back_as_it_was(ledger, objects, history):
-    """Through strict JSON and S3: equal, to the last bit of each number, and where one is not finite."""
+    """A record is read back unchanged through strict JSON, including floats and values that are not finite."""
     written = record(
         1,
         metric_history=history,
@@ -151,7 +151,7 @@ def test_a_record_comes_back_as_it_was(ledger, objects, history):
     ],
 )
 def test_a_damaged_entry_is_built_again(ledger, objects, body, caplog):
-    """It counts as lost, is said aloud with its place, and the next thing that is known of the work replaces it."""
+    """A damaged entry is reported with its place, counts as lost, and is replaced by the next record."""
     place = ledger.folder.entry(WORK)
     objects.put(place, body)
 
@@ -164,8 +164,8 @@ def test_a_damaged_entry_is_built_again(ledger, objects, body, caplog):
 @pytest.mark.parametrize(
     "body", [b"{}", b'{"items": 3}', b'{"items": [["a"]]}', b'{"items": [["a", "x", "y", 1]]}', b"["]
 )
-def test_other_damaged_documents_are_made_good(ledger, objects, body):
-    """`latest.json` is what the newest record says, and a listing that cannot be read is none."""
+def test_other_damaged_documents_are_replaced(ledger, objects, body):
+    """A damaged `latest.json` is replaced by the newest record, and a damaged listing counts as missing."""
     ledger.complete(record(1))
     objects.put(ledger.folder.latest, body)
     objects.put(ledger.folder.manifest("d"), body)
@@ -175,7 +175,7 @@ def test_other_damaged_documents_are_made_good(ledger, objects, body):
 
 
 def test_a_lost_latest_is_the_newest_of_all_records(ledger, objects):
-    """Chaining by name outlives the loss of `latest.json`; what lies beside the entries is no entry."""
+    """A missing `latest.json` is replaced by the newest of all entries; other objects beside them are ignored."""
     for work, created in (("a" * 64, 3.0), ("b" * 64, 5.0), ("c" * 64, 4.0)):
         ledger.complete(record(1).model_copy(update={"fingerprint": work, "created": created}))
     objects.put(ledger.folder.lease, b"[")
@@ -184,15 +184,15 @@ def test_a_lost_latest_is_the_newest_of_all_records(ledger, objects):
     assert ledger.latest().fingerprint == "b" * 64
 
 
-def test_what_a_newer_version_added_is_borne(ledger, objects):
-    """A field that we do not know is no damage."""
+def test_unknown_fields_of_an_entry_are_ignored(ledger, objects):
+    """An unknown field in an entry, as of a newer version, is ignored."""
     objects.write(ledger.folder.entry(WORK), {"fingerprint": WORK, "spent": [], "record": None, "new": 1})
 
     assert ledger.entry(WORK) == Entry(fingerprint=WORK)
 
 
 def test_listings_are_kept_under_their_digest(ledger):
-    """Keeping one twice is fine; one that was not kept is none."""
+    """A listing is stored under its digest, any number of times; an unknown digest gives None."""
     manifest = Manifest({"ä": Item(1, "x"), "b": Item(2, "y", executable=True)})
     ledger.save_manifest(manifest)
     ledger.save_manifest(manifest)
@@ -202,14 +202,14 @@ def test_listings_are_kept_under_their_digest(ledger):
 
 
 class Restless(Objects):
-    """S3 as it is when somebody else is always faster."""
+    """S3 whose conditional writes always lose a race."""
 
     def write(self, place, value, *, etag=None):
         return None
 
 
-def test_a_record_that_never_keeps_still_is_told(block, task_folder):
-    """After twenty rounds we say so instead of trying for ever."""
+def test_a_write_that_loses_every_race_raises(block, task_folder):
+    """After 20 lost races a write raises `LedgerConflict` instead of trying forever."""
     with pytest.raises(LedgerConflict, match="20 times in a row"):
         Ledger(Restless(block), task_folder).close(WORK, 1, "failed")
 
@@ -237,7 +237,7 @@ class Memory:
 
 
 class Racing(RuleBasedStateMachine):
-    """Any order of failures, forced runs and completions, by whoever believes in whichever attempt."""
+    """Any order of failures, forced runs and completions, each for any attempt that a process may believe in."""
 
     @initialize()
     def begin(self):

@@ -1,4 +1,4 @@
-"""What a module takes along: the values of a job and the command line need neither Prefect nor boto3."""
+"""Imports: the values of a job and the command line need neither Prefect nor boto3."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SHOW = "import json, sys; print(json.dumps([code, sorted(sys.modules)]))"
 
 
 def modules_after(program):
-    """Run a program in a fresh Python; return its `code` and the modules that it loaded."""
+    """Run a program in a new Python; return its `code` and the modules that it loaded."""
     done = subprocess.run(
         [sys.executable, "-c", f"code = 0\n{program}\n{SHOW}"], capture_output=True, text=True, check=True
     )
@@ -28,7 +28,7 @@ def modules_after(program):
     ["blocks", "tasks_lib.errors", "tasks_lib.jobs.naming", "tasks_lib.jobs.kinds", "tasks_lib.jobs.fingerprint"],
 )
 def test_values_take_neither_prefect_nor_boto3_along(module):
-    """Nor anything that would: import-linter reads the code, this looks at what Python did."""
+    """Importing these modules loads no heavy package; import-linter reads the code, this test runs it."""
     _, loaded = modules_after(f"import {module}")
 
     assert module in loaded
@@ -36,7 +36,7 @@ def test_values_take_neither_prefect_nor_boto3_along(module):
 
 
 def test_the_module_of_names_is_light():
-    """At most 150 modules, those that Python starts with among them."""
+    """`tasks_lib.jobs.naming` loads at most 150 modules, including those of Python's start."""
     _, loaded = modules_after("import tasks_lib.jobs.naming")
 
     assert len(loaded) <= 150
@@ -44,7 +44,7 @@ def test_the_module_of_names_is_light():
 
 @pytest.mark.parametrize("arguments", ["nonsense", "policy --nope", "quotas --apply now"])
 def test_wrong_usage_is_refused_at_once(arguments):
-    """`ssm` reads its arguments before it imports Prefect."""
+    """`ssm` checks its arguments before it imports Prefect."""
     program = f"from tasks_lib.cli import main\ntry:\n    main({arguments.split()!r})\nexcept SystemExit as end:\n"
     ended, loaded = modules_after(f"{program}    code = end.code")
 
@@ -53,7 +53,7 @@ def test_wrong_usage_is_refused_at_once(arguments):
 
 
 def test_the_block_is_found_where_it_always_was():
-    """`from blocks import SageMakerProject` imports it, and nothing else that is not there."""
+    """`from blocks import SageMakerProject` imports the block; an unknown name is an error."""
     _, loaded = modules_after("from blocks import SageMakerProject")
 
     assert loaded >= {"blocks.project", "prefect"}

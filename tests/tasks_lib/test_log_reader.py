@@ -1,4 +1,4 @@
-"""One reader for all jobs: in turns, the ended first, and nobody who waits for a job waits for a log that hangs."""
+"""The reader of all jobs' logs: it takes turns, prefers ended jobs, and a slow log delays no other job."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ TICK = 0.01
 
 
 class Gated(LogsDouble):
-    """A log service whose answers wait for a word of the test; it notes who asked."""
+    """A log service that answers when a test allows it, and records its callers."""
 
     def __init__(self):
         super().__init__()
         self.open = threading.Event()
         self.open.set()
-        self.first = threading.Event()  # lets the one that asked first go alone
+        self.first = threading.Event()  # lets only the first caller go on
         self.asked = []
         self._asked = threading.Condition()
 
@@ -34,17 +34,17 @@ class Gated(LogsDouble):
             self.asked.append(logStreamNamePrefix.rstrip("/"))
             self._asked.notify_all()
             gate = self.first if len(self.asked) == 1 and not self.open.is_set() else self.open
-        assert gate.wait(120)  # longer than whoever waits for it to be passed by
+        assert gate.wait(120)  # longer than a caller waits before it gives up
         yield from super().paginate(logGroupName=logGroupName, logStreamNamePrefix=logStreamNamePrefix)
 
     def wait_for(self, number):
-        """Wait until so many have asked."""
+        """Wait until `number` calls were made."""
         with self._asked:
             assert self._asked.wait_for(lambda: len(self.asked) >= number, timeout=60)
 
 
 class Leaping:
-    """A clock that leaps a second whenever it is looked at: what waits by it waits briefly."""
+    """A clock that advances one second at each call, so that waits are short."""
 
     def __init__(self):
         self.now = 0.0
@@ -65,7 +65,7 @@ def logs():
 @pytest.fixture
 def project(logs):
     project = ProjectDouble(make_block(), logs=logs)
-    project.is_local = True  # nothing is late
+    project.is_local = True  # no line is late
     return project
 
 
@@ -88,7 +88,7 @@ def rest(reader, log, number):
 
 
 def test_all_jobs_are_read(reader, project, logs):
-    """Fifty at once, each its own lines, once, and nothing more is asked when they have gone."""
+    """Fifty jobs at once each get their own lines once, and the threads end with the last job."""
     for number in range(50):
         logs.write(f"fit-{number}/algo-1-1", f"one of {number}")
     before = threading.enumerate()
@@ -104,8 +104,8 @@ def test_all_jobs_are_read(reader, project, logs):
     assert not any(thread.is_alive() for thread in threads)
 
 
-def test_who_has_ended_is_first(reader, project, logs):
-    """All threads are busy, thirty jobs wait for their turn: the one that ended is read before them."""
+def test_an_ended_job_is_first(reader, project, logs):
+    """While all threads are busy and thirty jobs wait, an ended job is read next."""
     logs.open.clear()
     with ExitStack() as stack:
         busy = [stack.enter_context(reader.following(tail(project, f"busy-{number}"))) for number in range(4)]
@@ -121,20 +121,23 @@ def test_who_has_ended_is_first(reader, project, logs):
     assert logs.asked[4] == "fit-last"
 
 
-def test_everybody_has_a_turn(reader, project, logs):
-    """However many there are, the one that has waited longest is next."""
+def test_each_job_has_its_turn(reader, project, logs):
+    """With any number of jobs, the one that has waited longest is read next."""
     with ExitStack() as stack:
         for number in range(30):
             stack.enter_context(reader.following(tail(project, number)))
-        come = len(logs.asked)  # all 30 have
+        come = len(logs.asked)  # all 30 have had a turn
         logs.wait_for(come + 150)
     turns = logs.asked[come : come + 150]
 
     assert len(set(turns)) == 30
 
 
-def test_a_log_that_hangs_holds_up_nobody(project, logs):
-    """1. Lines can be asked for meanwhile. 2. The end is not waited for beyond the patience. 3. It is said why."""
+def test_a_log_that_hangs_delays_no_job(project, logs):
+    """1. Lines can be taken while the log service hangs. 2. The wait for the rest ends after the time limit.
+
+    3. The failure says why.
+    """
     logs.open.clear()
     clock = Leaping()
     reader = LogReader(clock)
@@ -146,8 +149,8 @@ def test_a_log_that_hangs_holds_up_nobody(project, logs):
     assert "did not answer" in log.failure
 
 
-def test_a_log_that_hangs_and_was_left_holds_up_nobody(reader, project, logs):
-    """Whoever followed it has gone; another job comes, and is read."""
+def test_an_abandoned_log_that_hangs_delays_no_job(reader, project, logs):
+    """A log that hangs after its follower left does not delay another job."""
     hanging = Gated()
     hanging.open.clear()
     elsewhere = ProjectDouble(make_block(), logs=hanging)
@@ -163,8 +166,8 @@ def test_a_log_that_hangs_and_was_left_holds_up_nobody(reader, project, logs):
         hanging.open.set()
 
 
-def test_jobs_that_run_rest_when_there_is_throttling(project, logs):
-    """And those that ended do not: their lines are wanted now."""
+def test_running_jobs_pause_after_throttling(project, logs):
+    """After throttling, the logs of running jobs pause, and those of ended jobs are still read."""
 
     def stands():
         return 100.0
@@ -184,7 +187,7 @@ def test_jobs_that_run_rest_when_there_is_throttling(project, logs):
 
 
 def test_an_account_has_one_reader():
-    """Projects of one account share it; another region has its own."""
+    """Projects of one account and region share a reader; another region has its own."""
     one = make_block()
 
     assert reader_of(one) is reader_of(one.model_copy(update={"project": "other"}))

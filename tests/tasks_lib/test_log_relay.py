@@ -1,4 +1,4 @@
-"""A job's lines on their way to Prefect: all of them once for a terminal, so many and not more for the API."""
+"""The relay of a job's lines to Prefect: a console gets all of them once, the API a limited number."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tasks_lib.prefect_runtime.run_context import RunContext
 
 
 class Records(logging.Handler):
-    """What was logged."""
+    """A handler that keeps all records."""
 
     def __init__(self):
         super().__init__()
         self.all = []
-        self.logger = logging.Logger("run")  # noqa: LOG001 - of this test alone
+        self.logger = logging.Logger("run")  # noqa: LOG001 - private to this test
         self.logger.addHandler(self)
 
     def emit(self, record):
@@ -53,7 +53,7 @@ def lines(*texts, host="algo-1"):
 
 @given(texts=st.lists(st.text(max_size=300)), most=st.integers(80, 400), margin=st.integers(0, 20))
 def test_no_record_is_too_long_and_no_line_is_lost(texts, most, margin):
-    """Divided into records each is short enough as JSON, and together they are the lines, whole for a console."""
+    """Every record is short enough as JSON, and together the records have all lines, which a console gets unbroken."""
     divided = list(batches(texts, most, margin))
 
     assert [line for batch in divided for line in batch.lines] == texts
@@ -63,7 +63,7 @@ def test_no_record_is_too_long_and_no_line_is_lost(texts, most, margin):
 
 
 def test_a_poll_is_one_record_for_each_host(records):
-    """Several lines of a host are one record, each behind the task's and host's name."""
+    """The lines of a host in one poll are one record, with the names of task and host before each line."""
     relay(records).send([*lines("a", "b"), *lines("c", host="algo-2")])
 
     assert records.sent == ["fit/algo-1 | a\nfit/algo-1 | b", "fit/algo-2 | c"]
@@ -71,7 +71,7 @@ def test_a_poll_is_one_record_for_each_host(records):
 
 
 def test_a_long_line_is_cut_for_the_api_alone(records):
-    """A console gets it whole."""
+    """A long line is split for the API, and a console gets it unbroken."""
     relay(records, longest_message=100).send(lines("short", "x" * 250))
 
     assert all(len(message) <= 100 for message in records.sent)
@@ -81,7 +81,10 @@ def test_a_long_line_is_cut_for_the_api_alone(records):
 
 @pytest.mark.parametrize("limits", [{"most_lines": 10}, {"most_characters": 10 * len('"line 0"')}])
 def test_a_job_that_says_too_much(limits, records):
-    """The API gets the beginning, one word on where the rest is, and the last lines; a console gets each line once."""
+    """The API gets the first lines, a note with the place of the log, and the last lines.
+
+    A console gets each line once.
+    """
     said = [f"line {number:03}" for number in range(1000)]
     one = relay(records, **limits)
     for start in range(0, 1000, 50):
@@ -99,7 +102,7 @@ def test_a_job_that_says_too_much(limits, records):
 
 
 def test_a_job_that_says_a_little_too_much(records):
-    """Where all that was held back fits at the end, nothing is left out, and that is not claimed."""
+    """If all held-back lines fit at the end, none is left out, and no note says so."""
     one = relay(records, most_lines=2)
     one.send(lines("a", "b", "c"))
     one.close()
@@ -110,7 +113,7 @@ def test_a_job_that_says_a_little_too_much(records):
 
 
 def test_the_last_lines_are_bounded_too(records):
-    """Lines as long as CloudWatch takes do not come through at the end by their number."""
+    """The last lines are limited by their length too, since a line may be as long as CloudWatch allows."""
     one = relay(records, most_lines=1)
     one.send(lines("first", *["x" * 60_000] * 5))
     one.close()

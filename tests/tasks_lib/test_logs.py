@@ -1,4 +1,4 @@
-"""A job's log: every line once, in order per host, and never the reason why a task fails."""
+"""A job's log: each line is read once, in order per host, and a log never fails a task."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OUTAGE = EndpointConnectionError(endpoint_url="https://logs")
 
 
 class Clock:
-    """A clock that stands still until somebody sleeps, and what happens meanwhile."""
+    """A clock that only advances in `sleep`, with events that happen meanwhile."""
 
     def __init__(self):
         self.now = FIRST
@@ -43,10 +43,11 @@ class Clock:
 
 
 class CloudWatch:
-    """CloudWatch Logs by its API reference: pages that are partly full or empty, tokens that expire, errors.
+    """CloudWatch Logs by its API reference: partly full and empty pages, tokens that expire, and errors.
 
-    Events of a stream are in the order of their time, those of one millisecond in that of their arrival. A token names
-    an event, and stands before all that comes behind it: what arrives late, with an earlier time, is never found by it.
+    Events of a stream are sorted by time, and by arrival within a millisecond. A token names an event and continues
+    behind
+    it, so it never finds an event that arrives later with an earlier time.
     """
 
     def __init__(self, page=3):
@@ -64,7 +65,7 @@ class CloudWatch:
     def expire_tokens(self):
         self.tokens_from = len(self._issued)
 
-    # -- what the code under test calls ----------------------------------------------------------------------------
+    # -- for the code under test -----------------------------------------------------------------------------------
 
     def get_paginator(self, operation):
         assert operation == "describe_log_streams"
@@ -130,13 +131,13 @@ def following(project, clock, job=JOB, pace=None):
 
 
 def polled(tail, clock):
-    """What is new, as soon as one may look."""
+    """Return the new lines as soon as a poll is due."""
     clock.sleep(max(0.0, tail.due - clock.now))
     return texts(tail.poll())
 
 
 def rest_of(tail, clock, ended=0.0):
-    """All that is left of a job that ended so many seconds ago."""
+    """Return the remaining lines of a job that ended `ended` seconds ago."""
     tail.end(replace(JOB, status="Completed", ended=clock.now - ended))
     return texts(tail.drain())
 
@@ -146,7 +147,7 @@ def texts(lines):
 
 
 def test_lines_come_once(tail, logs, clock):
-    """1. Two lines. 2. Nothing new. 3. One more, and a host more. 4. The rest at the end."""
+    """1. Two lines. 2. Nothing new. 3. One more line, and another host. 4. The rest at the end."""
     logs.write("fit-1/algo-1-123", "one", "two")
     assert polled(tail, clock) == [("algo-1", "one"), ("algo-1", "two")]
     assert polled(tail, clock) == []
@@ -158,12 +159,12 @@ def test_lines_come_once(tail, logs, clock):
 
 
 class Story:
-    """What happens to a log, look by look: what was written, and what was found.
+    """A sequence of events of a log, with the lines that were written and found.
 
     Args:
-        project: Whose logs.
+        project: The project whose logs are read.
         logs: The log service.
-        page: Events of a page there.
+        page: Number of events per page.
     """
 
     def __init__(self, project, logs, page):
@@ -176,7 +177,7 @@ class Story:
         getattr(self, what)(*more)
 
     def write(self, host, count, back=0.0):
-        """Write lines, each twice, in one millisecond."""
+        """Write lines within one millisecond, each text twice."""
         before = len(self.written[f"algo-{host}"])
         for number in range(count):
             line = f"{before} {number // 2}"
@@ -184,7 +185,7 @@ class Story:
             self.written[f"algo-{host}"].append(line)
 
     def write_late(self, host, count):
-        """Lines that CloudWatch takes in behind those of twenty seconds."""
+        """Write lines that arrive twenty seconds late."""
         self.write(host, count, back=20.0)
         self.late.add(f"algo-{host}")
 
@@ -202,14 +203,14 @@ class Story:
         self.logs.empty_pages = 3
 
     def fail(self, error):
-        """The next request but one fails."""
+        """Make the request after the next one fail."""
         self.logs.faults += [None, error]
 
     def end(self, after_the_end):
-        """The job is over; CloudWatch takes lines in for some seconds more."""
+        """End the job; CloudWatch receives lines for some seconds more."""
         for seconds in after_the_end:
             self.clock.later(seconds, lambda: self.write(1, 1))
-        del self.logs.faults[6:]  # what goes on for longer is given up
+        del self.logs.faults[6:]  # a longer failure would make the tail give up
         self.tail.end(replace(JOB, status="Completed", ended=self.clock.now))
         self.found += self.tail.drain()
 
@@ -228,7 +229,10 @@ HAPPENINGS = st.one_of(
 @given(st.lists(HAPPENINGS, max_size=25), st.integers(1, 5), st.lists(st.integers(0, 3), max_size=8))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
 def test_no_line_is_lost_or_doubled(project, logs, happenings, page, after_the_end):
-    """Whatever comes between: equal lines of one millisecond too. What came in time is in order as well."""
+    """No line is lost or read twice, including equal lines of one millisecond.
+
+    Lines that arrive in time are also in order.
+    """
     story = Story(project, logs, page)
     for happening in happenings:
         story.happens(*happening)
@@ -242,15 +246,15 @@ def test_no_line_is_lost_or_doubled(project, logs, happenings, page, after_the_e
     assert len(story.found) == sum(map(len, story.written.values()))
 
 
-def test_another_jobs_log_is_not_ours(tail, logs, clock):
-    """`fit-1` is the beginning of `fit-11`."""
+def test_another_jobs_log_is_not_read(tail, logs, clock):
+    """The log of `fit-11` is not part of the log of `fit-1`."""
     logs.write("fit-11/algo-1-1", "other")
 
     assert rest_of(tail, clock) == []
 
 
 def test_after_a_spot_interruption_the_host_has_another_stream(tail, logs, clock):
-    """It is found while the job runs, and its lines come under the same host's name, after those before."""
+    """The new stream of a host after a spot interruption is found during the job, and its lines follow the others."""
     logs.write("fit-1/algo-1-100", "epoch 1")
     assert polled(tail, clock) == [("algo-1", "epoch 1")]
     logs.write("fit-1/algo-1-200", "epoch 1 again", "epoch 2", at=FIRST + 60)
@@ -260,8 +264,8 @@ def test_after_a_spot_interruption_the_host_has_another_stream(tail, logs, clock
 
 
 @pytest.mark.parametrize("error", [client_error("ThrottlingException"), client_error("ExpiredTokenException"), OUTAGE])
-def test_a_log_that_cannot_be_read_fails_nobody(tail, logs, clock, error):
-    """It is noted, and the next look begins where this one stopped."""
+def test_a_log_that_cannot_be_read_fails_no_job(tail, logs, clock, error):
+    """A failed poll is recorded, and the next poll continues where it stopped."""
     logs.write("fit-1/algo-1-1", "one")
     logs.faults.append(error)
     assert polled(tail, clock) == []
@@ -273,7 +277,7 @@ def test_a_log_that_cannot_be_read_fails_nobody(tail, logs, clock, error):
 
 
 def test_expired_credentials_are_renewed(tail, logs, clock, project):
-    """Clients are made anew, as they are for the job itself."""
+    """Expired credentials cause new clients, as they do for the job itself."""
     logs.faults.append(client_error("ExpiredTokenException"))
     polled(tail, clock)
 
@@ -281,7 +285,7 @@ def test_expired_credentials_are_renewed(tail, logs, clock, project):
 
 
 def test_a_log_that_is_never_readable_holds_up_no_end(tail, logs, clock):
-    """After some seconds of throttling it is given up, with the reason."""
+    """If throttling lasts, the rest of a log is given up after some seconds, with the reason."""
     logs.faults += [client_error("ThrottlingException", "Rate exceeded")] * 1000
     ended = clock.now
 
@@ -291,7 +295,7 @@ def test_a_log_that_is_never_readable_holds_up_no_end(tail, logs, clock):
 
 
 def test_a_log_that_may_not_be_read_holds_up_nothing(tail, logs, clock):
-    """What cannot pass is not tried again at the end, and rarely before it."""
+    """An error that is not transient is retried rarely during the job, and not at its end."""
     logs.faults += [client_error("AccessDeniedException")] * 1000
     for _ in range(20):
         polled(tail, clock)
@@ -304,13 +308,13 @@ def test_a_log_that_may_not_be_read_holds_up_nothing(tail, logs, clock):
 
 
 def test_before_the_first_line_there_is_no_log(tail, clock):
-    """The group is made with it; that is no failure."""
+    """The log group is created with the first line, so its absence is not a failure."""
     assert rest_of(tail, clock) == []
     assert tail.failure is None
 
 
 def test_an_empty_page_is_not_the_end(tail, logs, clock):
-    """The API reference says so, and a log with gaps does it."""
+    """An empty page is not the end of a log, as the API reference says."""
     logs.empty_pages = 5
     logs.write("fit-1/algo-1-1", "behind the gap")
 
@@ -318,7 +322,10 @@ def test_an_empty_page_is_not_the_end(tail, logs, clock):
 
 
 def test_empty_pages_without_end_are(tail, logs, clock):
-    """A log that outlived its retention gives them (boto3's issue 4591); it is given up, and not taken for read."""
+    """A log past its retention has endless empty pages (boto3 issue 4591).
+
+    The tail gives up, and reports a failure.
+    """
     logs.empty_pages = 10**9
     logs.write("fit-1/algo-1-1", "out of reach")
 
@@ -328,19 +335,19 @@ def test_empty_pages_without_end_are(tail, logs, clock):
 
 
 def test_a_silent_job_outlives_its_token(tail, logs, clock):
-    """After a silence of days the token is refused; what follows is read all the same, and nothing twice."""
+    """A token that expired after days of silence is replaced, and no line is lost or read twice."""
     logs.write("fit-1/algo-1-1", "one", "two", "two")
     assert len(polled(tail, clock)) == 3
     clock.sleep(3 * 86_400)
     logs.expire_tokens()
-    logs.write("fit-1/algo-1-1", "two", at=FIRST)  # one more, of the very same millisecond
+    logs.write("fit-1/algo-1-1", "two", at=FIRST)  # another line of the very same millisecond
     logs.write("fit-1/algo-1-1", "three", at=clock.now)
 
     assert polled(tail, clock) == [("algo-1", "two"), ("algo-1", "three")]
 
 
-def test_a_deleted_stream_is_told_and_hides_no_other(tail, logs, clock):
-    """Somebody deletes the stream of one host; the other's is read."""
+def test_a_deleted_stream_is_reported_and_hides_no_other(tail, logs, clock):
+    """A deleted stream of one host is reported, and the other host's stream is read."""
     logs.write("fit-1/algo-1-1", "one")
     logs.write("fit-1/algo-2-1", "two")
     logs.faults = [None, client_error("ResourceNotFoundException"), None]
@@ -350,7 +357,7 @@ def test_a_deleted_stream_is_told_and_hides_no_other(tail, logs, clock):
 
 
 def test_it_is_asked_no_more_often_than_its_age_allows(tail, logs):
-    """A second look at the same moment asks nobody."""
+    """A second poll before it is due makes no request."""
     list(tail.poll())
     asked = len(logs.asked)
 
@@ -359,7 +366,10 @@ def test_it_is_asked_no_more_often_than_its_age_allows(tail, logs):
 
 
 def test_a_silent_job_is_asked_about_rarely(tail, logs, clock):
-    """Ten minutes of silence: twice a minute, and its hosts are looked for no more often. A word quickens it again."""
+    """After ten minutes of silence a log is polled twice a minute, also for new streams.
+
+    A new line makes polls frequent again.
+    """
     logs.write("fit-1/algo-1-1", "one")
     while clock.now < FIRST + 3600:
         polled(tail, clock)
@@ -376,7 +386,7 @@ def test_a_silent_job_is_asked_about_rarely(tail, logs, clock):
 
 @pytest.mark.parametrize("seconds", [1, 4, 6])
 def test_late_lines_are_waited_for(tail, logs, clock, seconds):
-    """CloudWatch takes a job's last lines in some seconds after its end, and more as long as more come."""
+    """Lines that CloudWatch receives some seconds after the job's end are read. More lines prolong the wait."""
     logs.write("fit-1/algo-1-1", "one")
     clock.later(4, lambda: logs.write("fit-1/algo-1-1", "late"))
     clock.later(seconds, lambda: logs.write("fit-1/algo-1-1", "later"))
@@ -386,7 +396,7 @@ def test_late_lines_are_waited_for(tail, logs, clock, seconds):
 
 
 def test_a_job_that_ended_long_ago_is_not_waited_for(tail, logs, clock):
-    """Its log is read once, by as few requests as there are pages."""
+    """The log of a job that ended long ago is read once, without waiting and without extra requests."""
     logs.write("fit-1/algo-1-1", "one")
 
     assert rest_of(tail, clock, ended=3600) == [("algo-1", "one")]
@@ -394,8 +404,8 @@ def test_a_job_that_ended_long_ago_is_not_waited_for(tail, logs, clock):
     assert logs.asked == ["describe", "get", "get"]
 
 
-def test_jobs_share_the_pace_of_their_account(project, logs, clock):
-    """Forty jobs that ended are read by twenty requests a second, behind the first twenty that come at once."""
+def test_jobs_share_the_rate_limit_of_their_account(project, logs, clock):
+    """Forty ended jobs share 20 requests a second, after a burst of 20."""
     pace = LogRateLimit(8, 20, clock)
     for number in range(40):
         logs.write(f"fit-{number}/algo-1-1", "one")
@@ -405,8 +415,8 @@ def test_jobs_share_the_pace_of_their_account(project, logs, clock):
     assert clock.now - FIRST >= (len(logs.asked) - 20) / 20 - 0.5
 
 
-def test_jobs_that_run_leave_some_of_the_pace(project, logs, clock):
-    """A job that has ended is read at once, though those that run have used up their part."""
+def test_running_jobs_leave_some_of_the_rate(project, logs, clock):
+    """An ended job is read at once, although running jobs have used up their share."""
     pace = LogRateLimit(8, 20, clock)
     while pace.try_acquire(urgent=False):
         pass
@@ -417,8 +427,8 @@ def test_jobs_that_run_leave_some_of_the_pace(project, logs, clock):
     assert clock.now == FIRST
 
 
-def test_accounts_do_not_share_a_pace(project, block):
-    """Another region is another quota; another project of one account is not."""
+def test_accounts_do_not_share_a_rate_limit(project, block):
+    """Projects of one account and region share a rate limit; another region has its own."""
     elsewhere = block.model_copy(update={"region": "eu-west-1"})
     beside = block.model_copy(update={"project": "other"})
 
@@ -427,7 +437,7 @@ def test_accounts_do_not_share_a_pace(project, block):
 
 
 def test_all_lines_in_the_order_of_their_time(project, logs, clock):
-    """For reading metrics off the log of a finished job."""
+    """`whole` returns the lines of all hosts sorted by time, for metrics of a finished job."""
     logs.write("fit-1/algo-1-1", "a")
     logs.write("fit-1/algo-1-1", "c", at=FIRST + 1)
     logs.write("fit-1/algo-2-1", "b", at=FIRST + 0.5)
@@ -436,7 +446,7 @@ def test_all_lines_in_the_order_of_their_time(project, logs, clock):
 
 
 def test_metrics_of_a_log_that_cannot_be_read_are_not_none(project, logs):
-    """What kept the log away is told beside the metrics, so that nobody takes it for a job without any."""
+    """If the log cannot be read, the reason is given beside the empty metrics."""
     logs.write("fit-1/algo-1-1", "auc=0.5")
     patterns = {"auc": "auc=(.*)"}
     logs.faults.append(client_error("AccessDeniedException"))

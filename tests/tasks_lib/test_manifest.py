@@ -1,4 +1,4 @@
-"""Manifests: one digest for what stands in a tree, one answer to what changed."""
+"""Manifests: one digest for the content of a tree, and the names of what changed."""
 
 import hypothesis.strategies as st
 import pytest
@@ -13,7 +13,7 @@ MANIFESTS = st.builds(Manifest, st.dictionaries(NAMES, ITEMS, max_size=6))
 
 @given(MANIFESTS)
 def test_round_trip(manifest):
-    """What is kept as plain data comes back as the same manifest with the same digest."""
+    """A manifest is restored from its JSON with the same items and digest."""
     again = Manifest.from_json(manifest.to_json())
 
     assert dict(manifest.items) == dict(again.items)
@@ -22,7 +22,7 @@ def test_round_trip(manifest):
 
 @given(MANIFESTS)
 def test_order_is_that_of_utf8_bytes(manifest):
-    """S3 lists by bytes; Python's own order of texts differs beyond the first plane."""
+    """Items are sorted by UTF-8 bytes, as S3 does; Python's order of strings can differ."""
     names = [name.encode() for name, _ in manifest]
 
     assert sorted(names) == names
@@ -38,7 +38,7 @@ def test_order_beyond_the_first_plane():
 
 @given(st.dictionaries(NAMES, ITEMS, min_size=1, max_size=5), st.randoms())
 def test_digest_is_blind_to_the_order_of_insertion(items, random):
-    """Two walks of one tree give one digest."""
+    """The order of insertion does not change the digest."""
     shuffled = list(items.items())
     random.shuffle(shuffled)
 
@@ -58,13 +58,13 @@ def test_digest_is_blind_to_the_order_of_insertion(items, random):
     ids=["name", "size", "content", "executable", "one more", "one less"],
 )
 def test_digest_changes_with_each_part(other):
-    """Name, size, content and executable flag are all part of it."""
+    """Name, size, content and executable bit change the digest."""
     assert Manifest({"a": Item(1, "x")}).digest != Manifest(other).digest
 
 
 @given(MANIFESTS, MANIFESTS)
-def test_digest_tells_manifests_apart(one, other):
-    """Equal digests mean equal content: no two names can run into each other."""
+def test_different_manifests_have_different_digests(one, other):
+    """Different manifests have different digests; names cannot run into each other."""
     assume(dict(one.items) != dict(other.items))
 
     assert one.digest != other.digest
@@ -72,7 +72,7 @@ def test_digest_tells_manifests_apart(one, other):
 
 @given(MANIFESTS, MANIFESTS)
 def test_changed_is_symmetric_and_complete(one, other):
-    """A name is told exactly if it was added, removed or changed, from either side."""
+    """`changed` has exactly the names that were added, removed or changed, from either side."""
     names = one.items.keys() | other.items.keys()
     expected = sorted(name for name in names if one.items.get(name) != other.items.get(name))
 
@@ -82,5 +82,5 @@ def test_changed_is_symmetric_and_complete(one, other):
 
 @given(MANIFESTS)
 def test_size_is_the_sum(manifest):
-    """In bytes."""
+    """The size is the sum of all items' sizes in bytes."""
     assert sum(item.size for item in manifest.items.values()) == manifest.size

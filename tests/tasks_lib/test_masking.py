@@ -1,4 +1,4 @@
-"""Secrets in what everybody may read: none survives, and ordinary text does."""
+"""Masking of secrets in logs and messages: every secret is masked, and ordinary text is unchanged."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ORDINARY = st.sampled_from([
 
 @given(secrets=st.lists(SECRETS, min_size=1, max_size=4), around=st.lists(TEXTS, min_size=5, max_size=5))
 def test_no_known_value_survives(secrets, around):
-    """Whatever stands around them, overlapping or inside one another: no secret is left in the text."""
+    """No known secret is left in a text, also if secrets overlap or contain each other."""
     mask = Masking.of({f"PASSWORD_{number}": secret for number, secret in enumerate(secrets)})
     text = "".join(part for pair in zip(around, secrets, strict=False) for part in pair)
 
@@ -39,7 +39,7 @@ def test_no_known_value_survives(secrets, around):
 
 @given(secret=SECRETS, text=TEXTS)
 def test_a_text_without_the_value_is_not_changed(secret, text):
-    """Of a text in which the secret does not stand, nothing is lost."""
+    """A text without the secret is unchanged."""
     ways = (secret, quote(secret, safe=""), json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1])
     if Masking()(text) == text and not any(way in text for way in ways):
         assert Masking.of({"TOKEN": secret})(text) == text
@@ -47,7 +47,7 @@ def test_a_text_without_the_value_is_not_changed(secret, text):
 
 @given(parts=st.lists(ORDINARY | st.from_regex(r"[A-Za-z0-9_./ -]{0,30}", fullmatch=True), min_size=1))
 def test_ordinary_text_stays(parts):
-    """Lines such as jobs write come through whole, with digests, ARNs, URLs and identifiers in them."""
+    """Ordinary lines of jobs, with digests, ARNs, URLs and identifiers, are unchanged."""
     text = " ".join(parts)
 
     assert Masking.of({"REGION": "eu-west-1", "max_tokens": "512"})(text) == text
@@ -55,7 +55,7 @@ def test_ordinary_text_stays(parts):
 
 @given(secret=SECRETS)
 def test_a_secret_is_found_as_urls_and_json_write_it(secret):
-    """Escaped, it is as readable as it was."""
+    """A secret is also masked in its URL-quoted and JSON-escaped forms."""
     mask = Masking.of({"API_KEY": secret})
 
     assert mask(f"<{quote(secret, safe='')}>") == f"<{MASK}>"
@@ -63,14 +63,14 @@ def test_a_secret_is_found_as_urls_and_json_write_it(secret):
 
 
 def test_a_key_of_many_lines_is_masked_line_by_line():
-    """A log has one line at a time."""
+    """Each line of a multi-line key is masked, because a log has one line at a time."""
     mask = Masking.of({"SSH_PRIVATE_KEY": "-----BEGIN KEY-----\nMIIEpAIBAAKCAQEA\n-----END KEY-----\n"})
 
     assert mask("read MIIEpAIBAAKCAQEA") == f"read {MASK}"
 
 
 def test_nested_hyperparameters_are_looked_into():
-    """Texts below a secret's name are secrets; numbers and words such as `true` are none."""
+    """Nested texts below a secret's name are secrets; numbers and words such as `true` are not."""
     mask = Masking.of({"credentials": {"user": "someone", "pins": ["hidden"], "port": 5432}, "USE_TOKEN": "true"})
 
     assert mask("someone hidden 5432 true") == f"{MASK} {MASK} 5432 true"
@@ -81,7 +81,7 @@ def test_nested_hyperparameters_are_looked_into():
     "AWS_SECRET_ACCESS_KEY", "client-secret", "GITHUB_PAT", "GOOGLE_CREDENTIALS", "private_key", "WANDB_API_KEY",
 ])  # fmt: skip
 def test_names_of_secrets(name):
-    """The names that people give to secrets are known as such."""
+    """Common names of secrets are recognized."""
     assert is_secret(name)
 
 
@@ -90,7 +90,7 @@ def test_names_of_secrets(name):
     "compat_mode",
 ])  # fmt: skip
 def test_names_of_no_secrets(name):
-    """Words that only look alike are not."""
+    """Names that only resemble those of secrets are not recognized."""
     assert not is_secret(name)
 
 
@@ -111,12 +111,12 @@ def test_names_of_no_secrets(name):
     ("git+https://:hidden@example.com/x.git", f"git+https://:{MASK}@example.com/x.git"),
 ])  # fmt: skip
 def test_documented_forms(text, shown):
-    """Credentials of AWS and HTTP are masked whoever wrote them, and what stands around them is left."""
+    """Credentials in the formats of AWS and HTTP are masked, and the text around them is kept."""
     assert Masking()(text) == shown
 
 
 def test_a_long_hostile_line_takes_no_time_to_speak_of():
-    """A line as long as CloudWatch takes, made of what the forms begin with, is read through once."""
+    """A line of CloudWatch's maximum length that repeats the start of a pattern is processed in linear time."""
     for piece in ("a.", "a://", "authorization", "AKIA", "IQoJb3JpZ2lu", "://:"):
         line = piece * (256 * 1024 // len(piece))
         assert len(Masking.of({"KEY": "absent"})(line)) > 0

@@ -1,4 +1,4 @@
-"""Metrics off the log: SageMaker's convention of the first group, and nothing that is no number."""
+"""Metrics from the log: SageMaker's rule of the first group, and only numbers."""
 
 import math
 
@@ -18,14 +18,14 @@ def read(patterns, *lines):
 
 
 def test_the_first_group_is_the_value():
-    """Further groups are the author's own."""
+    """The first group is the value, and further groups are ignored."""
     reader = read({"loss": r"(?:train|test) loss=([0-9.]+) \((\w+)\)"}, "train loss=0.5 (ok)")
 
     assert reader.history == {"loss": [(0.0, 0.5)]}
 
 
 def test_all_metrics_are_read_off_each_line():
-    """Also several times on one line: the example of a GAN logs five on one."""
+    """Several metrics, and several values of one metric, are read from a line."""
     reader = read({"d": r"D: ([0-9.]+)", "g": r"G: ([0-9.]+)"}, "D: 1.5 G: 2.5 D: 3.5", "nothing", "G: 4")
 
     assert reader.history == {"d": [(0.0, 1.5), (0.0, 3.5)], "g": [(0.0, 2.5), (2.0, 4.0)]}
@@ -33,7 +33,7 @@ def test_all_metrics_are_read_off_each_line():
 
 
 def test_lines_of_several_hosts_make_one_history():
-    """In the order in which they come; the last that came counts."""
+    """Values of several hosts form one history in the order of arrival, and the last one is the metric."""
     reader = MetricReader({"auc": "auc=([0-9.]+)"})
     for moment, line in [(5.0, "auc=0.7"), (4.0, "auc=0.6"), (6.0, "auc=0.8")]:
         reader.read(moment, line)
@@ -47,13 +47,13 @@ def test_lines_of_several_hosts_make_one_history():
     [("1e-05", 1e-05), ("-3", -3.0), ("+2.5E+3", 2500.0), ("0.85", 0.85), (".5", 0.5), ("7", 7.0)],
 )
 def test_numbers_as_programs_print_them(text, expected):
-    """With a sign, with an exponent."""
+    """Numbers may have a sign and an exponent."""
     assert read({"x": "###x:(.*)###"}, f"###x:{text}###").last == {"x": expected}
 
 
 @pytest.mark.parametrize("text", ["", "high", "1,5", "0.95.", "0x10"])
 def test_what_is_no_number_is_passed_over(text):
-    """As SageMaker passes it over."""
+    """A text that is not a number is ignored, as by SageMaker."""
     assert read({"x": "x=(.*)"}, f"x={text}").last == {}
 
 
@@ -61,19 +61,19 @@ def test_what_is_no_number_is_passed_over(text):
     ("text", "expected"), [("nan", math.nan), ("NaN", math.nan), ("inf", math.inf), ("-Infinity", -math.inf)]
 )
 def test_what_is_not_finite_is_a_value(text, expected):
-    """A training that diverges says so by its last value."""
+    """NaN and infinities are values: they show that a training diverges."""
     reader = read({"loss": "loss=([^;]+);"}, "loss=0.5;", f"loss={text};")
 
     assert reader.history == {"loss": [(0.0, 0.5), (1.0, expected)]}
     assert str(reader.last["loss"]) == str(expected)
 
 
-# -- by the text before the value ------------------------------------------------------------------------------------
+# -- prefixes --------------------------------------------------------------------------------------------------------
 
 
 @given(st.floats(), st.sampled_from(["{!r}", "{:e}", "{:+.3f}", "{:g}", "{:E}"]))
 def test_a_prefix_finds_whatever_number_follows(value, form):
-    """Sign, exponent, `nan` and `inf`, in the ways in which programs print a number."""
+    """A prefix finds any number after it: with a sign or exponent, `nan` and `inf`."""
     text = form.format(value)
     reader = read(metric_patterns({"val loss": "val loss: "}), f"step 3 - val loss: {text}, lr=0.1")
 
@@ -95,12 +95,12 @@ def test_a_prefix_finds_whatever_number_follows(value, form):
     ],
 )
 def test_a_prefix_is_a_whole_name(line, found):
-    """`loss=` finds neither `val_loss=` nor a word that begins like a number."""
+    """`loss=` matches neither in `val_loss=` nor before a word that begins like a number."""
     assert [value for _, value in read(metric_patterns({"loss": "loss="}), line).history.get("loss", [])] == found
 
 
 def test_the_expression_of_a_prefix_is_one_that_aws_takes():
-    """At most 500 characters (`MetricDefinition` of SageMaker's API), with one group, and no look around."""
+    """AWS accepts the expression of a prefix: it is short (limit of `MetricDefinition`: 500) and has no lookaround."""
     (pattern,) = metric_patterns({"auc": "val.auc="}).values()
 
     assert r"val\.auc=" in pattern
@@ -112,7 +112,7 @@ def test_the_expression_of_a_prefix_is_one_that_aws_takes():
 
 @pytest.mark.parametrize("given", ["auc=[0-9.]+", "auc", "auc=1", "auc=(", "", "auc=(" + "x" * 500 + ")"])
 def test_an_expression_that_cannot_be_is_refused(given):
-    """Before any job is made."""
+    """An invalid expression is refused before a job is created."""
     with pytest.raises(InvalidTask, match="'auc'"):
         metric_patterns({"auc": given})
 
@@ -134,16 +134,16 @@ def test_an_expression_that_cannot_be_is_refused(given):
         (r"x=(.*)", "x= 7 ", False),
     ],
 )
-def test_a_part_of_a_number_is_told(pattern, line, cut):
-    """An expression that stops in the middle of a number finds another number."""
+def test_a_part_of_a_number_causes_a_warning(pattern, line, cut):
+    """A warning says that an expression matched only a part of a number."""
     said = metric_warnings(read({"x": pattern}, line), [line])
 
     assert bool(said) is cut
     assert all(repr(line) in sentence and "metrics={'x': 'x='}" in sentence for sentence in said)
 
 
-def test_a_metric_that_was_never_seen_is_told_with_the_nearest_lines():
-    """Those that have its name; of an unknown name those that have a number."""
+def test_a_metric_without_a_value_is_reported_with_the_nearest_lines():
+    """The warning for a metric without a value shows lines with its name, or else lines with a number."""
     lines = ["start", "AUC: 0.9", "done 3"]
     reader = read(metric_patterns({"auc": "auc=", "f1": "f1="}), *lines)
     auc, f1 = metric_warnings(reader, lines)
@@ -154,7 +154,7 @@ def test_a_metric_that_was_never_seen_is_told_with_the_nearest_lines():
 
 
 def test_a_metric_that_is_not_there_says_so():
-    """In place of a bare `KeyError: 'auc'`, and as one, so that `except KeyError` and `.get` go on."""
+    """A missing metric raises `MetricMissing`, a `KeyError` that names the existing ones; `.get` works as usual."""
     metrics = Metrics(loss=0.5)
 
     assert metrics["loss"] == 0.5
@@ -166,13 +166,13 @@ def test_a_metric_that_is_not_there_says_so():
 
 
 def test_a_group_that_did_not_take_part_is_passed_over():
-    """`(a)|b` matches `b` without a value."""
+    """A match whose group did not take part is ignored: `(a)|b` matches `b` without a value."""
     assert read({"x": "x=([0-9]+)|none"}, "none").history == {}
 
 
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=30))
 def test_what_is_printed_is_what_is_read(values):
-    """Python's own text of a float comes back exactly, in order, and the last is the last."""
+    """A float's `repr` is read back exactly and in order, and the last one is the metric."""
     reader = read({"x": "x=(.+)"}, *(f"x={value!r}" for value in values))
 
     assert [value for _, value in reader.history["x"]] == values
@@ -180,7 +180,7 @@ def test_what_is_printed_is_what_is_read(values):
 
 
 def test_a_long_history_is_thinned_and_keeps_its_end():
-    """A result is small; the shape of the curve and its last value stay."""
+    """A long history is thinned evenly and keeps its last value, so that a result stays small."""
     reader = MetricReader({"x": "x=(.+)"})
     for step in range(3 * MAX_POINTS):
         reader.read(float(step), f"x={step}")
@@ -197,7 +197,7 @@ def test_a_long_history_is_thinned_and_keeps_its_end():
 
 @pytest.mark.parametrize(("pattern", "words"), [("auc=(", "does not compile"), ("auc=[0-9]+", "has no group")])
 def test_a_bad_expression_is_refused_by_name(pattern, words):
-    """When the task is called, not when its job has run for hours."""
+    """An invalid expression is refused by the metric's name when the task is called."""
     with pytest.raises(InvalidTask, match=words) as caught:
         MetricReader({"auc": pattern})
 
@@ -206,5 +206,5 @@ def test_a_bad_expression_is_refused_by_name(pattern, words):
 
 
 def test_no_patterns_no_metrics():
-    """Most tasks have none."""
+    """Without patterns there are no metrics."""
     assert read({}, "auc=1").last == {}

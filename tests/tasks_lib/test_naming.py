@@ -1,4 +1,4 @@
-"""Names: SageMaker takes every one that we make, and the same work always gets the same one."""
+"""Job names: SageMaker accepts them, and the same work always has the same name."""
 
 import re
 
@@ -19,7 +19,7 @@ ATTEMPTS = st.integers(min_value=1, max_value=10**6)
 
 @pytest.mark.parametrize("shape", ["TrainingJobName", "ProcessingJobName"])
 def test_job_names_fit_the_model_of_aws(sagemaker_model, shape):
-    """Every task name that we take gives a job name that botocore's own pattern and length allow."""
+    """Every valid task name gives a job name that botocore's pattern and length allow."""
     rule = sagemaker_model.shape_for(shape).metadata
 
     @given(TASK_NAMES, URIS, FINGERPRINTS, ATTEMPTS)
@@ -34,18 +34,18 @@ def test_job_names_fit_the_model_of_aws(sagemaker_model, shape):
 
 @given(TASK_NAMES, URIS, FINGERPRINTS, ATTEMPTS)
 def test_job_names_are_stable(task, uri, fingerprint, attempt):
-    """Two processes that want the same work compute the same name."""
+    """Two processes with the same work compute the same name."""
     assert job_name(task, uri, fingerprint, attempt) == job_name(task, uri, fingerprint, attempt)
 
 
 def test_a_known_job_name_does_not_change():
-    """The name is an idempotency key across versions too: another one would pay for everything again."""
+    """The name is an idempotency key between versions: another one would run everything again."""
     assert job_name("fit-C1.0", "s3://bucket/demo/fit-C1.0/", "0" * 64, 1) == "fit-C1-0-13bee439c06b0536-1"
 
 
 @given(TASK_NAMES, st.lists(URIS, min_size=2, max_size=2, unique=True), FINGERPRINTS)
 def test_two_places_never_share_a_name(task, uris, fingerprint):
-    """The task's URI is part of the name: two projects with one stem never meet."""
+    """The task's URI is part of the name, so that two projects never share one."""
     first, second = (job_name(task, uri, fingerprint, 1) for uri in uris)
 
     assert first != second
@@ -61,7 +61,7 @@ def test_two_works_never_share_a_name(task, uri, fingerprints):
 
 @given(TASK_NAMES, URIS, FINGERPRINTS, st.lists(ATTEMPTS, min_size=2, max_size=2, unique=True))
 def test_two_attempts_never_share_a_name(task, uri, fingerprint, attempts):
-    """The attempt is part of the name, however long the stem: it is the stem that is shortened."""
+    """The attempt is part of the name, also for a long stem, which is shortened instead."""
     first, second = (job_name(task, uri, fingerprint, attempt) for attempt in attempts)
 
     assert first != second
@@ -89,7 +89,7 @@ def test_two_attempts_never_share_a_name(task, uri, fingerprint, attempts):
     ],
 )
 def test_bad_task_names_are_refused(name):
-    """A name that is no folder and no stem is refused before anything is done, and the error says what to do."""
+    """An invalid task name is refused, and the error has a fix."""
     with pytest.raises(InvalidName) as caught:
         check_task_name(name)
 
@@ -101,7 +101,7 @@ def test_bad_task_names_are_refused(name):
 @example("long name " * 20)
 @example("a" * 129)
 def test_a_suggested_name_is_one_that_is_taken(name):
-    """Whoever copies the suggestion out of the error is not refused a second time."""
+    """A name that the error suggests is valid."""
     try:
         check_task_name(name)
     except InvalidName as error:
@@ -112,12 +112,12 @@ def test_a_suggested_name_is_one_that_is_taken(name):
 
 @given(TASK_NAMES)
 def test_good_task_names_stay_what_they_are(name):
-    """Letters, digits, dots, underscores and dashes pass unchanged."""
+    """A valid task name is returned unchanged."""
     assert check_task_name(name) == name
 
 
 def test_channel_names_fit_the_model_of_aws(sagemaker_model):
-    """What we take for a channel, SageMaker takes."""
+    """SageMaker accepts every channel name that is accepted here."""
     rule = sagemaker_model.shape_for("ChannelName").metadata
 
     @given(st.text(alphabet=f"{ENDS}._-/ é", min_size=0, max_size=70))
@@ -135,26 +135,26 @@ def test_channel_names_fit_the_model_of_aws(sagemaker_model):
 
 @pytest.mark.parametrize("name", ["", "a b", "a/b", "..", "a" * 65, SOURCE_CHANNEL, None, 3])
 def test_bad_channel_names_are_refused(name):
-    """Also the channel that carries the code."""
+    """An invalid channel name is refused, and so is that of the code's channel."""
     with pytest.raises(InvalidName, match="cannot be a SageMaker channel"):
         check_channel_name(name)
 
 
 def test_the_name_of_the_state_input_is_reserved():
-    """No channel may take the name under which the previous state travels into a processing job."""
+    """`ssm_state` is refused, because it is the input of a processing job's previous state."""
     with pytest.raises(InvalidName):
         check_channel_name("ssm_state")
 
 
 @given(TASK_NAMES, URIS, FINGERPRINTS, ATTEMPTS)
-def test_a_job_is_told_by_its_stem(task, uri, fingerprint, attempt):
-    """A job that was named for a task is found among its candidates."""
+def test_a_job_is_recognized_by_its_stem(task, uri, fingerprint, attempt):
+    """A job's name is recognized as one of its task."""
     assert is_job_of(job_name(task, uri, fingerprint, attempt), task)
 
 
 @pytest.mark.parametrize("other", ["fit-all", "fi", "foobar"])
 def test_a_job_is_not_taken_for_a_task_with_a_similar_name(other):
-    """`foo` is not `foobar`: the whole stem counts."""
+    """A job of a task with a similar name is not recognized: the whole stem is compared."""
     assert not is_job_of(job_name(other, "s3://b/p/", "0" * 64, 1), "fit")
     assert not is_job_of(job_name("fit", "s3://b/p/", "0" * 64, 1), other)
 
@@ -162,12 +162,12 @@ def test_a_job_is_not_taken_for_a_task_with_a_similar_name(other):
 @pytest.mark.parametrize(
     "name", ["fit", "fit-1", "fit-0123456789abcdef", "-0123456789abcdef-1", "fit-0123456789ABCDEF-1"]
 )
-def test_a_foreign_job_name_is_nobodys(name):
-    """Names that `job_name` cannot have made are not ours."""
+def test_a_foreign_job_name_is_not_recognized(name):
+    """A name that `job_name` cannot make is not recognized."""
     assert not is_job_of(name, "fit")
 
 
 @given(st.text(max_size=80))
 def test_a_slug_is_made_of_what_job_names_allow(text):
-    """Letters, digits and single dashes, none at the ends."""
+    """A slug has letters, digits and single dashes, with no dash at its ends."""
     assert re.fullmatch(r"([A-Za-z0-9]+(-[A-Za-z0-9]+)*)?", slug(text))

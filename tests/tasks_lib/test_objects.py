@@ -1,4 +1,4 @@
-"""S3 as the ledger needs it: conditional writes that are read back, listings, and the bucket's owner."""
+"""S3 access for the ledger: conditional writes that are verified, listings, and the bucket's owner."""
 
 import os
 
@@ -14,7 +14,7 @@ PLACE = Location(BUCKET, "demo/x.json")
 
 
 def test_documents_come_back(objects):
-    """With the ETag for the next write."""
+    """A document is read back with the ETag for the next write."""
     assert objects.read(PLACE) is None
     etag = objects.write(PLACE, {"a": [1, "ä"]})
     found = objects.read(PLACE)
@@ -23,14 +23,14 @@ def test_documents_come_back(objects):
 
 
 def test_only_the_first_of_two_writers_wins(objects):
-    """1. Both find nothing. 2. One writes. 3. The other is told, and sees what stands there."""
+    """1. Two writers find nothing. 2. One writes. 3. The other gets None and can read the first one's document."""
     assert objects.write(PLACE, {"by": "one"})
     assert objects.write(PLACE, {"by": "other"}) is None
     assert objects.read(PLACE).value == {"by": "one"}
 
 
 def test_a_change_needs_the_etag_that_was_read(objects):
-    """Compare and swap: who read something older is told."""
+    """A write with an old ETag returns None and changes nothing (compare and swap)."""
     first = objects.write(PLACE, {"n": 1})
     second = objects.write(PLACE, {"n": 2}, etag=first)
 
@@ -41,7 +41,10 @@ def test_a_change_needs_the_etag_that_was_read(objects):
 
 @pytest.mark.parametrize("with_etag", [True, False])
 def test_a_write_that_meets_itself_is_a_success(objects, with_etag):
-    """A PUT whose answer was lost is sent again by botocore and refused (412); our content there means success."""
+    """A PUT that botocore repeats after a lost response gets a 412.
+
+    If the content is the same, it counts as written.
+    """
     first = objects.write(PLACE, {"n": 1}) if with_etag else None
     etag = objects.write(PLACE, {"n": 2}, etag=first)
 
@@ -49,7 +52,7 @@ def test_a_write_that_meets_itself_is_a_success(objects, with_etag):
 
 
 def test_a_document_that_is_gone_is_no_success(objects):
-    """Who wants to change what somebody deleted starts again."""
+    """A write with the ETag of a deleted document returns None and writes nothing."""
     etag = objects.write(PLACE, {"n": 1})
     objects.delete(PLACE)
 
@@ -58,8 +61,8 @@ def test_a_document_that_is_gone_is_no_success(objects):
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[1]", b'"text"', b"\xff\xfe", b"null"])
-def test_a_damaged_document_is_told_with_its_place(objects, body):
-    """And with its ETag, so that it can be replaced; what to do, whoever reads it knows."""
+def test_a_damaged_document_is_reported_with_its_place(objects, body):
+    """A damaged document raises an error with its place, and with the ETag that is needed to replace it."""
     objects.put(PLACE, body)
 
     with pytest.raises(DocumentDamaged, match=PLACE.uri) as caught:
@@ -68,7 +71,7 @@ def test_a_damaged_document_is_told_with_its_place(objects, body):
 
 
 def test_a_document_named_by_its_content_is_written_once(objects):
-    """A second time nothing is written, nor read."""
+    """A document named by its content is written once and not again."""
     objects.write_once(PLACE, {"n": 1})
     before = objects.read(PLACE)
     objects.write_once(PLACE, {"n": 1})
@@ -78,7 +81,7 @@ def test_a_document_named_by_its_content_is_written_once(objects):
 
 
 def test_listing_is_relative_and_pages(objects):
-    """More than one page of 1,000; names below the prefix; siblings are not in it."""
+    """A listing has all pages (of 1,000) with names relative to the prefix, and without siblings."""
     for number in range(1003):
         objects.put(Location(BUCKET, f"demo/many/{number:04}"), b"x" * (number % 3))
     objects.put(Location(BUCKET, "demo/many2"), b"sibling")
@@ -92,18 +95,18 @@ def test_listing_is_relative_and_pages(objects):
 
 
 def test_a_prefix_without_its_slash_is_never_emptied(objects):
-    """`state` would take `state2` along, as it did elsewhere."""
+    """A prefix without a final slash is not emptied, because `state` would include `state2`."""
     with pytest.raises(AssertionError):
         objects.empty(Location(BUCKET, "demo/state"))
 
 
 def test_deleting_nothing_is_no_error(objects):
-    """S3 says so, and so do we."""
+    """Deleting a missing object is not an error, as in S3."""
     objects.delete(PLACE)
 
 
-def test_a_missing_bucket_is_told(objects, tmp_path):
-    """By each way to it: nobody gets a bare error of botocore or boto3."""
+def test_a_missing_bucket_is_an_error(objects, tmp_path):
+    """Every operation translates the error for a missing bucket; no bare error of botocore or boto3 is raised."""
     place = Location("no-such-bucket", "x/")
     (tmp_path / "x").write_text("1")
     calls = [
@@ -138,7 +141,7 @@ def requests_of():
 
 
 def use_all(objects, tmp_path):
-    """Do everything that `Objects` can do."""
+    """Call every operation of `Objects`."""
     (tmp_path / "x").write_text("1")
     objects.write(PLACE, {})
     objects.read(PLACE)
@@ -153,7 +156,7 @@ def use_all(objects, tmp_path):
 
 
 def test_the_owner_of_the_bucket_is_verified_by_every_request(aws, requests_of, tmp_path):
-    """S3 refuses the bucket of somebody else, who took the name meanwhile (X18)."""
+    """Every request has the expected owner, so that S3 refuses a bucket that belongs to another account (X18)."""
     block = make_block(expected_bucket_owner="123456789012")
     seen = requests_of(block)
     use_all(Objects(block), tmp_path)
@@ -163,7 +166,7 @@ def test_the_owner_of_the_bucket_is_verified_by_every_request(aws, requests_of, 
 
 
 def test_another_bucket_has_another_owner(aws, requests_of):
-    """A public data set belongs to somebody else; only the project's own bucket is held against the field."""
+    """The expected owner applies to the project's bucket only: a public data set has another owner."""
     block = make_block(expected_bucket_owner="123456789012")
     block.client("s3").create_bucket(Bucket="another-bucket")
     seen = requests_of(block)
@@ -173,7 +176,7 @@ def test_another_bucket_has_another_owner(aws, requests_of):
 
 
 def test_what_we_write_is_encrypted_with_the_projects_key(aws, requests_of, tmp_path):
-    """Each of our own objects, also those that are copied within S3 (X18)."""
+    """Every written or copied object is encrypted with the project's key (X18)."""
     block = make_block(output_kms_key="arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab")
     seen = requests_of(block)
     use_all(Objects(block), tmp_path)
@@ -182,8 +185,8 @@ def test_what_we_write_is_encrypted_with_the_projects_key(aws, requests_of, tmp_
     assert written == dict.fromkeys(("PutObject", "CopyObject"), block.output_kms_key)
 
 
-def test_no_credentials_are_told(monkeypatch):
-    """Before anything else is tried, and before a packet is sent."""
+def test_missing_credentials_are_an_error(monkeypatch):
+    """Missing credentials are an error before any request is sent."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -195,7 +198,7 @@ def test_no_credentials_are_told(monkeypatch):
 
 
 def test_a_location_is_its_uri():
-    """And back, with or without a key."""
+    """A location and its URI can be converted in both directions, with or without a key."""
     for uri in ("s3://bucket/a/b", "s3://bucket/a/", "s3://bucket/"):
         assert Location.parse(uri).uri == uri
     assert Location.parse("s3://bucket") == Location("bucket", "")

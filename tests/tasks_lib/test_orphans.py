@@ -1,4 +1,4 @@
-"""What an orphan is: of all that may be known of a live job, only what speaks of nobody at all makes it one."""
+"""Orphans: a running job is one only if nothing that is known of it shows that a run may still want it."""
 
 from __future__ import annotations
 
@@ -42,8 +42,11 @@ DAY_OLD = JobActivity(JOB, "fit", timedelta(days=1))
 
 
 @given(sightings, rules)
-def test_an_orphan_is_what_nobody_wants(seen, rules):
-    """An orphan has no fresh mark, is past the grace, and no flow run that Prefect may still believe in wants it."""
+def test_no_run_wants_an_orphan(seen, rules):
+    """An orphan has no fresh heartbeat and is past the grace period.
+
+    No flow run that may still be running wants it.
+    """
     if not assess(seen, rules).orphan:
         return
 
@@ -57,7 +60,7 @@ def test_an_orphan_is_what_nobody_wants(seen, rules):
 
 @given(sightings, rules)
 def test_what_is_kept_has_a_reason(seen, rules):
-    """A job that is no orphan has somebody or something that speaks for it, and the reason says what."""
+    """A job that is not an orphan is kept for a true and stated reason."""
     judged = assess(seen, rules)
     speaks = {
         Verdict.WAITED_FOR: any(age <= EXPIRES_AFTER for age in seen.waiters.values()),
@@ -73,24 +76,24 @@ def test_what_is_kept_has_a_reason(seen, rules):
 
 
 @given(sightings, rules, waiters, st.timedeltas(min_value=-MINUTE, max_value=EXPIRES_AFTER))
-def test_a_fresh_mark_keeps_any_job(seen, rules, waiter, age):
-    """Whatever else is known: a mark that has not lapsed keeps the job."""
+def test_a_fresh_heartbeat_keeps_any_job(seen, rules, waiter, age):
+    """A heartbeat that has not expired keeps a job, whatever else is known."""
     waited_for = replace(seen, waiters={**seen.waiters, waiter: age})
 
     assert assess(waited_for, rules).verdict is Verdict.WAITED_FOR
 
 
 @given(sightings, rules, st.timedeltas(min_value=timedelta(), max_value=timedelta(days=9)))
-def test_time_alone_makes_no_orphan_a_wanted_job(seen, rules, later):
-    """An orphan that nobody comes for is one later, too: marks and job grow old together."""
+def test_an_orphan_stays_one_as_time_passes(seen, rules, later):
+    """An orphan stays one as time passes, because its heartbeats and the job grow older together."""
     marks = {waiter: age + later for waiter, age in seen.waiters.items()}
 
     assert assess(seen, rules).orphan <= assess(replace(seen, age=seen.age + later, waiters=marks), rules).orphan
 
 
 @given(sightings, rules)
-def test_prefect_is_asked_where_its_word_counts(seen, rules):
-    """Where Prefect need not be asked, no answer of its would change the verdict."""
+def test_prefect_is_asked_if_its_answer_matters(seen, rules):
+    """If Prefect need not be asked, none of its answers would change the verdict."""
     assert needs_runs(seen, rules) or assess(seen, rules) == assess(replace(seen, runs={}), rules)
 
 
@@ -109,8 +112,8 @@ def test_prefect_is_asked_where_its_word_counts(seen, rules):
         ),
     ],
 )
-def test_the_reason_names_its_witness(changed, why):
-    """Prefect's word, its silence, or the marks alone: a reader sees what the verdict stands on."""
+def test_the_reason_names_its_source(changed, why):
+    """The reason names its source: Prefect's state, Prefect's silence, or the heartbeats alone."""
     judged = assess(replace(DAY_OLD, **changed), Rules())
 
     assert judged.orphan
@@ -118,15 +121,18 @@ def test_the_reason_names_its_witness(changed, why):
 
 
 @pytest.mark.parametrize(("hours", "verdict"), [(11, Verdict.RUN_IS_LIVE), (13, Verdict.ORPHAN)])
-def test_a_run_that_prefect_calls_live_is_believed_for_a_while(hours, verdict):
-    """A laptop may sleep for a night; a process that was killed stays `Running` in Prefect for ever."""
+def test_a_live_run_counts_for_a_limited_time(hours, verdict):
+    """A run that is live in Prefect counts for 12 hours: a laptop may sleep, but a killed process stays `Running`."""
     seen = replace(DAY_OLD, waiters={"a/1": timedelta(hours=hours)}, runs={"a": "live"})
 
     assert assess(seen, Rules()).verdict is verdict
 
 
-def test_a_live_run_without_a_mark_is_believed():
-    """1. A run awaits its retry, or the ledger was deleted. 2. It has no mark whose age could be known. 3. Intact."""
+def test_a_live_run_without_a_heartbeat_counts():
+    """1. A run waits for its retry, or the ledger was deleted. 2. It has no heartbeat whose age is known.
+
+    3. Its job is kept.
+    """
     assert assess(replace(DAY_OLD, runs={"a": "live"}), Rules()).verdict is Verdict.RUN_IS_LIVE
 
 
@@ -141,5 +147,5 @@ def test_a_live_run_without_a_mark_is_believed():
     ],
 )
 def test_spans(time, text):
-    """A length of time has its two largest units."""
+    """A duration is shown with its two largest units."""
     assert duration_text(time) == text

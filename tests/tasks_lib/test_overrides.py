@@ -1,4 +1,4 @@
-"""What `overrides` may set: a row for each field of the request that we write or read, held against AWS's own model."""
+"""`overrides`: a rule for each field of the request that is written or read, compared with botocore's service model."""
 
 import json
 from contextlib import suppress
@@ -49,11 +49,11 @@ def by_name(entries, key):
     return {entry[key]: entry for entry in entries}
 
 
-# -- the table against AWS's model -----------------------------------------------------------------------------------
+# -- the table and botocore's model ----------------------------------------------------------------------------------
 
 
 def shape_at(shape, path):
-    """Return the shape of a path of the table; it fails where there is none."""
+    """Return the shape at a path of the table; fail if there is none."""
     for part in path.split("."):
         shape = shape.members[part.removesuffix("[]")]
         if part.endswith("[]"):
@@ -63,7 +63,7 @@ def shape_at(shape, path):
 
 @pytest.mark.parametrize("kind", SPECS)
 def test_each_row_is_a_field_of_aws(kind, sagemaker_model):
-    """No row is misspelt, and what is merged by members or by names is a structure or a list of them."""
+    """Each path exists in the model, and fields that are merged by member or by name have the shape for it."""
     shape = sagemaker_model.operation_model(OPERATION[kind]).input_shape
     for path, row in kind_of(kind).overrides.items():
         found = shape_at(shape, path)
@@ -72,8 +72,8 @@ def test_each_row_is_a_field_of_aws(kind, sagemaker_model):
 
 
 @pytest.mark.parametrize("kind", SPECS)
-def test_each_field_beside_ours_has_a_row(kind, sagemaker_model):
-    """Each top-level member, and each member of what is merged: a new one of AWS's has to be thought about."""
+def test_each_field_beside_a_written_one_has_a_row(kind, sagemaker_model):
+    """Each top-level member, and each member of a merged structure, has a rule, so a new field of AWS's is noticed."""
     shape, table = sagemaker_model.operation_model(OPERATION[kind]).input_shape, kind_of(kind).overrides
     wanted = set(shape.members)
     for path, row in table.items():
@@ -86,7 +86,7 @@ def test_each_field_beside_ours_has_a_row(kind, sagemaker_model):
 
 
 def written(table, value, path=""):
-    """Yield each path of a request as deep as the table has rows for it, with its row."""
+    """Yield each path of a request, as deep as the table has rules for it, with its rule."""
     row = table[path] if path else None
     if row is None or row.how is How.MEMBERS:
         for name, below in value.items():
@@ -109,8 +109,8 @@ def written(table, value, path=""):
         PROCESSING.model_copy(update={"command": None}),
     ],
 )
-def test_nothing_that_we_write_is_free(spec):
-    """Each field of our request is merged or refused by a rule of its own."""
+def test_each_written_field_has_a_rule(spec):
+    """Each field that the package writes is merged or refused by its own rule."""
     found = dict(written(spec.kind.overrides, to_request(spec, PLACE)))
 
     assert len(found) > 10
@@ -118,7 +118,7 @@ def test_nothing_that_we_write_is_free(spec):
 
 
 class Read(dict):
-    """A request that notes which paths are asked for."""
+    """A request that records which paths are read."""
 
     def __init__(self, value, path, seen):
         wrapped = {key: self._wrap(below, f"{path}.{key}".lstrip("."), seen) for key, below in value.items()}
@@ -142,13 +142,13 @@ class Read(dict):
 
 
 @pytest.mark.parametrize("kind", SPECS)
-def test_nothing_that_we_read_is_free(kind):
-    """What quotas and costs are read from has a rule of its own, as has what it lies in."""
+def test_each_field_that_is_read_has_a_rule(kind):
+    """The fields that quotas and costs are read from, and their parents, have their own rules."""
     seen = set()
     request = Read(to_request(SPECS[kind], PLACE), "", seen)
     hosts_by_quota(kind_of(kind), request)
     instances_of(kind_of(kind).cluster(request))
-    # `InstanceGroups` are of training jobs alone; a processing job's cluster is asked for them in vain.
+    # Only training jobs have `InstanceGroups`; a processing job's cluster never has this field.
     unknown = {"ProcessingResources.ClusterConfig.InstanceGroups"}
 
     assert len(seen) > 4
@@ -158,8 +158,8 @@ def test_nothing_that_we_read_is_free(kind):
 # -- merged ----------------------------------------------------------------------------------------------------------
 
 
-def test_values_replace_ours_beside_others():
-    """One field instead of ours, and one that we do not write; all others stay."""
+def test_values_are_replaced_and_others_kept():
+    """An override replaces a field or adds one, and all other fields are kept."""
     request = overridden(
         TRAINING,
         {
@@ -177,16 +177,16 @@ def test_values_replace_ours_beside_others():
     }
 
 
-def test_a_further_channel_stands_beside_ours(sagemaker_model):
-    """A file system is an input that `inputs` cannot say; code and inputs travel all the same."""
+def test_a_further_channel_is_added(sagemaker_model):
+    """An override can add a channel, such as a file system, beside those of the code and of `inputs`."""
     request = overridden(TRAINING, {"InputDataConfig": [ON_EFS]})
 
     assert request["InputDataConfig"] == [*to_request(TRAINING, PLACE)["InputDataConfig"], ON_EFS]
     check_request(sagemaker_model, "CreateTrainingJob", request)
 
 
-def test_a_channel_of_ours_is_changed_where_it_stands(sagemaker_model):
-    """Found by its name: what the override says is added to it, and nothing of it is lost."""
+def test_an_existing_channel_is_changed_in_place(sagemaker_model):
+    """An override of an existing channel is merged into it by its name, and loses nothing of it."""
     over = [
         {
             "ChannelName": "train",
@@ -209,8 +209,8 @@ def test_a_channel_of_ours_is_changed_where_it_stands(sagemaker_model):
     check_request(sagemaker_model, "CreateTrainingJob", request)
 
 
-def test_a_further_output_stands_beside_ours(sagemaker_model):
-    """A processing job's outputs and inputs are merged by their names as well."""
+def test_a_further_output_is_added(sagemaker_model):
+    """A processing job's inputs and outputs are also merged by name."""
     output = {
         "OutputName": "lake",
         "S3Output": {"S3Uri": "s3://lake/x/", "LocalPath": "/opt/ml/processing/lake", "S3UploadMode": "EndOfJob"},
@@ -233,7 +233,10 @@ def test_a_further_output_stands_beside_ours(sagemaker_model):
 
 
 def test_instance_groups_take_the_place_of_one_type(sagemaker_model):
-    """AWS wants exactly one of type, groups and preferences; quotas and the result count the groups."""
+    """Instance groups replace instance type and preferences, since AWS allows only one of them.
+
+    Quotas and the result count the groups.
+    """
     for types in (("ml.m5.large",), ("ml.m5.large", "ml.m5.xlarge")):
         spec = TRAINING.model_copy(update={"spot": False, "max_wait_seconds": None, "instance_types": types})
         request = overridden(spec, {"ResourceConfig": {"InstanceGroups": GROUPS}})
@@ -249,7 +252,7 @@ def test_instance_groups_take_the_place_of_one_type(sagemaker_model):
 
 
 def test_the_jobs_input_mode_is_that_of_its_channels():
-    """But of the code, which the container starts, and of what is unpacked in place."""
+    """The job's input mode applies to all channels except those of the code and of inputs that are unpacked."""
     request = overridden(TRAINING, {"AlgorithmSpecification": {"TrainingInputMode": "FastFile"}})
     modes = {channel["ChannelName"]: channel["InputMode"] for channel in request["InputDataConfig"]}
 
@@ -258,7 +261,7 @@ def test_the_jobs_input_mode_is_that_of_its_channels():
 
 
 def test_none_removes_what_we_write(sagemaker_model):
-    """A job without a VPC, a key and SageMaker's own metrics, in a project that has them; it is still a valid one."""
+    """None removes the VPC, a key, the volume's size or SageMaker's metrics, and the request stays valid."""
     request = overridden(
         TRAINING,
         {
@@ -281,7 +284,7 @@ KEYS = {"InputDataConfig[]": "ChannelName", "ProcessingInputs[]": "InputName", "
 
 
 def at(path, value, name):
-    """Return overrides with a value at a path of the table, in an entry of that name where it lies in a list."""
+    """Return overrides with a value at a path of the table; in a list, in an entry of that name."""
     for part in reversed(path.split(".")):
         if part.endswith("[]"):
             key = {"InputDataConfig[]": "ChannelName", "ProcessingInputs[]": "InputName", "Outputs[]": "OutputName"}[
@@ -294,7 +297,7 @@ def at(path, value, name):
 
 @pytest.mark.parametrize("kind", SPECS)
 def test_none_leaves_a_request_that_aws_takes_or_is_refused(kind, sagemaker_model):
-    """What can be removed is nothing that AWS requires; and of no other field `None` is passed on."""
+    """A field that None can remove is not required by AWS; None for another field with a rule is refused."""
     for path, row in kind_of(kind).overrides.items():
         over = at(path, None, "output" if "Outputs" in path else "train")
         if row.removable:
@@ -309,8 +312,8 @@ JUNK = st.sampled_from([None, "x", 3, True, [], ["a"], {}, {"a": None}, [{}], [N
 
 @pytest.mark.parametrize("kind", SPECS)
 @given(data=st.data())
-def test_overrides_of_any_form_are_answered(kind, sagemaker_model, data):
-    """A text in place of a mapping, a name that is a list: AWS takes it, or an error of ours says what is wrong."""
+def test_overrides_of_any_form_are_accepted_or_refused(kind, sagemaker_model, data):
+    """Overrides of any form give a valid request or an `InvalidTask`, for example a string in place of a mapping."""
     path = data.draw(st.sampled_from([path.rpartition(".")[0] or path for path in kind_of(kind).overrides]))
     over = at(path, data.draw(JUNK), data.draw(st.sampled_from(["train", "new"]) | JUNK))
     spec = SPECS[kind].model_copy(update={"overrides": combined(kind_of(kind), over, over)})
@@ -332,7 +335,7 @@ def with_tuples(value, draw):
 
 @given(data=st.data())
 def test_a_tuple_is_a_list(data):
-    """boto3 takes both: our channels stay, our outputs are refused, and the fingerprint is that of what is sent."""
+    """A tuple is treated like a list, as in boto3, also in the fingerprint."""
     groups = {"ResourceConfig": {"InstanceGroups": GROUPS}, "InputDataConfig": [ON_EFS]}
     output = {"ProcessingOutputConfig": {"Outputs": [{"OutputName": "output", "S3Output": {"S3Uri": "s3://b/x"}}]}}
     for kind, over in ((KINDS["training"], groups), (KINDS["processing"], output)):
@@ -348,7 +351,7 @@ def test_a_tuple_is_a_list(data):
 
 
 def test_one_further_channel_twice_is_one_channel():
-    """In one list as on two levels."""
+    """Two entries for a channel in one list are merged, like those on two levels."""
     more = {"ChannelName": "shared", "InputMode": "FastFile"}
 
     assert combined(KINDS["training"], {}, {"InputDataConfig": [ON_EFS, more]}) == combined(
@@ -356,8 +359,8 @@ def test_one_further_channel_twice_is_one_channel():
     )
 
 
-def test_a_task_takes_back_what_was_bound_for_all():
-    """The task's own overrides win, entry by entry, and its `None` removes a field also where another was bound."""
+def test_a_task_overrides_the_bound_values():
+    """The task's overrides win, entry by entry, and its None removes a field that was bound for all tasks."""
     bound = {"VpcConfig": {"Subnets": ["subnet-1"]}, "InputDataConfig": [ON_EFS], "RetryStrategy": {"x": 1}}
     own = {"VpcConfig": None, "InputDataConfig": [{"ChannelName": "shared", "InputMode": "File"}]}
 
@@ -369,7 +372,7 @@ def test_a_task_takes_back_what_was_bound_for_all():
 
 
 def test_outputs_that_a_plan_expects():
-    """A plan says the same places as the result will."""
+    """A plan shows the same places of outputs as the result."""
     plain = TRAINING.model_copy(update={"overrides": {"OutputDataConfig": {"CompressionType": "NONE"}}})
     places = [
         outputs_at(spec, PLACE, spec.kind.possible_objects(spec), has_state=False)["model"]
@@ -384,7 +387,7 @@ def test_outputs_that_a_plan_expects():
 
 @pytest.mark.parametrize("kind", SPECS)
 def test_each_refused_field_says_what_to_do(kind):
-    """The call names the field and the way to do it, before anything else happens."""
+    """The error for a refused field names the field and the way to set it."""
     table, seen = kind_of(kind).overrides, 0
     for path, row in table.items():
         if row.how is How.REFUSED and "[]" not in path:
@@ -435,7 +438,7 @@ def test_each_refused_field_says_what_to_do(kind):
     ],
 )
 def test_what_would_contradict_the_task_is_refused(kind, overrides, words):
-    """Code, state and the content of the task's own inputs stay as the ledger and the fingerprint know them."""
+    """Overrides cannot change the code, the state or the content of the task's inputs."""
     with pytest.raises(InvalidTask) as caught:
         check(kind, overrides)
 
@@ -446,7 +449,7 @@ def test_what_would_contradict_the_task_is_refused(kind, overrides, words):
     ("kind", "place"), [("training", "AlgorithmSpecification"), ("processing", "AppSpecification")]
 )
 def test_an_image_that_is_complete_may_be_given_its_entry_point(kind, place):
-    """There our bootstrap does not start the job; where it does, the entry point is its own."""
+    """An override may set the entry point only for a complete image, because the bootstrap does not start that job."""
     over = {place: {"ContainerEntrypoint": ["train"]}}
     check(kind, over, ships_code=False)
     with pytest.raises(InvalidTask, match=f"{place}.ContainerEntrypoint"):
@@ -454,7 +457,7 @@ def test_an_image_that_is_complete_may_be_given_its_entry_point(kind, place):
 
 
 def test_a_further_channel_needs_a_variable_of_its_own():
-    """`TRAIN` and `train` would be one `SM_CHANNEL_TRAIN`."""
+    """An additional channel needs its own variable: `TRAIN` and `train` would both be `SM_CHANNEL_TRAIN`."""
     with pytest.raises(InvalidName, match="SM_CHANNEL_TRAIN"):
         check("training", {"InputDataConfig": [{**ON_EFS, "ChannelName": "TRAIN"}]})
 
@@ -471,15 +474,15 @@ MAPPINGS = st.dictionaries(st.sampled_from("abc"), TREES, max_size=3)
 
 
 def leaves(tree, path=()):
-    """Every path to something that is no mapping."""
+    """Return every path to a value that is not a mapping."""
     if not isinstance(tree, dict):
         return {path: tree}
     return {where: value for key, below in tree.items() for where, value in leaves(below, (*path, key)).items()}
 
 
 @given(MAPPINGS, MAPPINGS)
-def test_a_merge_has_all_of_what_lies_on_top(base, over):
-    """Everything in the overrides is in the result, and what they do not touch stays."""
+def test_a_merge_has_all_overrides(base, over):
+    """The result has everything in the overrides, and all other values of the base, which is not modified."""
     before = json.dumps(base, sort_keys=True)
     merged = leaves(deep_merge(base, over))
 
@@ -492,5 +495,5 @@ def test_a_merge_has_all_of_what_lies_on_top(base, over):
 
 @given(MAPPINGS)
 def test_merging_nothing_changes_nothing(tree):
-    """From either side; and merging the same again neither."""
+    """Merging an empty mapping, or the same mapping again, changes nothing."""
     assert deep_merge(tree, {}) == deep_merge({}, tree) == deep_merge(tree, tree) == tree

@@ -1,4 +1,4 @@
-"""Where a job's time went, as SageMaker tells it."""
+"""The phases of a job and their durations, from SageMaker's description."""
 
 import datetime as dt
 
@@ -16,7 +16,7 @@ def row(status, start, end=None):
 
 
 def test_a_training_job_is_summed_by_phase():
-    """An interrupted spot job downloads twice; what has not ended does not count."""
+    """Durations are summed by phase, since an interrupted spot job downloads twice; an open phase does not count."""
     rows = [
         row("Starting", 0, 60), row("Downloading", 60, 70), row("Training", 70, 100), row("Interrupted", 100, 130),
         row("Restarting", 130, 150), row("Downloading", 150, 160), row("Training", 160, 300), row("Uploading", 300),
@@ -28,7 +28,7 @@ def test_a_training_job_is_summed_by_phase():
 
 
 def test_a_processing_job_tells_when_its_code_ran():
-    """Nothing finer."""
+    """A processing job has the phases before and during its code, and none before it starts."""
     times = {"CreationTime": at(0), "ProcessingStartTime": at(90), "ProcessingEndTime": at(100)}
 
     assert PROCESSING.seconds_by_phase(times) == {"starting": 90.0, "processing": 10.0}
@@ -36,14 +36,14 @@ def test_a_processing_job_tells_when_its_code_ran():
 
 
 def test_the_order_of_time_survives_sorted_json():
-    """Which is how the ledger keeps them."""
+    """Phases are in the order of time, also after JSON with sorted keys, as in the ledger."""
     assert list(TRAINING.in_order({"uploading": 1.0, "downloading": 2.0, "starting": 3.0})) == [
         "starting", "downloading", "uploading",
     ]  # fmt: skip
 
 
 def test_every_secondary_status_of_the_model_has_a_phase_or_ends_the_job(sagemaker_model):
-    """AWS's own list decides; the phases of the statuses are those that the kind names."""
+    """Each `SecondaryStatus` in botocore's model has one of the kind's phases or ends the job."""
     found = {}
     for status in sagemaker_model.shape_for("SecondaryStatus").enum:
         rows = [row(status, 0, 1)]

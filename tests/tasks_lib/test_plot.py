@@ -1,4 +1,4 @@
-"""The picture of a job's metrics: what is drawn, what is left out, and that nobody else's matplotlib is touched."""
+"""The plot of a job's metrics: what is drawn and left out; the user's matplotlib state is not changed."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def panels(svg):
-    """How many panels a picture has; that it is well-formed XML is seen in passing."""
+    """Return the number of panels in a picture; fail if it is not well-formed XML."""
     return len([each for each in ET.fromstring(svg).iter(f"{SVG}g") if each.get("id", "").startswith("axes_")])
 
 
 def words(svg):
-    """The texts of a picture: matplotlib draws them as outlines, and notes each in a comment."""
+    """Return the texts of a picture, which matplotlib draws as outlines and notes in comments."""
     parser = ET.XMLParser(target=ET.TreeBuilder(insert_comments=True))
     return [each.text.strip() for each in ET.fromstring(svg, parser).iter() if each.tag is ET.Comment]
 
 
 def test_a_panel_for_each_metric_with_its_name_and_last_value():
-    """Both axes are labelled: the metric, and the time since the job's code began."""
+    """Each metric has a panel with its name and last value, and with the time since the start."""
     svg = metrics_svg({"auc": POINTS, "loss": [(1003.0, 12.5)]}, start=990.0, title="fit-C1.0")
 
     assert panels(svg) == 2
@@ -40,22 +40,22 @@ def test_a_panel_for_each_metric_with_its_name_and_last_value():
 
 @pytest.mark.parametrize(("last", "unit"), [(500, "seconds"), (3600, "minutes"), (20_000, "hours")])
 def test_the_time_has_a_readable_unit(last, unit):
-    """Minutes and hours where seconds would be long numbers; without a known start the first value is it."""
+    """Long times are in minutes or hours; without a known start they count from the first value."""
     assert f"{unit} since first value" in words(metrics_svg({"auc": [(1000.0, 0.5), (1000.0 + last, 0.7)]}))
 
 
 def test_a_start_behind_the_first_value_is_not_believed():
-    """Clocks of hosts differ; no value is drawn before the start."""
+    """A start after the first value is ignored, since clocks of hosts may differ."""
     assert "seconds since first value" in words(metrics_svg({"auc": POINTS}, start=1001.0))
 
 
 def test_names_are_no_formulas():
-    """A dollar sign in a metric's name is a dollar sign."""
+    """A dollar sign in a metric's name is not read as math text."""
     assert {"$x_", "a$b$"} <= set(words(metrics_svg({"$x_": POINTS, "a$b$": POINTS})))
 
 
 def test_many_metrics_and_many_points_stay_a_small_picture():
-    """The first dozen metrics are drawn, and of each as many points as one can see."""
+    """Only the first dozen metrics are drawn, each with a limited number of points."""
     history = {f"m{number}": [(float(at), float(at % 7)) for at in range(10_000)] for number in range(30)}
     svg = metrics_svg(history)
 
@@ -64,14 +64,14 @@ def test_many_metrics_and_many_points_stay_a_small_picture():
 
 
 def test_nothing_to_draw_is_an_error():
-    """There is no empty picture."""
+    """A history without points raises `ValueError` instead of giving an empty picture."""
     for history in ({}, {"auc": []}):
         with pytest.raises(ValueError, match="no points"):
             metrics_plot(history)
 
 
 def test_the_plot_is_an_address_that_a_browser_shows():
-    """A `data:` URI holds the SVG itself."""
+    """The plot is a `data:` URI that contains the SVG."""
     head, _, data = metrics_plot({"auc": POINTS}).partition(",")
 
     assert head == "data:image/svg+xml;base64"
@@ -79,8 +79,8 @@ def test_the_plot_is_an_address_that_a_browser_shows():
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=5 * MOST_POINTS))
-def test_thinning_keeps_what_one_sees(values):
-    """Ends, lowest and highest value stay, in the order of time, and there are never too many."""
+def test_thinning_keeps_ends_and_extremes(values):
+    """Downsampling keeps the first, last, lowest and highest values in order, within the limit."""
     points = [(float(at), value) for at, value in enumerate(values)]
     kept = downsampled(points)
 
@@ -93,7 +93,7 @@ def test_thinning_keeps_what_one_sees(values):
 
 @given(st.lists(st.floats(-1e6, 1e6) | st.sampled_from([math.nan, math.inf]), min_size=1, max_size=5 * MOST_POINTS))
 def test_thinning_keeps_that_something_diverged(values):
-    """Values that are not finite disturb neither the others nor their order, and some of them stay."""
+    """Downsampling keeps some of the values that are not finite, and the extremes of the others."""
     points = [(float(at), value) for at, value in enumerate(values)]
     kept = downsampled(points)
     finite = [value for value in values if math.isfinite(value)]
@@ -105,7 +105,7 @@ def test_thinning_keeps_that_something_diverged(values):
 
 
 def test_a_metric_that_diverged_is_drawn():
-    """With its last value, `nan`; also where no value is finite."""
+    """A metric that ends with NaN, or has no finite value, is drawn with its last value."""
     history = {"loss": [(1.0, 0.5), (9.0, math.nan), (19.0, math.inf), (29.0, math.nan)], "lost": [(1.0, math.nan)]}
     svg = metrics_svg(history)
 
@@ -114,7 +114,7 @@ def test_a_metric_that_diverged_is_drawn():
 
 
 def test_threads_draw_side_by_side():
-    """Tasks that end at the same time each get their own metrics."""
+    """Threads that plot at the same time each get their own metrics."""
     with ThreadPoolExecutor(4) as pool:
         pictures = list(pool.map(lambda number: metrics_svg({f"m{number}": POINTS}), range(8)))
 
@@ -124,7 +124,7 @@ def test_threads_draw_side_by_side():
 
 @pytest.mark.processes
 def test_pyplot_is_left_alone():
-    """Neither pyplot nor matplotlib is imported before there is a plot, and pyplot not even then."""
+    """Importing the module does not import matplotlib, and drawing a plot does not import pyplot."""
     program = (
         "import sys; from tasks_lib.reports.plot import metrics_svg; assert 'matplotlib' not in sys.modules;"
         "metrics_svg({'a': [(1.0, 2.0)]}); assert 'matplotlib.pyplot' not in sys.modules"
@@ -132,8 +132,8 @@ def test_pyplot_is_left_alone():
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-def test_what_was_printed_at_once_stands_at_its_number():
-    """A job of milliseconds prints all its epochs at one moment; a wall would tell nothing."""
+def test_values_printed_at_once_are_drawn_by_number():
+    """If all values have nearly the same time, as for a very short job, the axis shows their numbers instead."""
     at_once = {"loss": [(100.0, 0.7), (100.0, 0.5), (100.01, 0.4)]}
     slowly = {"loss": [(100.0, 0.7), (101.0, 0.5), (103.0, 0.4)]}
 

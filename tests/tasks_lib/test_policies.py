@@ -1,4 +1,4 @@
-"""The rights that a project needs: no more than its own folder, its own role, in its own partition."""
+"""IAM policies of a project: least privilege for its folder, its role and its partition."""
 
 import pytest
 from aws_doubles import make_block
@@ -11,7 +11,7 @@ BOUNDARY = "arn:aws:iam::123456789012:policy/boundary"
 
 
 def statements(policy):
-    """The statements by their names, which are unique, as IAM wants them."""
+    """Return the statements by their `Sid`, which must be unique."""
     found = {statement.get("Sid"): statement for statement in policy["Statement"]}
     assert len(found) == len(policy["Statement"])
     return found
@@ -23,7 +23,7 @@ def actions(policy):
 
 @pytest.mark.parametrize("document", [caller_policy, job_policy])
 def test_no_service_as_a_whole(document):
-    """Neither `*` nor `s3:*`, and all resources only where AWS knows no narrower one."""
+    """No action is a wildcard, and "*" as a resource is only in statements that AWS cannot restrict."""
     policy = document(make_block(role=None, output_kms_key=KEY, subnets=["subnet-0a"], security_group_ids=["sg-0a"]))
     everywhere = {name for name, statement in statements(policy).items() if "*" in statement["Resource"]}
 
@@ -33,7 +33,7 @@ def test_no_service_as_a_whole(document):
 
 @pytest.mark.parametrize("document", [caller_policy, job_policy])
 def test_data_of_the_project_alone(document):
-    """Its folder in its bucket; a neighbour whose name begins the same is another project."""
+    """The policy allows the project's folder only, not a neighbour whose name begins with the project's."""
     found = statements(document(make_block(prefix="team", project="demo")))
 
     assert found["UseTheProject"]["Resource"] == ["arn:aws:s3:::a-bucket/team/demo/*"]
@@ -42,7 +42,7 @@ def test_data_of_the_project_alone(document):
 
 @pytest.mark.parametrize("document", [caller_policy, job_policy])
 def test_inputs_of_others_can_be_read(document):
-    """What `reads` names, at and below it: `data` does not match `data2`; nothing is written there."""
+    """`reads` allows reading at and below its prefixes, not writing; `data` does not match `data2`."""
     found = statements(document(make_block(), ["s3://other/data", "s3://third/all/"]))
 
     assert found["ReadInputs"]["Action"] == ["s3:GetObject"]
@@ -56,7 +56,7 @@ def test_inputs_of_others_can_be_read(document):
 
 
 def test_a_star_in_a_key_is_a_star():
-    """A prefix may hold what IAM takes for a pattern."""
+    """A star in a prefix is escaped, because IAM would read it as a wildcard."""
     found = statements(caller_policy(make_block(prefix="a*b", project="demo")))
 
     assert found["UseTheProject"]["Resource"] == ["arn:aws:s3:::a-bucket/a${*}b/demo/*"]
@@ -66,7 +66,7 @@ def test_a_star_in_a_key_is_a_star():
     ("region", "partition"), [("eu-central-1", "aws"), ("cn-north-1", "aws-cn"), ("us-gov-west-1", "aws-us-gov")]
 )
 def test_arns_of_the_partition(region, partition):
-    """Each ARN is of the region's own partition; AWS refuses a policy with another's."""
+    """Each ARN has the partition of the region, because AWS refuses a policy with another one."""
     project = make_block(region=region, role=None)
     resources = [
         resource
@@ -81,7 +81,7 @@ def test_arns_of_the_partition(region, partition):
 
 
 def test_a_role_by_arn_is_only_handed_on():
-    """To SageMaker and to nobody else; it is neither looked up nor made."""
+    """A role given by ARN can be passed to SageMaker only, and is neither looked up nor created."""
     found = statements(caller_policy(make_block(role=ROLE)))
 
     assert found["GiveTheRoleToSageMaker"]["Resource"] == [ROLE]
@@ -94,7 +94,7 @@ def test_a_role_by_arn_is_only_handed_on():
 
 
 def test_a_role_by_name_is_found():
-    """And never made."""
+    """A role given by name can be looked up but not created."""
     found = statements(caller_policy(make_block(role="jobs")))
 
     assert found["FindTheRole"]["Resource"] == ["arn:aws:iam::*:role/jobs"]
@@ -102,7 +102,7 @@ def test_a_role_by_name_is_found():
 
 
 def test_the_own_role_is_made_within_its_boundary():
-    """The one name of the project, and where a boundary is set, never without it."""
+    """Only the role with the project's own name can be created, and only with the boundary, if one is set."""
     project = make_block(role=None, permissions_boundary=BOUNDARY)
     found = statements(caller_policy(project))
 
@@ -112,7 +112,7 @@ def test_the_own_role_is_made_within_its_boundary():
 
 
 def test_a_key_that_is_named():
-    """The caller writes inputs and reads outputs with it."""
+    """The caller may use the project's output key, with which it writes inputs and reads outputs."""
     found = statements(caller_policy(make_block(output_kms_key=KEY)))
 
     assert found["EncryptData"]["Resource"] == [KEY]
@@ -120,14 +120,14 @@ def test_a_key_that_is_named():
 
 
 def test_the_jobs_may_use_keys():
-    """Those that are named by their ARN, of volumes and of outputs."""
+    """The jobs may use the keys of volumes and outputs that are given by ARN."""
     policy = job_policy(make_block(output_kms_key=KEY, volume_kms_key="alias/x"))
 
     assert statements(policy)["EncryptVolumesAndOutputs"]["Resource"] == [KEY]
 
 
 def test_a_vpc_needs_network_interfaces():
-    """SageMaker makes them in the name of the role."""
+    """In a VPC the role may create network interfaces, because SageMaker does so with the role."""
     policy = job_policy(make_block(subnets=["subnet-0a"], security_group_ids=["sg-0a"]))
 
     assert {"ec2:CreateNetworkInterface", "ec2:DescribeSubnets"} <= actions(policy)
@@ -135,14 +135,14 @@ def test_a_vpc_needs_network_interfaces():
 
 
 def test_only_own_jobs_are_stopped():
-    """By the tag that each of our jobs has."""
+    """Only jobs with the project's tag can be stopped."""
     found = statements(caller_policy(make_block(project="demo")))
 
     assert found["StopOwnJobs"]["Condition"] == {"StringEquals": {"aws:ResourceTag/prefect-sagemaker:project": "demo"}}
 
 
 def test_only_sagemaker_assumes_the_role():
-    """Nobody else is trusted."""
+    """The trust policy allows only SageMaker to assume the role."""
     [statement] = trust_policy()["Statement"]
 
     assert statement["Principal"] == {"Service": "sagemaker.amazonaws.com"}
@@ -150,7 +150,7 @@ def test_only_sagemaker_assumes_the_role():
 
 
 def test_the_queue_of_events_alone():
-    """Its messages may be received and deleted, where a project has such a queue."""
+    """Messages of the project's event queue can be received and deleted, if it has one."""
     url = "https://sqs.us-east-1.amazonaws.com/123456789012/sagemaker-jobs"
 
     assert "HearOfJobs" not in statements(caller_policy(make_block()))

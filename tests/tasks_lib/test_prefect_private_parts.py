@@ -1,7 +1,7 @@
-"""Each private part and each undocumented behaviour of Prefect that we lean on, and a test that names it.
+"""Each private part and undocumented behaviour of Prefect that the source uses, with a test that names it.
 
-A test asks the installed Prefect itself, with no server. Its row stands above it (`prefect_parts.py`); all rows make
-the table of `docs/decisions/0013-private-parts-of-prefect.md`.
+A test checks the installed Prefect without a server. Its row is the decorator above it (`prefect_parts.py`). All rows
+form the table of `docs/decisions/0013-private-parts-of-prefect.md`.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ LONG_SECONDS = 30
 
 @pytest.fixture
 def api() -> Iterator[PrefectDouble]:
-    """Prefect's API, played in this process."""
+    """Prefect's API, as a double in this process."""
     with played_prefect() as played:
         yield played
 
 
-# -- the run that we are in --------------------------------------------------------------------------------------------
+# -- the current run ---------------------------------------------------------------------------------------------------
 
 
 @holds(
@@ -67,7 +67,7 @@ def api() -> Iterator[PrefectDouble]:
     what_for="to tell a cancel by Prefect from a signal from outside, and a run that goes on elsewhere",
 )
 def test_get_intent():
-    """There is no intent outside of a cancel, and the intents have the names that we know."""
+    """There is no intent without a cancellation, and the intents have the known names."""
     get_intent = resolve_name("prefect._internal.control_listener.get_intent")
     returned = typing.get_args(typing.get_type_hints(get_intent)["return"])
 
@@ -81,7 +81,7 @@ def test_get_intent():
     what_for="to find the flow runs around a flow run",
 )
 def test_context_token():
-    """The token of a flow run's context holds the context around it, and nothing in the outermost flow."""
+    """The token of a flow run's context has the context around it, or `MISSING` in the outermost flow."""
     flow_run = FlowRunContext.model_construct
     with flow_run() as outer, flow_run() as inner:
         assert FlowRunContext.get() is inner
@@ -96,7 +96,7 @@ class Seen:
     Args:
         was_set_before: Whether its event was set while the flow ran.
         events: All events of the task runner.
-        closing_threads: The threads that close it.
+        closing_threads: The threads that close the runner.
         handled: The exceptions that these threads handle.
     """
 
@@ -107,7 +107,7 @@ class Seen:
 
 
 def _end_of_a_flow(error: BaseException | None) -> Seen:
-    """Run a flow that raises an error or returns, and let a submitted task look at the end of it."""
+    """Run a flow that raises an error or returns, while a submitted task observes its end."""
     started = threading.Event()
     looks: list[PrefectFuture[Seen]] = []
 
@@ -127,7 +127,7 @@ def _end_of_a_flow(error: BaseException | None) -> Seen:
     @flow(persist_result=False)
     def ending() -> None:
         looks.append(look.submit())
-        looks[0].add_done_callback(lambda _: started.set())  # also where Prefect fails before the task has begun
+        looks[0].add_done_callback(lambda _: started.set())  # also if Prefect fails before the task starts
         _of_task(lambda: None).submit()
         assert started.wait(LONG_SECONDS)
         if error:
@@ -156,7 +156,7 @@ def _error(handled: Any) -> BaseException | None:
     what_for="to tell a submitted task that its flow run is going down",
 )
 def test_cancel_events(api):
-    """The runner has an event for each submitted task, by the task run's id, and sets all when it is closed."""
+    """The runner has an event for each submitted task, by the task run's id, and sets all of them when it closes."""
     seen = _end_of_a_flow(ValueError("the flow fails"))
 
     assert not seen.was_set_before
@@ -169,7 +169,7 @@ def test_cancel_events(api):
     what_for="to find the thread that closes a task runner",
 )
 def test_cancel_all_waits_in_the_flows_thread(api):
-    """`cancel_all` stands on the stack of the flow's thread, with the runner as `self`, until the tasks have ended."""
+    """`cancel_all` is on the stack of the flow's thread, with the runner as `self`, until the tasks have ended."""
     assert _end_of_a_flow(ValueError("the flow fails")).closing_threads == [threading.get_ident()]
 
 
@@ -181,7 +181,7 @@ def test_cancel_all_waits_in_the_flows_thread(api):
 )
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError("the flow fails"), None])
 def test_closing_thread_handles_the_error(api, error):
-    """The thread that closes the runner handles the flow's exception; none when the flow returns."""
+    """The thread that closes the runner handles the flow's exception, or none if the flow returns."""
     assert _end_of_a_flow(error).handled == [error]
 
 
@@ -193,7 +193,7 @@ def test_closing_thread_handles_the_error(api, error):
 )
 @pytest.mark.parametrize("in_thread", [False, True])
 def test_timeout_of_synchronous_code(in_thread):
-    """Inside of a timeout its end is a `CancelledError`, and outside of it a `TimeoutError`."""
+    """A timeout raises `CancelledError` inside its block and `TimeoutError` outside."""
     timeout = resolve_name("prefect.utilities.timeout.timeout")
     inside: list[BaseException] = []
 
@@ -226,7 +226,7 @@ def test_timeout_of_synchronous_code(in_thread):
     named=False,
 )
 def test_timeout_of_asynchronous_code():
-    """The end of an asynchronous timeout is the effective deadline that anyio knows."""
+    """The end of an asynchronous timeout is anyio's effective deadline."""
     timeout = resolve_name("prefect.utilities.timeout.timeout_async")
 
     async def left() -> float:
@@ -236,7 +236,7 @@ def test_timeout_of_asynchronous_code():
     assert 0 < asyncio.run(left()) <= 3600
 
 
-# -- what a flow run that was ended is called --------------------------------------------------------------------------
+# -- the final state of a flow run -------------------------------------------------------------------------------------
 
 
 @holds(
@@ -270,7 +270,10 @@ def test_crashed_hook_that_is_added_late(api):
     named=False,
 )
 def test_failure_hook_that_is_added_late(api):
-    """A hook added during the run is called while the engine handles the error; the run's state is what it leaves."""
+    """A hook added during the run is called while the engine handles the error.
+
+    The state that it sets on the run is the final one.
+    """
     seen = []
 
     def cancelled(flow, run, state) -> None:
@@ -302,7 +305,7 @@ def _of_task(body: Callable[..., Any], **options: Any) -> Task[..., Any]:
     named=False,
 )
 def test_copied_task_with_another_function(api):
-    """The copy's function is called, the task keeps its own, and the state is returned as it is."""
+    """The copy calls its function, the original keeps its own, and a returned state is returned unchanged."""
     original = _of_task(lambda: "original")
     changed = copy(original)
     changed.fn = lambda: Completed(name="Cached", data=3)
@@ -319,7 +322,7 @@ def test_copied_task_with_another_function(api):
     what_for="to keep our class in `with_options`, which makes a plain `Task`",
 )
 def test_class_of_a_task_with_options(api):
-    """What `with_options` returns has the same function, and can be given the class of the task."""
+    """The task that `with_options` returns has the same function, and its class can be set."""
 
     class Own(Task):
         def twice(self) -> Any:
@@ -343,7 +346,7 @@ def test_class_of_a_task_with_options(api):
     what_for="to let a process exit whose Prefect server has died",
 )
 def test_drain_of_a_queue():
-    """At exit a thread waits for a queue whose items take for ever; the event that it waits for lets it go."""
+    """At exit a thread waits for a queue whose items never finish, and setting its event releases the thread."""
     service: Any = resolve_name("prefect._internal.concurrency.services.QueueService")
     run = resolve_name("prefect._internal.concurrency.threads.get_global_loop")
 
@@ -371,7 +374,7 @@ def test_drain_of_a_queue():
     named=False,
 )
 def test_retries_are_read_each_time(monkeypatch):
-    """The setting is changed in place by one thread, and another thread in the flow's context reads the new number."""
+    """A change of the setting in one thread is read by another thread in the flow's context."""
     settings, read = prefect_settings.get_current_settings(), []
     monkeypatch.setattr(settings.client, "max_retries", 7)
     other = threading.Thread(
@@ -395,7 +398,7 @@ def test_retries_are_read_each_time(monkeypatch):
     named=False,
 )
 def test_state_of_a_retry_condition(api):
-    """The state has the exception itself, and no reference to a stored one."""
+    """The state has the exception itself, not a reference to a stored one."""
     error, seen = ValueError("misspelt"), []
 
     def fail() -> None:
@@ -418,7 +421,7 @@ def test_state_of_a_retry_condition(api):
     named=False,
 )
 def test_task_run_name_of_a_method(api):
-    """The method gets the parameters of the call, and its answer is the name of the task run."""
+    """The method gets the parameters of the call, and its result is the name of the task run."""
 
     class Work:
         def run_name(self, parameters: dict[str, Any]) -> str:
@@ -436,7 +439,7 @@ def test_task_run_name_of_a_method(api):
     what_for="to read a result inside an asynchronous flow, where `result` alone returns a coroutine",
 )
 def test_sync_result_of_a_state():
-    """With a running loop the value comes at once."""
+    """With a running loop the value is returned at once."""
 
     async def read() -> Any:
         return Completed(data=3).result(_sync=True)
@@ -450,7 +453,7 @@ def test_sync_result_of_a_state():
     what_for="to find out what a `.map` runs over",
 )
 def test_get_call_parameters():
-    """Without defaults it returns what was given, by parameter."""
+    """Without defaults the function returns only the given arguments, by parameter."""
     get_call_parameters = resolve_name("prefect.utilities.callables.get_call_parameters")
 
     def fit(c: float, epochs: int = 3, *, seed: int = 0) -> None: ...
@@ -467,11 +470,11 @@ def test_get_call_parameters():
     ("value", "is_mapped"), [([1], True), ((1,), True), ({"a": 1}, True), ("ab", False), (1, False)]
 )
 def test_isiterable(value, is_mapped):
-    """It tells what `.map` iterates over: not the letters of a text."""
+    """The function returns what `.map` iterates over, which does not include strings."""
     assert resolve_name("prefect.utilities.collections.isiterable")(value) is is_mapped
 
 
-# -- plans -------------------------------------------------------------------------------------------------------------
+# -- dry runs ----------------------------------------------------------------------------------------------------------
 
 
 @holds(
@@ -480,7 +483,7 @@ def test_isiterable(value, is_mapped):
     what_for="to plan a task that is called directly",
 )
 def test_replaced_run_task(api, monkeypatch):
-    """A direct call looks the engine up at the call, and returns what it returns."""
+    """A direct call looks up the engine at each call, and returns its result."""
     calls = []
     monkeypatch.setattr("prefect.task_engine.run_task", lambda **call: calls.append(call) or "planned")
     add = task(lambda x, y=2: x + y)
@@ -500,7 +503,7 @@ def test_replaced_run_task(api, monkeypatch):
     what_for="to plan a flow that is called",
 )
 def test_replaced_run_flow(api, monkeypatch):
-    """A call looks the engine up at the call, and returns what it returns."""
+    """A call looks up the engine at each call, and returns its result."""
     calls = []
     monkeypatch.setattr("prefect.flow_engine.run_flow", lambda **call: calls.append(call) or "planned")
     add = flow(lambda x, y=2: x + y, name="add")
@@ -520,7 +523,7 @@ def test_replaced_run_flow(api, monkeypatch):
     what_for="to plan a task that returns None, whose state without a record has no result",
 )
 def test_result_record():
-    """A state with a record has the result None; without one it has none."""
+    """A state with a record has the result None; without a record it has no result."""
     record = resolve_name("prefect._internal.result_records.ResultRecord")
     metadata = resolve_name("prefect._internal.result_records.ResultRecordMetadata")
     made = record.model_construct(result=None, metadata=metadata.model_construct(storage_key="plan"))
@@ -531,7 +534,7 @@ def test_result_record():
 
 
 class PlayedRunner(TaskRunner[PrefectConcurrentFuture[Any]]):
-    """A task runner that only notes what is submitted."""
+    """A task runner that only records submitted tasks."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -568,7 +571,7 @@ def _flow_run_without_a_server() -> Iterator[PlayedRunner]:
     what_for="to enter a flow run and a task run that no server knows",
 )
 def test_contexts_without_a_client():
-    """A context that was made without its constructor can be entered, and is found by `get`."""
+    """A context made with `model_construct` can be entered, and `get` returns it."""
     run = TaskRun(id=uuid.uuid4(), name="fit", task_key="fit", dynamic_key="plan")
     with _flow_run_without_a_server() as runner:
         with TaskRunContext.model_construct(persist_result=False, task=None, task_run=run, parameters={}):
@@ -584,7 +587,7 @@ def test_contexts_without_a_client():
     named=False,
 )
 def test_task_runner_of_our_own():
-    """The context's runner gets each submitted task and each element of a map with its parameters."""
+    """The context's runner gets each submitted task, and each element of a map, with its parameters."""
     add = task(lambda x, y: x + y)
     with _flow_run_without_a_server() as runner:
         submitted = add.submit(1, y=2)
@@ -601,7 +604,7 @@ def test_task_runner_of_our_own():
     named=False,
 )
 def test_future_that_is_done():
-    """It is made of an id and a future of the standard library, whose state it has after a wait."""
+    """A future made of an id and a done future of the standard library has its state after a wait."""
     future = _done(Completed(data=3))
     future.wait()
 
@@ -646,7 +649,7 @@ def test_call_with_parameters():
     what_for="to plan an asynchronous flow or task where a loop is running",
 )
 def test_run_coro_as_sync():
-    """A coroutine is run to its end, with the caller's context variables, also where a loop is running."""
+    """A coroutine runs to its end with the caller's context variables, also while a loop is running."""
     run_coro_as_sync = resolve_name("prefect.utilities.asyncutils.run_coro_as_sync")
     variable = contextvars.ContextVar("variable", default=0)
 
@@ -665,7 +668,7 @@ def test_run_coro_as_sync():
 
 
 class Sized(Block):
-    """A block of this test."""
+    """A block type for this test."""
 
     _block_type_slug = "sized"
     size: int
@@ -677,7 +680,7 @@ class Sized(Block):
     what_for="to load a project inside an asynchronous flow",
 )
 def test_sync_load_of_a_block(api):
-    """With a running loop the block comes at once."""
+    """With a running loop the block is returned at once."""
     api.save_block("big", {"size": 3})
 
     async def load() -> Any:
@@ -693,7 +696,7 @@ def test_sync_load_of_a_block(api):
     named=False,
 )
 def test_errors_of_load(api):
-    """An unknown block is a `ValueError`; an invalid one a `RuntimeError` that pydantic's error has caused."""
+    """An unknown block raises `ValueError`; an invalid one raises `RuntimeError`, caused by pydantic's error."""
     api.save_block("bad", {"size": "big"})
 
     with pytest.raises(ValueError, match="Unable to find block document"):
@@ -711,7 +714,7 @@ def test_errors_of_load(api):
 )
 @pytest.mark.parametrize("text", ["plain ", 'quote" \\ ', "tab\t\0", "ü€", "😀"])
 def test_size_of_a_log_record(text):
-    """A record is counted as JSON, with no more characters than `json.dumps` gives it."""
+    """The size of a record is counted as JSON, with no more characters than `json.dumps` gives."""
     handler = resolve_name("prefect.logging.handlers.APILogHandler")()
     message = text * (20_000 // len(json.dumps(text)))
     record = logging.LogRecord("prefect.task_runs", logging.INFO, __file__, 1, message, (), None)
@@ -726,7 +729,7 @@ def test_size_of_a_log_record(text):
     what_for="to name the deployment in a job's tags without a request",
 )
 def test_variable_with_the_deployments_name(monkeypatch):
-    """Prefect itself takes the name of the deployment from this variable of a worker's process."""
+    """Prefect reads the deployment's name from this variable of a worker's process."""
     monkeypatch.setenv("PREFECT__DEPLOYMENT_NAME", "nightly")
     run = FlowRun(id=uuid.uuid4(), flow_id=uuid.uuid4(), name="run", deployment_id=uuid.uuid4())
     logger = resolve_name("prefect.logging.loggers.flow_run_logger")(run)
@@ -740,7 +743,7 @@ def test_variable_with_the_deployments_name(monkeypatch):
     what_for="to replace Prefect's lines in the terminal by those of the jobs",
 )
 def test_console_handler():
-    """It is the handler of the root logger in the logging configuration that Prefect ships."""
+    """The handler is the root logger's in the logging configuration that Prefect ships."""
     shipped = yaml.safe_load(resolve_name("prefect.logging.configuration.DEFAULT_LOGGING_SETTINGS_PATH").read_text())
 
     assert shipped["root"]["handlers"] == ["console"]
@@ -748,7 +751,7 @@ def test_console_handler():
     assert issubclass(resolve_name("prefect.logging.handlers.PrefectConsoleHandler"), logging.Handler)
 
 
-@pytest.mark.processes  # Prefect's server asks for the machine's architecture when it is imported
+@pytest.mark.processes  # Prefect's server reads the machine's architecture when it is imported
 @holds(
     "prefect.server.schemas.schedules.CronSchedule",
     "prefect.server.schemas.schedules.IntervalSchedule",
@@ -757,7 +760,7 @@ def test_console_handler():
     what_for="to find out when a schedule should have a run, by the scheduler's own rules",
 )
 def test_dates_of_a_schedule():
-    """Each schedule gives its next date between two times."""
+    """Each type of schedule returns its next date between two times."""
     schedules = resolve_name("prefect.server.schemas.schedules")
     start = datetime(2026, 1, 1, 0, 30, tzinfo=timezone.utc)
     each = [
@@ -779,7 +782,10 @@ def test_dates_of_a_schedule():
     what_for="to raise the error of an input that failed, in the place of `UnfinishedRun`",
 )
 def test_future_whose_input_failed(api):
-    """It is of the plain class, which can be replaced by one of ours; it has no result and says which input failed."""
+    """The future has a plain class that can be replaced.
+
+    It has no result, and its message names the failed input.
+    """
 
     class Own(PrefectConcurrentFuture[Any]):
         def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> Any:
@@ -826,7 +832,7 @@ def test_direct_call_whose_input_failed(api):
     what_for="to find the futures among a task's arguments",
 )
 def test_visit_collection():
-    """It sees what is inside of lists, dicts and dataclasses."""
+    """The function visits values inside lists, dicts and dataclasses."""
     visit_collection = resolve_name("prefect.utilities.collections.visit_collection")
     seen = []
 
@@ -843,7 +849,7 @@ def test_visit_collection():
     named=False,
 )
 def test_loggers_of_the_engine(api):
-    """A task run that fails and the flow run that fails by it write one record each, with the exception."""
+    """A failed task run and its failed flow run each log one record with the exception."""
     error, seen = ValueError("told twice"), []
 
     def note(record: logging.LogRecord) -> bool:
@@ -878,7 +884,7 @@ def test_loggers_of_the_engine(api):
     named=False,
 )
 def test_message_of_a_failed_state(api):
-    """It is the name of the exception's class and what its `__format__` returns, after at most 59 characters."""
+    """The message has the exception's class and the result of `__format__`, after at most 59 characters."""
 
     class TwoTexts(Exception):
         def __format__(self, spec: str) -> str:
@@ -909,7 +915,7 @@ def _found() -> frozenset[tuple[str, str]]:
 
 
 def test_every_private_part_has_a_row():
-    """A private part that our source uses has a row for its file, and so a test."""
+    """Every private part that the source uses has a row for its file, and so a test."""
     without = sorted(use for use in _found() if not any(row.covers(*use) for row in ROWS))
 
     assert without == [], "These private parts of Prefect have no row: add a test with `@holds(…)` above."
@@ -917,13 +923,13 @@ def test_every_private_part_has_a_row():
 
 @pytest.mark.processes  # as above
 def test_no_class_shares_a_private_name_with_its_base():
-    """Our classes neither use nor replace a private name of a class of Prefect."""
+    """The package's classes neither use nor replace a private name of a Prefect class."""
     assert {str(path): names for path in sources() if (names := private_names_of_bases(path))} == {}
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row.named], ids=lambda row: row.test)
 def test_every_row_is_needed(row):
-    """Our source still uses each part of a row, and each file of the row uses one."""
+    """The source still uses each part of a row, and each file of the row uses one."""
     uses = {(file, name) for file, name in _found() if row.covers(file, name)}
 
     assert [part for part in row.parts if not any(is_of_part(name, part) for _, name in uses)] == []
@@ -932,7 +938,7 @@ def test_every_row_is_needed(row):
 
 @pytest.mark.parametrize("row", [*ROWS, *HELD_ELSEWHERE], ids=lambda row: row.test)
 def test_files_of_a_row_exist(row):
-    """A row names files of the checkout, and one whose test is elsewhere names its module."""
+    """The files of a row exist, and so does the module of a test elsewhere."""
     modules = [row.test] if row in HELD_ELSEWHERE else []
 
     assert [file for file in (*row.where, *modules) if not (CHECKOUT / file).is_file()] == []
@@ -955,7 +961,7 @@ def test_files_of_a_row_exist(row):
     ],
 )
 def test_a_new_use_is_found(source, name):
-    """The scan sees each way in which a private part can be named."""
+    """The scan finds each way to name a private part."""
     assert name in private_uses(source)
 
 
@@ -964,12 +970,12 @@ def test_a_new_use_is_found(source, name):
     ["from prefect import flow", "from prefect.states import Completed", "import prefect\nprefect.flow", "self._own"],
 )
 def test_public_names_need_no_row(source):
-    """What Prefect documents is not in the table, and neither is what our own classes have."""
+    """Documented names of Prefect, and private names of the package's own classes, need no row."""
     assert private_uses(source) == set()
 
 
 def test_a_changed_part_is_named():
-    """The message of a failed test says what has changed, and where we lean on it for what."""
+    """The message of a failed test says what has changed, and where the source uses it for what."""
     row = Row(
         ("prefect.flows.Flow._gone",), ("tasks_lib/prefect_runtime/run_context.py",), "to see the flow", "test_gone"
     )
@@ -988,7 +994,7 @@ def test_a_changed_part_is_named():
 
 
 def test_the_page_has_the_table():
-    """The decision has a line for each row; when they differ, the message has the lines for the page."""
+    """The page has a line for each row; if they differ, the message has the lines for the page."""
     page = (CHECKOUT / "docs" / "decisions" / "0013-private-parts-of-prefect.md").read_text()
     table = page.partition("| part |")[2].splitlines()[2:]
     expected = [row.line for row in (*ROWS, *HELD_ELSEWHERE)]

@@ -1,4 +1,4 @@
-"""How far a job is: by SageMaker's own words, none of which is unknown to us."""
+"""The progress of a job: by SageMaker's statuses, all of which are known."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def job(kind=TRAINING, status="InProgress", **more):
 
 
 def test_every_secondary_status_has_its_words(sagemaker_model):
-    """Each `SecondaryStatus` of AWS's model is told in words that begin with a capital and are no CamelCase."""
+    """Each `SecondaryStatus` of botocore's model is shown in words, capitalized and not in CamelCase."""
     for secondary in sagemaker_model.shape_for("SecondaryStatus").enum:
         words = job(secondary=secondary).progress.words
         ended = secondary in ("Completed", "Failed", "Stopped")
@@ -23,7 +23,7 @@ def test_every_secondary_status_has_its_words(sagemaker_model):
 
 
 def test_the_bar_moves_forward():
-    """A job's usual way through its steps never moves the bar back, and ends at 100."""
+    """The percentage never decreases during the usual steps of a job, and ends at 100."""
     steps = ["Starting", "Pending", "LaunchingMLInstances", "PreparingTrainingStack", "Downloading",
              "DownloadingTrainingImage", "Training", "Uploading"]  # fmt: skip
     seen = [job(secondary=step).progress.percent for step in steps]
@@ -34,7 +34,7 @@ def test_the_bar_moves_forward():
 
 
 def test_a_processing_job_has_two_steps():
-    """SageMaker only tells when its code began."""
+    """A processing job has two steps, because SageMaker only says when its code started."""
     assert job(PROCESSING).progress.words == "Starting"
     assert job(PROCESSING, started=1.0).progress.words == "Processing"
 
@@ -49,5 +49,5 @@ def test_a_processing_job_has_two_steps():
     ({"secondary": ""}, "Starting"),
 ])  # fmt: skip
 def test_other_words(told, words):
-    """What ends is told by its status, and what AWS invents tomorrow by AWS's own word."""
+    """A job that ends is shown by its status, and an unknown status by AWS's own name."""
     assert job(**told).progress.words == words

@@ -1,4 +1,4 @@
-"""What a job asks of the account's quotas, AWS's words on them, and how seldom they are read."""
+"""Quotas: which ones a job needs, how AWS reports them, and how rarely they are read."""
 
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -31,27 +31,27 @@ TYPES = st.from_regex(r"ml\.[a-z][a-z0-9\-]{1,9}\.[0-9a-z]{1,10}", fullmatch=Tru
 ON_DEMAND = "ml.m5.large for training job usage"
 
 
-# -- AWS's words ---------------------------------------------------------------------------------------------------
+# -- AWS's messages ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("words", [SINCE_2023, BEFORE, OTHER_UNIT])
 @given(name=st.text(min_size=1).filter(lambda name: "'" not in name), limit=HOSTS, used=HOSTS, wanted=HOSTS)
-def test_aws_words_tell_the_quota(words, name, limit, used, wanted):
-    """Name and figures come back from each message that AWS was seen to send, whatever is counted."""
+def test_aws_messages_name_the_quota(words, name, limit, used, wanted):
+    """Name and numbers are parsed from each known form of AWS's message, whatever the unit."""
     message = words.format(name=name, limit=limit, used=used, wanted=wanted)
 
     assert quota_of(message) == Quota(name, limit, used, wanted)
 
 
 @pytest.mark.parametrize("message", ["", "Rate exceeded", "The account-level service limit 'x' is 2 Instances."])
-def test_other_words_tell_no_quota(message):
-    """Nothing is guessed."""
+def test_other_messages_name_no_quota(message):
+    """Any other message gives None."""
     assert quota_of(message) is None
 
 
 @pytest.mark.parametrize(("limit", "wanted", "can_suffice"), [(2, 1, True), (2, 2, True), (2, 3, False), (0, 1, False)])
-def test_a_used_up_quota_is_another_thing_than_a_small_one(limit, wanted, can_suffice):
-    """What is used now does not matter: others end."""
+def test_a_used_up_quota_differs_from_a_small_one(limit, wanted, can_suffice):
+    """A quota suffices if the job fits its limit, whatever is in use now, because other jobs end."""
     assert Quota(ON_DEMAND, limit, limit, wanted).can_suffice is can_suffice
 
 
@@ -103,14 +103,14 @@ def test_a_used_up_quota_is_another_thing_than_a_small_one(limit, wanted, can_su
     ],
     ids=["training", "spot", "processing, whose count has a default", "a list of types", "groups of one type"],
 )
-def test_a_request_tells_its_quotas(kind, request_, expected):
-    """By kind, instance type and spot, with the hosts that each must have room for."""
+def test_a_request_gives_its_quotas(kind, request_, expected):
+    """A request needs quotas by kind, instance type and spot, with the number of hosts for each."""
     assert hosts_by_quota(KINDS[kind], request_) == expected
 
 
 @given(types=st.lists(TYPES, unique=True, max_size=4))
 def test_each_quota_has_a_limit_of_its_own(types):
-    """No two share a name at Prefect, which takes all of its characters, and none reads like one of a tag."""
+    """Each quota has a unique limit name with characters that Prefect allows, and none looks like the name of a tag."""
     names = [
         limit_name("123456789012", "us-east-1", quota_name(use, each))
         for each in types
@@ -122,8 +122,8 @@ def test_each_quota_has_a_limit_of_its_own(types):
     assert not [name for name in names if set(name) & set("/%&<>") or not name.startswith("sagemaker:123456789012:")]
 
 
-def test_a_limit_is_named_as_one_reads_it():
-    """Account, region, instance type, use."""
+def test_the_name_of_a_limit():
+    """A limit's name has account, region, instance type and use."""
     name = limit_name("123456789012", "eu-west-1", quota_name("spot training", "ml.p3.2xlarge"))
 
     assert name == "sagemaker:123456789012:eu-west-1:ml.p3.2xlarge spot training"
@@ -137,17 +137,17 @@ def test_a_limit_is_named_as_one_reads_it():
     ],
 )
 def test_a_quota_has_a_page_in_the_console(region, start):
-    """Of the project's own region and partition."""
+    """The link of a quota has the project's region and partition."""
     url = quota_url(make_block(region=region), "L-D9090DE7")
 
     assert url == f"{start}servicequotas/home/services/sagemaker/quotas/L-D9090DE7?region={region}"
 
 
-# -- reading -------------------------------------------------------------------------------------------------------
+# -- reading the quotas --------------------------------------------------------------------------------------------
 
 
 class Client:
-    """boto3's client of Service Quotas, of pages that a test gives; an exception in their place is raised."""
+    """A Service Quotas client with the pages that a test gives; an exception among them is raised."""
 
     def __init__(self, *listings):
         self.listings = list(listings)
@@ -167,12 +167,12 @@ class Client:
 
 
 def page(**values):
-    """A page of quotas by their codes."""
+    """Return a page of quotas by their codes."""
     return {"Quotas": [{"QuotaName": f"quota {code}", "QuotaCode": code, **row} for code, row in values.items()]}
 
 
-def test_one_listing_is_enough_for_all_who_ask_at_once():
-    """All pages of it; a quota that AWS could not read has no value and is left out."""
+def test_concurrent_calls_share_one_listing():
+    """Eight concurrent calls share one listing of all pages; a quota that AWS could not read is left out."""
     client = Client([page(a={"Value": 2.0}), page(b={"Value": 0.0}, c={"ErrorReason": {}})])
     quotas, start = ServiceQuotas(client), Barrier(8)
 
@@ -188,7 +188,7 @@ def test_one_listing_is_enough_for_all_who_ask_at_once():
 
 
 def test_bad_news_is_read_again_when_it_is_old():
-    """Who wants it fresh gets a listing of the last minute; everybody else takes what is there."""
+    """`fresh=True` gives a listing of the last minute; other calls use the cached one."""
     now = [100.0]
     client = Client([page(a={"Value": 0.0})], [page(a={"Value": 5.0})])
     quotas = ServiceQuotas(client, clock=lambda: now[0])
@@ -205,7 +205,7 @@ def test_bad_news_is_read_again_when_it_is_old():
 
 
 def test_a_refusal_is_asked_for_once():
-    """Who may not read the quotas does not ask before each of hundreds of jobs."""
+    """If the quotas may not be read, the error is cached, so that hundreds of jobs do not ask again."""
     client = Client(client_error("AccessDeniedException", "no", "ListServiceQuotas"))
     quotas = ServiceQuotas(client)
     for _ in range(3):

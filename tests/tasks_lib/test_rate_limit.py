@@ -1,4 +1,4 @@
-"""How often we ask: never more than the share of a quota that we took."""
+"""Rate limits: requests never exceed the chosen share of a quota."""
 
 import threading
 
@@ -23,7 +23,7 @@ RATES = st.floats(0.5, 20)
 
 @given(RATES, st.integers(1, 20), STEPS)
 def test_never_more_than_the_bucket_holds(rate, burst, steps):
-    """Between any two moments at most `burst + rate * seconds` calls are let through."""
+    """Between any two moments at most `burst + rate * seconds` calls are allowed."""
     clock = Clock()
     pace, passed = TokenBucket(rate, burst, clock), []
     for step in steps:
@@ -38,7 +38,7 @@ def test_never_more_than_the_bucket_holds(rate, burst, steps):
 
 @given(RATES, st.integers(1, 20))
 def test_a_full_bucket_is_let_through_at_once(rate, burst):
-    """And then one call for each `1 / rate` seconds."""
+    """A full bucket allows its burst at once, and then one call per `1 / rate` seconds."""
     clock = Clock()
     pace = TokenBucket(rate, burst, clock)
 
@@ -48,7 +48,7 @@ def test_a_full_bucket_is_let_through_at_once(rate, burst):
 
 
 def test_a_pause_fills_the_bucket_and_no_more():
-    """A night without calls gives no right to a storm."""
+    """A pause fills the bucket at most to its burst."""
     clock = Clock()
     pace = TokenBucket(rate=10, burst=3, clock=clock)
     clock.now += 8 * 3600
@@ -57,7 +57,7 @@ def test_a_pause_fills_the_bucket_and_no_more():
 
 
 def test_five_hundred_at_once():
-    """Where AWS refuses nothing, a rush of five hundred takes less than twenty seconds, and not fifty."""
+    """If AWS throttles nothing, five hundred calls at once take less than twenty seconds instead of fifty."""
     clock = Clock()
     pace, passed = TokenBucket(10, 20, clock, ceiling=50), 0
     while passed < 500:
@@ -71,8 +71,11 @@ QUOTAS = st.floats(2, 60)
 
 
 @given(QUOTAS)
-def test_a_quota_that_nobody_knows_is_found(quota):
-    """A minute of need gets more than half of what AWS allows, and at most a tenth of the calls is refused."""
+def test_an_unknown_quota_is_found(quota):
+    """In a minute of demand an unknown quota is used to more than half.
+
+    At most a tenth of the calls is throttled.
+    """
     clock = Clock()
     pace, bucket = TokenBucket(10, 20, clock, ceiling=50), TokenBucket(quota, quota, clock)
     answers = []
@@ -89,7 +92,7 @@ def test_a_quota_that_nobody_knows_is_found(quota):
 
 @given(RATES, st.integers(1, 20), STEPS, st.data())
 def test_never_more_than_the_ceiling(rate, burst, steps, data):
-    """However long the need lasts, and whatever was refused."""
+    """The rate never exceeds its ceiling, for any demand and any throttling."""
     clock = Clock()
     pace, passed = TokenBucket(rate, burst, clock, ceiling=2 * rate), []
     for step in steps:
@@ -104,8 +107,11 @@ def test_never_more_than_the_ceiling(rate, burst, steps, data):
             assert last - first + 1 <= burst + 2 * rate * (ended - began) + 1e-6
 
 
-def test_a_refusal_stops_all_at_once():
-    """1. AWS refuses five calls of one moment. 2. Nobody asks now. 3. The rate is half of what it was, not a 32nd."""
+def test_throttling_stops_all_calls_at_once():
+    """1.
+
+    AWS throttles five calls at one moment. 2. No call is allowed now. 3. The rate is halved once, not five times.
+    """
     clock = Clock()
     pace = TokenBucket(rate=10, burst=20, clock=clock)
     for _ in range(5):
@@ -115,8 +121,8 @@ def test_a_refusal_stops_all_at_once():
     assert pace.seconds() == pytest.approx(1 / 5)
 
 
-def test_a_refusal_is_forgotten_after_a_pause():
-    """What AWS said in the rush of an hour ago does not slow down who comes alone."""
+def test_throttling_is_forgotten_after_a_pause():
+    """After an hour without calls an earlier throttling has no effect."""
     clock = Clock()
     pace = TokenBucket(rate=10, burst=20, clock=clock)
     for _ in range(10):
@@ -128,8 +134,8 @@ def test_a_refusal_is_forgotten_after_a_pause():
     assert pace.seconds() == pytest.approx(1 / 10)
 
 
-def test_who_waits_so_long_gets_a_token():
-    """`seconds` is how long, and nothing less is enough."""
+def test_a_token_is_available_after_the_wait():
+    """After a wait of `seconds` a token is available, and not much earlier."""
     clock = Clock()
     pace = TokenBucket(rate=4, burst=1, clock=clock)
     assert pace.seconds() == 0
@@ -142,7 +148,7 @@ def test_who_waits_so_long_gets_a_token():
 
 
 def test_threads_share_one_bucket():
-    """Many at once get as much as one would."""
+    """Threads that share a bucket get no more tokens than one would."""
     pace, passed = TokenBucket(rate=1, burst=50, clock=Clock()), []
 
     def ask():
@@ -158,13 +164,13 @@ def test_threads_share_one_bucket():
 
 
 @given(st.floats(0, 1e7))
-def test_nobody_waits_much_longer_than_the_job(age):
-    """A tenth of a second at least, five at most, else a twentieth of the age."""
+def test_a_poll_interval_is_a_share_of_the_age(age):
+    """The interval is a twentieth of the job's age, at least 0.1 s and at most 5 s."""
     assert 0.1 <= poll_interval(age) <= 5.0
     assert poll_interval(age) <= max(0.1, age * 0.05 + 1e-9)
 
 
 @pytest.mark.parametrize(("age", "expected"), [(0, 0.1), (2, 0.1), (20, 1.0), (100, 5.0), (7200, 5.0)])
 def test_intervals_by_age(age, expected):
-    """Short jobs are seen at once, long ones cost little."""
+    """Short jobs are polled often, and long ones rarely."""
     assert poll_interval(age) == pytest.approx(expected)

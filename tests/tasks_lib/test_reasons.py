@@ -1,4 +1,4 @@
-"""Why something runs, in words for the one who pays."""
+"""The reason of a run, in words for the user who pays for it."""
 
 from typing import get_args
 
@@ -16,7 +16,7 @@ DATA = Manifest({f"{number}.csv": Item(1, "x") for number in range(40)})
 
 
 def work(*, data=DATA, **changed):
-    """A spec's ingredients, and its one channel."""
+    """Return a spec's ingredients and its channels."""
     given = {
         "kind": TRAINING, "task": "fit", "image": "i:1", "entry_point": "fit.py", "instance_types": ("ml.m5.large",),
         "instance_count": 1, "volume_size_gb": 30, "max_runtime_seconds": 60,
@@ -27,7 +27,7 @@ def work(*, data=DATA, **changed):
 
 @pytest.fixture
 def completed(ledger):
-    """The task's newest completed job did the usual work."""
+    """A ledger whose newest completed job did the usual work."""
     before, _ = work()
     ledger.save_manifest(DATA)
     ledger.complete(
@@ -40,18 +40,18 @@ def completed(ledger):
 
 
 def test_the_first_run(ledger):
-    """There is nothing to compare with."""
+    """Without an earlier job the reason is "first run"."""
     assert reason_to_run(NEW, ledger.latest(), ledger, *work()) == "first run"
 
 
-def test_every_way_to_spend_an_attempt_has_words():
-    """Whatever the ledger may say, a reader gets a sentence."""
+def test_every_close_reason_has_words():
+    """Every `CloseReason` of the ledger has words."""
     assert set(get_args(CloseReason)) == set(CLOSED)
 
 
 @pytest.mark.parametrize("because", get_args(CloseReason))
-def test_a_spent_attempt_is_the_reason(completed, because):
-    """The last one, not the first."""
+def test_a_closed_attempt_is_the_reason(completed, because):
+    """The reason is that of the last closed attempt, not of the first."""
     closed = (ClosedAttempt(attempt=1, because="failed"), ClosedAttempt(attempt=2, because=because))
 
     assert CLOSED[because] == reason_to_run(
@@ -78,14 +78,14 @@ CHANGES = {
 
 @pytest.mark.parametrize("what", CHANGES)
 def test_a_change_is_the_reason(completed, what):
-    """Against the task's newest completed job, the three most telling changes at most."""
+    """The reason lists at most the three most informative changes since the newest completed job."""
     changed, expected = CHANGES[what]
 
     assert expected == reason_to_run(NEW, completed.latest(), completed, *work(**changed))
 
 
 def test_a_changed_input_is_counted(completed):
-    """Of all that there was or is: one changed, one is new, one gone."""
+    """A changed input is counted in objects that were changed, added or removed."""
     items = dict(DATA.items)
     items["0.csv"] = Item(1, "y")
     items["new.csv"] = items.pop("1.csv")
@@ -97,7 +97,7 @@ def test_a_changed_input_is_counted(completed):
 
 
 def test_without_the_old_listing_there_is_no_count(completed, objects):
-    """Somebody tidied up the ledger; the reason stays."""
+    """Without the listing of the earlier input the reason has no count."""
     objects.delete(completed.folder.manifest(DATA.digest))
 
     assert (

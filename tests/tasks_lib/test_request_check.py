@@ -1,4 +1,4 @@
-"""Requests held against AWS's own model: each kind of violation is found before anything is sent or written."""
+"""Validation of requests by botocore's service model, before anything is sent or written."""
 
 import copy
 import re
@@ -27,7 +27,7 @@ GOOD = {
 
 
 def changed(path, value):
-    """The good request with one value changed; `KeyError` where the path does not lead anywhere."""
+    """Return the valid request with one value changed or, for None, removed."""
     request = copy.deepcopy(GOOD)
     *way, last = path.split(".")
     place = request
@@ -42,12 +42,12 @@ def changed(path, value):
 
 @pytest.fixture(scope="module")
 def check(sagemaker_model):
-    """Check a training request."""
+    """A function that checks a training request."""
     return lambda request: check_request(sagemaker_model, "CreateTrainingJob", request)
 
 
 def test_a_good_request_passes(check):
-    """Tags with what AWS allows in them too: their pattern is written in Java's words."""
+    """A valid request passes, also with all characters that AWS allows in tags, whose pattern has Java's syntax."""
     check(GOOD)
 
 
@@ -87,7 +87,7 @@ VIOLATIONS = {
 
 @pytest.mark.parametrize("what", VIOLATIONS)
 def test_each_violation_is_found(check, what):
-    """Named by its place in the request, with AWS's own rule."""
+    """The error for each violation names the place in the request and AWS's rule."""
     path, value, words = VIOLATIONS[what]
 
     with pytest.raises(InvalidRequest) as caught:
@@ -98,8 +98,8 @@ def test_each_violation_is_found(check, what):
     assert caught.value.fix
 
 
-def test_all_violations_are_told_at_once(check):
-    """One a line, so that nobody mends them one by one."""
+def test_all_violations_are_reported_at_once(check):
+    """The error lists all violations, one per line."""
     request = changed("TrainingJobName", "fit_1") | {"Environment": {"A-B": "x", "C": "y" * 600}}
 
     with pytest.raises(InvalidRequest) as caught:
@@ -109,7 +109,7 @@ def test_all_violations_are_told_at_once(check):
 
 
 def test_a_long_value_is_not_printed(check):
-    """2,501 characters, which may be a secret, do not belong into a log."""
+    """The error does not show long values, which may be secret."""
     with pytest.raises(InvalidRequest) as caught:
         check(changed("HyperParameters", {"C": "x" * 3000}) | {"TrainingJobName": "_" * 500})
 
@@ -117,7 +117,7 @@ def test_a_long_value_is_not_printed(check):
 
 
 def shapes(shape, seen):
-    """Every shape of a request."""
+    """Collect every shape of a request in `seen`."""
     if shape.name in seen:
         return
     seen[shape.name] = shape
@@ -129,7 +129,7 @@ def shapes(shape, seen):
 
 
 def model_of(shape):
-    """A service with one operation of one member: the shape in question."""
+    """Return a service model with one operation, whose one member has the given shape's metadata."""
     return ServiceModel(
         {
             "metadata": {"protocol": "json"},
@@ -144,7 +144,7 @@ def model_of(shape):
 
 @pytest.mark.parametrize("operation", ["CreateTrainingJob", "CreateProcessingJob"])
 def test_no_pattern_of_aws_breaks_the_check(sagemaker_model, operation):
-    """Whatever pattern stands in AWS's model: a value is taken or refused, and `re` never fails."""
+    """Every pattern in the model can be applied: a value is accepted or refused, and `re` never fails."""
     found = {}
     shapes(sagemaker_model.operation_model(operation).input_shape, found)
     texts = [shape for shape in found.values() if shape.metadata.get("pattern")]
@@ -160,7 +160,7 @@ def test_no_pattern_of_aws_breaks_the_check(sagemaker_model, operation):
     st.dictionaries(st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,20}", fullmatch=True), st.text(max_size=600), max_size=5)
 )
 def test_variables_pass_exactly_up_to_the_limit(variables):
-    """512 characters each: not one less, not one more."""
+    """A variable's value of exactly 512 characters is accepted, and a longer one is refused."""
     fits = all(len(value) <= 512 for value in variables.values())
     try:
         check_request(SageMakerDouble().meta.service_model, "CreateTrainingJob", GOOD | {"Environment": variables})

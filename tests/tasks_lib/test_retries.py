@@ -21,7 +21,7 @@ from tasks_lib.run.retries import OF_CALLS, OF_JOBS, RetryPolicy
 
 
 class Timed(RetryPolicy):
-    """A policy that waits by its own clock, and notes for how long."""
+    """A policy that waits by its own clock and records its waits."""
 
     def __init__(self, **how):
         self.waits, self.now = [], 0.0
@@ -42,7 +42,7 @@ def retries():
 
 
 def test_throttling_is_retried_as_long_as_it_lasts(retries):
-    """It costs no attempt and no money: AWS says that it passes."""
+    """Throttling is retried without a limit, because it costs no attempt and no money."""
     for _ in range(200):
         retries.wait_or_raise(Throttled("slow down"))
 
@@ -50,7 +50,7 @@ def test_throttling_is_retried_as_long_as_it_lasts(retries):
 
 
 def test_a_fault_of_aws_is_retried_eight_times(retries):
-    """In a row: a call that went well starts the count again."""
+    """A fault of AWS is retried eight times in a row; a successful call resets the count."""
     for _ in range(2):
         for _ in range(8):
             retries.wait_or_raise(ServiceFault("500"))
@@ -60,7 +60,7 @@ def test_a_fault_of_aws_is_retried_eight_times(retries):
 
 
 def test_a_job_that_failed_by_a_fault_is_made_again_twice(retries):
-    """Each is paid for; a call in between does not start the count again."""
+    """A job that failed by a fault is created again at most twice. Successful calls do not reset this count."""
     for _ in range(2):
         retries.wait_or_raise(failed(ErrorCategory.SERVICE_FAULT))
         retries.reset()
@@ -83,8 +83,8 @@ def test_a_job_that_failed_by_a_fault_is_made_again_twice(retries):
     ],
     ids=lambda error: f"{type(error).__name__} {getattr(error, 'category', '')}",
 )
-def test_what_no_wait_can_mend_is_raised_at_once(retries, error):
-    """The very error, without a wait."""
+def test_what_no_wait_can_fix_is_raised_at_once(retries, error):
+    """An error that no wait can fix is raised unchanged and at once."""
     with pytest.raises(type(error)) as caught:
         retries.wait_or_raise(error)
 
@@ -94,7 +94,7 @@ def test_what_no_wait_can_mend_is_raised_at_once(retries, error):
 
 @given(st.floats(0, 1), st.sampled_from([(Throttled, OF_CALLS), (CapacityUnavailable, OF_CALLS)]), st.floats(0.01, 1))
 def test_waits_double_up_to_the_longest(chance, what, speed):
-    """Each is between half of its bound and all of it, so that those who wait do not come back together."""
+    """Waits double up to the maximum, each between half of its bound and all of it, so that clients spread out."""
     error, bounds = what
     bound = bounds[error.category]
     retries = Timed(chance=lambda: chance, speed=speed, capacity_seconds=1e9)
@@ -113,7 +113,7 @@ def for_ever(act):
 
 @given(st.floats(0, 7200))
 def test_capacity_is_asked_for_in_the_time_that_the_caller_gives(seconds):
-    """Never beyond it, and not much less; whether a call or a job says that there is none."""
+    """Insufficient capacity, in a call or a job, is retried until the caller's time limit and not beyond."""
     for error in (CapacityUnavailable("none"), failed(ErrorCategory.CAPACITY)):
         retries = Timed(capacity_seconds=seconds)
         with pytest.raises(type(error)):
@@ -123,7 +123,7 @@ def test_capacity_is_asked_for_in_the_time_that_the_caller_gives(seconds):
 
 
 def test_a_cancelled_run_waits_no_more():
-    """However long the wait would be."""
+    """A cancelled run does not wait."""
     retries = RetryPolicy(RunContext(cancelled=lambda: True), "fit")
 
     with pytest.raises(RunCancelled):

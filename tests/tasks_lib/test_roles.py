@@ -1,4 +1,4 @@
-"""The role of a project's jobs: the one that is named, or one with the least it needs, whole or not at all."""
+"""The role of a project's jobs: the given one, or one with least privilege that is complete."""
 
 import json
 import uuid
@@ -15,32 +15,32 @@ OTHER_KEY = "arn:aws:kms:us-east-1:123456789012:key/of-an-override"
 
 
 def arn_for(block, *uris, secrets=(), **more):
-    """The role's ARN for a job that reads these URIs."""
+    """Return the role's ARN for a job that reads these URIs."""
     channels = [{"DataSource": {"S3DataSource": {"S3Uri": uri}}} for uri in uris]
     return role_arn(block, {"InputDataConfig": channels, **more}, {f"S{n}": one for n, one in enumerate(secrets)})
 
 
 def policies_of(block):
-    """The inline policies of the role that a block has, by name."""
+    """Return the inline policies of the role that a block has, by name."""
     iam, name = block.client("iam"), own_role_name(block)
     names = iam.list_role_policies(RoleName=name)["PolicyNames"]
     return {one: iam.get_role_policy(RoleName=name, PolicyName=one)["PolicyDocument"] for one in names}
 
 
 def objects_read(block):
-    """The objects that the role may read, but for its project's."""
+    """Return the objects that the role may read outside its project."""
     statements = [one for policy in policies_of(block).values() for one in policy["Statement"]]
     return {arn for one in statements if one["Sid"] == "ReadInputs" for arn in one["Resource"]}
 
 
 @pytest.fixture
 def block(aws):
-    """A project of its own, whose role nobody has made."""
+    """A separate project whose role does not exist yet."""
     return make_block(project=f"p{uuid.uuid4().hex[:12]}", role=None)
 
 
-def test_a_named_role_is_asked_of_nobody(aws):
-    """An ARN is an ARN."""
+def test_a_role_by_arn_needs_no_request(aws):
+    """A role given by ARN causes no request to IAM."""
     block = make_block(role="arn:aws:iam::123456789012:role/mine")
     block.client("iam").meta.events.register("before-call.iam", lambda **_: pytest.fail("IAM was asked"))
 
@@ -48,7 +48,7 @@ def test_a_named_role_is_asked_of_nobody(aws):
 
 
 def test_a_role_by_name_is_looked_up(block):
-    """And never made under a name that somebody gave: a typing error must not become a role."""
+    """A role given by name is looked up but never created, so that a typing error does not become a role."""
     made = arn_for(block)
     name = made.rpartition("/")[2]
 
@@ -58,7 +58,7 @@ def test_a_role_by_name_is_looked_up(block):
 
 
 def test_a_role_is_made_once(block):
-    """With its policy and the trust of SageMaker alone; a second call finds it."""
+    """The role is created with its policy and a trust policy for SageMaker only; a second call finds it."""
     made = arn_for(block)
     name = made.rpartition("/")[2]
     role = block.client("iam").get_role(RoleName=name)["Role"]
@@ -72,7 +72,7 @@ def test_a_role_is_made_once(block):
 
 
 def test_the_boundary_is_set(aws):
-    """X18: what bounds the role that is made."""
+    """The created role has the project's permissions boundary (X18)."""
     block = make_block(
         project=f"p{uuid.uuid4().hex[:12]}", role=None, permissions_boundary="arn:aws:iam::123456789012:policy/boundary"
     )
@@ -84,7 +84,7 @@ def test_the_boundary_is_set(aws):
 
 
 def test_of_two_that_make_the_role_both_have_it(block):
-    """1. Neither finds it. 2. One makes it. 3. The other finds it there."""
+    """1. Two callers do not find the role. 2. One creates it. 3. The other finds it."""
     other = make_block(project=block.project, role=None)
     events = block.client("iam").meta.events
     events.register_first("before-call.iam.CreateRole", lambda **_: arn_for(other) and None)
@@ -92,8 +92,8 @@ def test_of_two_that_make_the_role_both_have_it(block):
     assert arn_for(block) == arn_for(other)
 
 
-def test_a_role_without_rights_is_completed(block):
-    """1. The policy is refused, or the caller dies. 2. The next call gives the role what it lacks."""
+def test_a_role_without_policy_is_completed(block):
+    """1. The policy is refused, or the caller ends. 2. The next call adds the missing policy to the role."""
 
     def refuse(**_):
         raise client_error("AccessDenied", "not authorized to perform iam:PutRolePolicy", "PutRolePolicy")
@@ -109,7 +109,10 @@ def test_a_role_without_rights_is_completed(block):
 
 
 def test_the_role_gets_what_a_request_references(block):
-    """Inputs, outputs, keys and networks of the request, and secrets; a second job adds its own and takes nothing."""
+    """The role gets permissions for the inputs, outputs, keys, networks and secrets of the request.
+
+    A second job adds its own and removes none.
+    """
     arn_for(block, "s3://other/data.csv")
     first = policies_of(block)
     arn_for(
@@ -136,7 +139,7 @@ def test_the_role_gets_what_a_request_references(block):
 
 
 def test_what_is_there_is_not_put_again(block):
-    """A second job with the same references lists the policies, and writes nothing."""
+    """A second job with the same references only lists the policies."""
     arn_for(block, "s3://other/data/")
     block.client("iam").meta.events.register("before-call.iam.PutRolePolicy", lambda **_: pytest.fail("put again"))
 
@@ -144,7 +147,7 @@ def test_what_is_there_is_not_put_again(block):
 
 
 def test_two_that_extend_the_role_at_once(block):
-    """1. Both have listed the policies. 2. The second puts its own. 3. The first puts its own. Both are there."""
+    """1. Two callers have listed the policies. 2. The second puts its own. 3. The first puts its own. Both are kept."""
     arn_for(block)
     other, events = make_block(project=block.project, role=None), block.client("iam").meta.events
     events.register_first("before-call.iam.PutRolePolicy", lambda **_: arn_for(other, "s3://second/") and None)
@@ -154,7 +157,10 @@ def test_two_that_extend_the_role_at_once(block):
 
 
 def test_the_outputs_of_another_projects_task(block):
-    """Of all of its jobs, so that the role does not grow with each of them; neither another task nor another's data."""
+    """For outputs of another project's task the role may read all jobs of that task, so it does not grow with each.
+
+    It may not read other tasks or data.
+    """
     root = block.uri.removesuffix(f"{block.project}/")
     for job in ("job-1", "job-2"):
         arn_for(block, f"{root}features/embed/{job}/output/model.tar.gz")
@@ -168,7 +174,7 @@ def test_the_outputs_of_another_projects_task(block):
 
 
 def test_a_full_role(block):
-    """IAM takes 10,240 characters of inline policies: the error says what to do, before a job is made."""
+    """If the role has IAM's limit of 10,240 characters of inline policies, an error with a fix comes before any job."""
 
     def refuse(**_):
         raise client_error("LimitExceeded", "Maximum policy size of 10240 bytes exceeded", "PutRolePolicy")
@@ -182,7 +188,7 @@ def test_a_full_role(block):
 
 
 def test_a_policy_says_its_name():
-    """The name is made of the content: other content never has it, and the same always does."""
+    """The name of a policy depends on its content and on nothing else."""
     block, request = make_block(role=None), {"InputDataConfig": []}
     names = role_policies(block, request, {})
 

@@ -1,4 +1,4 @@
-"""Where everything lies in S3, written out once more: a key that moves would lose what people have there."""
+"""The keys of all objects in S3, listed once more, because a changed key would lose users' data."""
 
 from tasks_lib.jobs.s3_layout import Location, ProjectFolder
 
@@ -7,7 +7,7 @@ TASK = PROJECT.task("fit-C0.1")
 
 
 def test_every_key():
-    """The keys of the product, literally; changing one needs a way for what lies under the old one."""
+    """The keys are exactly these; a change needs a migration of objects under the old keys."""
     keys = [
         PROJECT, PROJECT.account_file, PROJECT.bundle("b" * 64), TASK, TASK.state, TASK.output("job-1"),
         TASK.input("train", "0123456789abcdef" * 4), TASK.ledger, TASK.entry("f" * 64), TASK.latest, TASK.lease,
@@ -33,7 +33,7 @@ def test_every_key():
 
 
 def test_the_folder_is_that_of_the_block(block):
-    """The block's own `uri` and the layout mean one folder, with a prefix and without."""
+    """The block's `uri` and the layout give the same folder, with and without a prefix."""
     for given in ("", "team", "team/ml"):
         project = block.model_copy(update={"prefix": given})
 
@@ -41,6 +41,6 @@ def test_the_folder_is_that_of_the_block(block):
 
 
 def test_a_location_is_its_uri():
-    """There and back, and below."""
+    """A location and its URI can be converted in both directions, and `below` appends to the key."""
     assert Location.parse("s3://bucket/a/b") == Location("bucket", "a/b")
     assert Location.parse("s3://bucket/a/").below("b").uri == "s3://bucket/a/b"

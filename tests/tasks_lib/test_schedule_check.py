@@ -1,4 +1,4 @@
-"""Which schedule should have a run and has none, and with which versions Prefect's scheduler fails."""
+"""Schedules without a next run, and the versions with which Prefect's scheduler fails."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def deployment(*schedules, next_run=None) -> ScheduledDeployment:
 @pytest.mark.parametrize("sqlalchemy", ["2.1.9", "2.1.0b2", "2.10", "3"])
 @pytest.mark.parametrize("prefect", ["3.8.8", "3.9.0"])
 def test_versions_with_which_no_schedule_fires(sqlalchemy, prefect):
-    """SQLAlchemy from 2.1 on, with a Prefect before 3.9.1: one line with both versions and the fix."""
+    """SQLAlchemy from 2.1 with a Prefect before 3.9.1 causes a one-line warning with both versions and the fix."""
     told = sqlalchemy_warning(sqlalchemy, prefect)
 
     assert told
@@ -47,12 +47,12 @@ def test_versions_with_which_no_schedule_fires(sqlalchemy, prefect):
     [("2.0.58", "3.8.8"), ("2.0.58", "3.9.1"), ("1.4.54", "3.9.0"), ("2.1.9", "3.9.1"), ("2.1.9", "3.10.0")],
 )
 def test_versions_with_which_schedules_fire(sqlalchemy, prefect):
-    """An older SQLAlchemy, or a Prefect from 3.9.1 on: nothing is said."""
+    """An older SQLAlchemy, or a Prefect from 3.9.1, causes no warning."""
     assert sqlalchemy_warning(sqlalchemy, prefect) is None
 
 
 def test_the_versions_that_are_installed():
-    """By default those of this Python, which `pyproject.toml` bounds."""
+    """The default versions are the installed ones, which `pyproject.toml` restricts to working ones."""
     assert sqlalchemy_warning() is None
 
 
@@ -72,12 +72,15 @@ def test_the_versions_that_are_installed():
     ],
 )
 def test_next_date(schedules, expected):
-    """The first date of any schedule within Prefect's horizon; none of one that is too far, has ended or cannot be."""
+    """The next date is the first of any schedule within Prefect's horizon.
+
+    A schedule that is too far away, has ended or never fires has none.
+    """
     assert deployment(*schedules).next_date(NOW) == expected
 
 
 def test_the_horizon_is_prefects():
-    """What the server of this Python would schedule, by its own setting."""
+    """The horizon equals the default of Prefect's own server setting."""
     from prefect.settings.models.server.services import ServerServicesSchedulerSettings
 
     assert ServerServicesSchedulerSettings.model_fields["max_scheduled_time"].default == HORIZON
@@ -93,24 +96,24 @@ def test_the_horizon_is_prefects():
         (deployment(ENDED), False),
     ],
 )
-def test_who_lacks_a_run(found, expected):
-    """A deployment whose schedule has a next date and that has no run."""
+def test_deployments_that_lack_a_run(found, expected):
+    """A deployment lacks a run if its schedule has a next date and no run exists."""
     assert found.lacks_run(NOW) is expected
 
 
 def test_a_schedule_in_words():
-    """As one writes it in `prefect.yaml`, with its time zone."""
+    """A schedule is described as in `prefect.yaml`, with its time zone."""
     assert deployment(NIGHTLY, HOURLY).schedule == "cron 0 2 * * * (Europe/Berlin); every 1:00:00"
 
 
-# -- a server ------------------------------------------------------------------------------------------------------
+# -- a Prefect server ----------------------------------------------------------------------------------------------
 
 
 class ClientDouble:
-    """What we ask of Prefect's client, about deployments and runs that a test makes; a real server: tests/application.
+    """Prefect's client for deployments and runs that a test makes; `tests/application` uses a real server.
 
     Args:
-        page: How many rows it gives at a time.
+        page: Number of rows that it returns at a time.
     """
 
     def __init__(self, page: int = 200) -> None:
@@ -139,7 +142,7 @@ class ClientDouble:
 
 
 def test_every_page_of_deployments_is_read():
-    """Each deployment once, however many there are, also when a new one pushes some to the next page."""
+    """Each deployment is read once, from all pages, also if a new one moves others to the next page."""
     prefect = ClientDouble()
     made = [prefect.deploy(f"nightly-{number}") for number in range(450)]
     prefect.rows.insert(200, prefect.rows[199])
@@ -148,7 +151,7 @@ def test_every_page_of_deployments_is_read():
 
 
 def test_what_is_not_scheduled_is_left_out():
-    """A paused deployment and an inactive schedule."""
+    """A paused deployment and an inactive schedule are left out."""
     prefect = ClientDouble()
     prefect.deploy("paused", paused=True)
     prefect.deploy("inactive", active=False)
@@ -158,7 +161,7 @@ def test_what_is_not_scheduled_is_left_out():
 
 
 def test_a_run_by_hand_is_not_the_schedules():
-    """Only a run that the scheduler made counts, wherever it stands among others."""
+    """Only runs that the scheduler made count, in any position among other runs."""
     prefect = ClientDouble()
     by_hand, by_both = prefect.deploy("by-hand"), prefect.deploy("by-both")
     for number in (by_hand, by_both):
@@ -169,10 +172,10 @@ def test_a_run_by_hand_is_not_the_schedules():
 
 
 class Clock:
-    """A clock that stands still but for what is slept.
+    """A clock that advances only in `sleep`.
 
     Args:
-        events: What happens after so many seconds.
+        events: Functions to call after so many seconds.
     """
 
     def __init__(self, **events) -> None:
@@ -187,7 +190,7 @@ class Clock:
 
 
 def test_the_wait_ends_with_the_last_run():
-    """It ends as soon as each deployment has its run, and asks again only about those that have none."""
+    """The wait ends when each deployment has a run, and asks again only for those without one."""
     prefect = ClientDouble()
     early, late = prefect.deploy("early"), prefect.deploy("late")
     prefect.run(early, NOW)
@@ -201,7 +204,7 @@ def test_the_wait_ends_with_the_last_run():
 
 @pytest.mark.parametrize(("wait", "slept"), [(60, 60), (0, 0)])
 def test_the_wait_has_an_end(wait, slept):
-    """After the given time it says who has no run; with 0 it looks once."""
+    """After the given time the wait ends without the run; with 0 it checks once."""
     prefect, clock = ClientDouble(), Clock()
     prefect.deploy()
     [found] = await_runs(prefect, wait, clock=clock, sleep=clock.sleep)
@@ -211,7 +214,7 @@ def test_the_wait_has_an_end(wait, slept):
 
 
 def test_nothing_is_waited_for_where_no_run_is_due():
-    """A yearly schedule has no run for most of the year."""
+    """There is no wait for a deployment that has no date within the horizon, such as a yearly one."""
     prefect, clock = ClientDouble(), Clock()
     in_half_a_year = datetime.now(timezone.utc) + timedelta(days=180)
     prefect.deploy(cron=f"0 0 1 {in_half_a_year.month} *")
@@ -222,7 +225,7 @@ def test_nothing_is_waited_for_where_no_run_is_due():
 
 
 def test_no_server_is_configured(capsys):
-    """Prefect's temporary server would have no deployment: the command says how to name one."""
+    """Without a configured server the command says how to set one, since a temporary server has no deployments."""
     with temporary_settings({PREFECT_API_URL: None}):
         assert main(["schedules"]) == 1
 

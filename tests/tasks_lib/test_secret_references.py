@@ -1,4 +1,4 @@
-"""References to secrets: their grammar, how they travel, what they mean for fingerprint and rights. Never a value."""
+"""References to secrets: their grammar, how they are sent, and their effect on fingerprint and permissions."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ PARAMETER_ARN = "arn:aws-us-gov:ssm:us-gov-west-1:123456789012:parameter/team/to
 
 
 def checked(secrets, **changed):
-    """The references of a task that ships code and has a network."""
+    """Return the checked references of a task that has code and a network."""
     usual = {"environment": {}, "ships_code": True, "network_isolation": False, "overrides": {}}
     return check_secrets("fit", secrets, **(usual | changed))
 
 
 def spec(**changed):
-    """A small training job."""
+    """Return the spec of a small training job."""
     common = {"kind": kind_of("training"), "task": "fit", "image": "image:1", "command": "true", "instance_count": 1}
     where = {"volume_size_gb": 30, "max_runtime_seconds": 60}
     names = {"instance_types": ("ml.m5.large",)} if "instance_types" in JobSpec.model_fields else {}
@@ -40,7 +40,7 @@ def spec(**changed):
 
 
 def request(the_spec):
-    """The request of a job of that spec."""
+    """Return the request of a job with this spec."""
     place = JobPlace("fit-1", TaskFolder("b", "demo/fit/"), "role", (), None, False, {"SSM_TASK": "fit"}, {})
     return to_request(the_spec, place)
 
@@ -60,7 +60,7 @@ def request(the_spec):
     ],
 )
 def test_references(text, expected):
-    """Each form there is, read into service, name or ARN, and key."""
+    """Each form of a reference is parsed into service, name or ARN, and key."""
     found = SecretReference.parse(text)
 
     assert expected == (found.service, found.name, found.arn, found.key)
@@ -86,7 +86,7 @@ def test_references(text, expected):
     ],
 )
 def test_what_is_no_reference(text):
-    """It is refused by name, and never repeated: it may be the secret itself."""
+    """An invalid reference is refused by its variable's name and never shown, since it may be the secret itself."""
     with pytest.raises(InvalidTask) as caught:
         checked({"DB_PASSWORD": text})
 
@@ -96,13 +96,13 @@ def test_what_is_no_reference(text):
 
 @pytest.mark.parametrize("name", ["", "1A", "A-B", "A B", "A=B", "SM_X", "SSM_TASK", "SAGEMAKER_JOB_NAME", 3])
 def test_names_of_variables(name):
-    """What is no name of a variable, or one of ours, is refused before anything is made."""
+    """An invalid or reserved variable name is refused before anything is made."""
     with pytest.raises(InvalidTask):
         checked({name: "ssm:/x"})
 
 
 def test_one_name_one_value():
-    """A variable is a secret or a plain one."""
+    """A variable is a secret or a plain one, not both."""
     with pytest.raises(InvalidTask, match="both among its secrets and in its environment"):
         checked({"A": "ssm:/x"}, environment={"A": "plain"})
 
@@ -117,7 +117,7 @@ def test_one_name_one_value():
     ],
 )
 def test_a_job_that_could_not_read_them(changed, why):
-    """Where nobody could read the secrets in the job there is no job; without secrets nothing is said."""
+    """Secrets of a job that could not read them are an error; without secrets there is none."""
     with pytest.raises(InvalidTask, match=why):
         checked({"A": "ssm:/x"}, **changed)
 
@@ -134,19 +134,19 @@ def test_a_job_that_could_not_read_them(changed, why):
     ],
 )
 def test_a_task_that_leaves_the_isolation_of_its_project(overrides):
-    """Its overrides win."""
+    """Overrides that disable the project's network isolation allow secrets."""
     assert checked({"A": "ssm:/x"}, network_isolation=True, overrides=overrides) == {"A": "ssm:/x"}
 
 
 def test_an_isolated_project_makes_nothing(project, sagemaker):
-    """The refusal comes before a bucket is written or a job is made, for each kind of job."""
+    """Secrets in an isolated project are refused before a bucket is written or a job is created, for each kind."""
     sm = sagemaker_tasks(make_block(network_isolation=True), secrets={"A": "ssm:/x"})
     for call in (sm.train, sm.process):
         with pytest.raises(InvalidTask, match="network isolation"):
             call.fn("fit", command="true")
 
 
-# -- travelling ----------------------------------------------------------------------------------------------------
+# -- variables -----------------------------------------------------------------------------------------------------
 
 words = st.text("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_", min_size=1, max_size=30)
 paths = st.text("abcdefghijklmnopqrstuvwxyz0123456789/_.-", min_size=1, max_size=300)
@@ -154,7 +154,10 @@ paths = st.text("abcdefghijklmnopqrstuvwxyz0123456789/_.-", min_size=1, max_size
 
 @given(st.dictionaries(words, paths.map(lambda path: f"ssm:/{path}"), max_size=12))
 def test_variables_of_references(secrets):
-    """They fit into the variables of a processing job, and are read back whole; the order given does not matter."""
+    """References fit in the variables of a processing job, and are restored from them.
+
+    Their order does not matter.
+    """
     found = secret_variables(secrets)
     names = ["SSM_SECRETS", *(f"SSM_SECRETS_{number}" for number in range(2, len(found) + 1))][: len(found)]
 
@@ -166,7 +169,7 @@ def test_variables_of_references(secrets):
 
 @pytest.mark.parametrize("kind", ["training", "processing"])
 def test_the_request_has_the_references(kind):
-    """And without secrets no variable more than before."""
+    """The request has the references in its environment, and no additional variable without secrets."""
     environment = request(spec(kind=kind_of(kind), secrets={"A": "ssm:/x"}))["Environment"]
 
     assert environment == {"SSM_SECRETS": '{"A":"ssm:/x"}', "SSM_TASK": "fit"}
@@ -181,7 +184,7 @@ def parts(**secrets):
 
 
 def test_where_a_secret_is_kept_is_a_part_of_the_work():
-    """Another reference is other work, with its reason; no secrets at all are the work of old."""
+    """Another reference changes the fingerprint, with its reason; without secrets the fingerprint is as before."""
     one, other, none = parts(A="ssm:/x"), parts(A="ssm:/y"), parts()
 
     assert len({fingerprint(each) for each in (one, other, none)}) == 3
@@ -191,11 +194,11 @@ def test_where_a_secret_is_kept_is_a_part_of_the_work():
     assert "secrets" not in none
 
 
-# -- rights --------------------------------------------------------------------------------------------------------
+# -- permissions ---------------------------------------------------------------------------------------------------
 
 
-def test_the_rights_of_the_jobs_role():
-    """One statement a service, on these secrets alone; a secret's name has an end that only Secrets Manager knows."""
+def test_the_permissions_of_the_jobs_role():
+    """The role may read these secrets only. Wildcards stand for the end of a secret's ARN, which its name lacks."""
     references = ["secretsmanager:team/db#user", SECRET_ARN, "ssm:/team/token:3", PARAMETER_ARN, "ssm:plain"]
     found = {each["Sid"]: each for each in job_policy(make_block(region="eu-west-1"), (), references)["Statement"]}
 
@@ -212,13 +215,13 @@ def test_the_rights_of_the_jobs_role():
     ]
 
 
-def test_no_rights_without_secrets():
-    """A project whose tasks have none gets no right to read any."""
+def test_no_permissions_without_secrets():
+    """A project without secrets has no permission to read any."""
     assert not re.search("ssm:|secretsmanager:", json.dumps(job_policy(make_block())))
 
 
 def test_a_policy_of_no_reference():
-    """What is no reference is refused, and not repeated."""
+    """An invalid reference is refused and not shown."""
     with pytest.raises(InvalidTask) as caught:
         job_policy(make_block(), (), ["hunter2"])
 

@@ -1,4 +1,4 @@
-"""The watch over a Prefect server on this machine, with a clock and a port of the test's own."""
+"""The watch of a Prefect server on this machine, with a clock and a port of the test."""
 
 import httpx
 import pytest
@@ -9,7 +9,7 @@ from tasks_lib.prefect_runtime.server_watch import ServerWatch, watch_of
 
 
 class Machine:
-    """A machine whose server may die; its watch looks only when the test says so."""
+    """A machine whose server may die, with a watch that looks only when the test calls it."""
 
     def __init__(self):
         self.now, self.listens = 0.0, True
@@ -23,8 +23,11 @@ class Machine:
         return self.watch.look()
 
 
-def test_a_server_that_died_is_told_once_and_ends_its_tasks(caplog):
-    """1. It lives. 2. It is away, for less than the limit. 3. It is lost, and nothing is retried any more."""
+def test_a_server_that_died_is_reported_once_and_ends_its_tasks(caplog):
+    """1. The server is up. 2. It is away for less than the limit.
+
+    3. It is lost: tasks raise, and no request is retried.
+    """
     machine = Machine()
     machine.look(100)
     machine.watch.check("a job ran")
@@ -45,7 +48,7 @@ def test_a_server_that_died_is_told_once_and_ends_its_tasks(caplog):
 
 
 def test_a_server_that_comes_back_is_a_server():
-    """A restart within the limit is no loss; after it the next flow of the process works as before."""
+    """A restart within the limit is not a loss, and after a loss the next flow of the process works as before."""
     machine = Machine()
     retries = machine.settings.client.max_retries
     for away, back in ((10, 30), (40, 90)):
@@ -60,7 +63,7 @@ def test_a_server_that_comes_back_is_a_server():
 
 
 def test_the_watch_ends_when_no_task_asks():
-    """Nothing looks for ever: the thread ends two minutes after the last task."""
+    """The watch ends two minutes after a task last checked it."""
     machine = Machine()
     machine.watch.check("a job ran")
 
@@ -79,5 +82,5 @@ def test_the_watch_ends_when_no_task_asks():
     ],
 )
 def test_only_a_server_of_this_machine_is_watched(api, watched):
-    """A remote server that does not answer may be an outage, which a long job survives."""
+    """A remote server is not watched, because its silence may be an outage, which a long job survives."""
     assert (watch_of(httpx.URL(api)) is not None) is watched

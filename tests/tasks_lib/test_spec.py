@@ -1,4 +1,4 @@
-"""From a spec to the request: whole, valid by AWS's own model, and pure."""
+"""From a spec to the request: it is complete and valid by botocore's service model."""
 
 import json
 import math
@@ -26,7 +26,7 @@ def s3_input(uri, distribution="FullyReplicated"):
 
 
 def test_training_request_in_full():
-    """Every field of a training job that uses all there is."""
+    """The request of a training job that uses every feature has exactly these fields."""
     starter = 'exec sh "$LOCAL_SAGEMAKER_ROOT/opt/ml/input/data/ssm_source/start.sh" "$@"'
     expected = {
         "TrainingJobName": "fit-0123456789abcdef-1",
@@ -73,7 +73,7 @@ def test_training_request_in_full():
 
 
 def test_processing_request_in_full():
-    """Every field of a processing job that uses all there is, with the previous state as an input."""
+    """The request of a processing job that uses every feature has exactly these fields, with the state as an input."""
     starter = 'exec sh "$LOCAL_SAGEMAKER_ROOT/opt/ml/processing/input/ssm_source/start.sh" "$@"'
     here = "/opt/ml/processing"
 
@@ -132,13 +132,13 @@ def test_processing_request_in_full():
 
 @pytest.mark.parametrize("kind", SPECS)
 def test_full_requests_are_what_aws_takes(kind, sagemaker_model):
-    """AWS's own model has nothing to say against the two above."""
+    """The full requests are valid by botocore's service model."""
     check_request(sagemaker_model, OPERATION[kind], to_request(SPECS[kind], PLACE))
 
 
 @pytest.mark.parametrize("kind", SPECS)
 def test_the_smallest_request_is_what_aws_takes(kind, sagemaker_model):
-    """A task that wants nothing special says nothing special: no empty lists, no nulls."""
+    """The request of a minimal task has no optional fields, empty lists or nulls."""
     spec = JobSpec(
         kind=KINDS[kind], task="t", image="i", entry_point="a.py", instance_types=("ml.m5.large",), instance_count=1,
         volume_size_gb=30, max_runtime_seconds=60, state="none",
@@ -152,7 +152,7 @@ def test_the_smallest_request_is_what_aws_takes(kind, sagemaker_model):
     assert "null" not in json.dumps(request)
 
 
-# The production fields (X18), and where each must be found. `{cluster}` and the like differ by kind.
+# The production fields (X18), each with its value and its path for each kind.
 PRODUCTION = {
     "subnets": (["subnet-0a", "subnet-0b"], ("VpcConfig", "Subnets"), ("NetworkConfig", "VpcConfig", "Subnets")),
     "security_group_ids": (
@@ -178,7 +178,7 @@ PRODUCTION = {
 @pytest.mark.parametrize("kind", SPECS)
 @pytest.mark.parametrize("field", PRODUCTION)
 def test_production_fields_are_in_the_request(kind, field):
-    """Each field by which a company keeps its jobs in its own network and under its own keys."""
+    """Each field that keeps jobs in a company's network and under its keys is in the request."""
     value, *paths = PRODUCTION[field]
     found = to_request(SPECS[kind], PLACE)
     for key in paths[kind == "processing"]:
@@ -190,7 +190,7 @@ def test_production_fields_are_in_the_request(kind, field):
 
 
 def test_spot_is_for_training_alone():
-    """SageMaker has no spot for processing jobs, and waits for it only where it is asked for."""
+    """A request has spot fields only if the task asks for spot, which SageMaker has only for training jobs."""
     without = TRAINING.model_copy(update={"spot": False})
 
     assert "MaxWaitTimeInSeconds" not in to_request(without, PLACE)["StoppingCondition"]
@@ -199,14 +199,14 @@ def test_spot_is_for_training_alone():
 
 @pytest.mark.parametrize(("wait", "expected"), [(None, 3600), (60, 3600), (7200, 7200)])
 def test_the_wait_contains_the_run(wait, expected):
-    """`MaxWaitTimeInSeconds` must not be less than `MaxRuntimeInSeconds`."""
+    """`MaxWaitTimeInSeconds` is at least `MaxRuntimeInSeconds`, as SageMaker requires."""
     spec = TRAINING.model_copy(update={"max_wait_seconds": wait})
 
     assert to_request(spec, PLACE)["StoppingCondition"]["MaxWaitTimeInSeconds"] == expected
 
 
 def test_an_empty_state_is_no_input():
-    """A processing job fails on an input prefix with no object in it."""
+    """An empty state is not an input, because a processing job fails on a prefix without objects."""
     place = JobPlace(**{**vars(PLACE), "has_state": False})
 
     names = [item["InputName"] for item in to_request(PROCESSING, place)["ProcessingInputs"]]
@@ -216,14 +216,14 @@ def test_an_empty_state_is_no_input():
 
 @pytest.mark.parametrize("kind", SPECS)
 def test_without_state_nothing_touches_it(kind):
-    """`state="none"`: neither checkpoint, nor input, nor output."""
+    """With `state="none"` the state is not a checkpoint, an input or an output."""
     spec = SPECS[kind].model_copy(update={"state": "none"})
 
     assert "/state" not in json.dumps(to_request(spec, PLACE))
 
 
-def test_what_we_inject_wins_over_the_authors_environment():
-    """`SSM_FINGERPRINT` says which work a job is; nobody can call it otherwise."""
+def test_injected_variables_override_those_of_the_task():
+    """Variables that the package sets, such as `SSM_FINGERPRINT`, override those of the task."""
     spec = TRAINING.model_copy(update={"environment": {"SSM_FINGERPRINT": "mine", "A": "b"}})
 
     assert to_request(spec, PLACE)["Environment"] == {"SSM_FINGERPRINT": "f" * 64, "A": "b"}
@@ -231,7 +231,7 @@ def test_what_we_inject_wins_over_the_authors_environment():
 
 @pytest.mark.parametrize("kind", SPECS)
 def test_an_image_that_is_complete_starts_as_it_is(kind):
-    """No entry point of ours, no code channel; its own arguments only."""
+    """A complete image has neither the bootstrap's entry point nor the code's channel, only its own arguments."""
     spec = SPECS[kind].model_copy(update={"entry_point": None, "command": None})
     place = JobPlace(**{**vars(PLACE), "bundle_uri": None})
 
@@ -245,9 +245,9 @@ def test_an_image_that_is_complete_starts_as_it_is(kind):
 
 @given(st.text(min_size=1, max_size=2000), st.sampled_from(["training", "processing"]))
 def test_a_command_travels_in_arguments_that_aws_takes(command, kind):
-    """Whatever a command holds, each of its arguments fits AWS's length and pattern, and together they are the command.
+    """Each argument of any command fits AWS's length and pattern, and together they restore the command.
 
-    The pattern is Java's, whose `.` stands for no end of a line.
+    In the pattern, which is Java's, `.` matches no line terminator.
     """
     spec = SPECS[kind].model_copy(update={"entry_point": None, "command": command, "arguments": ()})
     place = JobPlace(**{**vars(PLACE), "channels": ()})
@@ -263,7 +263,7 @@ LEFT = ["model.tar.gz", "output.tar.gz"]
 
 
 def test_outputs_of_a_training_job():
-    """Where SageMaker itself puts them, below the path that the request names."""
+    """The outputs of a training job are where SageMaker puts them below the output path."""
     folder = "s3://bucket/demo/fit/fit-0123456789abcdef-1/output/"
 
     assert outputs_at(TRAINING, PLACE, LEFT, has_state=True) == {
@@ -275,7 +275,7 @@ def test_outputs_of_a_training_job():
 
 
 def test_outputs_of_a_processing_job():
-    """Those that the request names."""
+    """The outputs of a processing job are those of the request."""
     request = to_request(PROCESSING, PLACE)
     named = {row["OutputName"]: row["S3Output"]["S3Uri"] for row in request["ProcessingOutputConfig"]["Outputs"]}
 
@@ -295,12 +295,12 @@ def test_outputs_of_a_processing_job():
     ],
 )
 def test_only_what_a_job_left_is_an_output(kind, left, has_state, expected):
-    """SageMaker makes no tarball of an empty directory, and nobody shall be sent to one."""
+    """Only outputs that exist are listed, because SageMaker makes no tarball of an empty directory."""
     assert expected == list(outputs_at(SPECS[kind], PLACE, left, has_state=has_state))
 
 
 def test_outputs_without_compression_are_prefixes():
-    """With `CompressionType` `NONE` SageMaker leaves the files themselves below `model/` and `data/`."""
+    """With `CompressionType` `NONE` the outputs are the prefixes `model/` and `data/`."""
     folder = "s3://bucket/demo/fit/fit-0123456789abcdef-1/output/"
     found = outputs_at(TRAINING, PLACE, ["data/a.csv", "model/step-1/w", "model/w"], has_state=False)
 
@@ -309,7 +309,7 @@ def test_outputs_without_compression_are_prefixes():
 
 
 def test_an_image_that_is_complete_has_no_source():
-    """There is no bundle to point to."""
+    """A complete image has no bundle, so it has no source among its outputs."""
     place = JobPlace(**{**vars(PLACE), "bundle_uri": None})
 
     assert list(outputs_at(TRAINING, place, LEFT, has_state=False)) == ["model", "output"]
@@ -319,7 +319,7 @@ def test_an_image_that_is_complete_has_no_source():
 
 
 def decode(text):
-    """The rule of the toolkit, written here a second time: JSON if it parses, else the text."""
+    """Decode a value by the toolkit's rule: as JSON if it parses, else as text."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -338,7 +338,7 @@ LOOKS_LIKE_JSON = st.one_of(
 
 @given(JSON_VALUES | LOOKS_LIKE_JSON)
 def test_hyperparameters_come_back_as_typed(value):
-    """What the job decodes equals what was given, type and all: `"1"` stays text and `1` a number."""
+    """A decoded hyperparameter has the given value and type: `"1"` stays text and `1` a number."""
     text = encode_hyperparameters({"x": value})["x"]
 
     assert isinstance(text, str)
@@ -348,7 +348,7 @@ def test_hyperparameters_come_back_as_typed(value):
 
 @pytest.mark.parametrize("text", ["one\ntwo", "a\r\nb", "end\n", "\u2028", "{\n}"])
 def test_text_of_several_lines_travels_as_json(text):
-    """SageMaker's pattern of a value has no line break; the job gets the text back."""
+    """A multi-line text is sent as JSON, because SageMaker's pattern allows no line break."""
     (sent,) = encode_hyperparameters({"prompt": text}).values()
 
     assert len(sent.splitlines()) == 1
@@ -356,8 +356,8 @@ def test_text_of_several_lines_travels_as_json(text):
 
 
 @pytest.mark.parametrize(("names", "meet"), [(["lr", "LR"], True), (["a", "b", "A"], True), (["lr", "lr2"], False)])
-def test_names_that_meet_in_the_job_are_refused(names, meet):
-    """`lr` and `LR` would share `SM_HP_LR`; inputs `train` and `Train` their variable."""
+def test_names_that_collide_in_the_job_are_refused(names, meet):
+    """Names that would share a variable in the job are refused: `lr` and `LR`, or the inputs `train` and `Train`."""
     if not meet:
         encode_hyperparameters(dict.fromkeys(names, 1))
         as_channels(dict.fromkeys(names, "data"))
@@ -370,7 +370,7 @@ def test_names_that_meet_in_the_job_are_refused(names, meet):
 
 @given(st.text())
 def test_plain_text_travels_as_it_is(text):
-    """Only what would be read as JSON is quoted: `svm` is `svm` in SageMaker's console."""
+    """Only a text that would be read as JSON is quoted, so `svm` is `svm` in SageMaker's console."""
     encoded = encode_hyperparameters({"x": text})["x"]
 
     assert encoded == text or decode(text) != text or encoded == json.dumps(text)
@@ -378,7 +378,7 @@ def test_plain_text_travels_as_it_is(text):
 
 
 def test_deep_text_travels():
-    """Text that only looks like very deep JSON is text."""
+    """A text that looks like very deep JSON is restored as text."""
     text = "[" * 2400
 
     assert decode(encode_hyperparameters({"x": text})["x"]) == text
@@ -397,7 +397,7 @@ def test_deep_text_travels():
     ],
 )
 def test_scalars_of_numpy_are_numbers(value, expected):
-    """What comes out of a grid of numpy's is what a person would have typed."""
+    """NumPy scalars are encoded like the Python values."""
     assert encode_hyperparameters({"x": value}) == {"x": expected}
 
 
@@ -423,7 +423,7 @@ def circle():
     ids=lambda value: type(value).__name__,
 )  # fmt: skip
 def test_what_is_no_json_is_refused_by_name(value):
-    """Before any job is made, and the error names the hyperparameter."""
+    """A value that JSON cannot represent is refused by the hyperparameter's name, before a job is created."""
     with pytest.raises(InvalidHyperparameter, match="Hyperparameter 'depth'") as caught:
         encode_hyperparameters({"depth": value})
 
@@ -432,13 +432,13 @@ def test_what_is_no_json_is_refused_by_name(value):
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, np.float32("nan")])
 def test_infinite_numbers_are_called_so(value):
-    """JSON has none, and a job that got `NaN` as text would fail late."""
+    """The error for NaN and infinity says so; JSON has neither, and as text they would fail late in the job."""
     with pytest.raises(InvalidHyperparameter, match="is not a finite number"):
         encode_hyperparameters({"lr": value})
 
 
 def test_specs_are_frozen_and_know_their_fields():
-    """A spec cannot change after its fingerprint was taken, and a misspelt field is no field."""
+    """A spec is immutable, so it keeps its fingerprint, and unknown fields are refused."""
     with pytest.raises(ValueError, match="frozen"):
         TRAINING.task = "other"
     with pytest.raises(ValueError, match="Extra inputs are not permitted"):

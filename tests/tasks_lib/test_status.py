@@ -1,4 +1,4 @@
-"""The table of statuses: complete against AWS's model, and pessimistic about everything else."""
+"""The table of job statuses: it has all of botocore's, and an unknown status is not terminal."""
 
 import pytest
 from hypothesis import given
@@ -11,7 +11,7 @@ KIND = pytest.mark.parametrize("kind", KINDS.values(), ids=str)
 
 
 def test_the_table_equals_the_enums_of_aws(sagemaker_model):
-    """A status that AWS adds or drops is noticed with the next update of botocore."""
+    """The table has exactly the statuses in botocore's model, so that an update with others is noticed."""
     for kind in KINDS.values():
         assert set(sagemaker_model.shape_for(kind.api.status).enum) <= set(kind.statuses)
     expected = {status for kind in KINDS.values() for status in sagemaker_model.shape_for(kind.api.status).enum}
@@ -21,14 +21,14 @@ def test_the_table_equals_the_enums_of_aws(sagemaker_model):
 
 @KIND
 def test_only_one_word_means_success(kind):
-    """`Stopped` is not a success."""
+    """Only `Completed` is a success; `Stopped` is not."""
     assert [status for status, phase in kind.statuses.items() if phase is Phase.COMPLETED] == ["Completed"]
 
 
 @KIND
 @given(st.text())
 def test_an_unknown_status_is_never_a_success(kind, status):
-    """A word that AWS invents tomorrow is waited for, not believed in."""
+    """An unknown status is never a success and never terminal, so the job is waited for."""
     if status not in kind.statuses:
         assert kind.phase_of(status) is Phase.UNKNOWN
         assert not kind.phase_of(status).terminal
@@ -40,5 +40,5 @@ def test_an_unknown_status_is_never_a_success(kind, status):
     [("InProgress", False), ("Stopping", False), ("Completed", True), ("Failed", True), ("Stopped", True)],
 )
 def test_what_is_over_is_over(kind, status, terminal):
-    """Only the three last words end a wait."""
+    """Exactly `Completed`, `Failed` and `Stopped` are terminal."""
     assert kind.phase_of(status).terminal is terminal

@@ -1,4 +1,4 @@
-"""The pages about a job in Prefect's UI: what they say, where they lead, and that nothing in them becomes markup."""
+"""The pages about a job in Prefect's UI: their content, their links, and that no text in them becomes markup."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def local_block():
 
 
 def result(**more):
-    """A result as on AWS."""
+    """Return a result as on AWS."""
     given = {
         "project": "demo", "task": "fit-C1.0", "job": JOB, "kind": "training", "cached": False,
         "arn": f"arn:aws:sagemaker:us-east-1:123456789012:training-job/{JOB}", "reason": "ran: first run",
@@ -52,7 +52,7 @@ def error(kind=JobFailed, **more):
 
 
 def test_a_summary_says_all():
-    """Job, status, why, kind, instances, times, bill, cost, fingerprint, metrics, inputs and outputs, with links."""
+    """The page has all facts of the job, its metrics, inputs and outputs, and links to AWS's console."""
     page = Pages(BLOCK).summary(result(cost=0.0048))
 
     for words in (
@@ -67,8 +67,8 @@ def test_a_summary_says_all():
     assert "0123456789abc" not in page
 
 
-def test_a_cost_that_nobody_knows_is_unknown():
-    """It is never shown as 0."""
+def test_an_unknown_cost_is_unknown():
+    """An unknown cost or bill is "unknown", never 0."""
     page = Pages(BLOCK).summary(result(cost=None, billable_seconds=None))
 
     assert "| **Cost** | unknown |" in page
@@ -76,7 +76,7 @@ def test_a_cost_that_nobody_knows_is_unknown():
 
 
 def test_a_local_page_has_no_links():
-    """URIs are shown as they are, and the log's way is the result's own."""
+    """A local page has plain URIs instead of links, and the Python call that reads the log."""
     page = Pages(local_block()).summary(result(link=""))
 
     assert "https://" not in page
@@ -85,7 +85,7 @@ def test_a_local_page_has_no_links():
 
 
 def test_a_skip_says_what_it_saved():
-    """The seconds and the cost of the job that had not to run again; this time nothing was paid."""
+    """The page of a skip has the duration and cost of the earlier job, and says that nothing is billed now."""
     page = Pages(BLOCK).summary(result(cached=True, reason="skipped: nothing changed", cost=1.5))
 
     assert page.startswith("# fit-C1.0: skipped")
@@ -95,7 +95,7 @@ def test_a_skip_says_what_it_saved():
 
 
 def test_an_old_record_knows_less():
-    """What is not known has no line, and nothing fails."""
+    """Unknown facts of an older record are left out, and the page is still made."""
     bare = result(
         created=None, phases={}, instance_type="", instance_count=None, job_seconds=None, billable_seconds=None,
         metrics={}, metric_history={}, inputs={}, outputs={}, link="", cached=True,
@@ -109,7 +109,7 @@ def test_an_old_record_knows_less():
 
 
 def test_metrics_as_a_table_and_a_line():
-    """Last, lowest, highest, how many; a metric without a history has one point."""
+    """The table has last, lowest and highest value and the number of points; without a history there is one point."""
     table = metrics_table(result(metrics={"auc": 0.75, "f1": 0.5}))
 
     assert table.to_dicts() == [
@@ -120,7 +120,7 @@ def test_metrics_as_a_table_and_a_line():
 
 
 def test_values_that_are_not_finite_are_shown_and_not_compared():
-    """A training that diverged: its last value is `nan`, its lowest is that of the finite ones; Prefect gets JSON."""
+    """Values that are not finite are shown but not compared, and Prefect gets valid JSON."""
     history = {
         "loss": [(1.0, math.nan), (2.0, 0.5), (3.0, 0.4), (4.0, math.inf), (5.0, math.nan)],
         "x": [(1.0, math.nan)],
@@ -135,7 +135,7 @@ def test_values_that_are_not_finite_are_shown_and_not_compared():
 
 
 def test_when_a_jobs_code_began():
-    """After the phases before it; unknown where spot instances came and went."""
+    """The start of the code is after the earlier phases; it is unknown after a spot interruption."""
     assert began(result()) == 1100.0
     assert began(result(kind="processing", phases={"starting": 3.0, "processing": 9.0})) == 1003.0
     assert began(result(phases={"starting": 1.0, "interrupted": 5.0, "training": 9.0})) is None
@@ -143,7 +143,7 @@ def test_when_a_jobs_code_began():
 
 @pytest.mark.parametrize(("kind", "title"), [(JobFailed, "# fit-C1.0 failed"), (JobStopped, "# fit-C1.0 was stopped")])
 def test_a_failure_says_all(kind, title):
-    """What happened, of which kind, where, AWS's words, the last lines by host, what to do, and links."""
+    """The page of a failure has the error, its host and exit code, AWS's reason, lines by host, the fix and links."""
     failed = error(kind, last_lines=["algo-2 | two", "algo-1 | one", "algo-2 | three | four"])
     failed.result = result(status="Failed")
     page = Pages(BLOCK).failure(failed)
@@ -158,7 +158,7 @@ def test_a_failure_says_all(kind, title):
 
 
 def test_a_failure_of_which_little_is_known():
-    """Without code, host, reason and lines there is still what happened and what to do."""
+    """Unknown details of a failure are left out, and the page still has the message and the fix."""
     page = Pages(BLOCK).failure(error(exit_code=None, host=None, reason="", last_lines=(), link=""))
 
     assert "Exit code" not in page
@@ -166,8 +166,8 @@ def test_a_failure_of_which_little_is_known():
 
 
 @given(st.text("`*_[]<>#|~& ab\n", max_size=60))
-def test_what_jobs_say_stays_inside_its_block(said):
-    """No line of a job, however hostile, ends the block that it is shown in, or begins a table's cell."""
+def test_text_of_a_job_stays_inside_its_block(said):
+    """No text of a job can end the code block that shows it."""
     page = Pages(BLOCK).failure(error(reason=said, last_lines=[f"algo-1 | {said}"]))
     inside, fence = [], None
     for line in page.split("\n"):
@@ -183,7 +183,7 @@ def test_what_jobs_say_stays_inside_its_block(said):
 
 
 def test_a_reason_is_no_markup():
-    """Names of inputs and hyperparameters are shown as they are."""
+    """Names in a reason are escaped, so that they are not read as Markdown."""
     page = Pages(BLOCK).summary(result(reason='ran: input "a_b_c" <script> changed'))
 
     assert '"a\\_b\\_c" \\<script\\> changed' in page

@@ -1,4 +1,4 @@
-"""Local directories and S3 prefixes made equal, and archives unpacked without harm."""
+"""Synchronization of local directories and S3 prefixes, and safe extraction of archives."""
 
 import io
 import os
@@ -16,7 +16,7 @@ from tasks_lib.jobs.s3_layout import Location
 
 
 def pack(path, *members):
-    """Write a tarball of (name, text or `tarfile`'s type, more) members."""
+    """Write a tarball of members (name, text or type of `tarfile`, optional attributes)."""
     with tarfile.open(path, "w:gz") as tar:
         for name, content, *more in members:
             member = tarfile.TarInfo(name)
@@ -32,20 +32,20 @@ def pack(path, *members):
 
 
 def everything(folder):
-    """All that lies in a directory, with what it is."""
+    """Return all paths below a directory with their modes."""
     return {str(path.relative_to(folder)): path.lstat().st_mode for path in sorted(folder.rglob("*"))}
 
 
 @pytest.fixture
 def place(tmp_path):
-    """A directory that holds the target of an unpacking, and something beside it that must stay as it is."""
+    """A directory with the target of an extraction, and a neighbour that must not change."""
     (tmp_path / "beside").mkdir()
     (tmp_path / "beside" / "file").write_text("mine")
     (tmp_path / "target").mkdir()
     return tmp_path
 
 
-# -- unpacking -----------------------------------------------------------------------------------------------------
+# -- extraction ----------------------------------------------------------------------------------------------------
 
 GOOD = ("good", "fine")
 HOSTILE = {
@@ -69,7 +69,7 @@ HOSTILE = {
 @pytest.mark.parametrize("what", HOSTILE)
 @pytest.mark.parametrize("first", [True, False])
 def test_a_hostile_archive_writes_nothing(place, what, first):
-    """Not even the members that are fine, wherever the bad one stands."""
+    """A hostile member at any position makes the extraction write nothing, not even the valid members."""
     members = [HOSTILE[what], GOOD] if first else [GOOD, HOSTILE[what]]
     archive = pack(place / "evil.tar.gz", *members)
     before = everything(place)
@@ -83,7 +83,7 @@ def test_a_hostile_archive_writes_nothing(place, what, first):
 
 
 def test_links_that_stay_inside_are_kept(place):
-    """As a model with `latest -> step-100` has them, and a Hugging Face cache: the same that a job makes of it."""
+    """Links inside the archive are kept, like `latest -> step-100` in a model or the links of a Hugging Face cache."""
     archive = pack(
         place / "a.tar.gz",
         ("blobs/1", "weights"),
@@ -104,7 +104,7 @@ def test_links_that_stay_inside_are_kept(place):
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(part=st.floats(0, 1, exclude_max=True), flip=st.integers(1, 255), kind=st.sampled_from(["gz", "bz2", "xz"]))
 def test_a_damaged_byte_is_noticed(tmp_path_factory, part, flip, kind):
-    """Wherever a byte of a packed stream is another, what is unpacked is what was packed, or nothing at all is."""
+    """With any damaged byte in a compressed archive, the extraction gives the original content or writes nothing."""
     place = tmp_path_factory.mktemp("damaged")
     content = bytes(range(256)) * 40
     with tarfile.open(place / "a.tar.gz", f"w:{kind}") as tar:
@@ -124,13 +124,13 @@ def test_a_damaged_byte_is_noticed(tmp_path_factory, part, flip, kind):
 
 
 def test_a_damaged_header_is_not_taken_for_the_end(place):
-    """Python's `tarfile` takes it so in a tarball that is not packed, and would lose all that follows."""
+    """A damaged header in an uncompressed tarball is an error; `tarfile` would take it for the end."""
     with tarfile.open(place / "a.tar.gz", "w:") as tar:
         for name in ("one", "two"):
             tar.addfile(tarfile.TarInfo(name))
     content = bytearray((place / "a.tar.gz").read_bytes())
     sound = extract(place / "a.tar.gz", place / "target")
-    content[512] ^= 1  # of the second header
+    content[512] ^= 1  # in the second header
     (place / "a.tar.gz").write_bytes(content)
 
     assert [path.name for path in sound] == ["one", "two"]
@@ -139,13 +139,13 @@ def test_a_damaged_header_is_not_taken_for_the_end(place):
 
 
 def test_an_archive_nested_without_end_is_refused(place):
-    """1,500 directories within each other: an error of ours, and not one of Python's recursion."""
+    """1,500 nested directories are an `UnsafeArchive`, not a `RecursionError`."""
     with pytest.raises(UnsafeArchive, match="directories deep"):
         extract(pack(place / "a.tar.gz", ("d/" * 1500 + "x", "1")), place / "target")
 
 
 def test_a_link_and_a_file_behind_it_write_nothing(place):
-    """The classic: a link that leads out, then a file through it."""
+    """A link that leads outside and a file behind it write nothing."""
     archive = pack(place / "evil.tar.gz", ("d", tarfile.SYMTYPE, {"linkname": "../beside"}), ("d/file", "evil"))
 
     with pytest.raises(UnsafeArchive):
@@ -155,7 +155,7 @@ def test_a_link_and_a_file_behind_it_write_nothing(place):
 
 
 def test_nothing_is_written_through_a_link_in_the_target(place):
-    """A directory that is a link to elsewhere is not followed, and the archive's other files are not written either."""
+    """A linked directory in the target is not followed, and no other file is written either."""
     (place / "target" / "sub").symlink_to("../beside")
     archive = pack(place / "a.tar.gz", GOOD, ("sub/file", "evil"))
 
@@ -167,7 +167,7 @@ def test_nothing_is_written_through_a_link_in_the_target(place):
 
 
 def test_a_link_in_place_of_a_file_is_replaced(place):
-    """What it leads to stays as it is."""
+    """A linked file in the target is replaced, and the file that it links to is unchanged."""
     (place / "target" / "good").symlink_to("../beside/file")
 
     extract(pack(place / "a.tar.gz", GOOD), place / "target")
@@ -178,7 +178,7 @@ def test_a_link_in_place_of_a_file_is_replaced(place):
 
 
 def test_a_target_that_is_a_link_itself_is_fine(place):
-    """`download("out")` where `out` leads to a large disk: its owner wanted that."""
+    """A target that is itself a link is followed: its owner may have linked it to a large disk."""
     (place / "out").symlink_to("target")
 
     extract(pack(place / "a.tar.gz", ("sub/good", "fine")), place / "out")
@@ -187,7 +187,7 @@ def test_a_target_that_is_a_link_itself_is_fine(place):
 
 
 def test_a_good_archive_is_unpacked(place):
-    """Files and directories, as `tar -C model .` writes them too; the files written are told, in order."""
+    """Files and directories are extracted, also with `./` in their names; the files are returned in order."""
     archive = pack(
         place / "a.tar.gz", (".", tarfile.DIRTYPE), ("./b/c", "2"), ("a", "1"), ("empty", tarfile.DIRTYPE), ("z", "")
     )
@@ -203,23 +203,23 @@ def test_a_good_archive_is_unpacked(place):
     ("mode", "expected"),
     [(0o6755, 0o755), (0o7777, 0o755), (0o644, 0o644), (0o000, 0o600), (0o4711, 0o711), (0o666, 0o644)],
 )
-def test_modes_are_tamed(place, mode, expected):
-    """No set-uid bit of somebody else's making, not writable for others, readable for us."""
+def test_modes_are_restricted(place, mode, expected):
+    """Modes have no set-uid bit, are not writable for others, and are readable for the user."""
     (path,) = extract(pack(place / "a.tar.gz", ("x", "1", {"mode": mode})), place / "target")
 
     assert expected == stat.S_IMODE(path.stat().st_mode)
 
 
 def test_the_last_of_two_members_of_one_name_counts(place):
-    """As `tar` has it for an archive that was appended to."""
+    """Of two members with the same name, the last is used, as by `tar`."""
     extract(pack(place / "a.tar.gz", ("x", "1"), ("x", "2")), place / "target")
 
     assert (place / "target" / "x").read_text() == "2"
 
 
 @pytest.mark.parametrize("broken", ["no tarball", "empty", "cut off", "cut off within a member"])
-def test_a_broken_archive_is_an_error_of_ours(place, broken):
-    """Said in words, with nothing written: a half-unpacked model would be taken for a whole one."""
+def test_a_broken_archive_is_unsafe(place, broken):
+    """A truncated or invalid archive is an `UnsafeArchive`, and nothing is written."""
     archive = pack(place / "a.tar.gz", GOOD, ("big", os.urandom(200_000).hex()))
     content = archive.read_bytes()
     archive.write_bytes(
@@ -235,8 +235,8 @@ def test_a_broken_archive_is_an_error_of_ours(place, broken):
 
 
 @pytest.mark.parametrize("members", [[("a", "1"), ("a/b", "2")], [("d/x", "1"), ("d", "2")], [("", "1")], [(".", "1")]])
-def test_an_archive_that_contradicts_itself_is_an_error_of_ours(place, members):
-    """A name that is a file and a directory: no bare `OSError`."""
+def test_an_archive_that_contradicts_itself_is_unsafe(place, members):
+    """An archive whose member is a file and a directory is an `UnsafeArchive`, not a bare `OSError`."""
     with pytest.raises(UnsafeArchive):
         extract(pack(place / "a.tar.gz", *members), place / "target")
 
@@ -245,7 +245,7 @@ def test_an_archive_that_contradicts_itself_is_an_error_of_ours(place, members):
 
 
 def test_files_of_a_directory_and_of_a_file(tmp_path):
-    """By their names below it; a single file under its own."""
+    """Files of a directory are named relative to it; a single file has its own name."""
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "x").write_text("1")
     (tmp_path / "y").write_text("2")
@@ -255,7 +255,7 @@ def test_files_of_a_directory_and_of_a_file(tmp_path):
 
 
 def test_an_input_whose_name_is_no_utf_8_is_named(tmp_path):
-    """Before it is sent; `café` in UTF-8 is fine."""
+    """A file name that is not UTF-8 is refused before the upload; `café` in UTF-8 is valid."""
     (tmp_path / "café").write_text("1")
     assert list(local_files(tmp_path)) == ["café"]
 
@@ -266,7 +266,7 @@ def test_an_input_whose_name_is_no_utf_8_is_named(tmp_path):
 
 @pytest.mark.parametrize("name", ["gone", "empty"])
 def test_no_input_is_an_error_with_its_absolute_path(tmp_path, monkeypatch, name):
-    """SageMaker refuses an empty channel, late."""
+    """A missing or empty input is an error with its absolute path, because SageMaker would refuse it late."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
 
@@ -277,7 +277,7 @@ def test_no_input_is_an_error_with_its_absolute_path(tmp_path, monkeypatch, name
 
 
 def test_a_link_loop_in_an_input_ends(tmp_path):
-    """Each file once, under the name that leads to it without going round."""
+    """A loop of links ends, and each file has the name without a loop."""
     (tmp_path / "x").write_text("1")
     (tmp_path / "loop").symlink_to(".")
 
@@ -286,7 +286,7 @@ def test_a_link_loop_in_an_input_ends(tmp_path):
 
 @pytest.mark.parametrize("what", ["broken link", "pipe"])
 def test_what_cannot_be_read_is_no_input(tmp_path, what):
-    """A pipe would keep us waiting for ever, a link that leads nowhere raise something bare."""
+    """A pipe and a broken link are not read, so that nothing blocks; an error that names them is also allowed."""
     (tmp_path / "x").write_text("1")
     if what == "pipe":
         os.mkfifo(tmp_path / "other")
@@ -296,11 +296,11 @@ def test_what_cannot_be_read_is_no_input(tmp_path, what):
     try:
         assert list(local_files(tmp_path)) == ["x"]
     except MissingPath as error:
-        assert str(tmp_path / "other") in error.message  # noqa: PT017 - a clear error would do as well
+        assert str(tmp_path / "other") in error.message  # noqa: PT017 - a clear error is also allowed
 
 
 def test_modes_do_not_enter_a_manifest_of_data(tmp_path):
-    """S3 does not keep them."""
+    """File modes do not change the manifest of data, because S3 does not keep them."""
     (tmp_path / "x").write_text("1")
     before = manifest_of(local_files(tmp_path)).digest
     (tmp_path / "x").chmod(0o755)
@@ -313,7 +313,7 @@ def test_modes_do_not_enter_a_manifest_of_data(tmp_path):
 
 @pytest.fixture
 def data(tmp_path):
-    """Three local files."""
+    """A directory with three local files."""
     for name in ("a.csv", "b.csv", "sub/c.csv"):
         path = tmp_path / "data" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -327,7 +327,7 @@ def sent(objects, folder, target, earlier=None):
 
 
 def test_an_upload_makes_the_prefix_equal(objects, data):
-    """1. Everything is sent once. 2. A second time nothing is. 3. What is missing is sent again."""
+    """1. All files are sent. 2. The second time none is sent. 3. A deleted object is sent again."""
     assert sent(objects, data, "input/1/") == 3
     assert sent(objects, data, "input/1/") == 0
     assert [name for name, _ in objects.listing(Location("a-bucket", "input/1/"))] == ["a.csv", "b.csv", "sub/c.csv"]
@@ -338,7 +338,7 @@ def test_an_upload_makes_the_prefix_equal(objects, data):
 
 
 def test_known_content_is_copied_within_s3(objects, data):
-    """One file changed: one is sent; the others come from the previous prefix, also under a new name."""
+    """Unchanged files are copied from the earlier prefix, also under a new name; only the changed file is sent."""
     files = local_files(data)
     earlier = (Location("a-bucket", "input/1/"), manifest_of(files))
     sent(objects, data, "input/1/")
@@ -351,14 +351,14 @@ def test_known_content_is_copied_within_s3(objects, data):
 
 
 def test_an_earlier_prefix_that_is_gone_does_not_matter(objects, data):
-    """Somebody tidied up: what cannot be copied is sent."""
+    """If the earlier prefix is missing, all files are sent."""
     earlier = (Location("a-bucket", "input/1/"), manifest_of(local_files(data)))
 
     assert sent(objects, data, "input/2/", earlier) == 3
 
 
 def test_a_file_that_changes_before_its_upload_is_noticed(objects, data):
-    """What lies under a digest is what the digest says."""
+    """A file that changes before its upload is an error, so that an object always matches its digest."""
     files = local_files(data)
     manifest = manifest_of(files)
     (data / "a.csv").write_text("changed")
@@ -371,7 +371,7 @@ def test_a_file_that_changes_before_its_upload_is_noticed(objects, data):
 
 
 def test_download_of_a_prefix_and_of_an_object(objects, data, tmp_path):
-    """What was sent comes back; console-made folder markers are no files; siblings stay where they are."""
+    """Sent files are downloaded; folder markers of the console are not files, and siblings are not included."""
     sent(objects, data, "out/")
     objects.put(Location("a-bucket", "out/sub/"), b"")
     objects.put(Location("a-bucket", "out2/x"), b"sibling")
@@ -385,14 +385,14 @@ def test_download_of_a_prefix_and_of_an_object(objects, data, tmp_path):
 
 @pytest.mark.parametrize("key", ["nothing/", "nothing"])
 def test_nothing_to_download_is_an_error(objects, tmp_path, key):
-    """The job wrote nothing there; that is said."""
+    """Downloading a prefix or object that does not exist is an error."""
     with pytest.raises(MissingPath, match="nothing at s3://a-bucket/nothing"):
         download(objects, Location("a-bucket", key), tmp_path)
 
 
 @pytest.mark.parametrize("name", ["../evil", "a/../../evil", "/absolute"])
 def test_a_hostile_key_writes_nothing(objects, tmp_path, name):
-    """S3 takes any name for a key; a directory does not."""
+    """A key that would leave the target directory makes the download write nothing."""
     objects.put(Location("a-bucket", "out/good"), b"1")
     objects.put(Location("a-bucket", f"out/{name}"), b"2")
 

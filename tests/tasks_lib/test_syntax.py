@@ -1,4 +1,4 @@
-"""Python source as a tree, while other threads parse too."""
+"""Parsing of Python source while other threads parse too."""
 
 import ast
 import gc
@@ -15,7 +15,7 @@ SOURCE = inspect.getsource(code)
 
 @pytest.fixture
 def interrupted():
-    """Another thread parses in the middle of our first tree: a collection of garbage is where threads change."""
+    """Another thread parses during the first parse, started in a garbage collection, where threads may switch."""
     begun = []
 
     def parse_elsewhere(phase, info):
@@ -34,7 +34,10 @@ def interrupted():
 
 
 def test_another_thread_parses_in_the_middle(interrupted):
-    """The tree is the one that is made undisturbed: `SystemError` before Python 3.13, without a second try."""
+    """The tree is correct although another thread parsed.
+
+    Python before 3.13 raises `SystemError` without a second try.
+    """
     tree = syntax_tree(SOURCE)
 
     assert interrupted
@@ -42,6 +45,6 @@ def test_another_thread_parses_in_the_middle(interrupted):
 
 
 def test_what_is_no_python_is_refused():
-    """As by `ast.parse`, at once."""
+    """Invalid source raises `SyntaxError` at once, as in `ast.parse`."""
     with pytest.raises(SyntaxError):
         syntax_tree("def")

@@ -1,4 +1,4 @@
-"""`Table`: the same rows for a terminal, a page, a notebook and a program."""
+"""`Table`: the same rows in a terminal, in Markdown, in a notebook and for a program."""
 
 import json
 from html.parser import HTMLParser
@@ -21,7 +21,7 @@ TABLES = st.integers(1, 4).flatmap(
 
 
 def test_a_terminal_gets_aligned_columns():
-    """Words to the left, numbers to the right, the title above."""
+    """In a terminal, text is aligned left and numbers right, below the title."""
     table = Table(("task", "jobs"), (("fit", 1), ("a longer name", 100)), title="All of it")
 
     assert str(table).splitlines() == [
@@ -34,7 +34,7 @@ def test_a_terminal_gets_aligned_columns():
 
 
 def test_wide_characters_take_two_columns():
-    """As a terminal shows them."""
+    """A wide character counts as two columns, as in a terminal."""
     lines = str(Table(("a", "b"), (("日本", "x"), ("12345", "y")))).splitlines()
 
     assert lines[2] == "日本   x"
@@ -43,7 +43,7 @@ def test_wide_characters_take_two_columns():
 
 @given(TABLES)
 def test_markdown_keeps_every_row_and_cell(table):
-    """Whatever a cell holds, a Markdown reader finds as many rows and cells as there are."""
+    """A Markdown parser finds all rows and cells, whatever they contain."""
     tokens = MarkdownIt("gfm-like", {"linkify": False}).parse(table.to_markdown())
 
     assert sum(token.type == "tr_open" for token in tokens) == 1 + len(table.rows)
@@ -61,7 +61,7 @@ class _Cells(HTMLParser):
 
 @given(TABLES)
 def test_html_cannot_be_broken_by_a_cell(table):
-    """No cell opens a tag of its own."""
+    """Tags in a cell are escaped in HTML."""
     reader = _Cells()
     reader.feed(table._repr_html_())
 
@@ -71,16 +71,16 @@ def test_html_cannot_be_broken_by_a_cell(table):
 
 @given(TABLES)
 def test_no_row_takes_two_lines(table):
-    """A cell with line breaks stays in its row."""
+    """A cell with line breaks stays in one line of the terminal."""
     assert len(str(table).split("\n")) == 2 + len(table.rows)
 
 
 def test_a_program_gets_plain_values():
-    """Which JSON can carry."""
+    """`to_dicts` returns plain values that JSON can represent."""
     assert json.dumps(Table(("a", "b"), ((1, None),)).to_dicts()) == '[{"a": 1, "b": null}]'
 
 
 def test_a_row_of_another_length_is_refused():
-    """At once, not where it is shown."""
+    """A row of the wrong length is refused when the table is made."""
     with pytest.raises(ValueError, match="a row of 1 cells in a table of 2 columns"):
         Table(("a", "b"), (("x",),))

@@ -1,4 +1,4 @@
-"""A third kind of job needs no change elsewhere: each test of this file is one of the product's promises."""
+"""A third kind of job needs no change of code: every feature works with its row in the table of kinds."""
 
 from __future__ import annotations
 
@@ -49,20 +49,20 @@ def _third_kind():
 
 @pytest.fixture
 def sagemaker():
-    """A SageMaker with the words of the third kind; its jobs go on until a test ends them."""
+    """A SageMaker double with the status words of the third kind, whose jobs run until a test ends them."""
     return SageMakerDouble(words={NOUN: WORDS}, shown=("TrainingJobDefinition",))
 
 
 @pytest.fixture
 def project(project, tmp_path):
-    """A project whose log needs no time to settle."""
+    """A project that does not wait for its log to settle."""
     project.is_local, project.local_home = True, tmp_path / "home"
     return project
 
 
 @pytest.fixture
 def call(project):
-    """Make one call of a task of the third kind."""
+    """Make a call of a task of the third kind."""
 
     def make(*, options=None, flow_run="flow-1", **run):
         spec = JobSpec(
@@ -77,7 +77,7 @@ def call(project):
 
 @pytest.fixture
 def ends(sagemaker, project):
-    """Let jobs end as soon as they are created, having left a play."""
+    """Make jobs complete as soon as they are created, with an output."""
 
     def end(sagemaker, kind, job, status="Completed", **more):
         name = job[f"{kind}JobName"]
@@ -89,13 +89,13 @@ def ends(sagemaker, project):
 
 
 def in_thread(work):
-    """Run something beside the test; the returned function waits for it, and raises what it raised."""
+    """Run a function in a thread; the returned `join` returns its result or raises its error."""
     found: list = []
 
     def run():
         try:
             found.append((work(), None))
-        except BaseException as error:  # noqa: BLE001 - handed to the test
+        except BaseException as error:  # noqa: BLE001 - passed to the test
             found.append((None, error))
 
     thread = threading.Thread(target=run)
@@ -112,7 +112,7 @@ def in_thread(work):
 
 
 def test_skip(call, ends, sagemaker, project):
-    """1. It runs. 2. It is skipped without a call of SageMaker. 3. Its outputs can be read by others."""
+    """1. The job runs. 2. The work is skipped without a call of SageMaker. 3. Its outputs can be inputs."""
     first = call().result()
     asked = len(sagemaker.calls)
     second = call().result()
@@ -126,13 +126,13 @@ def test_skip(call, ends, sagemaker, project):
 
 
 def test_names_are_short(call, ends):
-    """A name of 32 characters has the hash and the attempt, and is known as the task's."""
+    """A name of at most 32 characters has the hash and the attempt, and is recognized as one of the task."""
     name = call().result().job
 
     assert len(name) <= 32
     assert is_job_of(name, TASK, limit=32)
     assert name == job_name(TASK, f"s3://{BUCKET}/demo/{TASK}/", call().step.fingerprint, 1, limit=32)
-    assert not is_job_of(f"{name}-001-0a1b2c3d", TASK, limit=32)  # a child of it
+    assert not is_job_of(f"{name}-001-0a1b2c3d", TASK, limit=32)  # a child job
 
 
 def test_attach(call, ends, sagemaker, project):
@@ -151,7 +151,7 @@ def test_attach(call, ends, sagemaker, project):
 
 
 def test_cancel(call, sagemaker):
-    """The job of a run that is cancelled is stopped; its children are SageMaker's business."""
+    """Cancelling a run stops its job, and leaves the child jobs to SageMaker."""
     cancelled = threading.Event()
     waiting = in_thread(call(cancelled=cancelled.is_set).result)
     sagemaker.wait_for("create", 1)
@@ -182,7 +182,7 @@ def test_crash(call, ends, sagemaker, objects):
     ids=lambda told: told[0],
 )
 def test_failure(call, ends, sagemaker, told):
-    """Its own words for a bad end mean what those of other jobs mean; the next call makes a new attempt."""
+    """The kind's words for failed and stopped have the usual effect, and the next call makes a new attempt."""
     status, error, category = told
     sagemaker.at_create = lambda *job: ends(*job, status, FailureReason="AlgorithmError: no audience, exit code: 1")
     with pytest.raises(error, match="no audience") as caught:
@@ -196,7 +196,7 @@ def test_failure(call, ends, sagemaker, told):
 
 
 def test_record_and_summary(call, ends, project, ledger_of):
-    """What the ledger keeps has the kind's name; times, phases and costs are those of the kind."""
+    """The record has the kind's name, and the result has times, phases and costs by the kind's rules."""
     project.hourly_prices = {"ml.m5.large": 3600.0}
     result = call().result()
     record = json.loads(ledger_of(TASK, call().step.fingerprint))["record"]
@@ -204,21 +204,21 @@ def test_record_and_summary(call, ends, project, ledger_of):
 
     assert record["kind"] == "rehearsal"
     assert (result.instance_type, result.instance_count, result.phases) == ("ml.m5.large", 2, {"rehearsing": 7.0})
-    assert result.cost == 14.0  # two hosts, for as long as the code ran
+    assert result.cost == 14.0  # two hosts for the duration of the code
     assert "rehearsal" in page
     assert "about 7 s of each instance" in page
 
 
 @pytest.fixture
 def ledger_of(project):
-    """Read what the ledger has of some work."""
+    """A function that reads the ledger's entry of some work."""
     return lambda task, work: (
         project.client("s3").get_object(Bucket=BUCKET, Key=f"demo/{task}/_ledger/{work}.json")["Body"].read()
     )
 
 
 def test_reaper(call, sagemaker, project):
-    """An orphan of this kind is stopped, and none of its children."""
+    """An orphan of this kind is stopped, and its child jobs are not."""
     sagemaker.at_create = None
     work = call().step.fingerprint
     name = job_name(TASK, f"s3://{BUCKET}/demo/{TASK}/", work, 1, limit=32)
@@ -234,7 +234,7 @@ def test_reaper(call, sagemaker, project):
 
 
 def test_many_are_watched(sagemaker, project):
-    """They are listed with the others, and their ends seen."""
+    """Many jobs of this kind are listed with others, and their ends are seen."""
     watcher = Watcher(project)
     jobs = [Job(REHEARSAL, f"play-{number}", "arn", "Rehearsing", created=FIRST) for number in range(MAX_DESCRIBED + 2)]
     for job in jobs:
@@ -249,15 +249,15 @@ def test_many_are_watched(sagemaker, project):
         assert {one.job.status for one in watched} == {"Performed"}
 
 
-def test_a_new_job_is_live(sagemaker, project):
-    """What Create answers has no status; the job's is the kind's own word for it."""
+def test_a_new_job_is_running(sagemaker, project):
+    """A created job has the kind's own word for a running job, because the response of Create has no status."""
     made = Jobs(project).create(REHEARSAL, {"HyperParameterTuningJobName": "play"})
 
     assert (made.status, made.phase) == ("Rehearsing", Phase.IN_PROGRESS)
 
 
 def test_plan(call, sagemaker, project):
-    """A dry run says what it would cost at most: two hosts for the longest run, by the project's price."""
+    """A dry run shows the maximum cost: two hosts for the maximum run time, at the project's price."""
     project.hourly_prices = {"ml.m5.large": 3600.0}
     step, result = DryRun(call().call, Backend(project), RunContext()).plan_call({})
 
@@ -266,7 +266,7 @@ def test_plan(call, sagemaker, project):
 
 
 def test_events_policies_links_and_quotas(block):
-    """What else has a row for each kind."""
+    """Events, policies, console links and quotas also have the kind."""
     told = {"HyperParameterTuningJobName": "play", "HyperParameterTuningJobStatus": "Performed"}
     change = read_event(json.dumps({"detail-type": REHEARSAL.event_type, "detail": told}))
     allowed = json.dumps(caller_policy(block))

@@ -1,4 +1,4 @@
-"""One watcher for all jobs of a process: few calls, no false alarms, nobody forgotten."""
+"""The watcher of all jobs of a process: few requests, no false ends, and no waiter is forgotten."""
 
 import itertools
 import threading
@@ -17,11 +17,11 @@ from tasks_lib.errors import AccessDenied, PrefectSageMakerError, ServiceFault
 from tasks_lib.jobs.job import Job
 from tasks_lib.jobs.kinds import KINDS, TRAINING
 
-LONG = 60  # seconds; no test waits so long unless it fails
+LONG = 60  # seconds; a test waits this long only if it fails
 
 
 class Leaping:
-    """A clock that leaps at every look, so that nothing that waits for it waits long."""
+    """A clock that advances at every call, so that waits are short."""
 
     def __init__(self, step=0.1):
         self._count, self._step = itertools.count(), step
@@ -31,7 +31,7 @@ class Leaping:
 
 
 class Standing:
-    """A clock that stands still until a test moves it."""
+    """A clock that only a test advances."""
 
     def __init__(self):
         self.now = 100.0
@@ -45,13 +45,13 @@ def job(name, *, kind=TRAINING, created=FIRST, status="InProgress"):
 
 
 def account(clock):
-    """A SageMaker and a project whose account it is."""
+    """Return a SageMaker double and a project that uses it."""
     sagemaker = SageMakerDouble(clock=clock)
     return sagemaker, ProjectDouble(SimpleNamespace(is_local=False, events_queue_url=None), sagemaker=sagemaker)
 
 
 def filled(sagemaker, count, **more):
-    """Live jobs in the account, as a describe would have told of them."""
+    """Add running jobs to the account, and return them as Describe would."""
     for number in range(count):
         sagemaker.add(f"job-{number}", **more)
     kind = KINDS[more.get("kind", "Training").lower()]
@@ -59,13 +59,13 @@ def filled(sagemaker, count, **more):
 
 
 def watching(watcher, jobs):
-    """Watch many jobs at once."""
+    """Watch many jobs at once; return the stack and the waiters."""
     stack = ExitStack()
     return stack, [stack.enter_context(watcher.watching(one)) for one in jobs]
 
 
 def test_few_jobs_are_described():
-    """No listing: that quota is shared with everybody in the account."""
+    """Few jobs are described and not listed, because the quota of listings is shared by the whole account."""
     sagemaker, project = account(Leaping())
     jobs = filled(sagemaker, MAX_DESCRIBED)
     stack, watched = watching(Watcher(project, Leaping()), jobs)
@@ -80,15 +80,15 @@ def test_few_jobs_are_described():
 
 
 def pass_time(watcher, clock, seconds, *, steps):
-    """Let a standing clock go on, and wake the watcher as whoever comes does."""
+    """Advance a standing clock in steps, and wake the watcher each time with a short-lived waiter."""
     for _ in range(steps):
         clock.now += seconds / steps
         with watcher.watching(job("job-0")):
-            time.sleep(0.01)  # `wait` would not, once it is over
+            time.sleep(0.01)  # `wait` would not pause after the job's end
 
 
 def test_many_jobs_are_listed_and_their_end_confirmed():
-    """One Describe for the job that ended, none for those that go on."""
+    """Many jobs are listed; one Describe confirms an end, and running jobs are not described."""
     clock = Standing()
     sagemaker, project = account(clock)
     watcher = Watcher(project, clock)
@@ -102,17 +102,20 @@ def test_many_jobs_are_listed_and_their_end_confirmed():
 
         assert (watched[3].job.status, watched[3].job.reason) == ("Failed", "AlgorithmError")
         assert not watched[4].wait(0)
-        assert sagemaker.count("describe") <= MAX_DESCRIBED + 1  # of the time when there were few, and that one
+        assert sagemaker.count("describe") <= MAX_DESCRIBED + 1  # those of the first few jobs, and the confirmation
 
 
 @pytest.mark.parametrize("kind", ["Training", "Processing"])
 def test_five_hundred_jobs(kind):
-    """1. They are seen in pages of a hundred, none described. 2. All end. 3. All waiters know, by a Describe each."""
+    """1. 500 jobs are listed in pages of a hundred, and none is described. 2. All end.
+
+    3. Each waiter learns of it after one Describe.
+    """
     sagemaker, project = account(Leaping())
     jobs = filled(sagemaker, 500, kind=kind)
     stack, watched = watching(Watcher(project, Leaping(3)), jobs)
     with stack:
-        for _ in range(20):  # until all have come, a sweep knows of them, and no Describe of before is under way
+        for _ in range(20):  # until all are listed, and no earlier Describe is in progress
             before = sagemaker.count("describe")
             sagemaker.wait_for("list", sagemaker.count("list") + 10)
         assert sagemaker.count("describe") == before
@@ -125,10 +128,13 @@ def test_five_hundred_jobs(kind):
 
 @pytest.mark.parametrize("count", [20, 120, 500])
 def test_requests_do_not_grow_with_time(count):
-    """1. Jobs come, ten are described. 2. A minute passes: 30 listings at most. 3. Each end costs one Describe."""
+    """1.
+
+    Ten of the jobs are described at first. 2. In a minute there are 30 listings. 3. Each end costs one Describe.
+    """
     clock = Standing()
     sagemaker, project = account(clock)
-    # The newest first: who is the only one to wait for an old job finds it on no early page, and has it described.
+    # Start with the newest job: an old one that is watched alone is on no early page, and would be described.
     fresh = [replace(one, created=0.0) for one in reversed(filled(sagemaker, count))]
     watcher = Watcher(project, clock, wall_clock=lambda: FIRST)
     stack, watched = watching(watcher, fresh)
@@ -136,7 +142,7 @@ def test_requests_do_not_grow_with_time(count):
         sagemaker.wait_for("list", 1)
         pass_time(watcher, clock, 60, steps=120)
         before = sagemaker.count("describe")
-        assert before <= MAX_DESCRIBED  # of the time when there were few
+        assert before <= MAX_DESCRIBED  # from the time with few jobs
         assert 1 <= sagemaker.count("list") <= 31
         for one in fresh:
             sagemaker.end(one.name)
@@ -148,8 +154,8 @@ def test_requests_do_not_grow_with_time(count):
 
 
 @pytest.mark.parametrize("others", [1, 2, MAX_DESCRIBED])
-def test_a_describe_that_hangs_delays_nobody_else(others):
-    """1. SageMaker does not answer about one job. 2. Others come, one by one; their ends are seen. 3. It answers."""
+def test_a_describe_that_hangs_delays_no_other_job(others):
+    """1. A Describe of one job hangs. 2. Waiters for others come one by one and see their ends. 3. It answers."""
     sagemaker, project = account(Leaping())
     first, *later = filled(sagemaker, 1 + others, status="Completed")
     asked, answers, describe = threading.Event(), threading.Event(), sagemaker.describe_training_job
@@ -174,8 +180,8 @@ def test_a_describe_that_hangs_delays_nobody_else(others):
         assert silent.wait(LONG)
 
 
-def test_all_that_wait_for_one_job_cost_one_describe():
-    """Twenty runs attach to it: it is asked about as if there were one."""
+def test_waiters_for_one_job_cost_one_describe():
+    """Twenty waiters for one job cost one Describe."""
     clock = Standing()
     sagemaker, project = account(clock)
     sagemaker.add("job-0", status="Completed")
@@ -187,7 +193,7 @@ def test_all_that_wait_for_one_job_cost_one_describe():
 
 
 def test_listings_are_two_seconds_apart():
-    """Pages and kinds count too: each is a request against a quota of two a second for the whole account."""
+    """Listings of any page and kind are at least two seconds apart, as the account's quota is two requests a second."""
     clock = Standing()
     sagemaker, project = account(clock)
     jobs = filled(sagemaker, 250) + filled(sagemaker, 20, kind="Processing")
@@ -196,7 +202,7 @@ def test_listings_are_two_seconds_apart():
     stack, _ = watching(watcher, jobs)
     with stack:
         for number in range(1, 7):
-            while sagemaker.count("list") < number:  # whoever comes wakes it
+            while sagemaker.count("list") < number:  # a new waiter wakes the watcher
                 with watcher.watching(job("guest")) as guest:
                     guest.wait(0.01)
             clock.now += 2.1
@@ -205,7 +211,7 @@ def test_listings_are_two_seconds_apart():
     assert all(later - earlier >= 2.0 for earlier, later in itertools.pairwise(times))
 
 
-def test_who_comes_and_goes_causes_no_listing():
+def test_a_short_lived_waiter_causes_no_listing():
     """1. A listing. 2. Twenty waiters come and go while the clock stands. 3. It moves on: one listing, not twenty."""
     clock = Standing()
     sagemaker, project = account(clock)
@@ -224,8 +230,8 @@ def test_who_comes_and_goes_causes_no_listing():
     assert sagemaker.count("list") == 2
 
 
-def test_who_comes_and_goes_does_not_end_a_back_off():
-    """While AWS throttles us, a waiter who comes is no reason to ask again at once."""
+def test_a_short_lived_waiter_does_not_end_a_back_off():
+    """While AWS throttles, a new waiter does not cause a request before the back-off ends."""
     clock = Standing()
     sagemaker, project = account(clock)
     watcher = Watcher(project, clock)
@@ -241,7 +247,7 @@ def test_who_comes_and_goes_does_not_end_a_back_off():
         with watcher.watching(job("job-0")):
             sagemaker.wait_for("describe", 2)
         sagemaker.end("job-0")
-        while not watched.wait(0):  # the refusal may be taken in later than it is given
+        while not watched.wait(0):  # the watcher may handle the error some time after it was raised
             pass_time(watcher, clock, 50, steps=1)
 
 
@@ -257,8 +263,8 @@ PASSING = {
 
 
 @pytest.mark.parametrize("count", [1, MAX_DESCRIBED + 1])
-def test_what_passes_by_itself_fails_nobody(count):
-    """Throttling, faults, lost answers, expired credentials: each is borne, and the job's end is seen."""
+def test_a_transient_error_fails_no_waiter(count):
+    """Throttling, faults, lost responses and expired credentials are retried, and the job's end is seen."""
     with ExitStack() as stack:
         waiting = []
         for error in PASSING.values():
@@ -282,7 +288,7 @@ def test_what_passes_by_itself_fails_nobody(count):
 
 @pytest.mark.parametrize("count", [2, MAX_DESCRIBED + 5])
 def test_a_refusal_reaches_all(count):
-    """Nobody waits for what will not come; each gets the error itself."""
+    """If requests are denied, every waiter gets the error at once."""
     sagemaker, project = account(Standing())
     refusal = [client_error("AccessDeniedException", "not authorized to perform")] * 1000
     sagemaker.fail("describe", *refusal)
@@ -295,7 +301,7 @@ def test_a_refusal_reaches_all(count):
 
 
 def test_a_refusal_of_one_job_is_its_waiters_alone():
-    """1. Nobody may describe the first job that is asked about. 2. Who waits for the other sees its end."""
+    """1. Describing one job is denied. 2. Its waiter gets the error, and a waiter for another job sees its end."""
     sagemaker, project = account(Leaping())
     jobs, describe = filled(sagemaker, 2), sagemaker.describe_training_job
 
@@ -313,8 +319,8 @@ def test_a_refusal_of_one_job_is_its_waiters_alone():
         assert other.wait(LONG)
 
 
-def test_who_may_not_list_describes():
-    """A policy without the two listings costs more calls, but no waiter its job."""
+def test_jobs_are_described_if_listing_is_denied():
+    """If listing is denied, the jobs are described, which costs more requests."""
     sagemaker, project = account(Leaping())
     jobs = filled(sagemaker, MAX_DESCRIBED + 5)
     sagemaker.fail("list", *[client_error("AccessDeniedException", "not authorized to perform")] * 1000)
@@ -329,7 +335,7 @@ def test_who_may_not_list_describes():
 
 
 def test_a_deleted_job_is_an_error():
-    """It is told as such, by name; the other waiters go on."""
+    """A deleted job is an error with its name for its waiter, and other waiters continue."""
     sagemaker, project = account(Leaping())
     sagemaker.add("here")
     watcher = Watcher(project, Leaping())
@@ -342,7 +348,7 @@ def test_a_deleted_job_is_an_error():
 
 
 def test_a_bug_reaches_the_waiters():
-    """A watcher that died silently would leave them waiting for ever."""
+    """An unexpected exception in the watcher is raised in the waiters, which would otherwise wait forever."""
     sagemaker, project = account(Leaping())
     sagemaker.add("job")
     sagemaker.fail("describe", ZeroDivisionError("a bug"))
@@ -357,8 +363,8 @@ def watchers():
     return {thread for thread in threading.enumerate() if thread.name == "sagemaker-watcher"}
 
 
-def test_the_thread_ends_when_nobody_waits():
-    """And begins anew for the next one."""
+def test_the_thread_ends_with_the_last_waiter():
+    """The thread ends with the last waiter, and a new one starts with the next."""
     sagemaker, project = account(Leaping())
     sagemaker.add("job")
     before, watcher = watchers(), Watcher(project, Leaping())
@@ -371,7 +377,7 @@ def test_the_thread_ends_when_nobody_waits():
 
 
 def test_waiters_that_come_while_the_thread_goes_are_not_forgotten():
-    """Two hundred times in a row, each sees its job's end."""
+    """A waiter that comes while the thread ends sees its job's end, two hundred times in a row."""
     sagemaker, project = account(Leaping())
     sagemaker.add("job", status="Completed")
     watcher = Watcher(project, Leaping())
@@ -380,8 +386,8 @@ def test_waiters_that_come_while_the_thread_goes_are_not_forgotten():
             assert watched.wait(LONG)
 
 
-def test_a_terminal_word_of_the_past_is_asked_for_again():
-    """Who attaches hands in what it knows; only what SageMaker says now ends the wait."""
+def test_a_terminal_status_of_the_past_is_confirmed():
+    """A terminal status that a waiter brings along is not trusted: only SageMaker's current answer ends the wait."""
     sagemaker, project = account(Leaping())
     sagemaker.add("job", status="Failed", FailureReason="now")
     with Watcher(project, Leaping()).watching(job("job", status="Completed")) as watched:
@@ -391,7 +397,7 @@ def test_a_terminal_word_of_the_past_is_asked_for_again():
 
 
 def test_a_crowded_account():
-    """Thousands of newer jobs of others: no more pages than we have jobs, then ours are described."""
+    """With thousands of newer jobs, at most as many pages as watched jobs are read, and then the jobs are described."""
     sagemaker, project = account(Leaping())
     jobs = filled(sagemaker, MAX_DESCRIBED + 1, status="Completed")
     for number in range(3000):
@@ -405,8 +411,8 @@ def test_a_crowded_account():
     assert sagemaker.count("list") <= MAX_DESCRIBED + 1
 
 
-def test_a_crowded_account_delays_nobody():
-    """Describing eleven jobs takes a second: nobody hears of his job's end ten seconds late."""
+def test_a_crowded_account_delays_no_waiter():
+    """With thousands of newer jobs the ends are seen within ten seconds, as describing eleven jobs takes one second."""
     clock = Standing()
     sagemaker, project = account(clock)
     jobs = filled(sagemaker, MAX_DESCRIBED + 1)
@@ -420,12 +426,12 @@ def test_a_crowded_account_delays_nobody():
         for one in jobs:
             sagemaker.end(one.name)
         pass_time(watcher, clock, 10, steps=20)
-        assert all(one.wait(LONG) for one in watched)  # though the clock stands still from now on
+        assert all(one.wait(LONG) for one in watched)  # although the clock stands from now on
 
 
 @pytest.mark.parametrize("others", [0, MAX_DESCRIBED + 1])
-def test_two_who_wait_for_one_job_both_hear_of_its_end(others):
-    """The same work twice in one flow run is one job with two waiters, also where many jobs are listed."""
+def test_two_waiters_for_one_job_both_see_its_end(others):
+    """Two waiters for one job both see its end, whether it is described or listed."""
     sagemaker, project = account(Leaping())
     jobs = filled(sagemaker, others + 1)
     stack, watched = watching(Watcher(project, Leaping(3)), [jobs[0], *jobs])
@@ -436,7 +442,7 @@ def test_two_who_wait_for_one_job_both_hear_of_its_end(others):
 
 
 def test_a_wait_ends_in_time():
-    """Nothing happened: `False`, and the job is still watched."""
+    """A wait with a timeout returns False, and the job is still watched."""
     sagemaker, project = account(Leaping())
     sagemaker.add("job")
     with Watcher(project, Leaping()).watching(job("job")) as watched:
@@ -446,7 +452,7 @@ def test_a_wait_ends_in_time():
 
 
 def test_one_watcher_for_one_account():
-    """All who reach it in the same way share one; another region, queue or other credentials have another."""
+    """Projects with the same account, region, credentials and queue share a watcher; others have their own."""
     queue = "https://sqs.us-east-1.amazonaws.com/123456789012/jobs"
     other = AwsCredentials(aws_access_key_id="other", aws_secret_access_key="secret")
 
@@ -457,7 +463,7 @@ def test_one_watcher_for_one_account():
 
 
 def test_a_local_sagemaker_is_started_again():
-    """Where the one on this machine was killed, the project is woken, which brings it up: nobody waits for ever."""
+    """If the local SageMaker was killed, the project is woken and starts it again, so that the wait ends."""
     sagemaker, project = account(Leaping())
     project.is_local = True
     sagemaker.add("job", status="Completed")

@@ -1,4 +1,4 @@
-"""Specs that use all there is, of each kind of job, and a place for them."""
+"""Specs of each kind of job that use every feature, and a place for their jobs."""
 
 from tasks_lib.jobs.kinds import KINDS
 from tasks_lib.jobs.request import outputs_of
@@ -51,7 +51,7 @@ PLACE = JobPlace(
 
 
 def outputs_at(spec, place, left, *, has_state):
-    """The outputs of a job at a place."""
+    """Return the outputs of a job at a place."""
     return outputs_of(spec, place.folder, place.job, left, bundle_uri=place.bundle_uri, has_state=has_state)
 
 

@@ -1,4 +1,4 @@
-"""A container as SageMaker leaves it, below a directory of its own, and our bundle started in it as SageMaker would."""
+"""Containers as SageMaker prepares them, in temporary directories, with the bundle started in them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ HANGS_AFTER_SECONDS = 120
 
 
 class Container:
-    """One host of a job: what SageMaker writes before it starts, and what the job leaves."""
+    """One host of a job: the files that SageMaker writes before it starts, and the files that the job leaves."""
 
     def __init__(self, root: Path, kind: str, host: str = "algo-1", hosts: tuple[str, ...] = ("algo-1", "algo-2")):
         self.root, self.kind = root, kind
@@ -53,7 +53,7 @@ class Container:
         self.source({})
 
     def at(self, path: str) -> Path:
-        """A path of the contract on this machine."""
+        """Return the path on this machine of a path in the container."""
         return self.root / path.lstrip("/")
 
     @property
@@ -71,7 +71,7 @@ class Container:
 
     @property
     def reason(self) -> Path:
-        """What SageMaker reads when the job has failed."""
+        """The file from which SageMaker reads the reason of a failed job."""
         return self.at("/opt/ml/output/failure" if self.kind == "training" else "/opt/ml/output/message")
 
     def config(self, name: str, content: Any) -> None:
@@ -108,7 +108,7 @@ class Container:
         return folder
 
     def source(self, files: dict[str, str | bytes]) -> None:
-        """Bring in the bundle with these files as the user's code."""
+        """Put the bundle into its channel, with these files as the user's code."""
         contents = {name: text.encode() if isinstance(text, str) else text for name, text in files.items()}
         (self.bundle / "source.tar.gz").write_bytes(tarball(contents))
         (self.bundle / "start.sh").write_bytes((PACKAGE / "start.sh").read_bytes())
@@ -118,7 +118,7 @@ class Container:
                 package.write(path, f"worker_toolkit/{path.name}")
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
-        """Start the container as `ContainerEntrypoint` says, and go on."""
+        """Start the container with the command of `ContainerEntrypoint`, and return at once."""
         script = f'exec sh "$LOCAL_SAGEMAKER_ROOT/{self.bundle.relative_to(self.root)}/start.sh" "$@"'
         return subprocess.Popen(
             ["/bin/sh", "-c", script, "ssm", *arguments],
@@ -131,8 +131,8 @@ class Container:
         )
 
     def kill(self) -> None:
-        """End every process of this container; where a job does as it should, there is none left."""
-        # Looked for twice: a process that is just being executed shows no environment, for up to 50 ms.
+        """Kill every process of this container; a correct job leaves none."""
+        # Search twice: during `exec` a process shows no environment, for up to 50 ms.
         while self._kill_processes() or self._kill_processes(after=0.05):
             time.sleep(0.01)
 
@@ -140,14 +140,14 @@ class Container:
         time.sleep(after)
         mark, found = f"LOCAL_SAGEMAKER_ROOT={self.root}\0".encode(), False
         for process in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):  # it has just ended, or is not ours
+            with contextlib.suppress(OSError):  # the process has just ended, or belongs to another user
                 if mark in (process / "environ").read_bytes():
                     os.kill(int(process.name), signal.SIGKILL)
                     found = True
         return found
 
     def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run the container to its end; all that it says is on standard output, so that it keeps its order."""
+        """Run the container to its end; its whole output is on standard output, in order."""
         with self.start(*arguments, **environment) as process:
             out, err = process.communicate()
         assert err == ""
@@ -160,12 +160,12 @@ class Container:
 
 
 def tarball(files: dict[str, bytes], mode: int = 0o644) -> bytes:
-    """A gzipped tarball of plain files."""
+    """Return a gzipped tarball of regular files."""
     return tarball_of([(_member(name, tarfile.REGTYPE, mode=mode), content) for name, content in files.items()])
 
 
 def tarball_of(members: list[tuple[tarfile.TarInfo, bytes]]) -> bytes:
-    """A gzipped tarball of whatever members."""
+    """Return a gzipped tarball of any members."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
         for member, content in members:
@@ -182,7 +182,7 @@ def _member(name: str, kind: bytes, link: str = "", mode: int = 0o644) -> tarfil
 
 @pytest.fixture
 def make_container(tmp_path):
-    """Containers below the test's own directory; should one hang, it is ended and its test has failed."""
+    """Make containers below the test's directory; kill them and fail the test if it hangs."""
     made: list[Container] = []
     hung = threading.Event()
 
@@ -223,24 +223,24 @@ def processing(make_container):
 
 @pytest.fixture
 def aws():
-    """AWS as a test plays it."""
+    """A running fake of the AWS services that a job calls."""
     with PlayedAws().served() as played:
         yield played
 
 
 @pytest.fixture
 def member():
-    """Makes a member of a tarball: name, type, target of a link, mode."""
+    """A function that makes a tarball member from its name, type, link target and mode."""
     return _member
 
 
 @pytest.fixture(name="tarball")
 def tarball_fixture():
-    """Makes a gzipped tarball of plain files."""
+    """A function that makes a gzipped tarball of regular files."""
     return tarball
 
 
 @pytest.fixture(name="tarball_of")
 def tarball_of_fixture():
-    """Makes a gzipped tarball of members."""
+    """A function that makes a gzipped tarball of members."""
     return tarball_of

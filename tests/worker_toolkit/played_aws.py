@@ -1,4 +1,4 @@
-"""Secrets Manager, Parameter Store and the endpoint of container credentials, as a test plays them over HTTP."""
+"""A fake HTTP server for Secrets Manager, Parameter Store and the container credentials endpoint."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ ARN = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:team/db-AbCdEf"
 
 
 class PlayedAws:
-    """A server of both services and of container credentials; `secrets` and `parameters` are what it holds."""
+    """A fake of both services and of container credentials.
+
+    `secrets` and `parameters` are its content, `refusals` the next answers, and `asked` the requests that it received.
+    """
 
     def __init__(self):
         self.secrets: dict[str, str] = {}
@@ -68,5 +71,5 @@ class PlayedAws:
 
 
 def variables(aws, references, **more):
-    """The variables of a job with secrets."""
+    """Return the environment variables of a job with secrets."""
     return {**KEYS, "AWS_ENDPOINT_URL": aws.url, "SSM_SECRETS": json.dumps(references), **more}

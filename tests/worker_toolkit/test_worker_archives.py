@@ -1,4 +1,4 @@
-"""Unpacking: what is sound arrives, what is hostile writes nothing, and channels are taken apart as asked."""
+"""Archives: valid ones are unpacked, hostile ones write nothing, and channels are extracted as requested."""
 
 import os
 import tarfile
@@ -61,7 +61,7 @@ def outside(tmp_path):
 
 @pytest.fixture(params=HOSTILE)
 def hostile(request, outside, member, tarball_of):
-    """A tarball that begins soundly and then turns hostile."""
+    """A tarball with one valid member followed by a hostile one."""
     sound = (member("fit.py", FILE), b"print('ran')")
     return tarball_of(
         [sound]
@@ -73,7 +73,7 @@ def hostile(request, outside, member, tarball_of):
 
 
 def test_hostile_code_is_refused(training, outside, hostile):
-    """Nothing of it is written, inside or outside; nothing runs; the reason says which archive and why."""
+    """A hostile archive writes nothing, and no code runs. The reason names the archive and says why."""
     (training.bundle / "source.tar.gz").write_bytes(hostile)
     ended = training.run("--entry-point", "fit.py")
 
@@ -85,7 +85,7 @@ def test_hostile_code_is_refused(training, outside, hostile):
 
 
 def test_a_hostile_model_is_refused(processing, outside, hostile):
-    """The same for a channel that is to be extracted: it stays as it came."""
+    """A hostile archive in a channel to extract is refused, and the channel is unchanged."""
     model = processing.channel("model", {"model.tar.gz": hostile})
     ended = processing.run("--extract", "model", "--command", "echo ran")
 
@@ -104,7 +104,10 @@ ENTRIES = st.lists(st.tuples(NAMES, st.sampled_from([FILE, LINK, HARD_LINK, FOLD
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.lists(ENTRIES, min_size=1, max_size=2))
 def test_no_archive_reaches_outside(member, tarball_of, archives):
-    """Whatever files and links come, also over those before: nothing outside changes, no link leads there."""
+    """No sequence of files and links changes anything outside, or leaves a link that leads there.
+
+    A refused archive writes nothing.
+    """
     with TemporaryDirectory() as folder:
         world = Path(folder).resolve()
         destination = world / "in" / "side"
@@ -129,7 +132,10 @@ def test_no_archive_reaches_outside(member, tarball_of, archives):
 
 
 def test_a_sound_archive_arrives_whole(training, member, tarball_of):
-    """Directories, links inside, hard links, long and foreign names, executable flags; the last of two namesakes."""
+    """Directories, links inside, hard links, long and non-ASCII names and executable bits are unpacked.
+
+    Of two members with the same name, the last is used.
+    """
     long = "x" * 150
     (training.bundle / "source.tar.gz").write_bytes(
         tarball_of(
@@ -154,7 +160,7 @@ def test_a_sound_archive_arrives_whole(training, member, tarball_of):
 
 
 def test_special_bits_and_owners_are_dropped(training, member, tarball_of):
-    """A setuid program arrives as a plain executable of whoever runs the job, writable by nobody else."""
+    """A setuid program is unpacked as a plain executable of the job's user, which no other user can write."""
     evil = member("evil", FILE, mode=0o6777)
     evil.uid, evil.gid = 12345, 12345
     (training.bundle / "source.tar.gz").write_bytes(tarball_of([(evil, b"#!/bin/sh\n")]))
@@ -166,7 +172,7 @@ def test_special_bits_and_owners_are_dropped(training, member, tarball_of):
 
 
 def test_code_goes_over_what_the_image_has(training):
-    """An image may bring files of its own into /opt/ml/code; the job's replace those of the same name only."""
+    """The job's files replace only files of the same name that the image has in /opt/ml/code."""
     image = {
         "pkg/old.py": b"X = 'image'",
         "pkg/fit.py": b"print('image')",
@@ -184,8 +190,8 @@ def test_code_goes_over_what_the_image_has(training):
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive", "cut"])
-def test_a_broken_archive_is_told(training, tarball, content):
-    """Half an upload, or something else altogether, is named; nothing of it stays."""
+def test_a_broken_archive_is_the_reason(training, tarball, content):
+    """The reason names a truncated or invalid archive, and nothing of it is left unpacked."""
     if content == "cut":
         content = tarball({"a": os.urandom(100_000), "b": b"x"})[:60_000]
     (training.bundle / "source.tar.gz").write_bytes(content)
@@ -196,8 +202,8 @@ def test_a_broken_archive_is_told(training, tarball, content):
     assert list(training.code.glob("*")) == []
 
 
-def test_a_missing_archive_is_told(training):
-    """Without the bundle's code the reason says so."""
+def test_a_missing_archive_is_the_reason(training):
+    """The reason says that the bundle's code is missing."""
     (training.bundle / "source.tar.gz").unlink()
 
     assert training.run("--command", "true").returncode == 1
@@ -205,7 +211,10 @@ def test_a_missing_archive_is_told(training):
 
 
 def test_extracted_channels(container, tarball):
-    """Tarballs of a channel are unpacked in place, other channels are left alone, `NAME=DIR` moves the channel."""
+    """The tarballs of an extracted channel are unpacked in place, and other channels are unchanged.
+
+    `NAME=DIR` makes the channel's variable point to that directory.
+    """
     packed = tarball({"weights/w.bin": b"w", "model.tar.gz": b"a namesake inside"})
     model = container.channel(
         "model", {"model.tar.gz": packed, "readme.txt": b"r", "second.tar": tarball({"weights/v.bin": b"v"})}
@@ -230,7 +239,7 @@ def test_extracted_channels(container, tarball):
 
 
 def test_an_idle_host_has_an_empty_channel(training):
-    """A host that got no share of a sharded input finds an empty directory where the others find their data."""
+    """A host that got no objects of a sharded input gets an empty directory instead of the data."""
     training.channel("other")
 
     assert (
@@ -245,8 +254,8 @@ def test_an_idle_host_has_an_empty_channel(training):
         ("model=sbu", "no directory 'sbu' after unpacking; it holds: sub"),
     ],
 )
-def test_what_cannot_be_extracted_is_told(container, tarball, extract, said):
-    """A wrong channel or directory is answered with what there is."""
+def test_what_cannot_be_extracted_is_the_reason(container, tarball, extract, said):
+    """The reason for an unknown channel or directory lists the existing ones."""
     container.channel("model", {"model.tar.gz": tarball({"sub/x": b""})})
     ended = container.run("--extract", extract, "--command", "true")
 

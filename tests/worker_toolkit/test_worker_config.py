@@ -1,4 +1,4 @@
-"""`WorkerConfig` beyond its table: options, state of the instance, and processes that our bootstrap did not start."""
+"""`WorkerConfig`: its options, the state of the instance, and processes that the bootstrap did not start."""
 
 import json
 import os
@@ -12,7 +12,7 @@ import worker_toolkit
 
 
 def run_python(script, environment, *arguments):
-    """Run Python code as an image of its own would, and return what it printed as JSON."""
+    """Run Python code as a custom image would, and return its output parsed as JSON."""
     environment = {"PYTHONPATH": str(Path(worker_toolkit.__file__).parents[1]), **environment}
     ended = subprocess.run(
         [sys.executable, "-c", script, *arguments], env=environment, capture_output=True, text=True, check=False
@@ -25,7 +25,10 @@ def run_python(script, environment, *arguments):
 
 @pytest.mark.parametrize("option", [True, False])
 def test_per_instance_state(training, option):
-    """On, the host has its own directory and no longer sees the others'; off, everything stays as restored."""
+    """With the option, the host has its own state directory and the directories of other hosts are removed.
+
+    Without it, the state stays as restored.
+    """
     state = training.fill("/state", {"algo-1/mine": b"1", "algo-2/theirs": b"2", "shared": b"3", "algo-notes/x": b"4"})
     ended = training.run_script(
         "import os\nfrom worker_toolkit import worker_lib\n"
@@ -39,7 +42,7 @@ def test_per_instance_state(training, option):
 
 
 def test_the_state_can_be_made_later(training):
-    """`initMultiWorkersState` does what the option does, and may be called again."""
+    """`initMultiWorkersState` does the same as the option, and can be called again."""
     ended = training.run_script(
         "from worker_toolkit import worker_lib\nconfig = worker_lib.WorkerConfig(False)\n"
         "config.initMultiWorkersState()\nopen(config.instance_state + '/kept', 'w').close()\n"
@@ -52,7 +55,7 @@ def test_the_state_can_be_made_later(training):
 
 @pytest.mark.parametrize(("option", "level"), [(True, 10), (False, 30)])
 def test_set_debug_level(training, option, level):
-    """On, the root logger gets `SM_LOG_LEVEL`; off, Python's default stays."""
+    """With the option, the root logger gets `SM_LOG_LEVEL`; without it, Python's default level stays."""
     ended = training.run_script(
         "import logging\nfrom worker_toolkit import worker_lib\n"
         f"worker_lib.WorkerConfig(set_debug_level={option})\nprint(logging.getLogger().level)\n",
@@ -64,7 +67,7 @@ def test_set_debug_level(training, option, level):
 
 @pytest.mark.parametrize("option", [True, False])
 def test_update_argv(training, option):
-    """On, an entry point that a launcher started without the job's arguments gets them back; off, it does not."""
+    """With the option, an entry point that a launcher started without the job's arguments gets them back."""
     training.hyperparameters({"lr": "0.1"})
     training.source(
         {
@@ -78,7 +81,7 @@ def test_update_argv(training, option):
 
 
 def test_update_argv_leaves_helpers_alone(training):
-    """A helper script that the entry point starts without arguments gets none: its own parser would not know them."""
+    """A helper script that the entry point starts without arguments gets none: its parser would not know them."""
     training.hyperparameters({"lr": "0.1"})
     training.source(
         {
@@ -92,7 +95,7 @@ def test_update_argv_leaves_helpers_alone(training):
 
 
 def test_the_scripts_own_parser_is_left_alone(training):
-    """The command line is not parsed: options that resemble a field end no script and change no field."""
+    """`WorkerConfig` does not parse the command line, so options with the names of its fields have no effect on it."""
     training.hyperparameters({"input": "x", "num": "5", "model": "m", "model_dir": "s3://elsewhere"})
     ended = training.run_script(
         "from worker_toolkit import worker_lib\nprint(worker_lib.WorkerConfig().model_dir)\n", "--", "--hps", "{broken"
@@ -102,7 +105,7 @@ def test_the_scripts_own_parser_is_left_alone(training):
 
 
 def test_update_namespace(training):
-    """Fields are copied into what `argparse` returned, under the names that the mapping gives."""
+    """Fields are copied into an `argparse` namespace, under the names that the mapping gives."""
     ended = training.run_script(
         "from argparse import Namespace\nfrom worker_toolkit import worker_lib\n"
         "args = Namespace(workers=0, seed=1)\n"
@@ -114,7 +117,7 @@ def test_update_namespace(training):
 
 
 def test_what_is_missing_is_explained(training):
-    """A channel that is not there, and a field that never was, say what there is."""
+    """The errors for a missing channel and an unknown field list the existing ones."""
     training.channel("data")
     ended = training.run_script(
         "from worker_toolkit import worker_lib\nconfig = worker_lib.WorkerConfig(False)\n"
@@ -129,7 +132,7 @@ def test_what_is_missing_is_explained(training):
 
 
 def test_it_shows_no_hyperparameter(training):
-    """Printing or logging the configuration does not print what may be secret."""
+    """Printing or logging the configuration does not show hyperparameters, which may be secret."""
     training.hyperparameters({"password": "s3cret"})
     ended = training.run_script(
         "import logging\nlogging.basicConfig(level=10)\nfrom worker_toolkit import worker_lib\n"
@@ -149,7 +152,10 @@ print(json.dumps({"fields": vars(config), "ssm": {k: v for k, v in os.environ.it
 
 
 def test_an_image_without_our_bootstrap(container):
-    """Where the image starts itself, the fields come from SageMaker's files, and children get the `SSM_` variables."""
+    """If the image has its own entry point, the fields come from SageMaker's files.
+
+    Child processes get the `SSM_` variables.
+    """
     data = container.channel("data")
     found = run_python(FIELDS, container.environment)
     state = container.at("/state" if container.kind == "training" else "/opt/ml/processing/state")
@@ -163,7 +169,7 @@ def test_an_image_without_our_bootstrap(container):
 
 
 def test_outside_of_a_job(tmp_path):
-    """On a laptop it has empty fields, makes nothing, and deletes nothing."""
+    """On a laptop the fields are empty, and no file is created or deleted."""
     found = run_python(FIELDS, {"LOCAL_SAGEMAKER_ROOT": str(tmp_path)})["fields"]
 
     assert found["job_name"] == found["current_host"] == found["channel_data"] == ""
@@ -176,7 +182,7 @@ def test_outside_of_a_job(tmp_path):
 
 
 def test_importing_it_changes_nothing(tmp_path):
-    """An import leaves environment, path, working directory, logging, signals and files as they were."""
+    """Importing the package changes no environment, path, working directory, logging or signal handler."""
     script = """
 import json, logging, os, signal, sys
 def world():

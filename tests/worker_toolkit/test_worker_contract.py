@@ -1,4 +1,4 @@
-"""What a request carries is what the bootstrap reads: both sides use one module."""
+"""The command line and variables of a request: the bootstrap reads what the request's side wrote."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ words = texts.map(lambda text: "".join(text.splitlines())[:LONGEST])
 
 @st.composite
 def launch_options(draw):
-    """Options with a file or a command, channels to extract and arguments of the user's."""
+    """Draw options with a file or a command, channels to extract and arguments for the user's code."""
     of_file = draw(st.booleans())
     return LaunchOptions(
         entry_point=draw(paths) if of_file else None,
@@ -31,7 +31,7 @@ def launch_options(draw):
 
 @given(launch_options())
 def test_a_command_line_is_read_as_it_was_written(options):
-    """Also a long command, one of several lines, and arguments that look like options."""
+    """Parsing restores the options, also with long or multi-line commands and arguments that look like options."""
     written = options.to_arguments()
 
     assert options == LaunchOptions.parse(written)
@@ -51,14 +51,14 @@ def test_a_command_line_is_read_as_it_was_written(options):
     ],
 )
 def test_what_is_not_a_command_line(argv):
-    """The message says what is expected."""
+    """An invalid command line raises an error that says what is expected."""
     with pytest.raises(BootstrapError, match="Expected: --entry-point FILE"):
         LaunchOptions.parse(argv)
 
 
 @given(texts, st.dictionaries(st.sampled_from(["HOME", "SSM_TASK"]), texts))
 def test_a_long_variable_is_joined_from_its_pieces(text, others):
-    """Each piece fits in a variable of a processing job."""
+    """A text in pieces is restored, and each piece fits in a variable of a processing job."""
     pieces = variable_pieces("SSM_SECRETS", text)
 
     assert text == joined_variable("SSM_SECRETS", {**others, **pieces})
@@ -66,5 +66,5 @@ def test_a_long_variable_is_joined_from_its_pieces(text, others):
 
 
 def test_each_kind_of_job_is_known_by_its_own_file():
-    """The bootstrap tells the kinds apart by it."""
+    """The kinds of job have description files with different names, by which the bootstrap distinguishes them."""
     assert TRAINING.description != PROCESSING.description

@@ -1,4 +1,4 @@
-"""What the user's code finds: the seeds' tables of variables and fields, in every way in which code can be run."""
+"""The environment of the user's code: the variables and fields of the seeds' tables, for every way to run code."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def arguments(request):
 
 
 def dump(container, *arguments, **environment):
-    """Run a job that writes down what it sees, and return that."""
+    """Run a job that writes its environment to a file, and return the content."""
     container.source({"dump.py": DUMP, "dump.sh": 'python3 dump.py "$@"\n'})
     ended = container.run(*arguments, **environment)
 
@@ -43,7 +43,7 @@ def dump(container, *arguments, **environment):
 
 
 def test_every_row_of_simple_sagemakers_table(container, arguments):
-    """Each row of the seed's table is a variable and a field: in training and processing, scripts and shell."""
+    """Each row of the seed's table is a variable and a field, for both kinds of job, for scripts and shell commands."""
     container.config("resourceconfig.json", {"current_host": "algo-2", "hosts": ["algo-1", "algo-2"]})
     data, model, other = (container.channel(name) for name in ("data", "model", "Legal_Texts"))
     is_training = container.kind == "training"
@@ -87,7 +87,7 @@ def test_every_row_of_simple_sagemakers_table(container, arguments):
 
 
 def test_the_code_is_where_it_runs(container, arguments):
-    """The working directory is /opt/ml/code, it is first on PYTHONPATH, and the toolkit is imported from there."""
+    """The code runs in /opt/ml/code, which is first on PYTHONPATH and from which the toolkit is imported."""
     found = dump(container, *arguments, PYTHONPATH="/somewhere")
 
     assert str(container.code) == found["cwd"]
@@ -96,7 +96,7 @@ def test_the_code_is_where_it_runs(container, arguments):
 
 
 def test_the_job_keeps_its_own_variables(container, arguments):
-    """Variables of the request reach the code untouched."""
+    """Variables of the request reach the code unchanged."""
     found = dump(container, *arguments, MY_SETTING="x=1; y")
 
     assert found["environment"]["MY_SETTING"] == "x=1; y"
@@ -104,7 +104,7 @@ def test_the_job_keeps_its_own_variables(container, arguments):
 
 
 def test_every_variable_of_training_grounds_log(training):
-    """The variables of seed 003's log are all there, in the log's forms."""
+    """All variables of seed 003's log are set, in the format of that log."""
     training.channel("training")
     training.config("resourceconfig.json", {"current_host": "algo-1", "hosts": ["algo-1"]})
     training.source({"train.py": DUMP})
@@ -169,16 +169,16 @@ def test_every_variable_of_training_grounds_log(training):
     }
 
 
-def test_the_code_channel_is_nobodys_channel(container):
-    """No variable that names or describes channels knows of `ssm_source`."""
+def test_the_code_channel_is_hidden(container):
+    """No variable that names or describes channels contains `ssm_source`."""
     container.channel("data")
     environment = dump(container, *WAYS["python"])["environment"]
 
     assert [name for name, value in environment.items() if "ssm_source" in f"{name}{value}".lower()] == []
 
 
-def test_instance_type_and_group_where_sagemaker_tells(training):
-    """What newer SageMaker says of the cluster is there as in its own toolkit."""
+def test_instance_type_and_group_if_sagemaker_reports_them(training):
+    """Instance type, instance groups and network interface have their `SM_` variables, if SageMaker reports them."""
     group = {"instance_group_name": "workers", "instance_type": "ml.m5.large", "hosts": ["algo-1", "algo-2"]}
     training.config(
         "resourceconfig.json",
@@ -202,7 +202,7 @@ def test_instance_type_and_group_where_sagemaker_tells(training):
 
 
 def test_parameters_of_sagemakers_own_toolkit_are_kept_apart(training):
-    """`sagemaker_*` are framework parameters, the tuner's marker is none at all; neither reaches the script."""
+    """`sagemaker_*` are framework parameters, and the tuner's marker is dropped. Neither is passed to the script."""
     training.hyperparameters(
         {"lr": "0.1", "sagemaker_region": '"eu-west-1"', "_tuning_objective_metric": "auc", "sagemaker_port": "7"}
     )
@@ -214,7 +214,7 @@ def test_parameters_of_sagemakers_own_toolkit_are_kept_apart(training):
 
 
 def test_the_jobs_own_state_directory_and_log_level(training):
-    """`SSM_STATE` names another checkpoint directory, `SM_LOG_LEVEL` another level: the job's own values count."""
+    """`SSM_STATE` and `SM_LOG_LEVEL` of the job override the default checkpoint directory and log level."""
     found = dump(training, *WAYS["python"], SSM_STATE="/opt/ml/checkpoints", SM_LOG_LEVEL="10")
 
     assert found["config"]["state"] == str(training.at("/opt/ml/checkpoints"))
@@ -222,7 +222,7 @@ def test_the_jobs_own_state_directory_and_log_level(training):
 
 
 def test_gpus_are_those_of_nvidia_smi(training, tmp_path):
-    """`SM_NUM_GPUS` is the number of GPUs that `nvidia-smi -L` lists, without the slices below each."""
+    """`SM_NUM_GPUS` is the number of GPUs that `nvidia-smi -L` lists, without their MIG slices."""
     tools = tmp_path / "tools"
     tools.mkdir()
     program = tools / "nvidia-smi"
@@ -236,7 +236,7 @@ def test_gpus_are_those_of_nvidia_smi(training, tmp_path):
 
 
 def test_a_processing_job_finds_its_earlier_state(processing):
-    """What was restored beside the state is in the state, and is no channel."""
+    """The restored state of a processing job is copied into its state directory, and is not a channel."""
     processing.processing_input("ssm_state", "/opt/ml/processing/state_prev")
     processing.fill("/opt/ml/processing/state_prev", {"epoch": b"7", "algo-1/weights": b"w"})
     found = dump(processing, *WAYS["python"])
@@ -248,7 +248,7 @@ def test_a_processing_job_finds_its_earlier_state(processing):
 
 
 def test_inputs_of_a_processing_job_elsewhere_are_no_channels(processing):
-    """Only inputs below /opt/ml/processing/input/data are channels; the others are the user's own business."""
+    """Only inputs below /opt/ml/processing/input/data are channels."""
     processing.processing_input("raw", "/opt/ml/processing/elsewhere")
     processing.channel("data")
 
@@ -256,7 +256,7 @@ def test_inputs_of_a_processing_job_elsewhere_are_no_channels(processing):
 
 
 def test_an_image_with_a_file_where_the_state_belongs(training):
-    """A state directory that cannot be made is said, and does not fail a job that has no use for it."""
+    """If the state directory cannot be made, the log says so, and the job runs: it may not need the state."""
     training.root.mkdir(exist_ok=True)
     training.at("/state").write_text("in the way")
     ended = training.run_script("print('trained')")
@@ -275,8 +275,8 @@ def test_the_users_own_toolkit_wins(training):
     assert sorted(path.name for path in (training.code / "worker_toolkit").glob("*.py")) == ["__init__.py"]
 
 
-def test_nothing_but_the_host_is_said(container):
-    """The log has one line of ours, and no value of a variable, a hyperparameter, an argument or a command."""
+def test_only_the_host_is_logged(container):
+    """The bootstrap logs one line, without values of variables, hyperparameters, arguments or commands."""
     if container.kind == "training":
         container.hyperparameters({"password": "s3cret-1"})
     ended = container.run("--command", ": s3cret-2", "--", "s3cret-3", TOKEN="s3cret-4")
@@ -285,7 +285,7 @@ def test_nothing_but_the_host_is_said(container):
 
 
 def test_without_sagemakers_files_it_is_no_job(training):
-    """Started by hand, it says what is missing."""
+    """Without SageMaker's files the bootstrap fails and says that this is not a job."""
     shutil.rmtree(training.at("/opt/ml/input/config"))
     ended = training.run("--command", "true")
 
@@ -301,7 +301,7 @@ def test_without_sagemakers_files_it_is_no_job(training):
     ],
 )
 def test_unsound_files_of_sagemaker_are_named(training, name, content, said):
-    """A file that makes no sense is named in the reason."""
+    """The error for an invalid file of SageMaker names the file and the problem."""
     path = training.at("/opt/ml/input/config") / name
     path.write_text(content)
     ended = training.run("--command", "true")
@@ -312,5 +312,5 @@ def test_unsound_files_of_sagemaker_are_named(training, name, content, said):
 
 
 def test_a_log_level_that_is_no_number_is_refused(training):
-    """A wrong `SM_LOG_LEVEL` is an error of the job, not of every script."""
+    """An invalid `SM_LOG_LEVEL` is an error of the job, so scripts need not check it."""
     assert "give a number" in training.run("--command", "true", SM_LOG_LEVEL="loud").stdout

@@ -1,4 +1,4 @@
-"""What SageMaker is told when a job fails: the cause first, within the 1,024 characters that it keeps."""
+"""The reason of a failed job: the cause comes first, within the 1,024 characters that SageMaker keeps."""
 
 import pytest
 from hypothesis import given
@@ -9,7 +9,7 @@ from worker_toolkit.process import Ended
 
 
 def test_the_exception_and_its_traceback(container):
-    """A script that raises leaves the exception in the first line and the traceback below."""
+    """If a script raises, the reason has the exception in its first line and the traceback below."""
     ended = container.run_script("def load():\n    raise ValueError('no rows in train.csv')\nload()\n")
     lines = container.reason.read_text().splitlines()
 
@@ -21,7 +21,7 @@ def test_the_exception_and_its_traceback(container):
 
 
 def test_the_users_own_reason_stays(container):
-    """A reason that the user's code has left is not overwritten."""
+    """A reason that the user's code wrote is not overwritten."""
     container.run_script(
         "import os, sys\nfrom pathlib import Path\n"
         f"Path({str(container.reason)!r}).write_text('bad learning rate')\nsys.exit(1)\n"
@@ -31,43 +31,46 @@ def test_the_users_own_reason_stays(container):
 
 
 def test_success_leaves_no_reason(container):
-    """A job that succeeds says nothing, whatever it wrote to standard error."""
+    """A job that succeeds leaves no reason, even if it wrote to standard error."""
     container.run_script("import sys; print('a warning', file=sys.stderr)")
 
     assert not container.reason.exists()
 
 
 def test_a_command_that_fails_shows_its_last_lines_and_not_itself(container):
-    """Without a traceback the last lines of standard error are the reason; the command may hold a secret."""
+    """Without a traceback the last lines of standard error are the reason.
+
+    The command, which may hold a secret, is not shown.
+    """
     container.run("--command", "echo 'disk is full' >&2; exit 28  # s3cret")
 
     said = container.reason.read_text().splitlines()
     assert said == ["the shell command on algo-1 of 2 ended with exit code 28: disk is full"]
 
 
-def test_a_silent_end_is_told(container):
-    """A program that says nothing still has a reason."""
+def test_a_silent_end_has_a_reason(container):
+    """A program that fails without output still has a reason."""
     container.run("--command", "exit 9")
 
     assert container.reason.read_text().splitlines() == ["the shell command on algo-1 of 2 ended with exit code 9"]
 
 
 def test_the_reasons_of_two_hosts_do_not_run_into_each_other(processing):
-    """SageMaker puts what the hosts of a processing job leave side by side: each ends its last line."""
+    """The reason of a processing job ends with a newline, because SageMaker concatenates the reasons of its hosts."""
     processing.run("--command", "echo 'disk is full' >&2; exit 28")
 
     assert processing.reason.read_text().endswith("28: disk is full\n")
 
 
-def test_a_kill_is_told_with_its_usual_cause(training):
-    """SIGKILL is nearly always the kernel that was out of memory."""
+def test_a_kill_is_reported_with_its_usual_cause(training):
+    """The reason for SIGKILL names the usual cause: the kernel ran out of memory."""
     training.run_script("import os; os.kill(os.getpid(), 9)")
 
     assert training.reason.read_text() == "fit.py on algo-1 of 2 was ended by SIGKILL (often: out of memory)"
 
 
 def test_a_long_traceback_keeps_cause_and_end(training):
-    """Of a deep traceback with a long message, the message's beginning and the last frames are kept."""
+    """Of a deep traceback with a long message, the start of the message and the last frames are kept."""
     layers = "".join(f"def layer_{n}():\n    layer_{n + 1}()\n" for n in range(30))
     training.run_script(
         f"{layers}def layer_30():\n    raise ValueError('nan in ' + 'ä' * 600 + ' of block 7')\nlayer_0()\n"
@@ -82,7 +85,7 @@ def test_a_long_traceback_keeps_cause_and_end(training):
 
 @given(st.integers(-300, 300), st.text(), st.text(min_size=400))
 def test_it_is_never_longer_than_sagemaker_keeps(code, what, errors):
-    """Whatever is written, the reason fits, and it is text."""
+    """The reason for any output fits in SageMaker's limit."""
     assert len(explain(what[:50], Ended(code, errors)).encode("utf-8", "surrogatepass")) <= LIMIT
 
 
@@ -108,7 +111,7 @@ NESTED_GROUP = """\
     | ValueError: no rows
     +------------------------------------
 """
-"""What Python 3.11 and newer write of groups: of exceptions that were never raised, and of a task's."""
+"""Exception groups as printed by Python 3.11 and newer: of exceptions that were never raised, and of a task group."""
 
 
 @pytest.mark.parametrize(
@@ -142,12 +145,15 @@ NESTED_GROUP = """\
     ],
 )
 def test_the_cause_is_found(errors, cause):
-    """The last exception is the cause, below prefixes and colours, before later noise; else it is the last line."""
+    """The last exception is the cause, without prefixes and colours, even if other output follows it.
+
+    If there is no exception, the last line is the cause.
+    """
     assert explain("fit.py", Ended(1, errors)).splitlines()[0] == f"fit.py ended with exit code 1: {cause}"
 
 
-def test_what_nobody_foresaw_is_told_too(training):
-    """An error of the bootstrap itself, here a file where it needs a directory, begins with the host and its cause."""
+def test_an_unforeseen_error_is_reported_too(training):
+    """An error in the bootstrap itself is a reason with the host and the cause: here, a file blocks a directory."""
     training.at("/opt/ml").mkdir(parents=True, exist_ok=True)
     training.at("/opt/ml/model").write_text("in the way")
     ended = training.run("--command", "true")
@@ -160,7 +166,7 @@ def test_what_nobody_foresaw_is_told_too(training):
 
 
 def test_a_reason_that_cannot_be_left_does_not_hide_the_failure(training):
-    """Where SageMaker's file cannot be written, the exit code is still the program's."""
+    """If SageMaker's file cannot be written, the exit code is still that of the program."""
     training.reason.mkdir(parents=True)
     ended = training.run_script("raise SystemExit(5)")
 

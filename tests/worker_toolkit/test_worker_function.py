@@ -1,7 +1,6 @@
-"""A function as the job: its arguments typed, its result and files left for the caller, and stand-ins for Prefect.
+"""A function as a job: its arguments, its result and files, and the stand-ins for Prefect.
 
-Both ends of the wire are held against each other: what the caller's side writes with pydantic, the job's side reads
-with the standard library alone.
+The tests compare both sides of the format: the caller's side uses pydantic, the job's side only the standard library.
 """
 
 import dataclasses
@@ -92,7 +91,7 @@ keys = [leaf for leaf in leaves if leaf[0] in (str, int, dt.date, uuid.UUID, Col
 
 
 def containers(inner):
-    """A strategy of (annotation, strategy of its values), around other such pairs."""
+    """Return a strategy of pairs (annotation, strategy of its values) that contain other such pairs."""
     return st.one_of(
         inner.map(lambda pair: (list[pair[0]], st.lists(pair[1], max_size=3))),
         inner.map(lambda pair: (tuple[pair[0], ...], st.lists(pair[1], max_size=3).map(tuple))),
@@ -111,22 +110,22 @@ typed = st.recursive(st.sampled_from(leaves), containers, max_leaves=4)
 @pytest.mark.parametrize(
     ("one", "other", "equal"),
     [
-        ({math.nan, 1.0}, {float("nan"), 1.0}, True),  # no set has the other's NaN
+        ({math.nan, 1.0}, {float("nan"), 1.0}, True),  # the sets hold different NaN objects
         (frozenset({float("nan")}), frozenset({math.nan}), True),
         ({math.nan, 1.0}, {float("nan"), 2.0}, False),
-        ({1}, {1.0}, True),  # as Python has it, for what lies in a set
+        ({1}, {1.0}, True),  # equal in a set, as in Python
         ([math.nan], [float("nan")], True),
     ],
 )
 def test_nan_is_the_same_as_itself(one, other, equal):
-    """Also in a set: an argument that has it is no other after its journey."""
+    """NaN compares as equal, also in a set: an argument that contains it is the same after it was sent."""
     assert same(one, other) is equal
 
 
 @settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_arguments_arrive_as_they_were_given(data):
-    """What pydantic's side writes, the job reads as an equal value of the same types."""
+    """The job reads what the caller's side wrote as an equal value of the same types."""
     annotation, values = data.draw(typed)
     value = data.draw(values)
     check_annotation(annotation)
@@ -137,7 +136,7 @@ def test_arguments_arrive_as_they_were_given(data):
 @settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_results_come_back_as_they_were_returned(data):
-    """What the job writes, pydantic's side reads as an equal value of the same types; both write the same."""
+    """The caller reads what the job wrote as an equal value of the same types; both sides write the same text."""
     annotation, values = data.draw(typed)
     value = data.draw(values)
     written = json.dumps(encode(value, str))
@@ -152,7 +151,7 @@ def test_results_come_back_as_they_were_returned(data):
         (Any, {"a": [1, None]}, {"a": [1, None]}),
         (float, 3, 3.0),
         (float | int, 3, 3),
-        (Union[int, str], "3", "3"),  # noqa: UP007 - what images with an older Python have
+        (Union[int, str], "3", "3"),  # noqa: UP007 - images with an older Python need this spelling
         (list[int] | list[str], ["a"], ["a"]),
         (typing.List[int], [1], [1]),  # noqa: UP006 - the same
         (typing.Annotated[int, "metres"], 3, 3),
@@ -164,7 +163,7 @@ def test_results_come_back_as_they_were_returned(data):
     ],
 )
 def test_reading(annotation, value, read):
-    """A value is read as its annotation says, the exact type of a union first."""
+    """A value is read as its annotation says; in a union, an exact type match comes first."""
     found = decode(annotation, value)
 
     assert (type(found), found) == (type(read), read)
@@ -189,7 +188,7 @@ def test_reading(annotation, value, read):
     ],
 )
 def test_what_does_not_fit(annotation, value, said):
-    """A value that is not what its annotation says is refused in plain words."""
+    """The error for a value that does not match its annotation says what is wrong."""
     with pytest.raises(ValueMismatchError) as refused:
         decode(annotation, value)
 
@@ -197,7 +196,7 @@ def test_what_does_not_fit(annotation, value, said):
 
 
 def test_scalars_of_numpy():
-    """Numbers of numpy travel as numbers, its arrays not at all."""
+    """NumPy scalars are sent as numbers, and NumPy arrays are refused."""
     numpy = pytest.importorskip("numpy")
 
     assert encode([numpy.float32(0.5), numpy.int64(3), numpy.bool_(True)], str) == [0.5, 3, True]
@@ -205,7 +204,7 @@ def test_scalars_of_numpy():
         encode(numpy.zeros(2), str)
 
 
-def test_numbers_that_are_none():
+def test_numbers_that_are_not_finite():
     """NaN and infinities are kept."""
     assert math.isnan(decode(float, json.loads(json.dumps(encode(math.nan, str)))))
     assert decode(float, json.loads(json.dumps(encode(math.inf, str)))) == math.inf
@@ -227,7 +226,7 @@ def value_of(container):
 
 
 def test_a_function_in_the_job(container):
-    """Its arguments are typed, what is missing is its own default, and what it returns is left for the caller."""
+    """Arguments are read as annotated, missing ones have their defaults, and the result is written for the caller."""
     module = "def fit(a: float, *more: int, b: str = 'x', **rest: tuple[int, int]):\n    return [a, more, b, rest]\n"
     given = {"a.json": 1, "more.json": [2, 3], "rest.json": {"c": [4, 5]}}
     ended = fit(container, module, arguments=given)
@@ -237,7 +236,7 @@ def test_a_function_in_the_job(container):
 
 
 def test_several_members_of_a_flag_together(processing):
-    """They are none of its members, and a value all the same; one that it does not have is refused."""
+    """A combination of flag members is a valid value; a value with an undefined bit is refused."""
     module = (
         "import enum\nclass Fl(enum.Flag):\n    X = 1\n    Y = 2\n\n"
         "def fit(a: Fl, b: Fl):\n    return [a is Fl.X, b == (Fl.X | Fl.Y)]\n"
@@ -250,7 +249,7 @@ def test_several_members_of_a_flag_together(processing):
 
 
 def test_an_async_function(processing):
-    """It is run to its end."""
+    """The coroutine of an async function is run to its end."""
     ended = fit(processing, "import asyncio\nasync def fit():\n    await asyncio.sleep(0)\n    return 7\n")
 
     assert ended.returncode == 0, ended.stdout
@@ -259,7 +258,10 @@ def test_an_async_function(processing):
 
 @pytest.mark.parametrize("only", ["", "one/*"])
 def test_paths_in_and_out(container, only):
-    """A path among the arguments is a file or a channel; one in the result is kept, be it anywhere."""
+    """A path argument is a file or a channel's directory.
+
+    A path in the result is copied to the output, wherever it is.
+    """
     container.channel("one", {"data.csv": b"1,2"})
     container.channel("many", {"a": b"", "b": b""})
     module = (
@@ -287,7 +289,7 @@ def test_paths_in_and_out(container, only):
 
 
 def test_a_path_without_an_annotation(processing):
-    """A returned path is kept also where nothing says that it is one: nobody wants to lose a model to that."""
+    """A returned path is also kept without an annotation, so that a forgotten annotation does not lose a model."""
     ended = fit(processing, "from pathlib import Path\ndef fit():\n    Path('m').touch()\n    return Path('m')\n")
 
     assert ended.returncode == 0, ended.stdout
@@ -296,8 +298,8 @@ def test_a_path_without_an_annotation(processing):
 
 
 @pytest.mark.parametrize("host", ["algo-1", "algo-2"])
-def test_the_first_host_speaks(make_container, host):
-    """Each host runs the function; only the first leaves a result."""
+def test_only_the_first_host_leaves_a_result(make_container, host):
+    """Each host runs the function; only the first writes a result."""
     container = make_container("training", host=host)
     ended = fit(container, "def fit():\n    print('here')\n    return 1\n")
 
@@ -326,15 +328,15 @@ def test_the_first_host_speaks(make_container, host):
     ],
 )
 def test_what_goes_wrong(processing, module, said):
-    """The job fails, and its reason says what happened and what to do."""
+    """The job fails, and its reason says what happened and how to fix it."""
     ended = fit(processing, module, arguments={"a.json": "x"} if "a: int" in module else None)
 
     assert ended.returncode == 1
     assert said in processing.reason.read_text()
 
 
-def test_pickle_by_wish(processing):
-    """Only a script that says so reads and writes pickles; a script's own classes are found in its module."""
+def test_pickle_on_request(processing):
+    """Pickle is used only if the script asks for it; the function's own classes are found in its module."""
     module = "class Thing:\n    pass\n\ndef fit(thing):\n    assert type(thing) is Thing\n    return thing\n"
     main = f"import pickle, sys\n{module}\nsys.stdout.buffer.write(pickle.dumps(Thing()))\n"
     given = subprocess.run([sys.executable, "-c", main], capture_output=True, check=True).stdout
@@ -398,7 +400,7 @@ def run_body(container, body, **files):
 
 
 def test_a_module_with_a_flow_is_imported(processing):
-    """All that such a module does with Prefect and with us when it is imported is without effect, and harmless."""
+    """A module's use of Prefect and of this package at import has no effect in the job, and does not fail."""
     ended = run_body(processing, "return ' '.join([other(), big.__name__, str(issubclass(Block, object))])")
 
     assert ended.returncode == 0, ended.stdout
@@ -414,8 +416,8 @@ def test_a_module_with_a_flow_is_imported(processing):
         ("return prefect.runtime.flow_run.id", "prefect.runtime.flow_run"),
     ],
 )
-def test_a_function_that_uses_them_is_told(processing, body, named):
-    """Inside the function they are an error that names what is missing and what to do, and not silence."""
+def test_a_function_that_uses_them_fails(processing, body, named):
+    """Using a stand-in inside the function is an error that names the missing object and says that a job lacks it."""
     ended = run_body(processing, body)
 
     assert ended.returncode == 1
@@ -424,7 +426,7 @@ def test_a_function_that_uses_them_is_told(processing, body, named):
 
 
 def test_a_helper_that_is_imported_late(processing):
-    """A module that the function imports in its body may use decorators as well."""
+    """A module that the function imports in its body may also use decorators."""
     helper = "from prefect import task\n@task(name='x')\ndef help():\n    return 'helped'\n"
     ended = run_body(processing, "import helper\n    return helper.help()", **{"helper.py": helper})
 
@@ -434,7 +436,7 @@ def test_a_helper_that_is_imported_late(processing):
 
 @pytest.mark.parametrize("line", ["Prefect-AWS>=0.7 ; python_version > '3'", "prefect_aws"])
 def test_a_package_that_is_required_is_real(tmp_path, line):
-    """A package that the requirements name, in whatever spelling, is no stand-in."""
+    """A package that the requirements name, in any spelling, is not replaced by a stand-in."""
     (tmp_path / "requirements.txt").write_text(f"# for the flow\n{line}\n-e .\n")
     (tmp_path / "prefect_aws.py").write_text("real = 'yes'\n")
     script = (

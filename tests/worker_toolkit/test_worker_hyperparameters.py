@@ -1,4 +1,4 @@
-"""Hyperparameters: typed on one side, strings on the wire, typed again in the job, and arguments of the script."""
+"""Hyperparameters: typed by the caller, sent as strings, typed again in the job, and passed as script arguments."""
 
 import json
 import math
@@ -26,7 +26,7 @@ print(json.dumps(shown))
 
 @given(st.dictionaries(st.text(min_size=1), JSON).filter(lambda values: len({*map(str.upper, values)}) == len(values)))
 def test_values_come_back_as_typed(values):
-    """What `tasks_lib` encodes, the job decodes to the same value of the same type; two readings of one contract."""
+    """The job decodes what `tasks_lib` encoded to the same value of the same type."""
     decoded = decode_hyperparameters(encode_hyperparameters(values))
 
     assert decoded == values
@@ -35,14 +35,14 @@ def test_values_come_back_as_typed(values):
 
 @given(st.text())
 def test_any_string_of_the_api_is_a_value(text):
-    """Whatever somebody else's client sends as a hyperparameter, it is decoded to something, never refused."""
+    """Any string that another client sends as a hyperparameter is decoded to a value, and none is refused."""
     value = decode_hyperparameters({"x": text})["x"]
 
     assert value == text or value == json.loads(text) or math.isnan(value)
 
 
 def test_nesting_deeper_than_json_can_read_is_text():
-    """A string that looks like JSON and is too deep for it stays a string."""
+    """A string that looks like JSON but is nested too deeply to parse stays a string."""
     text = "[" * 100_000
 
     assert decode_hyperparameters({"x": text}) == {"x": text}
@@ -58,7 +58,10 @@ def show(training, *arguments):
 
 
 def test_they_reach_the_script_in_three_ways(training):
-    """As arguments before the user's own, as `SM_HP_…`, and typed in `hps`; one-letter names have two dashes too."""
+    """The script gets them as arguments before the user's own, as `SM_HP_…` variables, and typed in `hps`.
+
+    One-letter names also have two dashes.
+    """
     values = {
         "C": 0.1,
         "batch-size": 32,
@@ -103,7 +106,10 @@ print(vars(parser.parse_args()))
 
 
 def test_argparse_reads_values_that_begin_with_a_dash(training):
-    """Small negative numbers, which it takes for options, text and lists; plain ones stay two words."""
+    """Values with a leading dash are passed as one word: `argparse` would read `-1e-05` and texts as options.
+
+    A simple negative number stays a word of its own.
+    """
     values = {"shift": -1e-05, "scale": -1e300, "offset": -0.5, "text": "-v --x", "list": [-1]}
     training.hyperparameters(encode_hyperparameters(values))
     training.source({"reads.py": READS})
@@ -114,7 +120,7 @@ def test_argparse_reads_values_that_begin_with_a_dash(training):
 
 
 def test_names_like_our_own_options_are_the_scripts(training):
-    """Neither the bootstrap nor `WorkerConfig` takes a hyperparameter for an option of its own."""
+    """Neither the bootstrap nor `WorkerConfig` takes a hyperparameter for one of its own options."""
     names = ("model", "input", "num", "command", "extract", "entry-point", "model_dir")
     training.hyperparameters(dict.fromkeys(names, "x"))
     shown = show(training)
@@ -124,7 +130,7 @@ def test_names_like_our_own_options_are_the_scripts(training):
 
 
 def test_as_many_as_sagemaker_allows(training):
-    """100 values of 2,500 characters are more than a variable can hold: the job runs, and `hps` has them all."""
+    """A job with 100 values of 2,500 characters, too long for one variable, runs, and `hps` has them all."""
     values = {f"p{number}": "x" * 2500 for number in range(100)}
     training.hyperparameters(values)
     shown = show(training)
@@ -134,7 +140,7 @@ def test_as_many_as_sagemaker_allows(training):
 
 
 def test_a_name_that_no_variable_can_have(training):
-    """A name with `=` has no variable of its own, and is there everywhere else."""
+    """A name with `=` has no variable, but is in `hps` and among the arguments."""
     training.hyperparameters({"a=b": "1"})
     shown = show(training)
 
@@ -144,7 +150,7 @@ def test_a_name_that_no_variable_can_have(training):
 
 
 def test_a_value_that_no_command_line_can_carry(training):
-    """A NUL is refused with the hyperparameter's name, and its value is not shown."""
+    """The error for a value with NUL names the hyperparameter and does not show the value."""
     training.hyperparameters({"weird": "s3cret\0"})
     ended = training.run_script("")
 

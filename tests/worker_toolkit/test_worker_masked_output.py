@@ -1,4 +1,4 @@
-"""Secrets in what a job prints: masked on both streams, whole or in pieces, and in the reason of a failure."""
+"""Masking of secrets: in both output streams, whole or in pieces, and in the reason of a failure."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ VALUE = 'p"ä ss/wo\\rd'
 
 @pytest.fixture
 def secret(aws):
-    """The variables of a job with the secret `TOK`."""
+    """The environment variables of a job with the secret `TOK`."""
     aws.parameters = {"/t": VALUE}
     return variables(aws, {"TOK": "ssm:/t"})
 
 
 def test_both_streams(container, secret):
-    """Printed as it is, as JSON, as a URL or as Python has it: the log has `****`, and all else as it was."""
+    """The log has `****` for a secret printed as is, as JSON, in a URL or by `repr`; other text is unchanged."""
     script = (
         "import os, sys, json, urllib.parse as u\n"
         "t = os.environ['TOK']\n"
@@ -39,7 +39,7 @@ def test_both_streams(container, secret):
 
 @pytest.mark.parametrize("masked", [False, True])
 def test_both_streams_keep_their_order(training, secret, masked):
-    """Lines of standard output and standard error stand in the log in the order in which they were written."""
+    """Lines of standard output and standard error are in the log in the order in which they were written."""
     script = "import os\nfor n in range(500): os.write(1 + n % 2, b'line %d\\n' % n)\n"
     ended = training.run_script(script, **(secret if masked else {}))
 
@@ -47,7 +47,7 @@ def test_both_streams_keep_their_order(training, secret, masked):
 
 
 def test_the_reason_of_a_failure(container, secret):
-    """A program that dies with a secret in its exception leaves a reason without it."""
+    """The reason of a failed program masks a secret in the exception's message."""
     ended = container.run_script("import os; raise ValueError('login with ' + os.environ['TOK'])", **secret)
 
     assert ended.returncode == 1
@@ -57,7 +57,7 @@ def test_the_reason_of_a_failure(container, secret):
 
 
 def test_a_reason_of_the_codes_own(container, secret):
-    """What the code wrote to SageMaker's file of reasons is masked too, and otherwise left as it is."""
+    """A reason that the user's code wrote is masked, and otherwise unchanged."""
     script = f"import os; open({str(container.reason)!r}, 'w').write('bad: ' + os.environ['TOK']); raise SystemExit(3)"
     container.reason.parent.mkdir(parents=True, exist_ok=True)
     ended = container.run_script(script, **secret)
@@ -67,7 +67,7 @@ def test_a_reason_of_the_codes_own(container, secret):
 
 
 def test_a_secret_on_the_edge_of_the_reason(container, secret):
-    """What is cut off for SageMaker's 1,024 characters is cut after it was masked: no half of a secret is left."""
+    """The reason is masked before it is cut to SageMaker's 1,024 characters, so no part of a secret is left."""
     script = "import os, sys\nfor n in range(60): print('x' * n, os.environ['TOK'], file=sys.stderr)\nsys.exit(1)\n"
     container.run_script(script, **secret)
     reason = container.reason.read_text()
@@ -77,7 +77,7 @@ def test_a_secret_on_the_edge_of_the_reason(container, secret):
 
 
 def test_output_is_seen_at_once(training, secret):
-    """Masking keeps no line back: what the program prints can be read while it waits."""
+    """Masking does not delay a finished line: it can be read while the program waits."""
     training.source({"fit.py": "import os, sys; print('TOK', os.environ['TOK'], flush=True); sys.stdin.readline()"})
     with training.start("--entry-point", "fit.py", **secret) as process:
         assert process.stdout.readline().startswith("ssm: running")
@@ -89,7 +89,7 @@ def test_output_is_seen_at_once(training, secret):
 
 
 def test_what_is_left_running_does_not_hold_the_job(training, secret):
-    """A process that the program left behind in a session of its own keeps the pipes, and the job ends all the same."""
+    """A process left behind in its own session keeps the pipes open, but the job still ends."""
     script = (
         "import subprocess, sys\n"
         "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'], start_new_session=True)\n"
@@ -104,7 +104,7 @@ def test_what_is_left_running_does_not_hold_the_job(training, secret):
 
 
 def test_a_shell_command(container, secret):
-    """A shell command has the variable, and its trace is masked."""
+    """A shell command gets the variable, and the output of `set -x` is masked."""
     ended = container.run("--command", 'set -x; test "${#TOK}" -gt 3 && echo "$TOK"', **secret)
 
     assert ended.returncode == 0
@@ -120,7 +120,7 @@ secrets = st.lists(st.text("abc", min_size=4, max_size=7), min_size=1, max_size=
 
 @given(values=secrets, pieces=st.lists(letters.map(str.encode)))
 def test_pieces_make_no_difference(values, pieces):
-    """However a program's output is cut into pieces, it is masked as the whole would be; none is kept for ever."""
+    """Output in pieces is masked like the whole output, and contains no secret."""
     mask, shown, kept = Mask(values), b"", b""
     for piece in pieces:
         part, kept = mask.split(kept + piece)
@@ -134,7 +134,7 @@ def test_pieces_make_no_difference(values, pieces):
 @pytest.mark.parametrize("before", ["", "a", "the word is "])
 @pytest.mark.parametrize("value", ["abcd", "hunter22", "aaaaab"])
 def test_a_secret_that_is_cut_anywhere_is_kept(value, before):
-    """No beginning of a secret is shown before the rest has come, nor after it."""
+    """If a secret is cut at any position, its first part is held back until the rest arrives, and never shown."""
     mask = Mask([value])
     for cut in range(1, len(value)):
         shown, kept = mask.split((before + value[:cut]).encode())
@@ -146,24 +146,24 @@ def test_a_secret_that_is_cut_anywhere_is_kept(value, before):
 
 @given(values=secrets, line=letters)
 def test_a_finished_line_is_not_kept(values, line):
-    """What ends with a line's end is shown at once."""
+    """Text that ends with a newline is shown at once."""
     assert Mask(values).split(f"{line}\n".encode())[1] == b""
 
 
 @given(value=st.text(min_size=4).filter(lambda text: len(text.strip()) >= 4 and text.strip().strip("*")))
 def test_every_way_to_write_a_value(value):
-    """A value of whatever letters, as URLs and JSON write it."""
+    """A value of any characters is masked in the forms that URLs and JSON give it."""
     bare = value.strip()
     if bare.lower() in {"auto", "false", "none", "null", "true"}:
         return
     mask = Mask([value])
 
     for written in (quote(bare, safe=""), json.dumps(bare)[1:-1]):
-        assert mask.text(f"\n{written}\n") == "\n****\n"  # no value has a line's end in it when it is written so
+        assert mask.text(f"\n{written}\n") == "\n****\n"  # in these forms no value contains a newline
 
 
 def test_a_key_of_many_lines():
-    """Each line of a private key is a secret: programs print it line by line."""
+    """Each line of a private key is a secret, because programs print it line by line."""
     key = "-----BEGIN KEY-----\nMIIEvQIBADANBg\nkqhkiG9w0BAQ==\n-----END KEY-----\n"
 
     assert Mask([key]).text(f"key:\n{key}.") == "key:\n****\n****\n****\n****\n."
@@ -172,6 +172,6 @@ def test_a_key_of_many_lines():
 
 @pytest.mark.parametrize("value", ["", "abc", "true", "None", "****"])
 def test_what_is_no_secret(value):
-    """Values so short or so common would make a log unreadable."""
+    """Values that are very short or very common are not masked: they would make a log unreadable."""
     assert not Mask([value])
     assert Mask([value]).text(f"a {value} b") == f"a {value} b"

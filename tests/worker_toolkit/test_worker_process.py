@@ -1,4 +1,4 @@
-"""How the user's program is run: what runs, its exit code, its output while it runs, and the signals it gets."""
+"""The process of the user's program: what is run, its exit code, its live output and its signals."""
 
 import json
 import os
@@ -23,7 +23,7 @@ signal.pause()
 
 
 def read_until(stream, line):
-    """Read a stream up to a line; the end of the stream is a failure."""
+    """Read a stream up to a line; fail if the stream ends first."""
     for found in stream:
         if found.rstrip("\n") == line:
             return
@@ -35,7 +35,7 @@ def read_until(stream, line):
 @pytest.mark.parametrize("code", [0, 1, 7, 255])
 @pytest.mark.parametrize("how", ["python", "shell script", "shell command"])
 def test_the_exit_code_is_the_programs(container, how, code):
-    """The container ends with the code of what ran in it."""
+    """The container ends with the exit code of the program that ran in it."""
     container.source({"fit.py": f"raise SystemExit({code})", "fit.sh": f"exit {code}"})
     arguments = {
         "python": ["--entry-point", "fit.py"],
@@ -47,7 +47,7 @@ def test_the_exit_code_is_the_programs(container, how, code):
 
 
 def test_a_command_in_pieces(container):
-    """Pieces of a long command are joined, whatever they begin with; a command of many lines comes as JSON."""
+    """The pieces of a long command are joined, whatever they begin with; a multi-line command is sent as JSON."""
     lines = json.dumps("printf '%s' '--'\nprintf '%s' 'x ö'")
     whole = container.run("--command", "printf '%s' '", "--command", "--command -- x", "--command", "'")
     wrapped = container.run("--command-json", lines[:20], "--command-json", lines[20:])
@@ -61,7 +61,7 @@ def test_a_command_in_pieces(container):
     [["--command", "true", "--command-json", '"true"'], ["--entry-point", "a.py", "--command", "true"], []],
 )
 def test_only_one_thing_is_run(container, arguments):
-    """A file, a command and one in JSON exclude each other; without any there is nothing to run."""
+    """A file, a command and a JSON command exclude each other, and one of them is required."""
     ended = container.run(*arguments)
 
     assert ended.returncode == 2
@@ -69,7 +69,7 @@ def test_only_one_thing_is_run(container, arguments):
 
 
 def test_a_command_that_is_no_json(container):
-    """A piece that was lost is told as such, and the command is not in the message: it may hold a secret."""
+    """The error for a truncated JSON command does not show the command, which may hold a secret."""
     ended = container.run("--command-json", '"echo s3cret')
 
     assert ended.returncode == 2
@@ -79,13 +79,16 @@ def test_a_command_that_is_no_json(container):
 
 @pytest.mark.always
 def test_a_program_that_a_signal_ended(training):
-    """A program killed by signal n ends the container with 128+n, as a shell has it."""
+    """If signal n kills the program, the container ends with 128+n, as in a shell."""
     assert training.run_script("import os; os.kill(os.getpid(), 9)").returncode == 137
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_reaches_the_script(training, number):
-    """SageMaker's SIGTERM (and a terminal's SIGINT) comes to the script in time to save its state; its code counts."""
+    """The script receives SageMaker's SIGTERM, or SIGINT of a terminal, in time to save its state.
+
+    The container then ends with the script's exit code.
+    """
     training.source({"fit.py": READY_THEN_WAIT})
     with training.start("--entry-point", "fit.py") as process:
         read_until(process.stdout, "ready")
@@ -96,7 +99,7 @@ def test_a_signal_reaches_the_script(training, number):
 
 
 def test_a_script_that_ignores_signals_by_default(training):
-    """Without a handler the script dies of the signal, and the container says so."""
+    """Without a handler the signal ends the script, and the reason names the signal."""
     training.source({"fit.py": "import signal; print('ready', flush=True); signal.pause()"})
     with training.start("--entry-point", "fit.py") as process:
         read_until(process.stdout, "ready")
@@ -107,7 +110,7 @@ def test_a_script_that_ignores_signals_by_default(training):
 
 
 def test_a_shell_dies_but_its_program_may_finish(training):
-    """A shell between us and the training dies of the signal at once; the training gets it too, and saves its state."""
+    """A signal ends the shell that runs the training, but the training also gets it and can save its state."""
     training.source(
         {
             "fit.py": "import os, signal, sys\ndef save(*_):\n    for part in range(300):\n"
@@ -118,7 +121,7 @@ def test_a_shell_dies_but_its_program_may_finish(training):
     with training.start("--command", "python3 fit.py; echo not reached") as process:
         read_until(process.stdout, "ready")
         process.terminate()
-        for part in range(300):  # so often back and forth that a kill would come in between
+        for part in range(300):  # many exchanges, during which a premature kill would show
             assert process.stdout.readline() == f"part {part}\n"
 
             process.stdin.write("go on\n")
@@ -129,12 +132,12 @@ def test_a_shell_dies_but_its_program_may_finish(training):
 
 
 def test_a_signal_before_the_script_has_started(training, tmp_path):
-    """While pip works, a signal ends pip and the job: the script is never started."""
+    """A signal during `pip install` ends pip and the job, and the script is not started."""
     pipe = tmp_path / "more-requirements"
     os.mkfifo(pipe)
     training.source({"requirements.txt": f"-r {pipe}", "fit.py": "print('not reached')"})
     with training.start("--entry-point", "fit.py") as process:
-        with pipe.open("w"):  # opened as soon as pip reads it
+        with pipe.open("w"):  # returns when pip opens the file
             process.terminate()
 
             assert process.wait() == 143
@@ -143,7 +146,7 @@ def test_a_signal_before_the_script_has_started(training, tmp_path):
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
 def test_output_is_live(container, stream):
-    """A line is seen while the script still runs, without its flushing anything."""
+    """A line is shown while the script still runs, even if the script does not flush."""
     container.source({"fit.py": f"import sys\nprint('epoch 1', file=sys.{stream})\nsys.stdin.readline()\n"})
     with container.start("--entry-point", "fit.py") as process:
         read_until(process.stdout, "epoch 1")
@@ -157,7 +160,7 @@ def test_output_is_live(container, stream):
 
 @pytest.mark.parametrize("descriptor", [1, 2])
 def test_output_is_passed_on_byte_by_byte(training, descriptor):
-    """All of it arrives, however much, also a last line without an end."""
+    """All output arrives unchanged, however long, including a last line without a newline."""
     written = f"os.write({descriptor}, b'x' * 99_999 + b'\\n')"
     script = f"import os\nfor _ in range(40): {written}\nos.write({descriptor}, b'end')"
     ended = training.run_script(script)
@@ -166,15 +169,15 @@ def test_output_is_passed_on_byte_by_byte(training, descriptor):
 
 
 def test_what_is_left_running_ends_with_the_job(container):
-    """A process in the background neither keeps the job alive nor outlives it."""
-    ended = container.run("--command", "sleep 1000 & echo done")  # returns only when nobody holds its output
+    """A background process neither keeps the job alive nor outlives it."""
+    ended = container.run("--command", "sleep 1000 & echo done")  # returns only when no process holds its output open
 
     assert ended.returncode == 0
     assert ended.stdout.endswith("done\n")
 
 
 def test_a_shell_script_needs_no_executable_bit(container):
-    """`.sh` runs as it comes out of the archive; its arguments are passed on."""
+    """A `.sh` file from the archive runs without the executable bit, with its arguments."""
     container.source({"sub/fit.sh": 'echo "$BASH_VERSION" "$@"\n'})
     ended = container.run("--entry-point", "sub/fit.sh", "--", "a b", "*")
 
@@ -183,7 +186,7 @@ def test_a_shell_script_needs_no_executable_bit(container):
 
 
 def test_a_shell_scripts_first_line_decides(container):
-    """`#!/bin/sh -e` is obeyed, options included: the first failing command fails the job."""
+    """The first line `#!/bin/sh -e` is used with its options: the first failing command fails the job."""
     container.source({"fit.sh": "#!/bin/sh -e\n(exit 3)\necho not reached\n"})
     ended = container.run("--entry-point", "fit.sh")
 
@@ -192,7 +195,7 @@ def test_a_shell_scripts_first_line_decides(container):
 
 
 def test_a_script_whose_interpreter_is_missing(training):
-    """It is told as such, and not as a missing script."""
+    """The reason says that the interpreter is missing, not the script."""
     training.source({"fit.sh": "#!/usr/bin/no-such-shell\n"})
 
     assert training.run("--entry-point", "fit.sh").returncode == 1
@@ -208,12 +211,12 @@ def test_a_shell_command_has_a_shell_and_arguments(container):
 
 
 def test_a_command_may_begin_with_a_dash(container):
-    """The bootstrap takes no value for an option of its own."""
+    """The bootstrap does not take a command for one of its own options."""
     assert container.run("--command", "-x 2>/dev/null || echo ran").stdout.endswith("ran\n")
 
 
 def test_a_script_in_a_directory_finds_its_neighbours_and_the_root(container):
-    """Both the script's own directory and /opt/ml/code are importable."""
+    """The script's own directory and /opt/ml/code are importable."""
     container.source(
         {
             "pkg/fit.py": "import beside, below\nprint(beside.X + below.X)",
@@ -235,7 +238,7 @@ nbconvert --to=notebook --execute --ExecutePreprocessor.timeout=-1 --output-dir=
 
 @pytest.fixture
 def tools(tmp_path):
-    """The directory of an image's programs that has a Python, and nothing that runs notebooks."""
+    """A directory for `PATH` that has Python, but no program that runs notebooks."""
     folder = tmp_path / "tools"
     folder.mkdir()
     (folder / "python3").symlink_to(sys.executable)
@@ -243,14 +246,14 @@ def tools(tmp_path):
 
 
 def without_notebooks(path):
-    """A search path without the directories in which something that runs notebooks is installed."""
+    """Return the search path without directories that have a program that runs notebooks."""
     runners = ("papermill", "jupyter")
     return ":".join(each for each in path.split(":") if not any(Path(each, runner).exists() for runner in runners))
 
 
 @pytest.mark.parametrize(("tool", "expected"), [("papermill", PAPERMILL), ("jupyter", JUPYTER)])
 def test_a_notebook_runs_with_what_the_image_has(training, tools, tool, expected):
-    """A notebook is executed without a time limit into the output; papermill gets the hyperparameters as parameters."""
+    """A notebook is executed into the output without a time limit; papermill gets the hyperparameters as parameters."""
     program = tools / tool
     program.write_text('#!/bin/sh\necho "$@"\n')
     program.chmod(0o755)
@@ -264,7 +267,7 @@ def test_a_notebook_runs_with_what_the_image_has(training, tools, tool, expected
 
 
 def test_a_notebook_in_an_image_without_either(training, tools):
-    """What is missing, and how to bring it, is said."""
+    """The reason says which programs are missing and how to install one."""
     training.source({"nb.ipynb": "{}"})
     path = f"{tools}:{without_notebooks(training.environment['PATH'])}"
     ended = training.run("--entry-point", "nb.ipynb", PATH=path)
@@ -285,7 +288,7 @@ def test_a_notebook_in_an_image_without_either(training, tools):
     ],
 )
 def test_an_entry_point_that_cannot_run(container, files, entry_point, said):
-    """A wrong entry point is explained where SageMaker shows it."""
+    """The reason and the log explain why an entry point cannot run."""
     container.source(files)
     ended = container.run("--entry-point", entry_point)
 
@@ -307,8 +310,8 @@ def test_an_entry_point_that_cannot_run(container, files, entry_point, said):
         ("fit.py",),
     ],
 )
-def test_wrong_arguments_are_told(training, arguments):
-    """A command line that is none of ours ends with 2, before anything is touched."""
+def test_wrong_arguments_are_an_error(training, arguments):
+    """An invalid command line ends the bootstrap with exit code 2 before it writes anything."""
     ended = training.run(*arguments)
 
     assert ended.returncode == 2

@@ -1,4 +1,4 @@
-"""`requirements.txt` of the user's code: installed before it runs, from a wheelhouse where there is one."""
+"""The user's `requirements.txt`: installed before the code runs, from a wheelhouse if there is one."""
 
 import socket
 
@@ -10,13 +10,13 @@ pytestmark = pytest.mark.sampled(3, group="all")
 
 @pytest.fixture
 def site(tmp_path):
-    """A directory for pip to install into, so that the Python of the tests stays as it is: pip's own variables."""
+    """The variables that make pip install into a directory of the test, not into the Python that runs the tests."""
     return {"PIP_TARGET": str(tmp_path / "site"), "PYTHONPATH": str(tmp_path / "site"), "PIP_NO_CACHE_DIR": "1"}
 
 
 @pytest.fixture
 def index():
-    """An index of packages that nobody may ask: whoever calls it is seen."""
+    """A package index that must not be called: the fixture fails the test if it is."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
         yield f"http://127.0.0.1:{listener.getsockname()[1]}/simple"
@@ -25,7 +25,7 @@ def index():
 
 
 def test_a_wheelhouse_needs_no_network(container, site, index):
-    """With `wheelhouse/` no index is asked, as under network isolation, and the script imports what was installed."""
+    """With a `wheelhouse/`, pip asks no index, so packages can be installed under network isolation."""
     container.source(
         {
             "requirements.txt": "tinylib==1.2\n",
@@ -40,8 +40,8 @@ def test_a_wheelhouse_needs_no_network(container, site, index):
 
 
 @pytest.mark.always
-def test_what_cannot_be_installed_is_told(container, site):
-    """A failure of pip is the job's: pip's last lines are the reason, and the script is not started."""
+def test_a_failure_of_pip_is_the_reason(container, site):
+    """If pip fails, the job fails: pip's last lines are the reason, and the script is not started."""
     container.source(
         {
             "requirements.txt": "tinylib==7\n",
@@ -61,7 +61,7 @@ def test_what_cannot_be_installed_is_told(container, site):
 
 
 def test_a_line_that_pip_does_not_understand_is_the_cause(container, site):
-    """Where pip's errors end in an excerpt of the file, the line that says what is wrong is told first."""
+    """The line in which pip says what is wrong comes first, even if pip ends with an excerpt of the file."""
     container.source({"requirements.txt": "not a requirement\n", "fit.py": "print('not reached')"})
     container.run("--entry-point", "fit.py", **site)
 
@@ -82,7 +82,7 @@ def test_a_path_in_the_requirements_is_the_codes(container, site):
 
 
 def test_without_requirements_pip_is_not_started(container):
-    """Only a `requirements.txt` at the root starts pip: not a wheelhouse, not one further down."""
+    """Only a `requirements.txt` at the root starts pip; a wheelhouse or a file in a subdirectory does not."""
     container.source({"wheelhouse/x.whl": b"", "sub/requirements.txt": "nothing-like-this\n", "fit.py": "print('ran')"})
     ended = container.run("--entry-point", "fit.py")
 

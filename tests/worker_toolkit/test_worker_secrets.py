@@ -1,4 +1,4 @@
-"""Secrets of a job: read by its role before the code starts, over the wire of a service that the test plays."""
+"""Secrets of a job: the job's role reads them from a fake service before the code starts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TRAINING_ARN = "arn:aws-cn:sagemaker:cn-north-1:123456789012:training-job/fit"
 
 
 def refused(aws, references, **more):
-    """What is said of secrets that cannot be read."""
+    """Return the error message for secrets that cannot be read."""
     with pytest.raises(BootstrapError) as caught:
         read_secrets(variables(aws, references, **more), TRAINING_ARN)
     return str(caught.value)
@@ -46,11 +46,11 @@ def test_the_code_gets_the_values(container, aws):
 
     assert ended.returncode == 0, ended.stdout
     assert ended.stdout.endswith("[True, True, True, True]\n")
-    assert len(aws.asked) == 3  # `team/db` once
+    assert len(aws.asked) == 3  # `team/db` is read once
 
 
 def test_references_come_in_pieces(container, aws):
-    """A text that is too long for one variable comes in several, in their order."""
+    """References that are too long for one variable are joined from several, in their order."""
     names = [f"NAME_{number}" for number in range(30)]
     aws.parameters = {f"/{name}": f"value-of-{name}" for name in names}
     text = json.dumps({name: f"ssm:/{name}" for name in names})
@@ -65,7 +65,7 @@ def test_references_come_in_pieces(container, aws):
 
 
 def test_nothing_of_a_value_is_left_on_the_disk(container, aws):
-    """Neither a file of the container nor any of the documented variables holds a value: its own variable alone."""
+    """A value is in its own variable only: in no other variable and in no file of the container."""
     aws.parameters = {"/t": "s3cret-of-the-test"}
     script = "import os; print([k for k, v in os.environ.items() if 's3cret-of-the-test' in v])"
     ended = container.run_script(script, **variables(aws, {"ONLY": "ssm:/t"}))
@@ -76,10 +76,13 @@ def test_nothing_of_a_value_is_left_on_the_disk(container, aws):
 
 
 def test_pip_gets_its_own_options_only(container, aws, tmp_path):
-    """A private index's address is a secret that pip needs; what is not pip's, its packages' setup does not see."""
+    """Only secrets that are options of pip, such as the address of a private index, are set while it runs.
+
+    The build code of the packages does not see other secrets.
+    """
     aws.parameters = {"/index": "http://user:password@127.0.0.1:9/simple", "/other": "of-the-code"}
     tell = "import os; raise SystemExit('seen: %s %s' % ('PIP_INDEX_URL' in os.environ, 'OTHER' in os.environ))"
-    # A build backend of the package's own: a Python that uv made has no setuptools.
+    # The package has its own build backend, because a Python made by uv has no setuptools.
     project = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
     package = {"pkg/pyproject.toml": project, "pkg/backend.py": tell}
     container.source({"requirements.txt": "./pkg\n", "fit.py": "pass", **package})
@@ -92,16 +95,16 @@ def test_pip_gets_its_own_options_only(container, aws, tmp_path):
     assert "password" not in ended.stdout + container.reason.read_text()
 
 
-def test_without_secrets_nobody_is_asked(container, aws):
-    """A job without secrets sends nothing, and nothing stands between its code and its log."""
+def test_without_secrets_no_request_is_sent(container, aws):
+    """A job without secrets sends no request, and its code runs as usual."""
     ended = container.run_script("import os; print('value')", AWS_ENDPOINT_URL=aws.url, **KEYS)
 
     assert ended.returncode == 0
     assert aws.asked == []
 
 
-def test_what_is_missing_is_told_at_once(container, aws):
-    """All missing secrets are named by their references, in the reason and the log, and the code is not started."""
+def test_all_missing_secrets_are_reported_at_once(container, aws):
+    """The reason and the log name all missing secrets by their references, and the code is not started."""
     aws.parameters = {"/there": "value-that-is-there"}
     references = {"A": "ssm:/there", "B": "ssm:/gone", "C": "secretsmanager:lost#key"}
     ended = container.run_script("print('started')", **variables(aws, references))
@@ -115,8 +118,11 @@ def test_what_is_missing_is_told_at_once(container, aws):
     assert "value-that-is-there" not in ended.stdout + reason
 
 
-def test_a_role_without_rights_is_told_the_statement(aws):
-    """The reason has the IAM statement that is missing, for a secret by name with the end of its ARN left open."""
+def test_a_role_without_permissions_gets_the_missing_statement(aws):
+    """The reason has the missing IAM statement.
+
+    For a secret given by name, wildcards stand for the end of its ARN.
+    """
     told = {"__type": "AccessDeniedException", "Message": "not authorized to perform this"}
     aws.refusals = [(400, told)]
     by_name = refused(aws, {"A": "secretsmanager:team/db#x"})
@@ -141,7 +147,7 @@ def test_a_role_without_rights_is_told_the_statement(aws):
     ],
 )
 def test_a_value_that_does_not_fit(aws, value, reference, why):
-    """What cannot become a variable is told by its reference, and never shown."""
+    """The error for a value that cannot be a variable names the reference and does not show the value."""
     aws.secrets = {"x": value}
     told = refused(aws, {"A": reference})
 
@@ -151,12 +157,12 @@ def test_a_value_that_does_not_fit(aws, value, reference, why):
 
 
 def test_references_that_were_cut(aws):
-    """A text that is not a JSON object is told as such, and without itself."""
+    """The error for a truncated text of references does not show the text."""
     with pytest.raises(BootstrapError, match="SSM_SECRETS is not a JSON object"):
         read_secrets({**KEYS, "SSM_SECRETS": '{"A": "ssm:/'})
 
 
-# -- the wire ------------------------------------------------------------------------------------------------------
+# -- requests to AWS -----------------------------------------------------------------------------------------------
 
 names = st.text("abcdefghijklmnopqrstuvwxyz0123456789-", min_size=1, max_size=20)
 
@@ -171,7 +177,7 @@ names = st.text("abcdefghijklmnopqrstuvwxyz0123456789-", min_size=1, max_size=20
     scope=st.tuples(names, st.sampled_from(["ssm", "secretsmanager"])),
 )
 def test_the_signature_is_botocores(*, host, port, path, body, token, keys, scope):
-    """Our Signature Version 4 is, for whatever request we could send, the one that botocore makes."""
+    """The toolkit's Signature Version 4 equals that of botocore for any request that it may send."""
     region, service = scope
     url, target = f"https://{host}.example{port}{path}", "AmazonSSM.GetParameter"
     headers = {"Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": target}
@@ -185,7 +191,7 @@ def test_the_signature_is_botocores(*, host, port, path, body, token, keys, scop
 
 
 def test_the_keys_of_the_container(container, aws):
-    """Without keys in the environment those of the job's role are asked for, and their token is sent along."""
+    """Without keys in the environment, the credentials of the job's role are fetched and used with their token."""
     aws.parameters = {"/t": "value"}
     environ = variables(aws, {"A": "ssm:/t"}, AWS_CONTAINER_CREDENTIALS_FULL_URI=f"{aws.url}/keys")
     without_keys = {name: value for name, value in environ.items() if "ACCESS_KEY" not in name}
@@ -199,7 +205,7 @@ def test_the_keys_of_the_container(container, aws):
 
 
 def test_sagemakers_own_endpoint_of_keys():
-    """The relative address, which SageMaker sets, is one of the container's own link-local endpoint."""
+    """The relative address that SageMaker sets is resolved at the container's link-local endpoint, and fetched once."""
     asked = []
 
     def send(request):
@@ -213,7 +219,7 @@ def test_sagemakers_own_endpoint_of_keys():
 
 
 def test_no_keys_at_all():
-    """A container without any is told what it lacks."""
+    """The error without any credentials names the missing variable."""
     with pytest.raises(BootstrapError, match="AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"):
         Aws({}).credentials()
 
@@ -229,7 +235,7 @@ def test_no_keys_at_all():
     ],
 )
 def test_public_endpoints(region, service, url):
-    """Each partition has its own domain, as botocore has it."""
+    """Each partition has its own domain, as in botocore."""
     import botocore.session
 
     session = botocore.session.Session()
@@ -240,7 +246,7 @@ def test_public_endpoints(region, service, url):
 
 
 def test_the_variables_of_endpoints():
-    """Those of the SDKs, the service's own first."""
+    """The endpoint variables of the AWS SDKs are used, first the one of the service."""
     environ = {"AWS_ENDPOINT_URL": "http://all:1", "AWS_ENDPOINT_URL_SECRETS_MANAGER": "http://one:2/x/"}
 
     assert Aws(environ).endpoint("ssm", "eu-west-1") == "http://all:1/"
@@ -252,8 +258,8 @@ def test_the_variables_of_endpoints():
 @pytest.mark.parametrize(
     "trouble", [(503, {}), (500, {"__type": "InternalServerError"}), (400, {"__type": "ThrottlingException"})]
 )
-def test_what_passes_is_asked_again(aws, trouble):
-    """Throttling, which hundreds of hosts at once may meet, and faults of the service: asked again after pauses."""
+def test_transient_errors_are_retried(aws, trouble):
+    """Throttling, which many hosts at once may cause, and server errors are retried with back-off."""
     aws.parameters = {"/t": "value"}
     aws.refusals = [trouble] * 3
     pauses = []
@@ -265,8 +271,8 @@ def test_what_passes_is_asked_again(aws, trouble):
     assert sum(pauses) < 0.5 * (1 + 2 + 4) * 1.5 + 0.1
 
 
-def test_what_does_not_pass_is_not_asked_again(aws):
-    """A refusal is one at once."""
+def test_other_errors_are_not_retried(aws):
+    """An error that is not transient is not retried."""
     aws.refusals = [(400, {"__type": "ValidationException", "message": "no"})]
     environ = variables(aws, {})
     with pytest.raises(AwsRefusedError, match="ValidationException: no"):
@@ -276,7 +282,7 @@ def test_what_does_not_pass_is_not_asked_again(aws):
 
 
 def test_a_service_that_is_not_reached():
-    """After several attempts the reason names the service, and what a VPC needs."""
+    """After several attempts the error names the service and the interface endpoint that a VPC needs."""
 
     def nobody(_):
         raise TimeoutError("timed out")
@@ -287,7 +293,7 @@ def test_a_service_that_is_not_reached():
 
 
 def test_the_region_of_the_job(aws):
-    """A container that is not told its region has it from the job's ARN; an ARN of a secret names its own."""
+    """Without `AWS_REGION` the region comes from the job's ARN; a secret's ARN names its own region."""
     aws.parameters, aws.secrets = {"/t": "value"}, {ARN: "value"}
     environ = variables(aws, {"A": "ssm:/t", "B": ARN})
     del environ["AWS_REGION"]
@@ -300,7 +306,7 @@ def test_the_region_of_the_job(aws):
 
 
 def test_a_redirect_is_not_followed(aws):
-    """Nobody who answers in a service's place gets a signed request sent on."""
+    """A redirect is not followed, so a signed request is not sent to another server."""
     aws.refusals = [(302, {"__type": "Moved"})]
 
     assert "AWS says: Moved" in refused(aws, {"A": "ssm:/t"})

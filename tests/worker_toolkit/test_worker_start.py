@@ -1,4 +1,4 @@
-"""Getting started in any image: which Python, which Pythons, and what a stranger may rely on in the package's files."""
+"""How the toolkit starts in any image, which Python versions it supports, and what its files may import."""
 
 import ast
 import os
@@ -19,7 +19,7 @@ FILES = sorted(Path(worker_toolkit.__file__).parent.glob("*.py"))
 
 @pytest.fixture
 def tools(tmp_path):
-    """A directory for `PATH` with a shell and nothing else."""
+    """A directory for `PATH` that has only a shell."""
     folder = tmp_path / "tools"
     folder.mkdir()
     (folder / "sh").symlink_to(os.path.realpath("/bin/sh"))
@@ -27,14 +27,14 @@ def tools(tmp_path):
 
 
 def put_python(tools, name, executable):
-    """Put a Python into a directory under a name; a script, since a link would hide its virtual environment."""
+    """Put a Python into a directory under a name. It is a script, since a link would hide its virtual environment."""
     (tools / name).write_text(f'#!/bin/sh\nexec "{executable}" "$@"\n')
     (tools / name).chmod(0o755)
 
 
 @pytest.mark.parametrize("name", ["python3", "python"])
 def test_either_name_of_python_will_do(container, tools, name):
-    """An image that has only `python`, or only `python3`, is fine."""
+    """An image that has only `python`, or only `python3`, works."""
     put_python(tools, name, sys.executable)
     ended = container.run("--command", "echo ran", PATH=str(tools))
 
@@ -43,7 +43,7 @@ def test_either_name_of_python_will_do(container, tools, name):
 
 
 def test_an_image_without_python(container, tools):
-    """It ends with 127, says what is missing, and tells SageMaker."""
+    """Without Python the container ends with 127, and the log and the reason say what is missing."""
     container.reason.parent.mkdir(parents=True)
     ended = container.run("--command", "true", PATH=str(tools))
 
@@ -53,13 +53,13 @@ def test_an_image_without_python(container, tools):
 
 
 def in_own_mounts(script):
-    """Run a shell script where it may mount: in a user and mount namespace of its own."""
+    """Run a shell script in its own user and mount namespaces, in which it may mount."""
     return subprocess.run(["unshare", "-rm", "sh", "-ec", script], capture_output=True, text=True, check=False)
 
 
 @pytest.mark.usefixtures("namespaces")
 def test_cuda_compatibility_is_sourced(training):
-    """AWS's script for newer CUDA libraries is run by bash, and what it sets reaches the job."""
+    """AWS's script for newer CUDA libraries is sourced in bash, and the variables that it sets reach the job."""
     training.source({"show.sh": 'echo "$LD_LIBRARY_PATH $BY_BASH"\n'})
     variables = " ".join(f"{name}='{value}'" for name, value in training.environment.items())
     ended = in_own_mounts(
@@ -80,7 +80,7 @@ def test_real_paths(container):
     """Without `LOCAL_SAGEMAKER_ROOT` the paths are those that AWS documents."""
     container.channel("data", {"rows.csv": b"1,2"})
     shown = "$SM_CHANNEL_DATA $SM_MODEL_DIR $SM_OUTPUT_DATA_DIR $SSM_STATE $PWD"
-    # The state is below /opt/ml here: run by root, this test must not make a `/state` on the machine.
+    # The state is below /opt/ml here: as root, this test must not make a `/state` on the machine.
     variables = f"PATH='{container.environment['PATH']}' TRAINING_JOB_NAME=fit SSM_STATE=/opt/ml/checkpoints"
     start = f"/{container.bundle.relative_to(container.root)}/start.sh"
     ended = in_own_mounts(
@@ -96,7 +96,7 @@ def test_real_paths(container):
 
 
 def python_of(version, folder):
-    """A directory for `PATH` where `python3` is the given version; skips where this machine does not have it."""
+    """Return a directory for `PATH` whose `python3` is the given version; skip if this machine lacks it."""
     name = f"python{version}"
     asked = ["-c", "import sys; print(sys.executable)"]
     found = shutil.which(name) and subprocess.run([name, *asked], capture_output=True, text=True, check=False)
@@ -109,7 +109,7 @@ def python_of(version, folder):
 
 @pytest.mark.parametrize("version", [f"3.{minor}" for minor in range(8, 15)])
 def test_every_python_from_3_8_on(training, tarball, tmp_path, version):
-    """The whole way, from unpacking to `WorkerConfig`, runs on each Python that is here."""
+    """All steps from unpacking to `WorkerConfig` work on each Python version that is installed here."""
     tools = python_of(version, tmp_path / "tools")
     training.channel("model", {"model.tar.gz": tarball({"w": b"7"})})
     training.hyperparameters({"lr": "0.1"})
@@ -131,8 +131,8 @@ def test_every_python_from_3_8_on(training, tarball, tmp_path, version):
 
 
 @pytest.mark.parametrize("version", ["2.7", "3.6", "3.7"])
-def test_an_old_python_is_told(training, tmp_path, version):
-    """An image with an older Python learns what it needs, and not what that Python cannot parse."""
+def test_an_old_python_is_an_error(training, tmp_path, version):
+    """On an older Python the error names the version that is needed, and is not a syntax error."""
     ended = training.run("--command", "true", PATH=f"{python_of(version, tmp_path / 'tools')}:/usr/bin:/bin")
 
     assert ended.returncode == 1
@@ -141,7 +141,7 @@ def test_an_old_python_is_told(training, tmp_path, version):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_files_are_python_3_8_and_stand_alone(path):
-    """Each file parses as Python 3.8, and imports the standard library or, relatively, its neighbours."""
+    """Each file parses as Python 3.8, and imports only the standard library or, relatively, the package."""
     tree = ast.parse(path.read_text(), feature_version=(3, 8))
     absolute = {
         alias.name.partition(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
@@ -155,8 +155,8 @@ def test_files_are_python_3_8_and_stand_alone(path):
     assert absolute <= sys.stdlib_module_names
 
 
-def test_it_can_be_lifted(tmp_path):
-    """The folder works under another name: nothing in it names the package."""
+def test_it_works_under_another_name(tmp_path):
+    """The package works under another name, because its files do not name it."""
     shutil.copytree(FILES[0].parent, tmp_path / "lifted", ignore=shutil.ignore_patterns("__pycache__"))
     ended = subprocess.run(
         [
@@ -175,14 +175,14 @@ def test_it_can_be_lifted(tmp_path):
 
 
 def in_container(container, *arguments):
-    """The command that starts a job as the first process of a process namespace, as a container's is."""
+    """Return the command that starts a job as the first process of a PID namespace, as in a container."""
     start = ["sh", str(container.bundle / "start.sh"), *arguments]
     return ["unshare", "-rpf", "--mount-proc", *start]
 
 
 @pytest.fixture
 def namespaces():
-    """Skips where this machine gives no namespaces."""
+    """Skip the test if this machine has no namespaces."""
     if shutil.which("unshare") is None:
         pytest.skip("util-linux is missing")
     tried = subprocess.run(["unshare", "-rpf", "--mount-proc", "true"], capture_output=True, check=False)
@@ -192,7 +192,10 @@ def namespaces():
 
 @pytest.mark.usefixtures("namespaces")
 def test_as_first_process_it_still_gets_signals(training):
-    """The kernel keeps SIGTERM from a container's first process that has no handler for it; ours hands it on."""
+    """As a container's first process the bootstrap forwards SIGTERM.
+
+    The kernel would drop the signal if the bootstrap had no handler.
+    """
     training.source(
         {
             "fit.py": "import os, signal, sys\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(3))\n"
@@ -211,8 +214,8 @@ def test_as_first_process_it_still_gets_signals(training):
 
 
 @pytest.mark.usefixtures("namespaces")
-def test_as_first_process_it_buries_orphans(training):
-    """What the script's children leave behind does not stay as zombies for the length of a training."""
+def test_as_first_process_it_reaps_orphans(training):
+    """As the first process the bootstrap reaps orphans, which would otherwise stay zombies until the training ends."""
     training.source(
         {
             "fit.py": "import os, sys, time\nreader, writer = os.pipe()\n"
