@@ -11,7 +11,7 @@ from pathlib import Path
 
 from local_sagemaker.kind import JobKind
 from local_sagemaker.kinds import KINDS
-from local_sagemaker.runtime.runtime_spec import Output, Place, RuntimeSpec, groups_of, volume_of
+from local_sagemaker.runtime.runtime_spec import Output, RuntimeSpec, S3Location, groups_of, volume_of
 from local_sagemaker.runtime.supervisor import supervise
 
 
@@ -37,8 +37,8 @@ def _plan(job):
 
 
 def _results(job):
-    place = Place.parse(_definition(job)["OutputDataConfig"]["S3OutputPath"])
-    yield Place(place.bucket, place.below(f"{job.name}/output/best/"))
+    place = S3Location.parse(_definition(job)["OutputDataConfig"]["S3OutputPath"])
+    yield S3Location(place.bucket, place.below(f"{job.name}/output/best/"))
 
 
 def _closing_fields(progress, outcome):

@@ -12,7 +12,7 @@ from botocore.parsers import create_parser
 from botocore.serialize import create_serializer
 
 from local_sagemaker.services import SERVICES
-from local_sagemaker.wire.protocols import Words, answer, wire_of
+from local_sagemaker.wire.protocols import ErrorContent, answer, error_format_of
 
 DOCUMENTATION = Path(__file__).parents[2] / "docs/explanation/local-sagemaker.md"
 # For each protocol of AWS, a service that is not served.
@@ -89,7 +89,7 @@ def test_what_signs_as_a_service_of_the_table(backend, service, operation, argum
 def test_every_client_of_botocore_shows_a_refusal():
     """For each service of botocore, the form of its requests determines a form of errors that its client reads."""
     session = botocore.session.Session()
-    told = Words("TheCode", 400, "The message.")
+    told = ErrorContent("TheCode", 400, "The message.")
     for name in session.get_available_services():
         model = session.get_service_model(name)
         protocol = model.resolved_protocol
@@ -102,7 +102,7 @@ def test_every_client_of_botocore_shows_a_refusal():
         headers = {key.lower(): str(value) for key, value in sent["headers"].items()}
         if isinstance(sent["body"], dict):
             headers["content-type"] = "application/x-www-form-urlencoded"
-        response = answer(told, wire_of(model.signing_name, headers), "/")
+        response = answer(told, error_format_of(model.signing_name, headers), "/")
         raw = {"status_code": 400, "headers": dict(response.headers), "body": response.body}
         parsed = create_parser(protocol).parse(raw, operation.output_shape)
 
