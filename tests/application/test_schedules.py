@@ -1,4 +1,4 @@
-"""Schedules fire: a Prefect server and a worker with their default services and settings, as a user starts them."""
+"""Schedules with a Prefect server and a worker that have their default services and settings, as a user starts them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ deployments:
 
 @pytest.fixture
 def prefect(start, prefect_api, backend, tmp_path):
-    """A function that starts a command of Prefect's in a user's folder."""
+    """Return a function that starts a command of Prefect in a user's folder."""
     shutil.copy(FLOW, tmp_path)
     variables = {
         "PREFECT_API_URL": prefect_api,
@@ -41,9 +41,9 @@ def prefect(start, prefect_api, backend, tmp_path):
 
 
 def test_schedules_make_runs_that_complete(prefect, prefect_api, tmp_path):
-    """An interval and a cron of the next minute: the server schedules runs, a worker runs them, and they complete."""
+    """For an interval and a cron of the next minute, the server schedules runs, and a worker completes them."""
     name = f"scheduled-{uuid.uuid4().hex[:8]}"
-    # Not the minute that begins within seconds: the deployment might be there too late for it.
+    # Not a minute that begins within seconds: the deployment might be created too late for it.
     minute = (datetime.now(timezone.utc) + timedelta(seconds=75)).minute
     (tmp_path / "prefect.yaml").write_text(DEPLOYMENTS.format(name=name, minute=minute))
     for command in (("work-pool", "create", name, "--type", "process"), ("--no-prompt", "deploy", "--all")):
@@ -65,6 +65,6 @@ def test_schedules_make_runs_that_complete(prefect, prefect_api, tmp_path):
         wait_until(lambda: completed() == {f"{name}-interval", f"{name}-cron"}, "both schedules to make a run")
     finally:
         worker.end()
-        for deployment in ("interval", "cron"):  # its runs would go on for as long as the server lives
+        for deployment in ("interval", "cron"):  # otherwise its runs would go on as long as the server runs
             done = prefect("deployment", "delete", f"retrain/{deployment}").done()
             assert done.code == 0, done.out + done.err
