@@ -192,7 +192,7 @@ class Bench:
         self.faults.clear()
         return run
 
-    # -- the judgement -----------------------------------------------------------------------------------------------
+    # -- comparison --------------------------------------------------------------------------------------------------
 
     def _judge(
         self, scenario: Scenario, project: str, run: Run, undisturbed: Undisturbed, left: frozenset[str]
@@ -229,7 +229,7 @@ class Bench:
             wrong += [f"{result['task']} was not skipped" for result in run.results if not result["cached"]]
         return [f"in a third run: {each}" for each in wrong]
 
-    # -- small parts -------------------------------------------------------------------------------------------------
+    # -- helpers -----------------------------------------------------------------------------------------------------
 
     def _new_project(self, scenario: Scenario) -> str:
         project = f"crash-{uuid.uuid4().hex[:12]}"

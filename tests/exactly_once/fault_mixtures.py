@@ -53,7 +53,7 @@ _DRAWING = settings(database=None, phases=[Phase.generate], suppress_health_chec
 assert own_prefect.HOME
 
 
-# -- what a mixture is -------------------------------------------------------------------------------------------------
+# -- mixtures and outcomes ---------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Outcome:
         return "\n    ".join([*self.wrong, f"again: {command}"])
 
 
-# -- how it is drawn ---------------------------------------------------------------------------------------------------
+# -- drawing -----------------------------------------------------------------------------------------------------------
 
 _OPERATIONS = (
     *(
@@ -267,7 +267,7 @@ SHAPES: dict[str, tuple[int, Callable[[Place], list[Any]]]] = {
 by side, and one after the other with real jobs, a state and a metric, which is slow and never drawn."""
 
 
-# -- running it --------------------------------------------------------------------------------------------------------
+# -- running -----------------------------------------------------------------------------------------------------------
 
 
 class Stuck(Exception):
@@ -400,7 +400,7 @@ def _flow(name: str, body: Callable[[], list[Any]]) -> list[Any]:
     return results
 
 
-# -- what must hold ----------------------------------------------------------------------------------------------------
+# -- invariants --------------------------------------------------------------------------------------------------------
 
 
 def refuses(outcome: Outcome, operation: str) -> bool:
@@ -436,7 +436,7 @@ def _over_quota(tasks: Sequence[TaskSeen], limit: int) -> list[str]:
     return [f"{a} and {b} at once, with a quota of {limit}" for a, b in pairwise(jobs) if b.created < a.ended]
 
 
-# -- many of them ------------------------------------------------------------------------------------------------------
+# -- many mixtures -----------------------------------------------------------------------------------------------------
 
 
 def drawn(number: int, seed: int = SEED) -> list[Mixture]:

@@ -87,7 +87,7 @@ class Story(RuleBasedStateMachine):
         self._last = ""
         tell(f"-- {self._project} {self._task}")
 
-    # -- what befalls it -----------------------------------------------------------------------------------------------
+    # -- steps ---------------------------------------------------------------------------------------------------------
 
     @rule(code=_CODES, how=_HOW)
     def run(self, code: str, how: str) -> None:
@@ -151,7 +151,7 @@ class Story(RuleBasedStateMachine):
             if code != self._last:  # other work has written the state since, so what this job left of it is unknown
                 del self._recorded[code]
 
-    # -- what must hold ------------------------------------------------------------------------------------------------
+    # -- invariants ----------------------------------------------------------------------------------------------------
 
     @invariant()
     def one_writes(self) -> None:
@@ -181,7 +181,7 @@ class Story(RuleBasedStateMachine):
             self._recorded.pop(code, None)
             self._last = ""
 
-    # -- small parts ---------------------------------------------------------------------------------------------------
+    # -- helpers -------------------------------------------------------------------------------------------------------
 
     def _order(self, code: str, how: str) -> Order:
         # Only a job that a killed client left may hold the state.

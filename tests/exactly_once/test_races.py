@@ -265,7 +265,7 @@ def test_clean_state_that_comes_late(arena, clean):
     assert work.seen.keys("state/") == ["state/checkpoint"]
 
 
-# -- one cancels, another comes ----------------------------------------------------------------------------------------
+# -- a cancel while another run attaches -------------------------------------------------------------------------------
 
 
 @pytest.mark.sampled(3, group="races")
@@ -432,7 +432,7 @@ def test_cancelled_while_its_mark_is_written(arena):
     assert work.heartbeats() == []
 
 
-# -- one wants it anew -------------------------------------------------------------------------------------------------
+# -- forced runs -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.sampled(3, group="races")
@@ -489,7 +489,7 @@ def test_forced_run_joins_a_live_job(arena):
     assert [outcome.job for outcome in outcomes] == 2 * [job.name], outcomes
 
 
-# -- the reaper comes --------------------------------------------------------------------------------------------------
+# -- the reaper --------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
