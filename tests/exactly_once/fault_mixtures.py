@@ -6,7 +6,7 @@ A mixture is a small flow and a document of faults for the local SageMaker. Its 
 - Requests that fail (`lose`, `drop`, `error`) are at most as many as one call of a task retries
   (`tasks_lib.run.retries.OF_CALLS`), and so are requests with expired credentials.
 - Conditional writes that are refused (412, 409) are fewer than the ledger's own retries.
-- `throttle` and `slow` may last for ever: they cost time, but no retry.
+- `throttle` and `slow` may last forever: they cost time, but no retry.
 - Capacity is refused at most twice, which takes seconds of the hour that a task waits for it. A quota has room for one
   job.
 
@@ -180,7 +180,7 @@ def _throttled(draw: st.DrawFn) -> dict[str, Any]:
 @st.composite
 def _conflicting(draw: st.DrawFn) -> dict[str, Any]:
     code = draw(st.sampled_from(["PreconditionFailed", "ConditionalRequestConflict"]))
-    # A PUT that is refused after it took effect and is then retried meets its own object.
+    # A PUT that is refused after it took effect and is then retried finds its own object.
     when = draw(st.sampled_from(["before", "after"]))
     conflict = {"kind": "error", "code": code, "when": when, **_ON_LEDGER}
     return conflict | {"probability": draw(_PROBABILITIES), "times": draw(st.integers(1, 8))}
