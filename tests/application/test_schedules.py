@@ -41,9 +41,9 @@ def prefect(start, prefect_api, backend, tmp_path):
 
 
 def test_schedules_make_runs_that_complete(prefect, prefect_api, tmp_path):
-    """For an interval and a cron of the next minute, the server schedules runs, and a worker completes them."""
+    """An interval and a cron of the next minute: the server schedules runs, a worker runs them, and they complete."""
     name = f"scheduled-{uuid.uuid4().hex[:8]}"
-    # Not a minute that begins within seconds: the deployment might be created too late for it.
+    # Not the minute that begins within seconds: the deployment might be there too late for it.
     minute = (datetime.now(timezone.utc) + timedelta(seconds=75)).minute
     (tmp_path / "prefect.yaml").write_text(DEPLOYMENTS.format(name=name, minute=minute))
     for command in (("work-pool", "create", name, "--type", "process"), ("--no-prompt", "deploy", "--all")):

@@ -194,7 +194,7 @@ def test_the_plan_ends_where_the_flow_reads_what_is_not_known(reader, sm, planne
 
 
 def test_what_does_not_depend_on_it_is_planned(sm, planned):
-    """A submitted task that reads such a value, and what waits for it, are left out and reported; the rest is planned."""
+    """A submitted task that reads such a value, and what waits for it, are left out and named; the rest is planned."""
 
     @task
     def best(result):
