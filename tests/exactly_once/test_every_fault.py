@@ -122,7 +122,7 @@ def test_a_request_fails(lane, rule):
     "rule", [REFUSED["throttle"], LOST["one in ten"], REFUSED["drop"]], ids=["throttle", "lose", "drop"]
 )
 def test_real_jobs_under_faults(lane, rule):
-    """Real jobs with a state and a metric: the metric has its value, and the state was begun once."""
+    """Real jobs with a state and a metric run once under faults, and the metric has its value."""
     outcome = lane.run(Mixture("real", {"seed": 2, "requests": [rule]}))
 
     assert outcome.wrong == []
