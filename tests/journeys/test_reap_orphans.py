@@ -260,7 +260,7 @@ def test_an_orphan_behind_pages_of_others(place):
     ],
 )
 def test_the_run_behind_a_lapsed_mark(place, make_run, api, state, expected):
-    """A job whose only heartbeat has expired, as on a sleeping laptop, is kept until its run is over in Prefect."""
+    """Two hours after its last heartbeat (a sleeping laptop) a job is kept while its run is not over in Prefect."""
     run = make_run(state)
     job = place.job("fit", started_by=f"{run}/1/task")
     place.mark("fit", job, f"{run}/task", ago=timedelta(hours=2))
