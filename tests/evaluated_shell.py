@@ -1,4 +1,4 @@
-"""A user's shell that has evaluated what `env` printed, in which unmodified clients run."""
+"""A user's shell that has evaluated the output of `env`, so that unmodified clients run in it."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ class Shell:
     """A shell.
 
     Attributes:
-        backend: whose `env` it evaluates.
-        directory: where it stands; its home, too.
+        backend: The backend whose `env` the shell evaluates.
+        directory: The working directory, which is also `HOME`.
     """
 
     backend: Any
     directory: Path
 
     def run(self, *command: str | Path, **variables: str) -> str:
-        """Run a program to its end, which must be good and must have called no other machine; return its output."""
+        """Run a program, require exit code 0 and no call to another machine, and return its output."""
         done = self.finish(command, **variables)
         assert done.returncode == 0, done.stdout[-6000:]
         assert self.calls() == []
         return done.stdout
 
     def finish(self, command: Sequence[str | Path], **variables: str) -> subprocess.CompletedProcess[str]:
-        """Run a program to its end, with a `sitecustomize` of the user's own that watches it."""
+        """Run a program to its end, with a `sitecustomize` that records its calls to other machines."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(_LEFT_OUT)}
         watched = {"PYTHONPATH": str(WATCHING), "WATCHED_CALLS": str(self.directory / "calls"), "HOME": self.directory}
         program = " ".join(shlex.quote(str(word)) for word in command)
@@ -50,5 +50,5 @@ class Shell:
         )
 
     def calls(self) -> list[str]:
-        """Return the calls of other machines that were tried; fails if nothing was watched."""
+        """Return the attempted calls to other machines; raise if the program was not watched."""
         return (self.directory / "calls").read_text().splitlines()

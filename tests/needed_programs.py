@@ -1,4 +1,4 @@
-"""Programs of the system that a test needs: a missing one is a failure in CI, and a skip that says so elsewhere."""
+"""System programs that a test needs: if one is missing, the test fails in CI and is skipped elsewhere."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import pytest
 
 
 def need(program: Path, package: str) -> None:
-    """Go on if a program is there.
+    """Return if a program exists; otherwise fail in CI, or skip the test with a message.
 
     Args:
         program: Its path.
-        package: The Debian package that has it.
+        package: The Debian package that contains it.
     """
     if program.exists():
         return

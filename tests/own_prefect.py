@@ -1,6 +1,6 @@
-"""Prefect for tests: a home and a server of our own, so that neither the user's profile nor a cloud is touched.
+"""Prefect for tests: a home and a server of their own, so that the user's profile and Prefect Cloud stay untouched.
 
-To be imported before Prefect is, which reads its settings then.
+Import this module before Prefect, which reads its settings at its import.
 """
 # ruff: noqa: E402  see above
 
@@ -32,26 +32,27 @@ from server_logs import errors, watch
 
 from flows.prefect_server import PrefectServer
 
-# Prefect draws a port and looks whether it is free; of two processes that draw the same one at once, one would take the
-# other's server for its own.
+# Prefect draws a port and checks whether it is free. If two processes draw the same port at once, one would use the
+# other's server as its own. So each worker of xdist has its own range.
 _WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 SubprocessASGIServer._port_range = range(8000 + _WORKER % 10 * 100, 8100 + _WORKER % 10 * 100)
 
-# Said again, because another folder's tests may have imported Prefect before.
+# Set once more, because a test of another folder may have imported Prefect before this module.
 ISOLATED = {
     prefect_settings.PREFECT_HOME: HOME,
     prefect_settings.PREFECT_API_KEY: None,
     prefect_settings.PREFECT_SERVER_ANALYTICS_ENABLED: False,
     prefect_settings.PREFECT_SERVER_DATABASE_CONNECTION_URL: f"sqlite+aiosqlite:///{HOME}/prefect.db",
-    # Prefect waits a second for its heartbeat's thread at the end of each flow run.
+    # At the end of each flow run, Prefect waits a second for the thread of its heartbeat.
     prefect_settings.PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
 }
 
 
 def make_database(home: Path) -> Path:
-    """Make the database of a fresh Prefect server, by a first start; return it.
+    """Make the database of a fresh Prefect server by a first start; return its file.
 
-    A first start runs a hundred migrations and registers the blocks, 10 s of a core. A copy of this file spares it.
+    A first start runs a hundred migrations and registers the blocks, which takes 10 s of a core. Servers that start
+    with a copy of this file need not do it.
     """
     home.mkdir(parents=True)
     file = home / "prefect.db"
@@ -65,17 +66,17 @@ def make_database(home: Path) -> Path:
             server.stop()
     finally:
         os.environ["PREFECT_HOME"] = before
-    with closing(sqlite3.connect(file)) as database:  # what is still in the write-ahead log goes into the file
+    with closing(sqlite3.connect(file)) as database:  # moves the content of the write-ahead log into the file
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return file
 
 
 @contextmanager
 def served(database: Path | None = None):
-    """Serve Prefect inside this block, and yield the URL of its API.
+    """Run a Prefect server inside this block; yield the URL of its API.
 
     Args:
-        database: What to begin with; by default the server makes it.
+        database: The database to copy for the start; None if the server makes a new one.
     """
     if database:
         shutil.copy(database, HOME / "prefect.db")
@@ -84,7 +85,7 @@ def served(database: Path | None = None):
     try:
         server.wait_until_up()
         yield server.api
-        # What is still to be sent would be tried again for a minute after the server's end.
+        # Otherwise unsent logs and events would be retried for a minute after the server's end.
         with temporary_settings({**ISOLATED, prefect_settings.PREFECT_API_URL: server.api}):
             APILogWorker.drain_all()
             EventsWorker.drain_all()

@@ -1,11 +1,11 @@
-"""`make test-all`: everything there is, in named parts; a part that passed on this very content is not run again.
+"""`make test-all`: run all tests in named parts, and skip each part that has passed on the same content.
 
     python tests/run_all.py                  all parts that have not passed yet
-    python tests/run_all.py journeys docs    these
-    python tests/run_all.py --list           what the parts are, and how they ended last
+    python tests/run_all.py journeys docs    only these parts
+    python tests/run_all.py --list           the parts, and how each ended last
 
-Each part is a pytest run of its own under coverage, so that a failure or a Ctrl-C costs one part and not an hour. The
-last part adds up the coverage of the others and holds its floor.
+Each part is a pytest run of its own under coverage, so that a failure or a Ctrl-C costs one part and not an hour. When
+all parts have passed, their coverage is combined and compared with the floor.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parents[1]
 PLACE = CHECKOUT / "build" / "test-all"
 FLOOR = 80
-"""Per cent of lines and branches that the tests must reach."""
+"""The required coverage of lines and branches, in per cent."""
 
 PARTS = {
     "values": ["tests/tasks_lib", "tests/blocks", "tests/flows", "tests/worker_toolkit"],
@@ -46,10 +46,10 @@ class Ended:
     """How a part ended.
 
     Attributes:
-        content: What was tested: a hash of the commit and of all that differs from it.
+        content: What was tested: a hash of the commit and of all uncommitted changes.
         code: The exit code.
         seconds: Wall time.
-        line: pytest's closing line.
+        line: The last summary line of pytest.
     """
 
     content: str
@@ -59,7 +59,7 @@ class Ended:
 
 
 def content() -> str:
-    """Return a hash of the commit, of what is changed, and of the files that git does not know."""
+    """Return a hash of the commit, the changes to it, and the untracked files."""
     asked = [["rev-parse", "HEAD"], ["diff", "HEAD"], ["ls-files", "--others", "--exclude-standard"]]
     said = [subprocess.run(["git", *each], cwd=CHECKOUT, capture_output=True, check=True).stdout for each in asked]
     unknown = [(CHECKOUT / name).read_bytes() for name in said[2].decode().splitlines()]
@@ -67,13 +67,13 @@ def content() -> str:
 
 
 def recorded(part: str) -> Ended | None:
-    """Return how a part ended last."""
+    """Return how a part ended last; None if it has not run."""
     file = PLACE / f"{part}.json"
     return Ended(**json.loads(file.read_text())) if file.exists() else None
 
 
 def run_part(part: str, jobs: str, tested: str) -> Ended:
-    """Run a part, show what it says, and write down how it ended."""
+    """Run a part, print its output, and save how it ended."""
     command = [sys.executable, "-m", "pytest", "--tier=all", "-n", jobs, "--durations=10"]
     coverage = ["--cov", "--cov-report=", f"--junitxml={PLACE / part}.xml"]
     variables = {**os.environ, "COVERAGE_FILE": str(PLACE / f".coverage.{part}")}
@@ -92,7 +92,7 @@ def run_part(part: str, jobs: str, tested: str) -> Ended:
 
 
 def hold_the_floor() -> int:
-    """Add up the coverage of all parts; 2 where it is below the floor."""
+    """Combine the coverage of all parts; return exit code 2 if it is below the floor."""
     coverage = [sys.executable, "-m", "coverage"]
     variables = {**os.environ, "COVERAGE_FILE": str(PLACE / "coverage")}
     files = [str(PLACE / f".coverage.{part}") for part in PARTS]
@@ -102,7 +102,7 @@ def hold_the_floor() -> int:
 
 
 def table() -> str:
-    """Return a line for each part."""
+    """Return a table with one line for each part."""
     now, lines = content(), []
     for part in PARTS:
         ended = recorded(part)
@@ -112,7 +112,10 @@ def table() -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run what has not passed yet; 0 where all has."""
+    """Run the parts that have not passed yet.
+
+    Return 0 if the requested parts have passed; if all parts have passed, the coverage must also reach the floor.
+    """
     parser = argparse.ArgumentParser(description="Everything there is, in named parts that can be resumed.")
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help=f"default: all of {', '.join(PARTS)}")
     parser.add_argument("-n", default="2", help="workers of pytest-xdist; default: 2")

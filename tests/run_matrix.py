@@ -1,10 +1,10 @@
-"""`make test-matrix`: a part of the tests on each Python and each Prefect that is supported.
+"""`make test-matrix`: run a part of the tests on each supported pair of Python and Prefect.
 
     python tests/run_matrix.py                            all pairs whose Python is on this machine
-    python tests/run_matrix.py 3.12/3.8.8 3.13/3.9.1      these
+    python tests/run_matrix.py 3.12/3.8.8 3.13/3.9.1      only these pairs
 
-Each pair has a virtual environment of its own below `build/matrix`, made by uv from constraints.txt. Only Prefect's own
-pin is another one, where the pair asks for that. The result stands in `docs/reference/support.md`.
+Each pair has its own virtual environment below `build/matrix`, made by uv from constraints.txt with the pair's Prefect.
+`docs/reference/support.md` states the results.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ TESTS = [
     *("tests/journeys/test_skipping.py", "tests/journeys/test_function_jobs.py", "tests/journeys/test_plan.py"),
     *("tests/application/test_schedules.py", "tests/application/test_crash.py", "tests/application/test_stop.py"),
 ]
-"""What depends on the Python or on Prefect: values, the worker, a job, a skip, a schedule, a crash, a cancel."""
+"""Tests that depend on Python or on Prefect: values, the worker, a job, a skip, a schedule, a crash, a cancel."""
 
 
 def python_of(version: str) -> str | None:
-    """Return a Python of this machine; None where there is none."""
+    """Return the path of a Python on this machine; None if it is missing."""
     program = shutil.which(f"python{version}")
     if program is None:
         return None
-    # pyenv has a program for each version, and those of versions that are not chosen (PYENV_VERSION) only complain.
+    # pyenv has a program for each version; one whose version is not selected (PYENV_VERSION) only prints an error.
     asked = [program, "-c", "import sys; print(sys.executable)"]
     return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip() or None
 
 
 def make_environment(python: str, prefect: str, place: Path) -> Path:
-    """Make the virtual environment of a pair, and return its Python."""
+    """Make the virtual environment of a pair; return the path of its Python."""
     place.mkdir(parents=True, exist_ok=True)
     pins = (CHECKOUT / "constraints.txt").read_text().splitlines()
-    # What Prefect 3.9 asks of other packages is in the lock; 3.8 asks for less, but for two packages that it bounds.
+    # constraints.txt is made for Prefect 3.9. Prefect 3.8 allows other versions of three packages, which uv chooses.
     loose = ("prefect=", *(("whenever=", "apprise=", "python-slugify=") if prefect.startswith("3.8") else ()))
     kept = [line for line in pins if not line.startswith(loose)]
     (place / "constraints.txt").write_text("\n".join([*kept, f"prefect=={prefect}"]))
@@ -58,7 +58,7 @@ def make_environment(python: str, prefect: str, place: Path) -> Path:
 
 
 def run_pair(pair: str, jobs: str) -> str:
-    """Run the tests of a pair, and return a line about it."""
+    """Run the tests of a pair; return a line with the result."""
     version, prefect = pair.split("/")
     python = python_of(version)
     if python is None:
@@ -75,7 +75,7 @@ def run_pair(pair: str, jobs: str) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the pairs; 1 where a test failed."""
+    """Run the pairs; return 1 if a test failed."""
     parser = argparse.ArgumentParser(description="A part of the tests on each Python and each Prefect.")
     parser.add_argument("pairs", nargs="*", default=PAIRS, help=f"PYTHON/PREFECT; default: {' '.join(PAIRS)}")
     parser.add_argument("-n", default="2", help="workers of pytest-xdist; default: 2")

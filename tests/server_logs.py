@@ -1,7 +1,7 @@
-"""The logs of servers and workers that tests start: after each test they are searched for errors.
+"""Search the logs of servers and workers that the tests start, after each test, for errors.
 
-A service of Prefect's server that fails says so in the server's log only. Its API, `prefect deploy` and all else look
-healthy meanwhile.
+If a service of Prefect's server fails, only the server's log says so. Its API and `prefect deploy` look healthy
+meanwhile.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from pathlib import Path
 
 SIGNS = re.compile(r"\b(ERROR|CRITICAL)\b|^Traceback ", re.MULTILINE)
 RECORD = re.compile(r"^(?=\d\d:\d\d:\d\d\.\d{3} \| )", re.MULTILINE)
-"""Where a record of Prefect's logs begins; what follows it, such as a traceback, belongs to it."""
+"""The start of a record in Prefect's logs. The lines that follow, such as a traceback, belong to the record."""
 
 KNOWN = {
     r"database is locked": "Prefect on SQLite, when several write at once on a busy machine; it tries again",
     r"WorkerChannelRetryableError": "a worker's channel on a machine that is busy for seconds; it connects again",
 }
-"""Errors that are no fault, as regular expressions of a record, each with its reason."""
+"""Errors that are ignored: a regular expression of the record, and the reason."""
 
 
 @dataclass
 class WatchedLog:
-    """A log that grows.
+    """A log file that grows.
 
     Attributes:
-        name: Whose it is.
+        name: The program that writes it.
         path: Its file.
-        read: Where the last record begins that has been searched; it may go on.
-        judged: Whether that record told of an error when it was searched.
+        read: The offset in bytes of the last record that has been searched; more lines may be added to it.
+        judged: Whether that record had an error, expected or not, when it was searched.
     """
 
     name: str
@@ -39,10 +39,10 @@ class WatchedLog:
     judged: bool = False
 
     def errors(self, expected: Iterable[str]) -> list[str]:
-        """Return the records since the last call that tell of an error.
+        """Return the records since the last call that contain an error.
 
         Args:
-            expected: Regular expressions of records that are no fault here.
+            expected: Regular expressions of records to ignore in this call.
         """
         no_fault = re.compile("|".join([*KNOWN, *expected]))
         records = self._records()
@@ -52,7 +52,7 @@ class WatchedLog:
         return [f"{self.name}: {text}" for text in new]
 
     def _records(self) -> list[str]:
-        """Return the record that was the last one, as it is now, and all that came after it."""
+        """Return the last record of the previous call in its current form, and all later records."""
         if not self.path.exists():
             return [""]
         with self.path.open("rb") as file:
@@ -66,10 +66,10 @@ _watched: list[WatchedLog] = []
 
 
 def watch(name: str, path: Path) -> None:
-    """Search this file after each test, too."""
+    """Search a log file after each test from now on."""
     _watched.append(WatchedLog(name, path))
 
 
 def errors(expected: Iterable[str] = ()) -> list[str]:
-    """All that servers and workers have said of errors since the last call; but for what is expected."""
+    """Return all unexpected errors that servers and workers have logged since the last call."""
     return [error for log in _watched for error in log.errors(expected)]

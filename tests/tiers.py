@@ -1,13 +1,13 @@
-"""How much of the suite is run: `--tier=fast`, `--tier=sample` (`make test`), or all of it (`make test-all`).
+"""The tiers of the suite: `--tier=fast`, `--tier=sample` (`make test`), or `--tier=all` (`make test-all`).
 
-- `fast`: no server, no process. An audit hook holds that: a test that starts one fails. `git` may be asked, since the
-  tags of every job name the commit.
-- `sample`: of each promise one journey. What is marked `exhaustive` is left out. Of the cases of a test that is marked
-  `sampled(count)` so many are drawn, and of all cases in a file that are marked `sampled(count, group=NAME)`, which may
-  be the mark of the file (`pytestmark`); what is marked `always` is not drawn from. A test that draws by itself takes
-  the fixture `sample`. All is drawn by the seed of pytest-randomly, which is printed. A failure prints the command that
-  has it again.
-- `all`: everything; the default, so that a test that somebody names is run.
+- `fast`: tests that start no server and no process. An audit hook makes a test fail that starts one. Only `git` may be
+  started, since the tags of every job name the commit.
+- `sample`: a journey for each promise. Tests marked `exhaustive` are left out. `sampled(count)` draws that many of a
+  test's cases. `sampled(count, group=NAME)` draws that many of all cases in a file with the same group. It may be the
+  mark of the whole file (`pytestmark`); tests marked `always` then run in any case. A test that draws by itself takes
+  the fixture `sample`. The seed of all draws is that of pytest-randomly, which is printed. A failure prints the command
+  that repeats the run.
+- `all`: everything. This is the default, so that a test selected by its name always runs.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ WITH_PROCESSES = (
     "local_sagemaker",
     "worker_toolkit",
 )
-"""Folders that `fast` does not collect; in the others a mark or a fixture tells."""
+"""Folders that `fast` does not collect. In the other folders, a mark or a fixture marks the tests with processes."""
 PROCESS_FIXTURES = {"backend", "make_backend", "own_backend", "prefect_api"}
 GROUPED = ("application", "clients", "exactly_once", "docs", "house", "journeys", "local_sagemaker")
-"""Folders whose modules share what is slow to make: xdist gives a module of theirs to one worker. The slowest first."""
+"""Folders whose modules share slow fixtures, the slowest first: xdist gives each of their modules to one worker."""
 SHARE_A_QUICKSTART = ("application/test_quickstart.py", "application/test_ui.py")
 STARTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn"}
 
@@ -45,23 +45,23 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Sample:
-    """Draws from what would take too long to try in full.
+    """Draws from what would take too long in full.
 
     Attributes:
-        tier: Which part of the suite is run.
-        seed: Of all that is drawn.
+        tier: The tier of this run.
+        seed: The seed of all draws.
     """
 
     tier: str
     seed: int
 
     def of(self, things: Iterable[T], count: int, name: str = "") -> list[T]:
-        """Return so many of some things, in their order; all of them in the tier `all`.
+        """Return `count` of some things in their order; all of them in the tier `all`.
 
         Args:
-            things: The same in each process.
-            count: How many.
-            name: Two drawings with different names are independent of each other.
+            things: The things; the same in each process.
+            count: How many to draw.
+            name: Draws with different names are independent of each other.
         """
         given = list(things)
         if self.tier == "all" or count >= len(given):
@@ -70,12 +70,12 @@ class Sample:
         return [given[number] for number in sorted(chosen)]
 
     def count(self, few: int, many: int) -> int:
-        """Return how often something random is to be tried."""
+        """Return how often to try something random: `many` in the tier `all`, `few` in the others."""
         return many if self.tier == "all" else few
 
 
 def sample_of(config: pytest.Config) -> Sample:
-    """Return what a run was asked to draw."""
+    """Return the sample of this run."""
     return Sample(config.getoption("tier"), config.getoption("randomly_seed", 0))
 
 
@@ -93,7 +93,7 @@ def select(items: Sequence[pytest.Item], sample: Sample) -> set[pytest.Item]:
 
 
 def _mark(item: pytest.Item) -> pytest.Mark | None:
-    """Return the mark that says how many of a test's kind are drawn: its own, else that of its file."""
+    """Return the mark that says how many of a test's group are drawn: its own mark, otherwise its file's."""
     own = [mark for mark in item.own_markers if mark.name == "sampled"]
     if own or item.get_closest_marker("always"):
         return own[0] if own else None
@@ -113,19 +113,19 @@ def _drawn(name: str, group: list[pytest.Item], sample: Sample) -> list[pytest.I
 
 
 def folder(item: pytest.Item) -> str:
-    """Return the folder of a test, below `tests/`."""
+    """Return the folder that contains a test's module."""
     return item.path.parent.name
 
 
 def starts_processes(item: Any) -> bool:
-    """Tell whether a test needs a server or a process."""
+    """Return whether a test needs a server or a process."""
     return bool(PROCESS_FIXTURES & set(item.fixturenames) or item.get_closest_marker("processes"))
 
 
 class SlowModulesTogether(LoadScopeScheduling):
-    """Gives a module with slow fixtures to one worker of xdist, and all other tests one by one.
+    """Gives each module of a folder in `GROUPED` to one worker of xdist, and all other tests one by one.
 
-    `--dist=loadgroup` would do that by a mark, but xdist 3.8 cannot set it beside pytest 9.2.
+    `--dist=loadgroup` would do this with a mark, but xdist 3.8 cannot set it with pytest 9.2.
     """
 
     def _split_scope(self, nodeid: str) -> str:
@@ -136,13 +136,13 @@ class SlowModulesTogether(LoadScopeScheduling):
 
 
 def slow_first(items: Sequence[pytest.Item]) -> list[pytest.Item]:
-    """Return first what goes to a worker by the module: what is short fills up the workers in the end."""
+    """Sort modules that go to one worker to the front: the short tests at the end fill the idle workers."""
     places = {name: place for place, name in enumerate(GROUPED)}
     return sorted(items, key=lambda item: places.get(folder(item), len(places)))
 
 
 def forbid_processes() -> None:
-    """Make whatever starts a process in this one fail, from now on."""
+    """Make each later start of a process in this process fail, except of `git`."""
 
     def refuse(event: str, arguments: tuple[Any, ...]) -> None:
         if event in STARTS and arguments[:1] != ("git",):

@@ -1,4 +1,4 @@
-"""Waits for a condition, without keeping busy whom it asks."""
+"""Wait for a condition, with pauses that keep the load on the queried server low."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import TypeVar
 T = TypeVar("T")
 
 PATIENCE_SECONDS = 300.0
-"""Generous: nothing here is about speed, and a machine that runs other tests beside is slow."""
+"""Seconds before a wait fails. Generous: no test here measures speed, and other tests slow the machine down."""
 
 _SHORTEST, _LONGEST, _GROWTH = 0.01, 0.3, 1.3
-"""Seconds between two looks. A look asks a server, and twenty a second would take half a core from what is tested."""
+"""Seconds between two checks, and their growth. A check asks a server; 20 a second would use half a core."""
 
 
 def wait_until(condition: Callable[[], T], what: str, seconds: float = PATIENCE_SECONDS) -> T:
-    """Wait for a condition to give something true, and return that.
+    """Wait until a condition returns a true value; return that value.
 
     Args:
-        condition: Looks.
-        what: What is waited for, for the message of a failure.
-        seconds: After how long to fail.
+        condition: The condition; called again and again.
+        what: What is awaited, for the error message.
+        seconds: Seconds after which the wait fails; default `PATIENCE_SECONDS`.
     """
     until, pause = time.monotonic() + seconds, _SHORTEST
     while not (found := condition()):

@@ -1,4 +1,4 @@
-"""Wheels made by hand, for pip to install without a network."""
+"""Wheels that the tests write themselves, for pip to install without a network."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 
 def wheel(name: str, version: str, files: Mapping[str, str]) -> bytes:
-    """Return a wheel (PEP 427) with these files, besides its metadata."""
+    """Return a wheel (PEP 427) with these files and the required metadata."""
     info = f"{name}-{version}.dist-info"
     contents = {
         **files,

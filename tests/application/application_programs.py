@@ -1,4 +1,4 @@
-"""The application's commands and flows as processes, and what one can ask Prefect's API about them."""
+"""The application's commands and flows as processes, and queries to Prefect's API about them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WAITING_FLOW = Path(__file__).with_name("waiting_flow.py")
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """This process's environment, without what the user set for AWS, Prefect, us, or a proxy."""
+    """Return this process's environment without the user's settings for AWS, Prefect, this package or a proxy."""
     foreign = ("AWS_", "PREFECT_", "LOCAL_SAGEMAKER_", "QUICKSTART_", "PYTHONPATH", "FORCE_COLOR", "COLUMNS")
     kept = {
         name: value
@@ -34,7 +34,7 @@ def environment(**variables: str) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Done:
-    """How a program ended, and what it said."""
+    """The exit code and the output of a program."""
 
     code: int
     out: str
@@ -47,17 +47,17 @@ class Done:
 
     @property
     def result(self) -> dict[str, Any]:
-        """The line of JSON that `waiting_flow.py` prints of its task's result."""
+        """The line of JSON that `waiting_flow.py` prints for its task's result."""
         return json.loads(next(line for line in self.out.splitlines() if line.startswith("{")))
 
 
 class Program:
-    """A Python program as a process in a session of its own, its output in files.
+    """A Python program in its own session, with its output in files.
 
     Args:
-        arguments: The interpreter's.
-        variables: Its whole environment.
-        logs: Directory for its output; made here.
+        arguments: The arguments of the interpreter.
+        variables: The whole environment.
+        logs: A directory for its output; created here.
         cwd: Its working directory.
     """
 
@@ -78,10 +78,10 @@ class Program:
     @property
     def said(self) -> str:
         """All output so far."""
-        return self._out.read_text(errors="replace") + self._err.read_text(errors="replace")  # half a letter, it may be
+        return self._out.read_text(errors="replace") + self._err.read_text(errors="replace")  # may end in a character
 
     def wait_for(self, text: str) -> None:
-        """Wait until the program has said something."""
+        """Wait until the output contains a text; fail if the program ends without it."""
 
         def has_said() -> bool:
             assert self.process.poll() is None or text in self.said, f"ended without {text!r}:\n{self.said}"
@@ -94,40 +94,40 @@ class Program:
         os.kill(self.process.pid, number)
 
     def kill(self) -> None:
-        """Kill the process alone, as `kill -9` does, and take in its end."""
+        """Send SIGKILL to the process alone, and wait for its end."""
         self.signal(signal.SIGKILL)
         self.process.wait()
 
     def done(self) -> Done:
-        """Wait for the program's end."""
+        """Wait for the program's end; return its exit code and output."""
         code = self.process.wait(timeout=PATIENCE_SECONDS)
         return Done(code, self._out.read_text(), self._err.read_text())
 
     def group(self) -> list[int]:
-        """The processes of the program's group that there still are."""
+        """Return the ids of the processes that still exist in the program's process group."""
         rows = subprocess.run(["ps", "-eo", "pid=,pgid=,stat="], capture_output=True, text=True, check=True).stdout
         found = [row.split() for row in rows.splitlines()]
         return [int(pid) for pid, group, state in found if int(group) == self.process.pid and state[0] != "Z"]
 
     def end(self) -> None:
-        """Kill the program and whatever it left in its group.
+        """Kill the program and all processes that it left in its group.
 
-        One by one where the program itself is gone: its number may be another program's by then.
+        If the program itself has ended, they are killed one by one: another program may have its process id by then.
         """
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
         for number in self.group():
-            with suppress(OSError):  # it has ended meanwhile, or is somebody else's
+            with suppress(OSError):  # it has ended meanwhile, or belongs to another user
                 if self._mark.encode() in Path(f"/proc/{number}/environ").read_bytes().split(b"\0"):
                     os.kill(number, signal.SIGKILL)
 
 
 def ask(api: str, path: str, **body: Any) -> Any:
-    """Ask a Prefect API: a GET, or a POST where there is something to say.
+    """Send a request to a Prefect API: a POST if there is a body, otherwise a GET.
 
-    Again where its database is busy (503). A GET also where the server has not answered for a minute, since nothing is
-    done twice by it.
+    It is repeated if Prefect's database is busy (503). A GET is also repeated if the server has not answered for a
+    minute, since it changes nothing.
     """
     data = json.dumps(body).encode() if body else None
     request = urllib.request.Request(f"{api}{path}", data=data, headers={"Content-Type": "application/json"})
@@ -149,21 +149,21 @@ def ask(api: str, path: str, **body: Any) -> Any:
 
 
 def flow_runs(api: str) -> list[dict[str, Any]]:
-    """All flow runs that a Prefect API knows, newest first."""
+    """Return all flow runs of a Prefect API, newest first."""
     runs: list[dict[str, Any]] = ask(api, "/flow_runs/filter", sort="START_TIME_DESC")
     return runs
 
 
 def task_states(api: str, flow_run: str) -> dict[str, str]:
-    """The name of each task run of a flow run, and the name of its state."""
+    """Return the name of each task run of a flow run, with the name of its state."""
     found = ask(api, "/task_runs/filter", task_runs={"flow_run_id": {"any_": [flow_run]}})
     return {run["name"]: run["state_name"] for run in found}
 
 
 def recorded_states(api: str, flow_run: str, expected: dict[str, str]) -> dict[str, str]:
-    """The states of a flow run's tasks, as soon as they are the expected ones.
+    """Wait until the states of a flow run's tasks are the expected ones; return them.
 
-    Prefect records task runs from a stream of events, a moment after the fact.
+    Prefect records task runs from a stream of events, with a short delay.
     """
     wait_until(lambda: task_states(api, flow_run) == expected, f"the states {expected} of flow run {flow_run}")
     return task_states(api, flow_run)

@@ -1,10 +1,10 @@
-"""What the browser is shown: a small flow, run twice, and one that fails. Run as a program, never imported.
+"""A small flow, run twice, and a flow that fails, for the tests in a browser. Run as a program, never imported.
 
     python browsed_flow.py run
     python browsed_flow.py load NAME …
 
-`run` also registers the block's type, so that its form is there; `load` tells of each saved block what naming it in a
-flow gives. What comes out is printed as JSON.
+`run` also registers the block's type, so that Prefect shows its form. `load` prints what each saved block gives when a
+flow names it. The output is JSON.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ METRICS = {"auc": r"auc=([0-9.]+)"}
 
 @flow
 def browsed() -> list[JobResult]:
-    """One step, and two that read what it made and print a metric three times."""
+    """One step, and two steps that read its output and print a metric three times."""
     sm = sagemaker_tasks(SageMakerProject.local("browsed"))
     prepare = sm.process.submit("prepare", command='echo 1,2 > "$SM_OUTPUT_DATA_DIR/rows.csv"')
     fits = [
@@ -42,7 +42,7 @@ def browsed() -> list[JobResult]:
 
 @flow
 def failing() -> None:
-    """A step whose command ends badly."""
+    """A step whose command fails."""
     sm = sagemaker_tasks(SageMakerProject.local("browsed"))
     sm.train("broken", command="echo reading part-7; exit 3")
 
@@ -67,7 +67,7 @@ def _load(name: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Do what the command line says."""
+    """Run the command line."""
     mode, *names = sys.argv[1:]
     sys.stdout.write(json.dumps(_run() if mode == "run" else {name: _load(name) for name in names}) + "\n")
 

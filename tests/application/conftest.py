@@ -1,4 +1,4 @@
-"""One quickstart and one Prefect server for all tests here, and programs that are ended whatever happens."""
+"""One quickstart and one Prefect server for all tests here; all programs are ended in any case."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from waiting import wait_until
 
 @pytest.fixture(scope="session")
 def start(tmp_path_factory: pytest.TempPathFactory, make_backend):
-    """A function that starts a Python program; what is left of it is killed when all tests are done.
+    """Return a function that starts a Python program; all programs are killed after all tests.
 
-    Before the backends are ended: a flow that still waits would start its own again.
+    They are killed before the backends end, since a flow that still waits would start its backend again.
     """
     programs: list[Program] = []
 
@@ -35,10 +35,10 @@ def start(tmp_path_factory: pytest.TempPathFactory, make_backend):
 
 
 class Quickstart:
-    """The quickstart's commands in a directory of their own.
+    """The quickstart's commands in their own directory.
 
     Args:
-        directory: In place of the checkout's `.local/`.
+        directory: The directory that replaces the checkout's `.local/`.
         start: Starts a program.
         backend: The local SageMaker that it uses.
     """
@@ -59,12 +59,12 @@ class Quickstart:
         return self.start("flows.quickstart", *arguments, cwd=cwd, **variables).done()
 
     def servers(self) -> list[int]:
-        """The processes of Prefect servers on this directory: they work in it."""
+        """Return the ids of Prefect server processes with this directory: it is their working directory."""
         place = self.directory / "prefect"
         return [int(one.name) for one in Path("/proc").glob("[0-9]*") if _target(one / "cwd") == place]
 
     def serve(self) -> Program:
-        """Start `flows.ui`, unless it is served already."""
+        """Start `flows.ui` if it is not running."""
         if self._ui is None or self._ui.process.poll() is not None:
             wait_until(lambda: self.servers() == [], "the server of an earlier run to end")
             self._ui = self.start("flows.ui")
@@ -73,11 +73,11 @@ class Quickstart:
 
     @property
     def api(self) -> str:
-        """The API of the server that `flows.ui` serves."""
+        """The URL of the API that `flows.ui` serves."""
         return json.loads((self.directory / "prefect" / "served.json").read_text())["api"]
 
     def jobs(self) -> set[str]:
-        """The names of all jobs that SageMaker knows."""
+        """Return the names of all jobs in SageMaker."""
         sagemaker = self.backend.client("sagemaker")
         training = sagemaker.get_paginator("list_training_jobs").paginate()
         processing = sagemaker.get_paginator("list_processing_jobs").paginate()
@@ -96,12 +96,12 @@ def _target(link: Path) -> Path | None:
 
 @pytest.fixture(scope="session")
 def no_usual_port():
-    """Prefect's usual port, taken: two UIs that start in the same second would both find it free."""
+    """Occupy Prefect's usual port: two UIs that start in the same second would both find it free."""
     with socket.socket() as taken:
         try:
             taken.bind(("127.0.0.1", 4200))
         except OSError:
-            pass  # by another worker of these tests, or by the user
+            pass  # taken by another worker of these tests, or by the user
         else:
             taken.listen()
         yield
@@ -109,9 +109,9 @@ def no_usual_port():
 
 @pytest.fixture(scope="session")
 def make_quickstart(tmp_path_factory: pytest.TempPathFactory, start, make_backend, no_usual_port, prefect_database):
-    """A function that makes a `Quickstart` where nothing has run yet, with its own local SageMaker or a given one.
+    """Return a function that makes a new `Quickstart`, with its own local SageMaker or a given one.
 
-    Its Prefect begins with the copy of a fresh database, unless nothing at all is to be there.
+    Its Prefect starts with the copy of a fresh database; with `bare`, the directory is empty.
     """
 
     def make(backend=None, *, bare: bool = False) -> Quickstart:
@@ -126,16 +126,16 @@ def make_quickstart(tmp_path_factory: pytest.TempPathFactory, start, make_backen
 
 @pytest.fixture(scope="session")
 def first_run(make_quickstart) -> tuple[Quickstart, Done]:
-    """A quickstart that has run once, and how it ended."""
+    """A quickstart that has run once, and the outcome of that run."""
     quickstart = make_quickstart(bare=True)
     return quickstart, quickstart.run("--json")
 
 
 @pytest.fixture
 def quickstart(first_run) -> Quickstart:
-    """A quickstart whose default steps are done and whose UI is served; tests add to it and take nothing away.
+    """A quickstart whose default steps are done and whose UI is served; tests add to it and remove nothing.
 
-    Served, because a run that needs no Prefect server of its own is quicker by seconds.
+    It is served because a run without its own Prefect server is seconds faster.
     """
     quickstart, done = first_run
     assert done.code == 0, done.out + done.err
@@ -145,7 +145,7 @@ def quickstart(first_run) -> Quickstart:
 
 @pytest.fixture
 def unserved(first_run, make_quickstart) -> Quickstart:
-    """A quickstart that starts a Prefect server of its own, where the first run's steps are done."""
+    """A quickstart that starts its own Prefect server, and uses the local SageMaker of the first run."""
     quickstart, done = first_run
     assert done.code == 0, done.out + done.err
     return make_quickstart(quickstart.backend)

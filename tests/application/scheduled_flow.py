@@ -1,4 +1,4 @@
-"""A retraining of one step, to be deployed with schedules by `test_schedules.py`."""
+"""A retraining flow of one step, which `test_schedules.py` deploys with schedules."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ from tasks_lib import sagemaker_tasks
 
 @flow
 def retrain(task: str) -> str:
-    """Train; the first run makes a job, the next ones skip it."""
+    """Train; the first run creates a job, later runs skip it."""
     sm = sagemaker_tasks("local")
     return str(sm.train(task, command="echo trained > $SM_MODEL_DIR/model", state="none").status)

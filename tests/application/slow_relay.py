@@ -1,4 +1,4 @@
-"""A relay before an AWS endpoint that holds back the answer to a create, as a slow network does."""
+"""A relay before an AWS endpoint that delays the response to a create, as a slow network does."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _HOP_BY_HOP = {"connection", "transfer-encoding", "keep-alive"}
 
 
 class SlowRelay:
-    """Passes every request on and every answer back; the first `CreateTrainingJob` is answered on `release`.
+    """Forwards all requests and responses, but holds the response to `CreateTrainingJob` until `release`.
 
     Args:
-        endpoint: Where the requests go.
+        endpoint: The URL to which requests are forwarded.
     """
 
     def __init__(self, endpoint: str) -> None:
@@ -31,7 +31,7 @@ class SlowRelay:
         return f"http://127.0.0.1:{self._server.server_port}"
 
     def release(self) -> None:
-        """Let the answer through."""
+        """Let the responses to creates through."""
         self._released.set()
 
     def close(self) -> None:
@@ -42,7 +42,7 @@ class SlowRelay:
         self._thread.join()
 
     def _hold(self, target: str) -> None:
-        """Called when the answer is there: the job has been created, and its creator does not know it."""
+        """Hold the response to a create. The job exists now, but the client does not know it."""
         if target == "SageMaker.CreateTrainingJob":
             self.held.set()
             self._released.wait()
@@ -62,7 +62,7 @@ class SlowRelay:
                 content = answer.read()
                 onward.close()
                 hold(self.headers.get("X-Amz-Target", ""))
-                with suppress(BrokenPipeError, ConnectionResetError):  # who asked did not wait for the answer
+                with suppress(BrokenPipeError, ConnectionResetError):  # the client has closed its connection
                     self._answer(answer, content)
 
             def _answer(self, answer: http.client.HTTPResponse, content: bytes) -> None:
@@ -75,9 +75,9 @@ class SlowRelay:
                 self.end_headers()
                 self.wfile.write(content)
 
-            do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _relay  # noqa: N815 - as the base class wants it
+            do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _relay  # noqa: N815 - names of the base class
 
             def log_message(self, *arguments: object) -> None:
-                """Say nothing."""
+                """Log nothing."""
 
         return Handler

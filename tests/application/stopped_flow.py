@@ -2,8 +2,8 @@
 
     python stopped_flow.py FLOW STEM [ARGUMENT=JSON ...]
 
-STEM begins the name of each task. The jobs are simulated and would run for an hour, so whatever ends one earlier was
-told to. What a flow returns is printed as JSON.
+The name of each task begins with STEM. Most jobs are simulated and would run for an hour, so a job that ends earlier
+was stopped. The return value of the flow is printed as JSON.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ def _tasks(**defaults: Any) -> Any:
 
 @task
 def inside(name: str) -> None:
-    """A task that calls ours in its own thread."""
+    """A task that calls a SageMaker task in its own thread."""
     _tasks().train(name, **LONG)
 
 
 @flow
 def below(name: str) -> None:
-    """A flow that calls one task, and has submitted another one."""
+    """A flow that submits one task and calls another."""
     submitted = _tasks().train.submit(f"{name}-submitted", **LONG)
     _tasks().train(f"{name}-direct", **LONG)
     submitted.result()
@@ -50,7 +50,7 @@ def flow_inside(name: str) -> None:
 
 @flow
 def everything(stem: str) -> None:
-    """Every way to a job at once; the flow's own thread waits in a flow that it calls."""
+    """Every way to start a job, at the same time; the flow's own thread waits in a flow that it calls."""
     sm = _tasks()
     sm.train.submit(f"{stem}-submitted", **LONG)
     sm.process.submit(f"{stem}-process", **LONG)
@@ -63,7 +63,7 @@ def everything(stem: str) -> None:
 
 @flow
 def one(stem: str, *, call: str = "submitted", on_exit: str = "stop", gate: str = "", value: int = 0) -> str:
-    """One task, whose job waits for a gate where one is given; returns the reason of its result."""
+    """One task, whose job waits for a gate if one is given; return the reason of its result."""
     gated: dict[str, Any] = {"entry_point": str(JOB), "arguments": [gate], "image": "local/python"}
     work = {**(gated if gate else {}), "environment": {**LONG["environment"], "VALUE": str(value)}}
     train = _tasks(on_exit=on_exit).train
@@ -72,7 +72,7 @@ def one(stem: str, *, call: str = "submitted", on_exit: str = "stop", gate: str 
 
 @flow
 async def asynchronous(stem: str, *, call: str = "submitted") -> None:
-    """One task of an asynchronous flow: called, waited for in the way of the loop, or submitted and waited for."""
+    """One task of an asynchronous flow: called, submitted and awaited in a thread, or submitted and waited for."""
     train = _tasks().train
     if call == "direct":
         train(stem, **LONG)
@@ -84,7 +84,7 @@ async def asynchronous(stem: str, *, call: str = "submitted") -> None:
 
 @flow
 async def asynchronous_task_out_of_time(stem: str) -> str:
-    """An asynchronous flow that goes on after a task whose time is over; returns how that ended."""
+    """An asynchronous flow that continues after the timeout of its task; return the name of the task's state."""
     timed = _tasks().train.with_options(timeout_seconds=8)
     state: State = timed(stem, return_state=True, **LONG)
     return state.name or ""
@@ -95,7 +95,7 @@ asynchronous_in_time = asynchronous.with_options(name="asynchronous_in_time", ti
 
 @flow(timeout_seconds=12)
 def out_of_time(stem: str, *, call: str) -> None:
-    """A flow whose time is over while its tasks wait."""
+    """A flow whose timeout passes while its tasks wait."""
     train = _tasks().train
     submitted = train.submit(f"{stem}-submitted", **LONG)
     if call == "direct":
@@ -105,9 +105,9 @@ def out_of_time(stem: str, *, call: str) -> None:
 
 @flow
 def tasks_out_of_time(stem: str, *, on_exit: str = "stop") -> dict[str, str]:
-    """Tasks whose time is over, beside one that has time; how each of the former ended."""
+    """Tasks whose timeouts pass, beside one without; return the states of the former and the reason of the latter."""
     sm = _tasks(on_exit=on_exit)
-    sm.train(f"{stem}-first", environment={"SIMULATED_SECONDS": "0"})  # the others' time does not go by with imports
+    sm.train(f"{stem}-first", environment={"SIMULATED_SECONDS": "0"})  # so that imports take none of the others' time
     timed = sm.train.with_options(timeout_seconds=10)
     patient = sm.train.submit(f"{stem}-patient", environment={"SIMULATED_SECONDS": "16"})
     futures = timed.map([f"{stem}-map-{i}" for i in range(2)], environment=unmapped(LONG["environment"]))
@@ -122,7 +122,7 @@ def tasks_out_of_time(stem: str, *, on_exit: str = "stop") -> dict[str, str]:
 
 @flow(retries=1)
 def fails_once(stem: str, marker: str) -> str:
-    """A flow that fails after its task, and is tried again by Prefect."""
+    """A flow that fails once after its task, and is retried by Prefect."""
     result = _tasks().train(stem, environment={"SIMULATED_SECONDS": "0"})
     if not Path(marker).exists():
         Path(marker).touch()

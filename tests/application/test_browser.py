@@ -1,7 +1,7 @@
-"""Prefect's UI in a browser: what a person sees of a run, of its artifacts, and of the block's form.
+"""Prefect's UI in a browser: what a user sees of a run, of its artifacts, and of the block's form.
 
-The UI is the one that opens at the address which `flows.ui` prints, in Debian's Chromium. `bin/setup`
-installs it. The browser reaches nothing but the server.
+The UI opens at the address that `flows.ui` prints, in Debian's Chromium, which `bin/setup` installs. The browser can
+reach only the server.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ BROWSED_FLOW = Path(__file__).with_name("browsed_flow.py")
 
 @pytest.fixture(scope="module", autouse=True)
 def browser():
-    """Debian's Chromium is there."""
+    """Require Debian's Chromium."""
     need(CHROMIUM, "chromium")
 
 
-# Chromium itself shall ask nobody anything, and needs no graphics card.
+# Chromium itself must send no requests, and needs no graphics card.
 SWITCHES = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
@@ -46,9 +46,9 @@ class Site:
     """A server with runs on it.
 
     Attributes:
-        landing: The address of the newest run that `flows.ui` prints.
-        runs: What `browsed_flow.py run` printed.
-        environment: Leads a program to the server.
+        landing: The address of the newest run, as `flows.ui` prints it.
+        runs: The output of `browsed_flow.py run`.
+        environment: Variables that direct a program to the server.
     """
 
     landing: str
@@ -61,13 +61,13 @@ class Site:
         return self.landing.partition("/runs/")[0]
 
     def run(self, name: str, tab: str) -> str:
-        """The address of a run's page."""
+        """Return the address of a run's page."""
         return f"{self.base}/runs/flow-run/{self.runs[name]}?tab={tab}"
 
 
 @pytest.fixture(scope="module")
 def site(make_quickstart, backend, start) -> Site:
-    """The UI as `flows.ui` serves it, after two runs of a flow and one that failed."""
+    """The UI as `flows.ui` serves it, after two runs of a flow and one run that failed."""
     quickstart = make_quickstart(backend)
     quickstart.serve()
     environment = {
@@ -86,7 +86,7 @@ def site(make_quickstart, backend, start) -> Site:
 
 @pytest.fixture(scope="module")
 def context(site, tmp_path_factory):
-    """A browser that was never used before."""
+    """A new browser."""
     with sync_api.sync_playwright() as playwright:
         context = playwright.chromium.launch_persistent_context(
             tmp_path_factory.mktemp("browser"),
@@ -96,7 +96,7 @@ def context(site, tmp_path_factory):
         )
         try:
             context.set_default_timeout(PATIENCE_SECONDS * 1000)
-            # Prefect's pages ask for logos, fonts and a place to send statistics to.
+            # Prefect's pages request logos and fonts, and send statistics.
             context.route(re.compile(r"^https?://(?!127\.0\.0\.1[:/])"), lambda route: route.abort())
             yield context
         finally:
@@ -112,7 +112,7 @@ def page(context):
 
 
 def _open_artifact(page, site: Site, run: str, key: str):
-    """Open the artifact that a run left under a key; return its content, as it is shown."""
+    """Open the artifact that a run left under a key; return its content as it is shown."""
     wanted = {"flow_run_id": {"any_": [site.runs[run]]}, "key": {"any_": [key]}}
     (artifact,) = ask(site.environment["PREFECT_API_URL"], "/artifacts/filter", artifacts=wanted)
     page.goto(f"{site.base}/artifacts/artifact/{artifact['id']}")
@@ -122,7 +122,7 @@ def _open_artifact(page, site: Site, run: str, key: str):
 
 @pytest.mark.sampled(2, group="pages")
 def test_lands_on_the_newest_run(page, site):
-    """The address that `flows.ui` prints opens on that run: its name, its state, and what it says, without a detour."""
+    """The address that `flows.ui` prints opens that run's page directly, with its state and its message."""
     page.goto(site.landing)
 
     expect(page.get_by_text("Finished in state Failed").first).to_be_visible()
@@ -133,7 +133,7 @@ def test_lands_on_the_newest_run(page, site):
 
 @pytest.mark.sampled(2, group="pages")
 def test_steps_have_their_names_and_cached_has_its_reason(page, site):
-    """On the second run each step stands under its own name as Cached, and its page says why nothing ran."""
+    """On the second run, each step has its own name and is Cached; its page says why no job ran."""
     page.goto(site.run("second", "TaskRuns"))
 
     for name in ("prepare", "fit-C0.1", "fit-C1.0"):
@@ -148,7 +148,7 @@ def test_steps_have_their_names_and_cached_has_its_reason(page, site):
 
 @pytest.mark.sampled(2, group="pages")
 def test_summary_names_the_job_and_the_reason(page, site):
-    """The summary of a step that ran, and of one that was skipped, shows the job's name and why."""
+    """The summaries of a step that ran and of a skipped step show the job's name and the reason."""
     job = site.runs["results"]["fit-C0.1"]["job"]
     for run, reason in (("first", "ran: first run"), ("second", "skipped: nothing changed")):
         summary = _open_artifact(page, site, run, "browsed--fit-c0-1-summary")
@@ -159,7 +159,7 @@ def test_summary_names_the_job_and_the_reason(page, site):
 
 @pytest.mark.sampled(2, group="pages")
 def test_metrics_are_a_table_and_a_picture(page, site):
-    """The metrics' page has a row of numbers for each, and the plot's page a picture that the browser could draw."""
+    """The page of the metrics has a row of numbers for each metric; that of the plot has a picture that is drawn."""
     table = _open_artifact(page, site, "first", "browsed--fit-c0-1-metrics")
 
     expect(table.get_by_role("row", name=re.compile(r"auc\s+0\.7\s+0\.5\s+0\.75\s+3"))).to_be_visible()
@@ -173,12 +173,12 @@ def test_metrics_are_a_table_and_a_picture(page, site):
 
 @pytest.mark.sampled(2, group="pages")
 def test_failure_says_what_broke_and_what_to_do(page, site):
-    """The failure's page shows its kind, its exit code, the job's last lines, and what to do now."""
+    """The page of a failure shows its kind, its exit code, the job's last lines, and what to do."""
     failure = _open_artifact(page, site, "failed", "browsed--broken-failure")
 
     expect(failure.get_by_role("row", name=re.compile("Kind of failure JobFailed"))).to_be_visible()
     expect(failure.get_by_role("row", name="Exit code 3")).to_be_visible()
-    # The page holds the raw text as well, out of sight.
+    # The page also contains the raw text, which is not visible.
     expect(failure.get_by_text("reading part-7").filter(visible=True).first).to_be_visible()
     expect(failure.get_by_role("heading", name="What to do")).to_be_visible()
     expect(failure.get_by_text("run again: finished steps are skipped").filter(visible=True)).to_be_visible()
@@ -186,18 +186,18 @@ def test_failure_says_what_broke_and_what_to_do(page, site):
 
 @pytest.mark.sampled(2, group="pages")
 def test_progress_is_a_bar_at_its_end(page, site):
-    """The progress of a step that is done stands at 100 %."""
+    """The progress of a completed step is 100 %."""
     expect(_open_artifact(page, site, "first", "browsed--fit-c0-1-progress").get_by_text("100%")).to_be_visible()
 
 
 @pytest.mark.sampled(2, group="pages")
 def test_key_is_the_history_of_a_step(page, site):
-    """From a run's artifact one gets to its key, where both runs' summaries are, the newest first."""
+    """A run's artifact leads to its key, which lists the summaries of both runs, the newest first."""
     page.goto(site.run("second", "Artifacts"))
     page.get_by_role("link", name="browsed--fit-c0-1-summary").first.click()
     page.wait_for_url(re.compile("/artifacts/(key|artifact)/"))
-    if "/artifacts/artifact/" in page.url:  # Prefect 3.9 shows the artifact first, and its key as a link; 3.8 does not
-        # By its address: a link of that name is on the page before, too, which may still be shown.
+    if "/artifacts/artifact/" in page.url:  # Prefect 3.9 shows the artifact with a link to its key; 3.8 shows the key
+        # By its address: the page before, which may still be shown, has a link with the same name.
         page.locator('a[href*="/artifacts/key/browsed--fit-c0-1-summary"]').first.click()
     page.wait_for_url("**/artifacts/key/browsed--fit-c0-1-summary")
 
@@ -207,7 +207,7 @@ def test_key_is_the_history_of_a_step(page, site):
 
 
 def _title(name: str) -> str:
-    """A field's title as Prefect's form shows it."""
+    """Return a field's title as Prefect's form shows it."""
     schema = SageMakerProject.model_json_schema()
     return schema["properties"][name]["title"] + ("" if name in schema["required"] else " (Optional)")
 
@@ -223,11 +223,11 @@ def _fill(page, **values: str) -> None:
 
 
 def _save(page, site: Site, name: str, **values: str) -> None:
-    """Save a block by its form, and wait for the page of what was saved."""
+    """Save a block by its form, and wait for the page of the saved block."""
     _open_form(page, site)
     page.get_by_label("Name", exact=True).fill(name)
     _fill(page, **values)
-    # 503: Prefect's database is busy. Its own client tries again; in the browser, who saves does.
+    # 503 means that Prefect's database is busy. Its own client would retry; in a browser, the user does.
     answer = wait_until(lambda: (found := _saved(page)).status != HTTPStatus.SERVICE_UNAVAILABLE and found, "an answer")
     assert answer.ok, answer.text()
     page.wait_for_url("**/blocks/block/*")
@@ -241,7 +241,7 @@ def _saved(page) -> sync_api.Response:
 
 @pytest.mark.sampled(2, group="pages")
 def test_form_explains_every_field(page, site):
-    """Every field of the block is in the form, in the order of the class, with its title and its description."""
+    """The form has every field of the block in the order of the class, with its title and description."""
     _open_form(page, site)
     titles = page.locator("form label").all_inner_texts()
     text = " ".join(page.locator("form").inner_text().split())
@@ -256,7 +256,7 @@ def test_form_explains_every_field(page, site):
 
 @pytest.mark.sampled(2, group="pages")
 def test_form_refuses_a_number_out_of_bounds(page, site):
-    """A number that SageMaker would not take is refused on save, with a message at the field."""
+    """The form refuses a number that SageMaker would not accept, with a message at the field."""
     _open_form(page, site)
     form = page.url
     page.get_by_label("Name", exact=True).fill("too-many")
@@ -271,7 +271,7 @@ def test_form_refuses_a_number_out_of_bounds(page, site):
 
 @pytest.mark.sampled(2, group="pages")
 def test_saved_block_is_the_project_or_says_its_bad_fields(page, site, start):
-    """A good form is a project; of a bad bucket and role the first use names each field.
+    """A valid form gives a project; a bad bucket and a bad role are named at the first use.
 
     Prefect's own form checks no pattern (3.8.8 and 3.9.1: V2 sends the values in place of the schema).
     """

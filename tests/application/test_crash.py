@@ -1,4 +1,4 @@
-"""What becomes of a job when those who wait for it, or those who run it, are killed, signalled or fail.
+"""What happens to a job if its waiters, or the servers that run it, are killed, signalled or fail.
 
 Real processes and real signals: a flow in one process, the local SageMaker in another, a Prefect server in a third.
 """
@@ -24,12 +24,12 @@ BOTH_CALLS = pytest.mark.parametrize("how", [(), ("--direct",)], ids=["submitted
 
 
 class Work:
-    """One piece of work whose job waits for a gate, and the flows that want it.
+    """One piece of work whose job waits for a gate, and the flows that call it.
 
     Args:
-        directory: Where started job and gate meet; its name is the task's.
-        backend: Where the job runs.
-        prefect_api: Where the flows report.
+        directory: The directory for the files `started` and `gate`; its name is the task's.
+        backend: The local SageMaker.
+        prefect_api: The URL of the Prefect server to which the flows report.
         start: Starts a program.
     """
 
@@ -37,10 +37,10 @@ class Work:
         directory.mkdir()
         self.directory, self.task, self.backend = directory, directory.name, backend
         self._start, self._api = start, prefect_api
-        backend.client("s3").create_bucket(Bucket=BUCKET)  # as the first flow does; no error where it did
+        backend.client("s3").create_bucket(Bucket=BUCKET)  # as the first flow does; no error if the bucket exists
 
     def flow(self, *arguments: str, flow: str = "one", **variables: str) -> Program:
-        """Start a process with a flow that wants the work."""
+        """Start a process with a flow that calls the work."""
         return self._start(
             *(str(WAITING_FLOW), flow, str(self.directory), *arguments),
             cwd=self.directory,
@@ -50,7 +50,7 @@ class Work:
         )
 
     def started(self, flow: Program) -> None:
-        """Wait until the job is in the middle of its work, and the flow waits for it."""
+        """Wait until the job is running, and the flow waits for it."""
         flow.wait_for("algo-1 | started")
 
     def open_gate(self) -> None:
@@ -58,25 +58,25 @@ class Work:
         (self.directory / "gate").touch()
 
     def jobs(self) -> dict[str, str]:
-        """The status of each job of the task by name."""
+        """Return the status of each job of the task by its name."""
         listed = self.backend.client("sagemaker").list_training_jobs(NameContains=f"{self.task}-")
         return {job["TrainingJobName"]: job["TrainingJobStatus"] for job in listed["TrainingJobSummaries"]}
 
     def waiters(self) -> list[str]:
-        """The marks of those who wait for a job of the task."""
+        """Return the keys of the heartbeats of the task's jobs."""
         listed = self.backend.client("s3").list_objects_v2(Bucket=BUCKET, Prefix=f"local/{self.task}/_ledger/interest/")
         return [row["Key"] for row in listed.get("Contents", [])]
 
 
 @pytest.fixture(scope="session")
 def killed_backend(tmp_path_factory, make_backend):
-    """A local SageMaker that tests here may kill."""
+    """A local SageMaker that these tests may kill."""
     return make_backend(tmp_path_factory.mktemp("crash") / "home")
 
 
 @pytest.fixture
 def work(tmp_path, killed_backend, prefect_api, start):
-    """A piece of work that nobody has wanted yet, on a running local SageMaker."""
+    """A new piece of work, on a running local SageMaker."""
     killed_backend.up()
     work = Work(tmp_path / f"fit-{uuid.uuid4().hex[:8]}", killed_backend, prefect_api, start)
     yield work
@@ -85,7 +85,7 @@ def work(tmp_path, killed_backend, prefect_api, start):
 
 @pytest.fixture
 def relay(killed_backend):
-    """A relay that holds back what SageMaker says to a create."""
+    """A relay that holds SageMaker's response to a create."""
     killed_backend.up()
     relay = SlowRelay(killed_backend.endpoint)
     yield relay
@@ -94,7 +94,7 @@ def relay(killed_backend):
 
 @pytest.mark.sampled(2, group="kills")
 def test_flow_killed(work):
-    """After `kill -9` of the flow in mid-job, the next run attaches to the job: no second job, the same result."""
+    """If the flow is killed during its job, the next run attaches to the job: no second job, the same result."""
     first = work.flow()
     work.started(first)
     first.kill()
@@ -118,7 +118,7 @@ def test_flow_killed(work):
 
 @pytest.mark.sampled(2, group="kills")
 def test_backend_killed(work):
-    """After `kill -9` of the local SageMaker's server in mid-job the flow starts it again and gets its result."""
+    """If the local SageMaker's server is killed during a job, the flow starts it again and gets its result."""
     before = work.backend.status()
     flow = work.flow()
     work.started(flow)
@@ -137,7 +137,7 @@ def test_backend_killed(work):
 
 @pytest.mark.exhaustive
 def test_both_killed_while_the_job_runs(work):
-    """After `kill -9` of flow and server the job goes on by itself, and the next run attaches to it."""
+    """If flow and server are killed, the job goes on by itself, and the next run attaches to it."""
     first = work.flow()
     work.started(first)
     first.kill()
@@ -155,7 +155,7 @@ def test_both_killed_while_the_job_runs(work):
 
 @pytest.mark.exhaustive
 def test_prefect_server_killed(work, prefect_database, tmp_path, monkeypatch):
-    """After `kill -9` of Prefect's server the flow says so and ends, and the next run attaches to its job."""
+    """If Prefect's server is killed, the flow says so and ends, and the next run attaches to its job."""
     shutil.copy(prefect_database, tmp_path)
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
     server = PrefectServer(tmp_path)
@@ -182,7 +182,7 @@ def test_prefect_server_killed(work, prefect_database, tmp_path, monkeypatch):
 
 @pytest.mark.sampled(2, group="kills")
 def test_both_killed_and_the_job_ends(work):
-    """A job that ends while neither flow nor server lives is recorded by the next run, metrics and all."""
+    """A job that ends while flow and server are killed is recorded by the next run, with its metrics."""
     first = work.flow()
     work.started(first)
     first.kill()
@@ -202,7 +202,7 @@ def test_both_killed_and_the_job_ends(work):
 @BOTH_CALLS
 @pytest.mark.sampled(2, group="kills")
 def test_signal_stops_the_job(work, number, how):
-    """SIGTERM and SIGINT to a flow stop its job, whose gate never opens, and end the flow; nobody waits any more."""
+    """SIGTERM and SIGINT stop a flow's job and end the flow, and no heartbeat is left."""
     flow = work.flow(*how)
     work.started(flow)
     flow.signal(number)
@@ -218,7 +218,7 @@ def test_signal_stops_the_job(work, number, how):
 
 @pytest.mark.sampled(2, group="kills")
 def test_signal_while_a_job_is_created(work, relay, killed_backend):
-    """SIGINT between the request for a job and its answer: the job that nobody was told of is stopped as well."""
+    """A flow that gets SIGINT between the create and its response stops the job, of which it was not told."""
     of_home = killed_backend.keys
     keys = {"AWS_ACCESS_KEY_ID": of_home.access_key, "AWS_SECRET_ACCESS_KEY": of_home.secret_key}
     flow = work.flow("--aws", "--direct", AWS_ENDPOINT_URL=relay.endpoint, **keys)
@@ -233,7 +233,7 @@ def test_signal_while_a_job_is_created(work, relay, killed_backend):
 
 @pytest.mark.exhaustive
 def test_two_processes_at_once(work, tmp_path):
-    """Two processes that want the same work at the same moment share one job, and both have its result."""
+    """Two processes that call the same work at the same moment share one job, and both get its result."""
     barriers = [tmp_path / "ready-1", tmp_path / "ready-2"]
     flows = [work.flow("--barrier", str(barrier)) for barrier in barriers]
     wait_until(lambda: all(barrier.exists() for barrier in barriers), "two processes at the barrier")
@@ -252,7 +252,7 @@ def test_two_processes_at_once(work, tmp_path):
 @pytest.mark.exhaustive
 @BOTH_CALLS
 def test_one_of_two_is_cancelled(work, how):
-    """A job that another process waits for outlives the one that is cancelled, and completes for the other."""
+    """A job that another process waits for survives the cancel of the first, and completes for the other."""
     cancelled, other = work.flow(*how), work.flow()
     work.started(cancelled)
     work.started(other)
@@ -272,13 +272,13 @@ def test_one_of_two_is_cancelled(work, how):
 
 @pytest.mark.sampled(2, group="kills")
 def test_failure_beside_a_running_job(work, prefect_api):
-    """A flow that fails in one task leaves the job of another to run; that task completes, and its result is kept.
+    """A flow that fails in one task leaves the job of another running; that task completes, and its result is kept.
 
-    Prefect sets the event by which we see a cancellation then as well, so the waiter must tell the two apart.
+    In this case Prefect sets the same event as for a cancellation, so the waiter must distinguish the two.
     """
     flow = work.flow(flow="fail_beside")
     flow.wait_for("-wrong' failed on algo-1 with exit code 3")
-    # The waiter looks at the event before it asks for the log; so it has seen it by then, and more than once.
+    # The waiter checks the event before each request for the log, so it has seen the event by then, more than once.
     seen = _log_requests(work)
     wait_until(lambda: _log_requests(work) > seen + 6, "the waiter to look again")
     running = {name: status for name, status in work.jobs().items() if "-wrong-" not in name}

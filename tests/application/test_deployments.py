@@ -1,4 +1,4 @@
-"""The deployments of `prefect.yaml`, by a real Prefect server, a real worker and Prefect's own commands."""
+"""The deployments of `prefect.yaml`, with a real Prefect server, a real worker and Prefect's own commands."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STEPS = ("prepare", "fit-C0.1", "fit-C1.0", "evaluate")
 
 @pytest.fixture(scope="module")
 def prefect(start, prefect_api, tmp_path_factory):
-    """A function that starts a command of Prefect's in the checkout, as one does who follows `prefect.yaml`."""
+    """Return a function that starts a command of Prefect in the checkout, as `prefect.yaml` says."""
     variables = {
         "PREFECT_API_URL": prefect_api,
         "PREFECT_HOME": str(tmp_path_factory.mktemp("deployments")),
@@ -30,7 +30,7 @@ def prefect(start, prefect_api, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def deployed(prefect):
-    """All deployments of the checkout, in a work pool for processes of this machine."""
+    """Create all deployments of the checkout, in a work pool for processes of this machine; return `prefect`."""
     for command in (("work-pool", "create", "local", "--type", "process", "--overwrite"), ("deploy", "--all")):
         done = prefect(*command).done()
         assert done.code == 0, done.out + done.err
@@ -39,9 +39,9 @@ def deployed(prefect):
 
 @pytest.fixture(scope="module")
 def on_the_server(deployed, prefect_api):
-    """What the server has of the two scheduled deployments, whose schedules are paused then.
+    """The two scheduled deployments as the server has them. Their schedules are paused afterwards.
 
-    Else the hour in which the tests run would decide whether a run of theirs collides with a scheduled one.
+    Otherwise the time of day would decide whether a test's run collides with a scheduled one.
     """
     found = {}
     for name in ("quickstart/nightly", "reap-orphans/reap-orphans"):
@@ -67,12 +67,12 @@ def test_nightly_as_the_server_has_it(on_the_server):
 def test_a_run_after_one_that_died_waits(on_the_server, prefect_api):
     """1. A run dies with its worker: it stays Running. 2. The next one waits. 3. The first is Crashed. 4. It runs."""
     nightly = on_the_server["quickstart/nightly"]
-    # Runs of no work queue, so that the worker of the other tests does not take them.
+    # These runs have no work queue, so that the worker of the other tests does not take them.
     of_nightly = {"flow_id": nightly["flow_id"], "deployment_id": nightly["id"], "state": {"type": "SCHEDULED"}}
     died, following = (ask(prefect_api, "/flow_runs/", **of_nightly)["id"] for _ in range(2))
 
     def told(run: str, state: str) -> str:
-        """Propose a state as a worker does; return the name of the state that the server has set."""
+        """Propose a state as a worker does; return the type of the state that the server has set."""
         return str(ask(prefect_api, f"/flow_runs/{run}/set_state", state={"type": state})["state"]["type"])
 
     assert [told(died, state) for state in ("PENDING", "RUNNING")] == ["PENDING", "RUNNING"]
@@ -85,7 +85,7 @@ def test_a_run_after_one_that_died_waits(on_the_server, prefect_api):
 
 @pytest.fixture(scope="module")
 def worked(make_quickstart):
-    """A quickstart whose deployments a worker runs, its local SageMaker served: tests ask it before any run does."""
+    """A quickstart whose deployments a worker runs. Its local SageMaker is up, since tests query it before any run."""
     quickstart = make_quickstart()
     quickstart.backend.up()
     return quickstart
@@ -93,7 +93,7 @@ def worked(make_quickstart):
 
 @pytest.fixture(scope="module")
 def run_deployment(deployed, on_the_server, worked, prefect_api):
-    """A function that runs a deployment by a worker, as `prefect deployment run` does, and returns its flow run."""
+    """Return a function that runs a deployment with `prefect deployment run`, by a worker, and returns its flow run."""
     worker = deployed(
         *("worker", "start", "--pool", "local", "--name", "tests"),
         LOCAL_SAGEMAKER_HOME=str(worked.backend.home),
@@ -128,7 +128,7 @@ def test_quickstart_by_a_worker(run_deployment, prefect_api, worked):
 
 
 def test_reap_orphans_as_the_server_has_it(on_the_server):
-    """The server has the reaper, every hour, as a dry run, and never two at once."""
+    """The server has the reaper's deployment: every hour, as a dry run, and with at most one run at a time."""
     found = on_the_server["reap-orphans/reap-orphans"]
 
     assert [(row["schedule"]["cron"], row["active"]) for row in found["schedules"]] == [("17 * * * *", True)]
@@ -140,7 +140,7 @@ def test_reap_orphans_as_the_server_has_it(on_the_server):
 
 @pytest.mark.exhaustive
 def test_reap_orphans_by_a_worker(run_deployment, start, worked, prefect_api, tmp_path):
-    """1. A flow is killed. 2. Its run is over, its mark has lapsed. 3. A dry run shows its job. 4. It is stopped."""
+    """1. A flow is killed. 2. Its run is over, its heartbeat expired. 3. A dry run shows its job. 4. It is stopped."""
     work = tmp_path / f"fit-{uuid.uuid4().hex[:8]}"
     work.mkdir()
     variables = {"PREFECT_HOME": str(tmp_path / "prefect"), "LOCAL_SAGEMAKER_HOME": str(worked.backend.home)}
@@ -162,13 +162,13 @@ def test_reap_orphans_by_a_worker(run_deployment, start, worked, prefect_api, tm
 
 
 def _delete_marks(s3, prefix):
-    """Do what 15 minutes do to marks that nobody writes again."""
+    """Delete heartbeats, as if they had expired after 15 minutes."""
     marks = s3.list_objects_v2(Bucket="local-sagemaker", Prefix=prefix).get("Contents", [])
     for mark in marks:
         s3.delete_object(Bucket="local-sagemaker", Key=mark["Key"])
 
 
 def _verdicts(api, flow_run):
-    """What the table of a reaper's run says of each job."""
+    """Return the verdict on each job in the table of a reaper's run."""
     [artifact] = ask(api, "/artifacts/filter", artifacts={"flow_run_id": {"any_": [flow_run]}})
     return [row["verdict"] for row in json.loads(artifact["data"])]

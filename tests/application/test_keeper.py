@@ -1,4 +1,4 @@
-"""The keeper of a Prefect server: whatever it dies of, the server does not outlive it."""
+"""The keeper of a Prefect server: however the keeper ends, the server ends with it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from flows.prefect_server import PrefectServer, answers
 
 @pytest.mark.exhaustive
 def test_a_killed_keeper_takes_its_server_along(tmp_path, prefect_database, monkeypatch):
-    """After `kill -9` nobody is left who could end it, so the kernel does."""
+    """If the keeper is killed, the kernel ends the server, since no other process could."""
     shutil.copy(prefect_database, tmp_path)
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
     server = PrefectServer(tmp_path)

@@ -1,4 +1,4 @@
-"""The quickstart as one types it: what runs, what is skipped, what is shown, and what it leaves alone."""
+"""The quickstart as a user types it: what runs, what is skipped, what is shown, and what stays untouched."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _by_task(done: Done) -> dict[str, dict]:
 
 
 def _reports(quickstart, done: Done) -> dict[str, bytes]:
-    """What the step `evaluate` left in S3, by name."""
+    """Return the files that the step `evaluate` left in S3, by name."""
     bucket, _, prefix = done.summary["tasks"][-1]["outputs"]["output"].removeprefix("s3://").partition("/")
     s3 = quickstart.backend.client("s3")
     found = s3.list_objects_v2(Bucket=bucket, Prefix=prefix)["Contents"]
@@ -31,7 +31,7 @@ def _reports(quickstart, done: Done) -> dict[str, bytes]:
 
 
 def test_first_run_runs_every_step(first_run):
-    """The first run makes one job for each step; all are Completed on SageMaker and have what they should leave."""
+    """The first run creates one job for each step, and leaves the metrics and the reports."""
     quickstart, done = first_run
     tasks = done.summary["tasks"]
 
@@ -52,7 +52,7 @@ def test_first_run_runs_every_step(first_run):
 
 
 def test_line_of_json(first_run):
-    """`--json` ends with one line of the promised form, which names a job and places in S3 for each step."""
+    """`--json` ends with one line of the documented form, with the job and the outputs in S3 of each step."""
     _, done = first_run
     fields = {"task", "job", "cached", "reason", "seconds", "metrics", "outputs"}
     kinds = {"task": str, "job": str, "cached": bool, "reason": str, "seconds": float, "metrics": dict, "outputs": dict}
@@ -80,7 +80,7 @@ def test_output_into_a_pipe(first_run):
 
 
 def test_the_readme_shows_lines_that_occur(first_run):
-    """The log lines and the last line of its sample are those of a first run; another library has other decimals."""
+    """The README's sample of the output occurs in a first run, except for decimals, which depend on the library."""
     _, done = first_run
     readme = (CHECKOUT / "README.md").read_text()
     sample = readme[readme.index("training, 1 host\n\n") :].partition("```")[0].splitlines()[2:]
@@ -95,7 +95,7 @@ def test_the_readme_shows_lines_that_occur(first_run):
 
 @pytest.mark.exhaustive
 def test_plan_of_what_the_next_run_does(unserved):
-    """`--plan` tells each step's fate and job without a Prefect server and without a job; the run does just that."""
+    """`--plan` shows what each step will do, and its job, without a Prefect server or a job; the run does just that."""
     before = unserved.jobs()
     wanted = ("--json", "--Cs", "0.1", "20")
     planned = unserved.run("--plan", *wanted)
@@ -117,7 +117,7 @@ def test_plan_of_what_the_next_run_does(unserved):
 
 
 def test_second_run_skips_every_step(first_run):
-    """Run again, every step is skipped with its first job and metrics, and SageMaker gets no new job."""
+    """A second run skips every step with its first job and metrics, and creates no job."""
     quickstart, first = first_run
     before = quickstart.jobs()
     again = quickstart.run("--json")
@@ -149,7 +149,7 @@ def test_another_parameter_runs_what_depends_on_it(quickstart):
 
 @pytest.mark.exhaustive
 def test_backend_killed_between_runs(quickstart):
-    """After `kill -9` of the local SageMaker the next run starts it at the same place, and skips every step."""
+    """If the local SageMaker is killed, the next run starts it at the same address, and skips every step."""
     before = quickstart.backend.status()
     quickstart.backend.kill()
     done = quickstart.run("--json")
@@ -163,12 +163,12 @@ def test_backend_killed_between_runs(quickstart):
 
 @pytest.mark.exhaustive
 def test_killed_in_mid_job(unserved):
-    """After `kill -9` in mid-job the next run goes on with the jobs that are there; no second one is made.
+    """If the quickstart is killed during its jobs, the next run continues with them, and creates no second ones.
 
-    And the Prefect server that the first had started does not outlive it.
+    The Prefect server that the first run started ends with it.
     """
     before = unserved.jobs()
-    wanted = ("--Cs", "0.2", "2", "--epochs", "1000")  # names of their own, since the state goes with the name
+    wanted = ("--Cs", "0.2", "2", "--epochs", "1000")  # their own names, since the state goes with the name
     first = unserved.start("flows.quickstart", *wanted)
     first.wait_for("fit-C0.2/algo-1 | epoch=")
     first.wait_for("fit-C2.0/algo-1 | epoch=")
@@ -189,7 +189,7 @@ def test_killed_in_mid_job(unserved):
 
 @pytest.mark.exhaustive
 def test_interrupted(unserved):
-    """Ctrl-C, which a terminal sends to the whole group, stops the jobs and ends the command with 130 and few words."""
+    """Ctrl-C, which a terminal sends to the whole group, stops the jobs and ends the command with 130 and few lines."""
     before = unserved.jobs()
     program = unserved.start("flows.quickstart", "--Cs", "0.3", "3", "--epochs", "50000")
     program.wait_for("fit-C0.3/algo-1 | epoch=")
@@ -216,7 +216,7 @@ def test_interrupted(unserved):
 
 
 def test_failing_step(quickstart, tmp_path):
-    """A step that fails ends the command with exit code 1, the job's own words and what to do; not with a traceback."""
+    """A failing step ends the command with exit code 1, the job's error and what to do, without a traceback."""
     (tmp_path / "broken.csv").write_text("radius,malignant\nnot a number,1\n")
     done = quickstart.run("--json", "--data", str(tmp_path))
     last = done.out.splitlines()[-1]
@@ -230,7 +230,7 @@ def test_failing_step(quickstart, tmp_path):
 
 
 def test_missing_input(quickstart, tmp_path):
-    """An input that is not there is an error with its absolute path before any job is made."""
+    """A missing input is an error with its absolute path before any job is created."""
     before = quickstart.jobs()
     done = quickstart.run("--data", "no/such/directory")
 
@@ -264,7 +264,7 @@ sys.addaudithook(record)
 
 @pytest.fixture
 def recorder(tmp_path) -> dict[str, str]:
-    """Variables that make every Python process write down whom it looks up and calls, in `RECORDED_HOSTS`."""
+    """Variables that make every Python process record the hosts that it looks up or calls, in `RECORDED_HOSTS`."""
     folder = tmp_path / "recorder"
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(RECORDER)
@@ -273,7 +273,7 @@ def recorder(tmp_path) -> dict[str, str]:
 
 @pytest.fixture
 def elsewhere():
-    """A port of this machine that stands for the user's other servers: whoever calls it is seen."""
+    """A port of this machine that stands for the user's other servers; fail if a program calls it."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
         yield listener
@@ -283,7 +283,7 @@ def elsewhere():
 
 @pytest.fixture
 def user(tmp_path, elsewhere) -> dict[str, str]:
-    """What a user may have set: an AWS profile and endpoints, a cloud profile of Prefect, a proxy."""
+    """Settings that a user may have: an AWS profile and endpoints, a cloud profile of Prefect, a proxy."""
     home = tmp_path / "user"
     (home / ".prefect").mkdir(parents=True)
     cloud = 'active = "cloud"\n[profiles.cloud]\nPREFECT_API_URL = "https://cloud.invalid/api"\nPREFECT_API_KEY = "k"\n'
@@ -305,7 +305,7 @@ def user(tmp_path, elsewhere) -> dict[str, str]:
 
 @pytest.fixture
 def project_directory(tmp_path, elsewhere) -> Path:
-    """A working directory with files from which Prefect would take another server, and the server another database."""
+    """A working directory whose files name another server for Prefect, and another database for its server."""
     url = f"http://127.0.0.1:{elsewhere.getsockname()[1]}/api"
     directory = tmp_path / "project"
     directory.mkdir()
@@ -317,9 +317,9 @@ def project_directory(tmp_path, elsewhere) -> Path:
 
 @pytest.mark.exhaustive
 def test_whatever_the_user_has_set(make_quickstart, user, project_directory, recorder):
-    """With another AWS profile, endpoint, Prefect Cloud and proxy set all works, and nobody but this machine is called.
+    """With another AWS profile, endpoint, Prefect Cloud and proxy set, the quickstart works, and calls only this host.
 
-    The names are looked up nowhere, and the port that stands for the user's servers is never called.
+    It looks up no foreign name, and never calls the port that stands for the user's servers.
     """
     quickstart = make_quickstart()
     path = {"PYTHONPATH": f"{recorder['PYTHONPATH']}:{CHECKOUT}"}
@@ -335,7 +335,7 @@ def test_whatever_the_user_has_set(make_quickstart, user, project_directory, rec
 
 
 def test_recorder_sees_foreign_calls(start, recorder):
-    """What the test above relies on: a lookup by an unmodified client in a subprocess is written down."""
+    """The recorder of the test above works: it records a lookup by an unmodified client in a subprocess."""
     code = "import boto3; boto3.client('s3', 'eu-west-1', endpoint_url='https://s3.invalid').list_buckets()"
     done = start("-c", code, **recorder, AWS_ACCESS_KEY_ID="x", AWS_SECRET_ACCESS_KEY="x", AWS_MAX_ATTEMPTS="1").done()
 

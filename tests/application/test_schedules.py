@@ -1,4 +1,4 @@
-"""Schedules fire: a Prefect server and a worker with their default services and settings, as a user starts them."""
+"""Schedules with a Prefect server and a worker that have their default services and settings, as a user starts them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ deployments:
 
 @pytest.fixture
 def prefect(start, prefect_api, backend, tmp_path):
-    """A function that starts a command of Prefect's in a user's folder."""
+    """Return a function that starts a command of Prefect in a user's folder."""
     shutil.copy(FLOW, tmp_path)
     variables = {
         "PREFECT_API_URL": prefect_api,
@@ -66,6 +66,6 @@ def test_schedules_make_runs_that_complete(prefect, prefect_api, tmp_path):
         wait_until(lambda: completed() == {f"{name}-interval", f"{name}-cron"}, "both schedules to make a run")
     finally:
         worker.end()
-        for deployment in ("interval", "cron"):  # its runs would go on for as long as the server lives
+        for deployment in ("interval", "cron"):  # otherwise its runs would go on as long as the server runs
             done = prefect("deployment", "delete", f"retrain/{deployment}").done()
             assert done.code == 0, done.out + done.err

@@ -18,7 +18,7 @@ ENDED = {"rrule": "DTSTART:20200101T000000\nRRULE:FREQ=DAILY;COUNT=3"}
 
 @pytest.fixture
 def ssm(start, tmp_path):
-    """A function that runs a command of `ssm` against a Prefect server, to its end."""
+    """Return a function that runs a command of `ssm` against a Prefect server, to its end."""
 
     def ssm(api: str, *arguments: str):
         return start("-m", "tasks_lib", *arguments, PREFECT_API_URL=api, PREFECT_HOME=str(tmp_path)).done()
@@ -28,7 +28,7 @@ def ssm(start, tmp_path):
 
 @pytest.fixture(scope="module")
 def api_without_scheduler(start, tmp_path_factory):
-    """A server whose scheduler is off, which for schedules is what SQLAlchemy 2.1 does; it gives two rows at a time."""
+    """A server without a scheduler, as with SQLAlchemy 2.1; its pages have two rows."""
     port = str(free_port())
     server = start(
         *("-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", port, "--no-ui"),
@@ -49,7 +49,7 @@ def api_without_scheduler(start, tmp_path_factory):
 
 
 def deploy(api: str, name: str, schedule: dict[str, str], **more) -> str:
-    """Deploy a flow with one schedule, as `prefect deploy` does, and return the deployment's id."""
+    """Deploy a flow with one schedule, as `prefect deploy` does; return the deployment's id."""
     made = ask(
         api,
         "/deployments/",
@@ -63,14 +63,14 @@ def deploy(api: str, name: str, schedule: dict[str, str], **more) -> str:
 
 
 def next_runs(said: str) -> dict[str, str]:
-    """The last column of each line about a deployment, by the deployment's name."""
+    """Return the last column of each line about a deployment, by the deployment's name."""
     lines = [re.split(r" {2,}", line) for line in said.splitlines() if "/nightly" in line]
     return {line[0].removesuffix("/nightly"): line[-1] for line in lines}
 
 
 @pytest.mark.exhaustive
 def test_a_scheduler_that_works(ssm, prefect_api):
-    """A deployment just made gets its run within the wait: it is shown, with the worker to start; exit code 0."""
+    """A new deployment gets its run within the wait: it is shown, with the worker to start; exit code 0."""
     name = f"works-{uuid.uuid4().hex[:8]}"
     ask(prefect_api, "/work_pools/", name=name, type="process")
     deployment = deploy(prefect_api, name, NIGHTLY, work_pool_name=name)
@@ -85,7 +85,7 @@ def test_a_scheduler_that_works(ssm, prefect_api):
 
 @pytest.mark.exhaustive
 def test_a_scheduler_that_does_not(ssm, api_without_scheduler):
-    """1. Of five deployments each that should have a run is told, with cause and fix. 2. With runs none is told."""
+    """1. Each of five deployments without a run is reported, with cause and fix. 2. With runs, none is reported."""
     api = api_without_scheduler
     dead = [deploy(api, f"dead-{number}", NIGHTLY) for number in range(5)]
     deploy(api, "ended", ENDED)
@@ -114,7 +114,7 @@ def test_a_scheduler_that_does_not(ssm, api_without_scheduler):
 
 
 def test_a_server_that_does_not_answer(ssm):
-    """It is told with its address, and how to name another."""
+    """A server that does not answer is reported with its address, and with how to name another."""
     api = f"http://127.0.0.1:{free_port()}/api"
     done = ssm(api, "schedules")
 

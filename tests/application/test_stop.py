@@ -1,7 +1,7 @@
-"""What becomes of a job when its flow run is cancelled, out of time, interrupted, tried again or killed.
+"""What happens to a job if its flow run is cancelled, timed out, interrupted, retried or killed.
 
-By a real Prefect server and a real worker, or by a process of one's own. The jobs would run for an hour, so one that
-has stopped was told to.
+The flows run with a real Prefect server and a real worker, or in a process of their own. Most jobs would run for an
+hour, so a job that has ended was stopped.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from application_programs import Program, flow_runs, recorded_states, task_state
 from waiting import wait_until
 from worker_runs import FLOWS, WorkerRuns
 
-# Flows that are cancelled, killed or out of time say so, and a worker repeats what its flows say.
+# Flows that are cancelled, killed or timed out log errors, and a worker repeats its flows' logs.
 pytestmark = pytest.mark.logs_errors(r"\| (Task|Flow) run '")
 
 BUCKET = "local-sagemaker"
@@ -30,7 +30,7 @@ class Stage:
     """A local SageMaker, and flows of `stopped_flow.py` on it, whose tasks' names begin with the stem.
 
     Args:
-        backend: Where the jobs run.
+        backend: The local SageMaker.
         start: Starts a program.
         variables: The flows' environment.
     """
@@ -41,13 +41,13 @@ class Stage:
         self.faults = backend.faults
 
     def flow(self, name: str, *, level: str = "INFO", **arguments) -> Program:
-        """Start a process of one's own with a flow, which logs from this level on."""
+        """Start a flow in its own process, with this log level."""
         given = [f"{key}={json.dumps(value)}" for key, value in arguments.items()]
         variables = {**self._variables, "PREFECT_LOGGING_LEVEL": level}
         return self._start(str(FLOWS), name, self.stem, *given, cwd=FLOWS.parent, **variables)
 
     def jobs(self) -> dict[str, str]:
-        """The status of each job by its task and attempt: a name without the hash."""
+        """Return the status of each job by task and attempt: its name without the stem and the hash."""
         client = self._backend.client("sagemaker")
         trained = client.list_training_jobs(NameContains=self.stem, MaxResults=100)["TrainingJobSummaries"]
         processed = client.list_processing_jobs(NameContains=self.stem, MaxResults=100)["ProcessingJobSummaries"]
@@ -61,14 +61,14 @@ class Stage:
         wait_until(lambda: all(self.jobs().get(name) == "InProgress" for name in names), f"{names} to run")
 
     def waiters(self) -> list[str]:
-        """The marks of those who wait for a job of these tasks."""
+        """Return the keys of the heartbeats of these tasks' jobs, without the marks of jobs that were left running."""
         listed = self._backend.client("s3").list_objects_v2(Bucket=BUCKET, Prefix=f"local/{self.stem}")
         keys = [row["Key"] for row in listed.get("Contents", []) if "/_ledger/interest/" in row["Key"]]
         return [key for key in keys if "/left/" not in key]
 
 
 def _states(prefect_api: str, stage: Stage) -> list[str]:
-    """How the flow runs of a stage ended, also those below others."""
+    """Return the states of a stage's flow runs, with those of flows that they call."""
     return [run["state_name"] for run in flow_runs(prefect_api) if stage.stem in str(run["parameters"])]
 
 
@@ -79,7 +79,7 @@ def _short(name: str, stem: str) -> str:
 
 @pytest.fixture(scope="module")
 def stopped_backend(tmp_path_factory, make_backend):
-    """One local SageMaker for the tests here: its faults must not meet others."""
+    """One local SageMaker for these tests alone: its faults must not affect other tests."""
     backend = make_backend(tmp_path_factory.mktemp("stopped") / "home")
     backend.up()
     backend.client("s3").create_bucket(Bucket=BUCKET)
@@ -107,7 +107,7 @@ def runs(start, prefect_api, variables):
 
 @pytest.fixture
 def stage(stopped_backend, start, variables):
-    """A stage of the test's own; faults are over with the test."""
+    """A stage of this test alone; its faults are cleared afterwards."""
     stage = Stage(stopped_backend, start, variables)
     yield stage
     stage.faults.clear()
@@ -115,7 +115,7 @@ def stage(stopped_backend, start, variables):
 
 @pytest.fixture
 def gate(tmp_path):
-    """A directory where a job says `started`, and ends when `gate` is there; in the end it is."""
+    """A directory in which a job writes `started` and waits for `gate`; after the test, `gate` exists in any case."""
     yield tmp_path
     (tmp_path / "gate").touch()
 
@@ -125,10 +125,10 @@ BELOW = ("below-submitted", "below-direct")
 
 
 def test_cancel_in_the_ui_stops_every_job(runs, stage):
-    """Cancelled in the UI, a worker's run ends Cancelled; each job was stopped before, however its task was called.
+    """If a worker's run is cancelled in the UI, it ends Cancelled, and each job was stopped before that.
 
-    Submitted, mapped, called from another task or from a flow in one, called and submitted by a flow below; a task that
-    waits to be tried again starts no second job.
+    The tasks are submitted, mapped, called from another task or from a flow in one, or called and submitted by a called
+    flow. A task that waits for its retry starts no second job.
     """
     run = runs.run("everything", stem=stage.stem)
     names = [f"{name}-1" for name in (*EVERYTHING, *BELOW)]
@@ -148,7 +148,7 @@ def test_cancel_in_the_ui_stops_every_job(runs, stage):
 
 @pytest.mark.exhaustive
 def test_cancel_by_the_command_line(runs, stage):
-    """`prefect flow-run cancel` stops the job that an asynchronous flow called, which blocks its event loop."""
+    """`prefect flow-run cancel` stops the job of a task that blocks the event loop of an asynchronous flow."""
     run = runs.run("asynchronous", stem=stage.stem, call="direct")
     stage.wait_for_jobs("1")
     done = runs.prefect("flow-run", "cancel", run.number).done()
@@ -162,7 +162,7 @@ def test_cancel_by_the_command_line(runs, stage):
 
 @pytest.mark.exhaustive
 def test_left_killed_and_tried_again(runs, stage, gate):
-    """With `on_exit='leave'` a cancel leaves the job, a SIGKILL does too, and each retry of the run attaches to it."""
+    """With `on_exit='leave'`, a cancel leaves the job, as a SIGKILL does, and each retry of the run attaches to it."""
     run = runs.run("one", stem=stage.stem, on_exit="leave", gate=str(gate))
     run.wait_for_log("algo-1 | started")
     run.cancel()
@@ -173,7 +173,7 @@ def test_left_killed_and_tried_again(runs, stage, gate):
     told = runs.worker.said.count(TOLD_OF_A_KILL)
     run.kill()
     second = run.wait_for("Cancelled", "Crashed", "Failed", "Completed")
-    # Twice: before it writes `Crashed`, and seconds later, when it has proposed that once more, now to the retried run.
+    # Twice: before the worker sets `Crashed`, and seconds later, when it has proposed it again, now to the retried run.
     wait_until(lambda: runs.worker.said.count(TOLD_OF_A_KILL) >= told + 2, "the worker's last word on it")
     killed = stage.jobs()
     run.retry()
@@ -184,13 +184,13 @@ def test_left_killed_and_tried_again(runs, stage, gate):
     assert (first, second, last) == ("Cancelled", "Crashed", "Completed")
     assert left == killed == {"1": "InProgress"}
     assert stage.jobs() == {"1": "Completed"}
-    # Not by the run's log: of what a process says last, Prefect sends what it can within 5 s.
+    # Not from the run's log: of the last messages of a process, Prefect sends only what it can within 5 s.
     assert f"stop-training-job --training-job-name {stage.stem}" in runs.worker.said
 
 
 @pytest.mark.exhaustive
 def test_worker_and_flow_killed(runs, stage):
-    """After `kill -9` of worker and flow the job goes on; another worker's retry attaches, and its cancel stops it."""
+    """If worker and flow are killed, the job goes on; a retry on another worker attaches, and its cancel stops it."""
     run = runs.run("one", stem=stage.stem)
     stage.wait_for_jobs("1")
     runs.worker.kill()
@@ -209,7 +209,7 @@ def test_worker_and_flow_killed(runs, stage):
 
 @pytest.mark.exhaustive
 def test_signal_to_a_run_of_a_worker(runs, stage):
-    """A SIGTERM that is no cancel of the worker's stops the job, too."""
+    """A SIGTERM that is not from the worker's cancel stops the job, too."""
     run = runs.run("one", stem=stage.stem)
     run.wait_for_log("algo-1 | simulated")
     os.kill(run.process(), signal.SIGTERM)
@@ -221,7 +221,7 @@ def test_signal_to_a_run_of_a_worker(runs, stage):
 
 
 def test_rescheduled_run_leaves_its_job(runs, stage):
-    """`prefect flow-run execute` that reschedules its run on SIGTERM leaves the job to the run that comes."""
+    """If `prefect flow-run execute` reschedules its run on SIGTERM, the job is left for the next run."""
     run = runs.run("one", pool=None, stem=stage.stem)
     behaviour = {"PREFECT_FLOW_RUN_EXECUTE_SIGTERM_BEHAVIOR": "reschedule"}
     flow = runs.prefect("flow-run", "execute", run.number, **behaviour)
@@ -235,7 +235,7 @@ def test_rescheduled_run_leaves_its_job(runs, stage):
 
 @pytest.mark.sampled(2, group="ends")
 def test_tasks_out_of_time(stage):
-    """A task's timeout stops its job, called, submitted or mapped; a task beside it goes on to its end."""
+    """A task's timeout stops its job, called, submitted or mapped; a task beside it completes."""
     done = stage.flow("tasks_out_of_time").done()
     names = ("direct-1", "submitted-1", "map-0-1", "map-1-1")
     wait_until(lambda: not {stage.jobs()[name] for name in names} - {"Stopped"}, "the jobs to have stopped")
@@ -248,7 +248,7 @@ def test_tasks_out_of_time(stage):
 
 @pytest.mark.exhaustive
 def test_task_out_of_time_in_an_asynchronous_flow(stage, prefect_api):
-    """It ends its task alone, and not the flow run."""
+    """A task's timeout in an asynchronous flow ends only that task, and not the flow run."""
     done = stage.flow("asynchronous_task_out_of_time").done()
 
     assert json.loads(done.out) == "TimedOut"
@@ -259,7 +259,7 @@ def test_task_out_of_time_in_an_asynchronous_flow(stage, prefect_api):
 
 @pytest.mark.exhaustive
 def test_tasks_out_of_time_leave_their_jobs(stage):
-    """With `on_exit='leave'` a task's timeout leaves its job, and the log says how to stop it."""
+    """With `on_exit='leave'`, a task's timeout leaves its job, and the log says how to stop it."""
     done = stage.flow("tasks_out_of_time", on_exit="leave").done()
 
     assert json.loads(done.out)["timed"] == "TimedOut"
@@ -286,7 +286,7 @@ def test_flow_out_of_time(stage, prefect_api, flow, call):
 @pytest.mark.sampled(2, group="ends")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal_ends_every_flow_run_cancelled(stage, prefect_api, number):
-    """SIGTERM and SIGINT stop all jobs, and the flow run and those below it end Cancelled, not Crashed."""
+    """SIGTERM and SIGINT stop all jobs, and the flow run and the flows that it calls end Cancelled, not Crashed."""
     flow = stage.flow("everything")
     stage.wait_for_jobs(*(f"{name}-1" for name in (*EVERYTHING, *BELOW)))
     flow.signal(number)
@@ -300,7 +300,7 @@ def test_signal_ends_every_flow_run_cancelled(stage, prefect_api, number):
 
 @pytest.mark.sampled(2, group="ends")
 def test_signal_to_a_flow_that_leaves_its_job(stage, prefect_api):
-    """With `on_exit="leave"` it is a crash, as Prefect says: whatever starts crashed runs again finds the job."""
+    """With `on_exit="leave"`, a signal leaves the job, and the run is Crashed, so that an automation can restart it."""
     flow = stage.flow("one", on_exit="leave")
     stage.wait_for_jobs("1")
     flow.wait_for("started")
@@ -315,16 +315,16 @@ def test_signal_to_a_flow_that_leaves_its_job(stage, prefect_api):
 @pytest.mark.parametrize("call", ["direct", "awaited", "submitted"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal_to_an_asynchronous_flow(stage, prefect_api, call, number):
-    """SIGTERM and SIGINT to an asynchronous flow stop its job, also where the task blocks the event loop: Cancelled.
+    """SIGTERM and SIGINT stop an asynchronous flow's job, also if the task blocks the event loop: Cancelled.
 
-    Only where `future.result()` blocks it a first Ctrl-C is not seen: Python leaves it to the loop, which is blocked.
+    Only if `future.result()` blocks the loop, a first Ctrl-C has no effect: Python leaves it to the loop.
     """
     flow = stage.flow("asynchronous", call=call)
     stage.wait_for_jobs("1")
     flow.wait_for("started")
     flow.signal(number)
     if (call, number) == ("submitted", signal.SIGINT):
-        with suppress(subprocess.TimeoutExpired):  # two at once would be one
+        with suppress(subprocess.TimeoutExpired):  # two signals at once would be one
             flow.process.wait(timeout=3)
         flow.signal(number)
     done = flow.done()
@@ -339,9 +339,9 @@ def test_signal_to_an_asynchronous_flow(stage, prefect_api, call, number):
 @pytest.mark.sampled(2, group="ends")
 @pytest.mark.parametrize("call", ["direct", "submitted"])
 def test_two_ctrl_c_in_a_row(stage, call):
-    """A second Ctrl-C, while the first one's word to SageMaker is on its way, does not keep it from arriving.
+    """A second Ctrl-C, while the stop request of the first is in flight, does not prevent the stop.
 
-    To the whole process group, as a terminal does it; the jobs have a session of their own.
+    It goes to the whole process group, as in a terminal; the jobs have their own session.
     """
     flow = stage.flow("one", call=call)
     stage.wait_for_jobs("1")
@@ -362,7 +362,7 @@ def test_two_ctrl_c_in_a_row(stage, call):
 @pytest.mark.sampled(2, group="ends")
 @pytest.mark.parametrize("call", ["direct", "submitted"])
 def test_signal_before_a_job_is_asked_for(stage, gate, call):
-    """A run that is ended before it has asked for a job asks for none, and keeps other work from nothing."""
+    """A run that is ended before its create makes no job, and blocks no other work."""
     stage.faults.set({"requests": [{"kind": "hold", "operation": "PutObject", "path": "*/_ledger/interest/*"}]})
     flow = stage.flow("one", level="DEBUG", call=call, gate=str(gate))
     wait_until(lambda: stage.faults.wait_for_held(20), "the mark to be held")
@@ -383,7 +383,7 @@ def test_signal_before_a_job_is_asked_for(stage, gate, call):
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("call", ["direct", "submitted"])
 def test_signal_while_other_work_has_the_state(stage, call):
-    """A run that is ended while it waits for the state of its task ends at once, and the job that has it goes on."""
+    """A run that is ended while it waits for its task's state ends at once. The job that holds the state goes on."""
     first = stage.flow("one")
     stage.wait_for_jobs("1")
     second = stage.flow("one", call=call, value=1)
@@ -400,7 +400,7 @@ def test_signal_while_other_work_has_the_state(stage, call):
 
 
 def test_retries_of_a_flow(stage, tmp_path):
-    """A flow that failed after its task and is tried again by Prefect skips the task: one job."""
+    """If a flow fails after its task and Prefect retries the flow, the task is skipped: one job."""
     done = stage.flow("fails_once", marker=str(tmp_path / "marker")).done()
 
     assert json.loads(done.out) == "skipped: nothing changed"

@@ -1,4 +1,4 @@
-"""What a user reads when a job fails: the cause, once, wherever the flow is run.
+"""What a user reads if a job fails: the cause, once, wherever the flow runs.
 
 The flow is that of `ssm init`, with a misspelt column in `prepare.py`.
 """
@@ -25,21 +25,21 @@ pytestmark = pytest.mark.logs_errors(r"\| (Task|Flow) run '|exited with status c
 
 @dataclass(frozen=True)
 class Shop:
-    """A repository that `ssm init` has made, and the variables with which its flow runs."""
+    """A repository made by `ssm init`, and the variables with which its flow runs."""
 
     place: Path
     api: str
     variables: dict[str, str]
 
     def messages(self) -> list[str]:
-        """The messages of the states of its last flow run and of that run's failed task."""
+        """Return the state message of its last flow run, and the messages about failed states in that run's log."""
         run = flow_runs(self.api)[0]
         logs = ask(self.api, "/logs/filter", logs={"flow_run_id": {"any_": [run["id"]]}}, limit=200)
         told = [row["message"] for row in logs if row["message"].startswith("Finished in state Failed")]
         return [run["state"]["message"], *told]
 
     def log(self) -> list[str]:
-        """The lines of the log of its last flow run, as Prefect's UI shows them."""
+        """Return the log lines of its last flow run, as Prefect's UI shows them."""
         run = flow_runs(self.api)[0]
         logs = ask(
             self.api, "/logs/filter", logs={"flow_run_id": {"any_": [run["id"]]}}, sort="TIMESTAMP_ASC", limit=200
@@ -64,14 +64,14 @@ def shop(tmp_path_factory, start, backend, prefect_api) -> Shop:
 
 
 def told(text: str) -> list[str]:
-    """The lines that say why it failed: what comes after the job's own last line."""
+    """Return the lines after the job's own last line: they say why it failed."""
     lines = text.splitlines()
     last = max(number for number, line in enumerate(lines) if OF_THE_JOB.search(line))
     return lines[last + 1 :]
 
 
 def check_is_told_once(lines: list[str]) -> None:
-    """Few lines have the cause, and one of them the fix; no frame of the engine is among them."""
+    """Check that few lines contain the cause, that one has the fix, and that none is a frame of the engine."""
     whole = "\n".join(lines)
 
     assert len(lines) <= MOST_LINES, whole
@@ -82,7 +82,7 @@ def check_is_told_once(lines: list[str]) -> None:
 
 @pytest.mark.always
 def test_a_script_of_ones_own(shop, start):
-    """`python flow.py` tells the cause in few lines, the last one too, and so do the messages of the states."""
+    """`python flow.py` tells the cause in few lines and in its last line, and so do the messages of the states."""
     done = start("flow.py", cwd=shop.place, **shop.variables).done()
 
     assert done.code == 1
@@ -101,7 +101,7 @@ def test_a_script_of_ones_own(shop, start):
 
 @pytest.mark.exhaustive
 def test_a_worker(shop, start):
-    """The worker's own output and the log of the flow run have the cause in few lines."""
+    """The worker's own output and the log of the flow run tell the cause in few lines."""
     folder = {"prefect.deployments.steps.set_working_directory": {"directory": str(shop.place)}}
     start("-m", "prefect", "work-pool", "create", "told", "--type", "process", **shop.variables).done()
     deployment = ask(
@@ -125,7 +125,7 @@ def test_a_worker(shop, start):
 
 @pytest.mark.exhaustive
 def test_a_cell_of_a_notebook(shop, monkeypatch):
-    """The cell's log and its traceback have the cause in few lines."""
+    """The cell's log and its traceback tell the cause in few lines."""
     for name, value in shop.variables.items():
         monkeypatch.setenv(name, value)
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("from flow import pipeline\npipeline()")])
@@ -141,7 +141,7 @@ def test_a_cell_of_a_notebook(shop, monkeypatch):
 
 @pytest.mark.exhaustive
 def test_a_step_that_cannot_begin(shop, start, tmp_path):
-    """A missing file is told in few lines, with the path that was tried and the line that asked for it."""
+    """A missing file is reported in few lines, with the path that was tried."""
     flow = tmp_path / "flow.py"
     flow.write_text((shop.place / "flow.py").read_text().replace("code/prepare.py", "code/prepared.py"))
     done = start(str(flow), cwd=shop.place, **shop.variables).done()
@@ -155,10 +155,10 @@ def test_a_step_that_cannot_begin(shop, start, tmp_path):
 
 @pytest.mark.exhaustive
 def test_an_exception_of_the_users_own(shop, start, tmp_path):
-    """Prefect and Python tell it as ever: with its traceback, and the frames of the engine."""
+    """An exception of the user's own code is shown as usual: with its traceback and the frames of the engine."""
     flow = tmp_path / "flow.py"
     flow.write_text((shop.place / "flow.py").read_text().replace("return train.result()", "raise ValueError('mine')"))
     done = start(str(flow), cwd=shop.place, **shop.variables).done()
 
-    assert done.err.splitlines().count("ValueError: mine") >= 1  # Prefect may have the last word: what it still sends
+    assert done.err.splitlines().count("ValueError: mine") >= 1  # not the last line: Prefect may log after it
     assert "site-packages/prefect" in done.err

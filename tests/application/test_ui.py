@@ -1,4 +1,4 @@
-"""`make ui`: the runs of the quickstart in Prefect's own UI, under addresses that one can open."""
+"""`make ui`: the runs of the quickstart in Prefect's own UI, at addresses that a browser can open."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ STEPS = ("prepare", "fit-C0.1", "fit-C1.0", "evaluate")
 
 
 def _pages(said: str) -> list[str]:
-    """The addresses of flow runs that were printed."""
+    """Return the addresses of flow runs in an output."""
     return re.findall(r"http://127\.0\.0\.1:\d+/v2/runs/flow-run/[0-9a-f-]{36}", said)
 
 
 def _get(url: str) -> tuple[int, str, str]:
-    """Ask as a browser does: the pages of the UI are for those who take HTML."""
+    """Send a GET as a browser does: the UI's pages are only for clients that accept HTML."""
     request = urllib.request.Request(url, headers={"Accept": "text/html"})
     with urllib.request.urlopen(request, timeout=60) as answer:
         return answer.status, answer.headers["Content-Type"], answer.read().decode()
 
 
 def test_prints_the_address_of_the_runs(quickstart):
-    """`flows.ui` prints each run's own page with its name; the page is there, and the API behind it knows the run."""
+    """`flows.ui` prints the page and the name of each run; the page exists, and the API knows the run."""
     said = quickstart.serve().said
     runs = {run["id"]: run["name"] for run in flow_runs(quickstart.api)}
     pages = _pages(said)
@@ -41,7 +41,7 @@ def test_prints_the_address_of_the_runs(quickstart):
 
 
 def test_shows_its_own_runs(quickstart):
-    """The pages ask the server that they came from, though another one has Prefect's usual port."""
+    """The pages use the server that they came from, although another one has Prefect's usual port."""
     with urllib.request.urlopen(quickstart.api.removesuffix("/api") + "/ui-settings", timeout=60) as answer:
         told = json.load(answer)
     settings = ask(quickstart.api, "/admin/settings")["server"]
@@ -52,7 +52,7 @@ def test_shows_its_own_runs(quickstart):
 
 
 def test_runs_read_well(quickstart):
-    """Task runs are named as the steps are; on a run that skips, each is Cached with the reason as its message."""
+    """Task runs have the names of the steps; in a run that skips, each is Cached."""
     first = flow_runs(quickstart.api)[-1]["id"]
     done = quickstart.run("--json")
     second = flow_runs(quickstart.api)[0]
@@ -65,7 +65,7 @@ def test_runs_read_well(quickstart):
 
 @pytest.mark.exhaustive
 def test_run_is_visible_while_it_runs(quickstart, tmp_path):
-    """A quickstart that is started while the UI is served reports to that server, and shows up there while it runs."""
+    """A quickstart that is started while the UI is served reports to that server, and appears there while it runs."""
     (tmp_path / "one.csv").write_text("radius,malignant\n1.5,1\n")
     before = {run["id"] for run in flow_runs(quickstart.api)}
     running = quickstart.start("flows.quickstart", "--data", str(tmp_path))
@@ -82,7 +82,7 @@ def test_run_is_visible_while_it_runs(quickstart, tmp_path):
 
 
 def test_other_words_are_refused(quickstart):
-    """`--help` says what the command does, any other word is refused, and neither goes on to serve."""
+    """`--help` describes the command, any other argument is refused, and neither goes on to serve."""
     helped, refused = quickstart.start("flows.ui", "--help").done(), quickstart.start("flows.ui", "serve").done()
 
     assert (helped.code, refused.code) == (0, 2)
@@ -105,7 +105,7 @@ def test_served_once(quickstart):
 @pytest.mark.sampled(1)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ends_when_asked(quickstart, number):
-    """Ctrl-C and `kill` end the UI and its server; nothing answers any more and no process is left."""
+    """Ctrl-C and `kill` end the UI and its server; no process is left, and the port is closed."""
     program, api = quickstart.serve(), quickstart.api
     program.signal(number)
     done = program.done()

@@ -3,8 +3,8 @@
     python waiting_flow.py one WORK [--direct] [--aws] [--barrier FILE]
     python waiting_flow.py fail_beside WORK
 
-WORK is a directory, whose name is the task's: the job writes `started` there and ends when `gate` is there. What comes
-out is printed as JSON.
+WORK is a directory, and its name is the task's name. The job writes `started` there, and ends when `gate` exists. The
+result is printed as JSON.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ JOB = Path(__file__).with_name("waiting_job.sh")
 
 
 def _job(work: Path) -> dict[str, Any]:
-    """A job that says so when it has started, and ends when the gate is open."""
+    """Return the arguments of a job that says when it has started, and ends when the gate is open."""
     return {"entry_point": str(JOB), "arguments": [str(work)], "metrics": {"value": r"value=(\d+)"}}
 
 
@@ -43,14 +43,14 @@ def _wait_for(file: Path) -> None:
 
 @flow
 def one(work: str, *, direct: bool = False, aws: bool = False) -> JobResult:
-    """One task, submitted or called, on this machine or on what the environment says is AWS."""
+    """One task, submitted or called, on this machine or on the AWS that the environment defines."""
     train, place = sagemaker_tasks(_on_aws() if aws else "local").train, Path(work)
     return train(place.name, **_job(place)) if direct else train.submit(place.name, **_job(place)).result()
 
 
 @flow
 def fail_beside(work: str) -> None:
-    """Two submitted tasks: one waits for its gate, the other fails once the first one's job runs."""
+    """Two submitted tasks: one waits for its gate, and the other fails once the first one's job runs."""
     train, place = sagemaker_tasks().train, Path(work)
     train.submit(place.name, **_job(place))
     train.submit(f"{place.name}-wrong", command=f"until [ -e {work}/started ]; do sleep 0.05; done; exit 3").result()

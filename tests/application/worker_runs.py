@@ -1,4 +1,4 @@
-"""A real Prefect worker, and the runs of `stopped_flow.py` that it executes, steered as Prefect's UI does it."""
+"""A real Prefect worker, and runs of `stopped_flow.py` on it, controlled by the requests of Prefect's UI."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class WorkerRuns:
     """Deployments of `stopped_flow.py`, and a worker for their runs.
 
     Args:
-        api: A Prefect server's API.
+        api: The URL of a Prefect server's API.
         start: Starts a program.
         variables: The environment of the worker, and so of the flows.
     """
@@ -33,15 +33,15 @@ class WorkerRuns:
         return worker
 
     def work_again(self) -> None:
-        """Start another worker in the place of one that was killed."""
+        """Start another worker after one was killed."""
         self.worker = self._work()
 
     def prefect(self, *arguments: str, **more: str) -> Program:
-        """Start a command of Prefect's."""
+        """Start a command of Prefect."""
         return self._start("-m", "prefect", *arguments, cwd=FLOWS.parent, **self._variables, **more)
 
     def deploy(self, flow: str, pool: str | None = POOL) -> str:
-        """Deploy a flow, and return the deployment's id."""
+        """Deploy a flow; return the deployment's id."""
         folder = {"prefect.deployments.steps.set_working_directory": {"directory": str(FLOWS.parent)}}
         deployment = ask(
             self.api,
@@ -56,16 +56,16 @@ class WorkerRuns:
         return str(deployment["id"])
 
     def run(self, flow: str, pool: str | None = POOL, **parameters: Any) -> Run:
-        """Have a flow run."""
+        """Create a flow run for a deployment."""
         made = ask(self.api, f"/deployments/{self.deploy(flow, pool)}/create_flow_run", parameters=parameters)
         return Run(self.api, made["id"])
 
 
 class Run:
-    """One run of a flow.
+    """One flow run.
 
     Args:
-        api: A Prefect server's API.
+        api: The URL of a Prefect server's API.
         number: The run's id.
     """
 
@@ -78,17 +78,17 @@ class Run:
         return str(ask(self._api, f"/flow_runs/{self.number}")["state_name"])
 
     def wait_for(self, *states: str) -> str:
-        """Wait until it is in one of these states; return which."""
+        """Wait until it is in one of these states; return that state."""
         return wait_until(
             lambda: (state := self.state) in states and state, f"{self.state} to be {' or '.join(states)}"
         )
 
     def wait_for_log(self, text: str, times: int = 1) -> None:
-        """Wait until its log, or that of its tasks, says something."""
+        """Wait until its log, with that of its tasks, contains a text."""
         wait_until(lambda: self.log().count(text) >= times, f"the run to say {text!r} {times} times")
 
     def log(self) -> str:
-        """All that it and its tasks have logged."""
+        """Return all log messages of the run and its tasks."""
         rows = ask(self._api, "/logs/filter", logs={"flow_run_id": {"any_": [self.number]}}, limit=200)
         return "\n".join(row["message"] for row in rows)
 
@@ -97,7 +97,7 @@ class Run:
         self._set(type="CANCELLING", name="Cancelling")
 
     def retry(self) -> None:
-        """Have it run again, as the button of Prefect's UI does."""
+        """Retry it, as the button of Prefect's UI does."""
         self._set(type="SCHEDULED", name="AwaitingRetry", message="Retry from the UI")
 
     def _set(self, **state: Any) -> None:
@@ -105,16 +105,16 @@ class Run:
         assert answer["status"] == "ACCEPT", answer
 
     def kill(self) -> None:
-        """Kill its process, as `kill -9` does."""
+        """Send SIGKILL to its process."""
         os.kill(wait_until(self.process, "the run to have a process"), signal.SIGKILL)
 
     def process(self) -> int | None:
-        """The process that executes it."""
+        """Return the id of the process that executes it; None if there is none."""
         mark = f"PREFECT__FLOW_RUN_ID={self.number}".encode()
         for process in Path("/proc").glob("[0-9]*"):
             try:
                 if mark in (process / "environ").read_bytes():
                     return int(process.name)
             except OSError:  # noqa: PERF203 - a process may end at any moment
-                continue  # it has ended meanwhile, or is somebody else's
+                continue  # it has ended meanwhile, or belongs to another user
         return None

@@ -1,4 +1,4 @@
-"""Process with the SageMaker SDK v3. Its processors want a role, also on AWS. Prints the job's name."""
+"""Process with the SageMaker SDK v3, whose processors need a role, also on AWS; print the job's name."""
 
 import sys
 

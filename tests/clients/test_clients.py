@@ -1,8 +1,8 @@
-"""`make clients`: the SageMaker SDKs and simple-sagemaker, each in a fresh environment of its own, train and process.
+"""`make clients`: the SageMaker SDKs and simple-sagemaker, each in a fresh environment, train and process.
 
-Each program runs in a shell that has evaluated `env`, as a user's, and under a watcher that lets it reach no other
-machine. The local SageMaker runs in an environment with the extra `training-toolkit`, because most of these clients
-name a script and no entry point. uv makes the environments, from names of packages.
+Each program runs in a shell that has evaluated `env`, as a user's shell, with a `sitecustomize` that lets it reach no
+other machine. Most of these clients name a script without an entry point, which needs the extra `training-toolkit` in
+the environment of the local SageMaker. uv makes the environments from names of packages.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def environment(place: Path, *requirements: str, overrides: Sequence[str] = ()) 
 
 @pytest.fixture(scope="module")
 def ours(tmp_path_factory) -> Path:
-    """The product, with the SDK v3 that it brings."""
+    """The directory of programs of an environment with this package, and the SDK v3 that it requires."""
     place = tmp_path_factory.mktemp("environments") / "ours"
     return environment(place, "-c", "constraints.txt", "-e", ".")
 
@@ -63,7 +63,7 @@ def backend(make_backend, ours, tmp_path_factory):
 
 
 def script_mode(name: str) -> dict:
-    """A request as the SDK v2 makes it: a script and its archive in the hyperparameters, and no entry point."""
+    """Return a request as the SDK v2 makes it: script and archive are hyperparameters, and there is no entry point."""
     return {
         "TrainingJobName": name,
         "RoleArn": ROLE,
@@ -90,7 +90,7 @@ def end_of(backend, name: str) -> dict:
 
 @pytest.fixture(scope="module")
 def refusal(backend) -> str:
-    """The reason for which a job in script mode fails at first; its own command has installed the toolkit."""
+    """The failure reason of a job in script mode without the toolkit. The toolkit is then installed by its command."""
     backend.client("sagemaker").create_training_job(**script_mode("refused"))
     reason = end_of(backend, "refused").get("FailureReason", "")
     subprocess.run(shlex.split(reason.partition("Install it: ")[2]), check=True)
@@ -99,7 +99,7 @@ def refusal(backend) -> str:
 
 @pytest.fixture
 def shell(backend, refusal, tmp_path) -> Shell:
-    """A shell of the test's own, with some data in its directory; jobs have the toolkit."""
+    """A shell for this test, with some data in its directory; jobs have the toolkit."""
     (tmp_path / "data").mkdir()
     for name in ("a.csv", "b.csv"):
         (tmp_path / "data" / name).write_text("1\n")
@@ -107,7 +107,7 @@ def shell(backend, refusal, tmp_path) -> Shell:
 
 
 def said(output: str, what: str) -> str:
-    """Return what a program of this folder said last of something."""
+    """Return what a program of this folder printed last under a name."""
     return re.findall(rf"^{what}: (.*)$", output, re.MULTILINE)[-1].strip()
 
 
@@ -118,7 +118,7 @@ def lines(backend, group: str, job: str) -> list[str]:
 
 
 def test_the_refusal_says_how_to_install_the_toolkit(backend, refusal, ours):
-    """A job in script mode fails without the toolkit; after the command that its reason names, the same job runs."""
+    """A job in script mode fails without the toolkit; after the command in its reason, the same job runs."""
     backend.client("sagemaker").create_training_job(**script_mode("accepted"))
     job = end_of(backend, "accepted")
 
@@ -128,7 +128,7 @@ def test_the_refusal_says_how_to_install_the_toolkit(backend, refusal, ours):
 
 
 def test_script_mode_needs_namespaces(backend, refusal):
-    """The toolkit would wait 15 minutes for the name of its host; the job fails at once, and its log says why."""
+    """Without namespaces a job in script mode fails at once with the reason; the toolkit would wait 15 minutes."""
     settings = backend.home / "settings.json"
     before = settings.read_text()
     settings.write_text(json.dumps({**json.loads(before), "isolation": "directory"}))
@@ -143,7 +143,7 @@ def test_script_mode_needs_namespaces(backend, refusal):
 
 
 def test_sdk_v3_trains(backend, shell, ours):
-    """`ModelTrainer` with a default session and no role takes the caller's role, and its script runs."""
+    """`ModelTrainer` with a default session and without a role takes the caller's role, and its script runs."""
     output = shell.run(ours / "python", HERE / "train_with_sdk_v3.py", HERE / "code", "wait")
     job = backend.client("sagemaker").describe_training_job(TrainingJobName=said(output, "job"))
 
@@ -161,7 +161,7 @@ def test_sdk_v3_processes(backend, shell, ours):
 
 
 def test_sdk_v2_trains_in_script_mode(backend, shell, tmp_path):
-    """`SKLearn` of the SDK v2 runs a script by AWS's `train`, attaches to the job and has its metrics."""
+    """`SKLearn` of the SDK v2 runs a script by AWS's `train`, attaches to the job and gets its metrics."""
     v2 = environment(tmp_path / "v2", "sagemaker<3")
     output = shell.run(v2 / "python", HERE / "train_with_sdk_v2.py", HERE / "code")
     job = backend.client("sagemaker").describe_training_job(TrainingJobName=said(output, "job"))
@@ -172,7 +172,7 @@ def test_sdk_v2_trains_in_script_mode(backend, shell, tmp_path):
 
 
 def test_simple_sagemaker_runs(backend, shell, tmp_path):
-    """`ssm shell` and `ssm run` of the original, on two hosts with sharded data and state; a task is done once."""
+    """`ssm shell` and `ssm run` of simple-sagemaker work, also on two hosts with shards and state; a task runs once."""
     ssm = (
         environment(tmp_path / "simple", "simple-sagemaker==0.9.24", "sagemaker<2.148", overrides=["pyyaml>=6"]) / "ssm"
     )

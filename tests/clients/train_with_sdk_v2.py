@@ -1,4 +1,4 @@
-"""Train in script mode with the SageMaker SDK v2, attach to the job, and read its metrics. Prints the job's name."""
+"""Train in script mode with the SageMaker SDK v2, attach to the job, and print its metrics and its name."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Train with the SageMaker SDK v3: a default session, and no role named. Prints the job's name."""
+"""Train with the SageMaker SDK v3, with a default session and without a role; print the job's name."""
 
 import sys
 

@@ -1,7 +1,7 @@
-"""A page of the documentation as the blocks that its reader would type, and what they should see.
+"""A page of the documentation as blocks that its reader would type, and their expected output.
 
-Read with markdown-it, which MyST itself stands on, and not with sybil: a page is one story for one test, and a block
-that nobody declared must not slip through. CONTRIBUTING.md tells writers the convention.
+Pages are read with markdown-it, which MyST uses itself, and not with sybil: a page is one story for one test, and every
+block must be declared. CONTRIBUTING.md explains the convention to writers.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _RUN: dict[str, Kind] = {"python": "python", "sh": "sh", "text": "text"}
 
 
 class UnknownBlock(Exception):
-    """A block of which the convention does not say what to do with it."""
+    """A block for which the convention has no rule."""
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,14 @@ class Block:
     """A fenced block.
 
     Args:
-        kind: `file` is written, `python` and `sh` are run, `text` is what the block before it says.
-        language: As the page has it.
+        kind: `file` is written, `python` and `sh` are run, `text` is the output of the block before it.
+        language: The language on the page.
         content: Its text.
-        line: Where it begins in the page, from 1.
-        file: The name under which it is written.
-        not_run: Why it cannot run here.
-        exits: The exit code that a shell block ends with.
-        raises: The name of the error that a Python block ends with.
+        line: Its first line on the page, from 1.
+        file: The name under which it is written; empty if it is not a file.
+        not_run: Why it cannot run here; empty if it is run.
+        exits: The exit code of a shell block; default 0.
+        raises: The name of the exception that a Python block raises; empty if it raises none.
     """
 
     kind: Kind
@@ -52,10 +52,10 @@ class Block:
 
 
 def blocks_of(page: Path) -> Iterator[Block]:
-    """Yield the blocks of a page in their order; a fence without a language is a drawing and no block.
+    """Yield the blocks of a page in order; a fence without a language is a drawing and does not count.
 
     Raises:
-        UnknownBlock: A language that is neither run, nor output, nor the content of a named file.
+        UnknownBlock: A block is neither run, nor output, nor the content of a named file.
     """
     remarks: dict[str, str] = {}
     for token in MarkdownIt("commonmark").parse(page.read_text()):
@@ -90,9 +90,9 @@ def _block(page: Path, info: str, content: str, place: list[int], remarks: dict[
 
 
 def matches(expected: str, said: str) -> bool:
-    """Tell whether a page's output is what was said.
+    """Return whether a page's output matches the real output.
 
-    `…` on a line of its own stands for any lines, within a line for anything; spaces at the ends of lines do not count.
+    `…` alone on a line stands for any lines, within a line for anything. Spaces at the ends of lines do not count.
     """
     lines = [line.rstrip() for line in expected.strip().splitlines()]
     patterns = [r"(?:.*\n)*?" if line.strip() == "…" else _line(line) for line in lines]

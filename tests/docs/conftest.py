@@ -1,4 +1,4 @@
-"""A Prefect server for all pages of this process, and a story for each page with a local SageMaker of its own."""
+"""A Prefect server for all pages of this process, and a story for each page with its own local SageMaker."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from own_prefect import ISOLATED  # before anybody imports Prefect
+from own_prefect import ISOLATED  # before any import of Prefect
 
 # ruff: isort: split
 import prefect.settings as prefect_settings
@@ -20,7 +20,7 @@ FIXTURES = Path(__file__).with_name("fixtures")
 
 @pytest.fixture
 def own_homes(prefect_api, tmp_path):
-    """The variables by which Prefect and the local SageMaker are ours; the latter is ended with all its jobs."""
+    """Yield variables for the tests' Prefect and a new local SageMaker, which is stopped afterwards with its jobs."""
     sagemaker = tmp_path / "sagemaker"
     yield {
         "PREFECT_API_URL": prefect_api,
@@ -36,7 +36,7 @@ def own_homes(prefect_api, tmp_path):
 
 @pytest.fixture
 def make_story(own_homes, prefect_api, tmp_path, monkeypatch):
-    """A function that makes the story of a page, in a directory with what `fixtures/<page>` holds."""
+    """Return a function that makes the story of a page, in a directory with the files of `fixtures/<page>`."""
     for name, value in own_homes.items():
         monkeypatch.setenv(name, value)
     before = set(sys.modules)
@@ -51,6 +51,6 @@ def make_story(own_homes, prefect_api, tmp_path, monkeypatch):
             return Story(page, directory, shell_variables(**own_homes))
 
         yield make
-    for name in set(sys.modules) - before:  # a page's `flow.py` must not be the next page's
+    for name in set(sys.modules) - before:  # a page's `flow.py` must not be imported by the next page
         if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
             del sys.modules[name]

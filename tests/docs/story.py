@@ -1,7 +1,7 @@
-"""Runs the blocks of one page from top to bottom, in a directory where nothing else is.
+"""Runs the blocks of one page from top to bottom, in a directory of its own.
 
-Files are written, shell blocks run in bash, Python blocks in one namespace of this process: a page costs a local
-SageMaker of its own (a second or two), and not also an import of Prefect.
+Files are written, shell blocks run in bash, and Python blocks run in one namespace of this process. So a page costs the
+start of its own local SageMaker (a second or two), and not also an import of Prefect.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from blocks_of_pages import Block, blocks_of, matches
 
 _PATIENCE_SECONDS = 240
 
-# The next block goes on where this one ended: in its directory, with its variables.
+# The next block continues where this one ended: in its directory, with its variables.
 _SHELL = """\
 set -e
 if [ -e "$STORY_NOTES" ]; then . "$STORY_NOTES"; fi
@@ -30,12 +30,12 @@ if [ -e "$STORY_NOTES" ]; then . "$STORY_NOTES"; fi
 
 
 class Story:
-    """One page as it is lived through.
+    """The run of one page.
 
     Args:
         page: The page.
-        directory: An empty directory, or one with what the page says the reader has.
-        variables: Environment of the shell blocks; the Python blocks have this process's.
+        directory: An empty directory, or one with the files that the page says the reader has.
+        variables: The environment of the shell blocks; Python blocks use that of this process.
     """
 
     def __init__(self, page: Path, directory: Path, variables: Mapping[str, str]) -> None:
@@ -49,7 +49,7 @@ class Story:
         """Run every block.
 
         Raises:
-            AssertionError: One fails, or says something else than the page has; with page and line.
+            AssertionError: A block fails or has another output than on the page; the message has page and line.
         """
         for block in blocks_of(self.page):
             getattr(self, f"_{block.kind}")(block)
@@ -69,7 +69,7 @@ class Story:
         with contextlib.redirect_stdout(out):
             try:
                 exec(code, self._names)
-            except Exception as error:  # which one is expected is for the page to say
+            except Exception as error:  # the page says which exception is expected
                 ended = type(error).__name__
                 self._said = (str(error),)
                 if ended != block.raises:
@@ -111,7 +111,7 @@ class Story:
 
     @property
     def _here(self) -> Path:
-        """The shell's directory: `cd` in a page counts for the files that come after it."""
+        """The shell's directory: a `cd` on the page applies to the files that come after it."""
         notes = self._notes.read_text().splitlines() if self._notes.exists() else []
         if not notes:
             return self.directory
@@ -123,7 +123,10 @@ class Story:
 
 
 def shell_variables(**variables: str) -> dict[str, str]:
-    """This process's environment without what the user set for AWS, Prefect, us or a proxy; our Python comes first."""
+    """Return this process's environment without the user's settings for AWS, Prefect, this package or a proxy.
+
+    The directory of this Python comes first in `PATH`.
+    """
     foreign = ("AWS_", "PREFECT_", "LOCAL_SAGEMAKER_", "QUICKSTART_", "PYTHONPATH", "FORCE_COLOR", "COLUMNS")
     kept = {
         name: value

@@ -15,7 +15,7 @@ STORIES = [page for page in PAGES if any(True for _ in blocks_of(page))]
 @pytest.mark.sampled(3)
 @pytest.mark.parametrize("page", STORIES, ids=[page.stem for page in STORIES])
 def test_page_is_true(page, make_story):
-    """What a reader types from top to bottom in a fresh directory runs, and says what the page says that it says."""
+    """The blocks of a page, run from top to bottom in a fresh directory, have the output that the page shows."""
     make_story(page).live()
 
 
@@ -32,12 +32,12 @@ def test_page_is_true(page, make_story):
     ],
 )
 def test_dots_stand_for_what_varies(expected, said, same):
-    """`…` on a line of its own is any lines, within a line anything of that line; all else is literal."""
+    """`…` alone on a line stands for any lines, within a line for anything; all else is literal."""
     assert matches(expected, said) is same
 
 
 def test_a_block_that_nobody_runs_is_refused(tmp_path):
-    """A language that is not run needs a file's name or a reason, so that no example rots unseen."""
+    """A block in a language that is not run needs a file name or a reason, so that no example becomes stale."""
     page = tmp_path / "page.md"
     page.write_text("```yaml\na: 1\n```\n")
 
@@ -46,7 +46,7 @@ def test_a_block_that_nobody_runs_is_refused(tmp_path):
 
 
 def test_a_reason_counts_for_one_block(tmp_path):
-    """A remark belongs to the block after it, and to no other."""
+    """A remark applies only to the block after it."""
     page = tmp_path / "page.md"
     page.write_text("<!-- not run: needs AWS -->\n```sh\naws s3 ls\n```\n\n```sh\nls\n```\n")
 
@@ -67,7 +67,7 @@ def test_a_reason_counts_for_one_block(tmp_path):
     ],
 )
 def test_a_page_that_lies_fails(content, tmp_path, make_story):
-    """What fails, does not fail, or says something else than the page has, fails the page's test."""
+    """A block that fails, does not fail as announced, or has another output fails the page's test."""
     page = tmp_path / "page.md"
     page.write_text(content)
 
@@ -76,7 +76,7 @@ def test_a_page_that_lies_fails(content, tmp_path, make_story):
 
 
 def test_a_story_goes_on_where_it_was(tmp_path, make_story):
-    """Shell blocks keep directory and variables; files land there; Python blocks share their names."""
+    """Shell blocks keep directory and variables, files are written there, and Python blocks share their names."""
     page = tmp_path / "page.md"
     page.write_text(
         "```sh\nmkdir mine\ncd mine\nexport WORD=kept\n```\n\n"

@@ -21,7 +21,7 @@ def stored():
 
 @pytest.fixture
 def ran(stored, own_homes, tmp_path, monkeypatch):
-    """The same after a run, in a copy of its directory."""
+    """The notebook after a run, in a copy of its directory."""
     for name, value in own_homes.items():
         monkeypatch.setenv(name, value)
     place = tmp_path / "examples"
@@ -34,13 +34,13 @@ def ran(stored, own_homes, tmp_path, monkeypatch):
 
 
 def shown(notebook, source: str, kind: str = "text/plain") -> str:
-    """What the cell that ends with a line shows last, as text or as another kind: Prefect's logs come before."""
+    """Return the last output of the cell that ends with a line, in one format: Prefect's logs come before it."""
     (cell,) = (cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.splitlines()[-1] == source)
     return next(output.data[kind] for output in reversed(cell.outputs) if kind in output.get("data", {}))
 
 
 def test_nothing_is_stored_but_the_cells(stored):
-    """Outputs would be a change with each run, and somebody's machine."""
+    """The notebook is stored without outputs, which would change with each run and machine."""
     cells = [cell for cell in stored.cells if cell.cell_type == "code"]
 
     assert [(cell.outputs, cell.execution_count) for cell in cells] == [([], None)] * len(cells)
@@ -48,7 +48,7 @@ def test_nothing_is_stored_but_the_cells(stored):
 
 @pytest.mark.exhaustive
 def test_every_cell_does_what_the_text_says(ran):
-    """Results show themselves as tables, a second call is skipped, metrics, model, log and failure are there."""
+    """Each cell shows what the text says: tables, a skip, metrics, a plot, the model, a plan and a failure."""
     assert "ran: first run" in shown(ran, "fit", "text/html")
     assert (
         shown(ran, 'sm.train("fit", hyperparameters={"alpha": 0.01, "epochs": 10}, **settings).reason')

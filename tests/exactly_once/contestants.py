@@ -1,7 +1,7 @@
-"""Processes that want jobs: each is told by a pipe what to call and when, and tells what became of it.
+"""Worker processes that call tasks as a pipe tells them, and send back the outcome.
 
-They live as long as the tests, since making the clients of a process costs more than a call of a task; and they are
-forked from one that has imported everything. The parent's half is `Contestant`, the process's is `_compete`.
+They live as long as the tests, since making a process's clients costs more than a call of a task. They are forked from
+a process that has imported everything. The parent's half is `Contestant`, the worker's half is `_compete`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any, Literal
 PATIENCE_SECONDS = 120
 IMAGE = "local/simulated"
 
-# Whoever starts the fork server first decides what it has imported: others here name the same modules.
+# The fork server imports these modules once, before its first fork.
 PRELOADED = ["blocks", "tasks_lib.tasks", "prefect.main", "prefect.flow_engine", "prefect.task_engine", "boto3"]
 
 How = Literal["notebook", "flow", "submitted", "threads"]
@@ -31,12 +31,12 @@ How = Literal["notebook", "flow", "submitted", "threads"]
 
 @dataclass(frozen=True)
 class Machine:
-    """Where a contestant works.
+    """The environment in which a contestant works.
 
     Attributes:
-        home: Of the local SageMaker.
-        prefect_api: The Prefect server that its flows report to; none starts one of its own.
-        directory: In place of the user's `HOME`, with a `PREFECT_HOME` below.
+        home: The home of the local SageMaker.
+        prefect_api: The URL of the Prefect server to which its flows report; if None, it starts a server of its own.
+        directory: The directory used as `HOME`, with a `PREFECT_HOME` below it.
     """
 
     home: Path
@@ -51,10 +51,10 @@ class Order:
     Attributes:
         project: Name of the project.
         task: Name of the task.
-        arguments: Of the call; the image is `local/simulated` unless they name another.
-        kind: Which of the project's tasks.
-        how: Called outside of any flow (`notebook`), called in one, submitted in one, or submitted by one in several
-            threads at once (`threads`).
+        arguments: Arguments of the call; the image is `local/simulated` unless they name another.
+        kind: Which of the project's tasks is called.
+        how: Called outside of any flow (`notebook`), called in a flow, submitted in a flow, or submitted eight times
+            side by side in one flow (`threads`).
         at: Monotonic seconds at which to call; the clock is the same in all processes.
     """
 
@@ -68,17 +68,17 @@ class Order:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a call.
+    """The outcome of a call.
 
     Attributes:
         job: The job of its result, or of its error.
-        reason: As the result says it.
-        cached: As the result says it.
-        error: The class of what was raised; empty where there is a result.
-        message: Of what was raised.
+        reason: The result's `reason`.
+        cached: The result's `cached`.
+        error: The class name of the exception; empty if there is a result.
+        message: The message of the exception.
         began: Epoch seconds.
         ended: Epoch seconds.
-        jobs: The jobs of all results, where there were several.
+        jobs: The jobs of all results; more than one only with `how="threads"`.
     """
 
     job: str = ""
@@ -95,10 +95,10 @@ class Contestant:
     """A process that calls tasks.
 
     Args:
-        machine: Where.
+        machine: The environment in which it works.
 
     Attributes:
-        busy: Whether it was told to call something and has not been heard of since.
+        busy: Whether it has an order whose outcome has not been read.
     """
 
     def __init__(self, machine: Machine) -> None:
@@ -111,22 +111,22 @@ class Contestant:
         theirs.close()
 
     def until_ready(self) -> None:
-        """Wait until its clients are made, so that calls begin when they are told to."""
+        """Wait until its clients are made, so that later calls begin at once."""
         assert self._answer() == "ready"
 
     def begin(self, order: Order) -> None:
-        """Tell it what to call."""
+        """Send it an order."""
         self.busy = True
         self._pipe.send(order)
 
     def outcome(self) -> Outcome:
-        """Wait for the call's end."""
+        """Wait for the call's end; return its outcome."""
         answer: Outcome = self._answer()
         self.busy = False
         return answer
 
     def has_ended(self, within: float = 0.0) -> bool:
-        """Whether the call ends within so many seconds."""
+        """Return whether the call ends within a number of seconds."""
         return bool(wait([self._pipe], within))
 
     def signal(self, number: signal.Signals) -> None:
@@ -135,17 +135,17 @@ class Contestant:
         os.kill(self._process.pid, number)
 
     def until_dead(self) -> int | None:
-        """Wait for the process's end and return its exit code; what it still said is dropped."""
+        """Wait for the end of the process; return its exit code. Unread outcomes are dropped."""
         self._process.join(PATIENCE_SECONDS)
         return self._process.exitcode
 
     @property
     def alive(self) -> bool:
-        """Whether there is such a process still."""
+        """Whether the process still exists."""
         return self._process.is_alive()
 
     def close(self) -> None:
-        """End the process; one that is busy is killed, and so is one that does not listen."""
+        """End the process. It is killed if it is busy, or if it does not end within 10 s."""
         self._pipe.close()
         self._process.join(0 if self.busy else 10)
         if self._process.is_alive():
@@ -157,7 +157,7 @@ class Contestant:
         return self._pipe.recv()
 
 
-# -- in the process ----------------------------------------------------------------------------------------------------
+# -- the worker's half -------------------------------------------------------------------------------------------------
 
 
 def _compete(pipe: Connection, machine: Machine) -> None:
@@ -165,7 +165,7 @@ def _compete(pipe: Connection, machine: Machine) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a fork server ignores it
     machine.directory.mkdir(parents=True, exist_ok=True)
     os.environ["HOME"] = str(machine.directory)
-    logging.disable()  # what goes wrong is told to the test
+    logging.disable()  # errors are sent to the test
     with suppress(EOFError, OSError), _prefect(machine):
         _clients(machine.home)
         pipe.send("ready")
@@ -177,7 +177,7 @@ def _answer_one(pipe: Connection, machine: Machine) -> None:
     try:
         order = pipe.recv()
     except KeyboardInterrupt:
-        return  # it was meant for a call that had already ended
+        return  # the signal was meant for a call that had already ended
     pipe.send(_outcome(order, machine))
 
 
@@ -187,7 +187,7 @@ def _outcome(order: Order, machine: Machine) -> Outcome:
         _wait_until(order.at)
         began = time.time()
         results = _HOW[order.how](order, machine)
-    except BaseException as error:  # noqa: BLE001 - told to the test, a cancellation too
+    except BaseException as error:  # noqa: BLE001 - sent to the test; it may be a cancellation
         job = str(getattr(error, "job", "") or "")
         return Outcome(job, error=type(error).__name__, message=str(error), began=began, ended=time.time())
     jobs = tuple(result.job for result in results)
@@ -247,7 +247,7 @@ def _arguments(order: Order) -> dict[str, Any]:
 
 @cache
 def _clients(home: Path) -> Any:
-    """A project whose clients are made; its copies share them."""
+    """Return a project whose clients are made; its copies share them."""
     from blocks import SageMakerProject
 
     project = SageMakerProject.local("races", home=home)
@@ -258,7 +258,7 @@ def _clients(home: Path) -> Any:
 
 @contextmanager
 def _prefect(machine: Machine) -> Iterator[None]:
-    """Prefect as that machine has it, with a server of its own where it is told of none."""
+    """Set Prefect up for a machine inside this block, with a server of its own if the machine has none."""
     import prefect.settings as names
     from prefect.settings import temporary_settings
 
@@ -285,7 +285,8 @@ def _prefect(machine: Machine) -> Iterator[None]:
 def _own_server() -> Iterator[str]:
     from prefect.server.api.server import SubprocessASGIServer
 
-    # Not where the servers of the tests' own processes are: of two that draw one port, one would take the other's.
+    # Not in the port range of the tests' own processes: of two processes that draw one port, one would use the other's
+    # server.
     SubprocessASGIServer._port_range = range(9000, 9900)
     server = SubprocessASGIServer()
     server.start(timeout=PATIENCE_SECONDS)

@@ -1,9 +1,9 @@
-"""Kills flows at all their crash points, and says what came of it: `make crash-all`.
+"""Kill flows at all their crash points, and report the results: `make crash-all`.
 
     python tests/exactly_once/crash_all.py [--quick] [--benches N] [--json FILE] [--markdown FILE] [SCENARIO …]
 
-Takes all scenarios of `crash_scenarios.py` unless some are named. Ends with 1 if something was wrong, or if a point was
-not reached whose call does not depend on the clock.
+Without arguments it takes all scenarios of `crash_scenarios.py`. It exits with 1 if something was wrong, or if a point
+was not reached. Points at calls that depend on the clock need not be reached.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parents[1]), str(HERE.parent)]
 
-from own_prefect import served  # noqa: E402 - before anybody imports Prefect
+from own_prefect import served  # noqa: E402 - before any import of Prefect
 
 from conftest import Backend  # noqa: E402  # isort: skip - of tests/
 from crash_harness import Harness, Outcome, told  # noqa: E402
@@ -32,7 +32,7 @@ from own_commit import own_commit  # noqa: E402
 
 @dataclass(frozen=True)
 class Row:
-    """What came of one scenario."""
+    """The results of one scenario."""
 
     scenario: str
     tasks: int
@@ -60,7 +60,7 @@ class Row:
 
 
 def main() -> int:
-    """Do as the command line says."""
+    """Run the command line."""
     wanted = _arguments()
     rows, lines = [], []
     with ExitStack() as stack:
@@ -116,7 +116,7 @@ def _crash(harness: Harness, name: str, *, quick: bool) -> tuple[Row, list[str]]
 
 
 def _keep_logs(directory: Path, wanted: bool) -> None:
-    """Keep what the flows said, where there is something to be looked into."""
+    """Keep the logs of the flows, if there is something to look into."""
     for log in directory.glob("b*/flows/log") if wanted else ():
         target = Path(tempfile.gettempdir()) / f"{directory.name}-{log.parts[-3]}.log"
         target.write_bytes(log.read_bytes())

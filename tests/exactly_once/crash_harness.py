@@ -1,7 +1,7 @@
-"""The crash harness: kills a flow before and after each of its AWS calls, runs it again, and compares what is left.
+"""The crash harness: kill a flow before and after each of its AWS calls, run it again, and compare what is left.
 
-At a crash point (`crash_points.py`) the local SageMaker holds the call (`hold`, docs/decisions/0010) before or after it
-acts, the flow's process gets SIGKILL, and so it is known exactly what had been done.
+At a crash point (`crash_points.py`), the local SageMaker holds the call before or after it acts (`hold`,
+docs/decisions/0010). Then the flow's process gets SIGKILL. So it is known exactly what had been done.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from typing_extensions import Self
 
 _TICK_SECONDS = 0.1
 _MOST_TOLD = 4
-# Our own listings pass while all else is held; the first rule that fires decides.
+# The harness's own listings must pass while all other calls are held; the first rule that fires is applied.
 _PASS = {"kind": "slow", "seconds": 0, "service": "sagemaker", "operation": "List*Jobs"}
 
 
 @dataclass
 class Outcome:
-    """What came of one crash point."""
+    """The outcome of one crash point."""
 
     scenario: str
     point: Point
@@ -42,7 +42,7 @@ class Outcome:
 
 
 def told(outcome: Outcome) -> list[str]:
-    """Say what was wrong at a point; a job too many shows in many places, of which the first will do."""
+    """Return the first few errors at a point: one extra job causes many."""
     more = len(outcome.wrong) - _MOST_TOLD
     lines = [*outcome.wrong[:_MOST_TOLD], *([f"and {more} more"] if more > 0 else [])]
     return [f"{outcome.scenario}, {outcome.point}: {line}" for line in lines]
@@ -50,7 +50,7 @@ def told(outcome: Outcome) -> list[str]:
 
 @dataclass(frozen=True)
 class Undisturbed:
-    """What a run left that nobody disturbed."""
+    """What an undisturbed run left."""
 
     picture: Picture
     results: list[dict[str, Any]]
@@ -61,12 +61,12 @@ class Stuck(Exception):
 
 
 class Bench:
-    """One local SageMaker with its preloaded process: what one crash point needs for itself.
+    """One local SageMaker with its preloaded process: the environment of one crash point at a time.
 
     Args:
-        backend: The local SageMaker; it runs.
-        prefect_api: Where flows report.
-        directory: For all files; made here.
+        backend: The local SageMaker, running.
+        prefect_api: The URL of the Prefect server to which flows report.
+        directory: A directory for all files; created here.
     """
 
     def __init__(self, backend: Any, prefect_api: str, directory: Path) -> None:
@@ -76,7 +76,8 @@ class Bench:
             folder.mkdir(exist_ok=True)
         for name, lines in (("one.csv", "3\n1\n"), ("two.csv", "2\n")):
             (data / name).write_text(lines)
-        # The gates' place is part of the work: the same for all benches.
+        # The path of the gates is in the jobs' environment, and so in their fingerprints: it must be the same for all
+        # benches.
         self._places = {"gates": str(self._gates), "data": str(data)}
         self.faults, self.camera = backend.faults, Camera(backend)
         self._preloaded = Preloaded(backend.home, prefect_api, directory / "flows")
@@ -122,10 +123,10 @@ class Bench:
 
         Args:
             scenario: The flow.
-            point: The point.
-            trace: Its calls.
+            point: The crash point.
+            trace: The flow's calls.
             undisturbed: What an undisturbed run left.
-            thrice: Run it a third time, which must find everything done.
+            thrice: Whether to run the flow a third time, which must skip every task; default False.
         """
         began = time.monotonic()
         project = self._new_project(scenario)
@@ -149,12 +150,12 @@ class Bench:
         return outcome
 
     def _rules(self, point: Point, trace: Trace, project: str) -> list[dict[str, Any]]:
-        """The rule of the point or its trigger, and those by which gates are opened."""
+        """Return the rule of the point or of its trigger, and the rules at which gates are opened."""
         first = point.trigger.rule(project, "after") if point.trigger else point.call.rule(project, point.when)
         return [first, *(call.rule(project, "after") for call in trace.live)]
 
     def _killer(self, point: Point, trace: Trace, project: str) -> Callable[[dict[str, Any]], bool]:
-        """Tell whether a held call is the point; else do what it is held for, and let it go on."""
+        """Return a function that tells whether a held call is the point; it handles and releases every other call."""
         triggered = not point.trigger
         tasks = list(trace.live.values())
 
@@ -178,7 +179,7 @@ class Bench:
         if point.meanwhile == "ends":
             self._open_all(scenario, project)
             self._wait(lambda: not any(job.live for job in self.camera.jobs(project)), "the job to end by itself")
-        # A job ends only when the new run waits for it, so what the run finds is no matter of chance.
+        # A live job ends only when the new run waits for it: what the run finds must not be a matter of chance.
         waits = {"kind": "hold", "when": "after", "operation": "PutObject", "path": f"*/{project}/*/_ledger/interest/*"}
         run = self._start(scenario, project, how, rules=[waits], retried=retried)
 
@@ -191,7 +192,7 @@ class Bench:
         self.faults.clear()
         return run
 
-    # -- the judgement -----------------------------------------------------------------------------------------------
+    # -- comparison --------------------------------------------------------------------------------------------------
 
     def _judge(
         self, scenario: Scenario, project: str, run: Run, undisturbed: Undisturbed, left: frozenset[str]
@@ -220,7 +221,7 @@ class Bench:
     def _judge_skip(
         self, scenario: Scenario, project: str, undisturbed: Undisturbed, left: frozenset[str]
     ) -> list[str]:
-        """One more run must find everything done."""
+        """Run the flow once more; it must skip every task."""
         run = self._start(scenario, project, dict(scenario.killed))
         self._finish(run)
         wrong = self._judge(scenario, project, run, undisturbed, left)
@@ -228,7 +229,7 @@ class Bench:
             wrong += [f"{result['task']} was not skipped" for result in run.results if not result["cached"]]
         return [f"in a third run: {each}" for each in wrong]
 
-    # -- small parts -------------------------------------------------------------------------------------------------
+    # -- helpers -----------------------------------------------------------------------------------------------------
 
     def _new_project(self, scenario: Scenario) -> str:
         project = f"crash-{uuid.uuid4().hex[:12]}"
@@ -255,7 +256,7 @@ class Bench:
         return self._preloaded.run(scenario, project, how, self._places, retried)
 
     def _finish(self, run: Run) -> None:
-        """Wait for the end of a run in which nothing is held."""
+        """Wait for the end of a run in which no call is held."""
         if not run.over(PATIENCE_SECONDS):
             self._give_up(run)
 
@@ -264,7 +265,7 @@ class Bench:
         raise Stuck(f"a run did not end within {PATIENCE_SECONDS:.0f} s: see {self._preloaded.log}")
 
     def _attend(self, run: Run, see: Callable[[dict[str, Any]], bool]) -> bool:
-        """Show each held call once to `see`, until it says that this is the one, or until the run is over."""
+        """Pass each held call to `see` once, until it returns True or the run is over; return whether it did."""
         until, seen = time.monotonic() + PATIENCE_SECONDS, set()
         while not run.over():
             if time.monotonic() > until:
@@ -292,7 +293,7 @@ class Bench:
             self._gate(project, task).touch()
 
     def _open_and_end(self, project: str, task: str) -> None:
-        """Let a job end, and wait until it has; asks for listings alone, since a Describe may be held."""
+        """Let a job end, and wait until it has ended. It uses only listings, since a Describe may be held."""
         self._gate(project, task).touch()
         done = {"Completed", "Failed", "Stopped"}
         self._wait(lambda: done.issuperset(self.camera.statuses(f"{task}-")), f"the job of {task} to end")
@@ -306,12 +307,12 @@ class Bench:
 
 
 class Harness:
-    """Several benches side by side.
+    """Several benches that work at the same time.
 
     Args:
-        backends: Local SageMakers that run, one for each bench.
-        prefect_api: Where flows report.
-        directory: For all files.
+        backends: Running local SageMakers, one for each bench.
+        prefect_api: The URL of the Prefect server to which flows report.
+        directory: A directory for all files.
     """
 
     def __init__(self, backends: Sequence[Any], prefect_api: str, directory: Path) -> None:
@@ -339,13 +340,13 @@ class Harness:
         thrice: bool = False,
         choose: Callable[[list[Point]], Iterable[Point]] = iter,
     ) -> tuple[Trace, list[Outcome]]:
-        """Kill the flow of a scenario at all its points; return its calls, and what came of each point.
+        """Kill the flow of a scenario at all its points; return its calls, and the outcome of each point.
 
         Args:
             scenario: The flow.
-            tell: Is told of each point, in any order.
+            tell: Called with the outcome of each point, in any order.
             thrice: As in `Bench.crash`.
-            choose: Returns the points to be tried, of all.
+            choose: Returns the points to try, out of all points; by default all.
         """
         trace, undisturbed = self._benches[0].record(scenario)
         free: queue.Queue[Bench] = queue.Queue()

@@ -1,21 +1,22 @@
-"""What a flow left behind, in a form in which two runs can be compared: jobs, objects, ledger, results, waiters.
+"""What a flow left, in a form that can be compared: jobs, objects, ledger, results, heartbeats.
 
-Read with clients of the test's own, from S3 and SageMaker, never through the product.
+All of it is read from S3 and SageMaker with the tests' own clients, never through the product.
 
 What is *not* compared, and why:
 
-- times (`created`, `seconds`, `job_seconds`, `billable_seconds`, the moments of `metric_history`, the durations of
-  `phases`; their names count), because they are of the clock;
-- the project's name, and the two hashes that it goes into: that of a job's name, and the fingerprint of a task that
-  reads another's output (its input is named by a job). Each stands for the task whose it is, so a wrong one shows;
-- `output_listing`, a digest of ETags: SageMaker's tarballs contain times. What is in them is compared instead, and that
-  the digest is right shows when the next run skips;
+- times (`created`, `seconds`, `job_seconds`, `billable_seconds`, the times of `metric_history`, the durations of
+  `phases`; the names of the phases are compared), because they depend on the clock;
+- the project's name and the two hashes that depend on it: the hash in a job's name, and the fingerprint of a task that
+  reads another task's output, because the name of a job is in that input. Each fingerprint is replaced by the name of
+  its task, so a wrong one shows;
+- `output_listing`, a digest of ETags: SageMaker's tarballs contain times. Their contents are compared instead. If the
+  digest were wrong, the next run would not skip;
 - ids of flow runs (`forced_in`, `flow_run`): only whether there is one;
-- of results, `cached` and `reason`: the run after a crash has found the job, and says so; and `origin`, which names the
-  home, of which there are several here;
-- the marks below `_ledger/interest/`, which are looked at by themselves.
+- `cached` and `reason` of results, because the run after a crash found the job and says so; and `origin`, because it
+  names the home, and each bench has its own;
+- the heartbeats below `_ledger/interest/`, which are checked separately.
 
-The number of an attempt *is* compared, though the promise would allow another: a kill of the client spends none.
+The number of an attempt *is* compared, although the promise does not require it: a killed client closes no attempt.
 """
 
 from __future__ import annotations
@@ -64,12 +65,12 @@ class JobSeen:
 
 @dataclass(frozen=True)
 class Picture:
-    """What is there of one project.
+    """Everything that exists of one project.
 
     Args:
         jobs: Its jobs, oldest first.
-        content: Its objects by key, both without what may differ.
-        waiting: The marks of those who wait for its jobs.
+        content: Its objects by key; in both, what may differ between runs is replaced.
+        waiting: The keys of the heartbeats of its jobs' waiters.
     """
 
     jobs: tuple[JobSeen, ...]
@@ -79,7 +80,7 @@ class Picture:
 
 @dataclass
 class Camera:
-    """Looks at the projects of one local SageMaker.
+    """Reads the projects of one local SageMaker.
 
     Args:
         backend: The local SageMaker.
@@ -89,20 +90,20 @@ class Camera:
     _since: datetime = datetime(2000, 1, 1, tzinfo=timezone.utc)
 
     def jobs(self, project: str) -> tuple[JobSeen, ...]:
-        """The jobs of a project, oldest first."""
+        """Return the jobs of a project, oldest first."""
         found = [job for word in KINDS for job in self._jobs_of(word, project)]
         return tuple(sorted(found, key=lambda job: job.created))
 
     def statuses(self, stem: str) -> list[str]:
-        """The statuses of all jobs with a stem; asks for listings only, which no flow here does."""
+        """Return the statuses of all jobs whose names contain a stem, by listings alone: no flow here lists jobs."""
         return [row[f"{word}JobStatus"] for word in KINDS for row in self._rows(word, stem)]
 
     def waiting(self, project: str) -> frozenset[str]:
-        """The marks of those who wait for a job of a project."""
+        """Return the keys of the heartbeats of a project's jobs."""
         return frozenset(key for key in self._keys(project) if _INTEREST in key)
 
     def picture(self, project: str) -> Picture:
-        """All that there is of a project."""
+        """Return everything that exists of a project."""
         keys = self._keys(project)
         bodies = {key: self._body(project, key) for key in keys if _INTEREST not in key}
         same = _Sameness(project, bodies)
@@ -110,7 +111,7 @@ class Camera:
         return Picture(self.jobs(project), content, frozenset(key for key in keys if _INTEREST in key))
 
     def results(self, project: str, results: Sequence[dict[str, Any]], picture: Picture) -> list[dict[str, Any]]:
-        """The results of a flow, without what may differ."""
+        """Return the results of a flow without what may differ."""
         same = _Sameness(project, {f"{job.task}/_ledger/{job.work}.json": b"" for job in picture.jobs})
         return [
             {name: same.value(name, value) for name, value in result.items() if name not in _OF_THE_CALL}
@@ -139,7 +140,7 @@ class Camera:
                 )
 
     def forget_before(self, moment: float) -> None:
-        """Look at no jobs that were created before a moment: each takes a call to describe."""
+        """Ignore jobs created before a time: each takes a call to describe."""
         self._since = datetime.fromtimestamp(moment, timezone.utc)
 
     def _keys(self, project: str) -> list[str]:
@@ -152,11 +153,11 @@ class Camera:
 
 
 class _Sameness:
-    """Takes out of texts and values what may differ between two runs.
+    """Replaces what may differ between two runs in texts and values.
 
     Args:
         project: The project's name.
-        keys: The keys of its objects, whose ledgers say which fingerprint is whose.
+        keys: The keys of its objects. The keys of the ledgers map fingerprints to tasks.
     """
 
     def __init__(self, project: str, keys: Sequence[str] | dict[str, bytes]) -> None:
@@ -189,7 +190,7 @@ class _Sameness:
 
 
 def differences(expected: Any, actual: Any, where: str = "") -> list[str]:
-    """Say where two values differ, as deep down as one can."""
+    """Return where two values differ, as deep in their structure as possible."""
     if isinstance(expected, dict) and isinstance(actual, dict):
         names = sorted(expected.keys() | actual.keys())
         nothing = "<nothing>"
@@ -210,7 +211,7 @@ def _short(value: Any) -> str:
 
 
 def overlaps(jobs: Sequence[JobSeen]) -> list[str]:
-    """Say which jobs of one fingerprint were live at one time."""
+    """Return which jobs with the same fingerprint were live at the same time."""
     return [
         f"{one.name} and {other.name} were live at one time, with one fingerprint"
         for one, other in itertools.combinations(jobs, 2)

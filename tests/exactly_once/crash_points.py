@@ -1,14 +1,14 @@
-"""Crash points: the calls of a flow, by names that mean the same calls in each run.
+"""Crash points: the calls of a flow, named so that a name means the same call in each run.
 
-A call is named by its operation, its path and how often both had come, and not by its number among all calls: threads
-poll meanwhile, and a number would mean another call in each run. The names come from an undisturbed run, which is
-stepped through call by call.
+A call is named by its operation, its path, and its number among the calls with both. Its number among all calls would
+mean another call in each run, because threads poll meanwhile. The names come from an undisturbed run, which is stepped
+through call by call.
 
-What polls is made to stand still: a job runs until its gate is open, and that is opened when the first Describe of the
-live job has been answered and is held back, so there is one Describe of a live job and one of a job that is over. Of
-the log's calls, whose number is left to the clock, the first while the job lives and the first after its end are taken.
+Polling is made predictable. A job runs until its gate is open, and the gate opens when the first Describe of the live
+job has been answered and is held. So there is one Describe of a live job and one of a job that is over. The number of
+the log's calls depends on the clock. Of these, the first while the job is live and the first after its end are taken.
 
-Whether the job goes on or ends while no flow is there is a third coordinate of the points at which it is live.
+At points where the job is live, it may go on or end until the next run starts. Both variants are points.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _JOB_HASH = re.compile(r"-[0-9a-f]{16}-(?=\d)")
 
 @dataclass(frozen=True)
 class Call:
-    """The how-manieth request of a kind: service, operation, and path as a glob with `PROJECT` in it."""
+    """The nth request of a kind: service, operation, and path as a glob with `PROJECT` in it."""
 
     service: str
     operation: str
@@ -38,7 +38,7 @@ class Call:
     nth: int = 1
 
     def rule(self, project: str, when: When) -> dict[str, Any]:
-        """The rule that holds it."""
+        """Return the rule that holds this call."""
         path = self.path.replace("PROJECT", project)
         return {"kind": "hold", "when": when, **asdict(self), "path": path}
 
@@ -49,13 +49,13 @@ class Call:
 
 @dataclass(frozen=True)
 class Point:
-    """Where a flow is killed.
+    """A point at which a flow is killed.
 
     Args:
-        call: The call; where there is a trigger, counted from its answer on.
-        when: Before or after it acts.
-        trigger: For a call that polls: the call whose answer comes first.
-        meanwhile: What a job that is live does until the next run has come.
+        call: The call; with a trigger, calls are counted from the trigger's answer on.
+        when: Before or after the call acts.
+        trigger: The call whose answer comes first, for a call that polls; None for any other call.
+        meanwhile: What a live job does until the next run starts.
     """
 
     call: Call
@@ -65,7 +65,7 @@ class Point:
 
     @property
     def leaves_another_world(self) -> bool:
-        """Whether S3 or SageMaker is no longer what it was at the point before."""
+        """Whether S3 or SageMaker may have changed since the point before: it is after a call that writes."""
         reads = self.call.operation.startswith(("Get", "Head", "List", "Describe"))
         return self.when == "after" and not reads
 
@@ -84,9 +84,9 @@ class Trace:
     """The calls of an undisturbed run.
 
     Args:
-        calls: Those that do not poll the log, in their order.
-        logs: How often each call about the log came.
-        live: By Describe that is first to see a live job: its task.
+        calls: All calls except those to the log, in order.
+        logs: The number of calls by operation of the log.
+        live: The task by the first Describe of its live job.
     """
 
     calls: tuple[Call, ...]
@@ -94,7 +94,7 @@ class Trace:
     live: dict[Call, str]
 
     def points(self) -> list[Point]:
-        """All crash points."""
+        """Return all crash points."""
         both: tuple[When, ...] = ("before", "after")
         plain = [
             Point(call, when, meanwhile=meanwhile)
@@ -136,7 +136,7 @@ class Recorder:
     _created: dict[str, int] = field(default_factory=dict)
 
     def take(self, held: dict[str, Any]) -> str | None:
-        """Take in a call; return the task whose live job it is the first to describe, if it is."""
+        """Record a call. Return the task if the call is the first Describe of the task's live job; otherwise None."""
         kind = Call(held["service"], held["operation"], self._path(held["path"]))
         self._counts[kind] += 1
         call = replace(kind, nth=self._counts[kind])
@@ -159,7 +159,7 @@ class Recorder:
         return self._live[call]
 
     def _path(self, path: str) -> str:
-        """The path as a glob that matches the same call of another run."""
+        """Return the path as a glob that matches the same call in another run."""
         path = path.replace(self.project, "PROJECT")
         path = _JOB_HASH.sub(f"-{'?' * 16}-", path)
         path = _HEX.sub("?" * 64, path)

@@ -1,4 +1,4 @@
-"""Flows in processes that can be killed: forks of a process that has everything imported (`crash_scenarios.py`)."""
+"""Flows in processes that can be killed: forks of a process that has imported everything (`crash_scenarios.py`)."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from crash_scenarios import Scenario
 
 CHECKOUT = Path(__file__).parents[2]
 PROGRAM = Path(__file__).with_name("crash_scenarios.py")
-PATIENCE_SECONDS = 300.0  # Prefect's client alone tries for a minute where the server's SQLite is busy, call by call
+PATIENCE_SECONDS = 300.0  # Prefect's client alone retries a call for a minute while the server's SQLite is busy
 
 
 class Run:
-    """A flow in a process of its own, while it runs.
+    """A flow that runs in its own process.
 
     Args:
-        pid: The process.
-        words: What its parent says of it.
+        pid: The process id.
+        words: The messages of its parent process.
         said: The file of its results.
     """
 
@@ -35,7 +35,7 @@ class Run:
         self.code: int | None = None
 
     def over(self, seconds: float = 0.0) -> bool:
-        """Whether it has ended, after waiting so long at most."""
+        """Return whether the flow has ended; wait for at most `seconds`."""
         if self.code is None:
             try:
                 self.code = self._words.get(seconds > 0, seconds or None)["ended"]
@@ -44,9 +44,9 @@ class Run:
         return True
 
     def kill(self) -> None:
-        """Kill it, as `kill -9` does, and take in its end."""
+        """Send SIGKILL to the process, and wait for its end."""
         if not self.over():
-            with suppress(ProcessLookupError):  # it ended meanwhile
+            with suppress(ProcessLookupError):  # it has ended meanwhile
                 os.kill(self.pid, signal.SIGKILL)
             assert self.over(PATIENCE_SECONDS)
 
@@ -63,26 +63,26 @@ class Run:
 
 
 class Preloaded:
-    """The process that has everything imported and forks for each flow.
+    """The process that has imported everything and forks for each flow.
 
     Args:
-        home: Of the local SageMaker.
-        prefect_api: Where flows report.
-        directory: For what is said; made here.
+        home: The home of the local SageMaker.
+        prefect_api: The URL of the Prefect server to which flows report.
+        directory: A directory for results and logs; created here.
     """
 
     def __init__(self, home: Path, prefect_api: str, directory: Path) -> None:
         directory.mkdir()
         self.directory, self._numbers = directory, itertools.count()
         self.log = directory / "log"
-        # Coverage too: what is killed leaves none, other tests see the same lines, and each fork would pay for it.
+        # Coverage is off: a killed process saves none, other tests cover the same lines, and each fork would be slower.
         foreign = ("AWS_", "PREFECT_", "LOCAL_SAGEMAKER_", "PYTHON", "COVERAGE_")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
         variables = {
             "PREFECT_API_URL": prefect_api,
             "PREFECT_HOME": str(directory / "prefect"),
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-            "PREFECT_API_TLS_INSECURE_SKIP_VERIFY": "true",  # no TLS there, and reading certificates takes 0.1 s
+            "PREFECT_API_TLS_INSECURE_SKIP_VERIFY": "true",  # no TLS here, and reading certificates takes 0.1 s
             "PYTHONPATH": str(CHECKOUT),
         }
         with self.log.open("ab") as log:
@@ -105,7 +105,7 @@ class Preloaded:
             self._words.put(json.loads(line))
 
     def wait_until_ready(self) -> None:
-        """Wait until all is imported."""
+        """Wait until everything is imported."""
         assert self._words.get(timeout=PATIENCE_SECONDS)["ready"]
 
     def run(self, scenario: Scenario, project: str, how: dict[str, Any], places: dict[str, str], retried: Any) -> Run:

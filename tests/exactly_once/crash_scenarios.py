@@ -1,10 +1,7 @@
-"""The flows that are killed, and the process that runs them: everything is imported once, and each flow is a fork.
+"""The flows that are killed, and the process that runs them: it imports everything once, and forks for each flow.
 
-Run as a program by `crash_points.py`, with the local SageMaker's home as its argument: it reads orders, one JSON object
-a line, forks for each, and says the child's process id and later how it ended. The clients are made before the first
-fork, since each takes longer than a whole flow; their connections are closed before, for a child must have its own, or
-the server would not see it die. Forked by hand and not by `multiprocessing`, whose one fork server per process would
-have to be shared with whoever else wants one.
+`crash_processes.py` runs this module as a program, with the local SageMaker's home as its argument. The program reads
+orders, one JSON object a line. It forks for each order, and prints the child's process id and later its exit code.
 """
 
 from __future__ import annotations
@@ -29,10 +26,10 @@ class Scenario:
     Args:
         name: Its name.
         tasks: Its tasks, in the order in which their jobs are created.
-        prepared: What was run to its end before: nothing, or the flow without its wish to be forced.
-        killed: How the run that is killed calls its tasks.
-        again: What follows the kill: a `new` flow run, or a `retry` of the same one.
-        jobs: How many jobs there are for each task at the end.
+        killed: More arguments of its tasks, in the run that is killed and in the runs after it.
+        prepared: Whether the flow has completed once before, without these arguments; default False.
+        again: What follows the kill: a `new` flow run (the default), or a `retry` of the same one.
+        jobs: The number of jobs of each task at the end; default 1.
     """
 
     name: str
@@ -59,7 +56,7 @@ SCENARIOS = {
 
 
 def _flows(first: Any) -> dict[tuple[str, ...], Any]:
-    """Return the flows by the names of their tasks; `first` is a project that has its clients already."""
+    """Return the flows by the names of their tasks; `first` is a project whose clients are made."""
     from prefect import flow
 
     from tasks_lib import output_of, sagemaker_tasks
@@ -102,7 +99,7 @@ def _flows(first: Any) -> dict[tuple[str, ...], Any]:
 
 
 def _run(flow: Any, order: dict[str, Any]) -> None:
-    """Run a flow as an order says, in a new flow run or in one that is there; write its id, then its results."""
+    """Run a flow in a new flow run or in the one that the order names; write its id, then its results."""
     from prefect.context import SyncClientContext
     from prefect.flow_engine import run_flow
     from prefect.states import Crashed, Pending, Scheduled
@@ -112,7 +109,7 @@ def _run(flow: Any, order: dict[str, Any]) -> None:
     with SyncClientContext.get_or_create() as context:
         client = context.client
         if order["flow_run"]:
-            # As a worker says of a process that died, as `prefect flow-run retry` does, and as the next worker says.
+            # The states that the worker of a dead process, `prefect flow-run retry` and the next worker set.
             for state in (Crashed(), Scheduled(message="Retried via CLI"), Pending()):
                 client.set_flow_run_state(order["flow_run"], state, force=True)
             run = client.read_flow_run(order["flow_run"])
@@ -124,7 +121,8 @@ def _run(flow: Any, order: dict[str, Any]) -> None:
 
 
 def _fork(work: Callable[[], None], log: str) -> int:
-    """Run something in a child process; return its id."""
+    """Run a function in a child process; return the child's process id."""
+    # Not with `multiprocessing`: a process has only one fork server, and other tests use that.
     child = os.fork()
     if child:
         return child
@@ -135,7 +133,7 @@ def _fork(work: Callable[[], None], log: str) -> int:
             os.dup2(output, number)
         work()
         code = 0
-    except BaseException:  # noqa: BLE001 - it is the last that this process says
+    except BaseException:  # noqa: BLE001 - the last output of this process
         traceback.print_exc()
     finally:
         sys.stdout.flush()
@@ -144,15 +142,15 @@ def _fork(work: Callable[[], None], log: str) -> int:
 
 
 def serve(home: str) -> None:
-    """Take orders until there are no more."""
-    # What Prefect imports within each flow run.
-    import anyio._backends._asyncio  # noqa: F401 - to have it
-    import prefect.utilities.visualization  # noqa: F401 - to have it
+    """Handle orders until there are no more."""
+    # Prefect imports these within each flow run.
+    import anyio._backends._asyncio  # noqa: F401 - imported for the forks
+    import prefect.utilities.visualization  # noqa: F401 - imported for the forks
     from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
     from blocks import SageMakerProject
 
-    # Prefect waits a second for its heartbeat's thread at the end of each flow run.
+    # At the end of each flow run, Prefect waits a second for the thread of its heartbeat.
     with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         _serve(SageMakerProject.local("crash", home=home))
 
@@ -160,6 +158,8 @@ def serve(home: str) -> None:
 def _serve(first: Any) -> None:
     from tasks_lib.staging.source import toolkit
 
+    # Make the clients before the first fork, since making one takes longer than a whole flow. Close their connections,
+    # since each child must have its own: otherwise the server would not see a child die.
     for service in SERVICES:
         first.client(service)
     for service in SERVICES:

@@ -1,16 +1,17 @@
-"""Mixtures of faults: what one is, how it is drawn, how a flow is run under it, and what must hold afterwards.
+"""Mixtures of faults: how one is drawn, how a flow runs under it, and what must hold afterwards.
 
-A mixture is a small flow and a document of faults for the local SageMaker; its text is all that is needed to have it
-again (`fault_soak.py --replay`). Everything drawn passes by itself, so every flow must end well:
+A mixture is a small flow and a document of faults for the local SageMaker. Its text is enough to repeat it
+(`fault_soak.py --replay`). All faults in it are transient, so every flow must complete:
 
-- Requests that fail (`lose`, `drop`, `error`) are at most as many as one call of a task takes its step anew
-  (`tasks_lib.run.retries.OF_CALLS`), and so are those with expired credentials.
-- Conditional writes that are refused (412, 409) are fewer than the ledger's own tries.
-- `throttle` and `slow` may go on for ever: they cost time, but no try.
-- Capacity is refused twice at most, which takes seconds of the hour that is waited for it; a quota has room for one.
+- Requests that fail (`lose`, `drop`, `error`) are at most as many as one call of a task retries
+  (`tasks_lib.run.retries.OF_CALLS`), and so are requests with expired credentials.
+- Conditional writes that are refused (412, 409) are fewer than the ledger's own retries.
+- `throttle` and `slow` may last forever: they cost time, but no retry.
+- Capacity is refused at most twice, which takes seconds of the hour that a task waits for it. A quota has room for one
+  job.
 
-Hypothesis draws and does not shrink: what a mixture does depends on the order in which threads ask, so a smaller one
-that passes says nothing. Imported by the tests of this folder and by `fault_soak.py`.
+Hypothesis draws and does not shrink. The effect of a mixture depends on the order in which threads make requests, so a
+smaller mixture that passes proves nothing.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from pathlib import Path
 from threading import Lock, Thread
 from typing import Any
 
-import own_prefect  # before anybody imports Prefect
+import own_prefect  # before any import of Prefect
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as seeded
 from hypothesis import strategies as st
@@ -52,15 +53,15 @@ _DRAWING = settings(database=None, phases=[Phase.generate], suppress_health_chec
 assert own_prefect.HOME
 
 
-# -- what a mixture is -------------------------------------------------------------------------------------------------
+# -- mixtures and outcomes ---------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """A flow and what goes wrong in it.
+    """A flow and its faults.
 
     Attributes:
-        shape: Which of `SHAPES`.
+        shape: The flow: a key of `SHAPES`.
         faults: The document, as `FaultClient.set` takes it.
     """
 
@@ -83,14 +84,14 @@ class Mixture:
 
 @dataclass
 class Outcome:
-    """What came of a mixture.
+    """The outcome of a mixture.
 
     Attributes:
         mixture: The mixture.
-        wrong: What does not hold, in words; empty where all does.
-        fired: How often each of its kinds of fault really happened.
-        results: Of the flow's tasks.
-        error: What the flow raised, or the run that was to skip all.
+        wrong: What does not hold, in words; empty if everything holds.
+        fired: How often each kind of fault happened.
+        results: The results of the flow's tasks.
+        error: The exception of the flow, or of the next run, which should skip every task; None if both completed.
         seconds: Wall time.
     """
 
@@ -102,12 +103,12 @@ class Outcome:
     seconds: float = 0.0
 
     def __str__(self) -> str:
-        """What was wrong, and how to have it again."""
+        """Return what is wrong, and the command that repeats the mixture."""
         command = f"python tests/exactly_once/fault_soak.py --replay '{self.mixture}'"
         return "\n    ".join([*self.wrong, f"again: {command}"])
 
 
-# -- how it is drawn ---------------------------------------------------------------------------------------------------
+# -- drawing -----------------------------------------------------------------------------------------------------------
 
 _OPERATIONS = (
     *(
@@ -130,7 +131,7 @@ _MOST = {
     **dict.fromkeys(("lose", "drop", "error"), OF_CALLS[ErrorCategory.SERVICE_FAULT].tries or 0),
     "expire": OF_CALLS[ErrorCategory.EXPIRED].tries or 0,
 }
-"""How many of these a flow must get over, as its patience says; each counts as if no retry of botocore had helped."""
+"""How many of these faults a flow must survive: each counts as one failed call, as if botocore's retry did not help."""
 
 _PROBABILITIES = st.sampled_from([0.05, 0.1, 0.2, 0.3, 0.4])
 
@@ -142,7 +143,7 @@ def _where(text: str) -> dict[str, str]:
 
 @st.composite
 def _chance(draw: st.DrawFn) -> dict[str, Any]:
-    """Which requests a rule is for: any of them, or two in a row, against which botocore's one retry does not help."""
+    """Draw which requests a rule is for: any, or two in a row, against which botocore's one retry does not help."""
     if draw(st.booleans()):
         return {"probability": draw(_PROBABILITIES)}
     first = draw(st.integers(1, 15))
@@ -151,7 +152,7 @@ def _chance(draw: st.DrawFn) -> dict[str, Any]:
 
 @st.composite
 def _bounded(draw: st.DrawFn) -> list[dict[str, Any]]:
-    """Rules of requests that fail: together no more than are borne."""
+    """Draw rules of requests that fail, together at most as many as a task retries."""
     rules = []
     left = {"fault": _MOST["lose"], "expire": _MOST["expire"]}
     for kind in draw(st.lists(st.sampled_from(["lose", "drop", "error", "expire"]), min_size=1, max_size=3)):
@@ -179,7 +180,7 @@ def _throttled(draw: st.DrawFn) -> dict[str, Any]:
 @st.composite
 def _conflicting(draw: st.DrawFn) -> dict[str, Any]:
     code = draw(st.sampled_from(["PreconditionFailed", "ConditionalRequestConflict"]))
-    # Refused behind the act: a PUT that was tried again meets its own object.
+    # A PUT that is refused after it took effect and is then retried finds its own object.
     when = draw(st.sampled_from(["before", "after"]))
     conflict = {"kind": "error", "code": code, "when": when, **_ON_LEDGER}
     return conflict | {"probability": draw(_PROBABILITIES), "times": draw(st.integers(1, 8))}
@@ -201,7 +202,7 @@ _JOB_RULES = st.one_of(
 
 @st.composite
 def mixtures(draw: st.DrawFn) -> Mixture:
-    """Any mixture under which a flow must end well."""
+    """Draw a mixture under which a flow must complete."""
     shape = draw(st.sampled_from(["one", "chain", "two"]))
     passing = draw(st.lists(st.one_of(_throttled(), _conflicting(), _slow()), max_size=2))
     requests = draw(st.permutations([*draw(_bounded()), *passing]))
@@ -214,11 +215,11 @@ def mixtures(draw: st.DrawFn) -> Mixture:
 
 @dataclass(frozen=True)
 class Place:
-    """What a flow is written with.
+    """What a flow needs.
 
     Attributes:
         sm: The tasks of its project.
-        names: Names for its tasks, which no other flow has: SageMaker lists jobs by parts of their names.
+        names: Names for its tasks, unique because SageMaker lists jobs by parts of their names.
         data: A directory of inputs.
     """
 
@@ -262,11 +263,11 @@ SHAPES: dict[str, tuple[int, Callable[[Place], list[Any]]]] = {
     "two": (2, _two),
     "real": (2, _real),
 }
-"""How many tasks a flow has, and what it does: one task with an input, one after the other, side by side; and one after
-the other with real jobs, a state and a metric, which is dear and never drawn."""
+"""The number of tasks of each flow, and its function: one task with an input, one task after the other, two tasks side
+by side, and one after the other with real jobs, a state and a metric, which is slow and never drawn."""
 
 
-# -- running it --------------------------------------------------------------------------------------------------------
+# -- running -----------------------------------------------------------------------------------------------------------
 
 
 class Stuck(Exception):
@@ -274,11 +275,11 @@ class Stuck(Exception):
 
 
 class Lane:
-    """A local SageMaker on which one flow runs at a time, since faults meet everybody.
+    """A local SageMaker on which one flow runs at a time, since its faults affect all requests.
 
     Args:
-        backend: A running one.
-        directory: For inputs.
+        backend: The local SageMaker, running.
+        directory: A directory for inputs.
     """
 
     def __init__(self, backend: Any, directory: Path) -> None:
@@ -292,30 +293,30 @@ class Lane:
 
     @property
     def faults(self):
-        """The client of its faults; asked for anew each time, since a server that was killed may have moved."""
+        """The client of its faults. A new one each time, since a server that was killed may have another port."""
         return self.backend.faults
 
     def fired(self) -> Counter[str]:
-        """How often each kind of fault has happened since the faults were set."""
+        """Return how often each kind of fault has happened since the faults were set."""
         shown, fired = self.faults.show(), Counter[str]()
         for rule in (*shown["requests"], *shown["jobs"]):
             fired[rule["kind"]] += rule["fired"]
         return fired
 
     def clear(self) -> None:
-        """Turn all faults off, on a server that runs."""
+        """Turn all faults off, and start the server if it is down."""
         self.backend.up()
         self.faults.clear()
 
     def project(self, **fields: Any) -> SageMakerProject:
-        """A project that nobody has used yet; all share their clients, which are slow to make."""
+        """Return a new project. All projects share their clients, which are slow to make."""
         return self._first.model_copy(update={"project": f"mix-{uuid.uuid4().hex[:12]}", **fields})
 
     def run(self, mixture: Mixture) -> Outcome:
-        """Run a mixture's flow under its faults, and once more without any; say what does not hold.
+        """Run a mixture's flow under its faults, and once more without faults; return what does not hold.
 
-        Prefect's own server answers 503 where its SQLite was locked for a minute, which a busy machine's may be. That
-        says nothing of us: then the mixture is run again, in another project.
+        Prefect's own server answers 503 if its SQLite was locked for a minute, which happens on a busy machine. This
+        says nothing about the product, so the mixture is run again, in another project.
         """
         outcome = self._run(mixture)
         return self._run(mixture) if isinstance(outcome.error, PrefectHTTPStatusError) else outcome
@@ -335,12 +336,12 @@ class Lane:
         return outcome
 
     def under(self, mixture: Mixture, body: Callable[[], list[Any]]) -> Outcome:
-        """Run a flow under a mixture's faults; no fault is on afterwards."""
+        """Run a flow under a mixture's faults; turn the faults off afterwards."""
         outcome = Outcome(mixture)
         self.faults.set(mixture.faults)
         try:
             outcome.results = _in_time(lambda: _flow(mixture.shape, body))
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is told
+        except Exception as error:  # noqa: BLE001 - it is part of the outcome
             outcome.error = error
         finally:
             outcome.fired = self.fired()
@@ -370,11 +371,11 @@ class Lane:
 
 
 MOST_SECONDS = 180
-"""After that a flow hangs: no mixture that is drawn needs a tenth of it on an idle machine."""
+"""Seconds after which a flow is considered hung: on an idle machine no drawn mixture needs a tenth of it."""
 
 
 def _in_time(work: Callable[[], list[Any]]) -> list[Any]:
-    """Do something in a thread of its own, in this thread's context: Prefect's settings are in that."""
+    """Run a function in its own thread with this thread's context, which contains Prefect's settings."""
     done: list[Any] = []
     failed: list[Exception] = []
 
@@ -399,11 +400,11 @@ def _flow(name: str, body: Callable[[], list[Any]]) -> list[Any]:
     return results
 
 
-# -- what must hold ----------------------------------------------------------------------------------------------------
+# -- invariants --------------------------------------------------------------------------------------------------------
 
 
 def refuses(outcome: Outcome, operation: str) -> bool:
-    """Whether a request of S3 may have failed."""
+    """Return whether a request of S3 may have failed."""
     return any(
         fnmatchcase("s3", rule.get("service", "*")) and fnmatchcase(operation, rule.get("operation", "*"))
         for rule in outcome.mixture.faults.get("requests", ())
@@ -412,7 +413,7 @@ def refuses(outcome: Outcome, operation: str) -> bool:
 
 
 def let_marks_lapse(backend: Any, task: TaskSeen) -> None:
-    """Do to the marks that S3 would not let go of what a quarter of an hour does."""
+    """Delete the heartbeats that S3 did not delete, as if they had expired."""
     for key in task.keys("_ledger/interest/"):
         backend.client("s3").delete_object(Bucket=task.bucket, Key=task.prefix + key)
 
@@ -430,18 +431,18 @@ def _task(task: TaskSeen, result: Any) -> list[str]:
 
 
 def _over_quota(tasks: Sequence[TaskSeen], limit: int) -> list[str]:
-    """See that no two training jobs lived at once where the quota had room for one: whoever waits, waits."""
+    """Return the pairs of jobs that were live at the same time under a quota with room for one."""
     jobs = sorted((job for task in tasks for job in task.jobs()), key=lambda job: job.created)
     return [f"{a} and {b} at once, with a quota of {limit}" for a, b in pairwise(jobs) if b.created < a.ended]
 
 
-# -- many of them ------------------------------------------------------------------------------------------------------
+# -- many mixtures -----------------------------------------------------------------------------------------------------
 
 
 def drawn(number: int, seed: int = SEED) -> list[Mixture]:
-    """Return so many mixtures; the same seed draws the same.
+    """Return a number of mixtures; the same seed draws the same mixtures.
 
-    Drawn before any is run: Hypothesis seeds the generator of `random` for the whole process while it draws.
+    They are drawn before any is run, since Hypothesis seeds `random` for the whole process while it draws.
     """
     found: list[Mixture] = []
 
@@ -459,9 +460,9 @@ def run_mixtures(lanes: Sequence[Lane], some: Sequence[Mixture], tell: Callable[
     """Run mixtures, one at a time on each lane: most of the time they wait.
 
     Args:
-        lanes: Where.
+        lanes: The lanes.
         some: The mixtures.
-        tell: Is told of each outcome, one at a time.
+        tell: Called with each outcome, one call at a time.
     """
     lock, left = Lock(), iter(some)
 

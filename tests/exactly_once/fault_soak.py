@@ -1,9 +1,9 @@
-"""Runs flows under many random mixtures of faults, and says what came of it: `make fault-soak`.
+"""Run flows under many random mixtures of faults, and report the results: `make fault-soak`.
 
     python tests/exactly_once/fault_soak.py [--mixtures N] [--lanes N] [--seed N] [--json FILE] [--markdown FILE]
     python tests/exactly_once/fault_soak.py --replay '{"shape": "one", "faults": …}'
 
-Ends with 1 if a flow did not end right.
+It exits with 1 if a flow did not end as it must.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parents[1]), str(HERE.parent)]
-os.environ["PREFECT_LOGGING_LEVEL"] = "CRITICAL"  # else thousands of lines of flows that end as they should
+os.environ["PREFECT_LOGGING_LEVEL"] = "CRITICAL"  # otherwise thousands of lines of successful flows
 
-from own_prefect import ISOLATED, served  # noqa: E402 - before anybody imports Prefect
+from own_prefect import ISOLATED, served  # noqa: E402 - before any import of Prefect
 
 # ruff: isort: split
 import prefect.settings as prefect_settings  # noqa: E402
@@ -37,7 +37,7 @@ _WIDTH = 50
 
 
 def main() -> int:
-    """Do as the command line says."""
+    """Run the command line."""
     wanted = _arguments()
     some = [Mixture.read(wanted.replay)] if wanted.replay else drawn(wanted.mixtures, wanted.seed)
     outcomes: list[Outcome] = []
@@ -73,7 +73,7 @@ def _arguments() -> argparse.Namespace:
 
 @contextmanager
 def _lanes(number: int) -> Iterator[list[Lane]]:
-    """Local SageMakers and a Prefect server, inside the block."""
+    """Yield running local SageMakers, with a Prefect server, for this block."""
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fault-soak-")))
         backends = [Backend(directory / f"home-{position}") for position in range(number)]

@@ -1,8 +1,7 @@
-"""Stories: whatever befalls one task, in any order, and what must hold after each thing. Hypothesis tells them.
+"""Stories for Hypothesis: what may happen to one task, in any order, and what must hold after each step.
 
-The client is a process, so that it can be killed and interrupted at any of its calls; after that a quarter of an hour
-passes where it matters, by S3's clock. One task with a state; its jobs are simulated. Imported by
-`test_fault_mixtures.py`.
+The client is a process, so that it can be killed and interrupted at any of its calls. After that, the objects in S3 are
+made 16 minutes older where it matters. There is one task with a state, and its jobs are simulated.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from waiting import wait_until
 
 _LIVE = {"InProgress", "Stopping"}
 _A_WHILE = 16 * 60.0
-"""Seconds after which marks, and leases of jobs that were never made, are of nobody."""
+"""Seconds after which heartbeats expire, and leases of jobs that were never created may be taken."""
 
 _CODES = st.sampled_from(["a", "b"])
 _HOW = st.sampled_from(["", "", "", "forced", "clean"])
@@ -34,12 +33,12 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {"": {}, "forced": {"rerun": "always"}, 
 
 
 class Stage:
-    """A local SageMaker, and a process that runs flows there and is replaced when it was killed.
+    """A local SageMaker, and a process that runs flows there and is replaced after it was killed.
 
     Args:
         lane: The local SageMaker.
-        prefect_api: Where flows report.
-        directory: For the processes' homes.
+        prefect_api: The URL of the Prefect server to which flows report.
+        directory: A directory for the processes' homes.
     """
 
     def __init__(self, lane: Lane, prefect_api: str, directory: Path) -> None:
@@ -65,17 +64,17 @@ class Stage:
         self._client = None
 
     def let_pass(self, folder: str, seconds: float) -> None:
-        """Set back S3's stamp on all objects of a folder, as if they had been written so much earlier."""
+        """Make all objects of a folder older by a number of seconds, by S3's clock."""
         with closing(sqlite3.connect(self.lane.backend.home / "s3" / "index.sqlite", timeout=60)) as index, index:
             index.execute("UPDATE objects SET modified = modified - ? WHERE key GLOB ?", (seconds, f"{folder}*"))
 
 
 class Story(RuleBasedStateMachine):
-    """What befalls one task.
+    """What may happen to one task.
 
     Args:
-        stage: Where.
-        tell: Is told of each step, so that a failure can be read.
+        stage: The local SageMaker and the process.
+        tell: Called with a line for each step, so that a failure can be read.
     """
 
     def __init__(self, stage: Stage, tell: Callable[[str], None]) -> None:
@@ -88,11 +87,11 @@ class Story(RuleBasedStateMachine):
         self._last = ""
         tell(f"-- {self._project} {self._task}")
 
-    # -- what befalls it -----------------------------------------------------------------------------------------------
+    # -- steps ---------------------------------------------------------------------------------------------------------
 
     @rule(code=_CODES, how=_HOW)
     def run(self, code: str, how: str) -> None:
-        """The flow runs, and ends well with at most one new job; what is recorded is skipped."""
+        """Run the flow. It must end with at most one new job, and skip work that is recorded."""
         self._tell(f"run {code} {how}")
         before = {job.name for job in self._seen.jobs()}
         client = self._stage.client
@@ -101,7 +100,7 @@ class Story(RuleBasedStateMachine):
 
     @rule(code=_CODES, how=_HOW, number=_CALLS, when=st.sampled_from(["before", "after"]))
     def crash(self, code: str, how: str, number: int, when: str) -> None:
-        """The client is killed at one of its calls."""
+        """Kill the client at one of its calls."""
         self._tell(f"crash {code} {how} at call {number}, {when}")
         if self._held(code, how, number, when):
             self._stage.client.signal(signal.SIGKILL)
@@ -113,7 +112,7 @@ class Story(RuleBasedStateMachine):
 
     @rule(code=_CODES, how=_HOW, number=_CALLS, when=st.sampled_from(["before", "after"]))
     def cancel(self, code: str, how: str, number: int, when: str) -> None:
-        """The client is interrupted at one of its calls: no job is left, and no mark but those of killed ones."""
+        """Interrupt the client at one of its calls. No live job may remain, and only heartbeats of killed clients."""
         self._tell(f"cancel {code} {how} at call {number}, {when}")
         of_killed = self._marks()
         if operation := self._held(code, how, number, when):
@@ -125,12 +124,12 @@ class Story(RuleBasedStateMachine):
             self._broken_off(code, how)
             wait_until(lambda: not self._live(), "the job of a cancelled flow to end")
             assert self._marks() <= of_killed
-            if operation.startswith("Create"):  # of which nobody knows whether SageMaker still gets it: the lease waits
+            if operation.startswith("Create"):  # SageMaker may still get the create, so the lease stays taken
                 self._stage.let_pass(f"{self._project}/{self._task}/_ledger/lease.json", _A_WHILE)
 
     @rule()
     def restart(self) -> None:
-        """The server is killed, and started again by whoever needs it next."""
+        """Kill the server, and start it again."""
         self._tell("restart")
         self._stage.lane.backend.kill()
         self._stage.lane.backend.up()
@@ -138,7 +137,7 @@ class Story(RuleBasedStateMachine):
     @precondition(lambda self: self._documents())
     @rule(data=st.data(), damage=_DAMAGE)
     def lose(self, data: st.DataObject, damage: bytes | None) -> None:
-        """A document of the ledger is deleted or damaged, when no job runs."""
+        """Delete or damage a document of the ledger while no job runs."""
         wait_until(lambda: not self._live(), "jobs to end")
         name = data.draw(st.sampled_from(self._documents()))
         self._tell(f"lose {name[:14]} {damage!r}")
@@ -149,14 +148,14 @@ class Story(RuleBasedStateMachine):
             self._seen.write(name, damage)
         lost = [code for code, job in self._recorded.items() if self._work_of(job) in name]
         for code in lost:
-            if code != self._last:  # the state went to others since, so nobody can tell what this job left of it
+            if code != self._last:  # other work has written the state since, so what this job left of it is unknown
                 del self._recorded[code]
 
-    # -- what must hold ------------------------------------------------------------------------------------------------
+    # -- invariants ----------------------------------------------------------------------------------------------------
 
     @invariant()
     def one_writes(self) -> None:
-        """No two jobs ever lived at once."""
+        """No two jobs of the task are ever live at the same time."""
         assert_one_writer(self._seen)
 
     def _ended_well(self, code: str, how: str, before: set[str], outcome: Outcome) -> None:
@@ -177,21 +176,21 @@ class Story(RuleBasedStateMachine):
         self._last = code if new else self._last
 
     def _broken_off(self, code: str, how: str) -> None:
-        """Forget what is not known any more: a run that was broken off may have revoked, or completed, its work."""
+        """Forget what is unknown now: a run that was broken off may have revoked or completed its work."""
         if how or code not in self._recorded:
             self._recorded.pop(code, None)
             self._last = ""
 
-    # -- small parts ---------------------------------------------------------------------------------------------------
+    # -- helpers -------------------------------------------------------------------------------------------------------
 
     def _order(self, code: str, how: str) -> Order:
-        # Nobody else wants the state but a job that a killed client left.
+        # Only a job that a killed client left may hold the state.
         busy = "wait" if self._live() else "fail"
         simulated = {"environment": {"SIMULATED_SECONDS": "0.3"}, "command": f"echo {code}", "on_busy": busy}
         return Order(self._project, self._task, simulated | _ARGUMENTS[how], how="flow")
 
     def _held(self, code: str, how: str, number: int, when: str) -> str:
-        """Begin a run, and tell the call that stands still; a run that makes fewer calls is one as any other."""
+        """Begin a run; return the operation of its held call. If it makes fewer calls, return an empty string."""
         before, client = {job.name for job in self._seen.jobs()}, self._stage.client
         order = self._order(code, how)
         hold = {"kind": "hold", "nth": number, "when": when}
@@ -217,5 +216,5 @@ class Story(RuleBasedStateMachine):
         return sorted(name for name in self._seen.keys("_ledger/") if name.endswith(".json"))
 
     def teardown(self) -> None:
-        """Leave no fault on."""
+        """Turn all faults off."""
         self._stage.lane.clear()

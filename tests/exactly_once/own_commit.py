@@ -1,4 +1,4 @@
-"""Which commit is being tried, for the tables that `crash_all.py` and `fault_soak.py` write."""
+"""The commit under test, for the tables that `crash_all.py` and `fault_soak.py` write."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def own_commit() -> str:
-    """Return the commit of this checkout, and whether there are changes beside it."""
+    """Return the commit of this checkout, and whether it has uncommitted changes."""
     return (_git("rev-parse", "--short=12", "HEAD") or "unknown") + (" with changes" if _git("status", "-s") else "")
 
 

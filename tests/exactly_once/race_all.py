@@ -1,7 +1,7 @@
 """The races at length: `python tests/exactly_once/race_all.py [--times 10] [--seed 7] [-k NAME]`.
 
-The same tests as in `make test-all`, each with so many times its rounds. What comes out at the end is one line for
-`docs/reliability.md`: commit, seed, rounds, time, and whether an invariant was broken.
+It runs the same tests as `make test-all`, with several times their rounds. The last line of its output is for
+`docs/reliability.md`: commit, rounds, seed, time, and whether an invariant was broken.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _commit() -> str:
-    said = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=CHECKOUT, capture_output=True, text=True)  # noqa: PLW1510 - outside of a checkout it says nothing
+    said = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=CHECKOUT, capture_output=True, text=True)  # noqa: PLW1510 - outside of a checkout it prints nothing
     return said.stdout.strip() or "no commit"
 
 

@@ -1,6 +1,6 @@
-"""Where races are held: a local SageMaker, processes that live through all tests, faults, and pieces of work.
+"""The arena of the races: a local SageMaker, processes that live through all tests, faults, and pieces of work.
 
-Not a conftest, since other tests of this folder need none of it.
+Not a conftest, since other tests of this folder do not need it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 
-import own_prefect  # before anybody imports Prefect
+import own_prefect  # before any import of Prefect
 import pytest
 from contestants import Contestant, Machine, Order, Outcome
 from race_invariants import TaskSeen
@@ -30,24 +30,24 @@ BUCKET = "local-sagemaker"
 SEED = int(os.environ.get("RACE_SEED", random.SystemRandom().randrange(10**6)))
 _TIMES = int(os.environ.get("RACE_ROUNDS", "1"))
 _HEADSTART = 0.05
-"""Seconds from the first order of a round to the moment at which all begin."""
+"""Seconds from the first order of a round to its start, which is the same for all."""
 assert own_prefect.HOME
 
 
 def rounds(number: int) -> Iterator[int]:
-    """The seeds of so many rounds, times `RACE_ROUNDS`; each is said, so that a failure can be had again."""
+    """Yield the seeds of `number` rounds, times `RACE_ROUNDS`; print each, so that a failure can be repeated."""
     for seed in range(SEED, SEED + number * _TIMES):
         sys.stdout.write(f"RACE_SEED={seed}\n")
         yield seed
 
 
 class Arena:
-    """Contestants and the backend for which they compete.
+    """Contestants, and the backend for whose jobs they compete.
 
     Args:
-        backend: A running local SageMaker of these tests alone, since faults meet everybody.
-        prefect_api: Where flows report.
-        directory: For the contestants' homes.
+        backend: A running local SageMaker of these tests alone, since its faults affect all requests.
+        prefect_api: The URL of the Prefect server to which flows report.
+        directory: A directory for the contestants' homes.
     """
 
     def __init__(self, backend, prefect_api, directory) -> None:
@@ -57,7 +57,7 @@ class Arena:
         backend.client("s3").create_bucket(Bucket=BUCKET)
 
     def contestants(self, number: int) -> list[Contestant]:
-        """So many idle processes on one machine; those that an earlier test used up are replaced."""
+        """Return idle processes on one machine; those that an earlier test left busy or dead are replaced."""
         for used_up in [each for each in self._pool if each.busy or not each.alive]:
             self._pool.remove(used_up)
             used_up.close()
@@ -68,26 +68,26 @@ class Arena:
         return self._pool[:number]
 
     def stranger(self) -> Contestant:
-        """A process on another machine: its own home, profile and Prefect server."""
+        """Return a process on another machine: with its own home directory, profile and Prefect server."""
         return self._contestant(None)
 
     def _contestant(self, api: str | None) -> Contestant:
         return Contestant(Machine(self.backend.home, api, self._directory / uuid.uuid4().hex[:8]))
 
     def work(self, **arguments) -> Work:
-        """A piece of work that nobody has wanted yet; its job is simulated, and takes half a second."""
+        """Return a new piece of work; its job is simulated and takes half a second by default."""
         simulated = {"environment": {"SIMULATED_SECONDS": "0.5"}}
         return Work(self.backend, f"race-{uuid.uuid4().hex[:12]}", simulated | arguments)
 
     def gated_work(self) -> Work:
-        """A piece of work whose job is real, and ends when its gate is open: nothing there depends on time."""
+        """Return a new piece of work whose job is real and ends when its gate is open: it does not depend on time."""
         gate = self._directory / f"gate-{uuid.uuid4().hex[:8]}"
         wait = f"until [ -e {gate} ]; do sleep 0.05; done"
         return Work(self.backend, f"race-{uuid.uuid4().hex[:12]}", {"image": "local/python", "command": wait}, gate)
 
     @contextmanager
     def slow(self, seed: int):
-        """Inside, some answers come late, so that steps fall otherwise than usual; which ones, the seed says."""
+        """Delay some responses inside this block, so that steps interleave differently; the seed chooses which."""
         draw = random.Random(seed)
         rules = [
             {"kind": "slow", "service": service, "probability": draw.uniform(0, 0.4), "seconds": draw.uniform(0, 0.08)}
@@ -98,22 +98,22 @@ class Arena:
         self.faults.clear()
 
     def hold(self, operation: str, path: str = "*", when: str = "before", nth: int = 1) -> None:
-        """Let one request stand still, in the place of all other faults."""
+        """Hold one request; this replaces all other faults."""
         rule = {"kind": "hold", "operation": operation, "path": path, "when": when, "nth": nth}
         self.faults.set({"requests": [rule]})
 
     def until_held(self) -> None:
-        """Wait until a request stands still."""
+        """Wait until a request is held."""
         wait_until(lambda: self.faults.wait_for_held(20), "a request to be held")
 
     def age(self, pattern: str, seconds: float) -> None:
-        """Set back S3's stamp on objects, as if they had been written so much earlier."""
+        """Make an object older by a number of seconds, by S3's clock."""
         with closing(sqlite3.connect(self.backend.home / "s3" / "index.sqlite", timeout=60)) as index, index:
             changed = index.execute("UPDATE objects SET modified = modified - ? WHERE key GLOB ?", (seconds, pattern))
             assert changed.rowcount == 1
 
     def reap(self, work: Work) -> ReapReport:
-        """Let the reaper look at the jobs of a piece of work, and stop what it finds nobody waits for."""
+        """Let the reaper look at the jobs of a piece of work, and stop the orphans."""
         project = SageMakerProject.local(work.project, home=self.backend.home)
         return Reaper(project, lambda _: "unknown", Rules(grace=timedelta())).reap(dry_run=False)
 
@@ -124,13 +124,13 @@ class Arena:
 
 
 class Work:
-    """A task of a project of its own, and what it is called with.
+    """A task of its own project, and the arguments of its calls.
 
     Args:
-        backend: Where.
+        backend: The local SageMaker.
         project: The project's name.
-        arguments: Of the call.
-        gate: The file for which its jobs wait, if they do.
+        arguments: The arguments of each call.
+        gate: The file for which its jobs wait; None if they wait for none.
     """
 
     def __init__(self, backend, project: str, arguments: dict, gate: Path | None = None) -> None:
@@ -138,11 +138,11 @@ class Work:
         self.seen = TaskSeen(backend, BUCKET, project, "fit")
 
     def order(self, at: float = 0.0, how: str = "notebook", kind: str = "train", **arguments) -> Order:
-        """A call of it."""
+        """Return an order to call it."""
         return Order(self.project, "fit", {**self._arguments, **arguments}, kind=kind, how=how, at=at)
 
     def other_order(self, **arguments) -> Order:
-        """A call of the same task with other code."""
+        """Return an order to call the same task with other code."""
         return self.order(**{"command": self._arguments.get("command", "") + "\necho of the others", **arguments})
 
     def open_gate(self) -> None:
@@ -151,38 +151,38 @@ class Work:
         self._gate.touch()
 
     def until_running(self) -> str:
-        """Wait until there is a job of it; return the name of the newest."""
+        """Wait until it has a job; return the name of the newest."""
         return wait_until(self.seen.jobs, "a job to run")[-1].name
 
     def heartbeats(self) -> list[str]:
-        """Who waits for its jobs."""
+        """Return the keys of the heartbeats of its jobs."""
         return self.seen.keys("_ledger/interest/")
 
     def statuses(self) -> list[str]:
-        """The status of each of its jobs, oldest first."""
+        """Return the status of each of its jobs, oldest first."""
         return [job.status for job in self.seen.jobs()]
 
 
 def for_seconds(seconds: float, **more: str) -> dict[str, dict[str, str]]:
-    """The environment of a simulated job of that length."""
+    """Return the environment of a simulated job that takes a number of seconds."""
     return {"environment": {"SIMULATED_SECONDS": str(seconds), **more}}
 
 
 def race(contestants: list[Contestant], orders: list[Order]) -> list[Outcome]:
-    """Let each begin its order, and wait for all."""
+    """Let each contestant begin its order; return all outcomes."""
     for each, order in zip(contestants, orders, strict=True):
         each.begin(order)
     return [each.outcome() for each in contestants]
 
 
 def soon() -> float:
-    """The moment at which a round begins: when all have their orders."""
+    """Return the time at which a round begins: after all contestants have their orders."""
     return time.monotonic() + _HEADSTART
 
 
 @pytest.fixture(scope="session")
 def the_arena(tmp_path_factory, make_backend, prefect_api):
-    """One arena for all races: processes cost more than races do."""
+    """One arena for all races: starting processes takes longer than a race."""
     backend = make_backend(tmp_path_factory.mktemp("races") / "home")
     backend.up()
     arena = Arena(backend, prefect_api, tmp_path_factory.mktemp("machines"))
@@ -192,8 +192,8 @@ def the_arena(tmp_path_factory, make_backend, prefect_api):
 
 @pytest.fixture
 def arena(the_arena):
-    """That arena without any faults, before and after."""
+    """The arena, without faults before and after the test."""
     the_arena.faults.clear()
     yield the_arena
     the_arena.faults.clear()
-    # Who still waits for a long job would wait on; the next test replaces them, and the backend's end ends the jobs.
+    # A contestant that still waits for a long job is busy: the next test replaces it. Its job ends with the backend.

@@ -1,4 +1,4 @@
-"""What must hold after any race, read from SageMaker and S3 with clients of the test's own."""
+"""What must hold after any race, read from SageMaker and S3 with the tests' own clients."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LIVE = {"InProgress", "Stopping"}
 
 @dataclass(frozen=True)
 class Seen:
-    """A job as SageMaker knows it; times in epoch seconds."""
+    """A job as SageMaker describes it; times in epoch seconds."""
 
     name: str
     status: str
@@ -26,11 +26,11 @@ class Seen:
 
 
 class TaskSeen:
-    """A task as it stands outside of the product.
+    """A task, seen without the product.
 
     Args:
-        backend: Where.
-        bucket: Of the project.
+        backend: The local SageMaker.
+        bucket: The project's bucket.
         project: Name of the project.
         task: Name of the task.
     """
@@ -40,7 +40,7 @@ class TaskSeen:
         self.bucket, self.prefix, self._project, self._task = bucket, f"{project}/{task}/", project, task
 
     def jobs(self) -> list[Seen]:
-        """All its jobs, oldest first."""
+        """Return all its jobs, oldest first."""
         found = [*self._of("Training"), *self._of("Processing")]
         return sorted(found, key=lambda job: job.created)
 
@@ -59,12 +59,12 @@ class TaskSeen:
         return Seen(name, said[f"{word}JobStatus"], variables["SSM_FINGERPRINT"], created, over)
 
     def keys(self, below: str = "") -> list[str]:
-        """The keys below the task's folder, relative to it."""
+        """Return the keys below the task's folder, relative to it."""
         pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self.prefix + below)
         return [row["Key"][len(self.prefix) :] for page in pages for row in page.get("Contents", ())]
 
     def document(self, key: str) -> Any:
-        """A JSON document of the task."""
+        """Return a JSON document of the task."""
         return json.loads(self._s3.get_object(Bucket=self.bucket, Key=self.prefix + key)["Body"].read())
 
     def write(self, key: str, body: bytes = b"x") -> None:
@@ -73,14 +73,14 @@ class TaskSeen:
 
 
 def assert_exactly_once(task: TaskSeen, *, completed: int = 1, works: int = 1) -> list[Seen]:
-    """See that a task of which nobody waits any more is as one call would have left it; return its jobs.
+    """Check that a task without waiters is as a single call would have left it; return its jobs.
 
     Args:
         task: The task.
-        completed: How many jobs of one fingerprint may have completed: 1, and one more for each forced run.
-        works: How many fingerprints there are.
+        completed: How many jobs of one fingerprint may have completed: 1, plus 1 for each forced run.
+        works: The number of fingerprints.
     """
-    assert [job for job in task.jobs() if job.status == "InProgress"] == []  # a job that runs is on somebody's bill
+    assert [job for job in task.jobs() if job.status == "InProgress"] == []  # a job that still runs costs money
     wait_until(lambda: not [job for job in task.jobs() if job.status in _LIVE], "what was stopped to have ended")
     jobs = task.jobs()
     by_work = defaultdict(list)
@@ -108,5 +108,5 @@ def _assert_one_after_another(jobs: list[Seen]) -> None:
 
 
 def assert_one_writer(task: TaskSeen) -> None:
-    """See that no two jobs of a task with state ever lived at once, whatever their work."""
+    """Check that no two jobs of a task with state were ever live at the same time, whatever their fingerprints."""
     _assert_one_after_another(task.jobs())

@@ -1,7 +1,7 @@
-"""A flow is killed before and after its AWS calls and run again: nothing is done twice, and nothing is lost.
+"""A flow is killed before and after its AWS calls and run again: no work is done twice, and no result is lost.
 
-`make test` draws some of the points, `make test-all` takes each. How it is done is in `crash_harness.py`, what is
-compared in `crash_picture.py`. `crash_all.py` does the same with a chain of three tasks.
+`make test` draws some of the points, `make test-all` takes all. `crash_harness.py` does it, and `crash_picture.py` says
+what is compared. `crash_all.py` does the same with a chain of three tasks.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ import pytest
 from crash_harness import Harness, told
 from crash_scenarios import SCENARIOS
 
-# A kill, a run and a look each wait for others most of the time: more than there are cores is not too many.
+# A crash point waits for other processes most of the time, so there may be more benches than cores.
 BENCHES = 3
-POINTS = 5  # of some eighty, where not all are tried
+POINTS = 5  # of about eighty, if not all are tried
 
 
 @pytest.fixture(scope="module")
 def crash_harness(tmp_path_factory, make_backend, prefect_api, sample):
-    """A harness with local SageMakers of its own: what it holds must hold up nobody else."""
+    """A harness with its own local SageMakers: the requests that it holds must not block other tests."""
     directory = tmp_path_factory.mktemp("crash")
     backends = [make_backend(directory / f"home-{number}") for number in range(sample.count(2, BENCHES))]
     for backend in backends:
@@ -28,7 +28,7 @@ def crash_harness(tmp_path_factory, make_backend, prefect_api, sample):
 
 @pytest.fixture(scope="module")
 def killed_everywhere(crash_harness, sample):
-    """One training task with state, killed at each point or some: its calls, and what came of each kill."""
+    """One training task with state, killed at all or some points: its calls, and the outcome of each kill."""
     return crash_harness.crash_everywhere(SCENARIOS["one"], choose=lambda points: sample.of(points, POINTS))
 
 
@@ -41,7 +41,7 @@ def test_every_crash_ends_as_an_undisturbed_run(killed_everywhere):
 
 @pytest.mark.exhaustive
 def test_every_call_was_a_crash_point(killed_everywhere):
-    """Each call of the undisturbed run was reached, before and after it acts; of each that polls, at least one."""
+    """Each call of the undisturbed run is reached, before and after it acts; each polling call at least once."""
     trace, outcomes = killed_everywhere
     reached = {(outcome.point.call, outcome.point.when) for outcome in outcomes if outcome.reached}
     polled = {call.operation for call, _ in reached if call.service == "logs"}
@@ -53,7 +53,7 @@ def test_every_call_was_a_crash_point(killed_everywhere):
 
 @pytest.mark.exhaustive
 def test_a_live_job_is_met_running_and_over(killed_everywhere):
-    """Among the points are some at which the next run finds the job alive, and some at which it has ended unseen."""
+    """At some points the next run finds the job live, and at some it finds a job that ended meanwhile."""
     _, outcomes = killed_everywhere
     created = [outcome for outcome in outcomes if outcome.point.call.operation == "CreateTrainingJob"]
 
@@ -67,7 +67,7 @@ def test_a_live_job_is_met_running_and_over(killed_everywhere):
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("name", ["one, retried", "forced", "forced at first", "clean state"])
 def test_a_retry_of_the_flow_run_goes_on(crash_harness, sample, name):
-    """A flow run that is killed behind a write, and retried in Prefect, goes on: what was forced is forced once."""
+    """A retry of a flow run that was killed after a write continues it: forced work is forced only once."""
 
     def behind_a_write(points):
         return sample.of([point for point in points if point.leaves_another_world], 3)

@@ -1,8 +1,8 @@
-"""Every fault by itself: the local SageMaker and its S3 go wrong in one way, and the flow ends as if nothing had been.
+"""Each fault alone: the local SageMaker or its S3 fails in one way, and the flow ends as without the fault.
 
-A flow of two tasks, the second with a state and the first one's output. Afterwards: one completed job for each piece of
-work, never two alive at once, none left alive, the ledger right, no mark of interest left, and a second run skips all
-(`fault_mixtures.py`). Mixtures of them are in `test_fault_mixtures.py`.
+The flow has two tasks. The second has a state, and reads the first one's output. Afterwards each piece of work has one
+completed job, no two jobs were live at the same time, no job is live, the ledger is right, no heartbeat is left, and a
+second run skips all (`fault_mixtures.py`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import signal
 import threading
 
-from fault_mixtures import BUCKET, Lane, Mixture, own_prefect  # before anybody imports Prefect
+from fault_mixtures import BUCKET, Lane, Mixture, own_prefect  # before any import of Prefect
 from waiting import wait_until
 
 # ruff: isort: split
@@ -31,14 +31,14 @@ NO_BIG = {"kind": "capacity", "instance_type": BIG}
 
 @pytest.fixture(scope="module", autouse=True)
 def isolated_prefect(prefect_api):
-    """A Prefect of the tests' own."""
+    """Isolate Prefect from the user's settings, with the tests' own server."""
     with temporary_settings({**own_prefect.ISOLATED, prefect_settings.PREFECT_API_URL: prefect_api}):
         yield prefect_api
 
 
 @pytest.fixture(scope="module")
 def the_lane(tmp_path_factory, make_backend):
-    """A local SageMaker of these tests' own: its faults, and its death, must not meet others."""
+    """A local SageMaker of these tests alone: its faults and its kills must not affect other tests."""
     directory = tmp_path_factory.mktemp("every-fault")
     backend = make_backend(directory / "home")
     backend.up()
@@ -47,24 +47,24 @@ def the_lane(tmp_path_factory, make_backend):
 
 @pytest.fixture
 def lane(the_lane):
-    """That one, with no fault on before and after."""
+    """The lane, without faults before and after the test."""
     the_lane.clear()
     yield the_lane
     the_lane.clear()
 
 
 def seen(lane, sm, task):
-    """A task as it stands outside of the product."""
+    """Return a task as seen without the product."""
     return TaskSeen(lane.backend, BUCKET, sm.project.project, task)
 
 
 def described(lane, job):
-    """A training job as SageMaker describes it."""
+    """Return a training job as SageMaker describes it."""
     return lane.backend.client("sagemaker").describe_training_job(TrainingJobName=job)
 
 
 def on(operation, kind="lose", **more):
-    """A rule for one operation, twice: botocore's one retry does not help."""
+    """Return a rule for one operation, for two requests: botocore's one retry does not help."""
     return {"kind": kind, "operation": operation, "times": 2, **more}
 
 
@@ -100,7 +100,7 @@ REFUSED = {
 @pytest.mark.sampled(2, group="requests")
 @pytest.mark.parametrize("rule", LOST.values(), ids=LOST.keys())
 def test_an_answer_is_lost(lane, rule):
-    """The server acts, and its answer does not arrive: what was done is found, not done again."""
+    """If the server acts and its response is lost, the flow finds what was done and does not do it again."""
     outcome = lane.run(Mixture("chain", {"seed": 1, "requests": [rule]}))
 
     assert outcome.wrong == []
@@ -110,7 +110,7 @@ def test_an_answer_is_lost(lane, rule):
 @pytest.mark.sampled(2, group="requests")
 @pytest.mark.parametrize("rule", REFUSED.values(), ids=REFUSED.keys())
 def test_a_request_fails(lane, rule):
-    """Throttled, late, cut off, failed, unauthorised, unavailable, in conflict: it passes, and so does the flow."""
+    """The flow completes if requests are throttled, late, dropped, failed, unauthorised, unavailable or in conflict."""
     outcome = lane.run(Mixture("chain", {"seed": 1, "requests": [rule]}))
 
     assert outcome.wrong == []
@@ -122,7 +122,7 @@ def test_a_request_fails(lane, rule):
     "rule", [REFUSED["throttle"], LOST["one in ten"], REFUSED["drop"]], ids=["throttle", "lose", "drop"]
 )
 def test_real_jobs_under_faults(lane, rule):
-    """The same with real jobs, a state and a metric: the metric has its value, and the state was begun once."""
+    """Real jobs with a state and a metric run once under faults, and the metric has its value."""
     outcome = lane.run(Mixture("real", {"seed": 2, "requests": [rule]}))
 
     assert outcome.wrong == []
@@ -132,7 +132,7 @@ def test_real_jobs_under_faults(lane, rule):
 
 @pytest.mark.sampled(2, group="faults")
 def test_credentials_that_stay_expired(lane):
-    """They are renewed a few times, and then the error says what to do: no endless loop, and no job."""
+    """Credentials that stay expired are renewed a few times; then the error says what to do, and no job is created."""
     sm = sagemaker_tasks(lane.project())
     outcome = lane.under(
         Mixture("one", {"requests": [{"kind": "expire", "service": "sagemaker"}]}), lambda: [sm.train("fit")]
@@ -146,7 +146,7 @@ def test_credentials_that_stay_expired(lane):
 
 @pytest.mark.sampled(2, group="faults")
 def test_a_fault_that_does_not_pass(lane):
-    """Creates that fail for ever end in the service's fault, after some tries, and nobody is noted to wait."""
+    """Creates that always fail end in `ServiceFault` after some retries, and no heartbeat is left."""
     sm = sagemaker_tasks(lane.project())
     rule = {"kind": "error", "operation": "CreateTrainingJob"}
     outcome = lane.under(Mixture("one", {"requests": [rule]}), lambda: [sm.train("fit")])
@@ -159,7 +159,7 @@ def test_a_fault_that_does_not_pass(lane):
 
 @pytest.mark.sampled(2, group="faults")
 def test_a_user_error_under_throttling(lane):
-    """Exit code 3 while a third of all calls are throttled: the failure, once, and one job."""
+    """While a third of all calls are throttled, exit code 3 fails the task at once: one job, no retry."""
     sm = sagemaker_tasks(lane.project())
     rule = {"kind": "throttle", "probability": 0.3}
     outcome = lane.under(
@@ -194,7 +194,7 @@ def canceller(the_lane, isolated_prefect, tmp_path_factory):
 
 @pytest.mark.parametrize("rule", STOPS.values(), ids=STOPS.keys())
 def test_a_stop_gets_through(lane, canceller, rule):
-    """A flow is interrupted, and the call that stops its job fails at first: the job is stopped all the same."""
+    """If a flow is interrupted and the call that stops its job fails at first, the job is stopped all the same."""
     project = lane.project()
     task = TaskSeen(lane.backend, BUCKET, project.project, "fit")
     canceller.begin(Order(project.project, "fit", {"environment": {"SIMULATED_SECONDS": "600"}}, how="flow"))
@@ -215,7 +215,7 @@ def test_a_stop_gets_through(lane, canceller, rule):
 
 @pytest.mark.sampled(2, group="faults")
 def test_an_interrupted_spot_job_goes_on(lane, tmp_path):
-    """The instance is taken back: SageMaker starts the job again with the state, and the task ends with one job."""
+    """After a spot interruption SageMaker restarts the job with its state, and the task ends with one job."""
     sm, begun = sagemaker_tasks(lane.project(spot=True, image="local/python")), tmp_path / "begun"
     command = (
         'if [ -e "$SSM_STATE/step" ]; then echo loss=$(cat "$SSM_STATE/step"); exit 0; fi\n'
@@ -241,7 +241,7 @@ def test_an_interrupted_spot_job_goes_on(lane, tmp_path):
 
 @pytest.mark.sampled(2, group="faults")
 def test_the_next_type_by_preference(lane):
-    """No capacity for the first type of a list: SageMaker itself takes the second, in one job."""
+    """Without capacity for the first instance type of a list, SageMaker itself takes the second, in one job."""
     sm = sagemaker_tasks(lane.project(instance_type=SMALL))
     outcome = lane.under(
         Mixture("one", {"jobs": [NO_BIG]}), lambda: [sm.train("fit", instance_type=[BIG, SMALL], spot=False)]
@@ -256,7 +256,7 @@ def test_the_next_type_by_preference(lane):
 
 @pytest.mark.sampled(2, group="faults")
 def test_processing_goes_type_by_type(lane):
-    """The same for processing: the attempt without capacity is spent, and the next asks for the second type."""
+    """For processing, the attempt without capacity is closed, and the next one asks for the second type."""
     sm = sagemaker_tasks(lane.project())
     outcome = lane.under(Mixture("one", {"jobs": [NO_BIG]}), lambda: [sm.process("clean", instance_type=[BIG, SMALL])])
 
@@ -268,7 +268,7 @@ def test_processing_goes_type_by_type(lane):
 
 @pytest.mark.sampled(2, group="faults")
 def test_from_spot_to_on_demand(lane):
-    """`spot="fallback"`: the attempt without spot capacity is spent, and the next is on-demand."""
+    """With `spot="fallback"`, the attempt without spot capacity is closed, and the next one is on-demand."""
     sm = sagemaker_tasks(lane.project())
     outcome = lane.under(
         Mixture("one", {"jobs": [{"kind": "capacity", "times": 1}]}), lambda: [sm.train("fit", spot="fallback")]
@@ -283,7 +283,7 @@ def test_from_spot_to_on_demand(lane):
 @pytest.mark.sampled(2, group="faults")
 @pytest.mark.parametrize(("minutes", "most"), [(0, 1), (0.03, 5)], ids=["none", "a little"])
 def test_capacity_is_waited_for_so_long(lane, minutes, most):
-    """With no capacity for ever, the wait is bounded by `capacity_minutes`; the failure says what it was."""
+    """If there is never capacity, the wait is bounded by `capacity_minutes`; the error has the category `CAPACITY`."""
     sm = sagemaker_tasks(lane.project())
     outcome = lane.under(
         Mixture("one", {"jobs": [{"kind": "capacity"}]}), lambda: [sm.train("fit", capacity_minutes=minutes)]
@@ -298,7 +298,7 @@ def test_capacity_is_waited_for_so_long(lane, minutes, most):
 
 @pytest.mark.sampled(2, group="faults")
 def test_a_used_up_quota_is_waited_for(lane):
-    """Two refusals of the create: the job is made when there is room, once."""
+    """If the create is refused twice because a quota is used up, the job is created later, once."""
     sm = sagemaker_tasks(lane.project())
     rule = on("CreateTrainingJob", "error", code="ResourceLimitExceeded")
     outcome = lane.under(Mixture("one", {"requests": [rule]}), lambda: [sm.train("fit")])
@@ -309,7 +309,7 @@ def test_a_used_up_quota_is_waited_for(lane):
 
 @pytest.mark.sampled(2, group="faults")
 def test_tasks_take_turns_under_a_quota(lane):
-    """Room for one, and two tasks side by side: both complete, and no two jobs live at once."""
+    """With a quota for one job, two tasks side by side both complete, and no two jobs are live at the same time."""
     outcome = lane.run(Mixture("two", {"jobs": [{"kind": "quota", "limit": 1}]}))
 
     assert outcome.wrong == []
@@ -317,7 +317,7 @@ def test_tasks_take_turns_under_a_quota(lane):
 
 @pytest.mark.sampled(2, group="faults")
 def test_a_quota_that_is_too_small(lane):
-    """No waiting helps where the quota has no room for the job at all: the error comes at once, and no job."""
+    """If the quota is smaller than the job, the error comes at once and no job is created."""
     sm = sagemaker_tasks(lane.project())
     outcome = lane.under(
         Mixture("one", {"jobs": [{"kind": "quota", "limit": 1}]}), lambda: [sm.train("fit", instance_count=2)]
@@ -343,7 +343,7 @@ def test_instances_that_come_late(lane):
 
 @pytest.mark.sampled(1, group="kills")
 def test_killed_in_mid_job(lane, tmp_path):
-    """`kill -9` of the server while a job runs: the flow starts it again by itself, and the job is the same."""
+    """If the server is killed while a job runs, the flow starts the server again, and the job is the same."""
     sm, begun, gate = sagemaker_tasks(lane.project(image="local/python")), tmp_path / "begun", tmp_path / "gate"
     command = f"touch {begun}; until [ -e {gate} ]; do sleep 0.05; done"
 
@@ -363,7 +363,7 @@ def test_killed_in_mid_job(lane, tmp_path):
 @pytest.mark.sampled(1, group="kills")
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_killed_in_mid_create(lane, when):
-    """`kill -9` of the server while it creates a job, before and after it did: there is one in the end."""
+    """If the server is killed before or after it creates a job, there is one job in the end."""
     sm = sagemaker_tasks(lane.project())
 
     def kill():
@@ -376,7 +376,7 @@ def test_killed_in_mid_create(lane, when):
     killing.start()
     rule = {"kind": "hold", "operation": "CreateTrainingJob", "when": when, "nth": 1}
     outcome = lane.under(Mixture("one", {"requests": [rule]}), lambda: [sm.train("fit")])
-    killing.join()  # its last step would take away the next test's fault
+    killing.join()  # its last step would delete the next test's fault
 
     assert outcome.error is None
     (job,) = assert_exactly_once(seen(lane, sm, "fit"))

@@ -1,8 +1,8 @@
-"""Random mixtures of faults, and random stories of crashes, cancels and losses: the flow ends right under all of them.
+"""Random mixtures of faults, and random stories of crashes, cancels and losses: the flow ends as it must.
 
-`make test` draws a few, `make test-all` two hundred. `FAULT_MIXTURES` and `FAULT_STORIES` say how many, `FAULT_SEED`
-has the same ones again; a mixture that fails is printed as the command that has it alone. `make fault-soak` runs many
-more (`fault_soak.py`).
+`make test` draws a few, `make test-all` 200 mixtures. `FAULT_MIXTURES` and `FAULT_STORIES` set how many, and
+`FAULT_SEED` repeats a run. A mixture that fails is printed as the command that runs it alone. `make fault-soak` runs
+many more (`fault_soak.py`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 
-from fault_mixtures import Lane, drawn, own_prefect, run_mixtures  # before anybody imports Prefect
+from fault_mixtures import Lane, drawn, own_prefect, run_mixtures  # before any import of Prefect
 
 # ruff: isort: split
 import prefect.settings as prefect_settings
@@ -20,11 +20,11 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 from prefect.settings import temporary_settings
 
-# Prefect's threads, which outlive the tests before, draw from `random` while Hypothesis draws and looks at it.
+# Threads of Prefect outlive earlier tests and draw from `random` while Hypothesis draws, which Hypothesis notices.
 pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
 
 LANES = 3
-"""A mixture waits most of its time: more than there are cores is not too many."""
+"""The number of lanes. A mixture waits most of the time, so there may be more lanes than cores."""
 
 _TOLD = settings(
     database=None,
@@ -37,7 +37,7 @@ _TOLD = settings(
 
 @pytest.fixture(scope="module", autouse=True)
 def quiet_prefect(prefect_api):
-    """A Prefect of the tests' own, which says nothing of flows that end as they should."""
+    """Isolate Prefect from the user's settings, and do not send logs of successful flows to its API."""
     quiet = {prefect_settings.PREFECT_API_URL: prefect_api, prefect_settings.PREFECT_LOGGING_TO_API_ENABLED: False}
     with temporary_settings({**own_prefect.ISOLATED, **quiet}):
         yield prefect_api
@@ -45,7 +45,7 @@ def quiet_prefect(prefect_api):
 
 @pytest.fixture(scope="module")
 def fault_seed(sample):
-    """What all is drawn by; printed, so that a failure shows it."""
+    """The seed of all draws; printed, so that a failure shows it."""
     seed = int(os.environ.get("FAULT_SEED", sample.seed))
     sys.stdout.write(f"FAULT_SEED={seed}\n")
     return seed
@@ -53,7 +53,7 @@ def fault_seed(sample):
 
 @pytest.fixture(scope="module")
 def make_lane(tmp_path_factory, make_backend):
-    """A function that makes a lane with a local SageMaker of its own."""
+    """Return a function that makes a lane with its own local SageMaker."""
 
     def make():
         directory = tmp_path_factory.mktemp("lane")
@@ -65,7 +65,7 @@ def make_lane(tmp_path_factory, make_backend):
 
 
 def test_every_mixture_ends_right(make_lane, sample, fault_seed):
-    """Mixtures of request and job faults: each flow ends right, and leaves what an undisturbed one does."""
+    """Under each mixture of faults, the flow completes, and leaves what an undisturbed flow leaves."""
     mixtures = int(os.environ.get("FAULT_MIXTURES", sample.count(3, 200)))
     wrong, fired = [], set()
 
@@ -82,7 +82,7 @@ def test_every_mixture_ends_right(make_lane, sample, fault_seed):
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_cancel_at_any_call_leaves_the_state_free(make_lane, quiet_prefect, tmp_path, sample, when):
-    """Up to the create: other work on the same state, which would not wait, runs at once."""
+    """After a cancel at any call up to the create, other work that does not wait gets the state at once."""
     stage = Stage(make_lane(), quiet_prefect, tmp_path)
     try:
         for number in sample.of(range(1, 16), 1, when):
@@ -94,7 +94,7 @@ def test_a_cancel_at_any_call_leaves_the_state_free(make_lane, quiet_prefect, tm
 
 
 def test_every_story_ends_right(make_lane, quiet_prefect, tmp_path, sample, fault_seed):
-    """Runs, crashes, cancels, restarts, lost ledgers, force, clean state, other code: in any order all holds."""
+    """Runs, crashes, cancels, restarts, lost ledgers, forced runs, clean states and code changes work in any order."""
     stage = Stage(make_lane(), quiet_prefect, tmp_path)
 
     @seed(fault_seed)

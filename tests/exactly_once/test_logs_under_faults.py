@@ -1,6 +1,6 @@
-"""What a reader sees of a job's log when CloudWatch Logs fails, is slow, dies, or has no reader for a while.
+"""What a reader sees of a job's log if CloudWatch Logs fails, is slow or dies, or if the log has no reader for a while.
 
-Against the real service of the local SageMaker with faults on, through tasks, into the log of a Prefect task run.
+The tests run tasks against the local SageMaker with faults, and read the log of the Prefect task run.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
 
-from own_prefect import HOME, ISOLATED  # before anybody imports Prefect
+from own_prefect import HOME, ISOLATED  # before any import of Prefect
 from waiting import wait_until
 
 # ruff: isort: split
@@ -33,7 +33,7 @@ HOSTS = ("algo-1", "algo-2")
 
 
 class RunLog(logging.Handler):
-    """What Prefect's task runs are told, from all threads: this is what goes to its log API and to a terminal."""
+    """The records that Prefect's task runs log, from all threads: they go to the log API and to a terminal."""
 
     def __init__(self):
         super().__init__()
@@ -43,13 +43,13 @@ class RunLog(logging.Handler):
         self.all.append(record)
 
     def lines(self, host):
-        """The lines of a host that are numbers."""
+        """Return the log lines of a host that are numbers."""
         said = [line for each in list(self.all) if _host(each) == host for line in each.sagemaker_lines]
         return [int(line) for line in said if line.isdigit()]
 
     @property
     def warnings(self):
-        """What was said of a log that cannot be read."""
+        """The warnings about logs that cannot be read."""
         texts = [each.getMessage() for each in list(self.all) if each.levelno >= logging.WARNING]
         return [text for text in texts if "log of job" in text]
 
@@ -60,14 +60,14 @@ def _host(record):
 
 @pytest.fixture(scope="module", autouse=True)
 def isolated_prefect(prefect_api):
-    """A Prefect of the tests' own."""
+    """Isolate Prefect from the user's settings, with the tests' own server."""
     with temporary_settings({**ISOLATED, prefect_settings.PREFECT_API_URL: prefect_api}):
         yield prefect_api
 
 
 @pytest.fixture(scope="module")
 def faulty_home(tmp_path_factory, make_backend):
-    """A local SageMaker of these tests' own: its faults, and its death, must not meet others."""
+    """A local SageMaker of these tests alone: its faults and its kills must not affect other tests."""
     backend = make_backend(tmp_path_factory.mktemp("logs") / "home")
     backend.up()
     return backend
@@ -75,7 +75,7 @@ def faulty_home(tmp_path_factory, make_backend):
 
 @pytest.fixture
 def faults(faulty_home):
-    """Turns faults on; none is on before and after."""
+    """A client that turns faults on; none is on before and after the test."""
     client = faulty_home.faults
     client.clear()
     yield client
@@ -84,14 +84,14 @@ def faults(faulty_home):
 
 @pytest.fixture
 def sm(faulty_home, faults):
-    """Tasks of a fresh project there."""
+    """The tasks of a new project."""
     project = SageMakerProject.local(f"p-{uuid.uuid4().hex[:12]}", home=faulty_home.home)
     return sagemaker_tasks(project, state="none")
 
 
 @pytest.fixture
 def run_log():
-    """All that task runs are told during a test."""
+    """All records of task runs during a test."""
     log = RunLog()
     logging.getLogger("prefect.task_runs").addHandler(log)
     yield log
@@ -99,7 +99,7 @@ def run_log():
 
 
 def counting(**waits):
-    """A shell command that counts, and behind so many lines waits for a file: `half=path`, `most=path`."""
+    """Return a shell command that counts; after `HALF` or `MOST` lines it waits for a file (`half=`, `most=`)."""
     wait = "; ".join(
         f"[ $i -ne {number} ] || while [ ! -e {waits[name]} ]; do sleep 0.05; done"
         for name, number in (("half", HALF), ("most", MOST))
@@ -110,14 +110,14 @@ def counting(**waits):
 
 @contextmanager
 def in_background(work):
-    """Run something in a thread of its own, in this thread's context: Prefect's settings are in that."""
+    """Run a function in its own thread with this thread's context, which contains Prefect's settings."""
     with ThreadPoolExecutor(1) as pool:
         yield pool.submit(copy_context().run, work)
 
 
 @pytest.mark.sampled(1, group="logs")
 def test_every_line_comes_once_and_in_order(sm, faults, run_log, tmp_path):
-    """Of two thousand lines of two hosts, while logs are throttled, lost, dropped, refused, late and unauthorised."""
+    """Each of 2,000 lines of two hosts arrives once and in order, although the log's calls fail or are slow."""
     kinds = [("throttle", 0.3), ("lose", 0.1), ("drop", 0.1), ("error", 0.1), ("expire", 0.05)]
     rules = [{"kind": kind, "service": "logs", "probability": share} for kind, share in kinds]
     faults.set({"seed": SEED, "requests": [*rules, {"kind": "slow", "service": "logs", "seconds": 0.05}]})
@@ -131,7 +131,7 @@ def test_every_line_comes_once_and_in_order(sm, faults, run_log, tmp_path):
 
 @pytest.mark.sampled(1, group="logs")
 def test_the_log_goes_on_when_its_server_was_killed(sm, faulty_home, run_log, tmp_path):
-    """The local SageMaker dies in the middle of a job, and comes back: no line is lost, none comes twice."""
+    """If the local SageMaker dies during a job and comes back, no line is lost or repeated."""
     half = tmp_path / "half"
     with in_background(lambda: sm.train("count", command=counting(half=half), instance_count=2)) as running:
         wait_until(lambda: all(len(run_log.lines(host)) == HALF for host in HOSTS), "the first half")
@@ -159,14 +159,14 @@ count()
 
 
 def written(home):
-    """How many lines of the youngest job are at the log service: the files that its hosts' lines are in."""
+    """Return the fewest lines that a host of the newest job has sent to the log service."""
     logs = max(home.home.glob("logs/*/count-*"), key=lambda path: path.stat().st_ctime)
     return min((file.read_text().count("\n") for file in logs.glob("*.jsonl")), default=0)
 
 
 @pytest.mark.sampled(1, group="logs")
 def test_whoever_attaches_after_a_crash_sees_all_of_it(sm, faulty_home, run_log, tmp_path, isolated_prefect):
-    """A flow is killed in mid-job, and the job writes on; the next run has each line in its own log, once."""
+    """If a flow is killed while its job writes on, the next run has each line in its own log, once."""
     half, most, out = tmp_path / "half", tmp_path / "most", tmp_path / "out"
     command = counting(half=half, most=most)
     variables = {**os.environ, "PREFECT_API_URL": isolated_prefect, "PREFECT_HOME": str(HOME)}
@@ -199,7 +199,7 @@ def test_whoever_attaches_after_a_crash_sees_all_of_it(sm, faulty_home, run_log,
     ids=["refused", "throttled", "hangs"],
 )
 def test_a_log_that_cannot_be_read_fails_nobody(sm, faults, run_log, rule, why):
-    """The task ends well whatever becomes of the log; one warning says why, and how to read it otherwise."""
+    """A log that cannot be read never fails the task; one warning says why, and how to read the log later."""
     faults.set({"requests": [{**rule, "service": "logs"}]})
     result = sm.train("count", command="echo 1")
     faults.clear()

@@ -1,8 +1,8 @@
-"""Races: many want the same job at once, one goes while another comes, two write to one state directory.
+"""Races: several processes want the same job, cancel it while another attaches, or write to one state directory.
 
-Real processes against the real local SageMaker, and after each race the same question: what would one call have left?
-Random rounds find what nobody thought of; where a race has a name, requests are held so that it happens every time.
-`RACE_ROUNDS` multiplies the rounds, `RACE_SEED` has them again (`race_all.py`).
+Real processes run against the real local SageMaker. After each race, the state must be what one call would have left.
+Random rounds find unknown races. For known races, requests are held so that the race happens each time. `RACE_ROUNDS`
+multiplies the rounds, and `RACE_SEED` repeats them (`race_all.py`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from waiting import wait_until
 __all__ = ["arena", "the_arena"]
 
 LONG = 600
-"""Seconds of a job that nobody lets end by itself."""
+"""Seconds of a job that does not end by itself during a test."""
 
 MARK = "*/_ledger/interest/*"
 LEASE = "*/_ledger/lease.json"
@@ -33,13 +33,13 @@ LEASE = "*/_ledger/lease.json"
 def test_many_processes_at_once(arena, sample):
     """Twenty processes that want the same work at the same moment get one job and all its result, twenty times.
 
-    In `make test` five processes, five times.
+    In `make test`, five processes, five times.
     """
     many = sample.count(5, 20)
     processes = arena.contestants(many)
     for number, seed in enumerate(rounds(many)):
         work, start = arena.work(), soon()
-        # Every fifth round: in flows, too, whose starts take so long that they come when the job runs or is over.
+        # In every fifth round also in flows, which start so slowly that the job already runs or is over.
         hows = ["flow", "submitted"] if number % 5 == 4 else []
         orders = [work.order(start, how) for how in [*hows, *["notebook"] * (many - len(hows))]]
         with arena.slow(seed) if number % 2 else nullcontext():
@@ -52,7 +52,7 @@ def test_many_processes_at_once(arena, sample):
 
 @pytest.mark.sampled(2, group="races")
 def test_threads_of_one_process(arena):
-    """Eight calls of the same work, submitted side by side in one flow of each of two processes, are one job."""
+    """Eight calls of the same work, submitted side by side in one flow of each of two processes, share one job."""
     work = arena.work()
     outcomes = race(arena.contestants(2), 2 * [work.order(how="threads")])
     (job,) = assert_exactly_once(work.seen)
@@ -62,7 +62,7 @@ def test_threads_of_one_process(arena):
 
 @pytest.mark.exhaustive
 def test_two_machines(arena):
-    """Machines that share nothing but the bucket share one job: other home, other Prefect profile, other server."""
+    """Two machines that share only the bucket share one job: with other homes, Prefect profiles and servers."""
     here, there = arena.contestants(1)[0], arena.stranger()
     try:
         there.until_ready()
@@ -80,7 +80,7 @@ def test_two_machines(arena):
 
 @pytest.mark.sampled(2, group="races")
 def test_works_on_one_state_take_turns(arena):
-    """Flows with different code on one state directory wait for each other: all complete, never two live at once."""
+    """Flows with different code on one state directory take turns: all complete, and no two jobs are live at once."""
     processes, hows = arena.contestants(3), ("notebook", "notebook", "flow")
     for seed in rounds(1):
         work, start = arena.work(**for_seconds(1.5)), soon()
@@ -96,7 +96,7 @@ def test_works_on_one_state_take_turns(arena):
 
 @pytest.mark.sampled(2, group="races")
 def test_busy_state_fails_at_once(arena):
-    """`on_busy="fail"`: the error names the job that writes the state, which runs on, and no job is made."""
+    """With `on_busy="fail"`, the error names the job that writes the state. That job runs on; no other is created."""
     first, second = arena.contestants(2)
     work = arena.gated_work()
     first.begin(work.order())
@@ -112,7 +112,7 @@ def test_busy_state_fails_at_once(arena):
 
 
 def killed_before_its_create(arena):
-    """Return work whose first client died with the lease and without a job, and another client."""
+    """Return work whose first client was killed with the lease and before the create, and another client."""
     first, second = arena.contestants(2)
     work = arena.work()
     arena.hold("CreateTrainingJob")
@@ -126,7 +126,7 @@ def killed_before_its_create(arena):
 
 
 def test_holder_that_was_killed(arena):
-    """Killed with the lease and without a job: its own work goes on at once, other work after 15 minutes of S3's."""
+    """If a client is killed with the lease and without a job, other work gets the state after 15 minutes."""
     work, second = killed_before_its_create(arena)
     (early,) = race([second], [work.other_order(on_busy="fail")])
     arena.age(f"{work.project}/fit/_ledger/lease.json", 16 * 60)
@@ -141,7 +141,7 @@ def test_holder_that_was_killed(arena):
 
 @pytest.mark.sampled(2, group="races")
 def test_own_work_of_a_killed_holder(arena):
-    """Killed with the lease and without a job: the next run of the same work does not wait for anything."""
+    """If a client is killed with the lease and without a job, the next run of the same work does not wait."""
     work, second = killed_before_its_create(arena)
     (again,) = race([second], [work.order(on_busy="fail")])
 
@@ -152,9 +152,9 @@ def test_own_work_of_a_killed_holder(arena):
 @pytest.mark.sampled(1)
 @pytest.mark.parametrize("on_busy", ["wait", "fail"])
 def test_lease_lost_while_the_job_is_created(arena, on_busy):
-    """Who slept through 15 minutes before its create, and has lost the state to others, stops its job at once.
+    """A client that slept for 15 minutes before its create, and lost the lease meanwhile, stops its job at once.
 
-    It waits for its turn then, or fails, as it was asked to.
+    Then it waits for its turn, or fails, as `on_busy` says.
     """
     first, second = arena.contestants(2)
     work = arena.gated_work()
@@ -167,7 +167,7 @@ def test_lease_lost_while_the_job_is_created(arena, on_busy):
     wait_until(work.heartbeats, "the second to wait")
     arena.faults.clear()
     wait_until(lambda: sorted(work.statuses()) == ["InProgress", "Stopped"], "the late job to be stopped")
-    refused = first.outcome() if on_busy == "fail" else None  # while the others' job still runs
+    refused = first.outcome() if on_busy == "fail" else None  # while the other job still runs
     work.open_gate()
     late, kept = refused or first.outcome(), second.outcome()
 
@@ -178,7 +178,7 @@ def test_lease_lost_while_the_job_is_created(arena, on_busy):
 
 @pytest.mark.sampled(2, group="races")
 def test_record_does_not_claim_the_state_of_others(arena):
-    """A run that slept while other work took the state after its job does not call what lies there its own."""
+    """A run that slept while other work took the state after its job does not record that state as its own."""
     first, second = arena.contestants(2)
     work = arena.gated_work()
     first.begin(work.order())
@@ -204,7 +204,7 @@ def test_record_does_not_claim_the_state_of_others(arena):
 
 @pytest.mark.sampled(2, group="races")
 def test_state_is_not_emptied_under_other_work(arena):
-    """`clean_state` waits for the job that writes the state: when the first object is deleted, that job is over."""
+    """`clean_state` waits for the job that writes the state: that job is over when the first object is deleted."""
     first, second = arena.contestants(2)
     work = arena.gated_work()
     arena.hold("DeleteObjects")
@@ -227,7 +227,7 @@ def test_state_is_not_emptied_under_other_work(arena):
 
 @pytest.mark.sampled(2, group="races")
 def test_state_is_not_emptied_under_the_same_work(arena):
-    """`clean_state` of work whose job runs attaches to it, and leaves its checkpoints alone."""
+    """`clean_state` of work whose job runs attaches to the job, and keeps its checkpoints."""
     first, second = arena.contestants(2)
     work = arena.gated_work()
     first.begin(work.order())
@@ -246,7 +246,7 @@ def test_state_is_not_emptied_under_the_same_work(arena):
 @pytest.mark.sampled(2, group="races")
 @pytest.mark.parametrize("clean", [True, False], ids=["clean", "plain"])
 def test_clean_state_that_comes_late(arena, clean):
-    """1. One sees no job, and is slow. 2. Another creates it. 3. The first does not empty the state of that job."""
+    """1. A run sees no job, and is slow. 2. Another creates it. 3. The first does not empty the state of that job."""
     late, other = arena.contestants(2)
     work = arena.gated_work()
     arena.hold("GetObject", LEASE)
@@ -265,12 +265,12 @@ def test_clean_state_that_comes_late(arena, clean):
     assert work.seen.keys("state/") == ["state/checkpoint"]
 
 
-# -- one cancels, another comes ----------------------------------------------------------------------------------------
+# -- a cancel while another run attaches -------------------------------------------------------------------------------
 
 
 @pytest.mark.sampled(2, group="races")
 def test_cancelled_while_another_comes(arena):
-    """Whenever one is cancelled and another comes, that one ends with a result, and nothing runs when all are gone."""
+    """Whenever a run is cancelled while another attaches, the other gets a result, and no job is live afterwards."""
     leaving, coming = arena.contestants(2)
     for seed in rounds(12):
         draw = random.Random(seed)
@@ -286,12 +286,12 @@ def test_cancelled_while_another_comes(arena):
         assert_exactly_once(work.seen)
 
         assert came.error == "", came
-        assert left.error in ("KeyboardInterrupt", ""), left  # none where the job was quicker
+        assert left.error in ("KeyboardInterrupt", ""), left  # no error if the job was quicker
 
 
 @pytest.mark.sampled(2, group="races")
 def test_cancelled_before_the_mark_of_another(arena):
-    """1. One sees the job run. 2. It is cancelled, by who sees nobody. 3. The first makes the next attempt."""
+    """1. A run sees the job. 2. Another cancels it, as it sees no waiter. 3. The first makes the next attempt."""
     leaving, coming = arena.contestants(2)
     work = arena.gated_work()
     leaving.begin(work.order())
@@ -314,7 +314,7 @@ def test_cancelled_before_the_mark_of_another(arena):
 
 @pytest.mark.sampled(2, group="races")
 def test_cancelled_before_the_create_of_another(arena):
-    """1. One sees no job. 2. Another makes it and is cancelled. 3. The first finds the name taken, and goes on."""
+    """1. A run sees no job. 2. Another makes it and is cancelled. 3. The first finds the name taken, and goes on."""
     coming, leaving = arena.contestants(2)
     work = arena.gated_work()
     arena.hold("PutObject", MARK)
@@ -337,7 +337,7 @@ def test_cancelled_before_the_create_of_another(arena):
 
 @pytest.mark.sampled(2, group="races")
 def test_stopped_by_somebody_else(arena):
-    """A job that nobody of us stopped is reported as stopped to all who wait: a new attempt is theirs to ask for."""
+    """A job that was stopped from outside is reported as stopped to all waiters; none of them retries it."""
     processes = arena.contestants(2)
     work = arena.gated_work()
     for each in processes:
@@ -352,7 +352,7 @@ def test_stopped_by_somebody_else(arena):
 
 
 def test_cancelled_while_another_waits(arena):
-    """A job that another process waits for outlives the one that is cancelled: the same job, and its result."""
+    """A job that another process waits for survives the cancel of the first, and the other gets its result."""
     leaving, staying = arena.contestants(2)
     work = arena.gated_work()
     leaving.begin(work.order())
@@ -372,7 +372,7 @@ def test_cancelled_while_another_waits(arena):
 @pytest.mark.sampled(2, group="races")
 @pytest.mark.parametrize("how", ["flow", "submitted"])
 def test_terminated_while_another_comes(arena, how):
-    """SIGTERM to a flow as another comes: the one ends, the other has a result."""
+    """If a flow gets SIGTERM while another run attaches, the other has a result."""
     leaving, coming = arena.contestants(2)
     work = arena.work(**for_seconds(3))
     leaving.begin(work.order(how=how))
@@ -388,7 +388,7 @@ def test_terminated_while_another_comes(arena, how):
 
 @pytest.mark.sampled(2, group="races")
 def test_all_are_cancelled_at_once(arena):
-    """However many leave at the same moment, the last one stops the job."""
+    """However many runs are cancelled at the same moment, the last one stops the job."""
     processes = arena.contestants(4)
     for seed in rounds(4):
         work = arena.work(**for_seconds(LONG))
@@ -408,7 +408,7 @@ def test_all_are_cancelled_at_once(arena):
 
 @pytest.mark.sampled(2, group="races")
 def test_cancelled_while_its_mark_is_written(arena):
-    """1. One attaches. 2. The other leaves it the job. 3. It is cancelled before its mark is answered: none stays."""
+    """1. A run attaches. 2. The other leaves it the job. 3. It is cancelled during its PUT: no heartbeat stays."""
     leaving, coming = arena.contestants(2)
     work = arena.gated_work()
     leaving.begin(work.order())
@@ -432,12 +432,12 @@ def test_cancelled_while_its_mark_is_written(arena):
     assert work.heartbeats() == []
 
 
-# -- one wants it anew -------------------------------------------------------------------------------------------------
+# -- forced runs -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.sampled(2, group="races")
 def test_forced_while_others_come(arena):
-    """A forced run beside plain ones: all have a result, its own was not over when it began, and one job more ran."""
+    """Beside plain runs, a forced run gets one more job, which ends after the run began. All runs have a result."""
     forced, *others = arena.contestants(5)
     for seed in rounds(4):
         draw, work = random.Random(seed), arena.work()
@@ -457,7 +457,7 @@ def test_forced_while_others_come(arena):
 
 @pytest.mark.sampled(2, group="races")
 def test_two_forced_runs_at_once(arena):
-    """Runs that are forced at the same moment make one job each at most, one after the other."""
+    """Runs that are forced at the same moment make at most one job each, one after the other."""
     processes = arena.contestants(3)
     for seed in rounds(4):
         work = arena.work()
@@ -475,7 +475,7 @@ def test_two_forced_runs_at_once(arena):
 
 @pytest.mark.sampled(2, group="races")
 def test_forced_run_joins_a_live_job(arena):
-    """A job that runs is as fresh as one could be: who wants it anew gets that, and no second one beside it."""
+    """A forced run attaches to a live job of the same work, and creates no second one."""
     first, forced = arena.contestants(2)
     work = arena.gated_work()
     first.begin(work.order())
@@ -489,12 +489,12 @@ def test_forced_run_joins_a_live_job(arena):
     assert [outcome.job for outcome in outcomes] == 2 * [job.name], outcomes
 
 
-# -- the reaper comes --------------------------------------------------------------------------------------------------
+# -- the reaper --------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def orphan(arena):
-    """Work whose job runs, and whose only waiter was killed a while ago."""
+    """Work whose job runs, and whose only waiter was killed more than 15 minutes ago."""
     killed = arena.contestants(1)[0]
     work = arena.gated_work()
     killed.begin(work.order())
@@ -507,7 +507,7 @@ def orphan(arena):
 
 
 def test_adopted_before_the_reaper_looks(arena, orphan):
-    """A job that a run has attached to is none of the reaper's, although its creator is dead."""
+    """The reaper keeps a job that a run has attached to, although its creator is dead."""
     (adopting,) = arena.contestants(1)
     adopting.begin(orphan.order())
     wait_until(lambda: len(orphan.heartbeats()) == 2, "the run to attach")
@@ -522,9 +522,10 @@ def test_adopted_before_the_reaper_looks(arena, orphan):
 @pytest.mark.sampled(1)
 @pytest.mark.parametrize(("operation", "path"), [("PutObject", MARK), ("StopTrainingJob", "*")])
 def test_adopted_while_the_reaper_stops(arena, orphan, operation, path):
-    """The reaper has seen nobody, and stops the job that a run attaches to: that run makes the next attempt.
+    """If the reaper stops a job while a run attaches to it, the run makes the next attempt.
 
-    Held is the run before its mark, until the job was stopped; or the reaper before its stop, until the run waits.
+    Either the run is held before its heartbeat until the job was stopped, or the reaper before its stop until the run
+    waits.
     """
     (adopting,) = arena.contestants(1)
     arena.hold(operation, path)

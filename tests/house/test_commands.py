@@ -1,4 +1,4 @@
-"""The Makefile: a newcomer's commands, read with `make -n`, which prints them and runs none."""
+"""The Makefile's commands, read with `make -n`, which prints them and runs none."""
 
 import os
 import re
@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def make(*arguments):
-    """The lines that `make` prints."""
+    """Return the lines that `make` prints."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
     command = ["make", "--no-print-directory", *arguments]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
@@ -23,7 +23,7 @@ def make(*arguments):
     ("command", "module"), [("quickstart", "flows.quickstart"), ("ui", "flows.ui")], ids=["quickstart", "ui"]
 )
 def test_a_command_sets_up_and_runs_its_module(command, module):
-    """Only what the flow needs is installed; then the module runs in .venv with the user's `ARGS`."""
+    """A command installs only what the flow needs; then the module runs in .venv with the user's `ARGS`."""
     installs, runs = make("-n", command, "ARGS=--json")
 
     assert installs == "python3 bin/setup quickstart"
@@ -34,7 +34,7 @@ def test_a_command_sets_up_and_runs_its_module(command, module):
     ("command", "tests"), [("test", "-m pytest --tier=sample"), ("test-all", "tests/run_all.py")], ids=["test", "all"]
 )
 def test_checks_come_before_the_tests(command, tests):
-    """What fails in seconds comes first, and the tests' own closing line is the last that is printed."""
+    """The checks, which take seconds, come before the tests, whose closing line is the last line of output."""
     lines = make("-n", command)
     checks = [line for line in lines if re.search(r"/(ruff|mypy|lint-imports)\b", line)]
 
@@ -45,7 +45,7 @@ def test_checks_come_before_the_tests(command, tests):
 
 
 def test_the_fast_tests_wait_for_no_check():
-    """They are for while one types."""
+    """The fast tests run without the checks, since a developer runs them while typing."""
     installs, runs = make("-n", "test-fast", "JOBS=3")
 
     assert installs == "python3 bin/setup dev"
@@ -53,13 +53,13 @@ def test_the_fast_tests_wait_for_no_check():
 
 
 def test_another_python_can_be_named():
-    """Where `python3` is too old, the user names one that is not."""
+    """If `python3` is too old, the user can name another Python."""
     assert make("-n", "setup", "PYTHON=python3.12")[0] == "python3.12 bin/setup dev"
 
 
 @pytest.mark.parametrize("arguments", [[], ["help"]])
 def test_help_lists_every_command(arguments):
-    """Plain `make` changes nothing: it names each command, with a line that says what it does."""
+    """Plain `make` changes nothing: it lists each command with a line that describes it."""
     phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     listed = dict(re.findall(r"^  make ([\w-]+) +(\S.*)$", "\n".join(make(*arguments)), re.MULTILINE))
 
@@ -67,7 +67,7 @@ def test_help_lists_every_command(arguments):
 
 
 def test_ci_runs_what_a_newcomer_types():
-    """CI has no path of its own that a newcomer's machine would not take."""
+    """CI runs the command that a newcomer runs."""
     lines = (ROOT / ".ci" / "run").read_text().splitlines()
 
     assert lines[-1] == "exec make test </dev/null"

@@ -22,7 +22,7 @@ PIN = re.compile(rf"[a-z0-9-]+==[0-9][0-9a-z.]*( ; {TEST}( (and|or) \(?{TEST})*)
 
 
 def pins_for(python, machine):
-    """What holds on one kind of machine: pairs of name and version."""
+    """Return the pins for one kind of machine: pairs of name and version."""
     environment = default_environment() | {
         "python_version": python,
         "python_full_version": f"{python}.5",
@@ -40,7 +40,7 @@ def pins_for(python, machine):
 
 
 def test_lines_are_names_with_exact_versions():
-    """A line is `name==version`, perhaps with a marker: no address, hash, path or option can stand in it."""
+    """A line is `name==version`, perhaps with a marker, and without an address, a hash, a path or an option."""
     strange = [line for line in LINES if not PIN.fullmatch(line)]
 
     assert strange == []
@@ -48,7 +48,7 @@ def test_lines_are_names_with_exact_versions():
 
 
 def test_the_project_does_not_pin_itself():
-    """The project is installed from its checkout, never from an index."""
+    """The project is not pinned: it is installed from its checkout, never from an index."""
     names = [Requirement(line).name for line in LINES]
 
     assert PROJECT["name"] not in names
@@ -57,7 +57,7 @@ def test_the_project_does_not_pin_itself():
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 @pytest.mark.parametrize("python", ["3.10", "3.11", "3.12", "3.13"])
 def test_each_requirement_has_one_pin_that_satisfies_it(python, machine):
-    """On each Python and processor we promise, every requirement of pyproject.toml has exactly one fitting version."""
+    """On each supported Python and processor, every requirement of pyproject.toml has exactly one fitting version."""
     pins = pins_for(python, machine)
     pinned = dict(pins)
     extras = PROJECT["optional-dependencies"].values()
@@ -78,7 +78,7 @@ def test_each_requirement_has_one_pin_that_satisfies_it(python, machine):
 
 
 def test_promised_pythons_are_those_of_the_classifiers():
-    """The versions that the test above walks through are the ones the package claims."""
+    """The Pythons of the test above are those that the package's classifiers name."""
     prefix = "Programming Language :: Python :: 3."
     claimed = [line for line in PROJECT["classifiers"] if line.startswith(prefix)]
 

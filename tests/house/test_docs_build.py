@@ -1,4 +1,4 @@
-"""The documentation builds without a warning, without a network, and its links lead somewhere."""
+"""The documentation builds without a warning and without a network, and its links have targets."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import pytest
 pytest.importorskip("sphinx", reason="Sphinx of today asks for Python 3.11")
 
 ROOT = Path(__file__).parents[2]
-NO_WAY_OUT = "http://127.0.0.1:9"  # a proxy that is not there
+NO_WAY_OUT = "http://127.0.0.1:9"  # a proxy that does not exist
 
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The pages, built as `make docs` does it."""
+    """The pages, built as by `make docs`."""
     target = tmp_path_factory.mktemp("docs")
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", "-d", str(target / "trees")]
     offline = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), NO_WAY_OUT)
@@ -37,7 +37,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Page(HTMLParser):
-    """The links and the anchors of a page."""
+    """The links, the anchors and the loaded files of a page."""
 
     def __init__(self, file: Path) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ def test_internal_links_lead_somewhere(site):
 
 
 def leads_somewhere(file: Path, link: str, pages: dict[Path, Page]) -> bool:
-    """Whether the target of a relative link is there."""
+    """Return whether the target of a relative link exists."""
     parts = urlsplit(link)
     target = (file.parent / unquote(parts.path)).resolve() if parts.path else file
     if target not in pages:
@@ -81,7 +81,7 @@ def leads_somewhere(file: Path, link: str, pages: dict[Path, Page]) -> bool:
 
 @pytest.mark.exhaustive
 def test_pages_load_nothing_from_elsewhere(site):
-    """Styles, scripts and images are files of the site: it can be read without a network, and nobody is told of it."""
+    """Styles, scripts and images are files of the site, so that a reader calls no other host."""
     foreign = {part for file in site.rglob("*.html") for part in Page(file).loaded if urlsplit(part).netloc}
 
     assert foreign == set()
@@ -89,7 +89,7 @@ def test_pages_load_nothing_from_elsewhere(site):
 
 @pytest.mark.exhaustive
 def test_every_page_is_in_the_menu(site):
-    """From the first page each page of `docs/` can be reached by the menu on the left."""
+    """Each page of `docs/` is in the menu of the first page."""
     menu = {urlsplit(link).path for link in Page(site / "index.html").links}
     pages = {file.relative_to(ROOT / "docs").with_suffix(".html").as_posix() for file in (ROOT / "docs").rglob("*.md")}
 

@@ -1,10 +1,10 @@
-"""A repository of one's own, from the built wheel: install, `ssm init`, run, run again, deploy.
+"""A user's own repository with the built wheel: install, `ssm init`, run, run again, deploy.
 
 The wheel is really installed, in a clean virtual environment that does not see this checkout. Its 200 dependencies are
-not installed again (80 s, 0.8 GB): a `.pth` file lends those of the environment that runs the tests. What stands in
-another `.pth` there, such as the editable install of this checkout, is not followed: Python reads such files only in
-its own site-packages. What this cannot see is a dependency that pyproject.toml fails to name; `bin/setup`, which
-installs by pyproject.toml alone, does.
+not installed again (80 s, 0.8 GB): a `.pth` file adds those of the environment that runs the tests. Other `.pth` files
+there, such as the editable install of this checkout, have no effect: Python reads such files only in its own
+site-packages. These tests cannot find a dependency that is missing in pyproject.toml. `bin/setup`, which installs by
+pyproject.toml alone, does.
 """
 
 import json
@@ -24,7 +24,7 @@ FOREIGN = ("AWS_", "PREFECT_", "LOCAL_SAGEMAKER_", "QUICKSTART_", "PYTHONPATH", 
 
 @pytest.fixture(scope="module")
 def installed(wheel_file, tmp_path_factory):
-    """A clean virtual environment with the wheel: its folder."""
+    """The folder of a clean virtual environment with the wheel."""
     venv = tmp_path_factory.mktemp("installed") / "venv"
     run(sys.executable, "-m", "venv", "--without-pip", str(venv))
     python = str(venv / "bin" / "python")
@@ -39,7 +39,7 @@ def installed(wheel_file, tmp_path_factory):
 
 
 class Repository:
-    """A folder in which a stranger works, with commands of the installed wheel."""
+    """A folder in which a new user works, with commands of the installed wheel."""
 
     def __init__(self, folder, venv, backend, server):
         self.folder, self.backend, self._bin = folder, backend, venv / "bin"
@@ -51,7 +51,7 @@ class Repository:
         )
 
     def try_out(self, *command):
-        """Run a command here; return how it ended."""
+        """Run a command in the folder; return the completed process."""
         return subprocess.run(
             [str(self._bin / command[0]), *command[1:]],
             cwd=self.folder,
@@ -64,17 +64,17 @@ class Repository:
         )
 
     def run(self, *command):
-        """Run a command here, which must end well; return what it said."""
+        """Run a command in the folder, require exit code 0, and return its output."""
         done = self.try_out(*command)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout + done.stderr
 
     def files(self):
-        """The paths of all files, relative to the folder."""
+        """Return the paths of all files, relative to the folder."""
         return {path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if path.is_file()}
 
     def jobs(self):
-        """The kinds of the jobs that there are on SageMaker, by name."""
+        """Return the names of all jobs in SageMaker."""
         sagemaker = self.backend.client("sagemaker")
         training = sagemaker.list_training_jobs()["TrainingJobSummaries"]
         processing = sagemaker.list_processing_jobs()["ProcessingJobSummaries"]
@@ -83,7 +83,7 @@ class Repository:
 
 @pytest.fixture(scope="module")
 def make_repository(installed, prefect_api, make_backend, tmp_path_factory):
-    """A function that makes an empty folder to work in."""
+    """Return a function that makes an empty folder to work in."""
 
     def make(name):
         place = tmp_path_factory.mktemp("stranger")
@@ -95,21 +95,21 @@ def make_repository(installed, prefect_api, make_backend, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def churn(make_repository):
-    """A repository that `ssm init` has made, and what it said."""
+    """A repository made by `ssm init`, with the command's output."""
     repository = make_repository("churn")
     repository.said = repository.run("ssm", "init")
-    repository.made = repository.files()  # before anything runs there
+    repository.made = repository.files()  # before any command runs there
     return repository
 
 
 def run(*command):
-    """Run a command to a good end."""
+    """Run a command, and require exit code 0."""
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment())
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def environment(**variables):
-    """This process's environment, without what would lead the programs elsewhere."""
+    """Return this process's environment without settings that would lead the programs elsewhere."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -120,7 +120,7 @@ def environment(**variables):
 
 
 def ask(api, path, **body):
-    """Ask a Prefect API: a GET, or a POST where there is something to say."""
+    """Send a request to a Prefect API: a POST if there is a body, otherwise a GET."""
     data = json.dumps(body).encode() if body else None
     request = urllib.request.Request(f"{api}{path}", data=data, headers={"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=60) as answer:
@@ -128,7 +128,7 @@ def ask(api, path, **body):
 
 
 def test_the_wheel_is_what_runs(churn, installed):
-    """Not this checkout, although the environment of the tests has it as an editable install."""
+    """The wheel runs, and not this checkout, which the environment of the tests has as an editable install."""
     code = "import blocks, local_sagemaker, tasks_lib, worker_toolkit as w; print(tasks_lib.__file__, w.__file__)"
     found = churn.run("python", "-I", "-c", code).split()
 
@@ -136,7 +136,7 @@ def test_the_wheel_is_what_runs(churn, installed):
 
 
 def test_init_says_what_it_made_and_what_next(churn):
-    """The files, the block, the command for the rights, and the command that runs the flow at once."""
+    """`ssm init` names the files, the command for the policy, and the command that runs the flow at once."""
     assert {"flow.py", "code/prepare.py", "code/train.py", "project.py", "prefect.yaml"} <= churn.made
     assert all(f"\n  {path}\n" in churn.said for path in churn.made)
     assert "`ssm policy --project churn " in churn.said
@@ -144,7 +144,7 @@ def test_init_says_what_it_made_and_what_next(churn):
 
 
 def test_init_makes_a_block(churn, prefect_api):
-    """It is saved on the server that is configured, and stands for this machine."""
+    """`ssm init` saves a block for this machine on the configured server."""
     [block] = ask(prefect_api, "/block_documents/filter", block_documents={"name": {"any_": ["churn"]}})
 
     assert block["block_type"]["slug"] == "sagemaker-project"
@@ -175,7 +175,7 @@ def test_the_flow_runs_at_once_and_then_is_cached(churn):
 
 
 def test_the_requirements_can_be_installed(churn, installed, wheel_file):
-    """They name the wheel from which it was installed: no index has this version."""
+    """The requirements name the wheel from which the package was installed, since no index has this version."""
     assert (churn.folder / "requirements.txt").read_text() == f"prefect-sagemaker @ {Path(wheel_file).as_uri()}\n"
     uv = shutil.which("uv")
     pip = [uv, "pip", "--offline"] if uv else [sys.executable, "-m", "pip"]
@@ -185,7 +185,7 @@ def test_the_requirements_can_be_installed(churn, installed, wheel_file):
 
 
 def test_the_reaper_comes_with_the_wheel(churn):
-    """It looks at the jobs of the repository's block, and its flow can be deployed from there."""
+    """The reaper of the wheel looks at the jobs of the repository's block, and its flow can be deployed from there."""
     said = churn.run("python", "-m", "tasks_lib.orphans.reap_orphans", "--project", "churn")
     load = "from prefect.flows import load_flow_from_entrypoint as load; print(load('{}').name)"
     name = churn.run("python", "-c", load.format("tasks_lib.orphans.reap_orphans.reap_orphans"))
@@ -195,7 +195,7 @@ def test_the_reaper_comes_with_the_wheel(churn):
 
 
 def test_the_deployment_is_accepted(churn, prefect_api):
-    """`prefect deploy --all` takes the `prefect.yaml` that was made."""
+    """`prefect deploy --all` accepts the `prefect.yaml` of `ssm init`."""
     churn.run("python", "-m", "prefect", "work-pool", "create", "local", "--type", "process", "--overwrite")
     churn.run("python", "-m", "prefect", "deploy", "--all")
     found = ask(prefect_api, "/deployments/name/churn/nightly")
@@ -205,7 +205,7 @@ def test_the_deployment_is_accepted(churn, prefect_api):
 
 
 def test_nothing_is_overwritten(churn):
-    """A second `ssm init` names what is there, and touches nothing."""
+    """A second `ssm init` names the existing files, and changes none."""
     before = {path: path.read_bytes() for path in churn.folder.rglob("*") if path.is_file()}
     done = churn.try_out("ssm", "init")
 
@@ -223,7 +223,7 @@ def test_nothing_is_overwritten(churn):
     ],
 )
 def test_a_folder_that_shadows_ours_is_named(make_repository, shadow, statement):
-    """A foreign package in the user's directory, which Python finds first, gives an error that says where it is."""
+    """If Python finds a foreign package first in the user's directory, the error says where it is."""
     repository = make_repository("shadowed")
     file = repository.folder / shadow / "__init__.py"
     file.parent.mkdir()

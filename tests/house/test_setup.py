@@ -1,4 +1,4 @@
-"""`bin/setup`, the real file with the real venv and pip, in a project of its own that needs no network."""
+"""`bin/setup`: the real file with the real venv and pip, in a small project that needs no network."""
 
 import contextlib
 import json
@@ -24,7 +24,7 @@ backend-path = ["."]
 name = "tiny"
 version = "1"
 """
-# Builds an editable wheel with the standard library alone. Where a FIFO `gate` lies, it waits there for the test.
+# Builds an editable wheel with the standard library alone. If a FIFO `gate` exists, the build waits there for the test.
 BACKEND = """
 import os, zipfile
 
@@ -59,25 +59,25 @@ class Checkout:
         return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=stderr, text=True)
 
     def setup(self, extra, **variables):
-        """Its exit code and what it said."""
+        """Run `bin/setup`; return its exit code and its output."""
         with self.start(extra, **variables) as process:
             said, errors = process.communicate()
         return process.returncode, said + errors
 
     @property
     def record(self):
-        """What the set-up wrote down."""
+        """The record that the set-up wrote."""
         return json.loads((self.root / ".venv" / "setup.json").read_text())
 
     def installed(self):
-        """The project's version as the venv's Python knows it."""
+        """Return the project's version in the venv; empty if it is not installed."""
         code = "from importlib.metadata import version; print(version('tiny'))"
         python = str(self.root / ".venv" / "bin" / "python")
         return subprocess.run([python, "-c", code], capture_output=True, text=True, check=False).stdout.strip()
 
 
 def drained(terminal):
-    """What is still written to a terminal until its last writer has gone, which Linux reports as an error."""
+    """Return the rest of a terminal's output until its last writer is gone, which Linux reports as an error."""
     said = b""
     with contextlib.suppress(OSError):
         while some := terminal.read(1000):
@@ -87,7 +87,7 @@ def drained(terminal):
 
 @pytest.fixture
 def checkout(tmp_path):
-    """One whose path has a space in it, as a newcomer's may."""
+    """A checkout whose path contains a space."""
     return Checkout(tmp_path / "my project")
 
 
@@ -96,9 +96,9 @@ uv = pytest.param({"UV": "uv"}, id="uv", marks=pytest.mark.skipif(not shutil.whi
 
 @pytest.mark.parametrize("variables", [pytest.param({}, id="pip"), uv])
 def test_second_call_does_nothing_until_something_changes(checkout, variables):
-    """First a venv with the project; then silence, also after `touch`; then an update, for the reason it names.
+    """The first call makes a venv with the project, the second is silent, also after `touch`, and a change updates it.
 
-    Without a terminal each phase is named where it begins and where it ends.
+    Without a terminal, each phase is named at its start and at its end.
     """
     code, said = checkout.setup("quickstart", **variables)
 
@@ -124,7 +124,7 @@ def test_second_call_does_nothing_until_something_changes(checkout, variables):
 
 @pytest.mark.exhaustive
 def test_dev_contains_quickstart(checkout):
-    """`make test` adds to what `make quickstart` made; `make quickstart` takes nothing away from it again."""
+    """`make test` adds to what `make quickstart` installed, and a later `make quickstart` removes nothing."""
     checkout.setup("quickstart")
     code, said = checkout.setup("dev")
 
@@ -140,7 +140,7 @@ def test_dev_contains_quickstart(checkout):
 
 @pytest.mark.exhaustive
 def test_interrupted_set_up_is_done_again(checkout):
-    """Ended or killed while packages are installed: the next call waits for what still runs, and starts over."""
+    """After a set-up was ended or killed during the installation, the next call waits for its rest, and starts over."""
     gate = checkout.root / "gate"
     codes = []
     for number in (signal.SIGTERM, signal.SIGKILL):
@@ -161,7 +161,7 @@ def test_interrupted_set_up_is_done_again(checkout):
 
 @pytest.mark.exhaustive
 def test_two_at_once_set_up_once(checkout):
-    """Two commands typed at the same time both succeed, and one of them did the work."""
+    """Two commands that start at the same time both succeed, and one of them does the work."""
     gate = checkout.root / "gate"
     os.mkfifo(gate)
     both = [checkout.start("quickstart") for _ in range(2)]
@@ -175,7 +175,7 @@ def test_two_at_once_set_up_once(checkout):
 
 
 def test_failure_shows_the_end_of_the_log_and_the_remedy(checkout):
-    """The installer's own error, what to do about it, and exit code 1."""
+    """A failed installation shows the installer's own error and what to do, with exit code 1."""
     (checkout.root / "METADATA").write_text(METADATA + "Requires-Dist: no-such-package-here\n")
     code, said = checkout.setup("quickstart")
 
@@ -186,7 +186,7 @@ def test_failure_shows_the_end_of_the_log_and_the_remedy(checkout):
 
 @pytest.mark.exhaustive
 def test_foreign_venv_stays_untouched(checkout):
-    """A `.venv` that somebody made by hand is neither used, changed nor removed."""
+    """A `.venv` that the set-up did not make is neither used, changed nor removed."""
     mine = checkout.root / ".venv" / "bin" / "mine"
     mine.parent.mkdir(parents=True)
     mine.write_text("mine")
@@ -200,7 +200,7 @@ def test_foreign_venv_stays_untouched(checkout):
 
 @pytest.mark.exhaustive
 def test_something_moves_while_a_phase_lasts(checkout):
-    """On a terminal the seconds run while the installer is silent."""
+    """On a terminal the seconds of a phase are updated while the installer is silent."""
     gate = checkout.root / "gate"
     os.mkfifo(gate)
     master, slave = pty.openpty()

@@ -1,4 +1,4 @@
-"""Who calls in the journeys: a session of a role that has the rights which `ssm policy` prints, and no others."""
+"""The caller in the journeys: a session of a role with exactly the permissions that `ssm policy` prints."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ NAME = "caller-of-journeys"
 
 
 class Caller:
-    """One role for all projects of a test process: to make clients takes longer than most tests.
+    """One role for all projects of a test process, since making clients takes longer than most tests.
 
     Args:
-        backend: The local SageMaker, whose IAM holds the role.
+        backend: The local SageMaker, whose IAM has the role.
     """
 
     def __init__(self, backend):
@@ -26,7 +26,7 @@ class Caller:
         self._keys = backend.client("sts").assume_role(RoleArn=role["Arn"], RoleSessionName="session")["Credentials"]
 
     def clients_like(self, project):
-        """Return clients of all services that differ from a project's own in who signs."""
+        """Return clients of all services that are configured like a project's own but sign as this caller."""
         return {
             service: boto3.client(
                 service,
@@ -41,13 +41,13 @@ class Caller:
         }
 
     def gets_policy_of(self, project, reads=()):
-        """Add the rights that are printed for a project, and for the inputs that it reads elsewhere."""
+        """Add the permissions that are printed for a project, and for the inputs that it reads elsewhere."""
         self._gets(project.project, json.dumps(caller_policy(project, reads)))
 
     def gets_policy_of_each(self, project, prefix=""):
-        """Add the rights that are printed for a project, for each whose name begins with `p-`.
+        """Add the permissions that are printed for a project, for every project whose name begins with `p-`.
 
-        A made role ends in a hash, and a tag is compared letter by letter: both become patterns.
+        The name of a made role ends in a hash, and a tag is compared exactly: both are replaced by patterns.
         """
         printed = json.dumps(caller_policy(project.model_copy(update={"project": "each", "prefix": prefix})))
         pattern = re.sub(r"role/prefect-sagemaker-each-\w+", "role/prefect-sagemaker-p-*", printed)

@@ -1,7 +1,7 @@
-"""Prefect for the journeys: a home and a server of our own, so that neither the user's profile nor a cloud is touched.
+"""Prefect for the journeys: a home and a server of their own; the user's profile and Prefect Cloud stay untouched.
 
-The server is a process for all tests of this process; its address is a setting only while a module of this folder
-runs, so that other folders' tests meet Prefect as they left it.
+One server runs for all tests of this process. Its address is set only while a module of this folder runs, so that tests
+of other folders find Prefect unchanged.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import uuid
 
-from own_prefect import ISOLATED  # before anybody imports Prefect
+from own_prefect import ISOLATED  # before any import of Prefect
 
 # ruff: isort: split
 import prefect.settings as prefect_settings
@@ -26,23 +26,23 @@ from tasks_lib import sagemaker_tasks
 
 @pytest.fixture(scope="module", autouse=True)
 def isolated_prefect(prefect_api):
-    """Every flow of a module of this folder runs against that server."""
+    """Run every flow of a module of this folder against that server."""
     with temporary_settings({**ISOLATED, prefect_settings.PREFECT_API_URL: prefect_api}):
         yield
 
 
 @pytest.fixture(scope="session")
 def caller(backend):
-    """Who calls in all tests of this process."""
+    """The caller in all tests of this process."""
     return Caller(backend)
 
 
 @pytest.fixture(scope="session")
 def make_project(backend, caller):
-    """A function that gives a fresh project on this machine; all share their clients, which are slow to make.
+    """Return a function that makes a new project on this machine; all share their clients, which are slow to make.
 
-    Who calls has the rights that `ssm policy … caller` prints for the project, and no others. The jobs have those of
-    the role that is made for them, unless the test names one.
+    The caller has exactly the permissions that `ssm policy … caller` prints for the project. The jobs have those of the
+    role that is made for them, unless the test names one.
     """
     first = SageMakerProject.local("journeys", home=backend.home, role=None)
     clients = caller.clients_like(first)
@@ -61,7 +61,7 @@ def make_project(backend, caller):
 
 @pytest.fixture
 def project(make_project):
-    """A project on this machine that nobody else uses."""
+    """A project on this machine for this test alone."""
     return make_project()
 
 
@@ -73,20 +73,20 @@ def sm(project):
 
 @pytest.fixture
 def bucket(backend, project):
-    """A look into that project's folder in S3."""
+    """Access to that project's folder in S3."""
     return Bucket(backend, project)
 
 
 @pytest.fixture
 def run_log():
-    """All that task runs say to their loggers during a test."""
+    """All records that task runs log during a test."""
     with RunLog() as log:
         yield log
 
 
 @pytest.fixture
 def no_aws_configuration(monkeypatch, tmp_path):
-    """Nothing of the user's AWS configuration is seen, and no metadata service is asked."""
+    """Hide the user's AWS configuration, and disable the metadata service."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -97,7 +97,7 @@ def no_aws_configuration(monkeypatch, tmp_path):
 
 @pytest.fixture
 def make_aws_project(no_aws_configuration, make_project, backend):
-    """A function that gives a project as on AWS, whose credentials' endpoint leads to the local SageMaker."""
+    """Return a function that makes a project as on AWS, whose credentials' endpoint is that of the local SageMaker."""
 
     def make(endpoint, keys=True, parameters=None, **fields):
         ours = {"aws_access_key_id": backend.keys.access_key, "aws_secret_access_key": backend.keys.secret_key}

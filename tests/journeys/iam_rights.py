@@ -1,7 +1,7 @@
-"""What a request needs on AWS, and whether a policy allows it: a small reading of the Service Authorization Reference.
+"""The permissions of a request on AWS, by the Service Authorization Reference, and whether a policy allows them.
 
-Only what our own requests and policies use: `Allow`, `*` and `?`, and two operators of conditions. What it does not
-know it refuses.
+Only what this package's requests and policies use is here: `Allow`, `*` and `?`, and two condition operators. Anything
+else is refused.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ ACCOUNT, REGION = "123456789012", "us-east-1"
 
 @dataclass(frozen=True)
 class Permission:
-    """An action on a resource, with what conditions look at."""
+    """An action on a resource, with the request context for conditions."""
 
     action: str
     resource: str
@@ -23,7 +23,7 @@ class Permission:
 
 
 def allows(policy: dict[str, Any], need: Permission) -> bool:
-    """Whether one of the statements allows it."""
+    """Return whether a statement of the policy allows it."""
     return any(_applies(statement, need) for statement in policy["Statement"])
 
 
@@ -49,13 +49,13 @@ def _fits(operator: str, value: str, wanted: str | list[str]) -> bool:
 
 
 def needs(service: str, operation: str, params: dict[str, Any], project: str) -> list[Permission]:
-    """What a request needs.
+    """Return the permissions that a request needs.
 
     Args:
-        service: As botocore has it.
-        operation: The same.
+        service: botocore's name of the service.
+        operation: botocore's name of the operation.
         params: The request.
-        project: The project whose tags the jobs have.
+        project: The project in the jobs' tags.
     """
     if (service, operation) == ("sts", "GetCallerIdentity"):
         return []  # "No permissions are required" (STS API reference)
@@ -72,7 +72,7 @@ def _s3(operation: str, params: dict[str, Any], _: str) -> list[Permission]:
         return [Permission("s3:DeleteObject", f"{bucket}/{row['Key']}") for row in params["Delete"]["Objects"]]
     here = f"{bucket}/{params['Key']}"
     if operation in {"GetObject", "HeadObject"}:
-        # A missing object is "not found" only to those who may list it; S3 takes the key for the prefix.
+        # S3 says "not found" only to callers that may list the bucket; it compares the key with the allowed prefixes.
         return [Permission("s3:GetObject", here), Permission("s3:ListBucket", bucket, {"s3:prefix": params["Key"]})]
     if operation in {"CopyObject", "UploadPartCopy"}:
         source = params["CopySource"]

@@ -1,6 +1,6 @@
-"""What several journeys need: counted requests, a look into S3 and SageMaker, a job that waits for a word of the test.
+"""Tools of several journeys: counted requests, access to S3 and SageMaker, a job that waits for the test.
 
-Everything here stands outside the product: S3 and SageMaker are asked with clients of the backend's own.
+None of it uses the product: S3 and SageMaker are queried with clients of the backend.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from waiting import wait_until
 
 @contextmanager
 def counting(backend):
-    """Yield a dict that holds, after the block, how often each operation was requested inside it."""
+    """Yield a dict that has, after the block, how often each operation was requested inside it."""
     before = Counter(backend.status()["requests"])
     made: dict[str, int] = {}
     yield made
@@ -27,14 +27,14 @@ def counting(backend):
 
 
 def last_task_runs(client, *, of_flows=(), ids=(), count=None):
-    """Task runs with their last states; Prefect's server hears of them a moment after they are over.
+    """Return task runs with their final states, which Prefect's server gets with a short delay.
 
     Args:
-        client: Of Prefect.
-        of_flows: The flow runs whose task runs are meant. Prefect counts what is called later, without a flow, as some
-            earlier flow's, so there may be more.
-        ids: Or the task runs themselves.
-        count: How many there are to be at least; default as many as there are ids.
+        client: A client of Prefect.
+        of_flows: The flow runs whose task runs are returned. There may be more than expected: Prefect attributes task
+            runs that are called later, without a flow, to some earlier flow.
+        ids: The task runs to return, in place of `of_flows`.
+        count: How many task runs to wait for, at least; by default as many as there are ids.
     """
     flows = FlowRunFilter(id=FlowRunFilterId(any_=list(of_flows))) if of_flows else None
     these = TaskRunFilter(id=TaskRunFilterId(any_=list(ids))) if ids else None
@@ -50,17 +50,17 @@ def last_task_runs(client, *, of_flows=(), ids=(), count=None):
 
 @contextmanager
 def in_background(work):
-    """Run something in a thread of its own, in this thread's context: Prefect's settings are in that."""
+    """Run a function in its own thread with this thread's context, which contains Prefect's settings."""
     with ThreadPoolExecutor(1) as pool:
         try:
             yield pool.submit(copy_context().run, work)
         except BaseException:
-            Gate.open_all()  # else a test that fails would wait for a job that waits for it
+            Gate.open_all()  # a failing test would otherwise wait for a job that waits for the test
             raise
 
 
 class Gate:
-    """A word of the test that a job waits for: `until(gate)` in its command, `gate.open()` in the test."""
+    """A gate for which a job waits: `gate.wait` is in the job's command, and the test calls `gate.open()`."""
 
     made: ClassVar[list] = []
 
@@ -76,7 +76,7 @@ class Gate:
 
     @property
     def wait(self):
-        """Shell command that blocks until the gate is open."""
+        """A shell command that blocks until the gate is open."""
         return f"while [ ! -e {self.path} ]; do sleep 0.05; done"
 
     def open(self):
@@ -104,7 +104,7 @@ class RunLog(logging.Handler):
 
     @property
     def job_lines(self):
-        """What jobs said, as (`task/host`, line)."""
+        """The lines of jobs' logs, as (`task/host`, line)."""
         return [
             (each.sagemaker_prefix, line)
             for each in list(self.records)
@@ -113,19 +113,19 @@ class RunLog(logging.Handler):
 
     @property
     def texts(self):
-        """Everything that was said, as one reads it."""
+        """The messages of all records."""
         return [each.getMessage() for each in self.records]
 
 
 class Bucket:
-    """A look into a project's folder in S3."""
+    """Access to a project's folder in S3."""
 
     def __init__(self, backend, project):
         self._s3 = backend.client("s3")
         self._bucket, self._prefix = project.bucket, project.key_prefix
 
     def names(self, below=""):
-        """The keys below the project's folder, relative to it."""
+        """Return the keys below the project's folder, relative to it."""
         pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix + below)
         return [row["Key"][len(self._prefix) :] for page in pages for row in page.get("Contents", ())]
 
@@ -136,7 +136,7 @@ class Bucket:
         self._s3.put_object(Bucket=self._bucket, Key=self._prefix + key, Body=body)
 
     def delete(self, below):
-        """Delete every object that begins so."""
+        """Delete every object with this prefix."""
         keys = self.names(below)
         assert keys, f"nothing to delete below {below}"
         for key in keys:
@@ -147,7 +147,7 @@ class Bucket:
 
 
 def jobs_of(backend, project, stem):
-    """The names of a task's jobs, oldest first, as SageMaker has them."""
+    """Return the names of a task's jobs in SageMaker, oldest first."""
     client, found = backend.client("sagemaker"), []
     for word in ("Training", "Processing"):
         pages = client.get_paginator(f"list_{word.lower()}_jobs").paginate(NameContains=stem)

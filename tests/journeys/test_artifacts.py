@@ -1,4 +1,4 @@
-"""What a step leaves in Prefect's UI, read back through Prefect's own client."""
+"""The artifacts that a step leaves in Prefect's UI, read through Prefect's own client."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ PRINT = "for x in 0.5 0.75 0.7; do echo auc=$x; done"
 
 
 def artifacts(run=None, *keys):
-    """The artifacts of a flow run, by key; or of keys, the oldest first."""
+    """Return the artifacts of a flow run, or those with one of some keys, the oldest first."""
     by_key = ArtifactFilter(key=ArtifactFilterKey(any_=list(keys))) if keys else None
     with get_client(sync_client=True) as client:
         found = client.read_artifacts(artifact_filter=by_key, sort=ArtifactSort.CREATED_DESC)[::-1]
-    # Prefect keeps results of its own as artifacts, too; they have no key.
+    # Prefect keeps its own results as artifacts, too; they have no key.
     return [each for each in found if each.key and (run is None or str(each.flow_run_id) == str(run))]
 
 
 def by_kind(run, task):
-    """The artifacts of one task in a flow run, by what they are."""
+    """Return the artifacts of one task in a flow run, by their kind."""
     found = {each.key.partition("--")[2]: each for each in artifacts(run)}
     return {key.removeprefix(f"{task}-"): each for key, each in found.items() if key.startswith(f"{task}-")}
 
 
 def run_of(work):
-    """Run something as a flow; return the id of its run."""
+    """Run a function as a flow; return the id of the flow run."""
 
     @flow
     def run():
@@ -53,7 +53,7 @@ def run_of(work):
 
 @pytest.mark.always
 def test_a_step_leaves_summary_metrics_plot_and_progress(sm, project, tmp_path):
-    """Their keys are the task's, they belong to its run, and their types are those that Prefect's UI shows."""
+    """A step leaves a summary, metrics, a plot and a progress under the task's keys, with the types of Prefect's UI."""
     (tmp_path / "data.csv").write_text("1,2\n")
     results = []
 
@@ -79,7 +79,7 @@ def test_a_step_leaves_summary_metrics_plot_and_progress(sm, project, tmp_path):
 
 
 def test_a_price_gives_a_cost(make_project):
-    """Where the project has a price, the summary has a cost."""
+    """If the project has a price, the summary has a cost."""
     priced = sagemaker_tasks(make_project(hourly_prices={"ml.m5.large": 3600.0}))
     found = by_kind(run_of(lambda: priced.train("priced", command="true")), "priced")
 
@@ -97,7 +97,7 @@ def test_two_runs_are_one_history(sm, project):
 
 
 def test_two_projects_have_histories_of_their_own(make_project):
-    """A task of one name in two projects leaves artifacts under two keys, whatever the names are made of."""
+    """Tasks of one name in two projects leave artifacts under two keys, whatever the names consist of."""
     name = f"two-{uuid.uuid4().hex[:8]}"
     for project, task in ((name, "x-fit"), (f"{name}-x", "fit")):
         run_of(partial(sagemaker_tasks(make_project(project=project)).train, task, command="true"))
@@ -107,7 +107,7 @@ def test_two_projects_have_histories_of_their_own(make_project):
 
 
 def test_a_skip_leaves_a_summary_alone(sm):
-    """It says that and why nothing ran, what that saved, and the metrics of the job that did."""
+    """A skipped step leaves only a summary: why it was skipped, what that saved, and the metrics of its job."""
     arguments = {"command": PRINT, "metrics": METRICS}
     run_of(lambda: sm.train("again", **arguments))
     found = by_kind(run_of(lambda: sm.train("again", **arguments)), "again")
@@ -121,7 +121,7 @@ def test_a_skip_leaves_a_summary_alone(sm):
 @pytest.mark.sampled(1)
 @pytest.mark.parametrize("kind", ["train", "process"])
 def test_a_failed_job_leaves_its_diagnosis(kind, sm):
-    """Exit code, host, SageMaker's words, the host's last lines and what to do; the bar stays where it was."""
+    """A failed job leaves exit code, host, SageMaker's reason, the last lines and the fix; the progress stays put."""
     command = "echo auc=0.5; echo reading; exit 3"
     found = by_kind(run_of(lambda: getattr(sm, kind)("broken", command=command, metrics=METRICS)), "broken")
 
@@ -136,7 +136,7 @@ def test_a_failed_job_leaves_its_diagnosis(kind, sm):
 
 
 def test_the_bar_moves_while_the_job_runs(sm, project, tmp_path):
-    """1. A job waits, and the bar says that it trains. 2. It goes on, and the same bar is at 100."""
+    """1. A job waits, and the progress says that it trains. 2. It goes on, and the same progress is at 100."""
     gate = Gate(tmp_path / "open")
 
     def bar():
@@ -152,7 +152,7 @@ def test_the_bar_moves_while_the_job_runs(sm, project, tmp_path):
 
 @pytest.mark.exhaustive
 def test_all_ways_to_call_a_step_leave_a_summary(sm, project):
-    """From a flow directly, submitted, mapped, from an asynchronous flow, and without a flow."""
+    """Every way to call a step leaves a summary: directly, submitted, mapped, from an async flow, without a flow."""
 
     @flow
     def steps():
@@ -177,7 +177,7 @@ def test_all_ways_to_call_a_step_leave_a_summary(sm, project):
 
 
 def test_no_secret_is_in_an_artifact(sm):
-    """Neither the environment's nor a hyperparameter's: not in the lines, not in AWS's words, not in the reason."""
+    """No artifact has a secret of the environment or of a hyperparameter: in log lines, AWS's reason or the cause."""
     command = 'echo "with $DB_PASSWORD"; echo "no $DB_PASSWORD" > "$LOCAL_SAGEMAKER_ROOT/opt/ml/output/failure"; exit 1'
     environment = {"DB_PASSWORD": "hidden-in-the-environment"}
     arguments = {"command": command, "environment": environment}
@@ -193,7 +193,7 @@ def test_no_secret_is_in_an_artifact(sm):
 
 
 class Refusing(httpx.BaseTransport):
-    """An API that takes everything but artifacts."""
+    """A transport that refuses requests for artifacts and forwards all others."""
 
     def __init__(self, inner):
         self._inner = inner
@@ -205,7 +205,7 @@ class Refusing(httpx.BaseTransport):
 
 
 def test_an_artifact_that_cannot_be_written_is_one_warning(sm, run_log, monkeypatch):
-    """The API refuses artifacts: the job runs and succeeds, and the run's log says once that they are missing."""
+    """If the API refuses artifacts, the job succeeds, and the run's log says once that they are missing."""
     made = SyncPrefectClient.__init__
 
     def refusing(client, *arguments, **options):

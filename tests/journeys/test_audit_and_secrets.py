@@ -1,4 +1,4 @@
-"""Who started a job, from which code, in which run; and secrets that reach the code and nothing else."""
+"""Audit tags that say who started a job, from which code and in which run; and secrets that only the code gets."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ OURS = "prefect-sagemaker:"
 
 
 def tags_of(backend, result):
-    """All tags of a job, as SageMaker has them."""
+    """Return all tags of a job in SageMaker."""
     rows = backend.client("sagemaker").list_tags(ResourceArn=result.arn)["Tags"]
     return {row["Key"]: row["Value"] for row in rows}
 
@@ -42,7 +42,7 @@ def tags_of(backend, result):
 
 @pytest.fixture
 def code(tmp_path):
-    """A folder with a script, in a repository of its own."""
+    """A folder with a script, in its own Git repository."""
     (tmp_path / "fit.py").write_text("print('fit')")
     identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
     for arguments in (["init", "--quiet"], ["add", "."], [*identity, "commit", "--quiet", "-m", "first"]):
@@ -52,7 +52,7 @@ def code(tmp_path):
 
 @pytest.mark.parametrize("kind", ["train", "process"])
 def test_each_job_says_who_started_what(kind, sm, backend, code, monkeypatch):
-    """All audit tags are on the job, beside the user's own, which take none of ours away."""
+    """A job has all audit tags beside the user's own tags, which cannot replace them."""
     monkeypatch.setenv("PREFECT_SAGEMAKER_USER", "ada@example.org")
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=code, capture_output=True, text=True, check=True).stdout
     script = {"entry_point" if kind == "train" else "code": "fit.py", "source_dir": code}
@@ -76,7 +76,7 @@ def test_each_job_says_who_started_what(kind, sm, backend, code, monkeypatch):
 
 
 def test_a_deployments_jobs_name_it(sm, backend, monkeypatch):
-    """A run of a deployment: its id, its name as the worker leaves it, and who created the run where Prefect knows."""
+    """A job of a deployment's run has tags with its id, its name from the worker, and the creator of the run."""
     monkeypatch.setenv("PREFECT__DEPLOYMENT_NAME", "nightly")
     monkeypatch.delenv("PREFECT_SAGEMAKER_USER", raising=False)
     created_by = {"prefect-automation-id": str(uuid.uuid4()), "prefect-automation-name": b64encode(b"on new data")}
@@ -101,7 +101,7 @@ def test_a_deployments_jobs_name_it(sm, backend, monkeypatch):
 
 @pytest.fixture(scope="module")
 def kept(backend):
-    """A parameter and a secret of random values, with the references to them."""
+    """A parameter and a secret with random values, and the references to them."""
     token, password, name = uuid.uuid4().hex, f"pw/{uuid.uuid4().hex}", uuid.uuid4().hex[:8]
     backend.client("ssm").put_parameter(Name=f"/{name}/token", Value=token, Type="SecureString")
     secret = json.dumps({"user": "me", "password": password})
@@ -111,10 +111,10 @@ def kept(backend):
 
 
 def found_in(root, texts):
-    """The files below a directory that hold one of some texts, relative to it."""
+    """Return the files below a directory that contain one of some texts, relative to it."""
     found = []
     for path in (Path(folder, name) for folder, _, names in os.walk(root) for name in names):
-        with suppress(FileNotFoundError):  # a live server's: what vanishes keeps nothing
+        with suppress(FileNotFoundError):  # the directory of a running server: a deleted file contains nothing
             content = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
             if any(text.encode() in content for text in texts):
                 found.append(path.relative_to(root).as_posix())
@@ -122,7 +122,7 @@ def found_in(root, texts):
 
 
 def told_by_prefect(flow_run, tasks):
-    """All that Prefect's API has of a flow run of so many tasks: logs, artifacts, states, their parameters."""
+    """Return all that Prefect's API has of a flow run with this many tasks: logs, artifacts, states, parameters."""
     APILogWorker.drain_all()
     with get_client(sync_client=True) as client:
         logs = client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[flow_run])), limit=200)
@@ -157,7 +157,7 @@ def lengths() -> list[int]:
 
 
 def lengths_task(folder):
-    """A function task of a module of its own: a test's module has neighbours that do not travel."""
+    """Return a function task in its own module: the test's module has neighbours that do not travel."""
     (folder / "of_secrets.py").write_text(FUNCTION)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder)
@@ -195,7 +195,7 @@ def used(make_project, backend, kept, tmp_path_factory):
 
 
 def test_the_code_has_the_secrets(used):
-    """In training, processing, a shell command and a function: the values are there, and masked where printed."""
+    """The code in training, processing, a shell command and a function has the values; printed values are masked."""
     train, process, shell = ([line.text for line in result.logs()] for result in used.results)
 
     assert train[-2:] == process[-2:] == ["TOKEN True ****", "PASSWORD True ****"]
@@ -204,7 +204,7 @@ def test_the_code_has_the_secrets(used):
 
 @pytest.mark.always
 def test_descriptions_hold_references_alone(used, backend, kept):
-    """What Describe answers, of jobs that completed and of those that failed, has the references and no value."""
+    """Describe returns the references and no value, for jobs that completed and for jobs that failed."""
     client = backend.client("sagemaker")
     described = []
     for result in (*used.results, *used.errors):
@@ -219,7 +219,7 @@ def test_descriptions_hold_references_alone(used, backend, kept):
 
 
 def test_failures_are_told_without_secrets(used, kept):
-    """The reason, the last lines and the error itself have `****` where the traceback had the password."""
+    """The reason and the error itself have `****` in place of the password."""
     for error in used.errors:
         assert "RuntimeError: no login with ****" in error.reason
         assert not any(value in str(error) for value in kept.values)
@@ -227,7 +227,7 @@ def test_failures_are_told_without_secrets(used, kept):
 
 @pytest.mark.always
 def test_nothing_in_prefect(used, kept):
-    """Neither logs, artifacts, states and parameters, as the API has them, nor any file of Prefect's home."""
+    """Neither the logs, artifacts, states and parameters in Prefect's API nor a file of Prefect's home has a value."""
     told = told_by_prefect(used.flow_run, tasks=6)
 
     assert "no login with ****" in told
@@ -236,7 +236,7 @@ def test_nothing_in_prefect(used, kept):
 
 
 def test_nothing_in_the_bucket(used, backend, kept):
-    """No object of the project has a value: not the ledger, which has the references, nor inputs, code or outputs."""
+    """No object of the project has a value; the ledger has the references."""
     client, project = backend.client("s3"), used.project
     pages = client.get_paginator("list_objects_v2").paginate(Bucket=project.bucket, Prefix=project.key_prefix)
     keys = [row["Key"] for page in pages for row in page["Contents"]]
@@ -248,15 +248,15 @@ def test_nothing_in_the_bucket(used, backend, kept):
 
 
 def test_nothing_in_the_home_of_the_backend(used, backend, kept):
-    """Logs, database, job folders, objects: in all of it only the store of the secrets itself has their values."""
+    """In the backend's logs, database, job folders and objects, only the store of the secrets has their values."""
     places = {name.partition("/")[0] for name in found_in(backend.home, [used.marker])}
 
-    assert "logs" in places  # what is no secret is found, so the search does find
+    assert "logs" in places  # text that is not secret is found, so the search works
     assert found_in(backend.home, kept.values) == ["moto.jsonl"]
 
 
 def test_nothing_on_the_disk_while_it_runs(sm, backend, kept, tmp_path):
-    """While the code has the values in its environment, no file of its host and no other of the backend has them."""
+    """While the code has the values in its environment, no file of the backend has them except the store."""
     gate, marker = Gate(tmp_path / "gate"), uuid.uuid4().hex
     started = f"echo $TOKEN > /dev/null; touch {tmp_path}/started; {gate.wait}"
     given = {"secrets": kept.references, "environment": {"MARKER": marker}}
@@ -273,7 +273,7 @@ def test_nothing_on_the_disk_while_it_runs(sm, backend, kept, tmp_path):
 
 
 def test_a_rotated_secret_makes_nothing_run_again(sm, backend):
-    """The work is where the secret is kept, not its value; another place is other work."""
+    """A rotated secret makes no job run again; a secret kept in another place does."""
     store, name = backend.client("ssm"), f"/{uuid.uuid4().hex}"
     for value in ("the first value", "the second value"):
         store.put_parameter(Name=name, Value=value, Type="SecureString", Overwrite=True)
@@ -285,7 +285,7 @@ def test_a_rotated_secret_makes_nothing_run_again(sm, backend):
 
 
 def test_a_secret_that_is_missing(sm):
-    """The job fails before its code starts, and names the reference."""
+    """If a secret is missing, the job fails before its code starts, and the reason names the reference."""
     with pytest.raises(JobFailed) as caught:
         sm.train("fit", command="echo started", secrets={"A": "ssm:/not/there"})
 
@@ -295,7 +295,7 @@ def test_a_secret_that_is_missing(sm):
 
 @pytest.mark.parametrize("isolated", ["project", "overrides"])
 def test_no_secrets_in_isolation(make_project, backend, isolated):
-    """A job that nothing can be reached from is refused before anything is made."""
+    """A job with secrets and network isolation is refused before any request."""
     project = make_project(network_isolation=isolated == "project")
     overrides = {"EnableNetworkIsolation": True} if isolated == "overrides" else {}
     with counting(backend) as made, pytest.raises(InvalidTask, match="network isolation"):
@@ -307,7 +307,7 @@ def test_no_secrets_in_isolation(make_project, backend, isolated):
 
 @pytest.mark.exhaustive
 def test_the_local_secrets_manager_remembers(own_backend):
-    """A secret and its ARN outlive the server of this machine."""
+    """A secret and its ARN survive the kill of the local SageMaker's server."""
     own_backend.up()
     arn = own_backend.client("secretsmanager").create_secret(Name="team/db", SecretString="kept")["ARN"]
     own_backend.kill()

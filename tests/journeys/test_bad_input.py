@@ -1,4 +1,4 @@
-"""What is wrong with a call is said before anything is written or paid for: a typed error, and what to do."""
+"""Invalid calls are refused before anything is written or paid for, with a typed error that says what to do."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ READING = {"s3:GetObject", "s3:ListObjectsV2", "sagemaker:ListTrainingJobs", "sa
 
 @pytest.fixture
 def refused(sm, backend):
-    """Call a task that must be refused; gives the error. Nothing was written, no job was made."""
+    """Return a function that makes a call that must be refused, without a write or a job, and returns the message."""
 
     def refused(kind, expected, name="fit", **arguments):
         with counting(backend) as made, pytest.raises(PrefectSageMakerError) as caught:
@@ -73,7 +73,7 @@ def refused(sm, backend):
     ],
 )
 def test_a_missing_path_is_named_absolutely(call, missing, refused, tmp_path, monkeypatch):
-    """Whatever path is missing, the error has it as it was looked for, from the root."""
+    """The error names the missing path as an absolute path."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "there.py").touch()
@@ -83,7 +83,7 @@ def test_a_missing_path_is_named_absolutely(call, missing, refused, tmp_path, mo
 
 
 def test_an_entry_point_that_is_left_out_is_told_as_such(refused, tmp_path):
-    """A file that is there and that `.sagemakerignore` leaves out is not called missing without a word of that."""
+    """If `.sagemakerignore` leaves out the entry point, the error says so."""
     (tmp_path / "fit.py").touch()
     (tmp_path / ".sagemakerignore").write_text("*.py\n")
     message = refused("train", MissingPath, source_dir=str(tmp_path), entry_point="fit.py")
@@ -93,7 +93,7 @@ def test_an_entry_point_that_is_left_out_is_told_as_such(refused, tmp_path):
 
 
 def test_links_that_lead_nowhere_or_in_circles_do_no_harm(refused, sm, tmp_path):
-    """A dangling link in an input is a missing path; a circle of links is walked once."""
+    """A dangling link in an input is a missing path; a circle of links is followed once."""
     (tmp_path / "x").write_text("1")
     (tmp_path / "circle").symlink_to(tmp_path)
     (tmp_path / "other").symlink_to(tmp_path)
@@ -110,26 +110,26 @@ def test_links_that_lead_nowhere_or_in_circles_do_no_harm(refused, sm, tmp_path)
 @pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", ["", "a/b", "-fit", "fit_", "_ledger", "größe", "a b", "x" * 129, None, 3])
 def test_a_name_that_sagemaker_would_refuse(name, refused):
-    """A task's name that cannot be a folder and a job's stem is refused, and shown."""
+    """A task name that is invalid as a folder and as the stem of a job's name is refused, and shown."""
     assert repr(name) in refused("train", InvalidName, name, command="true")
 
 
 def test_a_refused_name_comes_with_a_suggestion(refused):
-    """The error proposes a name that will do."""
+    """The error suggests a valid name."""
     assert "for example 'fit-C-0-1'" in refused("train", InvalidName, "fit (C=0.1)", command="true")
 
 
 @pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", ["a b", "", "ssm_source", "x" * 65, "ä"])
 def test_a_channel_name_that_sagemaker_would_refuse(name, refused, tmp_path):
-    """An input's name that cannot be a channel is refused, and shown; so is ours."""
+    """An input name that is invalid as a channel's name is refused and shown; so is the package's own channel."""
     (tmp_path / "x").touch()
 
     assert repr(name) in refused("train", InvalidName, command="true", inputs={name: tmp_path})
 
 
 def test_one_name_for_two_kinds_of_work_is_refused(sm, backend):
-    """A flow run that calls one name with different work is told which two calls, and how they differ."""
+    """Two calls of one name with different work in a flow run are an error that names both runs and the difference."""
 
     @flow
     def confused():
@@ -151,7 +151,7 @@ def test_one_name_for_two_kinds_of_work_is_refused(sm, backend):
 
 
 def test_the_same_work_twice_is_one_job(sm, backend, project):
-    """One name with the same work twice in a flow run is no error and one job."""
+    """Several calls of one name with the same work in a flow run share one job, without an error."""
 
     @flow
     def twice():
@@ -168,7 +168,7 @@ def test_the_same_work_twice_is_one_job(sm, backend, project):
 
 
 def test_an_input_task_that_is_not_completed(refused):
-    """An input task that never ran is an error which says so, and what to do."""
+    """An input task that never ran is an error that says so, and what to do."""
     message = refused("train", InputNotReady, command="true", inputs={"data": output_of("prepare")})
 
     assert "'prepare'" in message
@@ -176,7 +176,7 @@ def test_an_input_task_that_is_not_completed(refused):
 
 
 def test_an_unknown_output_type(refused):
-    """An output that there is not is an error that lists those that there are."""
+    """An unknown output is an error that lists the known ones."""
     with pytest.raises(InvalidInput, match=r"no output 'modle'.\n.*model, output, state, source"):
         output_of("prepare", "modle")
 
@@ -199,7 +199,7 @@ def test_an_unknown_output_type(refused):
     ids=["object", "set", "nan", "inf", "nan in a list", "path", "bytes"],
 )
 def test_a_hyperparameter_that_does_not_serialise(value, words, refused):
-    """A hyperparameter that no JSON can carry is named with its type."""
+    """A hyperparameter that cannot be written as JSON is refused, and named with its type."""
     message = refused("train", InvalidHyperparameter, command="true", hyperparameters={"C": value})
 
     assert "'C'" in message
@@ -225,7 +225,7 @@ def test_a_hyperparameter_that_does_not_serialise(value, words, refused):
     ],
 )
 def test_a_request_that_is_too_big_or_misspelt(kind, arguments, words, refused):
-    """What AWS's own model forbids is refused here, with the member's name and both numbers."""
+    """What AWS's own model forbids is refused here, with the member's name and the limit."""
     assert words in refused(kind, InvalidRequest, command="true", **arguments)
 
 
@@ -263,7 +263,7 @@ def test_a_request_that_is_too_big_or_misspelt(kind, arguments, words, refused):
     ],
 )
 def test_a_call_that_makes_no_sense(kind, arguments, words, refused, sm):
-    """Arguments that contradict each other or are of no known kind are refused, in the author's words."""
+    """Arguments that contradict each other or have a wrong type are refused, with the terms of the call."""
     if arguments.get("image") == "":
         sm.project.image = None
 
@@ -271,7 +271,7 @@ def test_a_call_that_makes_no_sense(kind, arguments, words, refused, sm):
 
 
 def test_forms_that_are_not_those_of_the_examples(sm):
-    """What can be read in one way only is taken: any mapping, a tuple of arguments, numbers."""
+    """Values with only one meaning are accepted: any mapping, a tuple of arguments, numbers."""
     given = {"environment": MappingProxyType({"A": 1}), "tags": MappingProxyType({"team": "churn"})}
     done = sm.process("words", command='test "$*$A" = "--C 0.11"', arguments=("--C", 0.1), **given)
 
@@ -279,7 +279,7 @@ def test_forms_that_are_not_those_of_the_examples(sm):
 
 
 def test_a_default_that_there_is_not(project):
-    """A misspelt default of all tasks is refused where it is bound."""
+    """A misspelt default of all tasks is refused by `sagemaker_tasks`."""
     with pytest.raises(InvalidTask, match=r"no default for instance_typ\.\n.*instance_type"):
         sagemaker_tasks(project, instance_typ="ml.m5.large")
 
@@ -306,15 +306,15 @@ def test_a_default_that_there_is_not(project):
     ],
 )
 def test_overrides_that_break_the_request(kind, overrides, expected, words, refused):
-    """Overrides are checked by botocore's model, and may not touch what makes a job findable."""
+    """Overrides are checked by botocore's model, and may not change what identifies a job."""
     assert words in refused(kind, expected, command="true", overrides=overrides)
 
 
-# -- where it should run -------------------------------------------------------------------------------------------
+# -- project and backend -------------------------------------------------------------------------------------------
 
 
 def test_no_credentials(make_aws_project, backend):
-    """Without any credentials nothing is sent, and the error says where to put them."""
+    """Without credentials no request is sent, and the error says where to put them."""
     sm = sagemaker_tasks(make_aws_project(backend.endpoint, keys=False))
     with counting(backend) as made, pytest.raises(NoCredentials, match="To resolve this: run `aws configure`"):
         sm.train("fit", command="true")
@@ -329,7 +329,7 @@ def test_no_credentials(make_aws_project, backend):
     ids=["profile", "region"],
 )
 def test_a_configuration_that_cannot_be_used(fields, words, make_aws_project, backend):
-    """A profile that there is not, or no region anywhere, is an error of the project that names it."""
+    """An unknown profile, or no region, is an error of the project that names it."""
     sm = sagemaker_tasks(make_aws_project(backend.endpoint, keys="region" in fields, **fields))
     with counting(backend) as made, pytest.raises(ProjectError, match=words):
         sm.train("fit", command="true")
@@ -338,7 +338,7 @@ def test_a_configuration_that_cannot_be_used(fields, words, make_aws_project, ba
 
 
 def test_no_bucket(make_aws_project, backend):
-    """A bucket that does not exist is named, and nothing is made in its place."""
+    """A bucket that does not exist is named, and is not created."""
     sm = sagemaker_tasks(make_aws_project(backend.endpoint, bucket="no-such-bucket-anywhere"))
     with counting(backend) as made, pytest.raises(BucketMissing, match=r"no-such-bucket-anywhere.*\n.*create it"):
         sm.train("fit", command="true")
@@ -348,7 +348,8 @@ def test_no_bucket(make_aws_project, backend):
 
 @pytest.mark.exhaustive
 def test_an_endpoint_where_nobody_answers(make_aws_project, monkeypatch):
-    """A closed port is told as such, with the address, and not as a failed job; after two tries of nine."""
+    """A closed port is an error with the address, and not a failed job."""
+    # Two attempts instead of nine.
     monkeypatch.setitem(OF_CALLS, ErrorCategory.SERVICE_FAULT, Bound(0.1, 0.1, tries=1))
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -359,7 +360,7 @@ def test_an_endpoint_where_nobody_answers(make_aws_project, monkeypatch):
 
 
 def test_a_local_sagemaker_that_cannot_start(tmp_path):
-    """A home that cannot be one is a `BackendNotRunning` with the path and the command to look closer."""
+    """An invalid home is a `BackendNotRunning` with the path and the command to find out more."""
     (tmp_path / "file").touch()
     sm = sagemaker_tasks(SageMakerProject.local("demo", home=tmp_path / "file"))
     with pytest.raises(BackendNotRunning, match=rf"{tmp_path}/file.*\n.*python -m local_sagemaker up"):
@@ -367,7 +368,7 @@ def test_a_local_sagemaker_that_cannot_start(tmp_path):
 
 
 def test_a_local_sagemaker_that_went_away_is_started_again(own_backend):
-    """A project on this machine finds its server or starts it, also for the second call of a long-lived notebook."""
+    """If the server of a local project was killed, the next call of the same process starts it again."""
     own_backend.up()
     sm = sagemaker_tasks(SageMakerProject.local("demo", home=own_backend.home))
     sm.train("fit", command="true")
@@ -377,7 +378,7 @@ def test_a_local_sagemaker_that_went_away_is_started_again(own_backend):
 
 
 def test_an_unknown_block():
-    """A project by a name under which no block is saved says how to save one."""
+    """A project by a name without a saved block is an error that says how to save one."""
     with pytest.raises(BlockNotFound, match=r"'no-such-block'.*\n.*\.save\('no-such-block'\)"):
         sagemaker_tasks("no-such-block")
 
@@ -385,7 +386,7 @@ def test_an_unknown_block():
 @pytest.mark.sampled(2)
 @pytest.mark.parametrize(("arguments", "tries"), [({"entry_point": "fti.py"}, 1), ({"command": "exit 3"}, 2)])
 def test_what_can_only_fail_again_is_not_retried(sm, caplog, arguments, tries):
-    """`retries` are for what passes: a path that is not there is told at once, code that fails is tried again."""
+    """`retries` are for transient errors: a missing path is raised at once, and a failing command is retried."""
     patient = sm.train.with_options(retries=1)
 
     flow(lambda: patient("fit", return_state=True, **arguments), name="hopeless")(return_state=True)

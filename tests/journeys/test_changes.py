@@ -1,7 +1,7 @@
-"""One change at a time: which steps of a flow run again, and what each says of the reason.
+"""One change at a time: which steps of a flow run again, and the reason of each.
 
-Each test turns one knob of a world that all tests of this process share, and none is ever turned back; so the tests
-come in any order, and the baseline is run once.
+Each test changes one thing of a world that all tests of this process share, and no change is undone. So the tests may
+run in any order, and the baseline runs only once.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ TRAINED = frozenset({"fit-a", "fit-b"})
 
 
 class World:
-    """Everything that the flow depends on: files on disk and the arguments of each step."""
+    """Everything on which the flow depends: files on disk and the arguments of each step."""
 
     def __init__(self, folder: Path, project) -> None:
         self.folder, self.project, self.cwd = folder, project, folder
@@ -71,7 +71,7 @@ class World:
         self.write(name, (self.folder / name).read_text() + text)
 
     def path(self, name: str) -> str:
-        """A path as its author writes it: relative to the working directory."""
+        """Return a path as its author writes it: relative to the working directory."""
         return os.path.relpath(self.folder / name, self.cwd)
 
     def run(self):
@@ -122,7 +122,7 @@ class World:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory, make_project):
-    """The world as it is at the moment, with all its steps done."""
+    """The world in its current state."""
     return World(tmp_path_factory.mktemp("world"), make_project())
 
 
@@ -277,7 +277,7 @@ CHANGES = [
 @pytest.mark.sampled(2)
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
 def test_a_change_runs_again_exactly_what_depends_on_it(change, world, backend):
-    """After one change exactly the steps that depend on it run, each with its reason; the others keep their jobs."""
+    """After one change, exactly the steps that depend on it run, each with its reason; the others keep their jobs."""
     before = world.run()
     expected = change(world)
     with counting(backend) as made:
@@ -293,7 +293,7 @@ def test_a_change_runs_again_exactly_what_depends_on_it(change, world, backend):
 
 
 def test_another_metric_is_read_from_the_old_log(world, backend):
-    """A new metric expression runs nothing: the finished job's log has the values, all of them."""
+    """A new metric expression runs no job: its values are read from the log of the finished job."""
     world.run()
     world.steps["fit-a"]["metrics"] = {"auc": "auc=([0-9.]+)", "loss": "loss=([0-9.]+)", "absent": "f1=([0-9.]+)"}
     with counting(backend) as made:
@@ -307,7 +307,7 @@ def test_another_metric_is_read_from_the_old_log(world, backend):
 
 
 def test_the_steps_compute_on_each_others_outputs(world):
-    """What the last step reports was made by the first: both models, each trained on all hosts' rows."""
+    """The report of the last step contains both models, each trained on all rows of the first step."""
     report = world.run()["evaluate"].output.read_json("report.json")
     raw = [path.read_text() for path in sorted((world.folder / "raw").iterdir())]
 

@@ -1,4 +1,4 @@
-"""What a job finds in its channels: from disk, from S3, and from other tasks; and what is sent for it."""
+"""What a job finds in its channels, from disk, from S3 and from other tasks; and what is uploaded for it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tasks_lib.errors import InputNotReady, InputsChanged, InvalidInput, Missing
 
 pytestmark = pytest.mark.sampled(5, group="all")
 
-# Leaves, as `<host>.json`, what this host sees in each channel: content by relative name. In the model where there is
-# one: SageMaker merges the models of all hosts, and keeps of a training job's output only the first host's.
+# The script writes `<host>.json` with what this host sees in each channel: content by relative name. It writes into the
+# model of a training job: SageMaker merges the models of all hosts, but keeps only the first host's output.
 LOOK = """
 import json, os, pathlib
 def content(folder):
@@ -32,7 +32,7 @@ pathlib.Path(os.environ[place], os.environ["SM_CURRENT_HOST"] + ".json").write_t
 
 @pytest.fixture
 def look(tmp_path, sm):
-    """Run a job that looks into its channels; gives what each host saw, and the result."""
+    """Return a function that runs a job that reads its channels, and returns what each host saw."""
     script = tmp_path / "look.py"
     script.write_text(LOOK)
 
@@ -59,7 +59,7 @@ def files(folder, content):
 @pytest.mark.sampled(1)
 @pytest.mark.parametrize("kind", ["train", "process"])
 def test_local_files_arrive_as_they_are(kind, look, tmp_path, bucket):
-    """A file, a directory and a subdirectory of one come as channels of training and processing, names and all."""
+    """A file, a directory and a subdirectory of one arrive as channels of both kinds of jobs, with their names."""
     data = files(tmp_path / "data", {"a.csv": "1", "deep/er/b c.txt": "2", "ümläut": "3"})
     (seen,) = look({"one": data / "a.csv", "all": str(data), "part": Channel(data, subdir="deep")}, kind=kind)
 
@@ -73,7 +73,7 @@ def test_local_files_arrive_as_they_are(kind, look, tmp_path, bucket):
 @pytest.mark.sampled(1)
 @pytest.mark.parametrize("kind", ["train", "process"])
 def test_s3_prefixes_and_objects_arrive_alone(kind, look, bucket):
-    """A prefix brings what is in its folder, with or without a slash, and one object itself; no sibling comes along."""
+    """A prefix brings its folder's content, with or without a slash, and an object only itself, without siblings."""
     for key in ("raw/a", "raw/sub/b", "raw2/stranger", "rawness", "single/x.csv"):
         bucket.write(key, key)
     inputs = {
@@ -93,7 +93,7 @@ def test_s3_prefixes_and_objects_arrive_alone(kind, look, bucket):
 
 
 def test_an_object_with_a_sibling_is_refused(look, bucket, backend):
-    """SageMaker takes prefixes: an object that is the beginning of another's name would bring that along."""
+    """An object whose key is the prefix of another object's key is refused, since SageMaker would read both."""
     bucket.write("data.csv", "1")
     bucket.write("data.csv.bak", "2")
     with counting(backend) as made, pytest.raises(InvalidInput, match=r"also the beginning of s3://.*/data\.csv\.bak"):
@@ -105,7 +105,7 @@ def test_an_object_with_a_sibling_is_refused(look, bucket, backend):
 @pytest.mark.sampled(1)
 @pytest.mark.parametrize("where", ["no such prefix", "empty folder", "marker of the console"])
 def test_an_empty_input_is_refused(where, look, tmp_path, bucket):
-    """SageMaker refuses a channel without an object; so do we, before any job, with the place that was looked at."""
+    """An empty channel is refused before any job, as SageMaker would, with the location."""
     (tmp_path / "empty").mkdir()
     for name in ("only/", "only/below/"):
         bucket.write(name, "")
@@ -120,7 +120,7 @@ def test_an_empty_input_is_refused(where, look, tmp_path, bucket):
 
 @pytest.fixture(params=["disk", "s3"])
 def five_objects(request, tmp_path, bucket):
-    """A place with five objects, `part-0` to `part-4`."""
+    """A location with five objects, `part-0` to `part-4`."""
     content = {f"part-{number}": str(number) for number in range(5)}
     for name, text in content.items():
         bucket.write(f"data/{name}", text)
@@ -144,7 +144,7 @@ def test_each_host_sees_its_share_or_everything(kind, hosts, five_objects, look)
 
 @pytest.fixture
 def produced(sm):
-    """A training and a processing task that are done."""
+    """A completed training task and a completed processing task."""
     leave = 'mkdir "$SM_MODEL_DIR/sub"; echo w > "$SM_MODEL_DIR/sub/weights"; echo o > "$SM_OUTPUT_DATA_DIR/o"'
     return {
         "fit": sm.train("fit", command=f'{leave}; echo s > "$SSM_STATE/s"'),
@@ -155,7 +155,7 @@ def produced(sm):
 @pytest.mark.sampled(1)
 @pytest.mark.parametrize("by", ["name", "result"])
 def test_a_tasks_outputs_arrive(by, produced, look):
-    """Each output of a done task, by name or by result: packed as it is, unpacked, and parts of either."""
+    """Each output of a completed task arrives, by name or by result: packed, unpacked, and parts of both."""
     fit, clean = (name if by == "name" else produced[name] for name in ("fit", "clean"))
     inputs = {
         "packed": output_of(fit),
@@ -182,7 +182,7 @@ def test_a_tasks_outputs_arrive(by, produced, look):
 
 
 def test_a_tarball_stays_packed_unless_asked(produced, sm):
-    """Without `extract` a model comes as the very object that the job left."""
+    """Without `extract`, a model arrives as the very object that the job left."""
     command = 'ls "$SM_CHANNEL_MODEL" "$SM_CHANNEL_SOURCE" > "$SM_OUTPUT_DATA_DIR/listing"'
     inputs = {"model": output_of("fit"), "source": output_of("fit", "source")}
     listing = sm.process("look", command=command, inputs=inputs).output.read_text("listing")
@@ -191,7 +191,7 @@ def test_a_tarball_stays_packed_unless_asked(produced, sm):
 
 
 def test_a_future_is_waited_for_and_makes_an_edge(sm, look):
-    """A future in `inputs` is resolved by Prefect: the task waits for it and reads what it made."""
+    """A future in `inputs` is resolved by Prefect: the task waits for it and reads its output."""
 
     @flow
     def chained():
@@ -224,7 +224,7 @@ def test_mapped_tasks_share_an_input(sm):
 
 
 def test_a_task_of_another_project_is_read_by_name(make_project, sm, look):
-    """`output_of(name, project=…)` reads from another project of the same bucket and prefix."""
+    """`output_of(name, project=…)` reads from another project in the same bucket and prefix."""
     other = make_project()
     sagemaker_tasks(other).process("embed", command='echo e > "$SM_OUTPUT_DATA_DIR/e"')
     (seen,) = look({"e": output_of("embed", project=other.project)})
@@ -244,7 +244,7 @@ def test_a_task_of_another_project_is_read_by_name(make_project, sm, look):
     ids=["kind", "subdir", "project"],
 )
 def test_an_impossible_output_is_refused_where_it_is_written(wanted, words):
-    """`output_of` itself says what it cannot mean, in the author's line."""
+    """`output_of` itself refuses an invalid output, in the author's line."""
     with pytest.raises(InvalidInput, match=words):
         output_of(**({"source": "fit"} | wanted))
 
@@ -263,7 +263,7 @@ def test_an_impossible_output_is_refused_where_it_is_written(wanted, words):
     ids=["no model", "packed", "not packed", "no state", "distribution", "type"],
 )
 def test_an_impossible_channel_is_refused_before_any_job(wanted, words, produced, look, backend):
-    """An output that the task does not have, or not in that way, makes no job and says what there is."""
+    """An output that the task does not have is refused before any job; so is an invalid channel."""
     with counting(backend) as made, pytest.raises((InvalidInput, InputNotReady), match=words):
         look({"data": wanted()})
 
@@ -273,7 +273,7 @@ def test_an_impossible_channel_is_refused_before_any_job(wanted, words, produced
 @pytest.mark.sampled(1)
 @pytest.mark.parametrize("end", ["Failed", "never ran", "InProgress"])
 def test_an_input_that_is_not_completed_is_refused_with_its_state(end, sm, backend, project, tmp_path):
-    """An input task without a completed job is an error that says what became of its newest job."""
+    """An input task without a completed job is an error with the status of its newest job."""
     gate = Gate(tmp_path / "open")
     command = {"Failed": "exit 1", "InProgress": gate.wait}
 
@@ -295,7 +295,7 @@ def test_an_input_that_is_not_completed_is_refused_with_its_state(end, sm, backe
 
 
 def test_an_input_whose_files_are_gone_is_refused(sm, look, bucket, backend):
-    """A completed job whose output was deleted is no input: said before any job, as for one that never ran."""
+    """A completed job whose output was deleted is refused as an input before any job, as one that never ran."""
     clean = sm.process("clean", command='echo 1 > "$SM_OUTPUT_DATA_DIR/x"')
     bucket.delete(f"clean/{clean.job}/output/")
     with counting(backend) as made, pytest.raises((InputNotReady, MissingPath)):
@@ -304,11 +304,11 @@ def test_an_input_whose_files_are_gone_is_refused(sm, look, bucket, backend):
     assert "sagemaker:CreateProcessingJob" not in made
 
 
-# -- inputs stand still --------------------------------------------------------------------------------------------
+# -- inputs that change --------------------------------------------------------------------------------------------
 
 
 def test_a_foreign_input_that_changes_leaves_no_record(sm, project, bucket, backend, tmp_path):
-    """1. Objects change while the job reads. 2. It is said, and not recorded. 3. The next run is done, then skipped."""
+    """1. Objects change while the job reads. 2. The run fails without record. 3. The next run is done, then skipped."""
     gate = Gate(tmp_path / "open")
     for name in ("a", "b"):
         bucket.write(f"raw/{name}", "1")
@@ -329,7 +329,7 @@ def test_a_foreign_input_that_changes_leaves_no_record(sm, project, bucket, back
 
 @pytest.mark.always
 def test_going_back_to_an_input_that_had_changed_runs_again(sm, project, bucket, backend, tmp_path):
-    """The attempt whose input changed is spent: the same input later means the same work, and a new job."""
+    """The attempt whose input changed is closed: the same input later is the same work, with a new job."""
     gate = Gate(tmp_path / "open")
     bucket.write("raw/a", "1")
     arguments = {"command": gate.wait, "inputs": {"raw": bucket.uri("raw")}, "state": "none"}
@@ -346,7 +346,7 @@ def test_going_back_to_an_input_that_had_changed_runs_again(sm, project, bucket,
 
 
 def test_local_files_may_change_while_the_job_waits(sm, project, backend, tmp_path):
-    """A job reads what was there when it was called: its input lies in S3 under its content's name."""
+    """A job reads its local files as they were at the call: they are in S3 under the digest of their content."""
     gate = Gate(tmp_path / "open")
     data = files(tmp_path / "data", {"x": "before"})
     read = f'{gate.wait}; cat "$SM_CHANNEL_DATA/x" > "$SM_MODEL_DIR/x"'
@@ -360,7 +360,7 @@ def test_local_files_may_change_while_the_job_waits(sm, project, backend, tmp_pa
 
 
 def test_only_what_is_new_is_sent(sm, project, backend, bucket, tmp_path):
-    """1. All is sent once. 2. Other work on the same files sends none. 3. Of changed files, only these are sent."""
+    """1. All files are sent once. 2. Other work on the same files sends none. 3. Later only changed files are sent."""
     data = files(tmp_path / "data", {f"part-{number}": f"{number}\n" for number in range(5)})
 
     def run(command):
@@ -376,7 +376,7 @@ def test_only_what_is_new_is_sent(sm, project, backend, bucket, tmp_path):
     (data / "part-4").unlink()
     three_changed = run("true # other work")
 
-    # All but the inputs themselves is the same each time, except that the first run has code and project to write.
+    # All requests except those for the inputs are the same each time. Only the first run also writes code and project.
     others = unchanged[0]
     assert first >= others + 5
     assert (others, 0) == unchanged

@@ -1,4 +1,4 @@
-"""Jobs that end badly: what is told of them, what can still be read, and what must never get out."""
+"""Jobs that fail or are stopped: what the error says, what can still be read, and which secrets stay secret."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KINDS = pytest.mark.parametrize("kind", ["train", "process"])
 
 
 def described(backend, job):
-    """What SageMaker says of a training job."""
+    """Return SageMaker's description of a training job."""
     return backend.client("sagemaker").describe_training_job(TrainingJobName=job)
 
 
@@ -33,12 +33,12 @@ def failed(call):
     return caught.value
 
 
-# -- failing -------------------------------------------------------------------------------------------------------
+# -- failed jobs ---------------------------------------------------------------------------------------------------
 
 
 @KINDS
 def test_a_failing_host_is_told_with_its_exit_code_and_last_lines(kind, sm):
-    """The error has job, host, exit code, that host's last lines before its peers', SageMaker's reason, what to do."""
+    """The error has job, host, exit code, the host's last lines before its peers', SageMaker's reason and the fix."""
     command = PRINT_AND_FAIL.format(end="exit 3")
     error = failed(lambda: getattr(sm, kind)("fit", command=command, instance_count=2, state="none"))
 
@@ -47,17 +47,17 @@ def test_a_failing_host_is_told_with_its_exit_code_and_last_lines(kind, sm):
     lines = [f"algo-2 | algo-2 line {number}" for number in (1, 2, 3)]
     assert lines == [line for line in error.last_lines if line.startswith("algo-2 | algo-2 line")]
     hosts = [line.partition(" | ")[0] for line in error.last_lines]
-    assert hosts == sorted(hosts, reverse=True)  # a few lines of its peer come after
+    assert hosts == sorted(hosts, reverse=True)  # some lines of its peer follow
     text = str(error)
     assert f"{error.job} of task 'fit' failed on algo-2 with exit code 3: algo-2 line 3." in text.splitlines()[0]
     assert all(line in text for line in lines)
-    assert text.count("algo-2 line 3") == 2  # as the cause, and in its place in the log
+    assert text.count("algo-2 line 3") == 2  # as the cause, and at its place in the log
     assert len(text.splitlines()) <= 25
     assert text.splitlines()[-1].startswith("To resolve this: ")
 
 
 def test_the_host_is_known_where_the_code_left_a_reason(sm):
-    """The failing host of several is told also when the code wrote the reason itself."""
+    """The error names the failing host of several also if the code itself wrote the reason."""
     end = '{ echo mine > "$LOCAL_SAGEMAKER_ROOT/opt/ml/output/failure"; exit 4; }'
     error = failed(lambda: sm.train("fit", command=PRINT_AND_FAIL.format(end=end), instance_count=2, state="none"))
 
@@ -65,7 +65,7 @@ def test_the_host_is_known_where_the_code_left_a_reason(sm):
 
 
 def test_a_training_job_tells_its_own_failure_text(sm, backend):
-    """What the code wrote to `/opt/ml/output/failure` is in the error, as SageMaker tells it."""
+    """What the code wrote to `/opt/ml/output/failure` is in the error, as SageMaker reports it."""
     end = "{ echo 'the data are empty' > \"$LOCAL_SAGEMAKER_ROOT/opt/ml/output/failure\"; exit 4; }"
     error = failed(lambda: sm.train("fit", command=PRINT_AND_FAIL.format(end=end), instance_count=2, state="none"))
 
@@ -76,7 +76,7 @@ def test_a_training_job_tells_its_own_failure_text(sm, backend):
 
 
 def test_a_python_exception_is_the_reason(sm, tmp_path):
-    """A program that raises has its exception in the reason, not the beginning of a traceback."""
+    """If a program raises, the reason has the exception, and not the beginning of a traceback."""
     script = tmp_path / "fit.py"
     script.write_text("def load():\n    raise ValueError('no rows in part-7')\n\nload()\n")
     error = failed(lambda: sm.train("fit", entry_point=str(script)))
@@ -87,7 +87,7 @@ def test_a_python_exception_is_the_reason(sm, tmp_path):
 
 @KINDS
 def test_a_killed_program_is_told_with_its_host(kind, sm):
-    """A program that is killed, as by the kernel for its memory, has 137 and its host in the error."""
+    """If a program is killed, as by the kernel for its memory, the error has 137 and the host."""
     command = PRINT_AND_FAIL.format(end="kill -9 $$")
     error = failed(lambda: getattr(sm, kind)("fit", command=command, instance_count=2, state="none"))
 
@@ -97,7 +97,7 @@ def test_a_killed_program_is_told_with_its_host(kind, sm):
 
 @pytest.mark.always
 def test_what_a_failed_job_left_can_be_read(sm, backend, project, tmp_path):
-    """1. A job fails. 2. Its log is at CloudWatch, its state in S3. 3. The next attempt goes on from that state."""
+    """1. A job fails. 2. Its log is in CloudWatch, its state in S3. 3. The next attempt goes on from that state."""
     command = f'cat "$SSM_STATE/epoch"; echo 7 > "$SSM_STATE/epoch"; echo working; [ -e {tmp_path}/healed ]'
     error = failed(lambda: sm.train("fit", command=command))
 
@@ -115,7 +115,7 @@ def test_what_a_failed_job_left_can_be_read(sm, backend, project, tmp_path):
 
 
 def test_requirements_that_cannot_be_installed(sm, tmp_path):
-    """A job whose `requirements.txt` pip refuses fails with pip's words, and its program does not start."""
+    """If pip cannot install `requirements.txt`, the job fails with pip's message, and its program does not start."""
     (tmp_path / "requirements.txt").write_text("./no-such-package\n")
     (tmp_path / "fit.py").write_text("print('started')\n")
     error = failed(lambda: sm.train("fit", source_dir=str(tmp_path), entry_point="fit.py"))
@@ -127,7 +127,7 @@ def test_requirements_that_cannot_be_installed(sm, tmp_path):
 
 
 def test_a_failed_step_fails_its_flow(sm):
-    """In Prefect the task run and the flow run of a failed job are Failed, and what depends on it does not run."""
+    """If a job fails, its task run and its flow run are Failed in Prefect, and dependent tasks do not run."""
     steps = []
 
     @flow
@@ -157,7 +157,7 @@ KNOWN = {
 
 @pytest.mark.parametrize("anchor", KNOWN)
 def test_a_known_cause_is_told_with_its_own_fix(anchor, sm, tmp_path):
-    """What the page on troubleshooting knows, the message says, too, with the link to the section."""
+    """A cause that the troubleshooting page explains has its own fix in the message, with the link to the section."""
     program, words = KNOWN[anchor]
     (tmp_path / "fit.py").write_text(program)
     error = failed(lambda: sm.train("fit", entry_point=str(tmp_path / "fit.py"), hyperparameters={"lr": 1}))
@@ -167,7 +167,7 @@ def test_a_known_cause_is_told_with_its_own_fix(anchor, sm, tmp_path):
 
 
 def test_an_unknown_cause_is_told_with_the_usual_fix(sm, tmp_path):
-    """Also where a line of the log, which is not the cause, looks like a known one."""
+    """Another cause has the usual fix, even if an earlier log line looks like a known cause."""
     (tmp_path / "fit.py").write_text(
         "print('ModuleNotFoundError: No module named x')\nprint('going on\\n' * 9)\nraise ValueError('no rows')"
     )
@@ -176,13 +176,13 @@ def test_an_unknown_cause_is_told_with_the_usual_fix(sm, tmp_path):
     assert error.fix == "fix the code that the last lines name, and run again: finished steps are skipped."
 
 
-# -- stopped -------------------------------------------------------------------------------------------------------
+# -- stopped jobs --------------------------------------------------------------------------------------------------
 
 
 @KINDS
 @pytest.mark.sampled(1)
 def test_a_job_that_ran_into_its_time_limit_is_no_success(kind, backend, project):
-    """A job that SageMaker stops for its time is a `JobStopped`, and no record; of training it says which limit."""
+    """A job that reaches its time limit raises `JobStopped` and is not recorded; for training the limit is named."""
     with pytest.raises(JobStopped) as caught:
         getattr(sagemaker_tasks(project, max_wait_minutes=5), kind)(
             "fit", command="sleep 60", max_runtime_minutes=1 / 60
@@ -197,7 +197,7 @@ def test_a_job_that_ran_into_its_time_limit_is_no_success(kind, backend, project
 @KINDS
 @pytest.mark.sampled(1)
 def test_a_job_that_somebody_stopped_is_no_success(kind, sm, backend, project, tmp_path):
-    """1. Somebody stops the job. 2. It is told. 3. Nothing is recorded; the next run makes another attempt."""
+    """1. A user stops the job. 2. The run fails. 3. Nothing is recorded; the next run makes another attempt."""
     gate = Gate(tmp_path / "open")
     word = {"train": "training", "process": "processing"}[kind]
     call = getattr(sm, kind)
@@ -236,7 +236,7 @@ HOSTILE = {
 
 
 def tarball(members):
-    """A tarball that begins with a harmless file."""
+    """Return a tarball that begins with a harmless file."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
         for info in (member("harmless"), *members):
@@ -246,7 +246,7 @@ def tarball(members):
 
 @pytest.fixture(scope="module")
 def victim(make_project, backend):
-    """A finished training job, and a look at its bucket."""
+    """A completed training job, its bucket, and its project."""
     project = make_project()
     return sagemaker_tasks(project).train("fit", command='touch "$SM_MODEL_DIR/x"'), Bucket(backend, project), project
 
@@ -265,7 +265,7 @@ def test_a_hostile_tarball_is_refused_and_nothing_is_written(members, victim, tm
 
 
 def test_no_tarball_at_all_is_refused(victim, tmp_path):
-    """Bytes that are no tarball are an `UnsafeArchive`, and nothing is written."""
+    """Bytes that are not a tarball are an `UnsafeArchive`, and nothing is written."""
     result, bucket, _ = victim
     bucket.write(f"fit/{result.job}/output/model.tar.gz", b"not a tarball")
     with pytest.raises(UnsafeArchive):
@@ -276,7 +276,7 @@ def test_no_tarball_at_all_is_refused(victim, tmp_path):
 
 @pytest.mark.parametrize("members", [HOSTILE["climbs"], HOSTILE["file through a link"]], ids=["climbs", "link"])
 def test_a_job_refuses_a_hostile_tarball(members, victim):
-    """A channel with `extract=True` whose tarball is hostile fails the job before its program starts."""
+    """If a channel has `extract=True` and a hostile tarball, the job fails before its program starts."""
     result, bucket, project = victim
     bucket.write(f"fit/{result.job}/output/model.tar.gz", tarball(members))
     inputs = {"model": output_of(result, extract=True)}
@@ -290,7 +290,7 @@ def test_a_job_refuses_a_hostile_tarball(members, victim):
 
 
 def test_files_that_look_like_secrets_are_named(sm, tmp_path, caplog):
-    """Those of the code stay behind, those of the data travel; each is named once, and its content nowhere."""
+    """Files that look like secrets are left out of the code but not of the data; each is named, without its content."""
     for folder in ("code", "data"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / ".env").write_text("TOKEN=hunter22")
@@ -306,7 +306,7 @@ def test_files_that_look_like_secrets_are_named(sm, tmp_path, caplog):
 
 @pytest.mark.always
 def test_no_secret_leaves_the_environment(sm, backend, project, run_log, monkeypatch):
-    """Neither a job's secret variables nor the caller's own are in a log, a record, an error or Prefect's database."""
+    """No secret of a job or of the caller is in a log, a record, an error or Prefect's database."""
     secrets = ("s3cr3t-of-the-job", "s3cr3t-of-the-next", "s3cr3t-of-the-caller")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secrets[2])
     monkeypatch.setenv("DATABASE_URL", f"postgres://user:{secrets[2]}@host")

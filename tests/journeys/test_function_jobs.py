@@ -1,4 +1,4 @@
-"""Functions as jobs, on a real backend: values, skips, changes, maps, files, failures, and a user's single file."""
+"""Functions as jobs on a real backend: values, skips, changes, maps, files, failures, and a user's single file."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def nothing() -> None:
 
 @pytest.fixture
 def steps(tmp_path):
-    """The module of the function tasks in a folder of the test's own, as Python imports it."""
+    """The module of the function tasks, imported from this test's folder."""
     return load(tmp_path, STEPS)
 
 
@@ -128,7 +128,7 @@ def created(requests):
 
 @pytest.mark.always
 def test_a_value_and_what_makes_it_run_again(backend, project, tmp_path):
-    """The call gives the value; the same call is skipped; another argument or other code is another job."""
+    """A call returns the value, and the same call is skipped; another argument or other code makes another job."""
     steps = load(tmp_path, STEPS)
     add = steps.add.on(project)
     states = []
@@ -150,7 +150,7 @@ def test_a_value_and_what_makes_it_run_again(backend, project, tmp_path):
 
 @pytest.mark.sampled(4, group="function jobs")
 def test_a_chain_and_a_map(project, bucket, steps):
-    """Values of submitted tasks go into others; a map gives each call a name; runs are named by the tasks."""
+    """Values of submitted tasks are arguments of others; a map gives each call its own name."""
     add = steps.add.on(project)
 
     @flow
@@ -167,7 +167,7 @@ def test_a_chain_and_a_map(project, bucket, steps):
 
 @pytest.mark.sampled(4, group="function jobs")
 def test_files_dataclasses_and_other_tasks(project, steps, tmp_path):
-    """Paths come in from anywhere and go out as outputs; a dataclass comes back as that dataclass, also on a skip."""
+    """Paths come from anywhere and return as outputs; a dataclass returns as that dataclass, also on a skip."""
     (tmp_path / "raw.txt").write_text("one\ntwo\n")
     sm = sagemaker_tasks(project)
     kinds = [steps.Kind.SMALL, steps.Kind.LARGE]
@@ -196,7 +196,7 @@ def test_files_dataclasses_and_other_tasks(project, steps, tmp_path):
 
 @pytest.mark.sampled(4, group="function jobs")
 def test_inputs_of_other_kinds(project, bucket, steps):
-    """An S3 URI of an object and of a prefix, a job's result and `output_of`: all are paths in the function."""
+    """S3 URIs of an object and of a prefix, a job's result and `output_of` are all paths in the function."""
     bucket.write("raw/a.txt", b"a")
     written = sagemaker_tasks(project).process("by-hand", command="echo hand > $SM_OUTPUT_DATA_DIR/hand.txt")
     prepare = steps.prepare.on(project)
@@ -209,7 +209,7 @@ def test_inputs_of_other_kinds(project, bucket, steps):
 
 @pytest.mark.sampled(4, group="function jobs")
 def test_a_failure(project, steps):
-    """What the function raises fails the task, with its words and its traceback."""
+    """An exception of the function fails the task, with its message and its traceback."""
     with pytest.raises(JobFailed) as failed:
         steps.broken.on(project)(7)
 
@@ -220,7 +220,7 @@ def test_a_failure(project, steps):
 
 @pytest.mark.sampled(4, group="function jobs")
 def test_prefect_is_not_in_the_job(project, steps):
-    """A function that calls Prefect is told so, here as on AWS, although this machine has it."""
+    """A function that calls Prefect fails with that reason, here as on AWS, although this machine has Prefect."""
     with pytest.raises(JobFailed) as failed:
         steps.logs.on(project)()
 
@@ -229,7 +229,7 @@ def test_prefect_is_not_in_the_job(project, steps):
 
 @pytest.mark.sampled(4, group="function jobs")
 def test_nothing_is_a_result(project, steps):
-    """A function that returns nothing gives `None`, and is skipped like any other."""
+    """A function without a result returns `None`, and is skipped like any other."""
     assert steps.nothing.on(project)() is None
     state = steps.nothing.on(project)(return_state=True)
 
@@ -250,7 +250,7 @@ def test_pickles_by_wish(project, bucket, steps):
 
 @pytest.mark.sampled(4, group="function jobs")
 def test_a_plan(backend, project, steps, tmp_path):
-    """A plan goes through files that are not there yet, and ends where a value is needed that only a job knows."""
+    """A plan passes through files that do not exist yet, and ends where it needs a value that only a job knows."""
     (tmp_path / "raw.txt").write_text("one\n")
     prepare, describe, nothing = (task.on(project) for task in (steps.prepare, steps.describe, steps.nothing))
 
@@ -276,7 +276,7 @@ def test_a_plan(backend, project, steps, tmp_path):
 
 @pytest.mark.sampled(4, group="function jobs")
 def test_one_name_for_two_pieces_of_work(project, steps, tmp_path):
-    """Calls that no name tells apart are refused in one flow run, with the way to name them."""
+    """Calls with the same name and different work in one flow run are refused, with the way to name them."""
     for name in ("a.txt", "b.txt"):
         (tmp_path / name).write_text(name)
     prepare = steps.prepare.on(project)
@@ -293,7 +293,7 @@ def test_one_name_for_two_pieces_of_work(project, steps, tmp_path):
 
 @pytest.mark.sampled(4, group="function jobs")
 def test_two_tasks_of_one_function(project, steps):
-    """Where it is an option that differs, the error names it, and a template over the arguments would not help."""
+    """If two tasks of one function differ in an option, the error names the option, and suggests another name."""
     add = steps.add.on(project)
     other = sagemaker_task(project=project, environment={"MODE": "b"})(add.sagemaker_function)
 
@@ -309,7 +309,7 @@ def test_two_tasks_of_one_function(project, steps):
 
 @pytest.mark.sampled(4, group="function jobs")
 def test_a_sweep(backend, project, steps):
-    """A call for each point, in order, futures resolved; a point more, outside of a flow, runs alone."""
+    """A sweep calls the function for each point, in order, with futures resolved; a new point runs alone."""
     add = steps.add.on(project)
 
     @flow
@@ -351,7 +351,7 @@ def test_a_map_over_files(project, tmp_path):
 
 
 def test_a_wrong_argument_is_free(backend, project, steps):
-    """An argument that cannot travel fails the task before anything is asked of SageMaker, retries or not."""
+    """An argument that cannot travel fails the task before any job."""
     with counting(backend) as made, pytest.raises(InvalidTask, match="argument 'a' of add"):
         steps.add.on(project)("many")
 
@@ -360,7 +360,7 @@ def test_a_wrong_argument_is_free(backend, project, steps):
 
 @pytest.mark.sampled(4, group="function jobs")
 def test_what_the_job_is_made_of(backend, project, tmp_path):
-    """Declared requirements and helpers are in the bundle; the folder's other files are not."""
+    """The bundle contains declared requirements and helpers, and no other file of the folder."""
     (tmp_path / "helper_of_steps.py").write_text("VALUE = 42\n")
     (tmp_path / "data.csv").write_text("private")
     module = load(
@@ -391,7 +391,7 @@ def test_what_the_job_is_made_of(backend, project, tmp_path):
 
 @pytest.mark.sampled(4, group="function jobs")
 def test_retries_are_prefects_own(backend, project, steps):
-    """A retry after a failure runs the function in another job."""
+    """A retry by Prefect after a failure runs the function in another job."""
     state: State = steps.broken.on(project).with_options(retries=1)(3, return_state=True)
 
     assert state.is_failed()
@@ -435,7 +435,7 @@ if __name__ == "__main__":
 
 @pytest.mark.sampled(4, group="function jobs")
 def test_a_single_file(backend, prefect_api, tmp_path):
-    """One file of flow and functions, run as a script from another folder, runs its jobs and then skips them."""
+    """A single file with flow and functions, run as a script from another folder, runs its jobs and then skips them."""
     (tmp_path / "project").mkdir()
     script = tmp_path / "project" / "my-flow.py"
     script.write_text(

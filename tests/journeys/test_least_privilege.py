@@ -1,4 +1,4 @@
-"""The policy that `ssm policy` prints for a caller, held against every request that real work makes."""
+"""The policy that `ssm policy` prints for a caller, checked against every request of real work."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tasks_lib.aws.policies import caller_policy, job_policy, trust_policy
 from tasks_lib.errors import AccessDenied, InputNotReady, JobFailed, JobStopped
 from tasks_lib.jobs.kinds import PROCESSING, TRAINING
 
-# boto3 sends it when a part of a large file cannot be sent: not without a fault of S3's.
+# boto3 sends it if a part of a large file cannot be uploaded, which needs a fault of S3.
 NOT_SEEN = "TakeBackHalfAnUpload"
 PARTS_BEGIN_AT = 8 << 20
 KEEP_STATE = 'echo 1 > "$SSM_STATE/step"; echo 2 > "$SM_MODEL_DIR/model"; echo loss=0.5'
 
 
 def note_needs(project):
-    """Return a list that gets, from now on, what each request of a project's clients needs on AWS."""
+    """Return a list that collects, from now on, the permissions that a project's requests need on AWS."""
     found = []
 
     def note(params, model, **_):
@@ -35,7 +35,7 @@ def note_needs(project):
 
 
 def refuse_once(project, operation):
-    """Let AWS refuse the next call of an operation of IAM's."""
+    """Make AWS refuse the next call of an operation of IAM."""
     events, name = project.client("iam").meta.events, f"before-call.iam.{operation}"
 
     def refuse(**_):
@@ -46,7 +46,7 @@ def refuse_once(project, operation):
 
 
 def all_kinds_of_work(project, backend, folder):
-    """Do whatever a caller does: run, skip, change, force, clean, ask in vain, stop, and read what was left."""
+    """Do all that a caller does: run, skip, change, force, clean, fail, stop, and read what was left."""
     sm = sagemaker_tasks(project)
     folder.mkdir()
     (folder / "small").write_text("1")
@@ -82,7 +82,7 @@ def stop_one(project, backend, what, gate):
 
 
 def test_the_callers_policy_is_enough_and_no_more(make_aws_project, backend, tmp_path):
-    """Each request of all kinds of work is allowed, and without any one of its statements some would not be."""
+    """The policy allows each request of all kinds of work, and no statement or action of it is superfluous."""
     project = make_aws_project(backend.endpoint, role=None)
     policy = caller_policy(project)
     seen = note_needs(project)
@@ -98,7 +98,7 @@ def test_the_callers_policy_is_enough_and_no_more(make_aws_project, backend, tmp
 
 
 def read_all_that_the_api_offers(project, backend, make_project, caller):
-    """Run a job that reads another bucket, another project's output and a secret; return what it printed."""
+    """Run a job that reads another bucket, another project's output and a secret; return its result."""
     name = f"{project.project}-other"
     backend.client("s3").create_bucket(Bucket=name)
     backend.client("s3").put_object(Bucket=name, Key="raw/a", Body=b"1")
@@ -116,7 +116,7 @@ def read_all_that_the_api_offers(project, backend, make_project, caller):
 
 
 def test_the_made_role_reads_what_the_api_offers(make_project, backend, caller, tmp_path):
-    """An input of another bucket, another project's output, and a secret, by a role that was made for less."""
+    """A role that was made for less is extended to another bucket's input, another project's output, and a secret."""
     project = make_project()
     sm = sagemaker_tasks(project)
     sm.process("first", command="true")
@@ -127,7 +127,7 @@ def test_the_made_role_reads_what_the_api_offers(make_project, backend, caller, 
 
 
 def test_a_role_of_ones_own_that_lacks_a_right(make_project, backend, caller):
-    """The job fails here as it does on AWS; with the policy of `ssm policy` for the same reads it completes."""
+    """If the role lacks a permission, the job fails as on AWS; with the policy for the same reads it completes."""
     project, iam = make_project(), backend.client("iam")
     name, other = f"role-{project.project}", f"{project.project}-other"
     backend.client("s3").create_bucket(Bucket=other)

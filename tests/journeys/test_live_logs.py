@@ -1,4 +1,4 @@
-"""What one sees of a job while it runs: its lines, each once, in order, under the task's and host's name."""
+"""What a user sees of a job while it runs: each line once, in order, under the names of task and host."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.sampled(4, group="all")
 
 @pytest.mark.parametrize("kind", ["train", "process"])
 def test_a_line_is_seen_while_the_job_runs(kind, sm, run_log, tmp_path):
-    """A job that prints and then blocks has its line in the run's log before it goes on."""
+    """A line that a running job prints is in the run's log before the job goes on."""
     gate = Gate(tmp_path / "open")
     command = f"echo waiting; {gate.wait}; echo done"
     with in_background(lambda: getattr(sm, kind)("fit-C1.0", command=command)) as running:
@@ -28,7 +28,7 @@ def test_a_line_is_seen_while_the_job_runs(kind, sm, run_log, tmp_path):
 
 
 def test_a_python_program_needs_no_flush(sm, run_log, tmp_path):
-    """Python's own buffering does not hold a line back."""
+    """Python's own buffering does not delay a line."""
     gate = Gate(tmp_path / "open")
     script = tmp_path / "wait.py"
     loop = f"while not pathlib.Path({str(gate.path)!r}).exists():\n    time.sleep(0.05)\n"
@@ -57,7 +57,7 @@ def test_every_line_comes_once_and_in_order(sm, run_log):
 
 
 def test_the_log_names_what_happens_to_the_job(sm, run_log):
-    """The run's log has the job's states under the task's name, from its start to its end, and a skip's reason."""
+    """The run's log has the job's end and a skip's reason, under the task's name."""
     sm.train("fit", command="true")
     sm.train("fit", command="true")
     told = [
@@ -70,7 +70,7 @@ def test_the_log_names_what_happens_to_the_job(sm, run_log):
 
 
 def test_metrics_have_their_history(sm):
-    """Every value that a job prints is in the history, with times that do not run backwards; the last is the metric."""
+    """The history has every value that a job prints, with ascending times; the last value is the metric."""
     command = 'for x in 0.5 0.75 nan 0.875 1e-3; do echo "auc=$x f1=1"; done; echo loss=none'
     patterns = {"auc": "auc=([0-9.e+-]+|nan)", "loss": "loss=(.*)", "f1": "f1=([0-9])", "absent": "x=(.*)"}
     result = sm.train("fit", command=command, metrics=patterns)
@@ -88,12 +88,12 @@ def test_metrics_have_their_history(sm):
 
 
 def test_a_processing_job_has_metrics_too(sm):
-    """SageMaker reads no metrics off processing jobs; we do."""
+    """A processing job has metrics, although SageMaker reads none from its log."""
     assert sm.process("clean", command="echo rows=12", metrics={"rows": r"rows=(\d+)"}).metrics == {"rows": 12.0}
 
 
 def test_whoever_attaches_sees_the_log_from_its_beginning(sm, project, backend, run_log, tmp_path):
-    """A second run that waits for the same job shows all its lines, and reads all its metrics."""
+    """A second run that attaches to the job shows all its lines, and reads all its metrics."""
     gate = Gate(tmp_path / "open")
     arguments = {"command": f"echo auc=0.5; {gate.wait}; echo auc=0.7", "metrics": {"auc": r"auc=([0-9.]+)"}}
     fits = []
@@ -116,7 +116,7 @@ def test_whoever_attaches_sees_the_log_from_its_beginning(sm, project, backend, 
 
 
 def test_a_burst_is_a_few_records(sm, run_log):
-    """Lines that come together reach Prefect together, each behind its task's and host's name, and none is cut."""
+    """Lines that come together reach Prefect in few records, each with its task's and host's name, and none is cut."""
     sm.train("burst", command="seq 1000 1999")
     with_numbers = [text for text in run_log.texts if " | 1" in text]
 
@@ -126,7 +126,7 @@ def test_a_burst_is_a_few_records(sm, run_log):
 
 
 def test_a_job_that_says_too_much_keeps_its_last_lines(sm, run_log):
-    """Of 20,000 lines Prefect's API gets the first ones, the last ones and the way to all; metrics read all of them."""
+    """Of 20,000 lines Prefect's API gets the first, the last, and how to read all; metrics are read from all lines."""
     command = 'i=0; while [ $i -lt 20000 ]; do i=$((i+1)); echo "step=$i"; done; echo the end'
     result = sm.train("loud", command=command, metrics={"step": r"step=(\d+)"})
     sent = [record for record in run_log.records if getattr(record, "send_to_api", True)]
@@ -144,7 +144,7 @@ def test_a_job_that_says_too_much_keeps_its_last_lines(sm, run_log):
 
 @pytest.mark.always
 def test_secrets_are_masked_in_the_log(sm, run_log):
-    """What the environment and the hyperparameters hold below a secret's name is not shown; metrics are still read."""
+    """The log masks secrets of the environment and printed AWS credentials; metrics are still read."""
     result = sm.train(
         "fit",
         command='echo "token=$HF_TOKEN auc=0.5"; echo "AWS_SESSION_TOKEN=IQoJb3JpZ2luX2VjEJr0123456789abcdef"',

@@ -1,4 +1,4 @@
-"""`plan(flow)`: what a run would do, to the job's name, without a Prefect server and without a single write."""
+"""`plan(flow)`: what a run would do, with the jobs' names, without a Prefect server and without a write."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ READING = {"s3:GetObject", "s3:ListObjectsV2", "s3:HeadObject"} | {
 
 @pytest.fixture(autouse=True)
 def nobody_there():
-    """A context in which Prefect's API is a closed port: whoever asks it fails."""
+    """Return a function that gives a context in which Prefect's API is a closed port, so that requests to it fail."""
 
     def closed():
         return prefect_settings.temporary_settings({prefect_settings.PREFECT_API_URL: "http://127.0.0.1:9/api"})
@@ -40,7 +40,7 @@ def nobody_there():
 
 @pytest.fixture
 def planned(backend, nobody_there):
-    """Plan a flow; nobody but S3, SageMaker and the logs is asked, and only for what they know."""
+    """Return a function that plans a flow, and checks that it only reads, and only from S3, SageMaker and the logs."""
 
     def planned(*arguments, **more):
         with nobody_there(), counting(backend) as made:
@@ -118,7 +118,7 @@ def test_a_plan_is_what_the_run_does(pipeline, planned):
 
 
 def test_the_highest_possible_cost(make_project, planned):
-    """Price x hosts x longest run of each new job; a sum where all prices are known."""
+    """The highest possible cost is price x hosts x time limit of each new job; the sum needs all prices."""
     sm = sagemaker_tasks(make_project(hourly_prices={"ml.m5.large": 0.12, "ml.m5.xlarge": 0.5}))
 
     def calls(instance_type="ml.m5.xlarge"):
@@ -137,7 +137,7 @@ def test_the_highest_possible_cost(make_project, planned):
 
 
 def test_the_highest_possible_cost_of_groups(make_project, planned):
-    """What `overrides` ask for is what is counted: each group has hosts and a price of its own."""
+    """Instance groups in `overrides` count: each group has its own hosts and price."""
     sm = sagemaker_tasks(make_project(hourly_prices={"ml.c5.xlarge": 0.2, "ml.g5.xlarge": 1.0}))
     groups = [
         {"InstanceGroupName": "cpu", "InstanceType": "ml.c5.xlarge", "InstanceCount": 2},
@@ -154,7 +154,7 @@ def test_the_highest_possible_cost_of_groups(make_project, planned):
     assert step.at_most == pytest.approx(1.4)
 
 
-# -- what only a finished job knows ----------------------------------------------------------------------------------
+# -- values that only a completed job has ----------------------------------------------------------------------------
 
 
 READERS = {
@@ -171,7 +171,7 @@ READERS = {
 @pytest.mark.sampled(1)
 @pytest.mark.parametrize("reader", READERS)
 def test_the_plan_ends_where_the_flow_reads_what_is_not_known(reader, sm, planned):
-    """What only the job will know ends the plan with a sentence; a flow that catches errors is not led astray."""
+    """If the flow reads what only the job will know, the plan ends with a sentence, even if the flow catches errors."""
     read, words = READERS[reader]
 
     @flow
@@ -195,7 +195,7 @@ def test_the_plan_ends_where_the_flow_reads_what_is_not_known(reader, sm, planne
 
 
 def test_what_does_not_depend_on_it_is_planned(sm, planned):
-    """A submitted task that reads such a thing, and what waits for it, are left out and told; the rest is planned."""
+    """A submitted task that reads such a value, and what waits for it, are left out and named; the rest is planned."""
 
     @task
     def best(result):
@@ -218,7 +218,7 @@ def test_what_does_not_depend_on_it_is_planned(sm, planned):
 @pytest.mark.sampled(1)
 @pytest.mark.parametrize("way", ["state", "uri", "subdirectory"])
 def test_content_that_a_fingerprint_would_see(way, sm, planned):
-    """A state directory, or a URI below a job to come, is listed by the run: its content is not known now."""
+    """A state directory, or a URI below a job that has not run, ends the plan: its content is not known now."""
 
     def reading():
         first = sm.process("first", command=OUTPUT)
@@ -232,12 +232,12 @@ def test_content_that_a_fingerprint_would_see(way, sm, planned):
     assert len(found.ends) == 1
 
 
-# -- the same decision -----------------------------------------------------------------------------------------------
+# -- the same decisions as a run -------------------------------------------------------------------------------------
 
 
 @pytest.mark.always
 def test_reasons_to_run_again(sm, bucket, planned):
-    """Deleted outputs, a failed attempt, a forced run and a cleaned state are told as the run tells them."""
+    """Deleted outputs, a failed attempt, a forced run and a cleaned state have the reasons that a run gives."""
 
     def calls(wish=None, train=sm.train):
         return train("fit", command=f'{MODEL}; echo s > "$SSM_STATE/s"', **(wish or {}))
@@ -270,7 +270,7 @@ def test_reasons_to_run_again(sm, bucket, planned):
 
 
 def test_a_running_job_is_attached_to(sm, backend, project, planned, tmp_path):
-    """A job that runs is named with its task, costs nothing more, and is still running after the plan."""
+    """A running job is in the plan with its task and no further cost, and is still running after the plan."""
     gate = Gate(tmp_path / "open")
 
     def call():
@@ -291,7 +291,7 @@ def test_a_running_job_is_attached_to(sm, backend, project, planned, tmp_path):
 
 
 def test_the_same_work_twice_is_one_job(sm, planned):
-    """A second call of the same work is no second job, and is not paid for twice."""
+    """A second call of the same work shares the job of the first, and costs nothing more."""
 
     @flow
     def twice():
@@ -317,7 +317,7 @@ def test_the_same_work_twice_is_one_job(sm, planned):
 )
 @pytest.mark.parametrize("submitted", [True, False], ids=["submitted", "called"])
 def test_what_the_run_would_refuse_is_refused(arguments, error, submitted, sm, planned):
-    """A task that cannot be is an error of the plan, with the same words; so is one name for two kinds of work."""
+    """A plan refuses what the run would refuse, with the same errors; so it does one name for two kinds of work."""
 
     @flow
     def wrong():
@@ -335,7 +335,7 @@ def test_what_the_run_would_refuse_is_refused(arguments, error, submitted, sm, p
         planned(two)
 
 
-# -- around the flow -------------------------------------------------------------------------------------------------
+# -- other kinds of flows --------------------------------------------------------------------------------------------
 
 
 def test_async_flows_and_flows_of_flows(sm, planned):
@@ -372,12 +372,12 @@ def test_async_flows_and_flows_of_flows(sm, planned):
 
 
 def test_a_thread_that_does_not_know_of_the_plan_makes_no_job(sm, prefect_api, backend, project):
-    """A flow that starts a bare thread, whose calls would be real ones, is refused there; no job is made."""
+    """If a flow starts a bare thread, whose calls would be real ones, its calls are refused; no job is made."""
     errors = []
 
     def call():
         try:
-            # A bare thread does not see this folder's settings either, and Prefect would start a server for it.
+            # A bare thread does not have this folder's settings either, and Prefect would start a server for it.
             with prefect_settings.temporary_settings({prefect_settings.PREFECT_API_URL: prefect_api}):
                 sm.train("fit", command="true")
         except InvalidTask as error:
@@ -397,7 +397,7 @@ def test_a_thread_that_does_not_know_of_the_plan_makes_no_job(sm, prefect_api, b
 
 
 def test_prefect_is_left_as_it_was(sm, planned):
-    """After a plan, also one that failed, Prefect's engines are its own, and a run is a run."""
+    """After a plan, also after a failed one, Prefect's engines are unchanged, and a run is a real run."""
     engine = prefect.task_engine.run_task
 
     def broken():

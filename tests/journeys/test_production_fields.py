@@ -1,4 +1,4 @@
-"""Every production field of the block, and every override, as SageMaker, IAM and S3 have it afterwards."""
+"""Every production field of the block, and overrides, as they arrive at SageMaker, IAM and S3."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ VPC = {"Subnets": ["subnet-1", "subnet-2"], "SecurityGroupIds": ["sg-1"]}
 
 @pytest.fixture(scope="module")
 def full_project(make_project, backend):
-    """A project with all its fields filled in, whose role has the rights that `ssm policy … job` prints."""
+    """A project with all its fields set, whose role has the permissions that `ssm policy … job` prints."""
     project, iam = make_project(**FIELDS), backend.client("iam")
     iam.create_role(RoleName="jobs", Path="/team/", AssumeRolePolicyDocument=json.dumps(trust_policy()))
     iam.put_role_policy(RoleName="jobs", PolicyName="jobs", PolicyDocument=json.dumps(job_policy(project)))
@@ -47,7 +47,7 @@ def full_project(make_project, backend):
 
 @pytest.fixture(scope="module")
 def full(full_project, backend):
-    """What SageMaker says of a training and of a processing job of that project, and their results."""
+    """SageMaker's descriptions of a training and a processing job of that project, and their results."""
     sm, client = sagemaker_tasks(full_project), backend.client("sagemaker")
     fit = sm.train("fit", command="true", spot=False, tags={"team": "fraud", "step": "fit"})
     clean = sm.process("clean", command="true")
@@ -108,7 +108,7 @@ def test_a_field_is_in_the_processing_jobs_description(path, expected, full):
 
 
 def test_tags_of_project_and_call_are_on_the_job(full, backend):
-    """A job has the project's tags and the call's, which win."""
+    """A job has the tags of the project and of the call; the call's win."""
     tags = {}
     for kind, (result, _) in full.items():
         rows = backend.client("sagemaker").list_tags(ResourceArn=result.arn)["Tags"]
@@ -119,7 +119,7 @@ def test_tags_of_project_and_call_are_on_the_job(full, backend):
 
 
 def test_everything_lies_below_the_prefix(full, full_project):
-    """Outputs, state and code of a project with a prefix lie below it."""
+    """Outputs, state and code of a project with a prefix are below the prefix."""
     folder = f"s3://{full_project.bucket}/team/a/{full_project.project}/"
 
     assert folder == full_project.uri
@@ -128,7 +128,7 @@ def test_everything_lies_below_the_prefix(full, full_project):
 
 
 def test_spot_waits_at_least_as_long_as_it_runs(sm, backend):
-    """A spot job's longest wait contains its longest run, also where none is said."""
+    """A spot job's longest wait is at least as long as its longest run, also if no wait is given."""
     client = backend.client("sagemaker")
     for number, (wait, seconds) in enumerate([(None, 1020), (60, 3600)]):
         job = sm.train(f"fit-{number}", command="true", spot=True, max_runtime_minutes=17, max_wait_minutes=wait).job
@@ -139,7 +139,7 @@ def test_spot_waits_at_least_as_long_as_it_runs(sm, backend):
 
 
 def test_overrides_reach_the_training_job(project, backend):
-    """`overrides` are merged deep, the call's over the bound ones; `None` takes a field away."""
+    """`overrides` are merged deeply, the call's over the bound ones; `None` removes a field."""
     bound = sagemaker_tasks(
         project,
         overrides={"RetryStrategy": {"MaximumRetryAttempts": 3}, "ResourceConfig": {"KeepAlivePeriodInSeconds": 5}},
@@ -179,7 +179,7 @@ def test_an_uncompressed_model_is_a_result(sm):
 
 
 def test_a_further_channel_reaches_the_job(sm, backend, project):
-    """Code and inputs travel beside a channel of the overrides; one of a file system is refused here by its name."""
+    """A channel of the overrides reaches the job beside its code; one of a file system is refused here by its name."""
     backend.client("s3").put_object(Bucket=project.bucket, Key="lake/b.txt", Body=b"b")
     source = {"S3DataType": "S3Prefix", "S3Uri": f"s3://{project.bucket}/lake/"}
     over = {"InputDataConfig": [{"ChannelName": "lake", "DataSource": {"S3DataSource": source}}]}
@@ -199,7 +199,7 @@ def test_a_further_channel_reaches_the_job(sm, backend, project):
 
 
 def test_instance_groups_reach_the_job(sm):
-    """A heterogeneous cluster: each host knows its group, and the result counts all hosts."""
+    """In a heterogeneous cluster each host knows its group, and the result counts all hosts."""
     groups = [
         {"InstanceGroupName": "cpu", "InstanceType": "ml.c5.xlarge", "InstanceCount": 1},
         {"InstanceGroupName": "gpu", "InstanceType": "ml.g5.xlarge", "InstanceCount": 1},
@@ -216,7 +216,7 @@ def test_instance_groups_reach_the_job(sm):
 
 
 def test_overrides_reach_the_processing_job(sm, backend):
-    """`overrides` of a processing task are merged deep into its request."""
+    """`overrides` of a processing task are merged deeply into its request."""
     overrides = {
         "NetworkConfig": {"EnableNetworkIsolation": True},
         "ExperimentConfig": {"TrialComponentDisplayName": "clean"},
@@ -229,7 +229,7 @@ def test_overrides_reach_the_processing_job(sm, backend):
 
 
 def test_overrides_that_change_the_result_run_again(sm):
-    """An override is part of the work where it can change the result, and not where it only changes the price."""
+    """An override is part of the work if it can change the result, and not if it only changes the price."""
     first = sm.train("fit", command="true")
     cheaper = sm.train("fit", command="true", overrides={"ResourceConfig": {"VolumeSizeInGB": None}, "Tags": None})
     other = sm.train("fit", command="true", overrides={"AlgorithmSpecification": {"TrainingInputMode": "FastFile"}})
@@ -238,11 +238,11 @@ def test_overrides_that_change_the_result_run_again(sm):
     assert other.reason == 'ran: override "AlgorithmSpecification.TrainingInputMode" added'
 
 
-# -- whose bucket, whose role --------------------------------------------------------------------------------------
+# -- bucket owners and roles ---------------------------------------------------------------------------------------
 
 
 def test_a_bucket_of_somebody_else_is_refused(make_project, backend):
-    """With `expected_bucket_owner` S3 itself refuses another account's bucket: nothing is read, written or run."""
+    """With `expected_bucket_owner`, S3 refuses another account's bucket: nothing is read, written or run."""
     sm = sagemaker_tasks(make_project(expected_bucket_owner="999999999999"))
     with counting(backend) as made, pytest.raises(AccessDenied, match="read s3://"):
         sm.train("fit", command="true")
@@ -252,7 +252,7 @@ def test_a_bucket_of_somebody_else_is_refused(make_project, backend):
 
 @pytest.mark.always
 def test_a_made_role_has_the_least_rights_and_its_boundary(make_project, backend):
-    """Where no role is named one is made: trusted to SageMaker, bounded, with rights on the project's folder alone."""
+    """Without a named role, a bounded one is made that trusts SageMaker and may access only the project's folder."""
     boundary = "arn:aws:iam::123456789012:policy/boundary"
     project = make_project(role=None, permissions_boundary=boundary, prefix="team/a")
     iam = backend.client("iam")
@@ -282,7 +282,7 @@ def test_a_made_role_has_the_least_rights_and_its_boundary(make_project, backend
 
 
 def test_a_made_role_is_used_again(make_project, backend):
-    """A second job finds the role that the first had made."""
+    """A second job uses the role that the first one made."""
     sm = sagemaker_tasks(make_project(role=None))
     sm.train("fit", command="true")
     with counting(backend) as made:
@@ -292,7 +292,7 @@ def test_a_made_role_is_used_again(make_project, backend):
 
 
 def test_a_role_by_name_is_looked_up(make_project, backend):
-    """A role that is given by its name is found, and one that there is not is refused before any job."""
+    """A role that is given by its name is looked up, and an unknown one is refused before any job."""
     iam, name = backend.client("iam"), make_project().project
     arn = iam.create_role(RoleName=name, AssumeRolePolicyDocument="{}")["Role"]["Arn"]
     iam.attach_role_policy(RoleName=name, PolicyArn="arn:aws:iam::aws:policy/AdministratorAccess")
@@ -305,7 +305,7 @@ def test_a_role_by_name_is_looked_up(make_project, backend):
 
 
 def test_projects_that_differ_in_their_prefix_do_not_share_a_role(make_project, backend):
-    """Two projects of one name under two prefixes get a role each: a role's rights end at one project's folder."""
+    """Two projects of one name under two prefixes have two roles: a role may access only its project's folder."""
     first = make_project(role=None, prefix="a")
     arns = set()
     for project in (first, first.model_copy(update={"prefix": "b"})):
@@ -317,7 +317,7 @@ def test_projects_that_differ_in_their_prefix_do_not_share_a_role(make_project, 
 
 @pytest.mark.exhaustive
 def test_a_role_is_assumed_with_its_external_id(make_aws_project, backend, monkeypatch):
-    """A project whose credentials name a role and an external id works with the role's temporary keys."""
+    """A project whose credentials name a role and an external id works with the role's temporary credentials."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_STS", backend.endpoint)  # prefect-aws takes no endpoint for its AssumeRole
     arn = "arn:aws:iam::123456789012:role/deployer"
     parameters = {"assume_role_arn": arn, "assume_role_kwargs": {"ExternalId": "team-42"}}
@@ -333,7 +333,7 @@ def test_a_role_is_assumed_with_its_external_id(make_aws_project, backend, monke
 
 @pytest.mark.always
 def test_a_project_on_aws_runs_the_same_flow(make_aws_project, backend):
-    """A project that is reached as AWS is, with account and region looked up, runs, skips and chains by name."""
+    """A project that is configured as on AWS, with account and region looked up, runs and skips."""
     sm = sagemaker_tasks(make_aws_project(backend.endpoint))
     first = sm.train("fit", command="true")
 

@@ -1,4 +1,4 @@
-"""Quotas of the account from the user's side: found before the job, queued for at AWS, queued for in Prefect."""
+"""Quotas of the account as a user meets them: checked before the job, queued for at AWS, queued for in Prefect."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LIMIT = limit_name("123456789012", "us-east-1", ON_DEMAND)
 
 @pytest.fixture(scope="module")
 def backend(tmp_path_factory, make_backend):
-    """A server of this module's own: its quotas must not meet other tests."""
+    """A server of this module alone: its quotas must not affect other tests."""
     backend = make_backend(tmp_path_factory.mktemp("quotas") / "home")
     backend.up()
     return backend
@@ -46,7 +46,7 @@ def shared_clients(backend):
 
 @pytest.fixture
 def make_project(shared_clients, request):
-    """A function that gives a project with a folder of the test's own."""
+    """Return a function that makes a project with a folder of this test alone."""
     name = f"p-{abs(hash(request.node.nodeid)):x}"
 
     def make(**fields):
@@ -57,9 +57,9 @@ def make_project(shared_clients, request):
 
 @pytest.fixture
 def set_quotas(backend, shared_clients):
-    """A function that writes the account's quotas into `settings.json`; there are none afterwards.
+    """Return a function that writes the account's quotas into `settings.json`; they are removed afterwards.
 
-    New clients read them anew.
+    New clients read them again.
     """
     path = backend.home / "settings.json"
     before = path.read_text()
@@ -75,7 +75,7 @@ def set_quotas(backend, shared_clients):
 
 @pytest.fixture
 def api():
-    """A client of the Prefect server, without limits of ours: a page of the documentation may have left some."""
+    """A client of the Prefect server, without limits for quotas: a page of the documentation may have left some."""
     with get_client(sync_client=True) as client:
         delete_limits(client)
         yield client
@@ -83,7 +83,7 @@ def api():
 
 
 def limits_of_quotas(client):
-    """The limits that were made for quotas, and their slots; others are deployments'."""
+    """Return the limits that were made for quotas, with their slots; the others belong to deployments."""
     found = client.read_global_concurrency_limits(limit=200)
     return {limit.name: limit.limit for limit in found if limit.name.startswith("sagemaker:")}
 
@@ -94,7 +94,7 @@ def delete_limits(client):
 
 
 def ssm(capsys, *arguments):
-    """Run a command; return its exit code and all that it says."""
+    """Run a command; return its exit code and its output."""
     code = main(arguments)
     said = capsys.readouterr()
     return code, said.out + said.err
@@ -102,7 +102,7 @@ def ssm(capsys, *arguments):
 
 @pytest.fixture
 def block(make_project):
-    """A function that saves a project as a block and returns the block's name; it is gone afterwards."""
+    """Return a function that saves a project as a block and returns the block's name; it is deleted afterwards."""
     saved = set()
 
     def save(**fields):
@@ -118,14 +118,14 @@ def block(make_project):
 
 @flow
 def six(project, seconds):
-    """Six jobs at once."""
+    """Run six jobs at once."""
     sm = sagemaker_tasks(project, state="none", environment={"SIMULATED_SECONDS": str(seconds)})
     fits = [sm.train.submit(f"fit-{number}") for number in range(6)]
     return [fit.result() for fit in fits]
 
 
 def most_at_once(backend, results):
-    """How many of the jobs of these results lived at one moment, by SageMaker's own times."""
+    """Return how many of these results' jobs were live at the same moment, by SageMaker's times."""
     sagemaker = backend.client("sagemaker")
     jobs = [sagemaker.describe_training_job(TrainingJobName=result.job) for result in results]
     births = [(job["CreationTime"], 1) for job in jobs]
@@ -142,7 +142,7 @@ def most_at_once(backend, results):
 
 @pytest.mark.always
 def test_a_used_up_quota_is_a_queue(backend, make_project, set_quotas):
-    """Without limits in Prefect AWS refuses, which is borne: all complete, and never more than two live at once."""
+    """Without limits in Prefect, AWS's refusals are retried: all jobs complete, and at most two are live at once."""
     set_quotas({ON_DEMAND: 2})
     with counting(backend) as made:
         results = six(make_project(), 3)
@@ -154,7 +154,7 @@ def test_a_used_up_quota_is_a_queue(backend, make_project, set_quotas):
 
 @pytest.mark.exhaustive
 def test_with_limits_in_prefect_no_create_is_refused(backend, make_project, set_quotas, api):
-    """The same six wait for their slots: as many creates as jobs, and no slot is left taken."""
+    """With limits in Prefect, the six jobs wait for their slots: as many creates as jobs, and no slot stays taken."""
     set_quotas({ON_DEMAND: 2})
     api.upsert_global_concurrency_limit_by_name(LIMIT, 2)
     with counting(backend) as made:
@@ -166,7 +166,7 @@ def test_with_limits_in_prefect_no_create_is_refused(backend, make_project, set_
 
 
 def test_without_the_limit_the_jobs_run(make_project, api, run_log):
-    """A block may ask for slots of a limit that nobody made; the log says how to make it."""
+    """If the limit for a block's slots does not exist, the job runs, and the log says how to make the limit."""
     result = sagemaker_tasks(make_project(use_concurrency_limits=True)).train("fit", **QUICK)
 
     assert result.job
@@ -179,7 +179,7 @@ def test_without_the_limit_the_jobs_run(make_project, api, run_log):
 @pytest.mark.sampled(1)
 @pytest.mark.parametrize(("value", "hosts"), [(0, 1), (2, 3)])
 def test_a_job_that_can_never_run_is_refused_before_anything_is_made(backend, make_project, set_quotas, value, hosts):
-    """The error names task, quota and figures, and where to get more; no job, no role, no object."""
+    """A job beyond its quota is refused with task, quota, figures and fix; no job and no role is created."""
     set_quotas({ON_DEMAND: value})
     project = make_project()
     with counting(backend) as made, pytest.raises(QuotaExceeded) as caught:
@@ -195,14 +195,14 @@ def test_a_job_that_can_never_run_is_refused_before_anything_is_made(backend, ma
     "quotas", [{}, {SPOT: 0, PROCESSING: 0, "ml.c5.large for training job usage": 0}], ids=["none", "of others"]
 )
 def test_what_no_quota_is_about_runs(make_project, set_quotas, quotas):
-    """Quotas of other uses and other types do not matter, and no quota is no obstacle."""
+    """Quotas for other uses and other types do not matter, and a job without a quota runs."""
     set_quotas(quotas)
 
     assert sagemaker_tasks(make_project()).train("fit", instance_count=50, **QUICK).job
 
 
 def test_who_may_not_read_the_quotas_can_still_run_jobs(backend, make_project, set_quotas):
-    """The right to list them is a help and no need; it is asked for once a process and not before each job."""
+    """Without the permission to list quotas, jobs run; the package asks for them once in a process."""
     set_quotas({ON_DEMAND: 1})
     faults, sm = backend.faults, sagemaker_tasks(make_project(), **QUICK)
     denied = {"kind": "error", "service": "servicequotas", "code": "AccessDeniedException"}
@@ -221,7 +221,7 @@ def test_who_may_not_read_the_quotas_can_still_run_jobs(backend, make_project, s
 
 
 def request_for(hosts, *types):
-    """What of a create request tells its quotas."""
+    """Return the part of a create request that determines its quotas."""
     if len(types) > 1:
         choices = [{"InstanceType": each, "InstanceCount": hosts} for each in types]
         return {"ResourceConfig": {"InstancePreferences": choices}}
@@ -229,12 +229,12 @@ def request_for(hosts, *types):
 
 
 def taken(api, limit=LIMIT):
-    """How many slots of a limit are taken."""
+    """Return how many slots of a limit are taken."""
     return api.read_global_concurrency_limit_by_name(limit).active_slots
 
 
 def test_slots_are_hosts(make_project, api):
-    """Taken once however often they are asked for, changed with the request, and given back, once."""
+    """Slots are taken once however often they are requested, change with the request, and are given back once."""
     api.upsert_global_concurrency_limit_by_name(LIMIT, 4)
     slots = Slots(make_project(use_concurrency_limits=True), RunContext(api=api), "fit")
     seen = []
@@ -249,7 +249,7 @@ def test_slots_are_hosts(make_project, api):
 
 
 def test_each_of_several_instance_types_has_its_slots(make_project, api):
-    """AWS wants room in the quota of each."""
+    """A request with several instance types takes slots for each, since AWS checks the quota of each."""
     other = limit_name("123456789012", "us-east-1", "ml.c5.xlarge for training job usage")
     for limit in (LIMIT, other):
         api.upsert_global_concurrency_limit_by_name(limit, 4)
@@ -263,7 +263,7 @@ def test_each_of_several_instance_types_has_its_slots(make_project, api):
 
 
 def test_nobody_asks_prefect_who_did_not_choose_to(make_project, api):
-    """The default of the block: no call, even where there is a limit."""
+    """By default the block takes no slots, even if there is a limit."""
     api.upsert_global_concurrency_limit_by_name(LIMIT, 1)
 
     assert Slots(make_project(), RunContext(api=api), "fit").take(TRAINING, request_for(5)) is False
@@ -271,7 +271,7 @@ def test_nobody_asks_prefect_who_did_not_choose_to(make_project, api):
 
 
 def test_more_hosts_than_slots_is_an_error(make_project, api):
-    """Such a job would wait for ever."""
+    """More hosts than slots is an error: such a job would wait forever."""
     api.upsert_global_concurrency_limit_by_name(LIMIT, 2)
     slots = Slots(make_project(use_concurrency_limits=True), RunContext(api=api), "fit")
     with pytest.raises(QuotaExceeded, match=r"asks for 3 instance\(s\).*\n.*ssm quotas --apply"):
@@ -281,7 +281,7 @@ def test_more_hosts_than_slots_is_an_error(make_project, api):
 
 
 def test_a_prefect_server_that_does_not_answer_stops_no_job(make_project):
-    """AWS is still there to say when a quota is used up."""
+    """If the Prefect server does not answer, the job is not held up: AWS still says when a quota is used up."""
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}), get_client(sync_client=True) as nobody:
         slots = Slots(make_project(use_concurrency_limits=True), RunContext(api=nobody), "fit")
         waited = slots.take(TRAINING, request_for(1))
@@ -291,7 +291,7 @@ def test_a_prefect_server_that_does_not_answer_stops_no_job(make_project):
 
 
 def test_a_cancelled_run_waits_no_more_and_the_next_in_line_goes_on(make_project, api):
-    """Three want the only slot: the first has it, the second is cancelled, and the third gets it when it is free."""
+    """Three tasks want one slot: the first has it, the second is cancelled, and the third gets it when it is free."""
     api.upsert_global_concurrency_limit_by_name(LIMIT, 1)
     project, cancelled = make_project(use_concurrency_limits=True), threading.Event()
     told = Counter()
@@ -325,7 +325,7 @@ def test_a_cancelled_run_waits_no_more_and_the_next_in_line_goes_on(make_project
 
 
 def test_the_command_shows_quotas_beside_limits(capsys, block, set_quotas, api):
-    """A row for each use of the block's instance type, with what is there and what is not."""
+    """The table has a row for each use of the block's instance type, with its quota and its limit."""
     set_quotas({ON_DEMAND: 2, SPOT: 0})
     api.upsert_global_concurrency_limit_by_name(LIMIT, 5)
     name = block()
@@ -339,7 +339,7 @@ def test_the_command_shows_quotas_beside_limits(capsys, block, set_quotas, api):
 
 
 def test_apply_makes_limits_of_quotas_above_zero(capsys, block, set_quotas, api):
-    """Made, kept, changed as the account's quota is; of the types that are named, and of no others."""
+    """Limits are made, kept or changed to match the account's quotas, only for the named types."""
     set_quotas({ON_DEMAND: 2, SPOT: 0, PROCESSING: 3, "ml.c5.xlarge for training job usage": 7})
     apply = ("quotas", "--block", block(), "--apply")
     first, second = ssm(capsys, *apply), ssm(capsys, *apply)
@@ -354,7 +354,7 @@ def test_apply_makes_limits_of_quotas_above_zero(capsys, block, set_quotas, api)
 
 
 def test_limits_need_a_prefect_server(capsys, make_project, monkeypatch, backend, set_quotas):
-    """Without one the quotas are shown all the same."""
+    """Without a Prefect server the quotas are shown, and `--apply` is refused."""
     monkeypatch.setenv("LOCAL_SAGEMAKER_HOME", str(backend.home))
     set_quotas({ON_DEMAND: 2})
     with temporary_settings({PREFECT_API_URL: None}):
@@ -367,7 +367,7 @@ def test_limits_need_a_prefect_server(capsys, make_project, monkeypatch, backend
 
 
 def test_quotas_that_cannot_be_read_are_an_error_of_the_command(capsys, block, backend):
-    """Who asks for them is told why not."""
+    """If the quotas cannot be read, the command ends with an error that says why."""
     faults, name = backend.faults, block()
     faults.set({"requests": [{"kind": "error", "service": "servicequotas", "code": "AccessDeniedException"}]})
     try:

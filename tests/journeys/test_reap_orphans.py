@@ -1,4 +1,4 @@
-"""The reaper against real jobs: it stops what nobody wants, and nothing else."""
+"""The reaper with real jobs: it stops orphans, and no other jobs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ FOREVER = 600.0
 
 
 class LaterObjects(Objects):
-    """S3 some time after some marks were written."""
+    """S3 as it looks some time after some heartbeats were written."""
 
     def __init__(self, project):
         super().__init__(project)
@@ -49,7 +49,7 @@ class LaterObjects(Objects):
 
 
 def request_for(kind, name, role, uri):
-    """The request for a job that only takes its time."""
+    """Return the request for a job that only takes its time."""
     cluster = {"InstanceType": "ml.m5.large", "InstanceCount": 2, "VolumeSizeInGB": 1}
     if kind == "processing":
         return {
@@ -83,7 +83,7 @@ class Place:
         told |= {STARTED_BY_VARIABLE: started_by} if started_by else {}
         request = request_for(kind, name or job_name(task, uri, work, 1), self.project.role, uri)
         request["Environment"] = {"SIMULATED_SECONDS": str(seconds), **(told if environment is None else environment)}
-        request["Tags"] = [{"Key": "prefect-sagemaker:project", "Value": self.project.project}]  # who may stop it
+        request["Tags"] = [{"Key": "prefect-sagemaker:project", "Value": self.project.project}]  # IAM checks it
         self._made.append(self.jobs.create(KINDS[kind], request))
         return self._made[-1]
 
@@ -92,12 +92,12 @@ class Place:
         return Heartbeat(self.objects, folder, job.name, waiter)
 
     def mark(self, task, job, waiter, ago=timedelta()):
-        """Write a waiter's mark, which the reaper takes for so old."""
+        """Write a waiter's heartbeat that the reaper sees as this old."""
         self.heartbeat(task, job, waiter).start()
         self.objects.later[waiter] = ago
 
     def reap(self, runs=lambda _: "unknown", *, dry_run=False, **rules):
-        """What the reaper did, by job."""
+        """Run the reaper; return its action for each job."""
         later = HALF_AN_HOUR.total_seconds()
         quick = TokenBucket(rate=1000, burst=1000)
         reaper = Reaper(
@@ -122,7 +122,7 @@ class Place:
 
 @pytest.fixture
 def make_place(make_project):
-    """A function that makes a `Place`; its jobs are stopped at the end."""
+    """Return a function that makes a `Place`; its jobs are stopped at the end."""
     places = []
 
     def make(**fields):
@@ -142,25 +142,25 @@ def place(make_place):
 
 @pytest.fixture
 def api():
-    """The Prefect server of these tests."""
+    """A client of the Prefect server of these tests."""
     with get_client(sync_client=True) as client:
         yield client
 
 
 @pytest.fixture
 def make_run(api):
-    """A function that makes a flow run in a state; returns its id."""
+    """Return a function that makes a flow run in a state and returns its id."""
     work = flow(lambda: None, name="work")
 
     return lambda state: str(api.create_flow_run(work, state=state).id)
 
 
-# -- what is stopped, and what is not --------------------------------------------------------------------------------
+# -- orphans and other jobs ------------------------------------------------------------------------------------------
 
 
 @EACH_KIND
 def test_the_job_of_a_killed_run(place, kind):
-    """1. A process that waits is killed: its mark stays. 2. Kept. 3. The mark lapses: the job is stopped."""
+    """1. A waiting process is killed: its heartbeat stays. 2. Kept. 3. The heartbeat expires: the job is stopped."""
     job = place.job("fit", kind=kind)
     place.mark("fit", job, "no-flow/1")
 
@@ -176,7 +176,7 @@ def test_the_job_of_a_killed_run(place, kind):
 
 
 def test_a_dry_run_stops_nothing(place):
-    """It says what would be stopped, and leaves no trace: neither at the job nor in the ledger."""
+    """A dry run says what would be stopped, and changes neither the job nor the ledger."""
     job = place.job("fit")
 
     assert place.reap(dry_run=True) == {job.name: "would stop"}
@@ -185,7 +185,7 @@ def test_a_dry_run_stops_nothing(place):
 
 
 def test_one_who_waits_is_enough(place):
-    """Of three waiters two are dead, and the third keeps the job."""
+    """If two of three waiters are dead, the third keeps the job."""
     job = place.job("fit")
     for waiter, minutes in (("a/1", 16), ("b/1", 600), ("c/1", 14)):
         place.mark("fit", job, waiter, ago=timedelta(minutes=minutes))
@@ -195,7 +195,7 @@ def test_one_who_waits_is_enough(place):
 
 
 def test_a_young_job_is_left_alone(place):
-    """A job that nobody has a mark on yet may be somebody's next moment."""
+    """A job without a heartbeat is kept for a grace period, since a run may be about to wait for it."""
     job = place.job("fit")
 
     assert place.reap(grace=timedelta(minutes=31)) == {job.name: "kept"}
@@ -203,7 +203,7 @@ def test_a_young_job_is_left_alone(place):
 
 
 def test_a_job_that_was_left_on_purpose(place):
-    """It is told apart, and stopped only when asked for."""
+    """A job that was left on purpose has its own reason, and is stopped only with `include_left`."""
     job = place.job("fit")
     heartbeat = place.heartbeat("fit", job, "a/1")
     heartbeat.start()
@@ -217,7 +217,7 @@ def test_a_job_that_was_left_on_purpose(place):
 
 @pytest.mark.always
 def test_nobody_elses_job_is_touched(make_place):
-    """Another project's, that of a project of the same name in another prefix, and whatever else bears such a name."""
+    """Jobs of another project, of another prefix, or with a similar name but not of this project are never touched."""
     place = make_place()
     name, uri = place.project.project, place.project.uri
     other, elsewhere = make_place(), make_place(project=name, prefix="elsewhere")
@@ -239,7 +239,7 @@ def test_nobody_elses_job_is_touched(make_place):
 
 
 def test_an_orphan_behind_pages_of_others(place):
-    """`StatusEquals` filters after paging: a page of jobs that are over is empty, and does not end the search."""
+    """`StatusEquals` filters after paging: an empty page of jobs that are over does not end the search."""
     orphan = place.job("fit")
     for number in range(100):
         place.job(f"over-{number}", seconds=0)
@@ -248,7 +248,7 @@ def test_an_orphan_behind_pages_of_others(place):
     assert place.reap() == {orphan.name: "stopped"}
 
 
-# -- what Prefect says -----------------------------------------------------------------------------------------------
+# -- states in Prefect -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -260,7 +260,7 @@ def test_an_orphan_behind_pages_of_others(place):
     ],
 )
 def test_the_run_behind_a_lapsed_mark(place, make_run, api, state, expected):
-    """A laptop that sleeps keeps its job, as long as Prefect has not heard of the run's end."""
+    """Two hours after its last heartbeat (a sleeping laptop) a job is kept while its run is not over in Prefect."""
     run = make_run(state)
     job = place.job("fit", started_by=f"{run}/1/task")
     place.mark("fit", job, f"{run}/task", ago=timedelta(hours=2))
@@ -270,7 +270,7 @@ def test_the_run_behind_a_lapsed_mark(place, make_run, api, state, expected):
 
 
 def test_a_run_that_lives_without_a_mark(place, make_run, api):
-    """1. Somebody deletes the ledger. 2. The job says who made it, and Prefect that this run is not over. 3. Kept."""
+    """1. The ledger is deleted. 2. The job names its flow run, which is not over in Prefect. 3. Kept."""
     job = place.job("fit", started_by=f"{make_run(Running())}/1/task")
 
     assert place.reap(asking(api)) == {job.name: "kept"}
@@ -278,7 +278,7 @@ def test_a_run_that_lives_without_a_mark(place, make_run, api):
 
 @pytest.mark.parametrize("run", ["00000000-0000-4000-8000-000000000000", "not-an-id"])
 def test_a_run_that_prefect_does_not_know(place, api, run):
-    """Another server's run, or a deleted one: only the heartbeats decide, and the reason says so."""
+    """For a flow run that Prefect does not know, only the heartbeats decide, and the reason says so."""
     job = place.job("fit", started_by=f"{run}/1/task")
 
     assert place.reap(asking(api)) == {job.name: "stopped"}
@@ -286,7 +286,7 @@ def test_a_run_that_prefect_does_not_know(place, api, run):
 
 
 def test_a_prefect_that_does_not_answer(place):
-    """Nobody is stopped for want of an answer."""
+    """If Prefect does not answer, the job is kept."""
     job = place.job("fit", started_by="00000000-0000-4000-8000-000000000000/1/task")
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}), get_client(sync_client=True) as nobody:
         deeds = place.reap(asking(nobody))
@@ -295,11 +295,11 @@ def test_a_prefect_that_does_not_answer(place):
     assert place.why(job).startswith("Prefect did not say")
 
 
-# -- what happens meanwhile ------------------------------------------------------------------------------------------
+# -- changes while the reaper runs -----------------------------------------------------------------------------------
 
 
 class AtLook:
-    """Answers for Prefect, and lets something happen while the reaper looks for the n-th time."""
+    """Answers for Prefect, and calls a function while the reaper looks for the n-th time."""
 
     def __init__(self, number, happens):
         self.number, self._happens, self._looks = number, happens, 0
@@ -314,7 +314,7 @@ class AtLook:
 @pytest.mark.sampled(1)
 @pytest.mark.parametrize("look", [1, 2])
 def test_a_job_that_ends_meanwhile(place, look):
-    """Before or after the reaper's last look: no error, and not called stopped."""
+    """A job that ends before or after the reaper's last look is reported as ended, not as stopped or as an error."""
     job = place.job("fit", seconds=5, started_by="run/1/task")
     over = AtLook(look, lambda: wait_until(lambda: place.status(job) == "Completed", "the job to end"))
 
@@ -323,7 +323,7 @@ def test_a_job_that_ends_meanwhile(place, look):
 
 
 def test_who_comes_before_the_last_look_keeps_the_job(place):
-    """1. The reaper sees nobody. 2. A run attaches. 3. The reaper looks again, and does not stop the job."""
+    """1. The reaper sees no waiter. 2. A run attaches. 3. The reaper looks again, and does not stop the job."""
     job = place.job("fit", started_by="run/1/task")
     arrival = AtLook(1, lambda: place.mark("fit", job, "other/1"))
 
@@ -369,7 +369,7 @@ def test_runs_whose_job_is_reaped_have_their_result(project, sm, backend, tmp_pa
 
 
 def _attached(sm, faults, work):
-    """Ask for the work once the reaper's stop is on its way."""
+    """Call the task once the reaper's stop is on its way."""
     assert faults.wait_for_held()
     return sm.train("fit", **work)
 
@@ -380,7 +380,7 @@ def _waiters(place, job):
 
 
 def test_one_job_that_cannot_be_looked_at(make_place):
-    """It is told in its row, and the others are dealt with."""
+    """An error with one job is in its row, and the others are still handled."""
     place = make_place()
     bad, good = place.job("bad"), place.job("good")
 
@@ -402,7 +402,7 @@ def test_one_job_that_cannot_be_looked_at(make_place):
 
 @pytest.mark.always
 def test_the_flow_and_its_report(make_place, api):
-    """By a saved block: a dry run by default, a table with age, cost, waiter and verdict, and the same as artifact."""
+    """By a saved block, the flow makes a dry run by default, and returns a table, which is also an artifact."""
     place = make_place(hourly_prices={"ml.m5.large": 0.5})
     name = place.project.project
     place.project.save(name)

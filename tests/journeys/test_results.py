@@ -1,4 +1,4 @@
-"""What a task gives back: names, places and numbers, and how its files are reached."""
+"""What a task returns: names, places and numbers, and how its files are read."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def home(make_project):
 
 @pytest.fixture(scope="module")
 def fit(home, tmp_path_factory):
-    """A function that runs a training job which leaves something everywhere."""
+    """Return a function that runs a training job which leaves something everywhere."""
     script = tmp_path_factory.mktemp("code") / "leave.sh"
     script.write_text(LEAVE)
     metrics = {"auc": r"auc=([0-9.]+)"}
@@ -57,7 +57,7 @@ def processed(home, tmp_path_factory):
 
 
 def test_a_result_says_what_ran(fitted, home):
-    """Names, kind, numbers and places of a job that ran."""
+    """A result has the names, kind, numbers and places of the job that ran."""
     assert (home.project, "fit", "training", False) == (fitted.project, fitted.task, fitted.kind, fitted.cached)
     assert fitted.arn.endswith(f":training-job/{fitted.job}")
     assert fitted.metrics == {"auc": 0.75}
@@ -74,7 +74,7 @@ def test_a_result_says_what_ran(fitted, home):
 
 
 def test_a_result_survives_json(fitted, home):
-    """A result goes through JSON and comes back the same; bound to its project it reaches its files again."""
+    """A result is unchanged after JSON and pickle; bound to its project, it reads its files again."""
     read = JobResult.model_validate_json(fitted.model_dump_json())
 
     assert fitted.model_dump() == read.model_dump()
@@ -91,7 +91,7 @@ def test_a_result_holds_no_bulk_and_no_secret(fitted):
 
 
 def test_a_result_comes_back_from_a_flow(fit, fitted):
-    """A flow that returns results hands them to its caller, bound."""
+    """A flow that returns results gives them to its caller, bound to their project."""
     again = flow(fit, name="again")()
 
     assert (again.job, again.model.read_text("deep/weights")) == (fitted.job, "weights\n")
@@ -99,14 +99,14 @@ def test_a_result_comes_back_from_a_flow(fit, fitted):
 
 @pytest.mark.always
 def test_files_of_a_tarball_are_read_one_by_one(fitted):
-    """Bytes, text and JSON of a training job's model and output."""
+    """Single files of a training job's model and output are read as bytes, text and JSON."""
     assert fitted.model.read_bytes("deep/weights") == b"weights\n"
     assert fitted.model.read_json("model.json") == {"C": 0.5}
     assert (fitted.output.read_text("notes.txt"), fitted.output.read_json("report.json")) == ("Grüße", {"auc": 0.75})
 
 
 def test_files_of_a_prefix_are_read_one_by_one(processed):
-    """Bytes, text and JSON of a processing job's output; of training and processing alike, the state."""
+    """Single files of a processing job's output are read as bytes, text and JSON."""
     assert processed.output.read_bytes("deep/weights") == b"weights\n"
     assert (
         processed.output.read_text("notes.txt"),
@@ -115,12 +115,12 @@ def test_files_of_a_prefix_are_read_one_by_one(processed):
 
 
 def test_the_state_is_read_as_it_is_now(fitted, processed):
-    """The state directory of either kind of job."""
+    """The state directory of both kinds of jobs can be read."""
     assert [result.state.read_text("epoch") for result in (fitted, processed)] == ["7\n", "7\n"]
 
 
 def test_downloads_give_the_files_written(fitted, processed, tmp_path):
-    """A download makes its directory and returns the paths: of a tarball its content, of a prefix all objects."""
+    """A download makes its directory and returns the paths: the content of a tarball, or all objects of a prefix."""
     model = fitted.model.download(tmp_path / "new" / "model")
     output = processed.output.download(tmp_path / "output")
     packed = fitted.model.download(tmp_path / "packed", unpack=False)
@@ -144,7 +144,7 @@ def test_the_code_that_ran_can_be_fetched(home, tmp_path):
 
 @pytest.mark.parametrize("artifact", ["model", "output"])
 def test_a_file_that_is_not_there_is_named(artifact, fitted, processed):
-    """Reading a file that the job did not leave says which, and where it was looked for."""
+    """Reading a file that the job did not leave is an error that names the file and the place."""
     result = fitted if artifact == "model" else processed
     with pytest.raises(MissingPath, match=r"There is no 'absent\.txt' in s3://"):
         getattr(result, artifact).read_text("absent.txt")
@@ -157,14 +157,14 @@ def test_an_output_that_the_kind_does_not_have_is_named(processed):
 
 
 def test_a_stateless_task_has_no_state_to_read(sm):
-    """`state="none"` is said by the result, too."""
+    """With `state="none"` the result has no state to read."""
     result = sm.train("fit", command="true", state="none")
     with pytest.raises(InvalidInput, match="has no 'state'"):
         _ = result.state
 
 
 def test_an_object_name_that_climbs_is_not_written(home, processed, backend, tmp_path):
-    """A key with `..` below a prefix is refused and nothing is downloaded: S3 allows such names, a disk must not."""
+    """A key with `..` below a prefix is refused, and nothing is downloaded: S3 allows such keys, a disk must not."""
     bucket = Bucket(backend, home)
     place = f"clean/{processed.job}/output/"
     bucket.write(f"{place}../../climbed", "x")
@@ -178,7 +178,7 @@ def test_an_object_name_that_climbs_is_not_written(home, processed, backend, tmp
 
 
 def test_a_file_is_opened_as_bytes(fitted, processed):
-    """Of a tarball and of a prefix; it is closed by its user."""
+    """Files of a tarball and of a prefix can be opened as bytes; the caller closes them."""
     with fitted.model.open("deep/weights") as packed, processed.output.open("deep/weights") as plain:
         assert packed.read() == plain.read() == b"weights\n"
     assert packed.closed
@@ -208,21 +208,21 @@ def test_the_history_of_the_metrics_is_a_frame(fitted):
 
 
 def test_the_log_can_be_read_at_any_time(fitted, home):
-    """Also through a result that came from JSON."""
+    """The log can be read at any time, also through a result that came from JSON."""
     read = JobResult.model_validate_json(fitted.model_dump_json()).bound(home)
 
     assert "auc=0.75" in [line.text for line in read.logs()]
 
 
 def test_a_result_shows_itself(fitted):
-    """In a terminal and in a notebook: the job, how it ended, why it ran, and where things are."""
+    """In a terminal and in a notebook, a result shows the job, its status, why it ran, and its outputs."""
     for shown in (str(fitted), fitted._repr_html_()):
         for word in (fitted.job, "Completed", "ran: first run", "0.75", *fitted.outputs.values(), "unknown"):
             assert word in shown
 
 
 def test_time_and_money_are_told(fitted, make_project, tmp_path):
-    """Seconds by phase in their order; the cost by the project's own prices, and unknown without them."""
+    """A result has the seconds of each phase in order, and the cost by the project's own prices, or none."""
     priced = make_project(hourly_prices={"ml.m5.large": 3600.0})
     train, process = sagemaker_tasks(priced).train, sagemaker_tasks(priced).process
     known = [train("fit", command="true", instance_count=2), process("clean", command="true")]
@@ -236,7 +236,7 @@ def test_time_and_money_are_told(fitted, make_project, tmp_path):
 
 
 def test_a_result_explains_itself(sm):
-    """What it is made of, what that was before, and for a skip why the job had run."""
+    """A result explains what its work consists of, what changed, and for a skip why the job had run."""
     sm.train("fit", command="true", hyperparameters={"C": 1})
     changed = sm.train("fit", command="true", hyperparameters={"C": 2})
     skipped = sm.train("fit", command="true", hyperparameters={"C": 2})
@@ -247,7 +247,7 @@ def test_a_result_explains_itself(sm):
 
 
 def test_a_failed_job_has_a_result(sm, home):
-    """Its error hands it out: status, log, reason, what it left, why it ran."""
+    """The error of a failed job has a result: status, log, reason, what it left, and why it ran."""
     command = 'echo 3 > "$SSM_STATE/epoch"; echo auc=0.5; echo oops >&2; exit 7'
     with pytest.raises(JobFailed) as caught:
         sm.train("fit", command=command, metrics={"auc": "auc=([0-9.]+)"})
@@ -268,7 +268,7 @@ DIVERGED = "for loss in 0.5 0.4 nan inf nan; do echo epoch loss=$loss; done"
 
 @pytest.mark.always
 def test_a_training_that_diverged_does_not_look_good(sm):
-    """Its last value is `nan`, and so the other one is the best; also of a skip, whose record is strict JSON."""
+    """If the last value is `nan`, the other training is the best, also after a skip, whose record is strict JSON."""
     good = sm.train("good", command="echo loss=0.7", metrics={"loss": "loss="})
     diverged = sm.train("diverged", command=DIVERGED, metrics={"loss": "loss="})
     again = sm.train("diverged", command=DIVERGED, metrics={"loss": "loss="})
@@ -283,7 +283,7 @@ def test_a_training_that_diverged_does_not_look_good(sm):
     ("settings", "warned"), [({}, False), ({PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW: "warn"}, True)]
 )
 def test_a_call_outside_of_a_flow_is_quiet(sm, settings, warned):
-    """Prefect does not warn at each line that no flow run has a place for it, unless the settings ask for that."""
+    """Outside of a flow run Prefect does not warn at each line, unless the settings ask for it."""
     with temporary_settings(settings), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         sm.train("fit", command="echo a; echo b")
@@ -292,7 +292,7 @@ def test_a_call_outside_of_a_flow_is_quiet(sm, settings, warned):
 
 
 def test_a_metric_that_nothing_is_found_for_is_told(sm, caplog):
-    """At the end of the job, with the nearest line; and where it is asked for, in place of a bare `KeyError`."""
+    """A metric without a value is reported at the job's end, with the nearest line, and raises when it is read."""
     result = sm.train("fit", command="echo AUC: 0.9; echo lr=1e-05", metrics={"auc": "auc=", "lr": r"lr=([0-9.]+)"})
 
     assert "The metric 'auc' has no value" in caplog.text
@@ -303,6 +303,6 @@ def test_a_metric_that_nothing_is_found_for_is_told(sm, caplog):
 
 
 def test_json_that_is_none_says_so(home, processed):
-    """Reading a text as JSON fails as JSON does."""
+    """Reading a text as JSON raises `JSONDecodeError`."""
     with pytest.raises(json.JSONDecodeError):
         processed.output.read_json("notes.txt")

@@ -1,4 +1,4 @@
-"""`sm.shell`: a command as a training job, its files beside it, however long it is."""
+"""`sm.shell`: a command of any length as a training job, with files beside it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OUTPUT = '"$SM_OUTPUT_DATA_DIR"'
 
 
 def test_files_land_beside_the_command(sm, tmp_path):
-    """Files and directories lie in the command's directory under their own names; a second call is skipped."""
+    """Files and directories are in the command's directory under their own names; a second call is skipped."""
     (tmp_path / "words.txt").write_text("one\ntwo\n")
     (tmp_path / "more").mkdir()
     (tmp_path / "more" / "words.txt").write_text("three\n")
@@ -56,7 +56,7 @@ def test_the_shared_arguments_and_futures(sm):
 @pytest.mark.parametrize("kind", ["train", "process", "shell"])
 @pytest.mark.parametrize("between", [" ", "\n"], ids=["one line", "many lines"])
 def test_a_command_of_any_length(between, kind, sm):
-    """A command of many times SageMaker's 256 characters an argument runs as it was written, dashes, lines and all."""
+    """A command much longer than SageMaker's 256 characters an argument runs unchanged, with dashes and lines."""
     text = between.join(f"-- word {number} ö \\ $HOME --command" for number in range(90))
     command = f"printf '%s' '{text}' > {OUTPUT}/text"
     result = getattr(sm, kind)("long", command=command, state="none")
@@ -66,7 +66,7 @@ def test_a_command_of_any_length(between, kind, sm):
 
 
 def test_a_command_that_fails_fails_the_task(sm):
-    """The code of the command counts."""
+    """A command that exits with a code other than 0 fails the task."""
     with pytest.raises(JobFailed) as caught:
         sm.shell("fails", "echo so it is >&2; exit 7", state="none")
 
@@ -75,13 +75,13 @@ def test_a_command_that_fails_fails_the_task(sm):
 
 @pytest.mark.parametrize("command", ["", "  \n", None, ["ls"]])
 def test_an_empty_command(command, sm):
-    """A command that is none is refused with an example."""
+    """An empty or invalid command is refused."""
     with pytest.raises(InvalidTask, match="'hello' has the command"):
         sm.shell("hello", command)
 
 
 def test_one_path_is_no_list_of_files(sm):
-    """A path where a list of paths belongs is refused, and not taken for a list of letters."""
+    """A single path where a list of paths belongs is refused, and not read as a list of letters."""
     with pytest.raises(InvalidTask, match=r"give a list: \['words.txt'\]"):
         sm.shell("hello", "ls", files="words.txt")
 
@@ -90,7 +90,7 @@ def test_one_path_is_no_list_of_files(sm):
     ("argument", "words"), [("y" * 257, "257 characters, at most 256 allowed"), ("a\nb", "a line break, none allowed")]
 )
 def test_an_argument_that_sagemaker_does_not_carry_has_a_way_out(argument, words, sm):
-    """An argument beyond SageMaker's limits is named with its place; the fix says where such things go."""
+    """An argument beyond SageMaker's limits is named by its position; the fix says to write it to a file."""
     with pytest.raises(InvalidRequest, match=f"Argument 2 of the task 'fit' has {words}") as caught:
         sm.train("fit", command="true", arguments=["x" * 256, argument])
 
@@ -98,7 +98,7 @@ def test_an_argument_that_sagemaker_does_not_carry_has_a_way_out(argument, words
 
 
 def test_a_misspelt_argument_is_refused_at_the_call(sm):
-    """The shared arguments are part of each task's signature: another name is a `TypeError` of Prefect's binding."""
+    """The shared arguments are part of each task's signature: Prefect refuses another name when it binds the call."""
     for task in (sm.train, sm.process, sm.shell):
         with pytest.raises(Exception, match="instance_typ"):
             task("fit", command="true", instance_typ="ml.m5.large")

@@ -1,4 +1,4 @@
-"""When a task has nothing to run, what that costs, and what makes it run again."""
+"""When a task is skipped, what a skip costs, and what makes a task run again."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ KEEP = 'echo kept >> "$SSM_STATE/kept"'
 
 
 def fit(sm, name="fit", **arguments):
-    """Train something small that keeps no state unless told otherwise."""
+    """Train something small, by default without state."""
     return sm.train(name, **({"command": MODEL, "state": "none"} | arguments))
 
 
-# -- what a skip costs ---------------------------------------------------------------------------------------------
+# -- requests of a skip --------------------------------------------------------------------------------------------
 
 
 def no_input(bucket, sm, folder):
@@ -71,7 +71,7 @@ def an_output_by_name(bucket, sm, folder):
     ids=lambda case: case.__name__,
 )
 def test_a_skip_costs_its_reads_of_s3_and_no_call_of_sagemaker(case, sm, bucket, backend, tmp_path):
-    """The requests of a skip are those of decision 0006, one GET more for an input by name, and no others."""
+    """A skip makes the requests of decision 0006, one GET more for an input by name, and no others."""
     arguments, expected = case(bucket, sm, tmp_path)
     first = fit(sm, **arguments)
     with counting(backend) as made:
@@ -81,7 +81,7 @@ def test_a_skip_costs_its_reads_of_s3_and_no_call_of_sagemaker(case, sm, bucket,
     assert (again.cached, again.reason, again.job) == (True, "skipped: nothing changed", first.job)
 
 
-# -- what Prefect shows --------------------------------------------------------------------------------------------
+# -- states in Prefect ---------------------------------------------------------------------------------------------
 
 
 def submitted(task, name):
@@ -104,7 +104,7 @@ def called(task, name):
 @pytest.mark.parametrize("options", [{}, {"retries": 2}], ids=["plain", "with_options"])
 @pytest.mark.parametrize("way", [submitted, mapped, called], ids=lambda way: way.__name__)
 def test_a_skip_is_cached_in_prefect(way, options, sm):
-    """However a task is called, a run has the state Completed, a skip Cached, with the reason as its message."""
+    """However a task is called, a run has the state Completed, and a skip Cached with the reason as its message."""
     task = sm.train.with_options(**options) if options else sm.train
 
     @flow
@@ -120,7 +120,7 @@ def test_a_skip_is_cached_in_prefect(way, options, sm):
 
 @pytest.mark.parametrize("options", [{}, {"retries": 2}], ids=["plain", "with_options"])
 def test_a_direct_call_gives_the_result_of_a_skip(options, sm):
-    """A task that is called gives its `JobResult`, in a flow and without one, whether it ran or not."""
+    """A called task returns its `JobResult`, in a flow and without one, whether it ran or not."""
     train = sm.train.with_options(**options) if options else sm.train
 
     @flow
@@ -133,7 +133,7 @@ def test_a_direct_call_gives_the_result_of_a_skip(options, sm):
 
 
 def test_an_async_flow_gets_results_as_well(sm):
-    """In an async flow, too, a called task gives its result and a submitted one its future."""
+    """In an async flow, too, a called task returns its result and a submitted one its future."""
 
     @flow
     async def both():
@@ -164,7 +164,7 @@ def test_the_server_shows_names_and_the_cached_state(sm):
     assert (run.name, run.state.name, run.state.message) == ("fit", "Cached", "skipped: nothing changed")
 
 
-# -- what is asked to run in any case ------------------------------------------------------------------------------
+# -- forced runs ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.sampled(1)
@@ -195,7 +195,7 @@ def test_prefects_own_setting_forces_as_its_option_does(sm):
 @pytest.mark.parametrize("done_before", [True, False], ids=["done before", "first run"])
 @pytest.mark.parametrize("wish", [{"rerun": "always"}, {"clean_state": True}], ids=["always", "clean_state"])
 def test_a_retry_of_a_flow_run_does_not_force_twice(wish, done_before, sm, backend):
-    """A flow run that is retried after its forced step was done finds it done."""
+    """If a flow run is retried after its forced step was done, the step is skipped."""
     if done_before:
         fit(sm)
     tries = []
@@ -214,7 +214,7 @@ def test_a_retry_of_a_flow_run_does_not_force_twice(wish, done_before, sm, backe
 
 
 def test_a_failed_forced_attempt_is_followed_by_one_more(sm, tmp_path):
-    """A forced attempt that fails and is retried by Prefect is spent as failed, and the next one is not forced away."""
+    """If a forced attempt fails and Prefect retries it, it is closed as failed, and one more attempt is made."""
     fails_once = f"{MODEL}; [ ! -e {tmp_path}/fail ] || {{ rm {tmp_path}/fail; exit 1; }}"
     fit(sm, command=fails_once)
     (tmp_path / "fail").touch()
@@ -228,7 +228,7 @@ def test_a_failed_forced_attempt_is_followed_by_one_more(sm, tmp_path):
 
 @pytest.mark.always
 def test_a_forced_run_attaches_to_a_live_job(sm, backend, project, tmp_path):
-    """A job that is running is as fresh as can be: a forced run waits for it instead of starting another."""
+    """A forced run attaches to a live job of the same work instead of starting another."""
     gate = Gate(tmp_path / "open")
     arguments = {"command": f"{gate.wait}; {MODEL}", "state": "none"}
     with in_background(lambda: sm.train("fit", **arguments)) as first:
@@ -262,7 +262,7 @@ def test_state_survives_until_it_is_cleaned(sm):
 
 
 def test_a_retry_keeps_what_the_cleaned_attempt_left(sm):
-    """`clean_state` cleans once in a flow run: its retry goes on from what the failed attempt left."""
+    """`clean_state` cleans once in a flow run: its retry continues from what the failed attempt left."""
     fails_first = 'echo x >> "$SSM_STATE/tries"; [ $(wc -l < "$SSM_STATE/tries") -gt 1 ]'
 
     @flow
@@ -273,7 +273,7 @@ def test_a_retry_keeps_what_the_cleaned_attempt_left(sm):
 
 
 def test_a_processing_job_finds_its_earlier_state(sm):
-    """Processing has no checkpoints at SageMaker; its state comes back all the same."""
+    """A processing job finds its earlier state, although SageMaker has no checkpoints for processing."""
     command = f'{KEEP}; cp "$SSM_STATE/kept" "$SM_OUTPUT_DATA_DIR/kept"'
     first = sm.process("count", command=command)
     second = sm.process("count", command=command, rerun="always")
@@ -311,7 +311,7 @@ def test_the_state_of_a_never_touches_that_of_ab(sm, bucket):
         assert fit(sm, name, command=f'echo {name} > "$SSM_STATE/name"', state="task").cached
 
 
-# -- what a completed job left -------------------------------------------------------------------------------------
+# -- outputs and records -------------------------------------------------------------------------------------------
 
 
 def lost(bucket, job):
@@ -328,7 +328,7 @@ def added(bucket, job):
 
 @pytest.mark.parametrize("damage", [lost, overwritten, added], ids=lambda damage: damage.__name__)
 def test_changed_outputs_run_again(damage, sm, bucket):
-    """Outputs that are not as the job left them make another attempt, with that reason."""
+    """Outputs that are not as the job left them cause another attempt, with that reason."""
     first = fit(sm)
     damage(bucket, first.job)
     second = fit(sm)
@@ -339,7 +339,7 @@ def test_changed_outputs_run_again(damage, sm, bucket):
 
 
 def test_a_failed_attempt_is_followed_by_the_next(sm, tmp_path):
-    """What failed is tried again under the next attempt's name, and then skipped."""
+    """After a failure the next attempt runs under its own name; then the work is skipped."""
     command = f"[ -e {tmp_path}/healed ]"
     with pytest.raises(Exception, match="failed on algo-1 with exit code 1"):
         fit(sm, command=command)
@@ -351,7 +351,7 @@ def test_a_failed_attempt_is_followed_by_the_next(sm, tmp_path):
 
 
 def test_a_failure_with_other_code_does_not_hide_an_earlier_success(sm):
-    """The work that was done stays done, and `output_of` by name still finds it."""
+    """Completed work stays completed after a failure with other code, and `output_of` by name still finds it."""
     good = fit(sm)
     with pytest.raises(Exception, match="failed on algo-1"):
         fit(sm, command="exit 1")
@@ -365,7 +365,7 @@ def test_a_failure_with_other_code_does_not_hide_an_earlier_success(sm):
 
 @pytest.mark.always
 def test_a_lost_ledger_is_built_again_from_the_completed_job(sm, bucket, backend):
-    """Without our records the next run finds the job by its name, adopts it, and starts none; then it skips."""
+    """Without its records, the next run finds the job by its name, records it, and starts none; then it skips."""
     first = fit(sm, metrics={"auc": "auc=([0-9.]+)"}, command=f"{MODEL}; echo auc=0.5")
     bucket.delete("fit/_ledger/")
     with counting(backend) as made:
@@ -378,7 +378,7 @@ def test_a_lost_ledger_is_built_again_from_the_completed_job(sm, bucket, backend
 
 
 def test_if_incomplete_looks_at_the_name_alone(sm):
-    """`rerun="if_incomplete"` takes any completed job of that name, with other code and arguments too."""
+    """`rerun="if_incomplete"` accepts any completed job of that name, also with other code and arguments."""
     first = fit(sm)
     other = {"command": "exit 1", "arguments": ["x"], "hyperparameters": {"C": 1}}
     by_name = fit(sm, rerun="if_incomplete", **other)
@@ -389,7 +389,7 @@ def test_if_incomplete_looks_at_the_name_alone(sm):
 
 
 def test_if_incomplete_runs_what_has_lost_its_outputs(sm, bucket):
-    """A completed job of that name is not enough where somebody deleted what it left: the next step would read it."""
+    """`rerun="if_incomplete"` runs again if the completed job's outputs were deleted: the next step would read them."""
     first = fit(sm)
     bucket.delete(f"fit/{first.job}/output/model.tar.gz")
     again = fit(sm, rerun="if_incomplete")
@@ -398,12 +398,12 @@ def test_if_incomplete_runs_what_has_lost_its_outputs(sm, bucket):
     assert again.job != first.job
 
 
-# -- whose job it is -----------------------------------------------------------------------------------------------
+# -- names and projects --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["train", "process"])
 def test_a_job_says_whose_work_it_is(kind, sm, project, backend):
-    """Name, environment and tags of a job say project, task, fingerprint, and the run that had it made."""
+    """Name, environment and tags of a job contain project, task, fingerprint, and the run that started it."""
 
     @flow
     def naming():
@@ -435,7 +435,7 @@ def test_a_job_says_whose_work_it_is(kind, sm, project, backend):
 
 
 def test_projects_and_prefixes_never_skip_each_other(make_project):
-    """The same work under the same name is a job of its own in each project and under each prefix."""
+    """The same work under the same name has its own job in each project and under each prefix."""
     first = make_project()
     projects = [first, make_project(), first.model_copy(update={"prefix": "team"})]
     results = [fit(sagemaker_tasks(project)) for project in projects]

@@ -46,7 +46,7 @@ def test_every_point_is_a_task_of_its_own(sm, backend, project):
 
 
 def test_a_new_point_runs_alone(sm, backend):
-    """A grid that grows runs what is new in it, and no other point is renamed."""
+    """If a grid grows, only its new points run, and no other point is renamed."""
     swept(sm, {"C": [1, 2]})
     with counting(backend) as made:
         results = swept(sm, {"C": [3, 2, 1]}).result()
@@ -84,7 +84,7 @@ def test_futures_in_the_arguments_are_resolved_and_drawn(sm):
 
 
 def test_options_stay_with_the_points(sm):
-    """A copy of the task with options sweeps, too, and its points have them."""
+    """A copy of the task with options can sweep, too, and its points have these options."""
 
     @flow
     def sweeping():
@@ -102,7 +102,7 @@ def test_options_stay_with_the_points(sm):
 
 
 def test_outside_of_a_flow(sm, tmp_path):
-    """Without a flow the points run side by side in a flow run of their own, and are over when the call returns."""
+    """Outside of a flow, the points run side by side in their own flow run, and are over when the call returns."""
     meet = f'touch {tmp_path}/"$SM_HP_C"; until [ -e {tmp_path}/1 ] && [ -e {tmp_path}/2 ]; do sleep 0.05; done'
     futures = swept(sm, {"C": [1, 2]}, command=meet)
 
@@ -111,7 +111,7 @@ def test_outside_of_a_flow(sm, tmp_path):
 
 
 def test_a_point_that_fails_is_its_futures_error(sm):
-    """One point's failure is that of its future; the others have their results, in a flow and outside of one."""
+    """If a point fails, only its future fails; the others have their results, in a flow and outside of one."""
     command = '[ "$SM_HP_C" != 2 ]'
 
     @flow
@@ -129,7 +129,7 @@ def test_a_point_that_fails_is_its_futures_error(sm):
 
 
 def test_in_an_async_flow(sm):
-    """An async flow sweeps as well."""
+    """An async flow can sweep as well."""
 
     @flow
     async def sweeping():
@@ -150,7 +150,7 @@ def test_in_an_async_flow(sm):
     ],
 )
 def test_a_sweep_that_cannot_be(arguments, error, words, sm, backend):
-    """What is wrong with a sweep is said at the call, before any of its points is submitted."""
+    """An invalid sweep is refused at the call, before any of its points is submitted."""
     with counting(backend) as made, pytest.raises(Exception, match=words) as caught:
         sm.train.sweep("fit", command=MODEL, **arguments)
 

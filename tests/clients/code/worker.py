@@ -1,4 +1,4 @@
-"""A worker of simple-sagemaker, by its own library."""
+"""A worker of simple-sagemaker that uses its own library."""
 
 from pathlib import Path
 

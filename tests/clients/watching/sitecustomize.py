@@ -1,4 +1,4 @@
-"""A user's own `sitecustomize`, which Python runs after ours: no program that it watches may reach another machine."""
+"""A user's own `sitecustomize`, which Python runs after the package's; it refuses calls to other machines."""
 
 from __future__ import annotations
 
