@@ -91,7 +91,7 @@ class ProgramRunner:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 bufsize=0,
-                preexec_fn=_own_group,  # noqa: PLW1509  it takes no lock, and `process_group` came with 3.11
+                preexec_fn=_own_group,  # noqa: PLW1509  `_own_group` takes no lock, and `process_group` came with 3.11
             )
             self._group = child.pid
         except OSError as error:

@@ -24,8 +24,8 @@ from tasks_lib.staging.source import Source
 
 PREFIX = "prefect-sagemaker:"
 USER_VARIABLE = "PREFECT_SAGEMAKER_USER"
-"""Environment variable with the user who starts jobs. It is for processes whose operating system user does not tell,
-such as `root` in a worker's container."""
+"""Environment variable with the user who starts jobs, for processes whose operating system user is not a person, such
+as `root` in a worker's container."""
 
 LONGEST_VALUE = 256
 """Most characters of a tag's value (API reference of `Tag`)."""
