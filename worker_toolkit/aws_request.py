@@ -235,7 +235,7 @@ def sign(
 
 
 class _Sender:
-    """Sends requests over HTTP. It follows no redirects with a signed request, and sends plain HTTP through no proxy."""
+    """Sends requests over HTTP. A signed request must not follow a redirect, nor plain HTTP go through a proxy."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._authorities = environ.get("AWS_CA_BUNDLE") or None

@@ -107,9 +107,9 @@ class MaskedOutput:
         return self._mask.text(text)
 
     def clean(self, path: Path) -> None:
-        """Mask secrets in the failure reason that the user's code has written, if there are any.
+        """Mask secrets in the failure reason that the user's code has written.
 
-        SageMaker reads only the beginning of the file, so the rest of a large one is not kept.
+        A file without secrets is not changed. Of another, only the beginning is kept, which is all that SageMaker reads.
         """
         if not self._mask or not path.is_file():
             return

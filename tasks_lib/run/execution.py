@@ -234,7 +234,7 @@ class Execution:
                 )
 
     def _give_back(self, holder: Holder) -> None:
-        """Release the lease: without a job, nothing else frees it. Keep it if another run creates or has that job."""
+        """Release the lease, since no job will end that holds it, unless another run creates or has created the job."""
         others = self._heartbeat_of(holder.job).leave()
         if not others and self.backend.jobs.describe(self.spec.kind, holder.job) is None:
             self.lookup.state.give_back(holder)
@@ -246,7 +246,7 @@ class Execution:
     def _created(self, request: dict[str, Any], holder: Holder) -> Job | None:
         """Create the job, or return the existing one.
 
-        Return None if it belongs to other work or lost the lease; the caller then decides again.
+        Return None if it belongs to other work, or lost the lease and was stopped; the caller then decides again.
         """
         self._create_uncertain = True
         try:
