@@ -109,7 +109,7 @@ class MaskedOutput:
     def clean(self, path: Path) -> None:
         """Mask secrets in the failure reason that the user's code has written.
 
-        A file without secrets is not changed. Of another, only the beginning is kept, which is all that SageMaker reads.
+        A file without secrets is not changed. Of others only the beginning is kept, which is all that SageMaker reads.
         """
         if not self._mask or not path.is_file():
             return

@@ -283,7 +283,8 @@ class Execution:
     def _instance_choice(self, entry: Entry) -> InstanceChoice:
         closed = [(each.because, each.flow_run) for each in entry.closed]
         choice = choice_after(self.spec.instance_choices, attempts_without_capacity(closed, self.run.flow_run))
-        at_risk = choice.spot and self.spec.state == "none" and not self.backend.is_local  # no interruptions there
+        # The local SageMaker interrupts spot jobs only by a fault rule.
+        at_risk = choice.spot and self.spec.state == "none" and not self.backend.is_local
         if at_risk and self.spec.max_runtime_seconds > _LONG_FOR_SPOT:
             self.run.logger.warning(
                 "%s: a spot instance may be taken back at any moment, and with state='none' there are no checkpoints: "

@@ -1,6 +1,7 @@
 """Preparation of a call: its arguments are checked and completed with defaults.
 
-Every error that the call alone can show is found here, before any request to S3 or SageMaker.
+Errors of the call itself are found here, before any request to S3 or SageMaker. Only botocore's validation of the
+request comes later, just before the job is created.
 """
 
 from __future__ import annotations
