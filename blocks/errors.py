@@ -99,7 +99,7 @@ class BlockNotFound(PrefectSageMakerError):
 
 
 class BlockInvalid(PrefectSageMakerError):
-    """What is saved under the name that a flow gave is not a valid `SageMakerProject`."""
+    """The block that is saved under the name that a flow gave is not a valid `SageMakerProject`."""
 
 
 class LoopbackOnly(PrefectSageMakerError):

@@ -1,7 +1,8 @@
-"""What does the work: SageMaker jobs as Prefect tasks, skipped when their result is already in S3.
+"""SageMaker jobs as Prefect tasks; a task whose result is already in S3 is skipped.
 
-A name is imported when it is first asked for (PEP 562): everything at once takes Prefect and 1.5 s, and `ssm --help`
-needs none of it. May be imported by flows and by users; stands on `blocks`, and takes `worker_toolkit` along as files.
+A name is imported on first access (PEP 562). Importing all of them loads Prefect and takes 1.5 s, and `ssm --help`
+needs none of them. Flows and users may import this package. It imports `blocks` and the contract in `worker_toolkit`,
+and it sends `worker_toolkit` into each job as files.
 """
 
 from importlib import import_module
@@ -54,16 +55,16 @@ _MODULES = {
     "sagemaker_task": "functions.task",
     "sagemaker_tasks": "tasks",
 }
-"""The module of each name; a test holds the three lists against each other."""
+"""Module by name. A test compares the three lists."""
 
 
-if not TYPE_CHECKING:  # a type checker that saw it would believe in every name
+if not TYPE_CHECKING:  # a type checker that sees `__getattr__` accepts every name
 
     def __getattr__(name: str) -> object:
         if name not in _MODULES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-        globals()[name] = value  # from now on it is found without us
+        globals()[name] = value  # the next access does not call `__getattr__`
         return value
 
 

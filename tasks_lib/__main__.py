@@ -1,4 +1,4 @@
-"""`python -m tasks_lib`: the command line, see `cli`."""
+"""Entry point of `python -m tasks_lib`: the command line in `tasks_lib.cli`."""
 
 from __future__ import annotations
 

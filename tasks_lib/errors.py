@@ -1,19 +1,19 @@
-"""Every error of this product, in one tree.
+"""All errors of prefect-sagemaker, in one tree.
 
     PrefectSageMakerError                  (blocks.errors)
-    |-- BackendNotRunning                  (blocks.errors) the local SageMaker does not come up
+    |-- BackendNotRunning                  (blocks.errors) the local SageMaker cannot be started or reached
     |-- BlockNotFound                      (blocks.errors)
     |-- BlockInvalid                       (blocks.errors) a saved block does not validate
-    |-- LoopbackOnly                       (blocks.errors) a local project was about to leave this machine
-    |-- InvalidTask                        found before any job is made
+    |-- LoopbackOnly                       (blocks.errors) a local project was about to call another host
+    |-- InvalidTask                        found before any job is created
     |   |-- InvalidName
     |   |-- MissingPath
     |   |-- InvalidHyperparameter
-    |   |-- InvalidInput                   a channel that cannot be: unknown output, tarball with a subdir, …
-    |   |-- InvalidRequest                 botocore refuses the request that would be sent
-    |   |-- InputNotReady                  an input task has no completed job; with its state
-    |   |-- DuplicateTask                  one name, two kinds of work in one flow run
-    |   `-- MetricMissing                  a result is asked for a metric that its log had not; a KeyError, too
+    |   |-- InvalidInput                   an invalid channel: unknown output, tarball with a subdir, …
+    |   |-- InvalidRequest                 botocore rejects the request
+    |   |-- InputNotReady                  an input task has no completed job, or its output is gone
+    |   |-- DuplicateTask                  the same name with different work in one flow run
+    |   `-- MetricMissing                  a job's log has no such metric; also a KeyError
     |-- ProjectError                       the project cannot be used
     |   |-- NoCredentials
     |   |-- BucketMissing
@@ -25,17 +25,17 @@
     |   |-- CapacityUnavailable
     |   |-- Throttled
     |   `-- ServiceFault
-    |-- JobError                           the job ended otherwise than well
+    |-- JobError                           the job failed or was stopped
     |   |-- JobFailed
     |   `-- JobStopped
-    |-- PrefectServerLost                the Prefect server of this machine died while a job was waited for
-    |-- StateBusy                          other work holds the task's state directory
-    |-- InputsChanged                      an input changed while the job was reading it
-    |-- LedgerConflict                     a record was changed by other processes, again and again
-    `-- UnsafeArchive                      a tarball that would write outside its target
+    |-- PrefectServerLost                  the Prefect server on this machine died while a task waited for its job
+    |-- StateBusy                          other work writes the task's state directory
+    |-- InputsChanged                      an input or a file of the code changed while it was read
+    |-- LedgerConflict                     other processes kept changing a record
+    `-- UnsafeArchive                      a tarball has a member outside its target, or a special file
 
-`aws/errors.py` turns botocore's errors into these; nobody else does. What an error means for one who might try again is
-its `category` (`error_categories.py`).
+Only `aws/errors.py` turns botocore's errors into these. An error's `category` (`error_categories.py`) decides whether
+to retry.
 """
 
 from __future__ import annotations
@@ -85,52 +85,53 @@ __all__ = [
 ]
 
 _LONGEST_TASK = 40
-"""Characters of a task's name in a summary."""
+"""Most characters of a task's name in a summary."""
 _MOST_LINES, _OF_THE_FIRST, _OF_EACH_OTHER, _LONGEST_LINE, _MOST_OF_REASON = 14, 10, 2, 300, 4
-"""Bounds of an error's text: 25 lines in all."""
+"""Limits of an error's text, which has at most 25 lines: log lines in all, of the first host and of each other host,
+characters of a log line, and lines of the failure reason."""
 _WRAPPER = re.compile(r"^AlgorithmError: *(See job logs for more information)?|,? *exit code: *\d+$")
-"""What SageMaker puts around the words of a container, or in their place."""
+"""Text that SageMaker adds to a container's message, or writes in its place."""
 _ECHO = re.compile(r" on algo-\d+ of \d+ (ended with exit code|was ended by) |^local_sagemaker: .* exited with code ")
-"""What the worker toolkit and the local SageMaker say of an end, which the message says as well."""
+"""Lines by the worker toolkit and the local SageMaker about how a program ended, which the error's message repeats."""
 
 
 class InvalidTask(PrefectSageMakerError):
-    """A task that cannot run as it was written; no job was made and nothing is paid."""
+    """The task cannot run as it is written; no job was created, and nothing is billed."""
 
     category = ErrorCategory.USER_ERROR
 
 
 class InvalidName(InvalidTask):
-    """A name that SageMaker or S3 would refuse."""
+    """SageMaker or S3 would refuse a name."""
 
 
 class MissingPath(InvalidTask):
-    """An entry point, a source directory or an input that is not there."""
+    """An entry point, a source directory, a dependency or an input does not exist."""
 
 
 class InvalidHyperparameter(InvalidTask):
-    """A hyperparameter that SageMaker cannot carry."""
+    """SageMaker cannot pass a hyperparameter to the job."""
 
 
 class InvalidInput(InvalidTask):
-    """A channel that cannot be built."""
+    """An input channel is invalid."""
 
 
 class InvalidRequest(InvalidTask):
-    """The request to SageMaker does not validate against AWS's own model."""
+    """The request to SageMaker does not validate against botocore's model of the API."""
 
 
 class InputNotReady(InvalidTask):
-    """An input task has no completed job."""
+    """An input task has no completed job, or its output is gone."""
 
 
 class DuplicateTask(InvalidTask):
     """The same task was called twice in one flow run with different work.
 
     Args:
-        message: As of any error.
-        fix: As of any error.
-        parts: What of the work differs: `inputs`, `environment`, `overrides` and so on.
+        message: What happened.
+        fix: What to do.
+        parts: The ingredients of the fingerprint that differ, such as `inputs` or `environment`; default none.
     """
 
     def __init__(self, message: str, *, fix: str = "", parts: Collection[str] = ()) -> None:
@@ -139,11 +140,11 @@ class DuplicateTask(InvalidTask):
 
 
 class MetricMissing(InvalidTask, KeyError):
-    """A result is asked for a metric that the job's log had not, or none of several has it."""
+    """No given job has such a metric in its log."""
 
 
 class ProjectError(PrefectSageMakerError):
-    """The project cannot be used as it is configured."""
+    """The project cannot be used with its configuration."""
 
     category = ErrorCategory.USER_ERROR
 
@@ -167,7 +168,7 @@ class ServiceError(PrefectSageMakerError):
         message: What happened.
         operation: AWS's name of the call, such as `CreateTrainingJob`.
         code: AWS's error code.
-        category: What it means for one who might try again; that of the class where none is given.
+        category: The error category; default that of the class.
         fix: What to do.
     """
 
@@ -183,43 +184,43 @@ class ServiceError(PrefectSageMakerError):
 
 
 class AccessDenied(ServiceError):
-    """The caller may not do this."""
+    """The caller lacks the permission for a call."""
 
     category = ErrorCategory.ACCESS_DENIED
 
 
 class CredentialsExpired(AccessDenied):
-    """The credentials are too old, and could not be renewed."""
+    """The credentials have expired and could not be renewed."""
 
     category = ErrorCategory.EXPIRED
 
 
 class QuotaExceeded(ServiceError):
-    """The account's quota is used up, or smaller than what one job asks for."""
+    """The account's quota is used up, or smaller than what one job needs."""
 
     category = ErrorCategory.QUOTA
 
 
 class CapacityUnavailable(ServiceError):
-    """AWS has no such instance free at the moment."""
+    """AWS has insufficient capacity for such an instance at the moment."""
 
     category = ErrorCategory.CAPACITY
 
 
 class Throttled(ServiceError):
-    """Too many requests, even after the client's own retries."""
+    """AWS throttled a call, even after the client's own retries."""
 
     category = ErrorCategory.THROTTLED
 
 
 class ServiceFault(ServiceError):
-    """AWS failed on its side, or could not be reached."""
+    """AWS failed, or could not be reached."""
 
     category = ErrorCategory.SERVICE_FAULT
 
 
 class JobError(PrefectSageMakerError):
-    """A job ended otherwise than well. Its logs and its state can still be read.
+    """A job failed or was stopped. Its logs and its state can still be read.
 
     Args:
         message: What happened.
@@ -227,19 +228,19 @@ class JobError(PrefectSageMakerError):
         job: Name of the job.
         ending: How the task ended, as the end of a sentence, with the cause: `failed: KeyError: 'area'`.
         arn: ARN of the job.
-        reason: AWS's own words (`FailureReason`).
-        exit_code: Exit code of the container, where one is known.
-        host: The host that failed, such as `algo-2`, where one is known.
+        reason: SageMaker's `FailureReason`.
+        exit_code: Exit code of the container; None if it is not known.
+        host: The host that failed, such as `algo-2`; None if it is not known.
         last_lines: The last lines of the job's log.
-        link: Where the job and its logs can be looked at.
-        category: What it means for one who might try again.
+        link: Link to the job and its logs.
+        category: The error category.
         fix: What to do.
 
     Attributes:
-        result: The `JobResult` of the job: its log, its outputs, its state, why it ran; `None` where S3 did not tell.
+        result: The `JobResult` of the job: its log, its outputs, its state, why it ran; None if S3 could not be read.
     """
 
-    result: Any = None  # `job_result.py` stands above this module
+    result: Any = None  # not typed as `JobResult`: that module imports this one
 
     def __init__(
         self,
@@ -265,7 +266,7 @@ class JobError(PrefectSageMakerError):
 
     @property
     def summary(self) -> str:
-        """How the task ended, in one line; the job's name is left out if there is no room for it."""
+        """How the task ended, in one line, with the job's name if there is room for it."""
         if not self.ending:
             return super().summary
         words = shortened(f"task {shortened(self.task, _LONGEST_TASK)!r} {self.ending}", LONGEST_SUMMARY)
@@ -274,7 +275,7 @@ class JobError(PrefectSageMakerError):
 
     @property
     def report(self) -> str:
-        """The text without the last lines, which the log of the run has just shown."""
+        """The text without the job's last log lines, which the run's log already has."""
         return self._text(())
 
     def __str__(self) -> str:
@@ -294,10 +295,10 @@ class JobError(PrefectSageMakerError):
 
 
 def few_lines(lines: Sequence[str]) -> list[str]:
-    """Return those of a job's last lines that an error shows: most of them from the host that stands first.
+    """Return the lines that an error shows of a job's last log lines, mostly those of the first host.
 
     Args:
-        lines: As `host | text`, host by host.
+        lines: The last lines as `host | text`, host by host.
     """
     hosts: dict[str, list[str]] = {}
     for line in lines:
@@ -310,46 +311,46 @@ def few_lines(lines: Sequence[str]) -> list[str]:
 
 
 def unwrapped(line: str) -> str:
-    """Return a line of AWS's reason without what SageMaker puts around the words of a container."""
+    """Return a line of the failure reason without the text that SageMaker adds to a container's message."""
     return _WRAPPER.sub("", line).strip()
 
 
 def new_lines(reason: str, told: Sequence[str]) -> list[str]:
-    """Return the lines of AWS's reason that say something new.
+    """Return the lines of the failure reason that other texts do not have.
 
     Args:
-        reason: AWS's words.
-        told: Texts that the reader has.
+        reason: SageMaker's `FailureReason`.
+        told: Texts that the reader already has.
     """
     lines = [unwrapped(line) for line in reason.splitlines()]
     return [line for line in lines if line and not _ECHO.search(line) and not any(line in text for text in told)]
 
 
 class JobFailed(JobError):
-    """The job's own code, or SageMaker, failed."""
+    """The job's own code or SageMaker failed."""
 
 
 class JobStopped(JobError):
-    """The job was stopped before it was done: by somebody, or by its time limit. Never a success."""
+    """The job was stopped before its end, by a request or by its time limit. It never counts as a success."""
 
 
 class PrefectServerLost(PrefectSageMakerError):
-    """The Prefect server on this machine died; the flow ends, and its jobs go on for the next run to attach to."""
+    """The Prefect server on this machine died. The flow ends; its jobs keep running for the next run to attach to."""
 
     category = ErrorCategory.USER_ERROR
 
 
 class StateBusy(PrefectSageMakerError):
-    """Another job, with other work, writes the task's state directory."""
+    """A job with other work writes the task's state directory."""
 
 
 class InputsChanged(PrefectSageMakerError):
-    """An S3 input changed while the job was running, so its result belongs to no input that one could name."""
+    """An input or a file of the code changed while it was read, so a result would belong to neither version."""
 
 
 class LedgerConflict(PrefectSageMakerError):
-    """A record in S3 kept changing under our hands."""
+    """Other processes kept changing a record in S3."""
 
 
 class UnsafeArchive(PrefectSageMakerError):
-    """A tarball holds a member that would be written outside its target, or is no plain file; nothing was written."""
+    """A tarball has a member that would be written outside its target, or a special file. Nothing was written."""

@@ -1,8 +1,8 @@
-"""The options of a job that `train`, `process` and `shell` share, and how a run uses them.
+"""The options that `train`, `process` and `shell` share, and those of a run.
 
-They are written once, as the fields of a dataclass. Prefect, `help()` and the documentation read `inspect.signature`,
-and a bare `**options` would accept a misspelt name. So the fields become keyword parameters (`__signature__`, PEP 362)
-of each function that takes `**shared`, and their descriptions become part of its docstring.
+The shared options are written once, as the fields of a dataclass. Prefect, `help()` and the documentation read
+`inspect.signature`, and a bare `**options` would accept a misspelt name. So the fields become keyword parameters
+(`__signature__`, PEP 362) of each function that takes `**shared`. Their descriptions become part of its docstring.
 """
 
 from __future__ import annotations
@@ -27,34 +27,35 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 @dataclass(frozen=True, kw_only=True)
 class JobOptions:
-    """What every job may be given; `None` stands for the default that was bound, else the project's.
+    """Options of every job. `None` means the bound default, or else the project's value.
 
     Args:
         arguments: Command line arguments, after those of the hyperparameters; at most 256 characters each.
-        inputs: By channel: a local path, an S3 URI, a `Channel`, or `output_of(task)`; the code finds channel `x` at
+        inputs: By channel: a local path, an S3 URI, a `Channel`, or `output_of(task)`. The code finds channel `x` at
             `$SM_CHANNEL_X`.
-        metrics: By metric name the text that the script prints before the value, such as `"auc="`, or a regular
+        metrics: By metric name, the text that the script prints before the value, such as `"auc="`, or a regular
             expression whose first group is the value.
-        environment: Environment variables; everybody who may look at the job can read them.
-        secrets: By environment variable, where the job finds its value: `arn:aws:secretsmanager:…`,
-            `secretsmanager:NAME`, either with `#KEY` for one key of a secret that is JSON, or `ssm:NAME`.
+        environment: Environment variables. Every user who may describe the job can read them.
+        secrets: By environment variable, where its value is kept: `secretsmanager:NAME` or
+            `arn:aws:secretsmanager:…`, each with `#KEY` for one key of a JSON secret; `ssm:NAME` or
+            `arn:aws:ssm:…:parameter/…`.
         image: Container image; default the project's.
-        instance_type: Instance type, or several in the order in which they are tried where AWS has no capacity; default
-            the project's.
+        instance_type: Instance type, or several in order of preference: if AWS has insufficient capacity for one, the
+            next is tried. Default the project's.
         instance_count: Number of hosts; default the project's.
         volume_size_gb: Storage of each host in GB; default the project's.
-        max_runtime_minutes: SageMaker stops the job then; default the project's.
+        max_runtime_minutes: Minutes after which SageMaker stops the job; default the project's.
         state: `task` (default) keeps `$SSM_STATE` between the task's jobs; `none` keeps nothing.
-        tags: Further tags.
-        rerun: `when_changed` (default), `if_incomplete` (by name alone, while what the job left is there), or
-            `always`.
-        clean_state: Empty the state first, and run again.
-        on_busy: `wait` (default) or `fail` while other work writes the state.
-        on_exit: Where the run is cancelled, timed out or interrupted, `stop` the job (default) unless others wait for
-            it, or `leave` it to run for a later attach.
-        capacity_minutes: How long to go on asking where AWS has no capacity; default 60.
-        overrides: Fields of the request to SageMaker that have no argument of their own; mappings are merged, a list's
-            entries are found by their names, `None` removes a field.
+        tags: Additional tags.
+        rerun: `when_changed` (default); `if_incomplete`, which accepts the task's newest completed job while its
+            outputs are unchanged; or `always`.
+        clean_state: Whether to empty the state and run the job again; default False.
+        on_busy: Whether to `wait` (default) or `fail` while other work writes the state.
+        on_exit: What to do if the run is cancelled, timed out or interrupted: `stop` the job (default) unless other
+            runs wait for it, or `leave` it running for a later run to attach to.
+        capacity_minutes: How long to retry while AWS has insufficient capacity, in minutes; default 60.
+        overrides: Fields of the request to SageMaker that have no argument of their own. Mappings are merged, entries
+            of a list are found by their names, and `None` removes a field.
     """
 
     arguments: Sequence[str] = ()
@@ -79,12 +80,14 @@ class JobOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions(JobOptions):
-    """What a training job may be given beside that.
+    """Options of every job, and those of training jobs alone.
 
     Args:
-        hyperparameters: JSON values by name; the code gets them typed, as `--name value` and in `SM_HPS`.
-        spot: Use spot instances; `fallback` goes on-demand where there is no spot capacity; default the project's.
-        max_wait_minutes: Wait for spot and run together; at least the longest run.
+        hyperparameters: JSON values by name. A script gets them as `--name value`, and as JSON in `SM_HPS`.
+        spot: Whether to use spot instances; default the project's. `fallback` tries on-demand instances if there is no
+            spot capacity.
+        max_wait_minutes: Time limit of the wait for spot instances and the run together, in minutes; at least
+            `max_runtime_minutes`.
     """
 
     hyperparameters: Mapping[str, Any] | None = None
@@ -94,15 +97,15 @@ class TrainingOptions(JobOptions):
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Options of a call that say how it runs, not what its job is; none of them enters the fingerprint.
+    """Options of how a call runs; none is part of the fingerprint.
 
     Args:
-        rerun: `when_changed`, `if_incomplete` (by name) or `always`.
-        clean_state: Empty `state/` before the job, and run again.
-        on_busy: Wait for the state directory, or fail at once, while other work writes it.
-        on_exit: Stop the job when the run is cancelled, timed out or interrupted, unless others wait for it; or leave
-            it to run for a later attach.
-        capacity_seconds: How long to retry while AWS has insufficient capacity.
+        rerun: `when_changed` (default), `if_incomplete` (by name) or `always`.
+        clean_state: Whether to empty `state/` before the job and run it again; default False.
+        on_busy: Whether to `wait` (default) for the state directory while other work writes it, or `fail` at once.
+        on_exit: What to do if the run is cancelled, timed out or interrupted: `stop` the job (default) unless other
+            runs wait for it, or `leave` it running for a later run to attach to.
+        capacity_seconds: How long to retry while AWS has insufficient capacity, in seconds; default one hour.
     """
 
     rerun: Rerun = "when_changed"
@@ -113,7 +116,7 @@ class RunOptions:
 
 
 def shares(options: type[JobOptions]) -> Callable[[_Function], _Function]:
-    """Give a function that takes `**shared` the fields of a dataclass as keyword parameters of its own."""
+    """Return a decorator that replaces a function's `**shared` by keyword parameters: the fields of a dataclass."""
 
     def changed(function: _Function) -> _Function:
         signature = inspect.signature(function)
@@ -127,7 +130,7 @@ def shares(options: type[JobOptions]) -> Callable[[_Function], _Function]:
 
 
 def _documented(text: str, options: type[JobOptions]) -> str:
-    """Return a docstring with the entries of the arguments in the place of its entry `**shared`."""
+    """Return a docstring in which the entries of the options replace the entry `**shared`."""
     head, _, tail = text.partition("    **shared: ")
     described = [each for each in reversed(options.__mro__) if issubclass(each, JobOptions)]
     entries = "\n".join(_entries(each) for each in described)

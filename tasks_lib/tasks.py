@@ -1,7 +1,7 @@
-"""The Prefect surface: `train`, `process` and `shell` as real Prefect tasks, bound to a project once.
+"""The Prefect tasks `train`, `process` and `shell`, bound to a project.
 
-Bound, because `.map` would take a block for something to iterate over, and so that no flow repeats itself. Prefect's
-own cache is off: whether there is something to do is decided in the body, once, by what stands in S3 and on SageMaker
+The project is bound once, so that a flow names it once; as an argument of a task, `.map` would iterate over the block.
+Prefect's own cache is off. The task's body decides whether a job is needed, from what is in S3 and in SageMaker
 (`docs/decisions/0003-cached-in-the-body.md`).
 """
 
@@ -30,10 +30,10 @@ class SageMakerTasks:
     """The tasks of one project.
 
     Attributes:
-        train: Runs a training job; `train.sweep` one for each point of a grid.
+        train: Runs a training job. `train.sweep` runs one for each point of a grid.
         process: Runs a processing job.
         shell: Runs a shell command as a training job.
-        project: The project they are bound to.
+        project: The project to which the tasks are bound.
     """
 
     def __init__(self, project: SageMakerProject, defaults: Mapping[str, Any]) -> None:
@@ -54,23 +54,25 @@ class SageMakerTasks:
         dependencies: Sequence[str | Path] = (),
         **shared: Any,
     ) -> Any:
-        """Run a training job, unless its result is there already.
+        """Run a training job, unless its result already exists.
 
         Args:
-            name: The task's name: its folder in S3, its run name in Prefect, the stem of its jobs' names.
-            entry_point: File to run (`.py`, `.sh`, `.ipynb`): relative to `source_dir`, or a path of its own.
+            name: The task's name, which is also its folder in S3, its run name in Prefect and the stem of its jobs'
+                names.
+            entry_point: File to run (`.py`, `.sh`, `.ipynb`): relative to `source_dir`, or a path of its own if that
+                is None.
             source_dir: Directory whose content becomes `/opt/ml/code`.
             command: Shell command to run instead of a file; of any length.
-            dependencies: Further files and directories, laid beside the entry point under their own names.
+            dependencies: Further files and directories, each placed beside the entry point under its own name.
             **shared: See `TrainingOptions`.
 
         Returns:
             The `JobResult`.
 
         Raises:
-            InvalidTask: Before any job is made: see the tree in `errors.py`.
+            InvalidTask: The task is invalid, and no job was created. The tree in `errors.py` has its subclasses.
             JobFailed: The job failed.
-            JobStopped: The job was stopped or ran into its time limit.
+            JobStopped: The job was stopped or reached its time limit.
         """
         code = Code(entry_point, source_dir, command, dependencies)
         return self.run(TRAINING, name, code, TrainingOptions(**shared))
@@ -86,43 +88,45 @@ class SageMakerTasks:
         dependencies: Sequence[str | Path] = (),
         **shared: Any,
     ) -> Any:
-        """Run a processing job, unless its result is there already.
+        """Run a processing job, unless its result already exists.
 
         Args:
-            name: The task's name: its folder in S3, its run name in Prefect, the stem of its jobs' names.
-            code: File to run (`.py`, `.sh`, `.ipynb`): relative to `source_dir`, or a path of its own.
+            name: The task's name, which is also its folder in S3, its run name in Prefect and the stem of its jobs'
+                names.
+            code: File to run (`.py`, `.sh`, `.ipynb`): relative to `source_dir`, or a path of its own if that is None.
             source_dir: Directory whose content becomes `/opt/ml/code`.
             command: Shell command to run instead of a file; of any length.
-            dependencies: Further files and directories, laid beside the code under their own names.
+            dependencies: Further files and directories, each placed beside the code under its own name.
             **shared: See `JobOptions`.
 
         Returns:
-            The `JobResult`; what the code wrote to `$SM_OUTPUT_DATA_DIR` is its `output`.
+            The `JobResult`. Its `output` is what the code wrote to `$SM_OUTPUT_DATA_DIR`.
 
         Raises:
-            InvalidTask: Before any job is made: see the tree in `errors.py`.
+            InvalidTask: The task is invalid, and no job was created. The tree in `errors.py` has its subclasses.
             JobFailed: The job failed.
-            JobStopped: The job was stopped or ran into its time limit.
+            JobStopped: The job was stopped or reached its time limit.
         """
         return self.run(PROCESSING, name, Code(code, source_dir, command, dependencies), JobOptions(**shared))
 
     @shares(TrainingOptions)
     def _shell(self, name: str, command: str, *, files: Sequence[str | Path] = (), **shared: Any) -> Any:
-        """Run a shell command as a training job, unless its result is there already.
+        """Run a shell command as a training job, unless its result already exists.
 
         Args:
-            name: The task's name: its folder in S3, its run name in Prefect, the stem of its jobs' names.
-            command: The command, of any length; it runs in the directory of the files.
-            files: Files and directories that land there under their own names.
+            name: The task's name, which is also its folder in S3, its run name in Prefect and the stem of its jobs'
+                names.
+            command: The command, of any length. It runs in the directory of the files.
+            files: Files and directories, each placed in that directory under its own name.
             **shared: See `TrainingOptions`.
 
         Returns:
-            The `JobResult`; what the command wrote to `$SM_OUTPUT_DATA_DIR` is its `output`.
+            The `JobResult`. Its `output` is what the command wrote to `$SM_OUTPUT_DATA_DIR`.
 
         Raises:
-            InvalidTask: Before any job is made: see the tree in `errors.py`.
-            JobFailed: The command ended with another code than 0.
-            JobStopped: The job was stopped or ran into its time limit.
+            InvalidTask: The task is invalid, and no job was created. The tree in `errors.py` has its subclasses.
+            JobFailed: The command ended with an exit code other than 0, or SageMaker failed.
+            JobStopped: The job was stopped or reached its time limit.
         """
         if not isinstance(command, str) or not command.strip():
             raise InvalidTask(
@@ -132,16 +136,17 @@ class SageMakerTasks:
         return self.run(TRAINING, name, code, TrainingOptions(**shared))
 
     def run(self, kind: JobKind, name: str, code: Code, options: JobOptions) -> Any:
-        """Run a job of any kind, unless its result is there already; the tasks above call it.
+        """Run a job of any kind, unless its result already exists.
 
         Args:
             kind: Kind of job.
             name: The task's name.
-            code: What is run.
-            options: All else; of the kind's `options`.
+            code: The code that the job runs.
+            options: All other options, an instance of `kind.options`.
 
         Returns:
-            The `JobResult`, or a Prefect state with it.
+            The `JobResult`; for a skip the Prefect state `Cached` with it, for a cancelled run the state `Cancelled`.
+            In a dry run, the result as far as it is known.
         """
         call = prepare(self.project, self._defaults, kind=kind, name=name, code=code, options=options)
         self.project.drop_dead_clients()
@@ -160,13 +165,14 @@ def sagemaker_tasks(project: str | SageMakerProject = "local", **defaults: Any) 
     """Bind the SageMaker tasks to a project.
 
     Args:
-        project: A `SageMakerProject`, the name of a saved one, or `local` for this machine.
-        **defaults: For every task that does not say otherwise: `image`, `instance_type`, `instance_count`,
-            `volume_size_gb`, `max_runtime_minutes`, `max_wait_minutes`, `spot`, `state`, `rerun`, `on_busy`; and
-            `environment`, `secrets`, `tags` and `overrides`, which are merged with the task's own.
+        project: A `SageMakerProject`, the name of a saved one, or `local` (default) for this machine.
+        **defaults: Defaults for every task: `image`, `instance_type`, `instance_count`, `volume_size_gb`,
+            `max_runtime_minutes`, `max_wait_minutes`, `spot`, `state`, `rerun`, `on_busy`, `on_exit` and
+            `capacity_minutes`. A task's own value takes precedence. Defaults of `environment`, `secrets`, `tags` and
+            `overrides` are merged with the task's own.
 
     Raises:
         BlockNotFound: No block is saved under that name.
-        InvalidTask: A default that there is not.
+        InvalidTask: There is no default of such a name.
     """
     return SageMakerTasks(SageMakerProject.named(project), defaults)

@@ -37,12 +37,17 @@ def prose_of(path: Path) -> Iterator[tuple[int, str]]:
     if path.suffix == ".md":
         yield from _page(text)
         return
+    before = tokenize.NEWLINE
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        if token.type in _PROSE:
+        # The values of a test may be anything; of the product they are messages.
+        is_value = token.type != tokenize.COMMENT and before not in _STATEMENT_BEGINS
+        if token.type in _PROSE and not (is_value and path.is_relative_to(ROOT / "tests")):
             yield from enumerate(token.string.splitlines(), token.start[0])
+        before = token.type
 
 
 _PROSE = {tokenize.COMMENT, tokenize.STRING, getattr(tokenize, "FSTRING_MIDDLE", -1)}  # Python 3.12 splits f-strings
+_STATEMENT_BEGINS = {tokenize.NEWLINE, tokenize.NL, tokenize.INDENT, tokenize.DEDENT, tokenize.COMMENT}
 
 
 def _page(text: str) -> Iterator[tuple[int, str]]:

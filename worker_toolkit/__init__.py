@@ -1,9 +1,9 @@
-"""What travels into every SageMaker job: it unpacks the code, sets the documented variables and starts the script.
+"""The worker toolkit, sent into every SageMaker job: it unpacks the code, sets the variables and starts the script.
 
-It stands on the standard library of Python 3.8, with relative imports only, so that the folder can be copied
-anywhere; importing it changes nothing. `tasks_lib/staging` takes it along as files. In the job, `start.sh` starts
-`bootstrap`, and the user's code may use `from worker_toolkit import worker_lib`. This file is plain enough for any
-Python to read, so that an image with an old one is told what is wrong.
+It needs only the standard library of Python 3.8, and has only relative imports, so that the folder can be copied
+anywhere. Importing it has no side effects. `tasks_lib/staging` sends it as files. In the job, `start.sh` starts
+`bootstrap`, and the user's code may use `from worker_toolkit import worker_lib`. Any version of Python can parse this
+file, so that an old one raises the error below.
 """
 
 import sys

@@ -1,12 +1,13 @@
-"""Unpacking a tarball that we do not trust: all of it or nothing, and never outside of its directory.
+"""Unpacking of an untrusted tarball: all of it or nothing, and never outside its directory.
 
-An archive may come from a public bucket. It is unpacked into a directory of its own inside the destination, looked at,
-and only then moved into place: so whatever is refused has written nothing, and one pass over a large model is enough.
-`tarfile`'s own filters are not used because Python 3.8 to 3.11 have them only in late releases, and because they were
-escaped once through chains of links (CVE-2025-4517); here nothing is ever written through a link. Links that end inside
-of the archive are kept, as a model with `latest -> step-100` has them.
+An archive may come from a public bucket. It is unpacked into a new directory inside the destination, checked, and only
+then moved into place. So a refused archive has written nothing, and one pass over a large model is enough. Links that
+end inside the archive are kept, since a model may have `latest -> step-100`.
 
-Stands on the standard library and on `paths` alone, so that `tasks_lib` unpacks by the same rule what it downloads.
+`tarfile`'s own filters are not used. Python 3.8 to 3.11 have them only in late releases, and chains of links have
+escaped them (CVE-2025-4517). Here nothing is ever written through a link.
+
+The module imports only `paths` and `errors` of this package, so that `tasks_lib` can unpack its downloads with it.
 """
 
 from __future__ import annotations
@@ -29,27 +30,29 @@ from .paths import relative_name
 _BLOCK = 1 << 20
 _TAR_BLOCK = 512
 _DEEPEST = 100
-"""Directories within each other: more is no model, and neither paths nor what walks through them are made for it."""
+"""Most levels of directories. No real model has more, and neither paths nor the code that walks them can handle more.
+"""
 
 
 class UnsafeArchive(BootstrapError):
-    """An archive would write outside of its directory, or something that is no file."""
+    """An archive would write outside its directory, or has a special file."""
 
 
 def unpack(archive: Path, destination: Path, *, spare_links: bool = False) -> list[Path]:
-    """Unpack a tarball into a directory, over what is there; return the files that were written, in order.
+    """Unpack a tarball into a directory, over existing files; return the new files, sorted.
 
-    Files lose owner, time and every special bit; others may not write to them.
+    Owner, time and special bits are not restored, and only the owner may write to a file.
 
     Args:
-        archive: The tarball, packed or not.
-        destination: The directory; made where it is missing.
-        spare_links: Refuse a directory where the destination has a link, in place of replacing the link: a user's own
-            directory may have one to a large disk.
+        archive: The tarball, compressed or not.
+        destination: The directory; created if it is missing.
+        spare_links: Whether to refuse a directory where the destination has a link, instead of replacing the link;
+            default False. A user's own directory may have a link to a large disk.
 
     Raises:
-        UnsafeArchive: The archive holds an absolute path, `..`, a link that leads out or nowhere, a device or a pipe.
-        BootstrapError: It is no tarball, or broken.
+        UnsafeArchive: The archive has an absolute path, `..`, a link that leads outside or nowhere, a device, a pipe,
+            or too many levels of directories.
+        BootstrapError: It is not a valid tarball.
     """
     with _unpacked(archive, destination) as folder:
         names = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
@@ -60,7 +63,7 @@ def unpack(archive: Path, destination: Path, *, spare_links: bool = False) -> li
 
 
 def unpack_in_place(archive: Path) -> None:
-    """Replace a tarball by its content, like `unpack` into its own directory."""
+    """Replace a tarball by its content, unpacked into the tarball's directory as by `unpack`."""
     with _unpacked(archive, archive.parent) as folder:
         archive.unlink()
         _move_in(folder, archive.parent)
@@ -68,9 +71,9 @@ def unpack_in_place(archive: Path) -> None:
 
 @contextlib.contextmanager
 def _unpacked(archive: Path, destination: Path) -> Iterator[Path]:
-    """Give a directory with the checked content, on the destination's own file system; it is gone afterwards."""
+    """Yield a directory with the checked content, on the destination's file system; remove it afterwards."""
     folder = destination / f".unpacking-{os.getpid()}"
-    # The first process of every container has the same number, so an earlier one may have been killed here.
+    # The first process of every container has the same id, so a killed one may have left this directory.
     if folder.exists():
         shutil.rmtree(folder)
     made = not destination.exists()
@@ -81,11 +84,11 @@ def _unpacked(archive: Path, destination: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(folder)
         if made and not any(destination.iterdir()):
-            destination.rmdir()  # what is refused leaves nothing, not even where it would have been
+            destination.rmdir()  # a refused archive leaves nothing, not even the directory
 
 
 def _extract(archive: Path, folder: Path) -> set[str]:
-    """Write all members, and return the names of those that are symbolic links."""
+    """Write all members, and return the names of the symbolic links among them."""
     links: set[str] = set()
     try:
         with tarfile.open(archive, "r:*") as tar:
@@ -103,17 +106,17 @@ def _extract(archive: Path, folder: Path) -> set[str]:
                 f"{Path(str(error.filename)).name[:40]!r}…; make it again with shorter names."
             ) from error
         if error.errno is not None:
-            raise  # of the system, such as a full disk; those of `gzip` and `bz2` have no number
+            raise  # an error of the operating system, such as a full disk; those of `gzip` and `bz2` have no errno
         raise BootstrapError(_unsound(archive, error)) from error
     return links
 
 
 def _read_to_the_end(tar: tarfile.TarFile) -> None:
-    """Read what is behind the last member, where a compressed stream has its checksum.
+    """Read what follows the last member, where a compressed stream has its checksum.
 
     Raises:
-        OSError: The sum is another (`gzip.BadGzipFile`, and `bz2`).
-        tarfile.ReadError: A plain tarball ends in a member's header that is damaged, which `tarfile` takes for the end.
+        OSError: The checksum is wrong (`gzip.BadGzipFile`, and `bz2`).
+        tarfile.ReadError: A member's header in a plain tarball is damaged, which `tarfile` takes for the end.
     """
     stream = tar.fileobj
     assert stream is not None
@@ -132,9 +135,9 @@ def _unsound(archive: Path, error: Exception) -> str:
 
 
 def _write(archive: Path, tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path, links: set[str]) -> None:
-    """Write one member; `links` are the names of the symbolic links so far."""
+    """Write one member; `links` has the names of the symbolic links so far."""
     if member.isdir() and not set(member.name.split("/")) - {"", "."} and not member.name.startswith("/"):
-        return  # the directory itself, as `tar -C model .` writes it
+        return  # the root directory, as `tar -C model .` writes it
     name = _safe_name(archive, member.name)
     if any(prefix in links for prefix in _prefixes(name if member.isdir() else str(Path(name).parent))):
         raise UnsafeArchive(_refusal(archive, member.name, "lies behind a link of the same archive"))
@@ -143,7 +146,7 @@ def _write(archive: Path, tar: tarfile.TarFile, member: tarfile.TarInfo, folder:
         target.mkdir(parents=True, exist_ok=True)
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    if os.path.lexists(target):  # an archive that was appended to: the last one counts
+    if os.path.lexists(target):  # in an archive that was appended to, the last member of a name counts
         target.unlink()
         links.discard(name)
     if member.issym():
@@ -170,28 +173,29 @@ def _write_hard_link(archive: Path, member: tarfile.TarInfo, folder: Path, targe
         original = folder / relative_name(member.linkname)
     except ValueError as error:
         raise UnsafeArchive(_refusal(archive, member.name, f"leads to {member.linkname!r}")) from error
-    # Resolved, since a link on the way would lead out; the folder is ours alone, so nothing changes in between.
+    # A link on the way could lead outside, so the resolved path is compared. No other process writes to the folder, so
+    # nothing changes before `os.link`.
     if not original.is_file() or original.resolve() != folder.resolve() / original.relative_to(folder):
         raise UnsafeArchive(_refusal(archive, member.name, f"is a hard link to {member.linkname!r}, no earlier file"))
     os.link(original, target)
 
 
 def _check_links(archive: Path, folder: Path, links: Iterable[str]) -> None:
-    """Refuse links that do not end in the archive itself.
+    """Refuse links that do not end inside the archive.
 
-    They are followed where they lie, since names alone cannot tell where a chain of links ends. One that leads nowhere
-    is refused too: over what is already in the destination it might lead out.
+    They are followed on disk, since names alone cannot tell where a chain of links ends. A link that leads nowhere is
+    refused, too: through the existing content of the destination it might lead outside.
     """
     root = os.path.realpath(folder)
     for name in sorted(links):
         path = folder / name
-        there = os.path.exists(path)  # noqa: PTH110  that of `Path` raises for a name that is too long
+        there = os.path.exists(path)  # noqa: PTH110  `Path.exists` raises for a name that is too long
         if not there or os.path.commonpath([root, os.path.realpath(path)]) != root:
             raise UnsafeArchive(_refusal(archive, name, f"leads to {os.readlink(path)!r}"))
 
 
 def _check_way(archive: Path, folder: Path, destination: Path) -> None:
-    """Refuse a directory where the destination has a link."""
+    """Refuse a directory of the archive where the destination has a link."""
     for path in folder.rglob("*"):
         name = path.relative_to(folder)
         if _is_directory(path) and (destination / name).is_symlink():
@@ -199,7 +203,7 @@ def _check_way(archive: Path, folder: Path, destination: Path) -> None:
 
 
 def _move_in(folder: Path, destination: Path) -> None:
-    """Move the content of a directory into another: directories are merged, anything else takes the old one's place."""
+    """Move the content of a directory into another; directories are merged, anything else is replaced."""
     for source in folder.iterdir():
         target = destination / source.name
         if _is_directory(source) and _is_directory(target):

@@ -15,7 +15,7 @@ from .errors import BootstrapError
 from .paths import relative_name
 
 LONGEST = 256
-"""Characters of one argument (`ContainerArgument` in SageMaker's API)."""
+"""Most characters of one argument (`ContainerArgument` in SageMaker's API)."""
 
 USAGE = (
     "--entry-point FILE | --command COMMAND... | --command-json JSON..., "
@@ -26,7 +26,7 @@ _RUNS = ("--entry-point", "--command", "--command-json")
 
 
 class LaunchOptions(NamedTuple):
-    """What the bootstrap is asked to run.
+    """What the bootstrap runs, and with which channels unpacked.
 
     Args:
         entry_point: File of the source to run; None for a command.
@@ -45,8 +45,8 @@ class LaunchOptions(NamedTuple):
     def parse(cls, argv: Sequence[str]) -> LaunchOptions:
         """Return the options of a command line.
 
-        Not argparse: a command or a value may start with a dash, and everything after the first `--` is the user's,
-        which argparse treats differently in different versions of Python.
+        argparse does not suffice. A command or a value may start with a dash. And versions of Python differ in how
+        argparse treats the user's arguments, which are all those after the first `--`.
 
         Raises:
             BootstrapError: The command line does not follow `USAGE`.
@@ -79,8 +79,8 @@ class LaunchOptions(NamedTuple):
 
 
 def _command_arguments(command: str) -> Iterator[str]:
-    """Yield a command in pieces of the longest argument, each behind its own option."""
-    # AWS's pattern of an argument, `.*`, is Java's: it allows no line break, nor what Unicode counts as one.
+    """Yield a command in pieces of at most 256 characters, each after an option of its own."""
+    # AWS's pattern of an argument, `.*`, has Java's meaning: it matches no line break, nor Unicode's other line ends.
     one_line = command.splitlines() == [command]
     option, text = ("--command", command) if one_line else ("--command-json", json.dumps(command))
     for start in range(0, len(text), LONGEST):

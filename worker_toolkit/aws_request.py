@@ -1,8 +1,8 @@
-"""One request to an AWS service in the name of the job's role: credentials, Signature Version 4, JSON 1.1.
+"""Requests to AWS services with the credentials of the job's role: Signature Version 4, JSON 1.1.
 
-Not boto3, though many images have it: the bootstrap runs without site-packages (`start.sh`) in any image with a Python,
-and one way to ask is one way to fail. It knows what a container of SageMaker has and no more: keys in the environment,
-or the endpoint of container credentials.
+boto3 is not used, though many images have it. The bootstrap runs without site-packages (`start.sh`) in any image with
+Python, and a second client would be a second way to fail. Credentials come only from where a container of SageMaker has
+them: the environment, or the endpoint of container credentials.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from urllib.parse import quote, urlsplit
 from .errors import BootstrapError
 
 TIMEOUT = 5.0
-"""Seconds for each request; without a route out of a VPC none is ever answered."""
+"""Timeout of each request, in seconds. Without a route out of a VPC, no request is ever answered."""
 
 _ATTEMPTS = 5
-_FIRST_PAUSE = 0.5  # seconds, doubled each time: hundreds of hosts may ask at once (GetParameter: 40 a second)
+_FIRST_PAUSE = 0.5  # seconds, doubled each time: hundreds of hosts may ask at once (limit of GetParameter: 40 a second)
 _CONTAINER_CREDENTIALS = "http://169.254.170.2"  # Amazon ECS developer guide, "Task IAM role"
 _FULL_URI = "AWS_CONTAINER_CREDENTIALS_FULL_URI"
 _SUFFIXES = {
@@ -33,9 +33,9 @@ _SUFFIXES = {
     "us-isof-": "csp.hci.ic.gov",
     "eu-isoe-": "cloud.adc-e.uk",
 }
-"""Names of the partitions that are not `amazonaws.com`, by the beginning of their regions (botocore's partitions)."""
+"""Domains of the partitions other than `amazonaws.com`, by the prefix of their regions (botocore's partitions)."""
 _BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
-"""Where distributions keep the authorities."""
+"""Files in which distributions keep the certificate authorities."""
 _TRANSIENT = ("Throttl", "TooManyRequests", "RequestLimitExceeded", "InternalService", "InternalServer", "Unavailable")
 _OK, _SERVER_ERROR = 200, 500
 
@@ -44,8 +44,8 @@ class AwsRefusedError(Exception):
     """AWS answered with an error.
 
     Args:
-        code: AWS's code, such as `AccessDeniedException`.
-        message: AWS's words.
+        code: AWS's error code, such as `AccessDeniedException`.
+        message: AWS's message.
     """
 
     def __init__(self, code: str, message: str) -> None:
@@ -54,12 +54,12 @@ class AwsRefusedError(Exception):
 
 
 class Credentials(NamedTuple):
-    """Keys of a role or a user.
+    """Credentials of a role or a user.
 
     Args:
-        access_key: The id.
-        secret_key: The key that signs.
-        token: The session's token; empty for keys that do not expire.
+        access_key: Access key id.
+        secret_key: Secret access key, which signs.
+        token: Session token; empty for credentials that do not expire.
     """
 
     access_key: str
@@ -68,7 +68,7 @@ class Credentials(NamedTuple):
 
 
 class Request(NamedTuple):
-    """What an HTTP server is sent: a POST where there is a body."""
+    """An HTTP request: a POST if there is a body, else a GET."""
 
     url: str
     headers: dict[str, str]
@@ -76,7 +76,7 @@ class Request(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What an HTTP server said."""
+    """An HTTP response."""
 
     status: int
     body: bytes
@@ -86,13 +86,13 @@ Send = Callable[[Request], Answer]
 
 
 class Aws:
-    """AWS as this container reaches it.
+    """Access to AWS from this container.
 
     Args:
-        environ: The container's variables.
-        send: How a request is sent; raises `OSError` where nobody answers.
+        environ: The container's environment variables.
+        send: Sends a request, and raises `OSError` if there is no response; None (default) for HTTP.
         clock: Epoch seconds.
-        sleep: Waits for seconds.
+        sleep: Waits for a number of seconds.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class Aws:
         self._credentials: Credentials | None = None
 
     def ask(self, service: str, region: str, target: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what an operation of a JSON service answers.
+        """Call an operation of a JSON service, and return its answer.
 
         Args:
             service: Name in the endpoint and in the signature, such as `ssm`.
@@ -117,14 +117,14 @@ class Aws:
             arguments: Its arguments.
 
         Raises:
-            AwsRefusedError: AWS refused.
+            AwsRefusedError: AWS refused the call.
             BootstrapError: AWS was not reached, or there are no credentials.
         """
         url, body = self.endpoint(service, region), json.dumps(arguments).encode()
         credentials = self.credentials()
 
         def request() -> Request:
-            # Signed at each attempt: a signature is good for five minutes.
+            # Each attempt is signed: a signature is valid for five minutes.
             now = _stamp(self._clock())
             return Request(url, sign(url, target, body, credentials, region=region, service=service, now=now), body)
 
@@ -135,7 +135,7 @@ class Aws:
         return said
 
     def endpoint(self, service: str, region: str) -> str:
-        """Return where a service is asked: where the SDKs' variables say, else at its public name."""
+        """Return the URL of a service: that of the SDKs' environment variables, else the public endpoint."""
         own = {"secretsmanager": "SECRETS_MANAGER", "ssm": "SSM"}.get(service, service.upper())
         named = self._environ.get(f"AWS_ENDPOINT_URL_{own}") or self._environ.get("AWS_ENDPOINT_URL")
         suffix = next((name for start, name in _SUFFIXES.items() if region.startswith(start)), "amazonaws.com")
@@ -147,7 +147,9 @@ class Aws:
         return f"{url.rstrip('/')}/"
 
     def credentials(self) -> Credentials:
-        """Return the keys of the job's role, in the order of the SDKs: the environment, then the container's endpoint.
+        """Return the credentials of the job's role: from the environment, else from the container's endpoint.
+
+        The SDKs have the same order.
 
         Raises:
             BootstrapError: There are none.
@@ -176,7 +178,7 @@ class Aws:
             ) from None
 
     def _answer(self, request: Callable[[], Request], what: str) -> Answer:
-        """Send a request until it is answered with something else than an error that passes."""
+        """Send a request, retry it after transient errors, and return the first other response."""
         trouble = ""
         for attempt in range(_ATTEMPTS):
             if attempt:
@@ -201,12 +203,12 @@ def sign(
     """Return the headers of a signed POST (AWS: "Create a signed AWS API request").
 
     Args:
-        url: Where it goes.
+        url: The URL.
         target: The operation.
-        body: What it says.
-        credentials: Whose signature.
-        region: Of the credential scope.
-        service: Of the credential scope.
+        body: The body.
+        credentials: The credentials that sign.
+        region: Region of the credential scope.
+        service: Service of the credential scope.
         now: The time, as `20261121T152700Z`.
     """
     headers = {
@@ -233,13 +235,13 @@ def sign(
 
 
 class _Sender:
-    """Sends over HTTP. A signed request is not sent on to where an answer points, nor plain text through a proxy."""
+    """Sends requests over HTTP. A signed request must not follow a redirect, nor plain HTTP go through a proxy."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._authorities = environ.get("AWS_CA_BUNDLE") or None
 
     def __call__(self, request: Request) -> Answer:
-        # Imported here: they cost tens of milliseconds, and most jobs have no secrets.
+        # These imports take tens of milliseconds, and most jobs have no secrets.
         import urllib.error  # noqa: PLC0415  see above
         import urllib.request  # noqa: PLC0415  the same
 
@@ -261,7 +263,7 @@ class _Sender:
         import urllib.request  # noqa: PLC0415  the same
 
         known = ssl.get_default_verify_paths()
-        # A Python that was built elsewhere may look for the authorities where this image has none.
+        # A Python that was built elsewhere may look for the authorities in a file that this image does not have.
         found = None if known.cafile or known.capath else next(filter(os.path.isfile, _BUNDLES), None)
         context = ssl.create_default_context(cafile=self._authorities or found)
         return urllib.request.HTTPSHandler(context=context)
@@ -292,11 +294,11 @@ def _object(body: bytes) -> dict[str, Any]:
 
 
 def _code(said: Mapping[str, Any], status: int) -> str:
-    """Return the code of an error: `com.amazonaws…#AccessDeniedException` without what is before it."""
+    """Return the code of an error, such as `com.amazonaws…#AccessDeniedException`, without the part up to `#`."""
     return str(said.get("__type") or said.get("code") or f"HTTP {status}").rpartition("#")[2]
 
 
 def _passes(answer: Answer) -> bool:
-    """Tell whether asking again may help."""
+    """Return whether a response is a transient error."""
     code = _code(_object(answer.body), answer.status)
     return answer.status >= _SERVER_ERROR or (answer.status != _OK and any(word in code for word in _TRANSIENT))

@@ -1,6 +1,7 @@
-"""The first program of every job: it brings the host into the documented shape, runs the user's program and reports.
+"""The bootstrap of every job: it prepares the host, runs the user's program and reports a failure.
 
-`start.sh` starts it out of `worker_toolkit.zip`. It says one line, never a variable or an argument: they may be secret.
+`start.sh` starts it from `worker_toolkit.zip`. Before the program it prints one line, without variables and arguments,
+which may be secret.
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
     """Run the job of this container.
 
     Args:
-        argv: The bootstrap's arguments; those of the process by default.
-        environ: The container's variables; those of the process by default.
+        argv: The bootstrap's arguments; by default those of the process.
+        environ: The container's environment variables; by default those of the process.
 
     Returns:
-        The container's exit code: that of the user's program, 128 and the signal that ended it, 2 for wrong arguments,
-        and 1 where the program could not be started.
+        The container's exit code: that of the user's program, or 128 plus the signal that ended it. It is 2 for wrong
+        arguments, pip's if the requirements could not be installed, and 1 if the program could not be started.
     """
     given = os.environ if environ is None else environ
     with ProgramRunner() as runner, MaskedOutput() as output:
@@ -44,16 +45,16 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
             return run_job(LaunchOptions.parse(sys.argv[1:] if argv is None else argv), given, runner, output)
         except BootstrapError as error:
             return _give_up(output.text(str(error)), given, error.exit_code, output.text(error.details))
-        except Exception as error:  # noqa: BLE001  the outermost frame: nobody else would leave a reason for SageMaker
+        except Exception as error:  # noqa: BLE001  the outermost frame: otherwise SageMaker gets no reason
             told = f"The job could not be run: {error!r}\n{traceback.format_exc()}"
             return _give_up(output.text(told), given, 1)
 
 
 def run_job(options: LaunchOptions, environ: Mapping[str, str], runner: ProgramRunner, output: MaskedOutput) -> int:
-    """Do everything that the job consists of, in this order; the order is a part of the contract.
+    """Run all steps of the job. Their order is part of the contract.
 
     Raises:
-        BootstrapError: Something is missing or unsound; the user's program was not started.
+        BootstrapError: Something is missing or invalid; the user's program was not started.
     """
     job = read_job(environ)
     secrets = read_secrets(environ, job.arn)
@@ -71,9 +72,9 @@ def run_job(options: LaunchOptions, environ: Mapping[str, str], runner: ProgramR
     ended = runner.run(launch.command, cwd=code, environment=_with_code_first(known, code))
     output.clean(Path(job.layout.reason))
     if ended.code != 0:
-        # Masked before it is shortened: half a secret is none that could be found.
+        # Mask it before it is shortened: half of a secret would not be found.
         reason = explain(f"{launch.label} on {host}", ended._replace(output=output.text(ended.output)))
-        # Said in the log, too: SageMaker names no host, and the user's code may have left a reason of its own.
+        # The log gets it, too: SageMaker names no host, and the user's code may have written its own reason.
         sys.stderr.write(f"ssm: {reason.splitlines()[0]}\n")
         sys.stderr.flush()
         write_reason(job.layout, reason)
@@ -81,7 +82,7 @@ def run_job(options: LaunchOptions, environ: Mapping[str, str], runner: ProgramR
 
 
 def _prepare_directories(job: Job) -> None:
-    """Make what the script may write to, and give a processing job its earlier state."""
+    """Create the directories for the script's files, and give a processing job its earlier state."""
     layout = job.layout
     for folder in (layout.model, layout.output_data, layout.intermediate, layout.tensorboard):
         Path(folder).mkdir(parents=True, exist_ok=True)
@@ -91,7 +92,7 @@ def _prepare_directories(job: Job) -> None:
     try:
         Path(job.instance_state).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        # A task without state has no `/state` mounted, and an image that does not run as root cannot make one.
+        # Without state, no `/state` is mounted, and an image that does not run as root cannot create it.
         sys.stdout.write(f"ssm: there is no state directory: {error}\n")
 
 
@@ -111,7 +112,7 @@ def _give_up(message: str, environ: Mapping[str, str], exit_code: int, details: 
 
 
 def _host(environ: Mapping[str, str]) -> str:
-    """Return this host as reasons name it, such as `algo-1 of 2`; empty where the job's files do not tell."""
+    """Return this host as failure reasons name it, such as `algo-1 of 2`; empty if it cannot be read."""
     try:
         job = read_job(environ)
     except BootstrapError:

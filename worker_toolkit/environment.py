@@ -1,7 +1,7 @@
-"""The documented variables of a job: `SM_*` after SageMaker's training toolkit, `SSM_*` after simple-sagemaker.
+"""The environment variables of a job: `SM_*` of SageMaker's training toolkit, `SSM_*` of simple-sagemaker.
 
-Functions of values only. The names and forms are those of AWS's list (ENVIRONMENT_VARIABLES.md of its training
-toolkit), and they are the same in training and in processing, where AWS sets none, so that one script serves both.
+All functions are pure. Names and forms follow AWS's list (ENVIRONMENT_VARIABLES.md of its training toolkit). They are
+the same in training and in processing, where AWS sets none, so that one script works in both.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ from typing import Any, Mapping, NamedTuple, Sequence
 from .job import Job
 
 LONGEST = 131072
-"""Bytes of `NAME=value` with its end, beyond which Linux starts no process (`MAX_ARG_STRLEN`, execve(2))."""
+"""Most bytes of `NAME=value` or an argument, with its final NUL; with more, Linux starts no process (`MAX_ARG_STRLEN`,
+execve(2))."""
 
 _WITHOUT_VARIABLE = ("channel_input_dirs", "is_master", "job_name", "master_hostname")
 _OTHER_NAME = {"hyperparameters": "SM_HPS", "additional_framework_parameters": "SM_FRAMEWORK_PARAMS"}
 
 
 class Program(NamedTuple):
-    """What runs, as far as the variables tell of it.
+    """The user's program, as far as the variables describe it.
 
     Args:
         entry_point: File relative to the code; empty for a shell command.
@@ -32,23 +33,23 @@ class Program(NamedTuple):
 
 
 class Machine(NamedTuple):
-    """What this host has to compute with."""
+    """The processors and GPUs of this host."""
 
     cpus: int
     gpus: int
 
 
 def variables(job: Job, program: Program, machine: Machine) -> dict[str, str]:
-    """Return the variables that the user's program is given.
+    """Return the variables for the user's program.
 
-    One that no process can receive, such as 200 kB of hyperparameters, is left out; `WorkerConfig` reads it from
+    A variable that no process can receive, such as 200 kB of hyperparameters, is left out. `WorkerConfig` reads it from
     SageMaker's own files.
     """
     return {name: text for name, text in described(job, program, machine).items() if can_be_set(name, text)}
 
 
 def described(job: Job, program: Program, machine: Machine) -> dict[str, str]:
-    """Return everything that the variables would tell of a job, were there no limit."""
+    """Return all variables of a job, also those that no process can receive."""
     facts = _training_env(job, program, machine)
     values = {
         **{
@@ -68,7 +69,7 @@ def described(job: Job, program: Program, machine: Machine) -> dict[str, str]:
 
 
 def task_variables(job: Job) -> dict[str, str]:
-    """Return those variables that SageMaker's toolkits do not know."""
+    """Return the variables that SageMaker's toolkits do not set."""
     return {
         "SAGEMAKER_JOB_NAME": job.name,
         "SSM_STATE": job.state,
@@ -81,12 +82,12 @@ def task_variables(job: Job) -> dict[str, str]:
 
 
 def can_be_set(name: str, text: str) -> bool:
-    """Tell whether a process can be given this variable: SageMaker allows names and values that execve(2) does not."""
+    """Return whether a process can receive a variable: SageMaker allows names and values that execve(2) does not."""
     return "=" not in name and can_be_argument(f"{name}={text}")
 
 
 def can_be_argument(text: str) -> bool:
-    """Tell whether a process can be given this text at all."""
+    """Return whether a process can receive a text as an argument."""
     try:
         return "\0" not in text and len(os.fsencode(text)) < LONGEST
     except UnicodeEncodeError:
@@ -125,7 +126,7 @@ def _training_env(job: Job, program: Program, machine: Machine) -> dict[str, Any
 
 
 def _instance_groups(resources: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is known of instance types; SageMaker tells training jobs, and those only since 2022."""
+    """Return the variables of instance types and groups, which SageMaker describes only to training jobs since 2022."""
     groups = {group["instance_group_name"]: group for group in resources.get("instance_groups") or ()}
     current = resources.get("current_group_name")
     known = {
@@ -139,7 +140,7 @@ def _instance_groups(resources: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _text(value: Any) -> str:
-    """Return a value as SageMaker's toolkit writes it: text as it is, nothing as empty, the rest as compact JSON."""
+    """Return a value as SageMaker's toolkit writes it: text as it is, None as empty, the rest as compact JSON."""
     if value is None:
         return ""
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True, separators=(",", ":"))

@@ -1,6 +1,6 @@
-"""The one error of the bootstrap: something is wrong with the job, and the person who sent it can mend it.
+"""The error of the bootstrap: something is wrong with the job, and its author can fix it.
 
-Anything else that is raised is a defect of ours, and is shown with its traceback.
+Any other exception is a defect of the toolkit, and is shown with its traceback.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ class BootstrapError(Exception):
     """The job cannot start; the message says why and what to do.
 
     Args:
-        message: What happened, and the remedy.
-        exit_code: Exit code of the container; 2 for wrong arguments, else 1.
-        details: More lines for SageMaker, which the log has already.
+        message: What happened, and how to fix it.
+        exit_code: Exit code of the container; default 1. It is 2 for wrong arguments, and pip's if pip failed.
+        details: Further lines for SageMaker, which the log already has; default none.
     """
 
     def __init__(self, message: str, exit_code: int = 1, details: str = "") -> None:

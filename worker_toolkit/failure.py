@@ -1,7 +1,7 @@
-"""Why the job failed, in the 1,024 characters that SageMaker keeps.
+"""The reason of a job's failure, in the 1,024 characters that SageMaker keeps.
 
 SageMaker cuts `FailureReason` and `ExitMessage` off at the end, where a Python traceback has its cause. So the cause
-comes first, and of the rest the end is kept.
+comes first, and the end of the rest follows.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from .paths import Layout
 from .process import Ended
 
 LIMIT = 1024
-"""Bytes (`FailureReason` and `ExitMessage` in SageMaker's API)."""
+"""Most bytes of a reason (`FailureReason` and `ExitMessage` in SageMaker's API)."""
 
 _TRACEBACK = "Traceback (most recent call last):"
 _GROUP = "+ Exception Group "
-"""Stands before the traceback of a group; its lines, and those of its exceptions, begin with a bar in that place."""
+"""Prefix of an exception group's traceback. Its other lines, and those of its exceptions, have a bar in that place."""
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _EXCEPTION = re.compile(r"[\w.]*(Error|Exception|Interrupt|Exit)(:.*)?")
@@ -32,7 +32,7 @@ def explain(what: str, ended: Ended) -> str:
     """Return why a program failed.
 
     Args:
-        what: The program and its host, as the first words.
+        what: The program and its host, for the first words.
         ended: How it ended.
     """
     details = _details(ended.output)
@@ -44,10 +44,10 @@ def explain(what: str, ended: Ended) -> str:
 
 
 def explain_start(host: str, code: int, message: str) -> str:
-    """Return why the user's program could not be started, in the form that `explain` has.
+    """Return why the user's program could not be started, in the form of `explain`.
 
     Args:
-        host: The host, such as `algo-1 of 2`; empty where it is not known.
+        host: The host, such as `algo-1 of 2`; empty if it is not known.
         code: Exit code of the container.
         message: What happened.
     """
@@ -55,7 +55,7 @@ def explain_start(host: str, code: int, message: str) -> str:
 
 
 def write_reason(layout: Layout, text: str) -> None:
-    """Leave the reason for SageMaker, unless the user's code has left one of its own."""
+    """Write the reason for SageMaker, unless the user's code has written its own."""
     path = Path(layout.reason)
     try:
         if path.is_file() and path.stat().st_size > 0:
@@ -63,7 +63,7 @@ def write_reason(layout: Layout, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(f"{_shortened(text, LIMIT - len(layout.reason_end))}{layout.reason_end}".encode())
     except OSError as error:
-        # The exit code still tells that the job failed, and the log why.
+        # The exit code still says that the job failed, and the log says why.
         sys.stderr.write(f"ssm: the reason could not be left in {path}: {error}\n")
 
 
@@ -76,7 +76,7 @@ def _how(code: int) -> str:
 
 
 def _details(output: str) -> list[str]:
-    """Return the last traceback and what follows it, without the `[rank0]: ` of torch; else the last lines."""
+    """Return the last traceback and what follows it, without torch's `[rank0]: `; if there is none, the last lines."""
     lines = [line.rsplit("\r", 1)[-1].rstrip() for line in _COLOUR.sub("", output).rstrip("\r\n").split("\n")]
     starts = [index for index, line in enumerate(lines) if _TRACEBACK in line]
     if not starts:
@@ -87,10 +87,13 @@ def _details(output: str) -> list[str]:
 
 
 def _cause(details: list[str], *, killed: bool) -> str:
-    """Return the exception of a traceback, else the last line; none where a signal ended the program in mid-work.
+    """Return the exception of a traceback.
 
-    It is the last line that looks like one, since a notebook's own error follows that of whatever ran the notebook.
-    Some exceptions have names of their own kind: then it is the first line without indentation.
+    It is the last line that looks like an exception, since a notebook's own error follows that of the program that ran
+    the notebook. An exception may have an unusual name. If no line looks like one, the first line without indentation
+    counts.
+
+    Without a traceback, return the last line; an empty text if a signal ended the program.
     """
     if not details or not details[0].startswith(_TRACEBACK):
         return details[-1] if details and not killed else ""
@@ -99,10 +102,10 @@ def _cause(details: list[str], *, killed: bool) -> str:
 
 
 def _shortened(text: str, size: int) -> str:
-    """Return the beginning of a text, in at most so many bytes."""
+    """Return the beginning of a text, in at most `size` bytes."""
     return text if len(text.encode()) <= size else text.encode()[: size - 3].decode("utf-8", "ignore") + "…"
 
 
 def _end_of(text: str, size: int) -> str:
-    """Return the end of a text, in at most so many bytes."""
+    """Return the end of a text, in at most `size` bytes."""
     return text if len(text.encode()) <= size else "…" + text.encode()[-(size - 3) :].decode("utf-8", "ignore")

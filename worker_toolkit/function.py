@@ -1,9 +1,9 @@
 """Runs a function of the user as the job: arguments from an input channel, the result to the output.
 
-`tasks_lib.functions.task` ships a script of two lines that calls `run`. Arguments lie as one file each in the channel
-`arguments`: `C.json`, or `C.pkl` where the caller asked for pickle; a path among them reads `channel/name`. The result
-is `value.json` (or `value.pkl`), and what it names as a path is kept beside it, alone in `paths/<n>/`. Of several hosts
-each runs the function, and the first one's result counts.
+`tasks_lib.functions` sends a script of two lines that calls `run`. The channel `arguments` has one file for each
+argument: `C.json`, or `C.pkl` if the caller chose pickle. A path among them is written as `channel/name`. The result is
+`value.json` or `value.pkl`. Each file or directory that it names as a path is beside it, in a folder `paths/<n>/` of
+its own. Each host runs the function, and the result of the first host counts.
 """
 
 from __future__ import annotations
@@ -25,19 +25,20 @@ from .typed_values import ValueMismatchError, decode, encode
 
 
 class FunctionTaskError(Exception):
-    """A function cannot be run as a job, or its result cannot travel; the message says what to do."""
+    """A function cannot run as a job, or its result cannot be returned; the message says what to do."""
 
 
 def run(module: str, name: str, serializer: str = "json") -> None:
     """Run a function as this job.
 
     Args:
-        module: The module that has it, as the code names it.
-        name: The function.
-        serializer: `json`, or `pickle` for arguments and result that the caller trusts.
+        module: The function's module, by its name in the code.
+        name: The function's name.
+        serializer: `json` (default), or `pickle` for arguments and a result that the caller trusts.
 
     Raises:
-        FunctionTaskError: See there. What the function raises passes through.
+        FunctionTaskError: The function cannot run, or its result cannot be returned. The function's own exceptions pass
+            through.
     """
     install_stand_ins(Path.cwd())
     function = find(module, name)
@@ -57,7 +58,7 @@ def find(module: str, name: str) -> Callable[..., Any]:
     """Return a function of the user's code.
 
     Raises:
-        FunctionTaskError: The module imports something that is not there, or has no such function.
+        FunctionTaskError: The module imports something that does not exist, or has no such function.
     """
     try:
         found = getattr(importlib.import_module(module), name)
@@ -69,12 +70,13 @@ def find(module: str, name: str) -> Callable[..., Any]:
         ) from error
     except AttributeError as error:
         raise FunctionTaskError(f"There is no {name!r} in {module}: define it at the top of its file.") from error
-    function: Callable[..., Any] = getattr(found, "sagemaker_function", found)  # where Prefect was required
+    # If the requirements name prefect-sagemaker, the module has a real task instead of the function.
+    function: Callable[..., Any] = getattr(found, "sagemaker_function", found)
     return function
 
 
 def read_arguments(function: Callable[..., Any], hints: dict[str, Any], module: str) -> inspect.BoundArguments:
-    """Return what the function is called with, each typed by its annotation."""
+    """Return the arguments of the call, each decoded by its annotation."""
     bound = inspect.BoundArguments(inspect.signature(function), {})
     folder = os.environ.get(f"SM_CHANNEL_{ARGUMENTS_CHANNEL.upper()}")
     given = {path.stem: path for path in Path(folder).iterdir()} if folder else {}
@@ -86,14 +88,14 @@ def read_arguments(function: Callable[..., Any], hints: dict[str, Any], module: 
 
 
 def variadic(parameter: inspect.Parameter, hint: Any) -> Any:
-    """Return the annotation of all that a parameter takes: of `*args: int` it is a tuple of them."""
+    """Return the annotation of all values that a parameter takes: for `*args: int`, a tuple of `int`."""
     if parameter.kind is parameter.VAR_POSITIONAL:
         return typing.Tuple[hint, ...]
     return typing.Dict[str, hint] if parameter.kind is parameter.VAR_KEYWORD else hint
 
 
 def call(function: Callable[..., Any], bound: inspect.BoundArguments) -> Any:
-    """Return what the function returns; one that is `async` is run to its end."""
+    """Call the function and return its result; an `async` function is run to its end."""
     value = function(*bound.args, **bound.kwargs)
     return asyncio.run(value) if inspect.iscoroutine(value) else value
 
@@ -109,9 +111,9 @@ def _read(path: Path, hint: Any, module: str) -> Any:
 
 
 def input_path(text: str) -> Path:
-    """Return where an input lies: a file by its name, `*` for the only thing there is, or the channel's directory.
+    """Return the path of an input: a file by its name, `*` for the only entry, or the channel's directory.
 
-    An S3 URI may be an object or a prefix; the caller does not know which, but here one sees it.
+    An S3 URI may be an object or a prefix. The caller does not know which, but the channel's content shows it.
     """
     channel, _, name = text.partition("/")
     folder = Path(os.environ[f"SM_CHANNEL_{channel.upper()}"])
@@ -123,10 +125,10 @@ def input_path(text: str) -> Path:
 
 
 class Result:
-    """The place of a function's result.
+    """Writes the result of a function.
 
     Args:
-        folder: What becomes the job's output.
+        folder: The directory that becomes the job's output.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -135,10 +137,10 @@ class Result:
         self._directories: list[str] = []
 
     def write(self, function: str, value: Any, hint: Any, serializer: str) -> None:
-        """Leave a value for the caller, with the files that it names.
+        """Write a value for the caller, with the files that it names.
 
         Raises:
-            FunctionTaskError: It does not fit the annotation, JSON cannot carry it, or it names no file.
+            FunctionTaskError: It does not fit the annotation, JSON cannot represent it, or a path in it has no file.
         """
         if serializer == "pickle" and not isinstance(value, Path):
             with (self._folder / "value.pkl").open("wb") as file:
@@ -148,7 +150,7 @@ class Result:
             hint = Path
         try:
             plain = encode(value, self._keep)
-            decode(hint, plain)  # so that the caller can read it
+            decode(hint, plain)  # check that the caller can read it
         except ValueMismatchError as error:
             raise FunctionTaskError(
                 f"The result of {function}() cannot be returned: {error}. Annotate what it returns, "
@@ -158,7 +160,7 @@ class Result:
         (self._folder / "value.json").write_text(json.dumps(document), encoding="utf-8")
 
     def _keep(self, path: Path) -> str:
-        """Have a file or a directory in the output, and return its name there."""
+        """Put a file or a directory into the output, once, and return its name there."""
         whole = path.resolve()
         if whole not in self._kept:
             self._kept[whole] = self._brought_in(whole)
@@ -176,7 +178,7 @@ class Result:
         target = self._folder / name
         target.parent.mkdir(parents=True)
         if output in path.parents:
-            path.rename(target)  # or it would be kept twice
+            path.rename(target)  # a copy would be uploaded twice
         elif path.is_dir():
             shutil.copytree(path, target)
         else:
@@ -185,7 +187,7 @@ class Result:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Reads what a script or a flow of Prefect's pickled: what was `__main__` there is the module here."""
+    """Finds names of the caller's script, `__main__` or Prefect's module for it, in the function's module."""
 
     def __init__(self, file: typing.BinaryIO, module: str) -> None:
         super().__init__(file)

@@ -1,4 +1,4 @@
-"""What this host has to compute with: processors that the process may use, and NVIDIA's GPUs."""
+"""Counts of this host's hardware: the processors that the process may use, and NVIDIA GPUs."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import subprocess
 import sys
 
 _PATIENCE = 20
-"""Seconds for `nvidia-smi`; with a broken driver it can hang for ever."""
+"""Timeout of `nvidia-smi`, in seconds. With a broken driver it can hang forever."""
 
 
 def count_cpus() -> int:
-    """Return the processors that this process may run on, which in a container may be fewer than the machine has."""
+    """Return the number of processors that this process may use; in a container it may be fewer than there are."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1  # macOS has no affinity
 
 
 def count_gpus() -> int:
-    """Return the GPUs that `nvidia-smi -L` lists; 0 where there is none, or where it does not answer."""
+    """Return the number of GPUs that `nvidia-smi -L` lists; 0 if the program is missing or does not answer."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return 0

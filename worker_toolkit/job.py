@@ -1,7 +1,7 @@
-"""The job that this container belongs to, read from the files that SageMaker leaves in it.
+"""The job of this container, read from SageMaker's files.
 
-Two kinds of job describe themselves in two ways; from here on they look alike. Reading is one function at the edge, the
-rest are functions of values. `environment` turns the result into variables, `bootstrap` and `worker_lib` start from it.
+SageMaker describes training and processing jobs in different ways, and `Job` has the same form for both. `environment`
+turns it into variables; `bootstrap` and `worker_lib` start from it.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ class Job(NamedTuple):
     """One host's view of a job.
 
     Args:
-        layout: Where things are.
+        layout: The paths of the job.
         name: The job's name.
-        arn: The job's ARN; empty where the container is not told.
+        arn: The job's ARN; empty if the container does not have it.
         current_host: This host's name, such as `algo-1`.
         hosts: All hosts' names, in SageMaker's order.
-        hyperparameters: The user's, typed.
-        framework_parameters: Those that start with `sagemaker_`, which are addressed to SageMaker's own toolkits.
+        hyperparameters: The user's hyperparameters, typed.
+        framework_parameters: Hyperparameters that start with `sagemaker_`: they are meant for SageMaker's toolkits.
         channels: Directory of each of the user's channels.
-        input_data_config: What SageMaker says of each of the user's channels.
-        resource_config: What SageMaker says of the hosts.
+        input_data_config: SageMaker's description of each of the user's channels.
+        resource_config: SageMaker's description of the hosts.
         state: The task's state directory.
-        log_level: Level of the root logger, as `logging` counts.
+        log_level: Level of the root logger, as a number of `logging`.
     """
 
     layout: Layout
@@ -54,12 +54,12 @@ class Job(NamedTuple):
 
     @property
     def rank(self) -> int:
-        """This host's place among the hosts, from 0."""
+        """This host's index among the hosts, from 0."""
         return self.hosts.index(self.current_host)
 
     @property
     def instance_state(self) -> str:
-        """The part of the state directory that is this host's alone."""
+        """This host's own part of the state directory."""
         return f"{self.state}/{self.current_host}"
 
 
@@ -67,10 +67,10 @@ def read_job(environ: Mapping[str, str]) -> Job:
     """Return the job that this container runs.
 
     Args:
-        environ: The container's variables: SageMaker gives a training job's name only there.
+        environ: The container's environment variables. A training job's name is only there.
 
     Raises:
-        BootstrapError: SageMaker's files are missing or make no sense.
+        BootstrapError: SageMaker's files are missing or invalid.
     """
     layout = find_layout(environ)
     if layout is None:
@@ -87,7 +87,7 @@ def read_job(environ: Mapping[str, str]) -> Job:
 
 
 def decode_hyperparameters(values: Mapping[str, str]) -> dict[str, Any]:
-    """Return hyperparameters as typed: what reads as JSON is JSON, everything else is text."""
+    """Return typed hyperparameters: valid JSON is decoded, everything else is text."""
     return {name: _decode(text) for name, text in values.items()}
 
 
@@ -97,7 +97,7 @@ def training_channels(layout: Layout, config: Mapping[str, Any]) -> dict[str, st
 
 
 def processing_channels(layout: Layout, config: Mapping[str, Any]) -> dict[str, str]:
-    """Return the directory of each input of a processing job that lies where our channels lie."""
+    """Return the directory of each input of a processing job that is in the directory of channels."""
     places = {each["InputName"]: layout.at(_s3_input(each).get("LocalPath") or "") for each in _inputs(config)}
     return {name: path for name, path in places.items() if path.startswith(f"{layout.channels}/")}
 
@@ -144,7 +144,7 @@ def _processing(layout: Layout, resources: dict[str, Any], environ: Mapping[str,
 
 
 def _read(layout: Layout, name: str) -> dict[str, Any]:
-    """Return one of SageMaker's files; a missing one is an empty one, as where a job has no channels."""
+    """Return the content of one of SageMaker's files; empty if it is missing, as for a job without channels."""
     path = Path(layout.config, name)
     if not path.is_file():
         return {}
@@ -173,7 +173,7 @@ def _s3_input(each: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _like_training(each: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a training job would be told of this input."""
+    """Return SageMaker's description of such an input of a training job."""
     source = _s3_input(each)
     return {
         "TrainingInputMode": source.get("S3InputMode") or "File",
@@ -183,7 +183,7 @@ def _like_training(each: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _state(layout: Layout, environ: Mapping[str, str]) -> str:
-    """Return the state directory: the job's own `SSM_STATE` names another `LocalPath` of its checkpoints."""
+    """Return the state directory; if the job's checkpoints have another `LocalPath`, its `SSM_STATE` names it."""
     return layout.at(environ.get("SSM_STATE") or layout.state)
 
 

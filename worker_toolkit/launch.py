@@ -1,9 +1,11 @@
-"""What runs in the job: the command line of a script, a notebook or a shell command.
+"""The command line of the user's program: a script, a notebook or a shell command.
 
-The hyperparameters of a training job come as `--name value` before the user's own arguments, as SageMaker's training
-toolkit has it, except that one-letter names get two dashes as well and lists and dicts are written as JSON, so that
-`argparse` can read them with `type=json.loads`. A shell command and a notebook get no such arguments: they have
-`SM_HPS` and `SM_HP_<NAME>`, and a notebook that papermill runs gets parameters.
+As in SageMaker's training toolkit, hyperparameters come as `--name value` before the user's own arguments. There are
+two differences. One-letter names get two dashes, too. Lists and dicts are written as JSON, so that `argparse` can read
+them with `type=json.loads`.
+
+A shell command and a notebook get no such arguments: they have `SM_HPS` and `SM_HP_<NAME>`. If papermill runs a
+notebook, hyperparameters are the notebook's parameters.
 """
 
 from __future__ import annotations
@@ -25,12 +27,12 @@ Which = Callable[[str], Optional[str]]
 
 
 class Launch(NamedTuple):
-    """What is run.
+    """The program to run.
 
     Args:
-        label: How messages call it; a shell command is not shown, it may hold a secret.
+        label: Its name in messages. A shell command is not shown, since it may contain a secret.
         command: The command line.
-        program: What the variables tell of it.
+        program: The program as the variables describe it.
     """
 
     label: str
@@ -39,15 +41,15 @@ class Launch(NamedTuple):
 
 
 def launch_of(options: LaunchOptions, job: Job, which: Which = shutil.which) -> Launch:
-    """Return what to run.
+    """Return the program to run.
 
     Args:
-        options: What the bootstrap was asked to do.
-        job: The job, with the code already in its place.
-        which: Finds a program on the path.
+        options: The bootstrap's options.
+        job: The job, with the code already in place.
+        which: Finds a program on the `PATH`; default `shutil.which`.
 
     Raises:
-        BootstrapError: There is no such file, it is of a kind that cannot be run, or an argument cannot be passed.
+        BootstrapError: The file does not exist or is of an unknown kind, or an argument cannot be passed.
     """
     if options.command is not None:
         command = [_shell(which), "-c", "--", options.command, "ssm", *options.arguments]
@@ -63,10 +65,10 @@ def launch_of(options: LaunchOptions, job: Job, which: Which = shutil.which) -> 
 
 
 def hyperparameter_arguments(hyperparameters: dict[str, Any]) -> list[str]:
-    """Return hyperparameters as command line arguments, in the order of their names.
+    """Return hyperparameters as command line arguments, sorted by name.
 
-    In two words each, as SageMaker's toolkits have it; in one where the value begins with a dash and is no plain
-    number, since `argparse` would take it for an option: `--shift=-1e-05`.
+    Name and value are two words, as in SageMaker's toolkits. They are one word, `--shift=-1e-05`, if the value starts
+    with a dash and is not a plain number: `argparse` would take it for an option.
     """
     words: list[str] = []
     for name in sorted(hyperparameters):
@@ -93,7 +95,7 @@ def _python(_: Path, __: Job, program: Program, ___: Which) -> list[str]:
 
 
 def _shell_script(script: Path, _: Job, program: Program, which: Which) -> list[str]:
-    """Return the command of a script; its first line, where it names an interpreter, decides: `#!/bin/bash -e`."""
+    """Return the command of a shell script; a first line such as `#!/bin/bash -e` decides its interpreter."""
     with script.open("rb") as content:
         if content.read(2) != b"#!":
             return [_shell(which), program.entry_point, *program.arguments]
@@ -102,7 +104,7 @@ def _shell_script(script: Path, _: Job, program: Program, which: Which) -> list[
 
 
 def _notebook(script: Path, job: Job, program: Program, which: Which) -> list[str]:
-    """Return the command that runs a notebook in its own directory and leaves it, with its results, in the output."""
+    """Return the command that runs a notebook in its own directory and writes it, with its results, to the output."""
     target = Path(job.layout.output_data, script.name)
     papermill, jupyter = which("papermill"), which("jupyter")
     if papermill:
@@ -126,7 +128,7 @@ def _shell(which: Which) -> str:
 
 
 def _checked(command: list[str]) -> list[str]:
-    """Refuse a command line that no process can be given, before the kernel does so without a word."""
+    """Check and return a command line that a process can receive; the kernel's error would not name the argument."""
     for before, word in zip(["", *command], command):
         if not can_be_argument(word):
             what = f"The value of {before}" if before.startswith("--") else "An argument"

@@ -1,9 +1,9 @@
-"""Secrets masked in all that the container prints and in the reason of its failure.
+"""Masking of secrets in the container's output and in its failure reason.
 
-The job's log goes to CloudWatch and from there to Prefect, and nobody behind this point knows the values. So where a
-job has secrets, standard output and standard error of the whole container are led through one pipe, which keeps their
-order, and a thread that writes `****` for each. A value is known as it is, and as URLs, JSON and Python write it; not
-in other encodings, and not in files.
+The job's log goes to CloudWatch and from there to Prefect, and neither knows the secret values. So if a job has
+secrets, standard output and standard error of the whole container go through one pipe, which keeps their order. A
+thread replaces each secret in it by `****`. It finds a value as it is, and as URLs, JSON and Python write it. It does
+not find other encodings, and the job's other files are not masked.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _OUT, _ERR = 1, 2
 
 
 class Mask:
-    """Replaces secrets in bytes, also when they come in pieces.
+    """Masks secrets in bytes, also if they arrive in pieces.
 
     Args:
         texts: The secrets.
     """
 
     def __init__(self, texts: Iterable[str]) -> None:
-        # A secret of several lines is masked line by line: the log is read line by line, too.
+        # A secret of several lines is masked line by line, as the log is read.
         found = {
             spelling.encode("utf-8", "surrogateescape")
             for text in texts
@@ -47,19 +47,19 @@ class Mask:
             self._by_first.setdefault(value[0], []).append(value)
 
     def __bool__(self) -> bool:
-        """Whether there is anything to mask."""
+        """Return whether there is anything to mask."""
         return self._pattern is not None
 
     def __call__(self, data: bytes) -> bytes:
-        """Return the whole text with `****` in place of each secret."""
+        """Return bytes with `****` in place of each secret."""
         return self._pattern.sub(_MASK, data) if self._pattern else data
 
     def text(self, text: str) -> str:
-        """Return the same of a text."""
+        """Return a text with `****` in place of each secret."""
         return self(text.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
 
     def split(self, data: bytes) -> tuple[bytes, bytes]:
-        """Return what can be shown of a beginning, masked, and the rest, which may be the beginning of a secret."""
+        """Return the masked part of `data` that can be shown, and the rest, which may be the start of a secret."""
         shown, done, start = [], 0, self._unfinished(data)
         for found in self._pattern.finditer(data) if self._pattern else ():
             if found.start() >= start:
@@ -70,7 +70,7 @@ class Mask:
         return b"".join([*shown, data[done:cut]]), data[cut:]
 
     def _unfinished(self, data: bytes) -> int:
-        """Return where a secret may have begun that is not there as a whole; no secret that we know spans lines."""
+        """Return where an incomplete secret may start; the end of `data` if nowhere. No known secret spans lines."""
         first = max(data.rfind(b"\n") + 1, len(data) - self._longest + 1)
         for start in range(first, len(data)):
             rest = data[start:]
@@ -80,7 +80,7 @@ class Mask:
 
 
 class MaskedOutput:
-    """This process's standard output and error, and those of all that it starts. A context manager."""
+    """The masked standard output and error of this process and of all that it starts. A context manager."""
 
     def __init__(self) -> None:
         self._mask = Mask(())
@@ -90,26 +90,26 @@ class MaskedOutput:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        """Show what is still on its way; a process that the program left behind may hold the pipe open for ever."""
+        """Show the remaining output, but do not wait for a process that was left behind and holds the pipe open."""
         _flush()
         if self._stream:
             self._stream.close()
 
     def hide(self, texts: Iterable[str]) -> None:
-        """Mask these texts from now on; without any nothing stands between the program and its log."""
+        """Mask these texts from now on; without any, the output is not redirected."""
         self._mask = Mask(texts)
         if self._mask:
             _flush()
             self._stream = _Stream(self._mask)
 
     def text(self, text: str) -> str:
-        """Return a text without the secrets."""
+        """Return a text with the secrets masked."""
         return self._mask.text(text)
 
     def clean(self, path: Path) -> None:
-        """Take the secrets out of the reason that the user's code has left of its own; SageMaker reads its beginning.
+        """Mask secrets in the failure reason that the user's code has written.
 
-        Without secrets the file is not touched.
+        A file without secrets is not changed. Of others only the beginning is kept, which is all that SageMaker reads.
         """
         if not self._mask or not path.is_file():
             return
@@ -120,10 +120,10 @@ class MaskedOutput:
 
 
 class _Stream:
-    """Standard output and standard error, led through one pipe and a thread to where standard output went.
+    """Sends standard output and standard error through one pipe and a thread to the original standard output.
 
     Args:
-        mask: What is replaced.
+        mask: Masks the secrets.
     """
 
     def __init__(self, mask: Mask) -> None:
@@ -135,7 +135,7 @@ class _Stream:
             os.dup2(sink, descriptor)
         os.close(sink)
         self._thread = threading.Thread(target=self._follow, daemon=True)
-        # Signals are for the thread that waits for the program: one that is delivered here would not wake it.
+        # The new thread blocks signals. They must reach the thread that waits for the program, to wake it.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             self._thread.start()
@@ -143,7 +143,7 @@ class _Stream:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def close(self) -> None:
-        """Give the descriptors back when all is shown that was written."""
+        """Restore the descriptors, and return when all output is shown."""
         for descriptor, original in self._originals.items():
             os.dup2(original, descriptor)
         os.close(self._end)
@@ -160,7 +160,7 @@ class _Stream:
                 _write(self._originals[_OUT], shown)
             _write(self._originals[_OUT], self._mask(kept))
         except BrokenPipeError:
-            return  # nobody reads the log any more; closed, the pipe tells the program so, as without us
+            return  # the log has no reader; the pipe is closed below, so the program sees that as without masking
         finally:
             os.close(self._source)
 

@@ -1,4 +1,4 @@
-"""The rule by which secret values are masked in a log: which values, in which spellings.
+"""The rule for masking secret values in a log: which values, in which spellings.
 
 The bootstrap masks the values of a task's secrets, which only the job knows. `tasks_lib` masks values of variables and
 hyperparameters whose names look like secrets. Both use this rule.

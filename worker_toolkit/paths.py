@@ -1,8 +1,8 @@
-"""Every path of the contract between SageMaker and a container, for both kinds of job.
+"""All paths of the contract between SageMaker and a container, for both kinds of job.
 
 The paths are those of AWS ("How Amazon SageMaker AI provides training information", "Build your own processing
-container") and of simple-sagemaker's worker environment. `tasks_lib` reads them for the request. `LOCAL_SAGEMAKER_ROOT`
-moves all of them below one directory where a machine cannot give a job its own `/opt/ml`.
+container") and of simple-sagemaker's worker environment. `tasks_lib` uses them in the request. `LOCAL_SAGEMAKER_ROOT`
+moves all of them below one directory if a machine cannot give a job its own `/opt/ml`.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ CODE = "/opt/ml/code"
 
 
 class Layout(NamedTuple):
-    """Where one kind of job finds and leaves its things.
+    """The paths of one kind of job.
 
     Args:
         kind: `training` or `processing`.
-        root: Directory that contains all of it; empty in a real container.
+        root: Directory above all other paths; empty in a real container.
         config: Directory of SageMaker's description of the job.
         description: File in it that only this kind of job has.
-        input: Parent of all that comes in.
-        channels: Parent of the user's channels.
-        source: The channel with the code.
-        code: Where the code is unpacked, and where it runs.
-        model: What becomes `model.tar.gz`. A processing job has no such thing: there it is a part of the output, so
-            that nothing that a script saves is lost.
-        output: Parent of what goes out.
-        output_data: What becomes `output.tar.gz`, or the processing job's output.
-        intermediate: Scratch beside the output, after AWS's training toolkit.
-        tensorboard: Uploaded while a training job runs.
+        input: Parent directory of all inputs.
+        channels: Parent directory of the user's channels.
+        source: Directory of the channel with the code.
+        code: Directory into which the code is unpacked, and in which it runs.
+        model: Directory that becomes `model.tar.gz`. A processing job has no such archive. There it is part of the
+            output, so that nothing that a script saves is lost.
+        output: Directory of `SM_OUTPUT_DIR`: the parent of a training job's outputs, and of scratch and the reason.
+        output_data: Directory that becomes `output.tar.gz`, or the processing job's output.
+        intermediate: Scratch directory, as in AWS's training toolkit.
+        tensorboard: Directory of TensorBoard's logs, which is uploaded while a training job runs.
         state: The task's state directory.
-        previous_state: Where a processing job receives the state, which is copied into `state`; a training job has it
-            there already.
+        previous_state: Directory of a processing job's earlier state, which is copied into `state`. It is empty for a
+            training job, which has the earlier state in `state` already.
         reason: File that SageMaker reads for `FailureReason`, or for a processing job's `ExitMessage`.
-        reason_end: End of each host's reason. `ExitMessage` has those of all hosts, one after the other.
+        reason_end: Text that ends each host's reason. `ExitMessage` has the reasons of all hosts, one after the other.
     """
 
     kind: str
@@ -66,7 +66,7 @@ class Layout(NamedTuple):
         return self._replace(**paths, root=root)
 
     def at(self, path: str) -> str:
-        """Return a path of the contract, such as an input's `LocalPath`, as it is on this machine."""
+        """Return the location of a path of the contract, such as an input's `LocalPath`, on this machine."""
         return below(self.root, path)
 
 
@@ -107,7 +107,7 @@ PROCESSING = TRAINING._replace(
 
 
 def below(root: str, path: str) -> str:
-    """Return an absolute path below a root; one that lies there already stays as it is."""
+    """Return an absolute path below a root; a path that is already below it is not changed."""
     if not root or path == root or path.startswith(root + "/"):
         return path
     return root + path
@@ -124,13 +124,13 @@ def find_layout(environ: Mapping[str, str]) -> Layout | None:
 
 
 def relative_name(text: str) -> str:
-    """Return a relative path in its plain form.
+    """Return a relative path in its normal form.
 
     Args:
-        text: `sub/dir`, `./fit.py` and the like; the form is that of POSIX.
+        text: A POSIX path, such as `sub/dir` or `./fit.py`.
 
     Raises:
-        ValueError: It is absolute, empty, or climbs out with `..`.
+        ValueError: It is absolute, empty, or contains `..`.
     """
     parts = [part for part in text.split("/") if part not in ("", ".")]
     if text.startswith("/") or ".." in parts or not parts:

@@ -1,8 +1,9 @@
-"""Running the user's program: signals go to it, its output is seen at once, and the end of it is remembered.
+"""The runner of the user's program: it forwards signals and output at once, and keeps the end of the output.
 
-`subprocess.run` would not do: as a container's first process we receive SageMaker's SIGTERM, which a shell or a Python
-below us must see in time to save its work (that signals get lost is an old complaint about SageMaker's own containers,
-aws/deep-learning-containers#632), and we inherit the orphans of everything that runs here.
+`subprocess.run` does not suffice. The bootstrap is the container's first process, so it gets SageMaker's SIGTERM. A
+shell or a Python below it must get the signal, too, in time to save its work. Lost signals are an old complaint about
+SageMaker's own containers (aws/deep-learning-containers#632). The first process also inherits the orphans of everything
+that runs in the container.
 """
 
 from __future__ import annotations
@@ -22,15 +23,15 @@ from .errors import BootstrapError
 
 _FORWARDED = (signal.SIGTERM, signal.SIGINT)
 _REMEMBERED = 64 * 1024
-"""Bytes of output that are kept: a long traceback with its chain of causes."""
+"""Bytes of output that are kept: enough for a long traceback with its chain of causes."""
 
 
 class Ended(NamedTuple):
     """How a program ended.
 
     Args:
-        code: Its exit code, or 128 and the signal that ended it, as a shell has it.
-        output: The end of what it wrote, to standard output and standard error.
+        code: Its exit code, or 128 plus the signal that ended it, as in a shell.
+        output: The end of its standard output and standard error.
     """
 
     code: int
@@ -38,10 +39,10 @@ class Ended(NamedTuple):
 
 
 class ProgramRunner:
-    """Runs one program after another, and hands SIGTERM and SIGINT on to the one that runs.
+    """Runs one program after another, and forwards SIGTERM and SIGINT to the running one.
 
-    A context manager; while no program runs, a signal ends the bootstrap. A container's first process needs that:
-    without a handler, the kernel keeps SIGTERM from it.
+    A context manager. While no program runs, a signal ends the bootstrap. A container's first process needs a handler
+    for that: without one, the kernel does not deliver SIGTERM to it.
     """
 
     def __init__(self) -> None:
@@ -60,14 +61,13 @@ class ProgramRunner:
     def run(self, command: Sequence[str], *, cwd: Path, environment: Mapping[str, str]) -> Ended:
         """Run a program to its end, in a process group of its own.
 
-        What it writes goes through us at once, standard output and standard error through one pipe, which keeps their
-        order. When it has ended, what it left running is killed, as it is where the container ends. After a signal,
-        though, all of it may finish: a shell dies at once, and the training that it started may still be saving its
-        state.
+        Its standard output and standard error go through one pipe, which keeps their order, and are forwarded at once.
+        When it has ended, the processes that it left running are killed, as at the end of a container. After a signal
+        they may finish first: a shell dies at once, and the training that it started may still be saving its state.
 
         Raises:
-            SystemExit: A signal came before the program was started.
-            BootstrapError: There is no such program.
+            SystemExit: A signal arrived before the program was started.
+            BootstrapError: The program could not be started.
         """
         child = self._start(command, cwd, environment)
         with _Output(child.stdout) as output:
@@ -75,12 +75,12 @@ class ProgramRunner:
             if self._received is not None:
                 output.wait_until_closed()
         self._group = None
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # nobody is left; macOS then says the latter
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # the group is empty; the latter on macOS
             os.killpg(child.pid, signal.SIGKILL)
         return Ended(code if code >= 0 else 128 - code, output.text())
 
     def _start(self, command: Sequence[str], cwd: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-        # A signal that comes now waits until we know its addressee.
+        # Block signals until it is known to which process group they go.
         signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED)
         try:
             self._stop_if_asked()
@@ -91,7 +91,7 @@ class ProgramRunner:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 bufsize=0,
-                preexec_fn=_own_group,  # noqa: PLW1509  no other thread runs now, and `process_group` came with 3.11
+                preexec_fn=_own_group,  # noqa: PLW1509  `_own_group` takes no lock, and `process_group` came with 3.11
             )
             self._group = child.pid
         except OSError as error:
@@ -122,7 +122,7 @@ def _own_group() -> None:
 
 
 class _Output:
-    """What a program writes, passed on as it comes by a thread, its end remembered."""
+    """The output of a program: a thread forwards it at once, and keeps its end."""
 
     def __init__(self, stream: IO[bytes] | None) -> None:
         assert stream is not None
@@ -136,18 +136,18 @@ class _Output:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        """Take what is still in the pipe; a process that the program left behind may hold it open for ever."""
+        """Forward what is still in the pipe, but do not wait for a process that was left behind and holds it open."""
         os.close(self._end)
         self._thread.join()
         os.close(self._over)
         self._stream.close()
 
     def wait_until_closed(self) -> None:
-        """Wait until nobody can write to it any more: the program and all that it started are gone."""
+        """Wait until no process can write to the pipe: the program and all that it started have ended."""
         self._thread.join()
 
     def text(self) -> str:
-        """Return the end of what was written."""
+        """Return the end of the output."""
         return self._tail.decode("utf-8", "replace")
 
     def _follow(self) -> None:
@@ -164,15 +164,15 @@ class _Output:
                 sys.stdout.buffer.write(block)
                 sys.stdout.buffer.flush()
             except BrokenPipeError:
-                self._stream.close()  # nobody reads the log any more; the program is told so, as without us
+                self._stream.close()  # the log has no reader, and so the program sees that, too
                 return
 
 
 def _wait(child: subprocess.Popen[bytes]) -> int:
-    """Wait for a program, and for the orphans that a container's first process inherits in the meantime.
+    """Wait for a program, and reap the orphans that a container's first process inherits meanwhile.
 
     Returns:
-        Its exit code, negative for a signal, as `subprocess` has it.
+        Its exit code, negative for a signal, as in `subprocess`.
     """
     while True:
         pid, status = os.waitpid(-1, 0)

@@ -1,7 +1,7 @@
-"""Installing the `requirements.txt` that lies at the root of the user's code.
+"""Installation of the `requirements.txt` at the root of the user's code.
 
-With a folder `wheelhouse/` beside it, pip takes everything from there and asks no index: a job in network isolation has
-none.
+If there is a folder `wheelhouse/` beside it, pip takes all packages from there and asks no index. A job in network
+isolation reaches none.
 """
 
 from __future__ import annotations
@@ -14,25 +14,26 @@ from .errors import BootstrapError
 from .process import ProgramRunner
 
 _SHOWN = 12
-"""Last lines of pip that SageMaker is told."""
+"""Number of pip's last lines in the failure reason."""
 
 _ERROR = "ERROR:"
 
 
 def install_requirements(code: Path, environment: Mapping[str, str], runner: ProgramRunner) -> None:
-    """Install the user's requirements, if there are any, for the Python that runs us.
+    """Install the user's requirements, if there are any, for the running Python.
 
     Args:
         code: Root of the user's code.
-        environment: Variables of pip, which reads its own options from those named `PIP_…`.
+        environment: Environment variables of pip, which reads options from those named `PIP_…`.
         runner: Runs pip.
 
     Raises:
-        BootstrapError: pip failed; the message has its cause, the details its last lines, the exit code is pip's.
+        BootstrapError: pip failed. The message has the cause, the details pip's last lines; the exit code is pip's.
     """
     if not (code / "requirements.txt").is_file():
         return
-    # pip runs where relative requirements start, yet must not take the user's `logging.py` for Python's (from 3.11 on).
+    # pip runs in this folder, where relative requirements start. PYTHONSAFEPATH (from Python 3.11 on) keeps it from
+    # importing the user's `logging.py` instead of Python's.
     ended = runner.run(pip_command(code), cwd=code, environment={**environment, "PYTHONSAFEPATH": "1"})
     if ended.code != 0:
         said = [line for line in ended.output.splitlines() if line.strip()]
@@ -60,6 +61,6 @@ def pip_command(code: Path) -> list[str]:
 
 
 def _cause(said: Sequence[str]) -> str:
-    """Return the last error that names a package or a file; the one behind a conflict names a web page."""
+    """Return the last error that names a package or a file; the one that follows a conflict names a web page."""
     errors = [line[len(_ERROR) :].strip() for line in said if line.startswith(_ERROR)]
     return next((text for text in reversed(errors) if not text.startswith("ResolutionImpossible")), "")

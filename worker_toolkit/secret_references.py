@@ -1,4 +1,4 @@
-"""References to secrets: the grammar of the texts that say where a secret is kept.
+"""References to secrets: the grammar of texts that say where a secret is kept.
 
     arn:aws:secretsmanager:…        secretsmanager:NAME        each with #KEY for one key of a JSON secret
     arn:aws:ssm:…:parameter/…       ssm:NAME                   NAME may end in :VERSION or :LABEL

@@ -1,7 +1,8 @@
-"""The task's secrets: read inside the job from where they are kept, into the variables of the user's program.
+"""The task's secrets, read inside the job into the environment variables of the user's program.
 
-A job's description, its log and our records name only where a secret is kept. The value is asked for here, with the
-rights of the job's role, and is handed to one process. The references come in `SSM_SECRETS` (`secret_references`).
+A job's description, its log and the ledger contain only references to secrets. The values are read here, with the
+permissions of the job's role, and are passed only to the program and, for options of pip, to pip. `SSM_SECRETS` has the
+references (`secret_references`).
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ _MISSING = ("ResourceNotFoundException", "ParameterNotFound", "ParameterVersionN
 
 
 class _SecretError(Exception):
-    """One secret cannot be had; the others are still asked for, so that one job tells all that is missing."""
+    """One secret cannot be read; the others are still read, so that one job reports all that are missing."""
 
 
 class Secrets(NamedTuple):
     """The secrets of a job.
 
     Args:
-        variables: Value by the name of the variable.
-        texts: All that must not be read in a log: the values, and what stands in those that are JSON.
+        variables: Value by environment variable.
+        texts: All texts to mask in a log: the values, and the texts in those that are JSON.
     """
 
     variables: dict[str, str]
@@ -35,7 +36,7 @@ class Secrets(NamedTuple):
 
     @property
     def for_pip(self) -> dict[str, str]:
-        """Those that are options of pip, such as the address of a private index with its password."""
+        """The variables that are options of pip, such as the URL of a private index with its password."""
         return {name: value for name, value in self.variables.items() if name.startswith("PIP_")}
 
 
@@ -43,12 +44,12 @@ def read_secrets(environ: Mapping[str, str], job_arn: str = "", aws: Aws | None 
     """Return the values of the task's secrets.
 
     Args:
-        environ: The container's variables.
-        job_arn: ARN of the job, which tells region and account where the environment does not.
-        aws: How AWS is asked; a test gives its own.
+        environ: The container's environment variables.
+        job_arn: ARN of the job, with the account, and with the region if the environment has none; default empty.
+        aws: Access to AWS; None (default) for that of the container.
 
     Raises:
-        BootstrapError: One of them is missing or may not be read; the message names references and never a value.
+        BootstrapError: A secret is missing or may not be read. The message names references, never a value.
     """
     references = read_references(environ)
     if not references:
@@ -59,10 +60,10 @@ def read_secrets(environ: Mapping[str, str], job_arn: str = "", aws: Aws | None 
 
 
 def read_references(environ: Mapping[str, str]) -> dict[str, SecretReference]:
-    """Return the references by the names of the variables.
+    """Return the references by environment variable.
 
     Raises:
-        BootstrapError: They do not make sense.
+        BootstrapError: They are invalid.
     """
     text = joined_variable(SECRETS_VARIABLE, environ)
     try:
@@ -78,7 +79,7 @@ def read_references(environ: Mapping[str, str]) -> dict[str, SecretReference]:
 
 
 class _Vault:
-    """Parameter Store and Secrets Manager, each asked once for each of its secrets."""
+    """Reads secrets from Parameter Store and Secrets Manager, each only once."""
 
     def __init__(self, aws: Aws, region: str, account: str, partition: str) -> None:
         self._aws, self._region, self._account, self._partition = aws, region, account, partition
@@ -89,7 +90,7 @@ class _Vault:
         for name, reference in references.items():
             try:
                 variables[name] = self._checked(name, reference)
-            except _SecretError as trouble:  # noqa: PERF203  all are asked for, see there
+            except _SecretError as trouble:  # noqa: PERF203  all secrets are read, see `_SecretError`
                 troubles.append(str(trouble))
         if troubles:
             raise BootstrapError("\n".join(troubles))
@@ -160,7 +161,7 @@ def _member(name: str, reference: SecretReference, value: str) -> str:
 
 
 def _texts(value: str) -> Iterable[str]:
-    """Yield a value, and where it is JSON the texts in it: the code will take it apart."""
+    """Yield a value and, if it is JSON, the texts in it: the user's code may log one of them."""
     yield value
     try:
         yield from _leaves(json.loads(value))

@@ -1,4 +1,4 @@
-"""The code and the inputs, brought into the shape that the script expects: unpacked, and with the toolkit at hand."""
+"""The code and the inputs of a job on disk: archives are unpacked, and the toolkit is copied beside the code."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _TOOLKIT = "worker_toolkit"
 
 
 def install_source(layout: Layout) -> Path:
-    """Unpack the user's code, lay the toolkit beside it, and return the directory.
+    """Unpack the user's code, copy the toolkit beside it unless the code has one, and return the directory.
 
     Raises:
-        BootstrapError: The code is not there or is no sound archive.
+        BootstrapError: The code is missing, or is not a valid archive.
     """
     source, code = Path(layout.source), Path(layout.code)
     archive = source / SOURCE_ARCHIVE
@@ -38,13 +38,13 @@ def extract_channels(channels: Mapping[str, str], wanted: Mapping[str, str]) -> 
 
     Args:
         channels: Directory of each channel.
-        wanted: Channels to unpack, with the directory inside that becomes the channel, or empty.
+        wanted: Channels to unpack. The value is the directory inside that becomes the channel, or empty for all of it.
 
     Returns:
-        The directory of each channel, as it is now.
+        The directory of each channel, after unpacking.
 
     Raises:
-        BootstrapError: There is no such channel or directory, or an archive is not sound.
+        BootstrapError: There is no such channel or directory, or an archive is not valid.
     """
     unknown = sorted(wanted.keys() - channels.keys())
     if unknown:

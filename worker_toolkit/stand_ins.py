@@ -1,10 +1,11 @@
-"""Stand-ins for the packages that a function's module imports for its flow, and that a job has no use for.
+"""Stand-ins for packages that a function's module imports for its flow, and that a job does not need.
 
-A file with a flow and the functions of its jobs begins with `from prefect import flow`. The job runs one function of
-it; its image has no Prefect, and needs none. So these names are always served by inert modules, also where the package
-happens to be installed: a job behaves the same on AWS and on a laptop. Decorators give the function back as it is,
-everything else that a module does with them while it is imported is without effect, and a function that calls them is
-told what is wrong. A package that `requirements.txt` names is the real one.
+A file with a flow and the functions of its jobs begins with `from prefect import flow`. The job runs one of the
+functions, and its image needs no Prefect. So inert modules replace these packages, even if the package is installed: a
+job behaves the same on AWS and on a laptop.
+
+Their decorators return the function itself. Whatever else a module does with them while it is imported has no effect. A
+function that calls them gets an error with the cause. A package that `requirements.txt` names is not replaced.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ STOOD_IN_FOR: Mapping[str, str] = {
     "tasks_lib": "prefect-sagemaker",
     "blocks": "prefect-sagemaker",
 }
-"""Distribution by the name that is imported."""
+"""Distribution by import name."""
 
 _REQUIREMENT = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
 _SAME_AGAIN = ("on", "with_options", "on_completion", "on_failure", "on_running", "on_cancellation", "on_crashed")
@@ -32,18 +33,18 @@ _NOT_HERE = ("submit", "map", "delay", "serve", "deploy")
 
 
 class NotInJobError(RuntimeError):
-    """A function called what only a flow can use."""
+    """A function in a job used something that only a flow can use."""
 
 
 def install_stand_ins(code: Path) -> None:
-    """Serve stand-ins from now on, but for the packages that the code's `requirements.txt` names."""
+    """Install the stand-ins, except for packages that the code's `requirements.txt` names."""
     wanted = _required(code / "requirements.txt")
     names = {name for name, distribution in STOOD_IN_FOR.items() if _canonical(distribution) not in wanted}
     sys.meta_path.insert(0, StandInFinder(names))
 
 
 class StandInFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds some packages, with all that lies below them, as stand-ins."""
+    """Finds some packages, with all their submodules, as stand-ins."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self._names = frozenset(names)
@@ -51,31 +52,31 @@ class StandInFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def find_spec(
         self, fullname: str, _: Sequence[str] | None, __: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """Return the spec of a stand-in, or nothing for any other module."""
+        """Return the spec of a stand-in; None for any other module."""
         if fullname.partition(".")[0] not in self._names:
             return None
         return importlib.machinery.ModuleSpec(fullname, self, is_package=True)
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
-        """Return the module."""
+        """Return a stand-in module."""
         return _StandInModule(spec.name)
 
     def exec_module(self, module: ModuleType) -> None:
-        """Do nothing: there is nothing in it."""
+        """Do nothing: the module is empty."""
 
 
 class _StandInModule(ModuleType):
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # what `inspect`, `pickle` and the like ask every module for
+        if name.startswith("__"):  # `inspect`, `pickle` and others look for such names in every module
             raise AttributeError(name)
         return StandIn(f"{self.__name__}.{name}")
 
 
 class StandIn:
-    """Whatever a stand-in module is asked for: usable as a decorator, a base class, or in an annotation.
+    """Any attribute of a stand-in module, usable as a decorator, as a base class, or in an annotation.
 
     Args:
-        name: What it stands for.
+        name: The full name that it stands for.
     """
 
     def __init__(self, name: str) -> None:
@@ -85,7 +86,7 @@ class StandIn:
         return f"<stand-in for {self._name}>"
 
     def __call__(self, *args: Any, **_: Any) -> Any:
-        """Be a decorator; or nothing, while a module is being imported."""
+        """Act as a decorator, or do nothing while a module is being imported; otherwise raise."""
         if args and (inspect.isfunction(args[0]) or inspect.isclass(args[0])):
             return _decorated(args[0], self._name)
         if _is_importing():
@@ -100,7 +101,7 @@ class StandIn:
         raise self._not_here()
 
     def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[type, ...]:
-        """Be a base class without anything in it."""
+        """Act as an empty base class."""
         return (_Base,)
 
     def __or__(self, other: Any) -> Any:
@@ -121,11 +122,11 @@ class StandIn:
 
 class _Base:
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Take the keywords that the real base class would."""
+        """Accept the keyword arguments that the real base class would."""
 
 
 def _decorated(decorated: Any, name: str) -> Any:
-    """Return a function as it is, with what a module may do to a task of that name while it is imported."""
+    """Return a function itself, with those methods of a Prefect task or flow that a module may use at import."""
     if inspect.isfunction(decorated):
         for method in _SAME_AGAIN:
             setattr(decorated, method, lambda *_, **__: decorated)
@@ -135,7 +136,7 @@ def _decorated(decorated: Any, name: str) -> Any:
 
 
 def _is_importing() -> bool:
-    """Tell whether a module is being imported in this thread: a module may import others from inside a function."""
+    """Return whether this thread is importing a module. A module may import others from inside a function."""
     frame = inspect.currentframe()
     while frame is not None:
         if frame.f_globals.get("__name__") == "importlib._bootstrap":
@@ -150,5 +151,5 @@ def _required(requirements: Path) -> set[str]:
 
 
 def _canonical(name: str) -> str:
-    """Return the name of a distribution as PyPI compares them (PEP 503)."""
+    """Return the normalized name of a distribution, by which PyPI compares (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name).lower()

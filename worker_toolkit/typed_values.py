@@ -1,8 +1,10 @@
-"""Values as JSON, and back by their annotation: how the arguments and the result of a function travel.
+"""Conversion of a function's arguments and result to JSON, and back by their annotations.
 
-The wire is JSON as pydantic writes it, so that the caller's side is pydantic itself, and this side is the standard
-library alone: texts for dates, `Decimal`, `UUID`, numbers of seconds for `timedelta`, an enum's value, lists for tuples
-and sets, objects for dataclasses. Never pickle: who may write to the bucket could otherwise run code in the job.
+The JSON has the form that pydantic reads, so that the caller can decode it with pydantic. This module needs only the
+standard library. Dates, `Decimal` and `UUID` are texts, `timedelta` is a number of seconds, and an enum is its value.
+Tuples and sets are lists, and dataclasses are objects.
+
+With pickle, every principal that may write to the bucket could run code in the job.
 """
 
 from __future__ import annotations
@@ -35,24 +37,24 @@ ARRAYS: dict[Any, Callable[[Any], Any]] = {  # and `tuple`
     abc.MutableSet: set,
 }
 OBJECTS = (dict, abc.Mapping, abc.MutableMapping)
-"""What a JSON object is read into, beside dataclasses, `TypedDict` and pydantic models."""
+"""Types to which a JSON object is decoded, besides dataclasses, `TypedDict` and pydantic models."""
 _PLAIN = (str, bool, type(None))
 
 
 class ValueMismatchError(TypeError):
-    """A value is not what its annotation says."""
+    """A value does not fit its annotation, or JSON cannot represent it."""
 
 
 def decode(annotation: Any, value: Any, to_path: ToPath = Path) -> Any:
-    """Return what JSON stands for.
+    """Decode parsed JSON to a value of an annotated type.
 
     Args:
         annotation: The type, with its names resolved.
         value: Parsed JSON.
-        to_path: Makes a path of its text.
+        to_path: Returns the path for a text; default `Path`.
 
     Raises:
-        ValueMismatchError: The value does not fit the annotation, or nobody here can read such a type.
+        ValueMismatchError: The value does not fit the annotation, or such a type cannot be decoded.
     """
     if annotation in (Any, object):
         return value
@@ -73,10 +75,10 @@ def encode(value: Any, from_path: FromPath) -> Any:
 
     Args:
         value: The value.
-        from_path: Gives the text that stands for a path, having seen to it that the file travels.
+        from_path: Returns the text for a path, and makes sure that the file is sent.
 
     Raises:
-        ValueMismatchError: It is nothing that JSON can carry.
+        ValueMismatchError: JSON cannot represent the value.
     """
 
     def below(each: Any) -> Any:
@@ -90,14 +92,14 @@ def encode(value: Any, from_path: FromPath) -> Any:
     if fields is not None:
         return {_key(each, from_path): below(held) for each, held in fields.items()}
     if isinstance(value, (set, frozenset)):
-        return sorted(map(below, value), key=json.dumps)  # the order of a set of texts differs with every process
+        return sorted(map(below, value), key=json.dumps)  # the order of a set of texts differs from process to process
     if isinstance(value, (list, tuple)):
         return list(map(below, value))
     return _scalar(value)
 
 
 def _fields(value: Any) -> Mapping[Any, Any] | None:
-    if hasattr(value, "model_dump"):  # a pydantic model, without pydantic
+    if hasattr(value, "model_dump"):  # a pydantic model; the image may have no pydantic
         model: Mapping[Any, Any] = value.model_dump(by_alias=True)
         return model
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -157,7 +159,7 @@ def _instance(kind: Any, value: Any, to_path: ToPath) -> Any:
 
 
 def _known_fields(kind: Any) -> list[str] | None:
-    """Return the fields of a dataclass, a TypedDict or a NamedTuple, in their order; none of any other class."""
+    """Return the fields of a dataclass, a TypedDict or a NamedTuple, in their order; None for any other class."""
     if dataclasses.is_dataclass(kind):
         return [each.name for each in dataclasses.fields(kind) if each.init]
     if issubclass(kind, dict):
@@ -185,7 +187,7 @@ def _read(kind: Any, read: Callable[[Any], Any], value: Any) -> Any:
 
 def _member(kind: Any, value: Any) -> Any:
     if issubclass(kind, enum.Flag) and type(value) is int:
-        return _read(kind, kind, value)  # several members together are none of them
+        return _read(kind, kind, value)  # a combination of flags is not one of the members
     for member in kind:
         if _same(encode(member.value, str), value):
             return member
@@ -266,7 +268,7 @@ def _float(value: Any) -> float:
 
 
 def _iso(value: Any) -> str:
-    """Return a moment as Python before 3.11 reads it."""
+    """Return a time stamp in the form that Python before 3.11 reads."""
     text: str = _exactly(str)(value)
     return f"{text[:-1]}+00:00" if text.endswith("Z") else text
 
@@ -284,4 +286,4 @@ _READERS: dict[Any, Callable[[Any], Any]] = {
 }
 
 SCALARS = (*_READERS, Path)
-"""What a JSON text, number, `true`, `false` or `null` is read into, beside enums."""
+"""Types to which a JSON text, number, `true`, `false` or `null` is decoded, besides enums."""

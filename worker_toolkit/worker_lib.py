@@ -1,8 +1,8 @@
-"""The job's environment as Python values, for the user's own code: `WorkerConfig`, as simple-sagemaker has it.
+"""The job's environment as Python values for the user's code: `WorkerConfig`, as in simple-sagemaker.
 
-The environment is the only source, so that it works in whatever process of the job it is made; the command line belongs
-to the user's script and is never parsed here. Where no bootstrap of ours has set the variables (an image that is
-complete in itself), they are read from SageMaker's files.
+The values come from environment variables, so that it works in any process of the job. The command line belongs to the
+user's script and is never parsed here. If the bootstrap has not set the variables, as in an image that runs as it is,
+they are read from SageMaker's files.
 """
 
 from __future__ import annotations
@@ -45,15 +45,16 @@ _UNKNOWN = -1
 
 
 class WorkerConfig:
-    """What this process may know of its job; outside of a job, texts and lists are empty and counts are -1.
+    """The job of this process, as Python values.
 
-    Each input channel `<name>` has its directory in `channel_<name>`, spelled as the channel is.
+    Each input channel `<name>` has its directory in `channel_<name>`, in the channel's spelling. Outside a job, texts
+    and lists are empty and counts are -1; only `state`, `instance_state`, `tensorboard_dir` and `num_cpus` have values.
 
     Args:
-        per_instance_state: Call `initMultiWorkersState`.
-        set_debug_level: Set the root logger to `SM_LOG_LEVEL`.
-        update_argv: In the job's entry point, give `sys.argv` the job's arguments again should a launcher have lost
-            them: the hyperparameters, then the user's own.
+        per_instance_state: Whether to call `initMultiWorkersState`; default True.
+        set_debug_level: Whether to set the root logger to `SM_LOG_LEVEL`; default True.
+        update_argv: Whether to restore the job's arguments in `sys.argv`, the hyperparameters and then the user's own,
+            if a launcher of the job's entry point has lost them; default True.
 
     Attributes:
         job_name: Name of the job.
@@ -61,23 +62,23 @@ class WorkerConfig:
         channel_data: Directory of channel `data`, or empty.
         channel_model: Directory of channel `model`, or empty.
         hps: Hyperparameters by name, typed.
-        input_dir: Parent of all that comes in.
-        input_config_dir: SageMaker's description of the job.
-        input_data_config: What SageMaker says of each channel, as JSON text.
-        model_dir: What becomes `model.tar.gz`.
-        output_dir: Parent of what goes out.
-        output_data_dir: What becomes the output.
-        tensorboard_dir: Logs for TensorBoard, uploaded while the job runs.
+        input_dir: Parent directory of all inputs.
+        input_config_dir: Directory of SageMaker's description of the job.
+        input_data_config: SageMaker's description of each channel, as JSON text.
+        model_dir: Directory that becomes `model.tar.gz`, or a part of a processing job's output.
+        output_dir: Parent directory of a training job's outputs.
+        output_data_dir: Directory that becomes the output.
+        tensorboard_dir: Directory of TensorBoard's logs, which is uploaded while a training job runs.
         state: The task's state directory, kept between its jobs.
-        instance_state: The part of it that is this host's alone, once `initMultiWorkersState` has made it.
+        instance_state: This host's own part of it, once `initMultiWorkersState` has created it.
         current_host: This host's name.
         hosts: All hosts' names.
-        host_rank: This host's place among them, from 0.
+        host_rank: This host's index among them, from 0.
         num_nodes: Number of hosts.
-        num_cpus: Processors that this process may use.
-        num_gpus: GPUs of this host.
-        network_interface_name: Interface between the hosts.
-        resource_config: What SageMaker says of the hosts, as JSON text.
+        num_cpus: Number of processors that this process may use.
+        num_gpus: Number of GPUs of this host.
+        network_interface_name: Network interface between the hosts.
+        resource_config: SageMaker's description of the hosts, as JSON text.
     """
 
     job_name: str
@@ -113,7 +114,7 @@ class WorkerConfig:
             _restore_argv()
 
     def __getattr__(self, name: str) -> Any:
-        """Explain what is missing: a channel that the job was not given, or the state of the instance."""
+        """Raise an error that explains what is missing, such as a channel that the job does not have."""
         if name == "instance_state":
             raise AttributeError("There is no instance_state before initMultiWorkersState().")
         if name.startswith("channel_"):
@@ -121,19 +122,19 @@ class WorkerConfig:
         raise AttributeError(f"WorkerConfig has no field {name!r}; it has: {', '.join(sorted(self.__dict__))}")
 
     def __repr__(self) -> str:
-        # Hyperparameters may be secret, and this is what a log shows.
+        # Hyperparameters may be secret, and a log may show this text.
         return f"WorkerConfig(job_name={self.job_name!r}, host={self.current_host!r}, channels={self.channels})"
 
     def initMultiWorkersState(self) -> None:  # noqa: N802  simple-sagemaker's name
-        """Give this host a directory of its own in the state, and put the other hosts' out of its sight.
+        """Create this host's own directory in the state, and delete the local copies of the other hosts' directories.
 
-        SageMaker restores the state of all hosts to each of them, and uploads what it finds on each: an old copy of
-        another host's part must not overwrite the new one. It never deletes in S3, so nothing is lost there.
+        SageMaker restores the state of all hosts to each host, and uploads what it finds on each. So an old copy of
+        another host's part could overwrite the new one. It never deletes in S3, so nothing is lost there.
         """
         self.instance_state = str(Path(self.state, self.current_host))
         os.environ["SSM_INSTANCE_STATE"] = self.instance_state
         if not self.current_host:
-            return  # outside of a job there are no hosts, and `/state` is nothing that we should make
+            return  # outside a job there are no hosts, and `/state` must not be created
         for other in Path(self.state).glob("algo-*"):
             is_host = other.name[len("algo-") :].isdigit() and other.is_dir()
             if is_host and other.name != self.current_host:
@@ -142,20 +143,20 @@ class WorkerConfig:
         logger.info("Instance specific state dir: %s", self.instance_state)
 
     def updateNamespace(self, namespace: Any, fields_mapping: Mapping[str, str]) -> None:  # noqa: N802  the same
-        """Copy fields into another object, such as what `argparse` returned.
+        """Copy fields into another object, such as the result of `argparse`.
 
         Args:
-            namespace: Receives the values.
-            fields_mapping: Name there by name of the field here: `{"num_cpus": "workers"}`.
+            namespace: The object that receives the values.
+            fields_mapping: Name of the object's attribute by field of this class, such as `{"num_cpus": "workers"}`.
         """
         for field, name in fields_mapping.items():
             setattr(namespace, name, getattr(self, field))
 
 
 def _known() -> dict[str, str]:
-    """Return the job's variables, also where no bootstrap set them, or one was too large to be handed to this process.
+    """Return the job's variables, even if the bootstrap set none or one was too large for this process to receive.
 
-    Ours are then set for the processes that this one starts.
+    In that case the task's variables are also set for the processes that this one starts.
     """
     if {"SSM_HOST_RANK", "SM_HPS"} <= os.environ.keys() or find_layout(os.environ) is None:
         return dict(os.environ)

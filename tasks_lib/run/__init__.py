@@ -1,1 +1,1 @@
-"""One call of a task, from what its author wrote to its result."""
+"""The execution of one call of a task, from its arguments to its result."""

@@ -1,7 +1,8 @@
-"""Audit tags: who started which work, from which code, in which run. On every job, so that AWS itself can be asked.
+"""Audit tags of a job: which user started which work, from which code, in which run.
 
-SageMaker keeps tags as long as it knows the job, CloudTrail logs them with the create, and bills and policies go by
-them. They say nothing to the fingerprint. Whatever cannot be found out is left out: an audit tag never fails a task.
+With them AWS itself can answer these questions. SageMaker keeps tags as long as it knows the job, CloudTrail logs them
+with the Create call, and bills and policies can refer to them. They are not part of the fingerprint. A value that
+cannot be determined is left out, so an audit tag never fails a task.
 """
 
 from __future__ import annotations
@@ -23,14 +24,15 @@ from tasks_lib.staging.source import Source
 
 PREFIX = "prefect-sagemaker:"
 USER_VARIABLE = "PREFECT_SAGEMAKER_USER"
-"""Names who starts jobs where the user of the operating system does not, such as `root` of a worker's container."""
+"""Environment variable with the user who starts jobs, for processes whose operating system user is not a person, such
+as `root` in a worker's container."""
 
 LONGEST_VALUE = 256
-"""Characters of a tag's value (API reference of `Tag`)."""
+"""Most characters of a tag's value (API reference of `Tag`)."""
 
-_NOT_IN_A_TAG = re.compile(r"[^\w\s.:/=+\-@]")  # the pattern of a tag's value, whose \p{L}, \p{N}, \p{Z} are these
+_NOT_IN_A_TAG = re.compile(r"[^\w\s.:/=+\-@]")  # AWS's pattern, whose \p{L}, \p{N} and \p{Z} are `\w` and `\s` here
 _PERSONS = {None, "USER", "SERVICE_ACCOUNT", "AUTOMATION"}
-"""Kinds of creators of a flow run that name who started it; of a schedule Prefect tells only its name."""
+"""Types of a flow run's creator that identify a user; of a schedule, Prefect knows only the schedule's name."""
 
 _MOST_FOLDERS = 3
 _GIT_SECONDS = 5.0
@@ -41,14 +43,14 @@ Run = Callable[[Sequence[str]], str]
 def audit_tags(
     project: SageMakerProject, spec: JobSpec, fingerprint: str, run: RunContext, source: Source | None
 ) -> dict[str, str]:
-    """Return our tags of a job, all of which begin with `prefect-sagemaker:`.
+    """Return the audit tags of a job; their names start with `prefect-sagemaker:`.
 
     Args:
-        project: Where.
-        spec: What.
-        fingerprint: The work.
-        run: For whom.
-        source: The code; none where the image runs as it is.
+        project: The project.
+        spec: The job.
+        fingerprint: The fingerprint of the work.
+        run: The run that creates the job.
+        source: The code; None if the image runs as it is.
     """
     found = {
         "project": project.project,
@@ -63,26 +65,31 @@ def audit_tags(
 
 
 def as_tag(text: str) -> str:
-    """Return a text as a tag may hold it: what AWS refuses becomes `_`, and what is too long is cut."""
+    """Return a text as a valid tag value: other characters become `_`, and a longer text is cut off."""
     return _NOT_IN_A_TAG.sub("_", text)[:LONGEST_VALUE]
 
 
 def started_by(environ: Mapping[str, str] = os.environ) -> str | None:
-    """Return who started the work: `PREFECT_SAGEMAKER_USER`, whom Prefect knows, or the user of this process."""
+    """Return the user who started the work.
+
+    That is the value of `PREFECT_SAGEMAKER_USER`, else the flow run's creator in Prefect, else the user of this
+    process; None if all are unknown.
+    """
     return environ.get(USER_VARIABLE) or _creator() or _user_of_process()
 
 
 def commit_of(folder: Path, run: Run | None = None) -> str | None:
-    """Return the commit of a folder's repository, with `-dirty` where the folder holds something else.
+    """Return the commit of a folder's repository, with `-dirty` if the folder differs from it.
 
     Args:
-        folder: A folder, of which files that Git ignores do not count.
-        run: How `git` is called; it returns what it prints.
+        folder: The folder; files that Git ignores do not count.
+        run: Runs a `git` command and returns its output; None for a subprocess.
 
     Returns:
-        The commit's full id; `None` without Git, without a repository, and before its first commit.
+        The commit's full id; None without Git, without a repository, and before its first commit.
     """
-    # Its status alone: no lock that could get into the user's way, and no program that the repository names.
+    # Git takes no optional lock, which could block a command of the user's, and runs no program that the repository's
+    # configuration names (`core.fsmonitor`).
     options = ("--no-optional-locks", "-c", "core.fsmonitor=false", "-C", str(folder))
     try:
         said = (run or _run)(["git", *options, "status", "--porcelain=v2", "--branch", "--", "."])
@@ -96,7 +103,7 @@ def commit_of(folder: Path, run: Run | None = None) -> str | None:
 
 
 def _deployment() -> dict[str, str | None]:
-    """Return the deployment's id, and its name where the worker has left it; asking would cost a request a job."""
+    """Return the deployment's id, and its name if the worker has set it; asking Prefect costs a request per job."""
     context = FlowRunContext.get()
     deployment = context.flow_run.deployment_id if context and context.flow_run else None
     if deployment is None:
@@ -113,7 +120,7 @@ def _creator() -> str | None:
 def _user_of_process() -> str | None:
     try:
         return getpass.getuser()
-    except (KeyError, OSError, ImportError):  # a container may run as a number that has no name
+    except (KeyError, OSError, ImportError):  # in a container, the user id may have no name
         return str(os.getuid()) if hasattr(os, "getuid") else None
 
 
@@ -124,7 +131,10 @@ def _commit_of(spec: JobSpec, source: Source | None, asked_in: str) -> str | Non
 
 
 def _folders(spec: JobSpec, source: Source | None) -> list[Path]:
-    """Return where the code really lies, that of the entry point first; a bare command stands in the flow's code."""
+    """Return the folders of the code with links resolved, that of the entry point first.
+
+    A command without files is part of the flow's code, so its folder is the working directory.
+    """
     files = dict(source.files) if source else {}
     entry_point = files.get(spec.entry_point or "")
     ordered = [*([entry_point] if entry_point else []), *files.values()]
@@ -134,12 +144,12 @@ def _folders(spec: JobSpec, source: Source | None) -> list[Path]:
 
 @lru_cache(maxsize=256)
 def _commit_asked_once(folder: Path, asked_in: str) -> str | None:  # noqa: ARG001  the run is a part of the key
-    """Ask Git once for each folder and run: a process that lives long, such as a notebook, sees later commits."""
+    """Ask Git once for each folder and run, so that a long process, such as a notebook, sees later commits."""
     return commit_of(folder)
 
 
 def _run(command: Sequence[str]) -> str:
-    # Without the variables of a hook, which would name another repository than the folder's.
+    # In a Git hook, the `GIT_…` variables would make Git use another repository than the folder's.
     environ = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     done = subprocess.run(
         command,

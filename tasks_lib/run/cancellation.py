@@ -1,7 +1,7 @@
-"""What becomes of a job when the run that waits for it is ended on purpose: stopped, left to others, or left to run.
+"""The job of a run that is being ended: it is stopped, left to other waiters, or left running.
 
-A run is ended by a cancel, a signal or a timeout; what is still to be done then has to be done within seconds, and is
-tried again for that long. A crash comes by none of these ways, and leaves the job.
+A cancellation, a signal or a timeout ends a run. The requests that remain have only seconds, and transient errors are
+retried for that long. A crash does not reach this code, so its job keeps running.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from tasks_lib.run.retries import OF_CALLS
 _T = TypeVar("_T")
 
 PAUSES = (0.2, 0.4, 0.8, 1.6)
-"""Seconds between the tries: Prefect kills a cancelled flow run 30 s after its SIGTERM."""
+"""Seconds between the tries. Prefect kills a cancelled flow run 30 s after its SIGTERM."""
 
 
 class Cancellation:
-    """What becomes of the job of one call whose run is ended.
+    """Stops or leaves the job of one call whose run is being ended.
 
     Args:
-        backend: Where the job runs.
-        run: The run that is ended.
+        backend: The backend where the job runs.
+        run: The run that is being ended.
         task: The task's name.
-        report: Shows what became of the job.
-        sleep: Waits so many seconds.
+        report: Shows in Prefect's UI what happened to the job.
+        sleep: Waits for a number of seconds.
     """
 
     def __init__(
@@ -52,16 +52,17 @@ class Cancellation:
     def leave(
         self, kind: JobKind, heartbeat: Heartbeat, fingerprint: str, how: OnExit, *, create_uncertain: bool
     ) -> None:
-        """See to the job: stop it unless others wait for it, or leave it as was wished.
+        """Stop the job unless other runs wait for it, or leave it running.
 
-        Never fails: the run is ending anyway, and what could not be done is said.
+        A job that has ended, is already stopping or has other work is not touched. A service error is logged and not
+        raised, since the run is ending anyway.
 
         Args:
             kind: Kind of job.
-            heartbeat: Our heartbeat in it, which ends here.
-            fingerprint: The work; a job of that name with other work is not ours.
-            how: What was wished.
-            create_uncertain: Whether its create was cut off, so that SageMaker may not know of it yet.
+            heartbeat: This run's heartbeat for the job.
+            fingerprint: The fingerprint of the work.
+            how: The call's `on_exit`: `stop` or `leave`.
+            create_uncertain: Whether the create request was interrupted, so that SageMaker may not know the job yet.
         """
         try:
             job = self._trying(lambda: self._made(kind, heartbeat.job, create_uncertain=create_uncertain))
@@ -75,7 +76,7 @@ class Cancellation:
             )
 
     def stop(self, job: Job, heartbeat: Heartbeat) -> None:
-        """Stop a job that nobody waits for, and say so before to those who come at this moment."""
+        """Stop a job without waiters, and announce it first, for a run that attaches at this moment."""
         heartbeat.announce_stop()
         self._backend.jobs.stop(job)
 
@@ -98,7 +99,7 @@ class Cancellation:
         self._report.left(shown)
 
     def _made(self, kind: JobKind, name: str, *, create_uncertain: bool) -> Job | None:
-        """Return the job, where there is one; of a create that was cut off, SageMaker may not know for a moment."""
+        """Return the job, or None. If its create request was interrupted, ask for a moment until SageMaker knows it."""
         for pause in PAUSES if create_uncertain else ():
             if job := self._backend.jobs.describe(kind, name):
                 return job

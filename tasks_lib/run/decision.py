@@ -1,7 +1,7 @@
-"""The decision: skip, attach, record, run, or spend the attempt first. Pure: a function of what was read.
+"""The decision about a call: skip, create, attach, record, or close the attempt first. Pure.
 
-Two questions in this order. The ledger and S3 are asked first, because a skip must cost no SageMaker call; then
-SageMaker is asked about the one name that this work would have.
+It has two parts, in this order. The ledger and S3 come first, because a skip must not call SageMaker. Then SageMaker
+is asked about the one job name that the current attempt has.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _FAILED: dict[ErrorCategory, CloseReason] = {
 
 
 class Action(Enum):
-    """What to do next."""
+    """The next action."""
 
     SKIP = "skip"
     ASK = "ask SageMaker"
@@ -33,7 +33,7 @@ class Action(Enum):
 
 @dataclass(frozen=True)
 class Decision:
-    """What to do next, and for `CLOSE` why the attempt is over."""
+    """The next action, and for `CLOSE` why the attempt is over."""
 
     action: Action
     because: CloseReason | None = None
@@ -41,11 +41,11 @@ class Decision:
 
 @dataclass(frozen=True)
 class Intact:
-    """Whether what a completed attempt left is still there.
+    """Whether the objects that a completed attempt left are unchanged.
 
     Args:
-        outputs: Its outputs are as it left them.
-        state: What it left in `state/` is still its own, or it left nothing there.
+        outputs: Whether its outputs are unchanged.
+        state: Whether its content of `state/` is unchanged, or it left none.
     """
 
     outputs: bool
@@ -53,12 +53,12 @@ class Intact:
 
 
 def from_ledger(entry: Entry, kept: Intact | None, revoked: CloseReason | None) -> Decision:
-    """Decide by the record alone.
+    """Decide by the ledger's entry alone.
 
     Args:
-        entry: What the ledger says of the work.
-        kept: What is left of the completed attempt; `None` where none is completed.
-        revoked: Why a completed attempt does not count this time: `forced` or `clean_state`.
+        entry: The ledger's entry of the work.
+        kept: Whether the completed attempt is intact; None if no attempt is completed.
+        revoked: Why a completed attempt does not count in this run, `forced` or `clean_state`; None if it counts.
     """
     if entry.record is None or kept is None:
         return Decision(Action.ASK)
@@ -79,17 +79,17 @@ def from_job(
     state_lost: bool = False,
     superseded: bool = False,
 ) -> Decision:
-    """Decide by what SageMaker knows of the current attempt's name.
+    """Decide by SageMaker's job of the current attempt.
 
-    A live attempt is attached to even when a run is forced: it is as fresh as one could be, and two live jobs of one
-    fingerprint would write to one place.
+    A forced run, too, attaches to a live job. No result could be newer, and two live jobs of one fingerprint would
+    write to the same place.
 
     Args:
-        job: The job of that name, where there is one.
-        fingerprint: The work that is wanted.
+        job: The job with the attempt's name; None if there is none.
+        fingerprint: The fingerprint of the work.
         revoked: As in `from_ledger`.
-        state_lost: Whether other work took the state since a job that had completed without a record.
-        superseded: Whether a later attempt is there, of which a lost ledger knows nothing.
+        state_lost: Whether other work has taken the state since the job, which completed without a record.
+        superseded: Whether SageMaker knows a job of a later attempt, which the ledger has lost.
     """
     if job is None:
         return Decision(Action.CREATE)

@@ -1,7 +1,7 @@
-"""Which task was called with which work in a flow run: one name stands for one piece of work.
+"""Check that a flow run calls one task name with one piece of work only.
 
-Two calls of one name with different work would take turns at one state directory and one `latest`; nobody means that.
-The same work twice is fine: it is one job.
+Two calls of one name with different work would take turns at one state directory and one `latest.json`, which is never
+intended. The same work twice is allowed: it is one job.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ _lock = threading.Lock()
 
 
 def check_call(run: RunContext, task_uri: str, work: Ingredients) -> None:
-    """Remember a call, and refuse a second one of the same name with different work.
+    """Remember a call, and refuse a second call of the same name with different work.
 
     Raises:
-        DuplicateTask: With both calls and what differs.
+        DuplicateTask: The work differs. The message names both calls and the differences.
     """
     if run.flow_run is None:
         return
-    # A flow run that is tried again calls everything anew, and may see new inputs.
+    # A retry of the flow run repeats all calls, and may find other inputs.
     key = (run.flow_run, run.flow_try, task_uri)
     call = _Call(run.task_run, work)
     with _lock:
         first = _calls.setdefault(key, call)
-        if first.task_run == run.task_run:  # so may a task run that is tried again
+        if first.task_run == run.task_run:  # a retry of the task run may find other inputs, too
             _calls[key] = first = call
         while len(_calls) > _MOST_REMEMBERED:
             _calls.popitem(last=False)

@@ -1,7 +1,7 @@
-"""One call of a task, from the call to its result: the only place where all the parts meet.
+"""The execution of one call of a task, up to its result; all other parts meet only here.
 
-Read it from top to bottom: resolve -> decide -> create or attach -> wait -> record. What decides is a pure function of
-`decision.py`; what acts is one call of the part that owns it.
+The order is: resolve, decide, create or attach, wait, record. Pure functions in `decision.py` decide. Each action is
+one call of the module that owns it.
 """
 
 from __future__ import annotations
@@ -45,20 +45,20 @@ from tasks_lib.staging.source import IGNORE_FILE, looks_secret, named
 from tasks_lib.staging.upload import JobFiles
 
 _LONG_FOR_SPOT = 3600.0
-"""Seconds of a run without checkpoints on spot that are worth a warning."""
+"""Seconds of runtime on spot instances without checkpoints beyond which there is a warning."""
 
 
 class Execution:
-    """One call of a task, and what is done about it.
+    """The execution of one call of a task.
 
-    A skip uses `lookup` and `report` alone; what a job needs is made when one is run.
+    A skip uses only `lookup` and `report`. What a job needs is made when a job is run.
 
     Args:
-        call: What is asked for.
-        backend: Where its jobs run.
-        run: For whom.
+        call: The call.
+        backend: The backend where its jobs run.
+        run: The run of the call.
         clock: Monotonic seconds.
-        sleep: Waits so many seconds, for what a cancelled run still has to do.
+        sleep: Waits for a number of seconds, between the last requests of a cancelled run.
     """
 
     def __init__(
@@ -85,24 +85,24 @@ class Execution:
 
     @cached_property
     def mask(self) -> Masking:
-        """Takes secrets out of texts."""
+        """Masks secrets in texts."""
         return Masking.of(self.spec.environment, self.spec.hyperparameters)
 
     @cached_property
     def report(self) -> Report:
-        """What Prefect's UI shows of the call."""
+        """The artifacts of the call in Prefect's UI."""
         return Report(self.run, self.backend.project, self.spec.task, self.mask)
 
     @cached_property
     def retries(self) -> RetryPolicy:
-        """How transient errors are retried."""
+        """The retry policy for transient errors."""
         speed = LOCAL_SPEED if self.backend.is_local else 1.0
         seconds = self.call.options.capacity_seconds
         return RetryPolicy(self.run, self.spec.task, capacity_seconds=seconds, speed=speed, clock=self._clock)
 
     @cached_property
     def cancellation(self) -> Cancellation:
-        """What becomes of the job when the run is ended."""
+        """Stops or leaves the job when the run is being ended."""
         return Cancellation(self.backend, self.run, self.spec.task, report=self.report, sleep=self._sleep)
 
     def result(self) -> JobResult:
@@ -110,7 +110,7 @@ class Execution:
         try:
             return self._until_done()
         except (*STOP_EXCEPTIONS, RunCancelled) as ended:
-            run_shielded(partial(self._leave_job, ended))  # a second Ctrl-C must not break that off
+            run_shielded(partial(self._leave_job, ended))  # a second Ctrl-C must not interrupt it
             raise
         except JobError as error:
             self.report.failed(error)
@@ -157,7 +157,7 @@ class Execution:
 
     @property
     def step(self) -> Step:
-        """The work, with its inputs as they were found; found anew after `_invalidate_step`."""
+        """The step, with its inputs resolved; after `_invalidate_step` they are resolved again."""
         if self._resolved is None:
             self._resolved = resolve(self.call, self.backend)
         return self._resolved
@@ -174,11 +174,11 @@ class Execution:
         check_quotas(self.backend.project, self.run, self.spec.task, self.spec.kind, asked)
         check_account(self.backend.project, self.backend.objects)
         check_inputs_exist(self.spec.task, step.inputs.channels, self.backend.objects)
-        # Refused, if it is, before the lease is ours.
+        # If AWS refuses the role, this run does not hold the lease yet.
         place = replace(place, role=self.backend.role(asked, self.spec.secrets))
         self._slots = self._slots or Slots(self.backend.project, self.run, self.spec.task)
         if self._slots.take(self.spec.kind, asked):
-            self._invalidate_step()  # we stood in a queue, perhaps for hours: look again
+            self._invalidate_step()  # the wait may have taken hours: look again
             return None
         holder = Holder(place.job, step.fingerprint, self.spec.kind)
         ready = self._prepared(step, entry, place, holder)
@@ -191,15 +191,15 @@ class Execution:
         return self._wait(step, job, entry, why if job.started_by == self.run.waiter else ATTACHED)
 
     def _prepared(self, step: Step, entry: Entry, place: JobPlace, holder: Holder) -> tuple[JobPlace, str] | None:
-        """Take the state, lay out what the job will read, and say that we wait for it; return where, and why it runs.
+        """Take the lease, upload the job's files and start the heartbeat; return the job's place and why it runs.
 
-        `None`: another run has made it meanwhile.
+        Return None if the state must be emptied first, but another run has created the job meanwhile.
         """
         try:
             self.lookup.state.take(holder, self.call.options.on_busy, self._wait_for_state)
             if self._must_clean_state(entry):
                 if self.backend.jobs.describe(self.spec.kind, place.job):
-                    return None  # made by another run while we came to the lease, which is the job's and so ours, too
+                    return None  # by another run of this work: it took the same job's lease, so this run has it, too
                 self.lookup.state.empty()
                 self._cleaned = True
             self._warn_of_secret_files(step)
@@ -208,14 +208,14 @@ class Execution:
             has_state = self.spec.kind.state_is_input and self.lookup.state.digest() is not None
             self._heartbeat_of(place.job).start()
             self.run.check_running(f"task {self.spec.task!r} was being prepared")
-            # Why is asked before there is a job, whose record another run may write.
+            # Ask for the reason before the job exists: another run may write the job's record.
             return replace(place, has_state=has_state), f"ran: {self.lookup.why(step, entry, latest)}"
         except (*STOP_EXCEPTIONS, RunCancelled):
             run_shielded(lambda: self._give_back(holder))
             raise
 
     def _warn_of_secret_files(self, step: Step) -> None:
-        """Name the files that hold secrets by their names: those of the code stay behind, those of the data travel."""
+        """Warn about files whose names suggest secrets: those of the code were left out, those of inputs are sent."""
         task, left_out = self.spec.task, step.source.left_out if step.source else ()
         if left_out:
             self.run.logger.warning(
@@ -233,22 +233,25 @@ class Execution:
                 )
 
     def _give_back(self, holder: Holder) -> None:
-        """Free the lease, since no job is made whose end would; unless another run makes the same job, or has."""
+        """Release the lease, since no job will end that holds it, unless another run creates or has created the job."""
         others = self._heartbeat_of(holder.job).leave()
         if not others and self.backend.jobs.describe(self.spec.kind, holder.job) is None:
             self.lookup.state.give_back(holder)
 
     def _must_clean_state(self, entry: Entry) -> bool:
-        """Whether the state is to be emptied: before a run's first attempt; a later one goes on from what was left."""
+        """Return whether to empty the state: before a run's first attempt. A later one goes on from what is left."""
         return self.call.options.clean_state and not (self._cleaned or entry.cleaned_by(self.run.flow_run))
 
     def _created(self, request: dict[str, Any], holder: Holder) -> Job | None:
-        """Create the job, or find it; `None`: it is not to be waited for, and the next look says what it is."""
+        """Create the job, or return the existing one.
+
+        Return None if it belongs to other work, or lost the lease and was stopped; the caller then decides again.
+        """
         self._create_uncertain = True
         try:
             job = self.backend.jobs.create(self.spec.kind, request)
         except ServiceError as refused:
-            if not isinstance(refused, ServiceFault):  # which may have made the job all the same
+            if not isinstance(refused, ServiceFault):  # after a fault, the job may exist all the same
                 self.lookup.state.give_back(holder)
             raise
         self._create_uncertain = False
@@ -263,15 +266,15 @@ class Execution:
         self.run.log_status(self.spec.task, f"attached to the job {job.name}, which is {job.status}")
         self._heartbeat_of(job.name).take_over()
         if job.started_by != self.run.waiter:
-            self._release_slots()  # the job has its own
+            self._release_slots()  # the run that created the job holds its slots
         if job.phase is Phase.STOPPING:
-            # Its name is taken until it is over; then the attempt is closed.
+            # Its name is in use until it has stopped. The next look then closes the attempt.
             self._waiter().wait(job, self._heartbeat_of(job.name))
             return None
         return self._wait(step, job, entry, self._reason(step, job, entry, ATTACHED))
 
     def _reason(self, step: Step, job: Job, entry: Entry, otherwise: str) -> str:
-        """Return why there is a result: we had the job made, or something else where it was somebody else's."""
+        """Return why the job ran if this run created it, else `otherwise`."""
         if job.started_by != self.run.waiter:
             return otherwise
         return f"ran: {self.lookup.why(step, entry, self.lookup.ledger.latest())}"
@@ -279,7 +282,8 @@ class Execution:
     def _instance_choice(self, entry: Entry) -> InstanceChoice:
         closed = [(each.because, each.flow_run) for each in entry.closed]
         choice = choice_after(self.spec.instance_choices, attempts_without_capacity(closed, self.run.flow_run))
-        at_risk = choice.spot and self.spec.state == "none" and not self.backend.is_local  # nobody takes a laptop back
+        # The local SageMaker interrupts spot jobs only by a fault rule.
+        at_risk = choice.spot and self.spec.state == "none" and not self.backend.is_local
         if at_risk and self.spec.max_runtime_seconds > _LONG_FOR_SPOT:
             self.run.logger.warning(
                 "%s: a spot instance may be taken back at any moment, and with state='none' there are no checkpoints: "
@@ -297,7 +301,7 @@ class Execution:
     # -- wait ------------------------------------------------------------------------------------------------------
 
     def _heartbeat_of(self, job: str) -> Heartbeat:
-        """Return our heartbeat in a job, which is one at a time."""
+        """Return this run's heartbeat for a job, and end that for any other job."""
         if self._heartbeat is None or self._heartbeat.job != job:
             if self._heartbeat:
                 self._heartbeat.end()
@@ -315,11 +319,11 @@ class Execution:
             self._attended = (job.name, waiter)
             return self._completed(step, ended, entry, reason, waiter)
         if ended.phase is Phase.STOPPED and heartbeat.stop_was_announced():
-            return None  # by a run that saw nobody wait, at the moment when we came; the next attempt is ours
+            return None  # by a run that saw no waiter just before this run attached; this run makes the next attempt
         raise self._error_of(step, ended, entry, reason, waiter)
 
     def _caught_up(self, job: Job) -> JobWaiter:
-        """Return what its log says of a job that is over; it is shown once, also where this step is taken anew."""
+        """Return the waiter of a finished job, which has read its log. A retry does not show the log again."""
         name, waiter = self._attended or ("", self._waiter())
         if name != job.name:
             waiter.catch_up(job)
@@ -327,7 +331,7 @@ class Execution:
         return waiter
 
     def _error_of(self, step: Step, job: Job, entry: Entry, reason: str, waiter: JobWaiter) -> JobError:
-        """Return the error of a job that ended badly, with a result where S3 tells what the job left."""
+        """Return the error of a job that failed or was stopped, with a result if S3 can be read."""
         error = job_error(self.backend.project, self.spec.task, job, waiter.lines)
         try:
             record = self.lookup.record(step, job, entry, reason, metrics=waiter.metrics, unread=waiter.unread)
@@ -346,7 +350,7 @@ class Execution:
             self._heartbeat.end()
 
     def _leave_job(self, ended: BaseException) -> None:
-        """See to the job of a run that is ended on purpose; of a create that was cut off, only its name is known."""
+        """Stop or leave the job of a run that is being ended. It may be known only by its name, from the heartbeat."""
         if self._heartbeat:
             kind, how = self.spec.kind, self.call.options.on_exit
             self.cancellation.leave(kind, self._heartbeat, self._work, how, create_uncertain=self._create_uncertain)

@@ -1,6 +1,6 @@
-"""What S3 and SageMaker know of one call of a task, and what is to be done about it. Changes nothing.
+"""What S3 and SageMaker know about one call of a task, and the decision that follows from it. Read-only.
 
-`Execution` acts on it, and a dry run only tells it.
+`Execution` acts on the decision; a dry run only reports it.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ BY_NAME = "a completed job of that name is there"
 UNCHANGED = "nothing changed"
 UNRECORDED = "its job had completed without a record"
 ATTACHED = "attached to its running job"
-"""Reasons, as a result and a plan say them."""
+"""Reasons in a result and in a plan."""
 
 _OF_OTHERS = "written by other work"
-"""In the place of a state's digest, which it never equals: other work took the state before this could be recorded."""
+"""Stands in a record for the state's digest, which it never equals: other work took the state before the record."""
 
 _NO_ROLE = "arn:aws:iam::000000000000:role/not-yet-known"
-"""In a request that is only checked: a role is looked up, and perhaps made, for a job that will be."""
+"""The role in a request that is only checked. The real role is looked up, or created, just before the job is."""
 
 
-_MOST_CHANGES = 3  # in a reason
+_MOST_CHANGES = 3  # that a reason names
 
 CLOSED: dict[CloseReason, str] = {
     "failed": "the previous attempt failed",
@@ -58,12 +58,12 @@ CLOSED: dict[CloseReason, str] = {
 
 
 class Lookup:
-    """What is known of one call.
+    """What is known about one call.
 
     Args:
         call: The call.
-        backend: Where its jobs run.
-        run: For whom.
+        backend: The backend where its jobs run.
+        run: The run of the call.
     """
 
     def __init__(self, call: Call, backend: Backend, run: RunContext) -> None:
@@ -78,15 +78,15 @@ class Lookup:
 
     @property
     def revoked(self) -> CloseReason | None:
-        """Why a completed attempt does not count this time; None where it does."""
+        """Why a completed attempt does not count in this run; None if it counts."""
         if self.call.options.clean_state:
             return "clean_state"
         return "forced" if self.call.options.rerun == "always" or self.run.refresh else None
 
     def record_by_name(self) -> Record | None:
-        """Return the record that suffices for a call which asks for a completed job of the task's name.
+        """Return the task's newest record if it satisfies a call with `rerun="if_incomplete"`, else None.
 
-        Only while its outputs are there: whoever reads them next would not know why they are not.
+        Its outputs must be unchanged. Otherwise the next step that reads them would fail without naming the cause.
         """
         if self.call.options.rerun != "if_incomplete" or self.revoked:
             return None
@@ -94,7 +94,7 @@ class Lookup:
         return record if record and self._has_outputs(record) else None
 
     def decide(self, step: Step, entry: Entry) -> tuple[Decision, Job | None]:
-        """Return what to do next, and the job of the current attempt where SageMaker was asked."""
+        """Return the decision, and the current attempt's job if SageMaker was asked and knows it."""
         kept = self._intact(entry.record) if entry.record else None
         revoked = None if entry.forced_by(self.run.flow_run) else self.revoked
         decision = from_ledger(entry, kept, revoked)
@@ -104,17 +104,17 @@ class Lookup:
         if job is None or job.phase is not Phase.COMPLETED:
             return from_job(job, step.fingerprint, revoked), job
         if job.forced_in and job.forced_in == self.run.flow_run:
-            revoked = None  # it is the forced job of this very flow run, which died before it could write that down
-        # A later attempt that SageMaker knows means that the ledger has forgotten something.
+            revoked = None  # this flow run's own forced job, whose process died before it could record it
+        # If SageMaker knows a later attempt, the ledger has lost entries.
         lost, later = self.state.taken_by_other_work(job), self._job(step, entry.attempt + 1) is not None
         return from_job(job, step.fingerprint, revoked, state_lost=lost, superseded=later), job
 
     def why(self, step: Step, entry: Entry, latest: Record | None) -> str:
-        """Return why there is something to run, compared with the task's newest completed job."""
+        """Return why a job has to run, compared with the task's newest completed job."""
         return reason_to_run(entry, latest, self.ledger, step.ingredients, step.inputs.channels)
 
     def place(self, step: Step, job: str, choice: InstanceChoice | None = None) -> JobPlace:
-        """Return where a job of this step would live; its role is not known yet."""
+        """Return the place of a job of this step. Its role is only a placeholder."""
         project = self.backend.project
         return JobPlace(
             job=job,
@@ -145,7 +145,7 @@ class Lookup:
     def record(
         self, step: Step, job: Job, entry: Entry, reason: str, *, metrics: MetricReader, unread: str | None
     ) -> Record:
-        """Return the record of a job; without metrics where some of its log is unread, so that a skip reads them."""
+        """Return the record of a job. If part of the log was not read, it has no metrics; a later skip reads them."""
         left = self.backend.objects.listing(self.folder.output(job.name))
         state, latest = self.state.digest(), self.ledger.latest()
         own_state = _OF_OTHERS if self.state.taken_by_other_work(job) else state
@@ -177,7 +177,7 @@ class Lookup:
     def with_metrics(self, record: Record) -> Record:
         """Return a record with the metrics that this call asks for.
 
-        They are read off the log, so asking for others is not a reason to run the job again.
+        Metrics are read from the log, so asking for other metrics does not run the job again.
         """
         patterns = self.call.spec.metrics
         if record.metric_patterns == patterns:
@@ -212,18 +212,18 @@ class Lookup:
         return Intact(self._has_outputs(record), state)
 
     def _has_outputs(self, record: Record) -> bool:
-        """Whether the outputs of a job are as it left them."""
+        """Return whether the outputs of a job are unchanged."""
         return self.backend.objects.listing(self.folder.output(record.job)).digest == record.output_listing
 
     def _why_it_ran(self, step: Step, job: Job, entry: Entry, reason: str, latest: Record | None) -> str:
-        """Return a record's reason; `latest.json` has it already where a run died between the two writes."""
+        """Return the reason for a record. If a run died after writing `latest.json`, before the entry, it is there."""
         if latest and latest.job == job.name:
             return latest.reason
         return reason if reason.startswith("ran: ") else f"ran: {self.why(step, entry, latest)}"
 
 
 def _previous(step: Step, latest: Record | None) -> str | None:
-    """Return the fingerprint of the work that the task had completed before this one."""
+    """Return the fingerprint of the work that the task completed before this work; None if there was none."""
     if latest is None:
         return None
     return latest.previous if latest.fingerprint == step.fingerprint else latest.fingerprint
@@ -232,14 +232,14 @@ def _previous(step: Step, latest: Record | None) -> str | None:
 def reason_to_run(
     entry: Entry, latest: Record | None, ledger: Ledger, now: Ingredients, channels: tuple[ResolvedChannel, ...]
 ) -> str:
-    """Return why there is something to run.
+    """Return why a job has to run.
 
     Args:
-        entry: The attempts at the work.
-        latest: The task's newest completed job.
-        ledger: Tells what was in an input then.
-        now: What the work is made of.
-        channels: Its inputs.
+        entry: The ledger's entry of the work.
+        latest: The record of the task's newest completed job; None if there is none.
+        ledger: The ledger, with the earlier listings of inputs.
+        now: The ingredients of the work.
+        channels: The inputs of the work.
     """
     if entry.closed:
         return CLOSED[entry.closed[-1].because]
@@ -253,7 +253,7 @@ def reason_to_run(
 
 
 def _with_count(change: str, before: Ingredients, ledger: Ledger, channels: tuple[ResolvedChannel, ...]) -> str:
-    """Add to `input "x" changed` how many of its objects did, where both listings are known."""
+    """Add to `input "x" changed` the number of changed objects, if both listings are known."""
     for channel in channels:
         if change == f'input "{channel.name}" changed' and channel.manifest is not None:
             digest = before.get("inputs", {}).get(channel.name, {}).get("digest")

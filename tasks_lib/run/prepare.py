@@ -1,6 +1,7 @@
-"""From a call of a task, as its author wrote it, to a `Call`: checked, and completed with defaults.
+"""Preparation of a call: its arguments are checked and completed with defaults.
 
-Everything that can be wrong with a call by itself is found here, before S3 or SageMaker is asked for anything.
+Errors of the call itself are found here, before any request to S3 or SageMaker. Only botocore's validation of the
+request comes later, just before the job is created.
 """
 
 from __future__ import annotations
@@ -43,18 +44,18 @@ _EXAMPLES = {
     "secrets": "{'DB_PASSWORD': 'ssm:/team/db'}",
     "tags": "{'team': 'churn'}",
 }
-"""What is given by name, each with an example."""
+"""Options that are mappings, each with an example for an error's fix."""
 
 
 @dataclass(frozen=True)
 class Code:
-    """What is run, as the author names it.
+    """The code of a task, as its author gives it.
 
     Args:
-        entry_point: File to run: relative to `source_dir`, or a path of its own.
+        entry_point: File to run: relative to `source_dir`, or a path of its own if that is None.
         source_dir: Directory whose content becomes `/opt/ml/code`.
         command: Shell command to run instead of a file.
-        dependencies: Further files and directories, laid beside the entry point under their own names.
+        dependencies: Further files and directories, each placed beside the entry point under its own name.
     """
 
     entry_point: str | None = None
@@ -63,10 +64,12 @@ class Code:
     dependencies: Sequence[str | Path] = ()
 
     def collect(self, task: str) -> tuple[Source | None, str | None]:
-        """Return the files, and the entry point's name among them; nothing for an image that is complete in itself.
+        """Return the files and the entry point's name among them, None for a command.
+
+        Without a file and a command, the image runs as it is, and both are None.
 
         Raises:
-            InvalidTask: Both a file and a command are to be run, or there is code and nothing of it to run.
+            InvalidTask: There are both a file and a command to run, or there is code but neither of them.
             MissingPath: One of the paths does not exist.
         """
         if self.entry_point and self.command:
@@ -85,12 +88,12 @@ class Code:
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a task: what it asks for, before anything in S3 was looked at.
+    """One call of a task, before anything is read from S3.
 
     Args:
         spec: The job.
-        source: The code; None where the image runs as it is.
-        inputs: Channels by name.
+        source: The code; None if the image runs as it is.
+        inputs: The inputs by channel.
         options: How the call runs.
     """
 
@@ -112,15 +115,15 @@ def prepare(
     """Return a call, checked and completed with defaults.
 
     Args:
-        project: The project, which has the last word where nobody else says anything.
-        defaults: What was bound for every task that does not say otherwise (`check_defaults`).
+        project: The project. Its values apply if neither the call nor the defaults give one.
+        defaults: The defaults that were bound for all tasks (`check_defaults`).
         kind: Kind of job.
         name: The task's name.
-        code: What is run.
-        options: All else.
+        code: The code to run.
+        options: All other options.
 
     Raises:
-        InvalidTask: Something in the call cannot be; see the tree in `errors.py`.
+        InvalidTask: The call is invalid; the tree in `errors.py` has the subclasses.
     """
     given = _Given(options, defaults, project)
     source, entry_point = code.collect(name)
@@ -167,24 +170,24 @@ def prepare(
 
 
 class _Given:
-    """What was said of a task: by the call, by what was bound, by the project."""
+    """The values for a task that the call, the bound defaults and the project give."""
 
     def __init__(self, options: JobOptions, defaults: Mapping[str, Any], project: SageMakerProject) -> None:
         self._options, self._defaults, self._project = options, defaults, project
 
     def chosen(self, name: str, otherwise: Any = None) -> Any:
-        """Return what the call says, else what was bound, else what the project says."""
+        """Return the call's value, else the bound default, else the project's value if it has such a field."""
         for value in (getattr(self._options, name, None), self._defaults.get(name)):
             if value is not None:
                 return value
         return getattr(self._project, name) if name in _OF_BLOCK else otherwise
 
     def own(self, name: str) -> dict[str, Any]:
-        """Return the values by name that the call gives."""
+        """Return the mapping that the call gives."""
         return _by_name(name, getattr(self._options, name))
 
     def merged(self, name: str) -> dict[str, Any]:
-        """Return the values by name of the call, laid over those that were bound."""
+        """Return the mapping that the call gives, merged over the bound default."""
         return deep_merge(_by_name(name, self._defaults.get(name)), self.own(name))
 
     @property
@@ -221,10 +224,10 @@ def _image(task: str, given: _Given) -> str:
 
 
 def check_defaults(defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Return defaults for all tasks of a project.
+    """Check and return the defaults for all tasks of a project.
 
     Raises:
-        InvalidTask: One that there is not.
+        InvalidTask: There is no default of such a name.
     """
     unknown = defaults.keys() - _OF_BLOCK - _OF_CALL
     if unknown:
@@ -247,7 +250,7 @@ def _checked_spec(**values: Any) -> JobSpec:
 
 
 def _types(chosen: Any) -> tuple[Any, ...]:
-    """Return instance types in their order, each once."""
+    """Return the instance types in their order, without duplicates."""
     return tuple(dict.fromkeys([chosen] if isinstance(chosen, str) or not isinstance(chosen, Sequence) else chosen))
 
 
@@ -268,7 +271,7 @@ def _checked_hyperparameters(values: Mapping[str, Any] | None) -> dict[str, Any]
 
 
 def _by_name(what: str, values: Any) -> dict[str, Any]:
-    """Return values by name; none where none are given."""
+    """Check and return a mapping as a dict; empty for None."""
     if values is not None and not isinstance(values, Mapping):
         raise InvalidTask(
             f"{what} is of type {type(values).__name__}, not values by name.", fix=f"give a dict: {_EXAMPLES[what]}."
@@ -303,10 +306,10 @@ def _texts(what: str, values: Any) -> tuple[str, ...]:
 
 
 def check_paths(what: str, paths: Sequence[str | Path]) -> list[Path]:
-    """Return a list of paths; one path alone would be read letter by letter.
+    """Check and return a list of paths. A single text would be read letter by letter, so it is refused.
 
     Raises:
-        InvalidTask: It is one path, or one of them is not a path.
+        InvalidTask: It is a single path, or an entry is not a path.
     """
     if isinstance(paths, (str, Path)):
         raise InvalidTask(f"{what} is one path, {str(paths)!r}, not a list.", fix=f"give a list: [{str(paths)!r}].")

@@ -1,9 +1,10 @@
 """Retry policy for transient AWS errors: which are retried, how often, with what back-off.
 
-The category of an error alone decides (`error_categories.py`). A user's mistake is raised at once. A throttled call
-waits and costs no attempt. A used-up quota is a queue. These are not botocore's retries: those sleep in a thread that
-no cancellation can wake, know neither quota nor capacity, and end after seconds. `Execution` looks before it acts, so a
-retry is another look, as after a crash.
+The category of an error alone decides (`error_categories.py`). A user's mistake is raised at once. A throttled call is
+retried and costs no attempt. So is a call beyond the quota, until other jobs have ended.
+
+botocore's own retries do not suffice. They sleep in a thread that no cancellation can wake, know neither quota nor
+capacity, and end after seconds. `Execution` looks before it acts, so a retry is another look, as after a crash.
 """
 
 from __future__ import annotations
@@ -20,17 +21,18 @@ from tasks_lib.prefect_runtime.run_context import RunContext
 from tasks_lib.quotas.quota import quota_of
 
 LOCAL_SPEED = 0.02
-"""How much quicker we try again on a local SageMaker: nobody shares it, so nothing gets better by waiting long."""
+"""Factor of all waits for a local SageMaker. Other users do not share it, so long waits gain nothing."""
 
 
 @dataclass(frozen=True)
 class Bound:
-    """How often and how long something is tried again.
+    """Back-off and limit of the retries after errors of one category.
 
     Args:
-        first: Seconds before the second try; doubled from try to try.
+        first: Seconds before the first retry; doubled for each further one.
         longest: Most seconds between two tries.
-        tries: Most tries again in a row; without it, no bound. Capacity is bounded in time, by the caller.
+        tries: Most retries in a row; default no limit. Insufficient capacity has a limit in seconds instead
+            (`RetryPolicy`).
     """
 
     first: float
@@ -45,25 +47,25 @@ OF_CALLS: dict[ErrorCategory, Bound] = {
     ErrorCategory.SERVICE_FAULT: Bound(1, 30, tries=8),
     ErrorCategory.EXPIRED: Bound(1, 5, tries=3),
 }
-"""By what a refused call means; any other meaning is raised at once."""
+"""Retries after a refused call, by error category; an error of another category is raised at once."""
 
 OF_JOBS: dict[ErrorCategory, Bound] = {
     ErrorCategory.CAPACITY: Bound(30, 300),
     ErrorCategory.SERVICE_FAULT: Bound(10, 60, tries=2),
 }
-"""By why a job ended: the next attempt is a new job, which is paid for."""
+"""Retries after a failed job, by error category. Each is a new attempt with a new job, which is billed."""
 
 
 class RetryPolicy:
-    """How one call of a task retries transient errors.
+    """The retry policy of one call of a task.
 
     Args:
-        run: Whose run; a cancelled one waits no more.
+        run: The run of the call; cancelling it ends the wait.
         task: The task's name.
-        capacity_seconds: How long capacity is asked for.
-        speed: Factor of all waits.
+        capacity_seconds: How long to retry while AWS has insufficient capacity, in seconds; default one hour.
+        speed: Factor of all waits; default 1.
         clock: Monotonic seconds.
-        chance: Draws the jitter, from 0 to 1.
+        chance: Returns a random number from 0 to 1, for the jitter.
     """
 
     def __init__(
@@ -83,7 +85,7 @@ class RetryPolicy:
         self._jobs: dict[ErrorCategory, tuple[int, float]] = {}
 
     def wait_or_raise(self, error: PrefectSageMakerError) -> None:
-        """Wait before the next try; raise the error where none is worth it, or there were enough.
+        """Wait before the next try, or raise the error if its retries are used up or it is not retried.
 
         Raises:
             RunCancelled: The run was cancelled meanwhile.
@@ -103,17 +105,17 @@ class RetryPolicy:
         self.wait(seconds, f"task {self._task!r} waited to try again ({category.value})")
 
     def reset(self) -> None:
-        """Forget the calls that failed: something went well in between."""
+        """Forget the calls that failed, since a step has succeeded."""
         self._calls.clear()
 
     def wait(self, seconds: float, what: str) -> None:
-        """Wait, but not beyond a cancellation; raises `RunCancelled`."""
+        """Wait for some seconds; raise `RunCancelled` if the run is cancelled meanwhile."""
         until = self._clock() + seconds
         while (left := until - self._clock()) > 0:
             self._run.pause(left, what)
 
     def _seconds(self, bound: Bound, tries: int) -> float:
-        """Return how long to wait: doubled from try to try, and not the same for all who wait."""
+        """Return the seconds to wait: doubled from try to try, with jitter so that runs do not retry all at once."""
         return float(min(bound.longest, bound.first * 2 ** min(tries, 20)) * self._speed * (0.5 + self._chance() / 2))
 
     def _is_over(self, category: ErrorCategory, bound: Bound, tries: int, seconds: float) -> bool:
@@ -123,6 +125,6 @@ class RetryPolicy:
 
 
 def quota_is_too_small(message: str) -> bool:
-    """Whether AWS's words on a quota say that it is smaller than what one job asks for: no waiting helps."""
+    """Return whether a quota's error says that the quota is smaller than one job needs, so that no wait helps."""
     quota = quota_of(message)
     return quota is not None and not quota.can_suffice

@@ -1,4 +1,4 @@
-"""What a call amounts to: its inputs as they are found now, and the fingerprint of all that determines the result."""
+"""The step of a call: its inputs as they are now, and the fingerprint of all that determines the result."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Step:
 
     Args:
         spec: The job.
-        source: Its code; None where the image runs as it is.
-        inputs: Its inputs, found and listed.
+        source: Its code; None if the image runs as it is.
+        inputs: Its inputs, resolved and listed.
         folder: The task's folder in S3.
-        ingredients: What the fingerprint is made of.
-        fingerprint: The work.
+        ingredients: The ingredients of the fingerprint.
+        fingerprint: The fingerprint of the work.
     """
 
     spec: JobSpec
@@ -35,15 +35,15 @@ class Step:
     fingerprint: str
 
     def job_name(self, attempt: int) -> str:
-        """Return the name of the job of an attempt."""
+        """Return the job name of an attempt."""
         return job_name(self.spec.task, self.folder.uri, self.fingerprint, attempt, limit=self.spec.kind.name_limit)
 
 
 def resolve(call: Call, backend: Backend) -> Step:
-    """Find and list the inputs of a call.
+    """Resolve and list the inputs of a call, and take the fingerprint.
 
     Raises:
-        InvalidTask: An input is not there, or cannot be one.
+        InvalidTask: An input does not exist or is invalid.
     """
     folder = backend.folder(call.spec.task)
     inputs = InputResolver(backend, folder).resolve(call.inputs)

@@ -1,6 +1,7 @@
-"""Waiting for a job's end while showing what it says: its status, its log, its metrics.
+"""The waiter for a job: it waits for the job's end, and shows its status and log meanwhile.
 
-The one place through which a job's words come to the reader, so that secrets are taken out here.
+It also reads the metrics from the log. It masks secrets in log lines, failure reason and exit message before they are
+shown.
 """
 
 from __future__ import annotations
@@ -24,23 +25,24 @@ from tasks_lib.prefect_runtime.run_context import MAX_TICK_SECONDS, RunContext
 from tasks_lib.reports.artifacts import Report
 
 _LAST_LINES = 100
-"""Of each host: the one that failed must not lose its words to its peers, who go on to say that they lost it."""
+"""Last lines that are kept of each host. The limit is per host, so that its peers, which go on to report the loss of a
+failed host, do not displace that host's own lines."""
 
 
 class JobWaiter:
     """Waits for one job in one task run.
 
     Args:
-        backend: Where the job runs.
+        backend: The backend where the job runs.
         task: The task's name.
-        run: For whom.
-        metrics: What to read off the log.
-        mask: Takes secrets out of what the job says.
-        report: Shows how far the job is.
+        run: The run that waits.
+        metrics: Reads metrics from the log.
+        mask: Masks secrets in the job's texts.
+        report: Shows the job's progress in Prefect's UI.
 
     Attributes:
-        metrics: What was read off the log so far.
-        unread: What kept some of the log away from the metrics and the reader; none where all was read.
+        metrics: The metrics that were read so far.
+        unread: Why part of the log was not read; None if all of it was read.
     """
 
     def __init__(
@@ -62,23 +64,23 @@ class JobWaiter:
 
     @property
     def lines(self) -> list[LogLine]:
-        """The last lines of each host, in the order of their time, for an error."""
+        """The last lines of each host, in chronological order, for an error."""
         return sorted((line for said in self._last.values() for line in said), key=lambda line: line.timestamp)
 
     def wait(self, job: Job, heartbeat: Heartbeat) -> Job:
-        """Wait for the job's end and return its last description, without secrets.
+        """Wait for the job's end and return its last description, with secrets masked.
 
-        Its log is shown from its beginning, whoever has waited for the job before: this task run has a log of its own,
-        and the metrics need all lines.
+        The job's log is shown from its beginning, even if other runs have shown it before. This task run has a log of
+        its own, and the metrics need all lines.
 
         Args:
             job: The job.
-            heartbeat: The mark of our waiting, which is kept alive meanwhile.
+            heartbeat: This run's heartbeat for the job; it is renewed meanwhile.
 
         Raises:
             RunCancelled: The run was cancelled meanwhile.
             PrefectServerLost: Prefect's server on this machine died meanwhile.
-            PrefectSageMakerError: The job cannot be watched any more.
+            PrefectSageMakerError: The job cannot be watched any longer.
         """
         with self._log_of(job) as (log, relay):
             ended = self._watch(job, heartbeat, log, relay)
@@ -87,7 +89,7 @@ class JobWaiter:
         return replace(ended, reason=self._mask(ended.reason), message=self._mask(ended.message))
 
     def catch_up(self, job: Job) -> None:
-        """Show the log of a job that ended when nobody waited for it, and read its metrics."""
+        """Show the log of a job that ended while no run waited for it, and read its metrics."""
         with self._log_of(job) as (log, relay):
             self._read_to_the_end(job, log, relay)
 
@@ -128,14 +130,14 @@ class JobWaiter:
                 self._run.logger.warning("%s", self._mask(doubt))
 
     def _warn(self, job: Job, why: str) -> None:
-        """Say once that the log cannot be read: the job goes on."""
+        """Warn once that the log cannot be read, which does not affect the job."""
         if not self._told:
             self._told = True
             text = "The log of job %s could not be read: %s. It does not matter to the job; its log: %s"
             self._run.logger.warning(text, job.name, why, self._whole_log(job))
 
     def _take_in(self, new: Iterable[LogLine], relay: LogRelay) -> None:
-        """Take in new lines. A metric is read off the line as it was written."""
+        """Relay new lines with secrets masked. Metrics are read from the lines before that."""
         relay.send(self._masked(line) for line in new)
 
     def _masked(self, line: LogLine) -> LogLine:
@@ -160,17 +162,17 @@ class JobWaiter:
 
 @dataclass
 class LogMetrics(MetricReader):
-    """Metrics read off the log of a finished job.
+    """Metrics read from the log of a finished job.
 
     Args:
-        unread: What kept some of the log away; none where all was read.
+        unread: Why part of the log was not read; None (default) if all of it was read.
     """
 
     unread: str | None = None
 
 
 def metrics_from_log(backend: Backend, job: Job, patterns: dict[str, str]) -> LogMetrics:
-    """Read a finished job's metrics off its log; what kept some away is in `unread`."""
+    """Read the metrics of a finished job from its log; without patterns the log is not read."""
     reader, tail = LogMetrics(patterns), backend.log_of(job)
     for line in tail.whole() if patterns else ():
         reader.read(line.timestamp, line.text)

@@ -392,7 +392,7 @@ def test_one_job_that_cannot_be_looked_at(make_place):
 
     place.objects = Refusing(place.project)
 
-    assert place.reap() == {bad.name: "not judged", good.name: "stopped"}
+    assert place.reap() == {bad.name: "not assessed", good.name: "stopped"}
     assert place.why(bad) == "S3 is away."
     assert [str(error) for error in place.harvest.errors] == ["S3 is away."]
 

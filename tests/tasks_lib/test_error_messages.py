@@ -144,7 +144,7 @@ class Case:
             self.project.client("s3").put_object(Bucket=BUCKET, Key=f"raw/{name}", Body=b"1")
         self.sm.train.fn("fit", command="true", inputs={"train": f"s3://{BUCKET}/raw/data.csv"})
 
-    def an_input_that_is_no_path(self):
+    def an_input_that_is_not_a_path(self):
         self.sm.train.fn("fit", command="true", inputs={"train": 7})
 
     def inputs_without_names(self):
@@ -174,7 +174,7 @@ class Case:
         self.sagemaker.add("prepare-" + "0" * 16 + "-1", status="Failed", Environment=environment)
         self.sm.train.fn("fit", command="true", inputs={"train": output_of("prepare")})
 
-    def a_hyperparameter_that_is_no_number(self):
+    def a_hyperparameter_that_is_not_finite(self):
         self.sm.train.fn("fit", command="true", hyperparameters={"C": float("nan")})
 
     def a_hyperparameter_that_json_cannot_say(self):
@@ -202,7 +202,7 @@ class Case:
     def an_unknown_choice(self):
         self.sm.train.fn("fit", command="true", rerun="never")
 
-    def minutes_that_are_no_number(self):
+    def minutes_that_are_not_a_number(self):
         self.sm.train.fn("fit", command="true", max_runtime_minutes="90m")
 
     def a_metric_that_does_not_compile(self):
@@ -331,7 +331,7 @@ class Case:
             tar.add(self.here / "fit.py", "../evil.py")
         extract(self.here / "model.tar.gz", self.here / "target")
 
-    def a_file_that_is_no_tarball(self):
+    def a_file_that_is_not_a_tarball(self):
         extract(self.here / "fit.py", self.here / "target")
 
     def a_record_that_keeps_changing(self):
