@@ -23,11 +23,11 @@ BANNED = {
     r"\bleast rights\b": "least privilege",
     r"\bwant of \w+": "insufficient, missing",
     r"\b(?:whoever|somebody|nobody|anybody|everybody)\b": "the caller, SageMaker, the user, no run, …: name the actor",
-    r"(?<![Tt]here )\b(?:is|are) no (?!longer\b|more\b|less\b|later\b|other\b|such\b)": "is not a, is invalid, has no",
+    r"(?<!there )\b(?:is|are) no (?!longer\b|more\b|less\b|later\b|other\b|such\b)": "is not a, is invalid, has no",
 }
 """What to avoid, with what to write instead."""
 
-_WORDS = re.compile("|".join(f"({pattern})" for pattern in BANNED))
+_WORDS = re.compile("|".join(f"({pattern})" for pattern in BANNED), re.IGNORECASE)
 _FENCE = re.compile(r"^\s*(```|~~~)")
 
 

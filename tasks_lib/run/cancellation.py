@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from tasks_lib.backend import Backend
-from tasks_lib.errors import ServiceError
+from tasks_lib.errors import PrefectSageMakerError, ServiceError
 from tasks_lib.jobs.job import Job
 from tasks_lib.jobs.kind import JobKind, Phase
 from tasks_lib.ledger.heartbeats import Heartbeat
@@ -54,8 +54,8 @@ class Cancellation:
     ) -> None:
         """Stop the job unless other runs wait for it, or leave it running.
 
-        A job that has ended, is already stopping or has other work is not touched. A service error is logged and not
-        raised, since the run is ending anyway.
+        A job that has ended, is already stopping or has other work is not touched. An error is logged and not raised:
+        the run is ending anyway, and must end as cancelled.
 
         Args:
             kind: Kind of job.
@@ -68,7 +68,7 @@ class Cancellation:
             job = self._trying(lambda: self._made(kind, heartbeat.job, create_uncertain=create_uncertain))
             if job and job.fingerprint == fingerprint and not (job.phase.terminal or job.phase is Phase.STOPPING):
                 self._leave_live(job, heartbeat, how)
-        except ServiceError as error:
+        except PrefectSageMakerError as error:  # also of credentials that are gone by now
             self._run.log_status(
                 self._task,
                 f"the job {heartbeat.job} could not be stopped, and may be running: {error!s}\n"

@@ -5,7 +5,9 @@ import re
 import subprocess
 from pathlib import Path
 
+import check_prose
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,13 +37,12 @@ def test_a_command_sets_up_and_runs_its_module(command, module):
 )
 def test_checks_come_before_the_tests(command, tests):
     """The checks, which take seconds, come before the tests, whose closing line is the last line of output."""
-    lines = make("-n", command)
-    checks = [line for line in lines if re.search(r"/(ruff|mypy|lint-imports)\b", line)]
+    first, *checks, last = make("-n", command)
+    programs = {Path(word).name for line in checks for word in line.split()[:2]}
 
-    assert lines[0] == "python3 bin/setup dev"
-    assert {re.search(r"bin/([\w-]+)", line)[1] for line in checks} == {"ruff", "mypy", "lint-imports"}
-    assert checks[-1] in lines[:-1]
-    assert tests in lines[-1]
+    assert first == "python3 bin/setup dev"
+    assert programs >= {"ruff", "mypy", "lint-imports", "deptry", "codespell", "check_prose.py"}
+    assert tests in last
 
 
 def test_the_fast_tests_wait_for_no_check():
@@ -72,3 +73,32 @@ def test_ci_runs_what_a_newcomer_types():
 
     assert lines[-1] == "exec make test </dev/null"
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+def test_pre_commit_runs_the_checks_of_lint():
+    """Each hook is a command of the Makefile, and together they are `make lint` after `make fix`."""
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    targets = [hook["entry"].split()[-1] for hook in hooks]
+
+    assert targets == ["fix", "lint-code", "lint-types"]
+    assert all(make("-n", target) for target in targets)
+    assert {*make("-n", "lint-code"), *make("-n", "lint-types")} <= {*make("-n", "lint")}
+
+
+@pytest.mark.parametrize(
+    ("prose", "expected"),
+    [
+        ('"""Whoever waits bears it."""\n', ["prose.py:1: 'Whoever'"]),
+        ("# To be mended anew.\n", ["prose.py:1: 'mended'", "prose.py:1: 'anew'"]),
+        ('raise ValueError("it is no number")\n', ["prose.py:1: 'is no'"]),
+        ('"""There is no job: the waiter returns None."""\n', []),
+        ("nobody = 1\n", []),
+    ],
+)
+def test_words_to_avoid_are_found(tmp_path, monkeypatch, prose, expected):
+    """In docstrings, comments and messages, and not in names."""
+    monkeypatch.setattr(check_prose, "ROOT", tmp_path)
+    path = tmp_path / "prose.py"
+    path.write_text(prose)
+
+    assert [found.partition(";")[0] for found in check_prose.findings(path)] == expected

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 from aws_doubles import BUCKET, FIRST, client_error, make_block
-from botocore.exceptions import ConnectionClosedError
+from botocore.exceptions import ConnectionClosedError, NoCredentialsError
 
 from tasks_lib import Channel, SageMakerTasks, output_of
 from tasks_lib.backend import Backend
@@ -577,6 +577,21 @@ def test_a_cancelled_run_stops_its_job(call, sagemaker):
     with pytest.raises(RunCancelled):
         waiting()
     assert sagemaker.count("stop") == 1
+
+
+@pytest.mark.parametrize("trouble", [client_error("AccessDenied", "no"), NoCredentialsError()], ids=type)
+def test_a_job_that_cannot_be_stopped_does_not_hide_the_cancellation(call, sagemaker, caplog, trouble):
+    """The run ends as cancelled, and its log says that the job may be running, and how to stop it."""
+    sagemaker.at_create = None
+    cancelled = threading.Event()
+    waiting = in_thread(call(flow_run="flow-1", cancelled=cancelled.is_set).result)
+    sagemaker.wait_for("create", 1)
+    sagemaker.fail("stop", *(20 * [trouble]))
+    cancelled.set()
+
+    with pytest.raises(RunCancelled):
+        waiting()
+    assert "could not be stopped, and may be running" in caplog.text
 
 
 def mark_left_by(execution):
