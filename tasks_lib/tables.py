@@ -5,14 +5,27 @@ It is not a data frame: for a few rows of text, importing pandas takes longer th
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from dataclasses import dataclass
 from html import escape
-from typing import Any
-
-from tasks_lib.strict_json import strict
+from typing import Any, TypeVar
 
 _GAP = "  "
+
+
+T = TypeVar("T")
+
+
+def strict(value: T) -> T | str:
+    """Return a value as it is, but a number that is not finite as a text that `float` parses.
+
+    Returns:
+        The value, or `NaN`, `Infinity` or `-Infinity`.
+    """
+    if not isinstance(value, float) or math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
 @dataclass(frozen=True)

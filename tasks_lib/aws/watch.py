@@ -41,6 +41,7 @@ _DESCRIBES, _DESCRIBES_AT_ONCE, _MOST_DESCRIBES = 10.0, 20, 50.0
 _MAX_DESCRIBERS = 8  # threads, since a Describe takes a tenth of a second
 _BACK_OFF, _LONGEST_BACK_OFF = 1.0, 30.0
 _SWEPT = object()
+_JITTER = random.Random()  # noqa: S311 - not a secret; of its own, since a program may seed the shared one
 
 
 class WatchedJob:
@@ -208,7 +209,7 @@ class Watcher:
             now = self._clock()
             seconds = max(self._wake(live, now), self._rests_until) - now
             if seconds > 0:
-                self._changed.wait(seconds * random.uniform(1.0, 1.1))  # noqa: S311 - jitter, not a secret
+                self._changed.wait(seconds * _JITTER.uniform(1.0, 1.1))
 
     def _wake(self, live: list[WatchedJob], now: float) -> float:
         """Return when to look again. A thread that has described a job also wakes the watcher."""

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, PlainSerializer
 
 from tasks_lib.errors import InvalidTask, MetricMissing
-from tasks_lib.strict_json import strict
+from tasks_lib.tables import strict
 
 MAX_POINTS = 10_000
 """Most points kept per metric in a result; beyond that, every second point but the last is dropped."""

@@ -56,6 +56,9 @@ OF_JOBS: dict[ErrorCategory, Bound] = {
 """Retries after a failed job, by error category. Each is a new attempt with a new job, which is billed."""
 
 
+_JITTER = random.Random()  # noqa: S311 - not a secret; of its own, since a program may seed the shared one
+
+
 class RetryPolicy:
     """The retry policy of one call of a task.
 
@@ -76,7 +79,7 @@ class RetryPolicy:
         capacity_seconds: float = CAPACITY_MINUTES * 60,
         speed: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
-        chance: Callable[[], float] = random.random,
+        chance: Callable[[], float] = _JITTER.random,
     ) -> None:
         self._run, self._task = run, task
         self._capacity_seconds, self._speed = capacity_seconds, speed

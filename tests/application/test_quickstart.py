@@ -68,7 +68,13 @@ def test_output_into_a_pipe(first_run):
     """Steps, log lines, results and next commands appear in this order, on standard output, without escape codes."""
     _, done = first_run
     words = [
-        *("local SageMaker", "Prefect server", "prepare ───", "prepare/algo-2  | ", "fit-C1.0/algo-1 | epoch=12"),
+        *(
+            "local SageMaker",
+            "Prefect server",
+            "prepare              ->  fit-C0.1",
+            "prepare/algo-2  | ",
+            "fit-C1.0/algo-1 | epoch=12",
+        ),
         *("evaluate        > Completed", "4 ran, 0 skipped", "make quickstart", "make ui", '{"tasks": '),
     ]
     places = [done.out.find(word) for word in words]

@@ -1,4 +1,4 @@
-"""The quickstart's console output: at several terminal widths, into a pipe, and from several threads at once."""
+"""What a run shows: at several terminal widths, into a pipe, and from several threads at once."""
 
 from __future__ import annotations
 
@@ -11,20 +11,9 @@ import threading
 
 import pytest
 from rich.console import Console
-from rich.text import Text
 
-from flows.console import (
-    JobLogHandler,
-    QuickstartConsole,
-    Step,
-    next_commands,
-    quickstart_steps,
-    results_table,
-    steps_drawing,
-    summary,
-)
-from flows.console.colours import Colours
 from tasks_lib import JobResult
+from tasks_lib.console import JobConsole, JobLogHandler, summary
 
 WIDTHS = (80, 100, 200)
 
@@ -72,7 +61,7 @@ class Screen:
         self._bytes = io.BytesIO()
         self._file = io.TextIOWrapper(self._bytes, encoding=encoding, write_through=True)
         terminal = {} if width is None else {"width": width, "force_terminal": True, "color_system": "standard"}
-        self.console = QuickstartConsole(Console(file=self._file, highlight=False, _environ={}, **terminal))
+        self.console = JobConsole(Console(file=self._file, highlight=False, _environ={}, **terminal))
         handler = JobLogHandler(self.console)
         self.log = logging.Logger("job")  # noqa: LOG001  private: records of other tests must not arrive here
         self.log.addHandler(handler)
@@ -99,69 +88,9 @@ class Screen:
         self.log.info("%s: %s", task, status, extra={"sagemaker_prefix": task, "sagemaker_status": status})
 
 
-def plain(lines: list[Text]) -> list[str]:
-    return [line.plain for line in lines]
-
-
 def colour_of(screen: Screen, text: str) -> str:
     """Return the colour in which a text first appears."""
     return re.search(rf"\x1b\[(?:1;)?(\d+)m{re.escape(text)}", screen.written)[1]
-
-
-# The drawing of the steps
-
-
-def test_steps_are_drawn_with_what_waits_for_what():
-    """The fits are drawn in a column between the step before them and the step after them, with connecting lines."""
-    drawing = plain(steps_drawing(quickstart_steps([0.1, 1.0]), Colours()))
-
-    first, second, third, fourth = drawing
-    fork, fit, join, evaluate = (first.index(word) for word in ("┬", "fit-C0.1", "┬─▶ evaluate", "evaluate"))
-
-    assert re.fullmatch(r" +prepare ─+┬─▶ fit-C0.1 ─+┬─▶ evaluate", first)
-    assert [second[column] for column in (fork, join)] == ["│", "│"]
-    assert re.fullmatch(r"└─▶ fit-C1.0 ─+┘", third[fork : join + 1])
-    assert third.index("fit-C1.0") == fit
-    assert [line[fit:].startswith("training, 1 host") for line in (second, fourth)] == [True, True]
-    assert [line[evaluate:] for line in (second, third)] == ["processing, 1 host", "report, plot"]
-    assert [line[:fork].strip() for line in drawing[1:]] == ["processing, 2 hosts", "split, scale", ""]
-
-
-def test_one_fit_is_a_straight_line():
-    """With a single fit, the drawing is one straight line without branches."""
-    drawing = plain(steps_drawing(quickstart_steps([1.0]), Colours()))
-
-    assert drawing[0] == "  prepare ────────────────▶ fit-C1.0 ────────────▶ evaluate"
-
-
-def test_many_fits_hang_on_one_line():
-    """Each of four fits has its own branch on both sides."""
-    drawing = plain(steps_drawing(quickstart_steps([0.01, 0.1, 1.0, 10.0]), Colours()))
-
-    assert [line[24:27] for line in drawing if "fit-" in line] == ["┬─▶", "├─▶", "├─▶", "└─▶"]
-    assert [re.search("─([┬┤┘])", line[30:])[1] for line in drawing if "fit-" in line] == ["┬", "┤", "┤", "┘"]
-
-
-def test_a_long_name_stays_apart_from_its_line():
-    """The widest cell of a column is followed by a space and a line, and the columns stay aligned."""
-    steps = [
-        Step("a-rather-long-name-of-a-step", "processing"),
-        Step("b", "training", after=("a-rather-long-name-of-a-step",)),
-    ]
-
-    first, second = plain(steps_drawing(steps, Colours()))
-
-    assert re.fullmatch(" +a-rather-long-name-of-a-step ─+▶ b", first)
-    assert second.index("training, 1 host") == first.index("b", first.index("▶"))
-
-
-def test_a_drawing_that_would_lie_is_refused():
-    """Two separate chains are refused: a drawing in stages would show dependencies that do not exist."""
-    steps = [
-        Step(name, "training", after=after) for name, after in [("a", ()), ("b", ()), ("c", ("a",)), ("d", ("b",))]
-    ]
-    with pytest.raises(ValueError, match=r"'a', 'd'.*'b', 'c'"):
-        steps_drawing(steps, Colours())
 
 
 # The jobs' logs
@@ -170,14 +99,13 @@ def test_a_drawing_that_would_lie_is_refused():
 def test_a_line_stands_behind_its_job_and_host():
     """Lines have the form `task/host | message`; the bars of a run, and the marks of statuses, are in one column."""
     screen = Screen()
-    screen.console.show_steps([0.1, 1.0])
-    before = len(screen.lines)
+    screen.console.align(["prepare/algo-2", "fit-C1.0/algo-1"])
     screen.status("prepare", "Processing")
     screen.line("prepare/algo-2", "71 rows")
     screen.line("fit-C1.0/algo-1", "epoch=3 loss=0.123 auc=0.987")
     screen.status("prepare", "Completed")
 
-    assert screen.lines[before:] == [
+    assert screen.lines == [
         "prepare         > Processing",
         "prepare/algo-2  | 71 rows",
         "fit-C1.0/algo-1 | epoch=3 loss=0.123 auc=0.987",
@@ -207,17 +135,15 @@ def test_a_record_without_the_raw_lines_shows_its_message():
 
 
 def test_a_task_has_one_colour_everywhere():
-    """A task's name in the drawing and its hosts' lines share a colour that no other task has."""
-    screen = Screen(100)
-    screen.console.show_steps([0.1, 1.0])
-    drawn = {task: colour_of(screen, task) for task in ("prepare", "fit-C0.1", "fit-C1.0", "evaluate")}
-    screen.line("evaluate/algo-1", "report")
-    screen.line("fit-C1.0/algo-1", "epoch=1")
-    screen.line("prepare/algo-2", "rows")
+    """A task's lines of the log and its row in the results share a colour that no other task has."""
+    logs, table = Screen(100), Screen(100)
+    for each in RESULTS:
+        logs.line(f"{each.task}/algo-1", "a line")
+    table.console.show_results(RESULTS)
 
-    assert len(set(drawn.values())) == 4
-    for prefix in ("evaluate/algo-1", "fit-C1.0/algo-1", "prepare/algo-2"):
-        assert colour_of(screen, prefix) == drawn[prefix.partition("/")[0]]
+    colours = {each.task: colour_of(logs, f"{each.task}/algo-1") for each in RESULTS}
+    assert len(set(colours.values())) == len(RESULTS)
+    assert colours == {each.task: colour_of(table, each.task) for each in RESULTS}
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -324,112 +250,67 @@ def test_a_record_that_cannot_be_shown_does_not_stop_the_job(capsys: pytest.Capt
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_results_fit_the_terminal(width: int):
-    """No line is wider than the terminal, and every column is present."""
+    """No row of the table is wider than the terminal; every column is there, and reasons are complete."""
     screen = Screen(width)
-    screen.console.show_steps([0.1, 1.0])
     screen.console.show_results(RESULTS)
+    table = screen.text.partition("3 ran, 1 skipped")[0].splitlines()
+    words = " ".join(screen.text.split())
 
-    assert max(len(line) for line in screen.lines) <= width
-    for word in (
-        "skipped",
-        "ran",
-        "nothing changed",
-        "first run",
-        "3.1",
-        "auc 0.9906  loss 0.06621",
-        "3 ran, 1 skipped",
-    ):
-        assert word in screen.text
+    assert max(map(len, table)) <= width
+    assert table[1].split() == ["task", "result", "why", "seconds", "metrics"]
+    assert all(word in words for word in ("prepare skipped nothing changed", "3.1", "auc 0.9906", "loss 0.06621"))
+    column = slice(table[1].index("why"), table[1].index("seconds"))
+    assert RESULTS[1].reason.removeprefix("ran: ").replace(" ", "") in "".join(
+        line[column].replace(" ", "") for line in table[2:]
+    )
 
 
 @pytest.mark.parametrize("width", [*WIDTHS, 40, None])
 def test_no_name_and_no_uri_is_cut(width: int | None):
-    """URIs are folded after slashes on a terminal and unbroken in a pipe; every URI and job name is complete."""
-    lines = plain(results_table(RESULTS, width, Colours()))
-    joined = "".join(line.strip() for line in lines)
+    """The name of each job and each URI is on one line, which the terminal may fold, so that it can be copied."""
+    screen = Screen(width)
+    screen.console.show_results(RESULTS)
 
     for each in RESULTS:
-        assert f"job     {each.job}" in joined
+        assert any(line.split()[-2:] == ["job", each.job] for line in screen.lines)
         for kind in each.outputs.keys() - {"source"}:
-            assert f"{kind}{' ' * (len('output') - len(kind))}  {each.outputs[kind]}" in joined
-        if width is None:
-            assert all(
-                any(line.endswith(uri) for line in lines) for kind, uri in each.outputs.items() if kind != "source"
-            )
+            assert any(line.split()[-2:] == [kind, each.outputs[kind]] for line in screen.lines)
+    assert not any("source.tar.gz" in line for line in screen.lines)
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-def test_a_uri_is_folded_behind_a_slash(width: int):
-    """Every folded piece of a URI except the last ends with a slash."""
-    lines = plain(results_table(RESULTS, width, Colours()))
-    firsts = [number for number, line in enumerate(lines) if "s3://" in line]
-    folded = [number for number in firsts if number + 1 < len(lines) and re.match(r" {10,}\S+$", lines[number + 1])]
-
-    assert bool(folded) == (width < 200)
-    assert all(lines[number].endswith("/") for number in folded)
-
-
-def test_a_reason_is_folded_into_its_column():
-    """A long reason is folded within its column, with its words in order."""
-    lines = plain(results_table(RESULTS, 80, Colours()))
-    first = next(number for number, line in enumerate(lines) if line.startswith("  fit-C0.1"))
-    last = next(number for number, line in enumerate(lines) if number > first and line.startswith("    job"))
-    column = lines[0].index("why")
-    words = " ".join(line[column : lines[0].index(" seconds")].strip() for line in lines[first:last])
-
-    assert words == RESULTS[1].reason.removeprefix("ran: ")
-
-
-def test_names_and_uris_stand_in_one_column():
-    """Job names and URIs start in the same column, whichever outputs a task has."""
-    modest = result("fit-C1.0")
-    modest = modest.model_copy(update={"outputs": {"model": modest.outputs["model"]}})
-    lines = plain(results_table([result("prepare"), modest], 200, Colours()))
-
-    assert {re.search(r"^    \w+ +", line).end() for line in lines if line.startswith("    ")} == {12}
-
-
-def test_a_pipe_gets_neither_colours_nor_folded_uris():
-    """In a pipe the whole output is plain text in which each URI can be searched for."""
+def test_a_pipe_gets_plain_text():
+    """In a pipe there are no colours, and each row of the table is one line."""
     screen = Screen()
-    screen.console.show_phase("local SageMaker", 0.31)
-    screen.console.show_steps([0.1, 1.0])
+    screen.console.show("  local SageMaker     0.3 s")
     screen.console.show_results(RESULTS)
 
     assert "\x1b" not in screen.written
     assert screen.lines[0] == "  local SageMaker     0.3 s"
-    for each in RESULTS:
-        assert any(line.endswith(each.outputs["output"]) for line in screen.lines)
+    assert any(line.startswith("  fit-C0.1") and RESULTS[1].reason[5:] in line for line in screen.lines)
 
 
-def test_a_terminal_without_line_drawing_still_gets_everything():
-    """If the encoding lacks arrows and umlauts, lines are drawn in ASCII and other characters are replaced."""
+def test_a_terminal_without_unicode_still_gets_everything():
+    """Characters that the encoding lacks are replaced."""
     screen = Screen(encoding="ascii")
-    screen.console.show_steps([0.1, 1.0])
+    screen.console.show_results([result("fit", größe=1.0)])
     screen.line("fit-C1.0/algo-1", "Größe ✓")
 
-    assert screen.lines[1] == "  prepare --------------+-> fit-C0.1 ----------+-> evaluate"
+    assert any("gr??e 1" in line for line in screen.lines)
     assert screen.lines[-1] == "fit-C1.0/algo-1 | Gr??e ?"
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_the_next_commands_fit_and_can_be_copied(width: int):
-    """Each command fits on one line, and the report's location is complete."""
-    report = RESULTS[-1].outputs["output"]
-    lines = plain(next_commands(report, width))
+def test_the_next_commands_can_be_copied(width: int):
+    """Each command is on one line, with its label before it and its effect behind it."""
+    screen = Screen(width)
+    screen.console.show_commands([("run again", 'make quickstart ARGS="--Cs 0.1"', "skips"), ("see it", "make ui", "")])
 
-    assert max(map(len, lines)) <= width
-    for command in ("make quickstart", 'make quickstart ARGS="--Cs 0.1 10"', "make ui"):
-        assert any(re.search(rf"{re.escape(command)}(  |$)", line) for line in lines)
-    assert report in "".join(line.strip() for line in lines)
-
-
-def test_the_report_can_be_a_file():
-    """The local path of a fetched report is shown instead of its URI."""
-    screen = Screen(80)
-    screen.console.show_results(RESULTS, ".local/report/roc.png")
-
-    assert screen.lines[-1].split() == ["see", "the", "report", ".local/report/roc.png"]
+    assert screen.lines == [
+        "",
+        "  next",
+        '  run again  make quickstart ARGS="--Cs 0.1"  skips',
+        "  see it     make ui",
+    ]
 
 
 def test_a_failure_says_what_to_do():
