@@ -16,10 +16,10 @@ from prefect.states import Cancelled
 from blocks import SageMakerProject
 from tasks_lib.backend import Backend
 from tasks_lib.dry_run.dry_run import DryRun
-from tasks_lib.dry_run.engine import check_thread, current_plan
 from tasks_lib.errors import InvalidTask
 from tasks_lib.jobs.kinds import PROCESSING, TRAINING, JobKind
 from tasks_lib.options import JobOptions, TrainingOptions, shares
+from tasks_lib.prefect_runtime.offline_engine import check_thread, current_plan, offline_run
 from tasks_lib.prefect_runtime.prefect_task import JobTask, SweepTask, as_state
 from tasks_lib.prefect_runtime.run_context import RunCancelled, current_run
 from tasks_lib.run.execution import Execution
@@ -152,7 +152,7 @@ class SageMakerTasks:
         self.project.drop_dead_clients()
         backend = Backend(self.project)
         if planning := current_plan():
-            return planning.add(DryRun(call, backend, planning.run))
+            return planning.add(DryRun(call, backend, offline_run()))
         run = current_run()
         check_thread(run.flow_run)
         try:

@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from tasks_lib.backend import Backend
-from tasks_lib.dry_run.placeholders import NotYetKnown, PlannedOutputs, PlannedResult
+from tasks_lib.dry_run.placeholders import PlannedOutputs, PlannedResult
 from tasks_lib.jobs.channels import Channel, TaskOutput
 from tasks_lib.jobs.job import cost_of, instances_of
 from tasks_lib.jobs.kind import Phase
 from tasks_lib.jobs.request import to_request
 from tasks_lib.jobs.s3_layout import TaskFolder
 from tasks_lib.ledger.records import Entry, Record
+from tasks_lib.prefect_runtime.offline_engine import NotYetKnown
 from tasks_lib.prefect_runtime.run_context import RunContext
 from tasks_lib.results.job_result import JobResult
 from tasks_lib.run.decision import Action

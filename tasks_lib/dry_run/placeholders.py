@@ -9,24 +9,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from tasks_lib.prefect_runtime.offline_engine import NotYetKnown
 from tasks_lib.results.job_result import JobResult
 from tasks_lib.results.output import Output
-
-
-class NotYetKnown(BaseException):
-    """A plan needs something that is not known before a job has run.
-
-    It is not an `Exception`, since a flow that catches those would continue in its `except` and be planned wrongly.
-
-    Args:
-        task: The task that has not run.
-        what: What is not known, for the message.
-    """
-
-    def __init__(self, task: str, what: str) -> None:
-        super().__init__(f"the {what} of {task}, which has not run")
-        self.task = task
-
 
 _KNOWN = {
     *("project", "task", "job", "arn", "kind", "fingerprint", "cached", "reason", "instance_type", "instance_count"),

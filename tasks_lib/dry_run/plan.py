@@ -6,21 +6,20 @@ it (`dry_run.py`), including the job's name, and so are the steps that read a jo
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from html import escape
 from typing import Any
 
 from prefect import Flow
-from prefect.utilities.asyncutils import run_coro_as_sync
 
-from tasks_lib.dry_run.dry_run import PlannedStep
-from tasks_lib.dry_run.engine import flow_run, planning_mode
-from tasks_lib.dry_run.placeholders import NotYetKnown
+from tasks_lib.dry_run.dry_run import DryRun, PlannedStep
+from tasks_lib.dry_run.placeholders import PlannedResult
 from tasks_lib.jobs.job import shown_cost
+from tasks_lib.prefect_runtime.offline_engine import NotYetKnown, flow_run, planning_mode, run_to_its_end
+from tasks_lib.results.job_result import JobResult
 from tasks_lib.tables import Table
 
 
@@ -81,6 +80,32 @@ class Plan:
         return "".join([self.table._repr_html_(), *(f"<p>{escape(end)}</p>" for end in self.ends)])
 
 
+@dataclass
+class PlanBuilder:
+    """A plan that is being made.
+
+    Args:
+        steps: The planned tasks so far, in the order of their calls.
+        ends: A sentence for each place that could not be planned further.
+    """
+
+    steps: list[PlannedStep] = field(default_factory=list)
+    ends: list[str] = field(default_factory=list)
+    _planned: dict[str, PlannedResult] = field(default_factory=dict)
+
+    def add(self, call: DryRun) -> JobResult:
+        """Plan a call, and return its result as far as it is known."""
+        step, result = call.plan_call(self._planned)
+        self.steps.append(step)
+        if isinstance(result, PlannedResult):
+            self._planned[call.folder.uri] = result
+        return result
+
+    def end(self, who: str, why: NotYetKnown) -> None:
+        """Note that a task or the flow cannot be planned further."""
+        self.ends.append(f"{who} reads {why}: what follows from it is not planned.")
+
+
 def plan(flow: Flow[..., Any] | Callable[..., Any], *args: Any, **kwargs: Any) -> Plan:
     """Return what a run of a flow with these arguments would do. No job is created, and nothing is written to S3.
 
@@ -100,22 +125,13 @@ def plan(flow: Flow[..., Any] | Callable[..., Any], *args: Any, **kwargs: Any) -
     """
     # The replaced engine enters a flow run for a flow; for a plain function it is entered here.
     surroundings: AbstractContextManager[Any] = nullcontext() if isinstance(flow, Flow) else flow_run(None, {})
-    with planning_mode() as planning:
+    planning = PlanBuilder()
+    with planning_mode(planning):
         try:
             with surroundings:
                 answer = flow(*args, **kwargs)
                 if inspect.iscoroutine(answer):
-                    _run_to_its_end(answer)
+                    run_to_its_end(answer)
         except NotYetKnown as unknown:
             planning.end("The flow", unknown)
     return Plan(tuple(planning.steps), tuple(dict.fromkeys(planning.ends)))
-
-
-def _run_to_its_end(coroutine: Any) -> None:
-    """Run an async flow, also if an event loop is running already, as in a notebook or an async function."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        asyncio.run(coroutine)
-    else:
-        run_coro_as_sync(coroutine)

@@ -24,11 +24,8 @@ from typing import Any, Literal, cast, get_args, overload
 
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
-from prefect.futures import PrefectFuture, PrefectFutureList
+from prefect.futures import PrefectFutureList
 from prefect.states import Completed
-from prefect.utilities.annotations import unmapped
-from prefect.utilities.callables import get_call_parameters
-from prefect.utilities.collections import isiterable
 
 from blocks import SageMakerProject
 from tasks_lib.errors import DuplicateTask, InvalidTask
@@ -37,7 +34,7 @@ from tasks_lib.functions.grid import function_points
 from tasks_lib.functions.names import call_name, check_template
 from tasks_lib.functions.values import Arguments, Signature, read_result
 from tasks_lib.jobs.kinds import KINDS, JobKind
-from tasks_lib.prefect_runtime.prefect_task import JobTask, as_list, in_a_flow
+from tasks_lib.prefect_runtime.prefect_task import JobTask, as_list, in_a_flow, mapped_over
 from tasks_lib.results.job_result import JobResult
 from tasks_lib.run.prepare import Code
 from tasks_lib.tasks import SageMakerTasks, sagemaker_tasks
@@ -194,8 +191,7 @@ class FunctionTask(JobTask):
 
     def map(self, *args: Any, **kwargs: Any) -> PrefectFutureList[Any]:  # type: ignore[override] # one of Prefect's
         """Run the task once for each element of its arguments; each call is a task with its own name."""
-        given = get_call_parameters(self.fn, args, _without_options(kwargs), apply_defaults=False)
-        over = {name for name, value in given.items() if isinstance(value, PrefectFuture) or _is_mapped(value)}
+        over = mapped_over(self.fn, args, _without_options(kwargs))
         task = self._doing(replace(self.work, mapped=frozenset(over)))
         return cast("PrefectFutureList[Any]", super(FunctionTask, task).map(*args, **kwargs))
 
@@ -243,10 +239,6 @@ def _in_event_loop() -> bool:
 def _without_options(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Return the function's own arguments, without those of Prefect's `submit` and `map`."""
     return {name: kwargs[name] for name in kwargs.keys() - {"return_state", "wait_for", "deferred"}}
-
-
-def _is_mapped(value: Any) -> bool:
-    return isiterable(value) and not isinstance(value, unmapped)
 
 
 def _body(work: FunctionWork) -> Callable[..., Any]:

@@ -18,12 +18,13 @@ from typing import Any
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
-from tasks_lib.dry_run.placeholders import NotYetKnown, PlannedResult
+from tasks_lib.dry_run.placeholders import PlannedResult
 from tasks_lib.errors import InvalidTask
 from tasks_lib.functions.file_output import FileOutput
 from tasks_lib.functions.json_values import map_leaves, plain_scalar, plain_value, same
 from tasks_lib.functions.types import check_annotation, mentions_path, shown
 from tasks_lib.jobs.channels import Channel, TaskOutput, output_of
+from tasks_lib.prefect_runtime.offline_engine import NotYetKnown
 from tasks_lib.results.job_result import JobResult
 from tasks_lib.results.output import Output
 from worker_toolkit.contract import ARGUMENTS_CHANNEL

@@ -24,6 +24,9 @@ from prefect.settings import (
     temporary_settings,
 )
 from prefect.states import Cancelled, Completed
+from prefect.utilities.annotations import unmapped
+from prefect.utilities.callables import get_call_parameters
+from prefect.utilities.collections import isiterable
 from typing_extensions import Self
 
 from tasks_lib.error_categories import ErrorCategory
@@ -199,6 +202,16 @@ def in_a_flow(submit: Callable[[], PrefectFutureList[Any]]) -> PrefectFutureList
     if not submitted:
         state.result(_sync=True)  # type: ignore[call-overload] # raises the error of the submission
     return submitted
+
+
+def mapped_over(function: Callable[..., Any], args: Iterable[Any], kwargs: Mapping[str, Any]) -> set[str]:
+    """Return the parameters that a `.map` with these arguments runs over: futures, and what Prefect iterates over."""
+    given = get_call_parameters(function, tuple(args), dict(kwargs), apply_defaults=False)
+    return {
+        name
+        for name, value in given.items()
+        if isinstance(value, PrefectFuture) or (isiterable(value) and not isinstance(value, unmapped))
+    }
 
 
 def as_list(futures: Iterable[PrefectFuture[Any]]) -> PrefectFutureList[Any]:

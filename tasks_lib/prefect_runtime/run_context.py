@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import os
 import sys
 import threading
 import time
@@ -48,6 +49,9 @@ PATIENCE_SECONDS = 10.0
 
 _HANDED_ON = frozenset({"reschedule", "relinquish"})
 """Intents of `prefect flow-run execute` by which a run continues elsewhere; its jobs are left running for it."""
+
+_USER_CREATORS = {None, "USER", "SERVICE_ACCOUNT", "AUTOMATION"}
+"""Types of a flow run's creator that identify a user; of a schedule, Prefect knows only the schedule's name."""
 
 _Result = TypeVar("_Result")
 
@@ -166,6 +170,22 @@ def current_run() -> RunContext:
 def _api(task: TaskRunContext) -> SyncPrefectClient:
     """Return the task run's own client. An asynchronous one would need an event loop, but our tasks never have one."""
     return task.client if isinstance(task.client, SyncPrefectClient) else get_client(sync_client=True)
+
+
+def deployment_of_run() -> dict[str, str | None]:
+    """Return the deployment's id, and its name if the worker has set it; asking Prefect costs a request per job."""
+    context = FlowRunContext.get()
+    deployment = context.flow_run.deployment_id if context and context.flow_run else None
+    if deployment is None:
+        return {}
+    return {"deployment": str(deployment), "deployment-name": os.environ.get("PREFECT__DEPLOYMENT_NAME")}
+
+
+def creator_of_run() -> str | None:
+    """Return the user that created the flow run; None outside a flow, or if a schedule created it."""
+    context = FlowRunContext.get()
+    creator = context.flow_run.created_by if context and context.flow_run else None
+    return creator.display_value if creator and creator.type in _USER_CREATORS else None
 
 
 def refresh_wanted(option: bool | None) -> bool:

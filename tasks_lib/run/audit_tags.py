@@ -15,11 +15,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from prefect.context import FlowRunContext
-
 from blocks import SageMakerProject
 from tasks_lib.jobs.spec import JobSpec
-from tasks_lib.prefect_runtime.run_context import RunContext
+from tasks_lib.prefect_runtime.run_context import RunContext, creator_of_run, deployment_of_run
 from tasks_lib.staging.source import Source
 
 PREFIX = "prefect-sagemaker:"
@@ -31,9 +29,6 @@ LONGEST_VALUE = 256
 """Most characters of a tag's value (API reference of `Tag`)."""
 
 _NOT_IN_A_TAG = re.compile(r"[^\w\s.:/=+\-@]")  # AWS's pattern, whose \p{L}, \p{N} and \p{Z} are `\w` and `\s` here
-_PERSONS = {None, "USER", "SERVICE_ACCOUNT", "AUTOMATION"}
-"""Types of a flow run's creator that identify a user; of a schedule, Prefect knows only the schedule's name."""
-
 _MOST_FOLDERS = 3
 _GIT_SECONDS = 5.0
 
@@ -57,7 +52,7 @@ def audit_tags(
         "task": spec.task,
         "fingerprint": fingerprint,
         "flow-run": run.flow_run,
-        **_deployment(),
+        **deployment_of_run(),
         "git-commit": _commit_of(spec, source, asked_in=run.flow_run or run.task_run),
         "user": started_by(),
     }
@@ -75,7 +70,7 @@ def started_by(environ: Mapping[str, str] = os.environ) -> str | None:
     That is the value of `PREFECT_SAGEMAKER_USER`, else the flow run's creator in Prefect, else the user of this
     process; None if all are unknown.
     """
-    return environ.get(USER_VARIABLE) or _creator() or _user_of_process()
+    return environ.get(USER_VARIABLE) or creator_of_run() or _user_of_process()
 
 
 def commit_of(folder: Path, run: Run | None = None) -> str | None:
@@ -100,21 +95,6 @@ def commit_of(folder: Path, run: Run | None = None) -> str | None:
     if commit == "(initial)":
         return None
     return f"{commit}-dirty" if any(not line.startswith("#") for line in lines) else commit
-
-
-def _deployment() -> dict[str, str | None]:
-    """Return the deployment's id, and its name if the worker has set it; asking Prefect costs a request per job."""
-    context = FlowRunContext.get()
-    deployment = context.flow_run.deployment_id if context and context.flow_run else None
-    if deployment is None:
-        return {}
-    return {"deployment": str(deployment), "deployment-name": os.environ.get("PREFECT__DEPLOYMENT_NAME")}
-
-
-def _creator() -> str | None:
-    context = FlowRunContext.get()
-    creator = context.flow_run.created_by if context and context.flow_run else None
-    return creator.display_value if creator and creator.type in _PERSONS else None
 
 
 def _user_of_process() -> str | None:

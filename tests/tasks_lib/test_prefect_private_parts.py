@@ -435,7 +435,7 @@ def test_task_run_name_of_a_method(api):
 
 @holds(
     "prefect.states.State.result(_sync=True)",
-    where="tasks_lib/prefect_runtime/prefect_task.py tasks_lib/dry_run/engine.py",
+    where="tasks_lib/prefect_runtime/prefect_task.py tasks_lib/prefect_runtime/offline_engine.py",
     what_for="to read a result inside an asynchronous flow, where `result` alone returns a coroutine",
 )
 def test_sync_result_of_a_state():
@@ -449,7 +449,7 @@ def test_sync_result_of_a_state():
 
 @holds(
     "prefect.utilities.callables.get_call_parameters",
-    where="tasks_lib/functions/task.py",
+    where="tasks_lib/prefect_runtime/prefect_task.py",
     what_for="to find out what a `.map` runs over",
 )
 def test_get_call_parameters():
@@ -463,7 +463,7 @@ def test_get_call_parameters():
 
 @holds(
     "prefect.utilities.collections.isiterable",
-    where="tasks_lib/functions/task.py",
+    where="tasks_lib/prefect_runtime/prefect_task.py",
     what_for="to find out what a `.map` runs over",
 )
 @pytest.mark.parametrize(
@@ -479,7 +479,7 @@ def test_isiterable(value, is_mapped):
 
 @holds(
     "prefect.task_engine.run_task",
-    where="tasks_lib/dry_run/engine.py",
+    where="tasks_lib/prefect_runtime/offline_engine.py",
     what_for="to plan a task that is called directly",
 )
 def test_replaced_run_task(api, monkeypatch):
@@ -499,7 +499,7 @@ def test_replaced_run_task(api, monkeypatch):
 
 @holds(
     "prefect.flow_engine.run_flow",
-    where="tasks_lib/dry_run/engine.py",
+    where="tasks_lib/prefect_runtime/offline_engine.py",
     what_for="to plan a flow that is called",
 )
 def test_replaced_run_flow(api, monkeypatch):
@@ -519,7 +519,7 @@ def test_replaced_run_flow(api, monkeypatch):
 @holds(
     "prefect._internal.result_records.ResultRecord",
     "prefect._internal.result_records.ResultRecordMetadata",
-    where="tasks_lib/dry_run/engine.py",
+    where="tasks_lib/prefect_runtime/offline_engine.py",
     what_for="to plan a task that returns None, whose state without a record has no result",
 )
 def test_result_record():
@@ -567,7 +567,7 @@ def _flow_run_without_a_server() -> Iterator[PlayedRunner]:
 
 @holds(
     "prefect.context.ContextModel.model_construct",
-    where="tasks_lib/dry_run/engine.py",
+    where="tasks_lib/prefect_runtime/offline_engine.py",
     what_for="to enter a flow run and a task run that no server knows",
 )
 def test_contexts_without_a_client():
@@ -582,7 +582,7 @@ def test_contexts_without_a_client():
 
 @holds(
     "prefect.task_runners.TaskRunner.submit",
-    where="tasks_lib/dry_run/engine.py",
+    where="tasks_lib/prefect_runtime/offline_engine.py",
     what_for="to plan the tasks that are submitted, mapped and swept",
     named=False,
 )
@@ -599,7 +599,7 @@ def test_task_runner_of_our_own():
 
 @holds(
     "prefect.futures.PrefectConcurrentFuture",
-    where="tasks_lib/dry_run/engine.py",
+    where="tasks_lib/prefect_runtime/offline_engine.py",
     what_for="to return a future that is done",
     named=False,
 )
@@ -614,7 +614,7 @@ def test_future_that_is_done():
 
 @holds(
     "prefect.utilities.engine.resolve_inputs_sync",
-    where="tasks_lib/dry_run/engine.py",
+    where="tasks_lib/prefect_runtime/offline_engine.py",
     what_for="to resolve futures in the arguments of a planned task",
 )
 def test_resolve_inputs_sync():
@@ -630,7 +630,7 @@ def test_resolve_inputs_sync():
 
 @holds(
     "prefect.utilities.callables.call_with_parameters",
-    where="tasks_lib/dry_run/engine.py",
+    where="tasks_lib/prefect_runtime/offline_engine.py",
     what_for="to call the function of a planned task or flow",
 )
 def test_call_with_parameters():
@@ -645,7 +645,7 @@ def test_call_with_parameters():
 
 @holds(
     "prefect.utilities.asyncutils.run_coro_as_sync",
-    where="tasks_lib/dry_run/plan.py tasks_lib/dry_run/engine.py",
+    where="tasks_lib/prefect_runtime/offline_engine.py",
     what_for="to plan an asynchronous flow or task where a loop is running",
 )
 def test_run_coro_as_sync():
@@ -725,7 +725,7 @@ def test_size_of_a_log_record(text):
 
 @holds(
     "PREFECT__DEPLOYMENT_NAME",
-    where="tasks_lib/run/audit_tags.py",
+    where="tasks_lib/prefect_runtime/run_context.py",
     what_for="to name the deployment in a job's tags without a request",
 )
 def test_variable_with_the_deployments_name(monkeypatch):

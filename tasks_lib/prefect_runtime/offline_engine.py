@@ -8,6 +8,7 @@ Prefect's.
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import logging
 import threading
@@ -15,8 +16,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import prefect.flow_engine
 import prefect.task_engine
@@ -32,51 +32,29 @@ from prefect.utilities.asyncutils import run_coro_as_sync
 from prefect.utilities.callables import call_with_parameters
 from prefect.utilities.engine import resolve_inputs_sync
 
-from tasks_lib.dry_run.dry_run import DryRun, PlannedStep
-from tasks_lib.dry_run.placeholders import NotYetKnown, PlannedResult
 from tasks_lib.errors import InvalidTask
 from tasks_lib.prefect_runtime.run_context import RunContext, refresh_wanted
-from tasks_lib.results.job_result import JobResult
+
+if TYPE_CHECKING:  # a dry run relies on this room
+    from tasks_lib.dry_run.plan import PlanBuilder
 
 _QUIET = logging.getLogger("sagemaker.plan")
 _QUIET.setLevel(logging.ERROR)  # the plan itself has all information
 
 
-@dataclass
-class PlanBuilder:
-    """A plan that is being made.
+class NotYetKnown(BaseException):
+    """A plan needs something that is not known before a job has run.
+
+    It is not an `Exception`, since a flow that catches those would continue in its `except` and be planned wrongly.
 
     Args:
-        steps: The planned tasks so far, in the order of their calls.
-        ends: A sentence for each place that could not be planned further.
+        task: The task that has not run.
+        what: What is not known, for the message.
     """
 
-    steps: list[PlannedStep] = field(default_factory=list)
-    ends: list[str] = field(default_factory=list)
-    _planned: dict[str, PlannedResult] = field(default_factory=dict)
-
-    @property
-    def run(self) -> RunContext:
-        """The run that a task is called in, without an API client, so that nothing is written to Prefect."""
-        flow, task = FlowRunContext.get(), TaskRunContext.get()
-        return RunContext(
-            flow_run=str(flow.flow_run.id) if flow and flow.flow_run else None,
-            task_run=str(task.task_run.id if task else uuid.uuid4()),
-            refresh=refresh_wanted(task.task.refresh_cache if task else None),
-            logger=_QUIET,
-        )
-
-    def add(self, call: DryRun) -> JobResult:
-        """Plan a call, and return its result as far as it is known."""
-        step, result = call.plan_call(self._planned)
-        self.steps.append(step)
-        if isinstance(result, PlannedResult):
-            self._planned[call.folder.uri] = result
-        return result
-
-    def end(self, who: str, why: NotYetKnown) -> None:
-        """Note that a task or the flow cannot be planned further."""
-        self.ends.append(f"{who} reads {why}: what follows from it is not planned.")
+    def __init__(self, task: str, what: str) -> None:
+        super().__init__(f"the {what} of {task}, which has not run")
+        self.task = task
 
 
 _planning: ContextVar[PlanBuilder | None] = ContextVar("planning", default=None)
@@ -105,15 +83,25 @@ def check_thread(flow_run: str | None) -> None:
 
 
 @contextmanager
-def planning_mode() -> Iterator[PlanBuilder]:
+def planning_mode(planning: PlanBuilder) -> Iterator[None]:
     """Plan every task and flow that is called in this context."""
-    planning = PlanBuilder()
     with ExitStack() as stack:
         stack.enter_context(_engines_replaced())
         stack.enter_context(temporary_settings({PREFECT_LOGGING_TO_API_ENABLED: False}))
         token = _planning.set(planning)
         stack.callback(_planning.reset, token)
-        yield planning
+        yield
+
+
+def offline_run() -> RunContext:
+    """Return the run that a task is called in, without an API client, so that nothing is written to Prefect."""
+    flow, task = FlowRunContext.get(), TaskRunContext.get()
+    return RunContext(
+        flow_run=str(flow.flow_run.id) if flow and flow.flow_run else None,
+        task_run=str(task.task_run.id if task else uuid.uuid4()),
+        refresh=refresh_wanted(task.task.refresh_cache if task else None),
+        logger=_QUIET,
+    )
 
 
 @contextmanager
@@ -245,3 +233,13 @@ def _as_state(answer: Any) -> State[Any]:
     # A record, as Prefect's engine makes it: a state with the plain data None would count as one without a result.
     metadata = ResultRecordMetadata.model_construct(storage_key="plan")
     return Completed(data=ResultRecord.model_construct(result=answer, metadata=metadata))
+
+
+def run_to_its_end(coroutine: Any) -> None:
+    """Run an async flow, also if an event loop is running already, as in a notebook or an async function."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        asyncio.run(coroutine)
+    else:
+        run_coro_as_sync(coroutine)
