@@ -19,7 +19,6 @@ class _State(Enum):
     DATA = auto()
     END = auto()  # the empty line after the data
     TRAILER = auto()
-    DONE = auto()
 
 
 class ChunkedDecoder:
@@ -56,15 +55,13 @@ class ChunkedDecoder:
         # Trailers may end with the body instead of an empty line.
         if self._state is _State.TRAILER and self._buffer:
             self._trailer(bytes(self._buffer))
-        if self._state not in (_State.TRAILER, _State.DONE):
+        if self._state is not _State.TRAILER:
             raise IncompleteBody("The aws-chunked body ended before its last chunk.")
 
     def _step(self, payload: bytearray) -> bool:
         """Advance by one step. Return False if more bytes are needed."""
         if self._state is _State.DATA:
             return self._data(payload)
-        if self._state is _State.DONE:
-            return False
         line = self._line()
         if line is None:
             return False

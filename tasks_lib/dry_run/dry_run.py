@@ -22,10 +22,9 @@ from tasks_lib.prefect_runtime.offline_engine import NotYetKnown
 from tasks_lib.prefect_runtime.run_context import RunContext
 from tasks_lib.results.job_result import JobResult
 from tasks_lib.run.decision import Action
-from tasks_lib.run.duplicate_calls import check_call
 from tasks_lib.run.lookup import ATTACHED, BY_NAME, UNCHANGED, UNRECORDED, Lookup
 from tasks_lib.run.prepare import Call
-from tasks_lib.run.step import Step, resolve
+from tasks_lib.run.step import Step, check_call, resolve
 from tasks_lib.run.waiter import metrics_from_log
 from tasks_lib.staging.inputs import check_inputs_exist
 

@@ -34,11 +34,10 @@ from tasks_lib.reports.artifacts import Report
 from tasks_lib.results.job_result import JobResult
 from tasks_lib.run.cancellation import Cancellation
 from tasks_lib.run.decision import Action
-from tasks_lib.run.duplicate_calls import check_call
 from tasks_lib.run.lookup import ATTACHED, BY_NAME, UNCHANGED, UNRECORDED, Lookup
 from tasks_lib.run.prepare import Call
 from tasks_lib.run.retries import LOCAL_SPEED, RetryPolicy
-from tasks_lib.run.step import Step, resolve
+from tasks_lib.run.step import Step, check_call, resolve
 from tasks_lib.run.waiter import JobWaiter
 from tasks_lib.staging.inputs import changed_inputs, check_inputs_exist
 from tasks_lib.staging.source import IGNORE_FILE, looks_secret, named
