@@ -115,6 +115,18 @@ class TaskFolder(Location):
         """Return the folder with the heartbeats of the runs that wait for a job."""
         return self.ledger.below(f"interest/{job}/")
 
+    def heartbeat(self, job: str, waiter: str) -> Location:
+        """Return the location of the heartbeat of a waiter, `<flow run>/<which try of it>-<task run>`."""
+        return self.waiters(job).below(waiter)
+
+    def left(self, job: str, waiter: str = "") -> Location:
+        """Return the location of the mark of a flow run that left a job running; without a waiter, of all of them."""
+        return self.waiters(job).below(f"{LEFT}{waiter.partition('/')[0]}")
+
     def stops(self, job: str) -> Location:
         """Return the folder with a marker of each run that stopped a job."""
         return self.ledger.below(f"stops/{job}/")
+
+    def stop(self, job: str, waiter: str) -> Location:
+        """Return the location of the marker of a waiter that stopped a job."""
+        return self.stops(job).below(waiter.replace("/", "-"))

@@ -48,9 +48,8 @@ class Heartbeat:
         self._objects, self._clock = objects, clock
         self.job, self._waiter = job, waiter
         self._all, self._stops = folder.waiters(job), folder.stops(job)
-        self._mine, self._all_left = self._all.below(waiter), self._all.below(LEFT)
-        self._left = self._all_left.below(waiter.partition("/")[0])
-        self._our_stop = self._stops.below(waiter.replace("/", "-"))
+        self._mine, self._our_stop = folder.heartbeat(job, waiter), folder.stop(job, waiter)
+        self._left, self._all_left = folder.left(job, waiter), folder.left(job)
         self._written: float | None = None
         self._may_be_there = False
 

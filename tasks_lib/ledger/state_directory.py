@@ -1,6 +1,6 @@
 """A task's state directory in S3, `state/`: its content, and which job may write it.
 
-The content is kept from job to job, so only one job may write at a time; the lease (`lease.py`) names it. A task with
+The content is kept from job to job, so only one job may write at a time; the lease names it. A task with
 `state="none"` has no state directory.
 """
 
@@ -155,7 +155,7 @@ class StateDirectory:
         Raises:
             StateBusy: Other work holds it, and `on_busy` is `fail`.
         """
-        # Unbroken by signals: the code that gives the lease back after one must find it written, not under way.
+        # Shielded from signals: the code that gives the lease back after one must find it written, not under way.
         while self.kept and (holder := run_shielded(lambda: self._lease.take(wanted))).job != wanted.job:
             if on_busy == "fail":
                 raise self._busy(holder)

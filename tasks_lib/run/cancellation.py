@@ -49,7 +49,7 @@ class Cancellation:
         self._backend, self._run, self._task, self._report = backend, run, task, report
         self._sleep = sleep
 
-    def leave(
+    def stop_or_leave(
         self, kind: JobKind, heartbeat: Heartbeat, fingerprint: str, how: OnExit, *, create_uncertain: bool
     ) -> None:
         """Stop the job unless other runs wait for it, or leave it running.
@@ -67,7 +67,7 @@ class Cancellation:
         try:
             job = self._trying(lambda: self._made(kind, heartbeat.job, create_uncertain=create_uncertain))
             if job and job.fingerprint == fingerprint and not (job.phase.terminal or job.phase is Phase.STOPPING):
-                self._leave_live(job, heartbeat, how)
+                self._stop_or_leave_live(job, heartbeat, how)
         except PrefectSageMakerError as error:  # also of credentials that are gone by now
             self._run.log_status(
                 self._task,
@@ -80,7 +80,7 @@ class Cancellation:
         heartbeat.announce_stop()
         self._backend.jobs.stop(job)
 
-    def _leave_live(self, job: Job, heartbeat: Heartbeat, how: OnExit) -> None:
+    def _stop_or_leave_live(self, job: Job, heartbeat: Heartbeat, how: OnExit) -> None:
         if how == "leave" or self._run.is_rescheduled():
             self._trying(heartbeat.leave_running)
             why = "its flow run goes on elsewhere" if self._run.is_rescheduled() else "on_exit='leave'"

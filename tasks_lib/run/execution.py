@@ -352,7 +352,9 @@ class Execution:
         """Stop or leave the job of a run that is being ended. It may be known only by its name, from the heartbeat."""
         if self._heartbeat:
             kind, how = self.spec.kind, self.call.options.on_exit
-            self.cancellation.leave(kind, self._heartbeat, self._work, how, create_uncertain=self._create_uncertain)
+            self.cancellation.stop_or_leave(
+                kind, self._heartbeat, self._work, how, create_uncertain=self._create_uncertain
+            )
         if self.call.options.on_exit == "stop" and not self.run.is_rescheduled():
             self.run.stopped(ended)
 

@@ -138,7 +138,7 @@ def prepare(
         entry_point=entry_point,
         command=code.command or None,
         arguments=check_arguments(name, _texts("arguments", options.arguments)),
-        hyperparameters=_checked_hyperparameters(getattr(options, "hyperparameters", None)),
+        hyperparameters=_checked_hyperparameters(given.own("hyperparameters")),
         environment=_variables(environment),
         secrets=check_secrets(
             name,
@@ -184,7 +184,7 @@ class _Given:
 
     def own(self, name: str) -> dict[str, Any]:
         """Return the mapping that the call gives."""
-        return _by_name(name, getattr(self._options, name))
+        return _by_name(name, getattr(self._options, name, None))  # training has options that processing has not
 
     def merged(self, name: str) -> dict[str, Any]:
         """Return the mapping that the call gives, merged over the bound default."""
@@ -264,10 +264,9 @@ def _seconds(what: str, minutes: Any) -> int | None:
     return round(minutes * 60)
 
 
-def _checked_hyperparameters(values: Mapping[str, Any] | None) -> dict[str, Any]:
-    given = _by_name("hyperparameters", values)
-    encode_hyperparameters(given)
-    return given
+def _checked_hyperparameters(values: dict[str, Any]) -> dict[str, Any]:
+    encode_hyperparameters(values)
+    return values
 
 
 def _by_name(what: str, values: Any) -> dict[str, Any]:

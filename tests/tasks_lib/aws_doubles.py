@@ -1,6 +1,6 @@
 """Doubles of AWS's clients, in place of those that `SageMakerProject.client` returns.
 
-moto's SageMaker is not used: its jobs are `Completed` at once and a name can be used twice (`FACTS.md`).
+moto's SageMaker is not used: its jobs are `Completed` at once and a name can be used twice.
 Its S3 and IAM are used, by one thread at a time.
 """
 

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from tasks_lib.errors import DuplicateTask
 from tasks_lib.prefect_runtime.run_context import RunContext
-from tasks_lib.run import duplicate_calls
+from tasks_lib.run import step
 
 URI = "s3://bucket/demo/fit/"
 
 
 def check_call(flow_run, task_run, uri, work, flow_try=1):
-    duplicate_calls.check_call(RunContext(flow_run=flow_run, flow_try=flow_try, task_run=task_run), uri, work)
+    step.check_call(RunContext(flow_run=flow_run, flow_try=flow_try, task_run=task_run), uri, work)
 
 
 def work(value=1):

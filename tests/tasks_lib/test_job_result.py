@@ -61,13 +61,14 @@ def test_a_result_cannot_be_changed():
 
 
 def test_outputs_are_read(block, objects):
-    """Outputs are read as bytes, text or JSON, from a prefix or from a tarball."""
-    objects.put(Location("a-bucket", "demo/fit/fit-1/output/report.json"), b'{"auc": 0.5}')
-    objects.put(Location("a-bucket", "demo/fit/fit-1/output/model.tar.gz"), tarball(sub__x=b"\xc3\xa4"))
+    """A file of a tarball is read as bytes, text or JSON; `tests/journeys/test_results.py` reads files of a prefix."""
+    objects.put(
+        Location("a-bucket", "demo/fit/fit-1/output/model.tar.gz"), tarball(sub__x=b"\xc3\xa4", report=b'{"auc": 0.5}')
+    )
     bound = result().bound(block)
 
-    assert bound.output.read_json("report.json") == {"auc": 0.5}
-    assert bound.output.read_bytes("report.json") == json.dumps({"auc": 0.5}).encode()
+    assert bound.model.read_json("report") == {"auc": 0.5}
+    assert bound.model.read_bytes("report") == json.dumps({"auc": 0.5}).encode()
     assert bound.model.read_text("sub/x") == "ä"
     assert (bound.model.is_tarball, bound.output.is_tarball) == (True, False)
 
