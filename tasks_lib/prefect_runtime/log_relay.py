@@ -70,7 +70,7 @@ class LogRelay:
         if left_out:
             self._say(f"{left_out} lines are only in the whole log: {self.whole_log}; these are the last {len(last)}:")
         for host, lines in groupby(last, key=lambda line: line.host):
-            self._log(host, [line.text for line in lines], to_api=True, shown=False)
+            self._log(host, [line.text for line in lines], to_api=True, to_console=False)
         self._held = 0
 
     def _send(self, host: str, lines: list[LogLine]) -> None:
@@ -91,14 +91,15 @@ class LogRelay:
                 return number
         return len(lines)
 
-    def _log(self, host: str, texts: list[str], *, to_api: bool, shown: bool = True) -> None:
+    def _log(self, host: str, texts: list[str], *, to_api: bool, to_console: bool = True) -> None:
         place = f"{self.task}/{host}"
         for batch in batches(texts, self.run.longest_message, len(place) + 4):
-            self.run.show(place, batch.said, batch.lines if shown else (), to_api=to_api)
+            lines = batch.lines if to_console else ()
+            self.run.show(place, batch.said, lines, to_api=to_api, to_console=to_console)
 
     def _say(self, text: str) -> None:
-        """Log a remark to Prefect. Without `lines`, a console that shows the job's lines does not show it."""
-        self.run.show(self.task, (text,), ())
+        """Log a remark to Prefect alone: a terminal has all lines."""
+        self.run.show(self.task, (text,), (), to_console=False)
 
 
 def batches(texts: Iterable[str], most: int, margin: int = 0) -> Iterator[Batch]:

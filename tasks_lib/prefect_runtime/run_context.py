@@ -25,6 +25,7 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.context import FlowRunContext, TaskRunContext
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_logger, get_run_logger
+from prefect.logging.handlers import PrefectConsoleHandler
 from prefect.settings import get_current_settings
 from prefect.task_runners import ThreadPoolTaskRunner
 
@@ -104,7 +105,9 @@ class RunContext:
         extra = {"sagemaker_prefix": task, "sagemaker_status": text}
         self.logger.info("%s: %s", task, text, extra=extra)
 
-    def show(self, place: str, said: Sequence[str], lines: Sequence[str], *, to_api: bool = True) -> None:
+    def show(
+        self, place: str, said: Sequence[str], lines: Sequence[str], *, to_api: bool = True, to_console: bool = True
+    ) -> None:
         """Log lines of a job's log as one record.
 
         Args:
@@ -112,8 +115,16 @@ class RunContext:
             said: The lines of the record's message.
             lines: The whole lines that a console shows instead, under the place's name.
             to_api: Whether the record goes to Prefect's API, too, and not only to a terminal; by default True.
+            to_console: Whether it goes to a terminal, too, and not only to Prefect's API; by default True.
         """
-        extra = {"sagemaker_prefix": place, "sagemaker_lines": tuple(lines), "send_to_api": to_api}
+        if not to_console:
+            _hide_from_consoles(self.logger)
+        extra = {
+            "sagemaker_prefix": place,
+            "sagemaker_lines": tuple(lines),
+            "send_to_api": to_api,
+            "sagemaker_api_only": not to_console,
+        }
         self.logger.info("%s", "\n".join(f"{place} | {text}" for text in said), extra=extra)
 
     def check_running(self, what: str) -> None:
@@ -198,6 +209,20 @@ def _logger() -> Logger:
         return get_run_logger()
     except MissingContextError:
         return get_logger("sagemaker")
+
+
+def _hide_from_consoles(logger: Logger) -> None:
+    """Make Prefect's handlers for terminals leave out records that are only for its API."""
+    found: logging.Logger | None = logger.logger if isinstance(logger, logging.LoggerAdapter) else logger
+    while found:
+        for handler in found.handlers:
+            if isinstance(handler, PrefectConsoleHandler) and _is_for_consoles not in handler.filters:
+                handler.addFilter(_is_for_consoles)
+        found = found.parent if found.propagate else None
+
+
+def _is_for_consoles(record: logging.LogRecord) -> bool:
+    return not getattr(record, "sagemaker_api_only", False)
 
 
 def run_shielded(act: Callable[[], _Result]) -> _Result:

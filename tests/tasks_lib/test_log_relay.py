@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prefect.logging.handlers import PrefectConsoleHandler
 
 from tasks_lib.aws.logs import LogLine
 from tasks_lib.prefect_runtime.log_relay import LAST_LINES, LogRelay, batches
@@ -60,6 +62,20 @@ def test_no_record_is_too_long_and_no_line_is_lost(texts, most, margin):
     assert "".join(text for batch in divided for text in batch.said) == "".join(texts)
     for batch in divided:
         assert sum(len(json.dumps(text)) + margin for text in batch.said) <= most
+
+
+def test_a_terminal_gets_each_line_once(records):
+    """Prefect's own handler for a terminal shows neither the last lines again nor the remarks about them."""
+    terminal = io.StringIO()
+    handler = PrefectConsoleHandler(stream=terminal)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    records.logger.addHandler(handler)
+    one = relay(records, most_lines=3)
+    one.send(lines(*"abcdef"))
+    one.close()
+
+    assert terminal.getvalue().split() == [word for letter in "abcdef" for word in ("fit/algo-1", "|", letter)]
+    assert "".join(records.sent).count("| f") == 1
 
 
 def test_a_poll_is_one_record_for_each_host(records):

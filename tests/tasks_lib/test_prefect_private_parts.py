@@ -739,8 +739,8 @@ def test_variable_with_the_deployments_name(monkeypatch):
 
 @holds(
     "prefect.logging.handlers.PrefectConsoleHandler",
-    where="flows/quickstart_command.py",
-    what_for="to replace Prefect's lines in the terminal by those of the jobs",
+    where="flows/quickstart_command.py tasks_lib/prefect_runtime/run_context.py",
+    what_for="to replace Prefect's lines in the terminal by those of the jobs, and to hide what is only for its API",
 )
 def test_console_handler():
     """The handler is the root logger's in the logging configuration that Prefect ships."""
