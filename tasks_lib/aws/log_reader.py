@@ -96,13 +96,13 @@ class FollowedLog:
             self._hangs = not self.over and self._clock() > max(since, self._moved_at) + patience
         yield self.take()
 
-    def look(self) -> None:
+    def poll_once(self) -> None:
         """Look once; called in a thread of the reader."""
         if self.ended and not self._told:
             self._told = True
             self._tail.end(self.ended, self._ended_at)
         self._moved_at = self._clock()
-        for line in self._tail.look():
+        for line in self._tail.poll_once():
             with self._news:
                 self._new.append(line)
             self._moved_at = self._clock()
@@ -158,7 +158,7 @@ class LogReader:
     def _run(self) -> None:
         while followed := self._next_or_leave():
             try:
-                followed.look()
+                followed.poll_once()
             finally:
                 with self._changed:
                     followed.busy = False

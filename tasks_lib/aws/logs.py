@@ -123,7 +123,7 @@ class LogTail:
     def poll(self) -> Iterator[LogLine]:
         """Yield the new lines if the next look is due."""
         if self._clock() >= self.due:
-            yield from self.look()
+            yield from self.poll_once()
 
     def end(self, job: Job, noticed: float | None = None) -> None:
         """Note that the job has ended; the remaining lines are due at once.
@@ -146,13 +146,13 @@ class LogTail:
             self.end(self.job)
         while not self.done:
             self._sleep(max(0.0, self.due - self._clock()))
-            yield from self.look()
+            yield from self.poll_once()
 
-    def whole(self) -> list[LogLine]:
+    def all_lines(self) -> list[LogLine]:
         """Return all lines of an ended job in order of time; `failure` says why some are missing."""
         return sorted(self.drain(), key=lambda line: line.timestamp)
 
-    def look(self) -> Iterator[LogLine]:
+    def poll_once(self) -> Iterator[LogLine]:
         """Yield the new lines; then set `due` to the time of the next look, or `done` if there is none.
 
         After an error the next look continues where this one stopped. Otherwise, if every second request failed, no

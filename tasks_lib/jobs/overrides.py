@@ -18,7 +18,7 @@ from tasks_lib.jobs.naming import check_channel_name, check_variables
 from tasks_lib.jobs.override_rules import How, Rule
 from worker_toolkit.contract import SOURCE_CHANNEL, STATE_CHANNEL
 
-_UNREAD = Rule(How.FREE)
+_NO_RULE = Rule(How.FREE)
 
 
 # -- merging ---------------------------------------------------------------------------------------------------------
@@ -56,7 +56,7 @@ def _laid_over(
     merged = dict(base)
     for name, value in over.items():
         here = _join(path, name)
-        rule = table.get(here, _UNREAD)
+        rule = table.get(here, _NO_RULE)
         below = merged.get(name)
         for other in rule.instead_of if value is not None else ():
             merged.pop(other, None)
@@ -136,7 +136,7 @@ def _refusals(
 ) -> Iterator[tuple[str, str]]:
     for name, value in over.items():
         here = _join(path, name)
-        rule = table.get(here, _UNREAD)
+        rule = table.get(here, _NO_RULE)
         if (
             rule.how is How.REFUSED
             and not (rule.with_code and not ships_code)

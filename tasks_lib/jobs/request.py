@@ -20,7 +20,7 @@ _STARTER = f'exec sh "${ROOT_VARIABLE}{{channel}}/{STARTER}" "$@"'
 
 def to_request(spec: JobSpec, place: JobPlace) -> dict[str, Any]:
     """Return the arguments of the Create operation of the spec's kind."""
-    return with_overrides(spec.kind, _without_nothing(spec.kind.request(spec, place)), spec.overrides)
+    return with_overrides(spec.kind, _without_empty(spec.kind.request(spec, place)), spec.overrides)
 
 
 def launch(spec: JobSpec, place: JobPlace) -> dict[str, Any]:
@@ -67,10 +67,10 @@ def tags(spec: JobSpec, place: JobPlace) -> list[dict[str, str]]:
     return [{"Key": key, "Value": value} for key, value in {**spec.tags, **place.tags}.items()]
 
 
-def _without_nothing(value: Any) -> Any:
+def _without_empty(value: Any) -> Any:
     """Return a request without the entries that are None or empty, which AWS expects to be absent."""
     if isinstance(value, dict):
-        cleaned = {key: _without_nothing(below) for key, below in value.items()}
+        cleaned = {key: _without_empty(below) for key, below in value.items()}
         return {key: below for key, below in cleaned.items() if below is not None and below not in ({}, [])}
     return value
 

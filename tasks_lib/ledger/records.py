@@ -49,7 +49,7 @@ class _Listing(_Model):
     items: list[Any]
 
 
-_Kept = TypeVar("_Kept", bound=_Model)
+_Document = TypeVar("_Document", bound=_Model)
 
 
 class Record(_Model):
@@ -194,7 +194,7 @@ class Ledger:
             if entry.attempt != record.attempt or entry.record is not None:
                 return entry
             # Before the record: a process that dies in between leaves an attempt without one, and the next run adds it.
-            self._point_to(record)
+            self._update_latest(record)
             return entry.model_copy(update={"record": record})
 
         return self._change(record.fingerprint, change)
@@ -226,7 +226,7 @@ class Ledger:
         except (KeyError, TypeError, ValueError):
             return None
 
-    def _point_to(self, record: Record) -> None:
+    def _update_latest(self, record: Record) -> None:
         """Make `latest.json` hold this record unless it holds a newer one."""
         place = self.folder.latest
         for _ in range(_MOST_TRIES):
@@ -241,7 +241,7 @@ class Ledger:
         entry, etag = self._read(Entry, self.folder.entry(fingerprint))
         return entry or Entry(fingerprint=fingerprint), etag
 
-    def _read(self, model: type[_Kept], place: Location) -> tuple[_Kept | None, str | None]:
+    def _read(self, model: type[_Document], place: Location) -> tuple[_Document | None, str | None]:
         """Return a document and its ETag. A damaged document counts as lost, but its ETag lets it be replaced.
 
         Its content is rebuilt from SageMaker, which knows the jobs by their names, and from the objects in S3.
@@ -264,7 +264,7 @@ class Ledger:
         raise _conflict(place)
 
 
-def _validated(model: type[_Kept], found: Document, place: Location) -> _Kept:
+def _validated(model: type[_Document], found: Document, place: Location) -> _Document:
     try:
         return model.model_validate(found.value)
     except ValidationError as error:

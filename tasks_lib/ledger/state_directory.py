@@ -64,7 +64,7 @@ class Lease:
         self._ledger, self._place = folder.ledger, folder.lease
         self._is_over, self._live = is_over, live
 
-    def take(self, wanted: Holder) -> Holder:
+    def acquire(self, wanted: Holder) -> Holder:
         """Try to take the lease; return its holder afterwards."""
         while True:
             holder, etag = self._read()
@@ -74,7 +74,7 @@ class Lease:
                 return wanted
             # Another writer was faster: read the lease again.
 
-    def give_back(self, holder: Holder) -> None:
+    def release(self, holder: Holder) -> None:
         """Release the lease if this holder still has it: its job was never created."""
         found, etag = self._read()
         if found == holder:
@@ -144,7 +144,7 @@ class StateDirectory:
         if self.kept:
             self._objects.empty(self._place)
 
-    def take(self, wanted: Holder, on_busy: OnBusy, wait: Callable[[Holder], None]) -> None:
+    def acquire(self, wanted: Holder, on_busy: OnBusy, wait: Callable[[Holder], None]) -> None:
         """Take the lease for a job that is about to be created.
 
         Args:
@@ -156,7 +156,7 @@ class StateDirectory:
             StateBusy: Other work holds it, and `on_busy` is `fail`.
         """
         # Shielded from signals: the code that gives the lease back after one must find it written, not under way.
-        while self.kept and (holder := run_shielded(lambda: self._lease.take(wanted))).job != wanted.job:
+        while self.kept and (holder := run_shielded(lambda: self._lease.acquire(wanted))).job != wanted.job:
             if on_busy == "fail":
                 raise self._busy(holder)
             wait(holder)
@@ -166,12 +166,12 @@ class StateDirectory:
 
         A free lease is taken again: another run of this work may have given it back after its create was refused.
         """
-        return not self.kept or self._lease.take(wanted).job == wanted.job
+        return not self.kept or self._lease.acquire(wanted).job == wanted.job
 
-    def give_back(self, wanted: Holder) -> None:
+    def release(self, wanted: Holder) -> None:
         """Release the lease that was taken for a job which could not be created."""
         if self.kept:
-            self._lease.give_back(wanted)
+            self._lease.release(wanted)
 
     def taken_by_other_work(self, job: Job) -> bool:
         """Return whether another job has taken the lease since this one, so that the state is no longer its own."""

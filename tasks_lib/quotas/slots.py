@@ -44,7 +44,7 @@ Prefect's server suggests up to 30 s, which would leave an instance idle for as 
 _TOO_MANY, _FULL, _GONE = 422, 423, 410
 
 
-class _Line:
+class _WaitingLine:
     """The waiters of this process for one limit, in the order in which they came."""
 
     def __init__(self) -> None:
@@ -69,11 +69,11 @@ class _Line:
         self._rested_at = time.monotonic() + seconds
 
 
-_lines: dict[str, _Line] = {}
+_lines: dict[str, _WaitingLine] = {}
 
 
-def _line_of(limit: str) -> _Line:
-    return _lines.setdefault(limit, _Line())  # atomic: two threads get the same line
+def _line_of(limit: str) -> _WaitingLine:
+    return _lines.setdefault(limit, _WaitingLine())  # atomic: two threads get the same line
 
 
 class Slots:
@@ -87,10 +87,10 @@ class Slots:
 
     def __init__(self, project: SageMakerProject, run: RunContext, task: str) -> None:
         self._project, self._run, self._task = project, run, task
-        self._asker = _Asker(run, task)
+        self._asker = _SlotRequester(run, task)
         self._taken: dict[tuple[str, int], _Lease | None] = {}
 
-    def take(self, kind: JobKind, request: Mapping[str, Any]) -> bool:
+    def acquire(self, kind: JobKind, request: Mapping[str, Any]) -> bool:
         """Take a slot for each host of a job, and hold them until `give_back`.
 
         Args:
@@ -111,7 +111,7 @@ class Slots:
         wanted = [(limit_name(account, region, quota), hosts) for quota, hosts in hosts_by_quota(kind, request).items()]
         # Slots held for the same limits and hosts are kept. If any does not fit, all are released.
         if any(each not in wanted for each in self._taken):
-            self.give_back()
+            self.release()
 
         waited = False
         # Always in order of their names, so that two jobs never wait for each other.
@@ -123,7 +123,7 @@ class Slots:
                 lease.keep()
         return waited
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         """Release all slots that are held; calling it again does nothing."""
         while self._taken:
             _, lease = self._taken.popitem()
@@ -131,7 +131,7 @@ class Slots:
                 lease.end()
 
 
-class _Asker:
+class _SlotRequester:
     """Asks Prefect's server for slots on behalf of one task."""
 
     def __init__(self, run: RunContext, task: str) -> None:

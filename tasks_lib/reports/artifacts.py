@@ -52,7 +52,7 @@ class Report:
             link = console_url(self._project, job.kind, job.name)
             self._move(now, f"{now.words}: " + (f"[{job.name}]({link})" if link else job.name))
 
-    def left(self, words: str) -> None:
+    def show_left_running(self, words: str) -> None:
         """Show that this run no longer waits for the job."""
         if self._shown:
             self._move(self._shown, words)

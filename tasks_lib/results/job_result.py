@@ -245,7 +245,7 @@ class JobResult(BaseModel):
             ServiceFault: The log could not be read from CloudWatch Logs.
         """
         tail = LogTail(self._project("its log"), past_job(kind_of(self.kind), self.job, self.arn))
-        lines = tail.whole()
+        lines = tail.all_lines()
         if tail.failure:
             raise ServiceFault(f"The log of job {self.job} could not be read: {tail.failure}", fix="ask again later.")
         return lines

@@ -18,7 +18,7 @@ from tasks_lib.ledger.heartbeats import Heartbeat
 from tasks_lib.options import OnExit
 from tasks_lib.prefect_runtime.run_context import RunContext
 from tasks_lib.reports.artifacts import Report
-from tasks_lib.run.retries import OF_CALLS
+from tasks_lib.run.retries import CALL_RETRIES
 
 _T = TypeVar("_T")
 
@@ -65,7 +65,7 @@ class Cancellation:
             create_uncertain: Whether the create request was interrupted, so that SageMaker may not know the job yet.
         """
         try:
-            job = self._trying(lambda: self._made(kind, heartbeat.job, create_uncertain=create_uncertain))
+            job = self._with_retries(lambda: self._find_job(kind, heartbeat.job, create_uncertain=create_uncertain))
             if job and job.fingerprint == fingerprint and not (job.phase.terminal or job.phase is Phase.STOPPING):
                 self._stop_or_leave_live(job, heartbeat, how)
         except PrefectSageMakerError as error:  # also of credentials that are gone by now
@@ -82,23 +82,23 @@ class Cancellation:
 
     def _stop_or_leave_live(self, job: Job, heartbeat: Heartbeat, how: OnExit) -> None:
         if how == "leave" or self._run.is_rescheduled():
-            self._trying(heartbeat.leave_running)
+            self._with_retries(heartbeat.leave_running)
             why = "its flow run goes on elsewhere" if self._run.is_rescheduled() else "on_exit='leave'"
             words = f"left job {job.name} running ({why}); the next run attaches to it"
             how_to_stop = job.kind.api.command("Stop", job.name)
-            self._tell(f"{words}. To stop it: {how_to_stop}", f"Left to run: {job.name}")
-        elif others := self._trying(heartbeat.leave):
+            self._log_and_report(f"{words}. To stop it: {how_to_stop}", f"Left to run: {job.name}")
+        elif others := self._with_retries(heartbeat.leave):
             words = f"leaving job {job.name} to the {len(others)} other run(s) that wait for it"
-            self._tell(words, f"Left to other runs: {job.name}")
+            self._log_and_report(words, f"Left to other runs: {job.name}")
         else:
-            self._trying(lambda: self.stop(job, heartbeat))
-            self._tell(f"stopped job {job.name}", f"Stopped: {job.name}")
+            self._with_retries(lambda: self.stop(job, heartbeat))
+            self._log_and_report(f"stopped job {job.name}", f"Stopped: {job.name}")
 
-    def _tell(self, words: str, shown: str) -> None:
+    def _log_and_report(self, words: str, shown: str) -> None:
         self._run.log_status(self._task, words)
-        self._report.left(shown)
+        self._report.show_left_running(shown)
 
-    def _made(self, kind: JobKind, name: str, *, create_uncertain: bool) -> Job | None:
+    def _find_job(self, kind: JobKind, name: str, *, create_uncertain: bool) -> Job | None:
         """Return the job, or None. If its create request was interrupted, ask for a moment until SageMaker knows it."""
         for pause in PAUSES if create_uncertain else ():
             if job := self._backend.jobs.describe(kind, name):
@@ -106,12 +106,12 @@ class Cancellation:
             self._sleep(pause)
         return self._backend.jobs.describe(kind, name)
 
-    def _trying(self, act: Callable[[], _T]) -> _T:
+    def _with_retries(self, act: Callable[[], _T]) -> _T:
         for pause in PAUSES:
             try:
                 return act()
             except ServiceError as error:
-                if error.category not in OF_CALLS:
+                if error.category not in CALL_RETRIES:
                     raise
                 self._backend.refresh_clients(error.category)
             self._sleep(pause)

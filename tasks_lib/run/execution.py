@@ -43,7 +43,7 @@ from tasks_lib.staging.inputs import changed_inputs, check_inputs_exist
 from tasks_lib.staging.source import IGNORE_FILE, looks_secret, named
 from tasks_lib.staging.upload import JobFiles
 
-_LONG_FOR_SPOT = 3600.0
+_SPOT_WARNING_SECONDS = 3600.0
 """Seconds of runtime on spot instances without checkpoints beyond which there is a warning."""
 
 
@@ -75,10 +75,10 @@ class Execution:
         self._clock, self._sleep, self._began = clock, sleep, clock()
         self._resolved: Step | None = None
         self._work = ""  # the fingerprint that was looked at last
-        self._told_of = ""
+        self._logged_holder = ""
         self._cleaned = False
         self._create_uncertain = False
-        self._attended: tuple[str, JobWaiter] | None = None
+        self._finished_waiter: tuple[str, JobWaiter] | None = None
         self._slots: Slots | None = None
         self._heartbeat: Heartbeat | None = None
 
@@ -151,7 +151,9 @@ class Execution:
         if job is None:
             return self._create(step, entry)
         if decision.action is Action.RECORD:
-            return self._completed(step, job, entry, self._reason(step, job, entry, UNRECORDED), self._caught_up(job))
+            return self._record_completed(
+                step, job, entry, self._reason(step, job, entry, UNRECORDED), self._waiter_with_log(job)
+            )
         return self._attach(step, job, entry)
 
     @property
@@ -176,26 +178,26 @@ class Execution:
         # If AWS refuses the role, this run does not hold the lease yet.
         place = replace(place, role=self.backend.role(asked, self.spec.secrets))
         self._slots = self._slots or Slots(self.backend.project, self.run, self.spec.task)
-        if self._slots.take(self.spec.kind, asked):
+        if self._slots.acquire(self.spec.kind, asked):
             self._invalidate_step()  # the wait may have taken hours: look again
             return None
         holder = Holder(place.job, step.fingerprint, self.spec.kind)
-        ready = self._prepared(step, entry, place, holder)
+        ready = self._prepare_job(step, entry, place, holder)
         if ready is None:
             return None
         place, why = ready
-        job = self._created(to_request(self.spec, place), holder)
+        job = self._create_or_find(to_request(self.spec, place), holder)
         if job is None:
             return None
         return self._wait(step, job, entry, why if job.started_by == self.run.waiter else ATTACHED)
 
-    def _prepared(self, step: Step, entry: Entry, place: JobPlace, holder: Holder) -> tuple[JobPlace, str] | None:
+    def _prepare_job(self, step: Step, entry: Entry, place: JobPlace, holder: Holder) -> tuple[JobPlace, str] | None:
         """Take the lease, upload the job's files and start the heartbeat; return the job's place and why it runs.
 
         Return None if the state must be emptied first, but another run has created the job meanwhile.
         """
         try:
-            self.lookup.state.take(holder, self.call.options.on_busy, self._wait_for_state)
+            self.lookup.state.acquire(holder, self.call.options.on_busy, self._wait_for_state)
             if self._must_clean_state(entry):
                 if self.backend.jobs.describe(self.spec.kind, place.job):
                     return None  # by another run of this work: it took the same job's lease, so this run has it, too
@@ -210,7 +212,7 @@ class Execution:
             # Ask for the reason before the job exists: another run may write the job's record.
             return replace(place, has_state=has_state), f"ran: {self.lookup.why(step, entry, latest)}"
         except (*STOP_EXCEPTIONS, RunCancelled):
-            run_shielded(lambda: self._give_back(holder))
+            run_shielded(lambda: self._release_lease(holder))
             raise
 
     def _warn_of_secret_files(self, step: Step) -> None:
@@ -231,17 +233,17 @@ class Execution:
                     named(looking),
                 )
 
-    def _give_back(self, holder: Holder) -> None:
+    def _release_lease(self, holder: Holder) -> None:
         """Release the lease, since no job will end that holds it, unless another run creates or has created the job."""
         others = self._heartbeat_of(holder.job).leave()
         if not others and self.backend.jobs.describe(self.spec.kind, holder.job) is None:
-            self.lookup.state.give_back(holder)
+            self.lookup.state.release(holder)
 
     def _must_clean_state(self, entry: Entry) -> bool:
         """Return whether to empty the state: before a run's first attempt. A later one goes on from what is left."""
         return self.call.options.clean_state and not (self._cleaned or entry.cleaned_by(self.run.flow_run))
 
-    def _created(self, request: dict[str, Any], holder: Holder) -> Job | None:
+    def _create_or_find(self, request: dict[str, Any], holder: Holder) -> Job | None:
         """Create the job, or return the existing one.
 
         Return None if it belongs to other work, or lost the lease and was stopped; the caller then decides again.
@@ -251,7 +253,7 @@ class Execution:
             job = self.backend.jobs.create(self.spec.kind, request)
         except ServiceError as refused:
             if not isinstance(refused, ServiceFault):  # after a fault, the job may exist all the same
-                self.lookup.state.give_back(holder)
+                self.lookup.state.release(holder)
             raise
         self._create_uncertain = False
         if job.fingerprint != holder.fingerprint:
@@ -283,7 +285,7 @@ class Execution:
         choice = choice_after(self.spec.instance_choices, attempts_without_capacity(closed, self.run.flow_run))
         # The local SageMaker interrupts spot jobs only by a fault rule.
         at_risk = choice.spot and self.spec.state == "none" and not self.backend.is_local
-        if at_risk and self.spec.max_runtime_seconds > _LONG_FOR_SPOT:
+        if at_risk and self.spec.max_runtime_seconds > _SPOT_WARNING_SECONDS:
             self.run.logger.warning(
                 "%s: a spot instance may be taken back at any moment, and with state='none' there are no checkpoints: "
                 "up to %.0f h of work start again then. Keep checkpoints in $SSM_STATE, or do without spot.",
@@ -292,9 +294,9 @@ class Execution:
         return choice
 
     def _wait_for_state(self, holder: Holder) -> None:
-        if holder.job != self._told_of:
+        if holder.job != self._logged_holder:
             self.run.log_status(self.spec.task, f"waiting for job {holder.job}, which writes its state")
-            self._told_of = holder.job
+            self._logged_holder = holder.job
         self.run.pause(1.0, f"task {self.spec.task!r} waited for job {holder.job}")
 
     # -- wait ------------------------------------------------------------------------------------------------------
@@ -315,18 +317,18 @@ class Execution:
         waiter, heartbeat = self._waiter(), self._heartbeat_of(job.name)
         ended = waiter.wait(job, heartbeat)
         if ended.phase is Phase.COMPLETED:
-            self._attended = (job.name, waiter)
-            return self._completed(step, ended, entry, reason, waiter)
+            self._finished_waiter = (job.name, waiter)
+            return self._record_completed(step, ended, entry, reason, waiter)
         if ended.phase is Phase.STOPPED and heartbeat.stop_was_announced():
             return None  # by a run that saw no waiter just before this run attached; this run makes the next attempt
         raise self._error_of(step, ended, entry, reason, waiter)
 
-    def _caught_up(self, job: Job) -> JobWaiter:
+    def _waiter_with_log(self, job: Job) -> JobWaiter:
         """Return the waiter of a finished job, which has read its log. A retry does not show the log again."""
-        name, waiter = self._attended or ("", self._waiter())
+        name, waiter = self._finished_waiter or ("", self._waiter())
         if name != job.name:
             waiter.catch_up(job)
-            self._attended = (job.name, waiter)
+            self._finished_waiter = (job.name, waiter)
         return waiter
 
     def _error_of(self, step: Step, job: Job, entry: Entry, reason: str, waiter: JobWaiter) -> JobError:
@@ -341,7 +343,7 @@ class Execution:
 
     def _release_slots(self) -> None:
         if self._slots:
-            self._slots.give_back()
+            self._slots.release()
 
     def _release(self) -> None:
         self._release_slots()
@@ -360,7 +362,7 @@ class Execution:
 
     # -- record ----------------------------------------------------------------------------------------------------
 
-    def _completed(self, step: Step, job: Job, entry: Entry, reason: str, waiter: JobWaiter) -> JobResult:
+    def _record_completed(self, step: Step, job: Job, entry: Entry, reason: str, waiter: JobWaiter) -> JobResult:
         for changed in changed_inputs(self.spec.task, job.name, step.inputs.channels, self.backend.objects):
             self.lookup.ledger.close(step.fingerprint, entry.attempt, "inputs changed", self.run.flow_run)
             raise changed

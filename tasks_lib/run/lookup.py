@@ -33,16 +33,16 @@ UNRECORDED = "its job had completed without a record"
 ATTACHED = "attached to its running job"
 """Reasons in a result and in a plan."""
 
-_OF_OTHERS = "written by other work"
+_OTHER_WORK = "written by other work"
 """Stands in a record for the state's digest, which it never equals: other work took the state before the record."""
 
-_NO_ROLE = "arn:aws:iam::000000000000:role/not-yet-known"
+_PLACEHOLDER_ROLE = "arn:aws:iam::000000000000:role/not-yet-known"
 """The role in a request that is only checked. The real role is looked up, or created, just before the job is."""
 
 
 _MOST_CHANGES = 3  # that a reason names
 
-CLOSED: dict[CloseReason, str] = {
+CLOSE_REASONS: dict[CloseReason, str] = {
     "failed": "the previous attempt failed",
     "stopped": "the previous attempt was stopped",
     "capacity": "AWS had no capacity for the previous attempt",
@@ -119,7 +119,7 @@ class Lookup:
         return JobPlace(
             job=job,
             folder=self.folder,
-            role=_NO_ROLE,
+            role=_PLACEHOLDER_ROLE,
             channels=step.inputs.channels,
             bundle_uri=self._bundle_uri(step),
             has_state=False,
@@ -148,7 +148,7 @@ class Lookup:
         """Return the record of a job. If part of the log was not read, it has no metrics; a later skip reads them."""
         left = self.backend.objects.listing(self.folder.output(job.name))
         state, latest = self.state.digest(), self.ledger.latest()
-        own_state = _OF_OTHERS if self.state.taken_by_other_work(job) else state
+        own_state = _OTHER_WORK if self.state.taken_by_other_work(job) else state
         return Record(
             job=job.name,
             arn=job.arn,
@@ -242,7 +242,7 @@ def reason_to_run(
         channels: The inputs of the work.
     """
     if entry.closed:
-        return CLOSED[entry.closed[-1].because]
+        return CLOSE_REASONS[entry.closed[-1].because]
     if latest is None:
         return "first run"
     changes = [

@@ -29,8 +29,8 @@ from tasks_lib.jobs.spec import JobSpec, check_arguments
 from tasks_lib.options import CAPACITY_MINUTES, JobOptions, OnBusy, OnExit, Rerun, RunOptions, StateMode
 from tasks_lib.staging.source import Source
 
-_OF_BLOCK = {"image", "instance_type", "instance_count", "volume_size_gb", "max_runtime_minutes", "spot"}
-_OF_CALL = {
+_PROJECT_FIELDS = {"image", "instance_type", "instance_count", "volume_size_gb", "max_runtime_minutes", "spot"}
+_OTHER_DEFAULTS = {
     *("environment", "secrets", "tags", "overrides", "state", "rerun", "on_busy", "on_exit", "capacity_minutes"),
     "max_wait_minutes",
 }
@@ -125,10 +125,10 @@ def prepare(
     Raises:
         InvalidTask: The call is invalid; the tree in `errors.py` has the subclasses.
     """
-    given = _Given(options, defaults, project)
+    given = _Values(options, defaults, project)
     source, entry_point = code.collect(name)
     inputs = as_channels(options.inputs)
-    overrides = combined(kind, _by_name("overrides", defaults.get("overrides")), given.own("overrides"))
+    overrides = combined(kind, _as_dict("overrides", defaults.get("overrides")), given.from_call("overrides"))
     check_overrides(kind, overrides, inputs=inputs, ships_code=source is not None)
     environment, spot = given.merged("environment"), _spot(given.chosen("spot"))
     spec = _checked_spec(
@@ -138,7 +138,7 @@ def prepare(
         entry_point=entry_point,
         command=code.command or None,
         arguments=check_arguments(name, _texts("arguments", options.arguments)),
-        hyperparameters=_checked_hyperparameters(given.own("hyperparameters")),
+        hyperparameters=_checked_hyperparameters(given.from_call("hyperparameters")),
         environment=_variables(environment),
         secrets=check_secrets(
             name,
@@ -148,7 +148,7 @@ def prepare(
             network_isolation=project.network_isolation,
             overrides=overrides,
         ),
-        metrics=metric_patterns(given.own("metrics")),
+        metrics=metric_patterns(given.from_call("metrics")),
         instance_types=_types(given.chosen("instance_type")),
         instance_count=given.chosen("instance_count"),
         volume_size_gb=given.chosen("volume_size_gb"),
@@ -169,7 +169,7 @@ def prepare(
     return Call(spec, source, inputs, _run_options(given))
 
 
-class _Given:
+class _Values:
     """The values for a task that the call, the bound defaults and the project give."""
 
     def __init__(self, options: JobOptions, defaults: Mapping[str, Any], project: SageMakerProject) -> None:
@@ -180,15 +180,15 @@ class _Given:
         for value in (getattr(self._options, name, None), self._defaults.get(name)):
             if value is not None:
                 return value
-        return getattr(self._project, name) if name in _OF_BLOCK else otherwise
+        return getattr(self._project, name) if name in _PROJECT_FIELDS else otherwise
 
-    def own(self, name: str) -> dict[str, Any]:
+    def from_call(self, name: str) -> dict[str, Any]:
         """Return the mapping that the call gives."""
-        return _by_name(name, getattr(self._options, name, None))  # training has options that processing has not
+        return _as_dict(name, getattr(self._options, name, None))  # training has options that processing has not
 
     def merged(self, name: str) -> dict[str, Any]:
         """Return the mapping that the call gives, merged over the bound default."""
-        return deep_merge(_by_name(name, self._defaults.get(name)), self.own(name))
+        return deep_merge(_as_dict(name, self._defaults.get(name)), self.from_call(name))
 
     @property
     def project(self) -> str:
@@ -196,7 +196,7 @@ class _Given:
         return self._project.project
 
 
-def _run_options(given: _Given) -> RunOptions:
+def _run_options(given: _Values) -> RunOptions:
     return RunOptions(
         rerun=_one_of(Rerun, "rerun", given.chosen("rerun", "when_changed")),
         clean_state=given.chosen("clean_state"),
@@ -212,7 +212,7 @@ def _spot(spot: Any) -> bool | Literal["fallback"]:
     return "fallback" if spot == "fallback" else bool(spot)
 
 
-def _image(task: str, given: _Given) -> str:
+def _image(task: str, given: _Values) -> str:
     image = given.chosen("image")
     if not image:
         raise InvalidTask(
@@ -229,11 +229,11 @@ def check_defaults(defaults: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         InvalidTask: There is no default of such a name.
     """
-    unknown = defaults.keys() - _OF_BLOCK - _OF_CALL
+    unknown = defaults.keys() - _PROJECT_FIELDS - _OTHER_DEFAULTS
     if unknown:
         raise InvalidTask(
             f"sagemaker_tasks has no default for {', '.join(sorted(unknown))}.",
-            fix=f"use any of {', '.join(sorted(_OF_BLOCK | _OF_CALL))}.",
+            fix=f"use any of {', '.join(sorted(_PROJECT_FIELDS | _OTHER_DEFAULTS))}.",
         )
     return dict(defaults)
 
@@ -269,7 +269,7 @@ def _checked_hyperparameters(values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _by_name(what: str, values: Any) -> dict[str, Any]:
+def _as_dict(what: str, values: Any) -> dict[str, Any]:
     """Check and return a mapping as a dict; empty for None."""
     if values is not None and not isinstance(values, Mapping):
         raise InvalidTask(

@@ -25,7 +25,7 @@ LOCAL_SPEED = 0.02
 
 
 @dataclass(frozen=True)
-class Bound:
+class BackOff:
     """Back-off and limit of the retries after errors of one category.
 
     Args:
@@ -40,18 +40,18 @@ class Bound:
     tries: int | None = None
 
 
-OF_CALLS: dict[ErrorCategory, Bound] = {
-    ErrorCategory.THROTTLED: Bound(1, 30),
-    ErrorCategory.QUOTA: Bound(15, 300),
-    ErrorCategory.CAPACITY: Bound(30, 300),
-    ErrorCategory.SERVICE_FAULT: Bound(1, 30, tries=8),
-    ErrorCategory.EXPIRED: Bound(1, 5, tries=3),
+CALL_RETRIES: dict[ErrorCategory, BackOff] = {
+    ErrorCategory.THROTTLED: BackOff(1, 30),
+    ErrorCategory.QUOTA: BackOff(15, 300),
+    ErrorCategory.CAPACITY: BackOff(30, 300),
+    ErrorCategory.SERVICE_FAULT: BackOff(1, 30, tries=8),
+    ErrorCategory.EXPIRED: BackOff(1, 5, tries=3),
 }
 """Retries after a refused call, by error category; an error of another category is raised at once."""
 
-OF_JOBS: dict[ErrorCategory, Bound] = {
-    ErrorCategory.CAPACITY: Bound(30, 300),
-    ErrorCategory.SERVICE_FAULT: Bound(10, 60, tries=2),
+JOB_RETRIES: dict[ErrorCategory, BackOff] = {
+    ErrorCategory.CAPACITY: BackOff(30, 300),
+    ErrorCategory.SERVICE_FAULT: BackOff(10, 60, tries=2),
 }
 """Retries after a failed job, by error category. Each is a new attempt with a new job, which is billed."""
 
@@ -95,13 +95,13 @@ class RetryPolicy:
         """
         category: ErrorCategory = getattr(error, "category", ErrorCategory.UNKNOWN)
         of_job = isinstance(error, JobError)
-        bound = (OF_JOBS if of_job else OF_CALLS).get(category)
+        bound = (JOB_RETRIES if of_job else CALL_RETRIES).get(category)
         if bound is None or (category is ErrorCategory.QUOTA and quota_is_too_small(error.message)):
             raise error
         seen = self._jobs if of_job else self._calls
         tries, since = seen.get(category, (0, self._clock()))
         seconds = self._seconds(bound, tries)
-        if self._is_over(category, bound, tries, self._clock() + seconds - since):
+        if self._is_exhausted(category, bound, tries, self._clock() + seconds - since):
             raise error
         seen[category] = (tries + 1, since)
         self._run.log_status(self._task, f"{category.value}, trying again in {seconds:.0f} s: {error.message}")
@@ -117,11 +117,11 @@ class RetryPolicy:
         while (left := until - self._clock()) > 0:
             self._run.pause(left, what)
 
-    def _seconds(self, bound: Bound, tries: int) -> float:
+    def _seconds(self, bound: BackOff, tries: int) -> float:
         """Return the seconds to wait: doubled from try to try, with jitter so that runs do not retry all at once."""
         return float(min(bound.longest, bound.first * 2 ** min(tries, 20)) * self._speed * (0.5 + self._chance() / 2))
 
-    def _is_over(self, category: ErrorCategory, bound: Bound, tries: int, seconds: float) -> bool:
+    def _is_exhausted(self, category: ErrorCategory, bound: BackOff, tries: int, seconds: float) -> bool:
         if category is ErrorCategory.CAPACITY:
             return seconds > self._capacity_seconds
         return bound.tries is not None and tries >= bound.tries

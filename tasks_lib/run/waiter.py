@@ -60,7 +60,7 @@ class JobWaiter:
         self.metrics = metrics
         self.unread: str | None = None
         self._last: dict[str, deque[LogLine]] = defaultdict(lambda: deque(maxlen=_LAST_LINES))
-        self._told = False
+        self._warned = False
 
     @property
     def lines(self) -> list[LogLine]:
@@ -95,12 +95,12 @@ class JobWaiter:
 
     @contextmanager
     def _log_of(self, job: Job) -> Iterator[tuple[FollowedLog, LogRelay]]:
-        relay = LogRelay(self._run, self._task, self._whole_log(job))
+        relay = LogRelay(self._run, self._task, self._log_location(job))
         with self._backend.log_reader.following(self._backend.log_of(job)) as log:
             try:
                 yield log, relay
             finally:
-                self._take_in(log.take(), relay)
+                self._relay_lines(log.take(), relay)
                 relay.close()
 
     def _watch(self, job: Job, heartbeat: Heartbeat, log: FollowedLog, relay: LogRelay) -> Job:
@@ -110,7 +110,7 @@ class JobWaiter:
                 self._run.check_running(f"job {job.name} was running")
                 heartbeat.renew()
                 shown = self._show_status(watched.job, shown)
-                self._take_in(log.take(), relay)
+                self._relay_lines(log.take(), relay)
                 if log.failure and not log.transient:
                     self._warn(job, log.failure)
         return watched.job
@@ -118,7 +118,7 @@ class JobWaiter:
     def _read_to_the_end(self, job: Job, log: FollowedLog, relay: LogRelay) -> None:
         self._backend.log_reader.prioritize(log, job)
         for new in log.rest(MAX_TICK_SECONDS):
-            self._take_in(new, relay)
+            self._relay_lines(new, relay)
             if not log.over and self._run.cancelled():
                 self.unread = "the run was cancelled before its end was read"
                 return
@@ -131,12 +131,12 @@ class JobWaiter:
 
     def _warn(self, job: Job, why: str) -> None:
         """Warn once that the log cannot be read, which does not affect the job."""
-        if not self._told:
-            self._told = True
+        if not self._warned:
+            self._warned = True
             text = "The log of job %s could not be read: %s. It does not matter to the job; its log: %s"
-            self._run.logger.warning(text, job.name, why, self._whole_log(job))
+            self._run.logger.warning(text, job.name, why, self._log_location(job))
 
-    def _take_in(self, new: Iterable[LogLine], relay: LogRelay) -> None:
+    def _relay_lines(self, new: Iterable[LogLine], relay: LogRelay) -> None:
         """Relay new lines with secrets masked. Metrics are read from the lines before that."""
         relay.send(self._masked(line) for line in new)
 
@@ -153,7 +153,7 @@ class JobWaiter:
             self._report.progress(job)
         return now
 
-    def _whole_log(self, job: Job) -> str:
+    def _log_location(self, job: Job) -> str:
         project = self._backend.project
         return log_url(project, job.kind, job.name) or (
             f"`result.logs()`, or the files of {job.name} below {project.local_home}/logs"
@@ -174,6 +174,6 @@ class LogMetrics(MetricReader):
 def metrics_from_log(backend: Backend, job: Job, patterns: dict[str, str]) -> LogMetrics:
     """Read the metrics of a finished job from its log; without patterns the log is not read."""
     reader, tail = LogMetrics(patterns), backend.log_of(job)
-    for line in tail.whole() if patterns else ():
+    for line in tail.all_lines() if patterns else ():
         reader.read(line.timestamp, line.text)
     return replace(reader, unread=tail.failure)

@@ -37,9 +37,9 @@ class Upload:
     @property
     def target(self) -> Location:
         """The S3 prefix that the files are uploaded to."""
-        return self.place_of(self.manifest.digest)
+        return self.location_of(self.manifest.digest)
 
-    def place_of(self, digest: str) -> Location:
+    def location_of(self, digest: str) -> Location:
         """Return the S3 prefix of this channel's content with the given digest."""
         return self.folder.input(self.channel, digest)
 

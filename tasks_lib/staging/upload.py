@@ -54,7 +54,7 @@ class JobFiles:
         manifest = self._ledger.manifest(digest) if digest and digest != wanted.manifest.digest else None
         if manifest is None:
             return None
-        return wanted.place_of(digest), manifest
+        return wanted.location_of(digest), manifest
 
     def _send_code(self, source: Source, target: Location) -> None:
         present = self._objects.listing(target).items

@@ -322,7 +322,7 @@ def project_directory(tmp_path, elsewhere) -> Path:
 
 
 @pytest.mark.exhaustive
-def test_whatever_the_user_has_set(make_quickstart, user, project_directory, recorder):
+def test_user_settings_have_no_effect(make_quickstart, user, project_directory, recorder):
     """With another AWS profile, endpoint, Prefect Cloud and proxy set, the quickstart works, and calls only this host.
 
     It looks up no foreign name, and never calls the port that stands for the user's servers.

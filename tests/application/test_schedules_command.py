@@ -124,7 +124,7 @@ def test_a_server_that_does_not_answer(ssm):
 
 
 @pytest.mark.parametrize("module", ["flows.ui", "flows.quickstart"])
-def test_versions_that_fail_are_told_at_the_start(module, make_quickstart, tmp_path):
+def test_failing_versions_are_reported_at_start(module, make_quickstart, tmp_path):
     """A command that starts a server with versions whose scheduler fails says so once, on standard error."""
     for name, version in {"sqlalchemy": "2.1.9", "prefect": "3.9.0"}.items():
         metadata = tmp_path / f"{name}-{version}.dist-info" / "METADATA"

@@ -81,7 +81,7 @@ def check_is_told_once(lines: list[str]) -> None:
 
 
 @pytest.mark.always
-def test_a_script_of_ones_own(shop, start):
+def test_a_user_script(shop, start):
     """`python flow.py` tells the cause in few lines and in its last line, and so do the messages of the states."""
     done = start("flow.py", cwd=shop.place, **shop.variables).done()
 

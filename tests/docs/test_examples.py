@@ -36,7 +36,7 @@ def test_dots_stand_for_what_varies(expected, said, same):
     assert matches(expected, said) is same
 
 
-def test_a_block_that_nobody_runs_is_refused(tmp_path):
+def test_a_block_that_is_not_run_is_refused(tmp_path):
     """A block in a language that is not run needs a file name or a reason, so that no example becomes stale."""
     page = tmp_path / "page.md"
     page.write_text("```yaml\na: 1\n```\n")
@@ -66,7 +66,7 @@ def test_a_reason_counts_for_one_block(tmp_path):
         "<!-- not run: needs AWS -->\n```python\ndef\n```\n",
     ],
 )
-def test_a_page_that_lies_fails(content, tmp_path, make_story):
+def test_a_wrong_page_fails(content, tmp_path, make_story):
     """A block that fails, does not fail as announced, or has another output fails the page's test."""
     page = tmp_path / "page.md"
     page.write_text(content)

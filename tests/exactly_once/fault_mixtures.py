@@ -4,7 +4,7 @@ A mixture is a small flow and a document of faults for the local SageMaker. Its 
 (`fault_soak.py --replay`). All faults in it are transient, so every flow must complete:
 
 - Requests that fail (`lose`, `drop`, `error`) are at most as many as one call of a task retries
-  (`tasks_lib.run.retries.OF_CALLS`), and so are requests with expired credentials.
+  (`tasks_lib.run.retries.CALL_RETRIES`), and so are requests with expired credentials.
 - Conditional writes that are refused (412, 409) are fewer than the ledger's own retries.
 - `throttle` and `slow` may last forever: they cost time, but no retry.
 - Capacity is refused at most twice, which takes seconds of the hour that a task waits for it. A quota has room for one
@@ -44,7 +44,7 @@ from race_invariants import TaskSeen, assert_exactly_once, assert_one_writer
 from blocks import SageMakerProject
 from tasks_lib import output_of, sagemaker_tasks
 from tasks_lib.error_categories import ErrorCategory
-from tasks_lib.run.retries import OF_CALLS
+from tasks_lib.run.retries import CALL_RETRIES
 
 BUCKET = "local-sagemaker"
 SERVICES = ("s3", "sagemaker", "logs")
@@ -128,8 +128,8 @@ _OPERATIONS = (
 _ON_LEDGER = {"service": "s3", "operation": "PutObject", "path": "*/_ledger/*.json"}
 _CODES = {"s3": ("InternalError", "ServiceUnavailable"), "sagemaker": ("InternalFailure", "ServiceUnavailable")}
 _MOST = {
-    **dict.fromkeys(("lose", "drop", "error"), OF_CALLS[ErrorCategory.SERVICE_FAULT].tries or 0),
-    "expire": OF_CALLS[ErrorCategory.EXPIRED].tries or 0,
+    **dict.fromkeys(("lose", "drop", "error"), CALL_RETRIES[ErrorCategory.SERVICE_FAULT].tries or 0),
+    "expire": CALL_RETRIES[ErrorCategory.EXPIRED].tries or 0,
 }
 """How many of these faults a flow must survive: each counts as one failed call, as if botocore's retry did not help."""
 
@@ -354,7 +354,7 @@ class Lane:
         tasks = [TaskSeen(self.backend, BUCKET, project.project, name) for name in names]
         if refuses(outcome, "DeleteObject"):
             for task in tasks:
-                let_marks_lapse(self.backend, task)
+                expire_heartbeats(self.backend, task)
         wrong = [text for task, result in zip(tasks, outcome.results, strict=True) for text in _task(task, result)]
         limit = min((rule["limit"] for rule in outcome.mixture.rules if rule["kind"] == "quota"), default=None)
         return wrong + ([] if limit is None else _over_quota(tasks, limit))
@@ -412,7 +412,7 @@ def refuses(outcome: Outcome, operation: str) -> bool:
     )
 
 
-def let_marks_lapse(backend: Any, task: TaskSeen) -> None:
+def expire_heartbeats(backend: Any, task: TaskSeen) -> None:
     """Delete the heartbeats that S3 did not delete, as if they had expired."""
     for key in task.keys("_ledger/interest/"):
         backend.client("s3").delete_object(Bucket=task.bucket, Key=task.prefix + key)

@@ -64,7 +64,7 @@ def make_lane(tmp_path_factory, make_backend):
     return make
 
 
-def test_every_mixture_ends_right(make_lane, sample, fault_seed):
+def test_every_mixture_completes(make_lane, sample, fault_seed):
     """Under each mixture of faults, the flow completes, and leaves what an undisturbed flow leaves."""
     mixtures = int(os.environ.get("FAULT_MIXTURES", sample.count(3, 200)))
     wrong, fired = [], set()
@@ -93,7 +93,7 @@ def test_a_cancel_at_any_call_leaves_the_state_free(make_lane, quiet_prefect, tm
         stage.close()
 
 
-def test_every_story_ends_right(make_lane, quiet_prefect, tmp_path, sample, fault_seed):
+def test_every_story_holds_its_invariants(make_lane, quiet_prefect, tmp_path, sample, fault_seed):
     """Runs, crashes, cancels, restarts, lost ledgers, forced runs, clean states and code changes work in any order."""
     stage = Stage(make_lane(), quiet_prefect, tmp_path)
 

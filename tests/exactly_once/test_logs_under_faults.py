@@ -165,7 +165,7 @@ def written(home):
 
 
 @pytest.mark.sampled(1, group="logs")
-def test_whoever_attaches_after_a_crash_sees_all_of_it(sm, faulty_home, run_log, tmp_path, isolated_prefect):
+def test_attach_after_a_crash_shows_the_whole_log(sm, faulty_home, run_log, tmp_path, isolated_prefect):
     """If a flow is killed while its job writes on, the next run has each line in its own log, once."""
     half, most, out = tmp_path / "half", tmp_path / "most", tmp_path / "out"
     command = counting(half=half, most=most)
@@ -198,7 +198,7 @@ def test_whoever_attaches_after_a_crash_sees_all_of_it(sm, faulty_home, run_log,
     ],
     ids=["refused", "throttled", "hangs"],
 )
-def test_a_log_that_cannot_be_read_fails_nobody(sm, faults, run_log, rule, why):
+def test_an_unreadable_log_does_not_fail_the_task(sm, faults, run_log, rule, why):
     """A log that cannot be read never fails the task; one warning says why, and how to read the log later."""
     faults.set({"requests": [{**rule, "service": "logs"}]})
     result = sm.train("count", command="echo 1")

@@ -290,7 +290,7 @@ def test_cancelled_while_another_comes(arena):
 
 
 @pytest.mark.sampled(2, group="races")
-def test_cancelled_before_the_mark_of_another(arena):
+def test_cancelled_before_the_heartbeat_of_another(arena):
     """1. A run sees the job. 2. Another cancels it, as it sees no waiter. 3. The first makes the next attempt."""
     leaving, coming = arena.contestants(2)
     work = arena.gated_work()
@@ -336,7 +336,7 @@ def test_cancelled_before_the_create_of_another(arena):
 
 
 @pytest.mark.sampled(2, group="races")
-def test_stopped_by_somebody_else(arena):
+def test_stopped_from_outside(arena):
     """A job that was stopped from outside is reported as stopped to all waiters; none of them retries it."""
     processes = arena.contestants(2)
     work = arena.gated_work()
@@ -407,7 +407,7 @@ def test_all_are_cancelled_at_once(arena):
 
 
 @pytest.mark.sampled(2, group="races")
-def test_cancelled_while_its_mark_is_written(arena):
+def test_cancelled_while_its_heartbeat_is_written(arena):
     """1. A run attaches. 2. The other leaves it the job. 3. It is cancelled during its PUT: no heartbeat stays."""
     leaving, coming = arena.contestants(2)
     work = arena.gated_work()

@@ -218,7 +218,7 @@ def test_descriptions_hold_references_alone(used, backend, kept):
         assert not any(value in text for value in kept.values)
 
 
-def test_failures_are_told_without_secrets(used, kept):
+def test_failures_are_reported_without_secrets(used, kept):
     """The reason and the error itself have `****` in place of the password."""
     for error in used.errors:
         assert "RuntimeError: no login with ****" in error.reason

@@ -82,7 +82,7 @@ def test_a_missing_path_is_named_absolutely(call, missing, refused, tmp_path, mo
     assert f"{tmp_path / missing} does not exist" in refused(kind, MissingPath, **arguments)
 
 
-def test_an_entry_point_that_is_left_out_is_told_as_such(refused, tmp_path):
+def test_an_ignored_entry_point_is_named(refused, tmp_path):
     """If `.sagemakerignore` leaves out the entry point, the error says so."""
     (tmp_path / "fit.py").touch()
     (tmp_path / ".sagemakerignore").write_text("*.py\n")
@@ -262,7 +262,7 @@ def test_a_request_that_is_too_big_or_misspelt(kind, arguments, words, refused):
         ("train", {"entry_point": "fit.py", "dependencies": "lib"}, "give a list: ['lib']"),
     ],
 )
-def test_a_call_that_makes_no_sense(kind, arguments, words, refused, sm):
+def test_contradictory_arguments(kind, arguments, words, refused, sm):
     """Arguments that contradict each other or have a wrong type are refused, with the terms of the call."""
     if arguments.get("image") == "":
         sm.project.image = None
@@ -278,7 +278,7 @@ def test_forms_that_are_not_those_of_the_examples(sm):
     assert done.status == "Completed"
 
 
-def test_a_default_that_there_is_not(project):
+def test_an_unknown_default(project):
     """A misspelt default of all tasks is refused by `sagemaker_tasks`."""
     with pytest.raises(InvalidTask, match=r"no default for instance_typ\.\n.*instance_type"):
         sagemaker_tasks(project, instance_typ="ml.m5.large")
@@ -347,7 +347,7 @@ def test_no_bucket(make_aws_project, backend):
 
 
 @pytest.mark.exhaustive
-def test_an_endpoint_where_nobody_answers(make_aws_project, monkeypatch):
+def test_a_closed_port(make_aws_project, monkeypatch):
     """A closed port is an error with the address, and not a failed job."""
     # Two attempts instead of nine.
     monkeypatch.setitem(OF_CALLS, ErrorCategory.SERVICE_FAULT, Bound(0.1, 0.1, tries=1))

@@ -181,7 +181,7 @@ def test_an_unknown_cause_is_told_with_the_usual_fix(sm, tmp_path):
 
 @KINDS
 @pytest.mark.sampled(1)
-def test_a_job_that_ran_into_its_time_limit_is_no_success(kind, backend, project):
+def test_a_job_at_its_time_limit_fails(kind, backend, project):
     """A job that reaches its time limit raises `JobStopped` and is not recorded; for training the limit is named."""
     with pytest.raises(JobStopped) as caught:
         getattr(sagemaker_tasks(project, max_wait_minutes=5), kind)(
@@ -196,7 +196,7 @@ def test_a_job_that_ran_into_its_time_limit_is_no_success(kind, backend, project
 
 @KINDS
 @pytest.mark.sampled(1)
-def test_a_job_that_somebody_stopped_is_no_success(kind, sm, backend, project, tmp_path):
+def test_a_job_stopped_from_outside_fails(kind, sm, backend, project, tmp_path):
     """1. A user stops the job. 2. The run fails. 3. Nothing is recorded; the next run makes another attempt."""
     gate = Gate(tmp_path / "open")
     word = {"train": "training", "process": "processing"}[kind]

@@ -237,7 +237,7 @@ def test_nothing_is_a_result(project, steps):
 
 
 @pytest.mark.sampled(4, group="function jobs")
-def test_pickles_by_wish(project, bucket, steps):
+def test_pickle_serializer(project, bucket, steps):
     """With `serializer='pickle'` any object travels; without it there is no pickle in the bucket."""
     grown = steps.grow.on(project)(steps.Model(1.0), 0.5)
 

@@ -126,7 +126,7 @@ def test_the_made_role_reads_what_the_api_offers(make_project, backend, caller, 
     assert (tmp_path / "out" / "c").read_text() == "12\n13"
 
 
-def test_a_role_of_ones_own_that_lacks_a_right(make_project, backend, caller):
+def test_a_named_role_without_a_permission(make_project, backend, caller):
     """If the role lacks a permission, the job fails as on AWS; with the policy for the same reads it completes."""
     project, iam = make_project(), backend.client("iam")
     name, other = f"role-{project.project}", f"{project.project}-other"

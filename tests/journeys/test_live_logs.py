@@ -92,7 +92,7 @@ def test_a_processing_job_has_metrics_too(sm):
     assert sm.process("clean", command="echo rows=12", metrics={"rows": r"rows=(\d+)"}).metrics == {"rows": 12.0}
 
 
-def test_whoever_attaches_sees_the_log_from_its_beginning(sm, project, backend, run_log, tmp_path):
+def test_attach_shows_the_log_from_its_beginning(sm, project, backend, run_log, tmp_path):
     """A second run that attaches to the job shows all its lines, and reads all its metrics."""
     gate = Gate(tmp_path / "open")
     arguments = {"command": f"echo auc=0.5; {gate.wait}; echo auc=0.7", "metrics": {"auc": r"auc=([0-9.]+)"}}

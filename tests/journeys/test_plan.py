@@ -29,7 +29,7 @@ READING = {"s3:GetObject", "s3:ListObjectsV2", "s3:HeadObject"} | {
 
 
 @pytest.fixture(autouse=True)
-def nobody_there():
+def closed_api():
     """Return a function that gives a context in which Prefect's API is a closed port, so that requests to it fail."""
 
     def closed():
@@ -39,11 +39,11 @@ def nobody_there():
 
 
 @pytest.fixture
-def planned(backend, nobody_there):
+def planned(backend, closed_api):
     """Return a function that plans a flow, and checks that it only reads, and only from S3, SageMaker and the logs."""
 
     def planned(*arguments, **more):
-        with nobody_there(), counting(backend) as made:
+        with closed_api(), counting(backend) as made:
             found = plan(*arguments, **more)
         assert made.keys() <= READING
         return found

@@ -241,7 +241,7 @@ def test_overrides_that_change_the_result_run_again(sm):
 # -- bucket owners and roles ---------------------------------------------------------------------------------------
 
 
-def test_a_bucket_of_somebody_else_is_refused(make_project, backend):
+def test_a_bucket_of_another_account_is_refused(make_project, backend):
     """With `expected_bucket_owner`, S3 refuses another account's bucket: nothing is read, written or run."""
     sm = sagemaker_tasks(make_project(expected_bucket_owner="999999999999"))
     with counting(backend) as made, pytest.raises(AccessDenied, match="read s3://"):
@@ -251,7 +251,7 @@ def test_a_bucket_of_somebody_else_is_refused(make_project, backend):
 
 
 @pytest.mark.always
-def test_a_made_role_has_the_least_rights_and_its_boundary(make_project, backend):
+def test_a_made_role_has_least_privilege_and_its_boundary(make_project, backend):
     """Without a named role, a bounded one is made that trusts SageMaker and may access only the project's folder."""
     boundary = "arn:aws:iam::123456789012:policy/boundary"
     project = make_project(role=None, permissions_boundary=boundary, prefix="team/a")

@@ -201,7 +201,7 @@ def test_what_no_quota_is_about_runs(make_project, set_quotas, quotas):
     assert sagemaker_tasks(make_project()).train("fit", instance_count=50, **QUICK).job
 
 
-def test_who_may_not_read_the_quotas_can_still_run_jobs(backend, make_project, set_quotas):
+def test_jobs_run_without_permission_to_list_quotas(backend, make_project, set_quotas):
     """Without the permission to list quotas, jobs run; the package asks for them once in a process."""
     set_quotas({ON_DEMAND: 1})
     faults, sm = backend.faults, sagemaker_tasks(make_project(), **QUICK)
@@ -239,10 +239,10 @@ def test_slots_are_hosts(make_project, api):
     slots = Slots(make_project(use_concurrency_limits=True), RunContext(api=api), "fit")
     seen = []
     for hosts in (3, 3, 2):
-        waited = slots.take(TRAINING, request_for(hosts))
+        waited = slots.acquire(TRAINING, request_for(hosts))
         seen.append((waited, taken(api)))
     for _ in range(2):
-        slots.give_back()
+        slots.release()
         seen.append(taken(api))
 
     assert seen == [(False, 3), (False, 3), (False, 2), 0, 0]
@@ -254,19 +254,19 @@ def test_each_of_several_instance_types_has_its_slots(make_project, api):
     for limit in (LIMIT, other):
         api.upsert_global_concurrency_limit_by_name(limit, 4)
     slots = Slots(make_project(use_concurrency_limits=True), RunContext(api=api), "fit")
-    slots.take(TRAINING, request_for(2, TYPE, "ml.c5.xlarge"))
+    slots.acquire(TRAINING, request_for(2, TYPE, "ml.c5.xlarge"))
     both = [taken(api), taken(api, other)]
-    slots.give_back()
+    slots.release()
 
     assert both == [2, 2]
     assert [taken(api), taken(api, other)] == [0, 0]
 
 
-def test_nobody_asks_prefect_who_did_not_choose_to(make_project, api):
+def test_slots_are_off_by_default(make_project, api):
     """By default the block takes no slots, even if there is a limit."""
     api.upsert_global_concurrency_limit_by_name(LIMIT, 1)
 
-    assert Slots(make_project(), RunContext(api=api), "fit").take(TRAINING, request_for(5)) is False
+    assert Slots(make_project(), RunContext(api=api), "fit").acquire(TRAINING, request_for(5)) is False
     assert taken(api) == 0
 
 
@@ -275,7 +275,7 @@ def test_more_hosts_than_slots_is_an_error(make_project, api):
     api.upsert_global_concurrency_limit_by_name(LIMIT, 2)
     slots = Slots(make_project(use_concurrency_limits=True), RunContext(api=api), "fit")
     with pytest.raises(QuotaExceeded, match=r"asks for 3 instance\(s\).*\n.*ssm quotas --apply"):
-        slots.take(TRAINING, request_for(3))
+        slots.acquire(TRAINING, request_for(3))
 
     assert taken(api) == 0
 
@@ -284,8 +284,8 @@ def test_a_prefect_server_that_does_not_answer_stops_no_job(make_project):
     """If the Prefect server does not answer, the job is not held up: AWS still says when a quota is used up."""
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}), get_client(sync_client=True) as nobody:
         slots = Slots(make_project(use_concurrency_limits=True), RunContext(api=nobody), "fit")
-        waited = slots.take(TRAINING, request_for(1))
-        slots.give_back()
+        waited = slots.acquire(TRAINING, request_for(1))
+        slots.release()
 
     assert waited is False
 
@@ -304,18 +304,18 @@ def test_a_cancelled_run_waits_no_more_and_the_next_in_line_goes_on(make_project
         Slots(project, Run(api=api, cancelled=cancelled.is_set if name == "second" else lambda: False), name)
         for name in ("first", "second", "third")
     )
-    first.take(TRAINING, request_for(1))
-    with in_background(lambda: second.take(TRAINING, request_for(1))) as second_waits:
+    first.acquire(TRAINING, request_for(1))
+    with in_background(lambda: second.acquire(TRAINING, request_for(1))) as second_waits:
         wait_until(lambda: told["second"], "the second to wait")
-        with in_background(lambda: third.take(TRAINING, request_for(1))) as third_waits:
+        with in_background(lambda: third.acquire(TRAINING, request_for(1))) as third_waits:
             wait_until(lambda: told["third"], "the third to wait")
             cancelled.set()
             with pytest.raises(RunCancelled, match=f"'second' waited for slots of '{LIMIT}'"):
                 second_waits.result(PATIENCE_SECONDS)
             still_waits = not third_waits.done()
-            first.give_back()
+            first.release()
             had_to_wait = third_waits.result(PATIENCE_SECONDS)
-    third.give_back()
+    third.release()
 
     assert (still_waits, had_to_wait) == (True, True)
     assert taken(api) == 0

@@ -184,7 +184,7 @@ def test_a_dry_run_stops_nothing(place):
     assert not len(place.objects.listing(Location.parse(place.project.uri)))
 
 
-def test_one_who_waits_is_enough(place):
+def test_one_waiter_keeps_the_job(place):
     """If two of three waiters are dead, the third keeps the job."""
     job = place.job("fit")
     for waiter, minutes in (("a/1", 16), ("b/1", 600), ("c/1", 14)):
@@ -216,7 +216,7 @@ def test_a_job_that_was_left_on_purpose(place):
 
 
 @pytest.mark.always
-def test_nobody_elses_job_is_touched(make_place):
+def test_jobs_of_other_projects_are_not_touched(make_place):
     """Jobs of another project, of another prefix, or with a similar name but not of this project are never touched."""
     place = make_place()
     name, uri = place.project.project, place.project.uri
@@ -259,7 +259,7 @@ def test_an_orphan_behind_pages_of_others(place):
         (Failed(), ("stopped", "is over")),
     ],
 )
-def test_the_run_behind_a_lapsed_mark(place, make_run, api, state, expected):
+def test_flow_run_of_an_expired_heartbeat(place, make_run, api, state, expected):
     """Two hours after its last heartbeat (a sleeping laptop) a job is kept while its run is not over in Prefect."""
     run = make_run(state)
     job = place.job("fit", started_by=f"{run}/1/task")
@@ -269,7 +269,7 @@ def test_the_run_behind_a_lapsed_mark(place, make_run, api, state, expected):
     assert f"flow run {run} {expected[1]}" in place.why(job)
 
 
-def test_a_run_that_lives_without_a_mark(place, make_run, api):
+def test_live_run_without_heartbeat(place, make_run, api):
     """1. The ledger is deleted. 2. The job names its flow run, which is not over in Prefect. 3. Kept."""
     job = place.job("fit", started_by=f"{make_run(Running())}/1/task")
 
@@ -322,7 +322,7 @@ def test_a_job_that_ends_meanwhile(place, look):
     assert place.status(job) == "Completed"
 
 
-def test_who_comes_before_the_last_look_keeps_the_job(place):
+def test_attach_before_the_last_look_keeps_the_job(place):
     """1. The reaper sees no waiter. 2. A run attaches. 3. The reaper looks again, and does not stop the job."""
     job = place.job("fit", started_by="run/1/task")
     arrival = AtLook(1, lambda: place.mark("fit", job, "other/1"))
@@ -331,7 +331,7 @@ def test_who_comes_before_the_last_look_keeps_the_job(place):
     assert place.lives(job)
 
 
-def test_who_comes_after_the_last_look_finds_the_announcement(place):
+def test_attach_after_the_last_look_sees_the_announcement(place):
     """1. The reaper has looked for the last time. 2. A run attaches. 3. It can tell that its job was reaped."""
     job = place.job("fit", started_by="run/1/task")
     told = []
@@ -379,7 +379,7 @@ def _waiters(place, job):
     return place.objects.ages(Location(place.project.bucket, folder))
 
 
-def test_one_job_that_cannot_be_looked_at(make_place):
+def test_one_job_that_cannot_be_assessed(make_place):
     """An error with one job is in its row, and the others are still handled."""
     place = make_place()
     bad, good = place.job("bad"), place.job("good")

@@ -221,7 +221,7 @@ def test_a_result_shows_itself(fitted):
             assert word in shown
 
 
-def test_time_and_money_are_told(fitted, make_project, tmp_path):
+def test_time_and_cost(fitted, make_project, tmp_path):
     """A result has the seconds of each phase in order, and the cost by the project's own prices, or none."""
     priced = make_project(hourly_prices={"ml.m5.large": 3600.0})
     train, process = sagemaker_tasks(priced).train, sagemaker_tasks(priced).process
@@ -291,7 +291,7 @@ def test_a_call_outside_of_a_flow_is_quiet(sm, settings, warned):
     assert any("attempted to send logs to the API" in str(each.message) for each in caught) is warned
 
 
-def test_a_metric_that_nothing_is_found_for_is_told(sm, caplog):
+def test_a_metric_without_a_value_is_reported(sm, caplog):
     """A metric without a value is reported at the job's end, with the nearest line, and raises when it is read."""
     result = sm.train("fit", command="echo AUC: 0.9; echo lr=1e-05", metrics={"auc": "auc=", "lr": r"lr=([0-9.]+)"})
 
@@ -302,7 +302,7 @@ def test_a_metric_that_nothing_is_found_for_is_told(sm, caplog):
         result.metrics["auc"]
 
 
-def test_json_that_is_none_says_so(home, processed):
+def test_invalid_json_raises(home, processed):
     """Reading a text as JSON raises `JSONDecodeError`."""
     with pytest.raises(json.JSONDecodeError):
         processed.output.read_json("notes.txt")

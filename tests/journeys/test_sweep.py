@@ -149,7 +149,7 @@ def test_in_an_async_flow(sm):
         ({"over": {"C": [1]}, "style": "new"}, InvalidTask, "seed, latest"),
     ],
 )
-def test_a_sweep_that_cannot_be(arguments, error, words, sm, backend):
+def test_an_invalid_sweep(arguments, error, words, sm, backend):
     """An invalid sweep is refused at the call, before any of its points is submitted."""
     with counting(backend) as made, pytest.raises(Exception, match=words) as caught:
         sm.train.sweep("fit", command=MODEL, **arguments)

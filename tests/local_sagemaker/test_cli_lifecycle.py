@@ -164,7 +164,7 @@ def test_down_can_leave_jobs(own_backend):
 
 
 @pytest.mark.sampled(4, group="commands")
-def test_lookers_do_not_take_each_other_for_a_server(tmp_path):
+def test_concurrent_checks_see_no_server(tmp_path):
     """Processes that check for a server at the same time do not take each other for one.
 
     The pid that a killed server left may belong to another program by now, which `down` would end.
@@ -195,7 +195,7 @@ def test_down_when_nothing_runs(own_backend):
     assert not (own_backend.home / "never").exists()
 
 
-def test_reset_asks_first_and_spares_what_is_not_ours(own_backend):
+def test_reset_needs_yes_and_keeps_other_files(own_backend):
     """`reset` needs `--yes`; it then deletes the data, and no other file of the directory."""
     own_backend.up()
     _put(own_backend, "a")
@@ -245,7 +245,7 @@ def test_home_comes_from_the_environment(own_backend):
 
 
 @pytest.mark.sampled(4, group="commands")
-def test_a_taken_port_is_told(own_backend):
+def test_port_in_use_is_reported(own_backend):
     """If another program has the server's port, `up` fails with the server's own message, and `--port` helps."""
     endpoint = own_backend.up()["endpoint"]
     own_backend.down()
@@ -288,7 +288,7 @@ def test_serve_in_the_foreground(own_backend):
 
 
 @pytest.mark.sampled(4, group="commands")
-def test_a_hung_server_is_told_and_can_be_ended(own_backend):
+def test_down_ends_a_hung_server(own_backend):
     """`down` ends a server that does not answer because SIGSTOP stopped it."""
     pid = own_backend.up()["pid"]
     os.kill(pid, signal.SIGSTOP)
@@ -314,7 +314,7 @@ def test_up_waits_for_a_server_that_is_slow(own_backend):
     assert (waiting.returncode, found["pid"]) == (0, pid)
 
 
-def test_a_server_that_never_answers_is_told(own_backend):
+def test_a_server_that_never_answers_is_reported(own_backend):
     """The error says that the server lives, and does not suggest `down`, which would stop the jobs."""
     pid = own_backend.up()["pid"]
     os.kill(pid, signal.SIGSTOP)
@@ -347,7 +347,7 @@ def test_a_server_that_does_not_answer_has_an_exit_code_of_its_own(own_backend):
     assert "has not answered for 10 s" in done.stderr
 
 
-def test_the_users_credentials_stay_outside(own_backend):
+def test_server_has_no_caller_credentials(own_backend):
     """The server's process has none of the caller's AWS variables."""
     environment = {**os.environ, "AWS_SECRET_ACCESS_KEY": "real", "AWS_PROFILE": "work"}
     subprocess.run(own_backend.command("up"), env=environment, check=True, capture_output=True)

@@ -457,7 +457,7 @@ def test_only_what_s3_lets_override_is_overridden(client, page_object):
     assert error_of(s3.get_object, **page_object)[0] == "InvalidArgument"
 
 
-def test_unsigned_objects_are_nobodys(backend, page_object):
+def test_unsigned_request_is_refused(backend, page_object):
     """An unsigned request for an object is refused: there are no public buckets."""
     status, _, body = asked("GET", f"{backend.endpoint}/{page_object['Bucket']}/page")
 
@@ -507,7 +507,7 @@ def test_a_job_has_keys_of_its_own(backend, client):
     assert backend.keys.secret_key not in line
 
 
-def test_the_key_is_its_users_alone(backend):
+def test_key_file_is_private(backend):
     """The key file is readable, and the home accessible, for its owner only."""
     assert (backend.home / "key.json").stat().st_mode & 0o777 == 0o600
     assert backend.home.stat().st_mode & 0o777 == 0o700
@@ -608,7 +608,7 @@ STAMPS = st.text("0123456789TZ/abé-", max_size=18)
     key=STAMPS, at=STAMPS | st.just("20261399T996161Z"), date=STAMPS | st.just("20261399"), signature=STAMPS,
     presigned=st.booleans(),
 )  # fmt: skip
-def test_whatever_stands_in_the_place_of_a_signature_is_refused(key, at, date, signature, presigned):
+def test_malformed_signature_is_refused(key, at, date, signature, presigned):
     """Any text in the place of a signature is refused with a message, never with a server error."""
     credential = f"{key}/{date}/us-east-1/s3/aws4_request"
     query = {

@@ -309,7 +309,7 @@ def test_clearing_lets_held_requests_go(faulty, bucket):
     assert faulty.faults.show() == {"requests": [], "jobs": [], "held": []}
 
 
-def test_nobody_held_is_told_in_time(faulty):
+def test_wait_for_held_times_out(faulty):
     """Waiting for a held request returns an empty list after the given time if none is held."""
     began = time.monotonic()
 

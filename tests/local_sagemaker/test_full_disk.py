@@ -121,7 +121,7 @@ def test_a_job_that_fills_the_disk_ends(disk, then):
 
 
 @small_disk
-def test_a_disk_that_somebody_else_filled_keeps_nobody_from_ending(disk):
+def test_down_and_reset_work_on_a_full_disk(disk):
     """With no space left because of other files, `down` and `reset --yes` still work."""
     disk.client("s3").create_bucket(Bucket="api-tests")
     sagemaker = disk.client("sagemaker")
@@ -177,7 +177,7 @@ def test_a_reserve_is_kept_and_given_up(tmp_path, monkeypatch):
 
 
 @given(st.lists(st.sampled_from(["full", "table full", "other"]), max_size=3))
-def test_room_is_made_as_often_as_there_are_ways(errors):
+def test_with_space_retries_once_per_way(errors):
     """`with_space` retries once for each way to make room, and only after errors of a full disk."""
     import sqlite3
 

@@ -108,7 +108,7 @@ CHANGES = {
 
 
 @pytest.mark.logs_errors("could not be written to the journal", "Traceback", "FileNotFoundError")
-def test_what_cannot_be_written_down_is_not_done(own_backend):
+def test_change_that_cannot_be_journaled_is_refused(own_backend):
     """A change that cannot be journaled is an error of the client's protocol; a later retry succeeds and is kept."""
     own_backend.up()
     journal = own_backend.home / "moto.jsonl"
@@ -131,7 +131,7 @@ def test_what_cannot_be_written_down_is_not_done(own_backend):
 
 
 @pytest.mark.always
-def test_a_directory_of_somebody_elses_is_no_home(tmp_path):
+def test_foreign_directory_is_not_a_home(tmp_path):
     """A directory that is not a home is neither used, nor made private, nor emptied, even by `reset --yes`."""
     for name in ("logs", "jobs", "s3"):
         (tmp_path / name).mkdir()

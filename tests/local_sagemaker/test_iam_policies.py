@@ -195,7 +195,7 @@ def test_variables():
     assert allows(old, resource="arn:aws:s3:::bucket/${aws:PrincipalTag/team}/x")
 
 
-def test_a_boundary_gives_nothing_and_bounds_all():
+def test_boundary_only_limits():
     """A boundary grants nothing: a request must be allowed by a policy and by the boundary."""
     everything, reading = policy({}), policy({"Action": "s3:Get*"})
 

@@ -120,7 +120,7 @@ def test_a_target_that_is_not_there_stops_no_other(backend, queue):
     assert {event["detail"]["TrainingJobName"] for event in events} == {name}
 
 
-def test_a_long_poll_holds_nobody_up(backend, queue):
+def test_long_poll_does_not_block_others(backend, queue):
     """1. A client polls an empty queue for 20 s. 2. Other clients use SQS and IAM. 3. A message ends the poll."""
     sqs, url = backend.client("sqs"), queue(detail={"TrainingJobName": [new_name()]})
     with ThreadPoolExecutor(1) as pool:

@@ -338,7 +338,7 @@ def test_members_of_a_wrong_type(role, body):
     [b'{"TrainingJobName": "\xff"}', b'{"TrainingJobName": "\\ud800"}', '{"TrainingJobName": "x"}'.encode("utf-16")],
     ids=["no UTF-8", "half a pair", "UTF-16"],
 )
-def test_text_that_is_none(role, body):
+def test_undecodable_text_is_refused(role, body):
     """A request whose text cannot be decoded is a client error, because policies cannot judge it."""
     role.may(allow("*"))
     headers = {"x-amz-target": "SageMaker.DescribeTrainingJob", "content-type": JSON}

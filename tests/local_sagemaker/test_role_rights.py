@@ -677,7 +677,7 @@ def test_a_call_in_another_form_has_the_rights_of_its_role(role, way):
     assert status() == 200
 
 
-def test_everybody_may_ask_who_they_are(role):
+def test_get_caller_identity_needs_no_permission(role):
     """GetCallerIdentity needs no permission."""
     assert role.client("sts").get_caller_identity()["Arn"]
 

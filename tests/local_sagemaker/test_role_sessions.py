@@ -79,7 +79,7 @@ def test_the_code_of_a_job_gets_no_keys_of_the_user(backend, role):
     assert finished(sagemaker, name, "Processing")["ProcessingJobStatus"] == "Completed"
 
 
-def test_who_asks_is_told_in_spite_of_a_denial(role):
+def test_get_caller_identity_ignores_denials(role):
     """A denial of everything does not apply to GetCallerIdentity, but to every other operation."""
     role.may(deny("*"))
     sts = role.client("sts")

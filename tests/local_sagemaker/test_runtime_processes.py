@@ -139,7 +139,7 @@ class Machine:
 
 
 @given(st.lists(st.tuples(st.integers(0, 40), st.booleans()), max_size=40), st.integers(0, 150))
-def test_too_many_are_seen_wherever_the_pids_begin_anew(story, running):
+def test_limit_is_detected_across_pid_wraparound(story, running):
     """A host that exceeds its limit by a sixteenth is reported at once, even if pids wrap around; others are not."""
     machine, most = Machine(running), 100
     watch = Processes([machine.host], most, lambda: machine.pid, lambda: machine.now)

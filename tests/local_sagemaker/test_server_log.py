@@ -23,7 +23,7 @@ def test_what_repeats_is_written_once_in_ten_seconds():
     assert seldom.filter(record("out of system resource", 111))
 
 
-def test_a_large_log_begins_anew(tmp_path):
+def test_large_log_is_rotated(tmp_path):
     """A large log is renamed at the next start, and the last one is kept."""
     log = tmp_path / "server.log"
     log.write_bytes(b"x" * 1000)

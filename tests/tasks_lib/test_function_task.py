@@ -274,7 +274,7 @@ def test_points_of_a_grid():
         ([1, 2], {}, "give a dict of values by parameter"),
     ],
 )
-def test_a_sweep_that_cannot_be(over, more, said):
+def test_an_invalid_sweep(over, more, said):
     """An invalid grid is refused before any of its points is submitted."""
     with pytest.raises(InvalidTask, match=re.escape(said)):
         grid_of(over, **more)

@@ -189,7 +189,7 @@ class Story:
         self.write(host, count, back=20.0)
         self.late.add(f"algo-{host}")
 
-    def look(self):
+    def poll_once(self):
         self.clock.sleep(max(0.0, self.tail.due - self.clock.now))
         self.found += self.tail.poll()
 

@@ -9,7 +9,7 @@ from tasks_lib.jobs.kinds import TRAINING
 from tasks_lib.jobs.manifest import Item, Manifest
 from tasks_lib.jobs.spec import JobSpec, ResolvedChannel
 from tasks_lib.ledger.records import ClosedAttempt, CloseReason, Entry, Record
-from tasks_lib.run.lookup import CLOSED, reason_to_run
+from tasks_lib.run.lookup import CLOSE_REASONS, reason_to_run
 
 NEW = Entry(fingerprint="f")
 DATA = Manifest({f"{number}.csv": Item(1, "x") for number in range(40)})
@@ -46,7 +46,7 @@ def test_the_first_run(ledger):
 
 def test_every_close_reason_has_words():
     """Every `CloseReason` of the ledger has words."""
-    assert set(get_args(CloseReason)) == set(CLOSED)
+    assert set(get_args(CloseReason)) == set(CLOSE_REASONS)
 
 
 @pytest.mark.parametrize("because", get_args(CloseReason))
@@ -54,7 +54,7 @@ def test_a_closed_attempt_is_the_reason(completed, because):
     """The reason is that of the last closed attempt, not of the first."""
     closed = (ClosedAttempt(attempt=1, because="failed"), ClosedAttempt(attempt=2, because=because))
 
-    assert CLOSED[because] == reason_to_run(
+    assert CLOSE_REASONS[because] == reason_to_run(
         Entry(fingerprint="f", closed=closed), completed.latest(), completed, *work()
     )
 

@@ -17,7 +17,7 @@ from tasks_lib.errors import (
     Throttled,
 )
 from tasks_lib.prefect_runtime.run_context import RunCancelled, RunContext
-from tasks_lib.run.retries import OF_CALLS, OF_JOBS, RetryPolicy
+from tasks_lib.run.retries import CALL_RETRIES, JOB_RETRIES, RetryPolicy
 
 
 class Timed(RetryPolicy):
@@ -92,7 +92,11 @@ def test_what_no_wait_can_fix_is_raised_at_once(retries, error):
     assert retries.waits == []
 
 
-@given(st.floats(0, 1), st.sampled_from([(Throttled, OF_CALLS), (CapacityUnavailable, OF_CALLS)]), st.floats(0.01, 1))
+@given(
+    st.floats(0, 1),
+    st.sampled_from([(Throttled, CALL_RETRIES), (CapacityUnavailable, CALL_RETRIES)]),
+    st.floats(0.01, 1),
+)
 def test_waits_double_up_to_the_longest(chance, what, speed):
     """Waits double up to the maximum, each between half of its bound and all of it, so that clients spread out."""
     error, bounds = what
@@ -119,7 +123,7 @@ def test_capacity_is_asked_for_in_the_time_that_the_caller_gives(seconds):
         with pytest.raises(type(error)):
             for_ever(lambda error=error, retries=retries: retries.wait_or_raise(error))
 
-        assert retries.now <= seconds <= retries.now + OF_JOBS[ErrorCategory.CAPACITY].longest
+        assert retries.now <= seconds <= retries.now + JOB_RETRIES[ErrorCategory.CAPACITY].longest
 
 
 def test_a_cancelled_run_waits_no_more():

@@ -11,8 +11,8 @@ from tasks_lib.jobs.kind import STATUSES, ApiNames, JobKind, Phase, Progress
 from tasks_lib.jobs.kinds.rules import (
     CLUSTER,
     CONTENT,
+    ENTRY_POINT_ADVICE,
     EVERY_JOB,
-    MEANS_CODE,
     MEMBERS,
     NAME,
     OTHER_SOURCE,
@@ -96,7 +96,7 @@ _OVERRIDES: dict[str, Rule] = {
         "AppSpecification",
         {
             "ImageUri": refused("use `image`"),
-            "ContainerEntrypoint": refused(MEANS_CODE, with_code=True),
+            "ContainerEntrypoint": refused(ENTRY_POINT_ADVICE, with_code=True),
             "ContainerArguments": refused("use `arguments`"),
         },
     ),

@@ -18,10 +18,10 @@ REMOVABLE = Rule(How.MEMBERS, removable=True)
 NAME = refused("the task's name gives the stem of its jobs' names")
 CONTENT = refused("say in `inputs` what the input reads")
 OTHER_SOURCE = refused("name another channel: this one is among the task's `inputs`")
-MEANS_CODE = (
+ENTRY_POINT_ADVICE = (
     "name the program by a file or `command`; the entry point of an image that is complete in itself may be set"
 )
-ANSWER = refused("leave it out: SageMaker says there what it chose")
+OUTPUT_ONLY = refused("leave it out: SageMaker says there what it chose")
 VPC = {"Subnets": KEPT, "SecurityGroupIds": KEPT}
 CLUSTER = {
     "InstanceType": refused("use `instance_type`"),
@@ -29,8 +29,8 @@ CLUSTER = {
     "InstancePreferences": refused("give `instance_type` a list"),
     "VolumeSizeInGB": refused("use `volume_size_gb`", removable=True),
     "VolumeKmsKeyId": REPLACED,
-    "SelectedInstanceType": ANSWER,
-    "SelectedInstanceCount": ANSWER,
+    "SelectedInstanceType": OUTPUT_ONLY,
+    "SelectedInstanceCount": OUTPUT_ONLY,
 }
 EVERY_JOB = {
     "RoleArn": KEPT,
