@@ -36,7 +36,7 @@ PARTS = {
     "mixtures": ["tests/exactly_once/test_fault_mixtures.py"],
     "races": ["tests/exactly_once/test_races.py"],
     "docs": ["tests/docs"],
-    "house": ["tests/house"],
+    "repository": ["tests/repository"],
     "clients": ["tests/clients"],
 }
 

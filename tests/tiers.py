@@ -28,14 +28,14 @@ WITH_PROCESSES = (
     "clients",
     "docs",
     "exactly_once",
-    "house",
+    "repository",
     "journeys",
     "local_sagemaker",
     "worker_toolkit",
 )
 """Folders that `fast` does not collect. In the other folders, a mark or a fixture marks the tests with processes."""
 PROCESS_FIXTURES = {"backend", "make_backend", "own_backend", "prefect_api"}
-GROUPED = ("application", "clients", "exactly_once", "docs", "house", "journeys", "local_sagemaker")
+GROUPED = ("application", "clients", "exactly_once", "docs", "repository", "journeys", "local_sagemaker")
 """Folders whose modules share slow fixtures, the slowest first: xdist gives each of their modules to one worker."""
 SHARE_A_QUICKSTART = ("application/test_quickstart.py", "application/test_ui.py")
 STARTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn"}

@@ -1,4 +1,4 @@
-"""The command line `ssm`: it starts fast, overwrites nothing, and makes valid files. `tests/house` has whole runs."""
+"""The command line `ssm`: it starts fast, overwrites nothing, and makes valid files. See `tests/repository`, too."""
 
 import ast
 import json
