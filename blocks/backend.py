@@ -39,11 +39,11 @@ _UP_SECONDS = 600
 _EXIT_NO_ANSWER = 4
 """Exit code of `up` for a server that is running but does not answer."""
 
-Run = Callable[[Sequence[str]], "subprocess.CompletedProcess[str]"]
+RunCommand = Callable[[Sequence[str]], "subprocess.CompletedProcess[str]"]
 
 
 @dataclass(frozen=True)
-class Backend:
+class LocalServer:
     """A running local SageMaker.
 
     Args:
@@ -87,7 +87,7 @@ def run_command(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
     )
 
 
-def ensure_backend(home: Path, region: str = REGION, run: Run = run_command) -> Backend:
+def ensure_server(home: Path, region: str = REGION, run: RunCommand = run_command) -> LocalServer:
     """Return the local SageMaker whose data directory is `home`; start it if it is not running.
 
     Args:
@@ -111,7 +111,7 @@ def ensure_backend(home: Path, region: str = REGION, run: Run = run_command) -> 
         raise _not_running(home, (done.stderr or done.stdout).strip())
     try:
         told = json.loads(done.stdout.strip().splitlines()[-1])
-        found = Backend(told["endpoint"], home, told["access_key"], told["secret_key"])
+        found = LocalServer(told["endpoint"], home, told["access_key"], told["secret_key"])
     except (ValueError, LookupError, TypeError) as error:
         shown = "its answer cannot be read" if "secret_key" in done.stdout else f"it answered {done.stdout!r}"
         raise _not_running(home, shown) from error
@@ -166,7 +166,7 @@ def isolated_session(region: str, access_key: str = "none", secret_key: str = "n
     )
 
 
-def storage_options(found: Backend, region: str) -> dict[str, Any]:
+def storage_options(found: LocalServer, region: str) -> dict[str, Any]:
     """Return the options with which s3fs, fsspec and pandas reach a local SageMaker, whatever the user's configuration.
 
     Args:

@@ -91,7 +91,7 @@ class _Clients:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.made: dict[str, Any] = {}
-        self.backend: backend.Backend | None = None
+        self.backend: backend.LocalServer | None = None
 
     def __reduce__(self) -> tuple[type[_Clients], tuple[()]]:
         return _Clients, ()
@@ -460,7 +460,7 @@ class SageMakerProject(Block):
         """
         if self.is_local:
             with self._clients.lock:
-                found = self._running_backend()
+                found = self._running_server()
             return backend.storage_options(found, self.region or backend.REGION)
         region = self.region or self.credentials.region_name
         session = self.credentials.model_copy(update={"region_name": region}).get_boto3_session()
@@ -508,7 +508,7 @@ class SageMakerProject(Block):
         return client(service, region_name=region, config=ours, **parameters)
 
     def _local_client(self, service: str) -> Any:
-        found = self._running_backend()
+        found = self._running_server()
         session = backend.isolated_session(self.region or backend.REGION, found.access_key, found.secret_key)
         direct = _config(_LOCAL_ATTEMPTS).merge(Config(proxies={}))  # else the requests go to the HTTP_PROXY
         client: Any = cast("Any", session).client(service, endpoint_url=found.endpoint, config=direct)
@@ -518,10 +518,10 @@ class SageMakerProject(Block):
             client.create_bucket(Bucket=self.bucket)
         return client
 
-    def _running_backend(self) -> backend.Backend:
+    def _running_server(self) -> backend.LocalServer:
         if self._clients.backend is None:
             assert self.local_home is not None
-            self._clients.backend = backend.ensure_backend(self.local_home, self.region or backend.REGION)
+            self._clients.backend = backend.ensure_server(self.local_home, self.region or backend.REGION)
         return self._clients.backend
 
 

@@ -76,8 +76,8 @@ class RunContext:
         logger: The logger for the user's log lines.
         cancelled: Returns whether the run is being ended from outside.
         is_rescheduled: Returns whether the run continues elsewhere, so that its job is left running for it.
-        stopped: Gets the exception that ended the call, after its job was stopped. The flow run then does not count as
-            crashed.
+        note_stop: Gets the exception that ended the call, after its job was stopped. The flow run then does not count
+            as crashed.
         api: Client of Prefect's API, with the task run's open connection; None outside a task run.
         server: Watch of that API's server; None if the server is not on this machine.
         longest_message: Most characters of a log message for the API, as JSON.
@@ -90,7 +90,7 @@ class RunContext:
     logger: Logger = field(default_factory=lambda: get_logger("sagemaker"))
     cancelled: Callable[[], bool] = lambda: False
     is_rescheduled: Callable[[], bool] = lambda: get_intent() in _HANDED_ON
-    stopped: Callable[[BaseException], None] = lambda _: None
+    note_stop: Callable[[BaseException], None] = lambda _: None
     api: SyncPrefectClient | None = None
     server: ServerWatch | None = None
     longest_message: int = LONGEST_MESSAGE
@@ -171,7 +171,7 @@ def current_run() -> RunContext:
         refresh=refresh_wanted(task.task.refresh_cache),
         logger=_logger(),
         cancelled=_cancellation(flow, task.task_run.id),
-        stopped=lambda ended: end_cancelled(ended, _flows(flow), by_prefect=get_intent() is not None),
+        note_stop=lambda ended: end_cancelled(ended, _flows(flow), by_prefect=get_intent() is not None),
         api=api,
         server=watch_of(api.api_url),
         longest_message=min(LONGEST_MESSAGE, get_current_settings().logging.to_api.max_log_size // 2),

@@ -32,7 +32,7 @@ _NOT_IN_A_TAG = re.compile(r"[^\w\s.:/=+\-@]")  # AWS's pattern, whose \p{L}, \p
 _MOST_FOLDERS = 3
 _GIT_SECONDS = 5.0
 
-Run = Callable[[Sequence[str]], str]
+RunCommand = Callable[[Sequence[str]], str]
 
 
 def audit_tags(
@@ -73,7 +73,7 @@ def started_by(environ: Mapping[str, str] = os.environ) -> str | None:
     return environ.get(USER_VARIABLE) or creator_of_run() or _user_of_process()
 
 
-def commit_of(folder: Path, run: Run | None = None) -> str | None:
+def commit_of(folder: Path, run: RunCommand | None = None) -> str | None:
     """Return the commit of a folder's repository, with `-dirty` if the folder differs from it.
 
     Args:

@@ -358,7 +358,7 @@ class Execution:
                 kind, self._heartbeat, self._work, how, create_uncertain=self._create_uncertain
             )
         if self.call.options.on_exit == "stop" and not self.run.is_rescheduled():
-            self.run.stopped(ended)
+            self.run.note_stop(ended)
 
     # -- record ----------------------------------------------------------------------------------------------------
 

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from blocks import BackendNotRunning, LoopbackOnly, SageMakerProject
 from blocks.backend import (
-    Backend,
+    LocalServer,
     default_home,
-    ensure_backend,
+    ensure_server,
     is_loopback,
     isolated_session,
     refuse_foreign_hosts,
@@ -48,9 +48,9 @@ def test_the_backend_is_brought_up_by_its_own_command(tmp_path):
     """The endpoint comes from the last line of `up --json`; earlier output is ignored."""
     told = '{"endpoint": "http://127.0.0.1:4321", "pid": 7, "access_key": "key", "secret_key": "s3cret"}'
     run = Command(stdout=f"starting\n{told}\n")
-    found = ensure_backend(tmp_path, "eu-west-1", run)
+    found = ensure_server(tmp_path, "eu-west-1", run)
 
-    assert found == Backend("http://127.0.0.1:4321", tmp_path, "key", "s3cret")
+    assert found == LocalServer("http://127.0.0.1:4321", tmp_path, "key", "s3cret")
     assert "s3cret" not in repr(found)
     command = [
         sys.executable,
@@ -71,7 +71,7 @@ def test_a_server_that_keeps_running_is_reported(tmp_path, started, caplog):
     """A call that starts the server logs that it keeps running and how to stop it; any other call logs nothing."""
     told = {"endpoint": "http://127.0.0.1:4321", "started": started, "access_key": "key", "secret_key": "s3cret"}
     with caplog.at_level("INFO", logger="prefect.sagemaker"):
-        ensure_backend(tmp_path, run=Command(stdout=json.dumps(told)))
+        ensure_server(tmp_path, run=Command(stdout=json.dumps(told)))
 
     ending = f"`python -m local_sagemaker down --home {tmp_path}` ends it"
     assert [ending in line for line in caplog.messages] == [True] * started
@@ -91,7 +91,7 @@ def test_a_server_that_keeps_running_is_reported(tmp_path, started, caplog):
 def test_a_backend_that_does_not_start_is_an_error(tmp_path, run):
     """The error has the end of the log and the data directory; the fix names the command to run."""
     with pytest.raises(BackendNotRunning, match="the last lines of its log") as caught:
-        ensure_backend(tmp_path, run=run)
+        ensure_server(tmp_path, run=run)
 
     assert str(tmp_path) in caught.value.message
     assert f"local_sagemaker up --home {tmp_path}" in caught.value.fix
@@ -100,7 +100,7 @@ def test_a_backend_that_does_not_start_is_an_error(tmp_path, run):
 def test_a_backend_without_output_is_an_error(tmp_path):
     """A command without output raises `BackendNotRunning`, not a bare `IndexError`."""
     with pytest.raises(BackendNotRunning, match="does not run"):
-        ensure_backend(tmp_path, run=Command())
+        ensure_server(tmp_path, run=Command())
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_a_backend_without_output_is_an_error(tmp_path):
 def test_a_slow_backend_is_not_reported_as_down(tmp_path, run):
     """The error says that the server does not answer; the fix is to wait, not to run a command that stops its jobs."""
     with pytest.raises(BackendNotRunning, match="does not answer") as caught:
-        ensure_backend(tmp_path, run=run)
+        ensure_server(tmp_path, run=run)
 
     assert "does not run" not in str(caught.value)
     assert "less busy" in caught.value.fix

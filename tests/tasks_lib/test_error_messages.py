@@ -265,13 +265,13 @@ class Case:
         check_account(damaged, self.objects)
 
     def a_local_sagemaker_that_does_not_start(self):
-        backend.ensure_backend(
+        backend.ensure_server(
             self.here, run=lambda command: subprocess.CompletedProcess(command, 1, "", "no space left")
         )
 
     def a_local_sagemaker_that_does_not_answer(self):
         told = "The server (pid 4711) has not answered for 120 s. It lives, and its jobs go on; it may only be slow. …"
-        backend.ensure_backend(self.here, run=lambda command: subprocess.CompletedProcess(command, 4, "", told))
+        backend.ensure_server(self.here, run=lambda command: subprocess.CompletedProcess(command, 4, "", told))
 
     def a_local_project_that_calls_away(self):
         block = SageMakerProject.local(home=self.here)
