@@ -91,7 +91,7 @@ class Slots:
         self._taken: dict[tuple[str, int], _Lease | None] = {}
 
     def acquire(self, kind: JobKind, request: Mapping[str, Any]) -> bool:
-        """Take a slot for each host of a job, and hold them until `give_back`.
+        """Take a slot for each host of a job, and hold them until `release`.
 
         Args:
             kind: Kind of job.

@@ -91,7 +91,7 @@ class Report:
         if first:
             self._bar = self._write("progress", "progress", lambda: to.percent, words)
         elif bar := self._bar:
-            self._bar = self._trying(lambda api: _moved(api, bar, to, words))  # None after a failure
+            self._bar = self._attempt(lambda api: _moved(api, bar, to, words))  # None after a failure
 
     def _write(self, what: str, kind: str, content: Callable[[], str | float], description: str) -> UUID | None:
         """Write an artifact, and return its id; None if it could not be written."""
@@ -108,9 +108,9 @@ class Report:
             )
             return api.create_artifact(artifact).id
 
-        return self._trying(create)
+        return self._attempt(create)
 
-    def _trying(self, act: Callable[[SyncPrefectClient], UUID]) -> UUID | None:
+    def _attempt(self, act: Callable[[SyncPrefectClient], UUID]) -> UUID | None:
         if self._run.api is None or (self._run.server and self._run.server.away):
             return None
         try:

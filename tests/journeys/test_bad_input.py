@@ -31,7 +31,7 @@ from tasks_lib.errors import (
     ProjectError,
     ServiceFault,
 )
-from tasks_lib.run.retries import OF_CALLS, Bound
+from tasks_lib.run.retries import CALL_RETRIES, BackOff
 
 pytestmark = pytest.mark.sampled(6, group="all")
 
@@ -350,7 +350,7 @@ def test_no_bucket(make_aws_project, backend):
 def test_a_closed_port(make_aws_project, monkeypatch):
     """A closed port is an error with the address, and not a failed job."""
     # Two attempts instead of nine.
-    monkeypatch.setitem(OF_CALLS, ErrorCategory.SERVICE_FAULT, Bound(0.1, 0.1, tries=1))
+    monkeypatch.setitem(CALL_RETRIES, ErrorCategory.SERVICE_FAULT, BackOff(0.1, 0.1, tries=1))
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         endpoint = f"http://127.0.0.1:{taken.getsockname()[1]}"

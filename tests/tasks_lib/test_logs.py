@@ -189,7 +189,7 @@ class Story:
         self.write(host, count, back=20.0)
         self.late.add(f"algo-{host}")
 
-    def poll_once(self):
+    def look(self):
         self.clock.sleep(max(0.0, self.tail.due - self.clock.now))
         self.found += self.tail.poll()
 
@@ -442,7 +442,7 @@ def test_all_lines_in_the_order_of_their_time(project, logs, clock):
     logs.write("fit-1/algo-1-1", "c", at=FIRST + 1)
     logs.write("fit-1/algo-2-1", "b", at=FIRST + 0.5)
 
-    assert [line.text for line in following(project, clock).whole()] == ["a", "b", "c"]
+    assert [line.text for line in following(project, clock).all_lines()] == ["a", "b", "c"]
 
 
 def test_metrics_of_a_log_that_cannot_be_read_are_not_none(project, logs):
