@@ -1,6 +1,6 @@
 """The categories of AWS errors, and the table that finds them. Pure.
 
-One table serves both kinds of error. A call that AWS refuses has an operation, a code and a message. A job that failed
+One table serves both kinds of error. A call that AWS refuses has a code and a message. A job that failed
 or was stopped has a status and a `FailureReason`. The category decides whether to retry (`run/retries.py`), so that no
 caller needs a list of codes of its own.
 """
@@ -33,13 +33,11 @@ class Symptom:
     """The error as AWS reported it.
 
     Args:
-        operation: AWS's name of the call's operation; empty for a job.
         code: Error code of a call; empty for a job.
         message: Message of the error, or the whole `FailureReason` of a job.
         status: A job's status and secondary status, such as `Stopped MaxRuntimeExceeded`; empty for a call.
     """
 
-    operation: str = ""
     code: str = ""
     message: str = ""
     status: str = ""
@@ -55,7 +53,6 @@ class ErrorRule:
         codes: The possible error codes; empty for any.
         message: Regular expression to search for in the message, case-insensitively; empty for any.
         status: Regular expression to search for in the status; empty for any.
-        operation: Regular expression to search for in the operation; empty for any.
     """
 
     category: ErrorCategory
@@ -63,7 +60,6 @@ class ErrorRule:
     codes: frozenset[str] = frozenset()
     message: str = ""
     status: str = ""
-    operation: str = ""
 
     def fits(self, symptom: Symptom) -> bool:
         """Return whether all conditions of the row hold."""
@@ -71,14 +67,11 @@ class ErrorRule:
             (not self.codes or symptom.code in self.codes)
             and re.search(self.message, symptom.message, re.IGNORECASE) is not None
             and re.search(self.status, symptom.status) is not None
-            and re.search(self.operation, symptom.operation) is not None
         )
 
 
-def _rule(
-    category: ErrorCategory, codes: str, fix: str, *, message: str = "", status: str = "", operation: str = ""
-) -> ErrorRule:
-    return ErrorRule(category, fix, frozenset(codes.split()), message, status, operation)
+def _rule(category: ErrorCategory, codes: str, fix: str, *, message: str = "", status: str = "") -> ErrorRule:
+    return ErrorRule(category, fix, frozenset(codes.split()), message, status)
 
 
 _AGAIN = "run again: what is finished is skipped and what runs is attached to."

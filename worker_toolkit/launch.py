@@ -15,7 +15,7 @@ import re
 import shutil
 import sys
 from pathlib import Path
-from typing import Any, Callable, NamedTuple, Optional
+from typing import Any, NamedTuple
 
 from .arguments import LaunchOptions
 from .environment import Program, can_be_argument
@@ -23,7 +23,6 @@ from .errors import BootstrapError
 from .job import Job
 
 _NUMBER = re.compile(r"-\d+$|-\d*\.\d+$")  # what `argparse` takes for a negative number
-Which = Callable[[str], Optional[str]]
 
 
 class Launch(NamedTuple):
@@ -40,19 +39,18 @@ class Launch(NamedTuple):
     program: Program
 
 
-def launch_of(options: LaunchOptions, job: Job, which: Which = shutil.which) -> Launch:
+def launch_of(options: LaunchOptions, job: Job) -> Launch:
     """Return the program to run.
 
     Args:
         options: The bootstrap's options.
         job: The job, with the code already in place.
-        which: Finds a program on the `PATH`; default `shutil.which`.
 
     Raises:
         BootstrapError: The file does not exist or is of an unknown kind, or an argument cannot be passed.
     """
     if options.command is not None:
-        command = [_shell(which), "-c", "--", options.command, "ssm", *options.arguments]
+        command = [_shell(), "-c", "--", options.command, "ssm", *options.arguments]
         return Launch("the shell command", _checked(command), Program("", options.arguments))
     assert options.entry_point is not None
     script = _existing(Path(job.layout.code), options.entry_point)
@@ -61,7 +59,7 @@ def launch_of(options: LaunchOptions, job: Job, which: Which = shutil.which) -> 
     if run is None:
         raise BootstrapError(f"{script.name} cannot be run: an entry point is a .py, .sh or .ipynb file.")
     program = Program(options.entry_point, options.arguments if script.suffix == ".ipynb" else arguments)
-    return Launch(options.entry_point, _checked(run(script, job, program, which)), program)
+    return Launch(options.entry_point, _checked(run(script, job, program)), program)
 
 
 def hyperparameter_arguments(hyperparameters: dict[str, Any]) -> list[str]:
@@ -90,23 +88,23 @@ def _existing(code: Path, entry_point: str) -> Path:
     return code / entry_point
 
 
-def _python(_: Path, __: Job, program: Program, ___: Which) -> list[str]:
+def _python(_: Path, __: Job, program: Program) -> list[str]:
     return [sys.executable, program.entry_point, *program.arguments]
 
 
-def _shell_script(script: Path, _: Job, program: Program, which: Which) -> list[str]:
+def _shell_script(script: Path, _: Job, program: Program) -> list[str]:
     """Return the command of a shell script; a first line such as `#!/bin/bash -e` decides its interpreter."""
     with script.open("rb") as content:
         if content.read(2) != b"#!":
-            return [_shell(which), program.entry_point, *program.arguments]
+            return [_shell(), program.entry_point, *program.arguments]
     script.chmod(0o755)
     return [str(script), *program.arguments]
 
 
-def _notebook(script: Path, job: Job, program: Program, which: Which) -> list[str]:
+def _notebook(script: Path, job: Job, program: Program) -> list[str]:
     """Return the command that runs a notebook in its own directory and writes it, with its results, to the output."""
     target = Path(job.layout.output_data, script.name)
-    papermill, jupyter = which("papermill"), which("jupyter")
+    papermill, jupyter = shutil.which("papermill"), shutil.which("jupyter")
     if papermill:
         parameters = ["-y", json.dumps(job.hyperparameters)] if job.hyperparameters else []
         options = ["--cwd", str(script.parent), "--log-output", "--no-progress-bar"]
@@ -123,8 +121,8 @@ def _notebook(script: Path, job: Job, program: Program, which: Which) -> list[st
 _INTERPRETERS = {".py": _python, ".sh": _shell_script, ".ipynb": _notebook}
 
 
-def _shell(which: Which) -> str:
-    return which("bash") or which("sh") or "/bin/sh"
+def _shell() -> str:
+    return shutil.which("bash") or shutil.which("sh") or "/bin/sh"
 
 
 def _checked(command: list[str]) -> list[str]:

@@ -141,7 +141,7 @@ def _from_client_error(error: ClientError, what: str) -> PrefectSageMakerError:
 
 
 def _rule_of(error: ClientError) -> ErrorRule:
-    return rule_for(Symptom(operation=error.operation_name, code=code_of(error), message=words_of(error)))
+    return rule_for(Symptom(code=code_of(error), message=words_of(error)))
 
 
 @contextmanager

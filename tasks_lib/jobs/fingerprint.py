@@ -20,6 +20,8 @@ from tasks_lib.jobs.spec import JobSpec, ResolvedChannel
 
 Ingredients = dict[str, Any]
 
+_MOST_NAMES = 3
+
 
 def ingredients(
     spec: JobSpec, source: Manifest | None, channels: Sequence[ResolvedChannel], contract: int
@@ -155,5 +157,6 @@ def _plain_difference(part: str, old: Any, new: Any) -> str:
     return f"{part} changed ({old} -> {new})" if short else f"{part} changed"
 
 
-def _few(names: list[str], most: int = 3) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+def _few(names: list[str]) -> str:
+    more = len(names) - _MOST_NAMES
+    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")

@@ -119,9 +119,9 @@ def job_from_create(kind: JobKind, request: Mapping[str, Any], answer: Mapping[s
     return Job(kind, request[kind.api.name], answer[kind.api.arn], status, **told)
 
 
-def past_job(kind: JobKind, name: str, arn: str, phase: Phase = Phase.COMPLETED) -> Job:
-    """Return an ended job of which only these facts are known."""
-    return Job(kind, name, arn, kind.status_of(phase))
+def past_job(kind: JobKind, name: str, arn: str) -> Job:
+    """Return a completed job of which only these facts are known."""
+    return Job(kind, name, arn, kind.status_of(Phase.COMPLETED))
 
 
 def _told(environment: Mapping[str, str]) -> dict[str, Any]:

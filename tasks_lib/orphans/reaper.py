@@ -116,7 +116,6 @@ class Reaper:
         listings: Says when the next page may be listed; by default every 2 s, as in `watch.py`, since the whole account
             shares the quota.
         clock: Epoch seconds.
-        pause: Waits for a number of seconds.
     """
 
     def __init__(
@@ -128,13 +127,12 @@ class Reaper:
         objects: Objects | None = None,
         listings: TokenBucket | None = None,
         clock: Callable[[], float] = time.time,
-        pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self._waiter = f"reaper/{uuid4().hex}"  # two reapers may run at the same time
         self._project, self._runs, self._rules = project, runs, rules or Rules()
         self._objects, self._jobs = objects or Objects(project), Jobs(project)
         self._listings = listings or TokenBucket(rate=0.5, burst=1)
-        self._clock, self._pause = clock, pause
+        self._clock = clock
 
     def reap(self, *, dry_run: bool = True) -> ReapReport:
         """Look at each live job of the project, and stop the orphans.
@@ -167,7 +165,7 @@ class Reaper:
             token, first = "", True
             while token or first:
                 while not self._listings.try_acquire():
-                    self._pause(_LOOK_FOR_A_TURN)
+                    time.sleep(_LOOK_FOR_A_TURN)
                 # `StatusEquals` is applied after the page is cut, so an empty page may have a token.
                 found, token = self._jobs.page(
                     kind, token, StatusEquals=kind.status_of(Phase.IN_PROGRESS), CreationTimeAfter=since
