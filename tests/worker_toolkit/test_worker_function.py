@@ -313,7 +313,7 @@ def test_only_the_first_host_leaves_a_result(make_container, host):
         ("def fit():\n    raise ValueError('no')\n", "ended with exit code 1: ValueError: no"),
         ("def fit() -> int:\n    return 'a'\n", "The result of fit() cannot be returned: 'a' is not of the type int"),
         ("def fit():\n    return object()\n", "JSON cannot carry a object"),
-        ("from pathlib import Path\ndef fit() -> Path:\n    return Path('no')\n", "which is no file or directory"),
+        ("from pathlib import Path\ndef fit() -> Path:\n    return Path('no')\n", "which is not a file or directory"),
         (
             "from pathlib import Path\ndef fit() -> Path:\n    Path('e').mkdir()\n    return Path('e')\n",
             "an empty directory",
