@@ -13,10 +13,9 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tasks_lib.jobs.hyperparameters import encode_hyperparameters
 from tasks_lib.jobs.manifest import Manifest
 from tasks_lib.jobs.masking import is_secret
-from tasks_lib.jobs.spec import JobSpec, ResolvedChannel
+from tasks_lib.jobs.spec import JobSpec, ResolvedChannel, encode_hyperparameters
 
 Ingredients = dict[str, Any]
 

@@ -32,7 +32,7 @@ from typing_extensions import Self
 from tasks_lib.error_categories import ErrorCategory
 from tasks_lib.errors import InvalidTask, JobError
 from tasks_lib.jobs.autonamer import NameStyle, Point, named_points
-from tasks_lib.jobs.hyperparameters import encode_hyperparameters
+from tasks_lib.jobs.spec import encode_hyperparameters
 from tasks_lib.prefect_runtime.failure_log import install_error_logging
 from tasks_lib.prefect_runtime.job_future import JobFuture, first_failed, futures_in
 from tasks_lib.prefect_runtime.run_context import check_event_loop

@@ -39,9 +39,8 @@ from tasks_lib.run.prepare import Call
 from tasks_lib.run.retries import LOCAL_SPEED, RetryPolicy
 from tasks_lib.run.step import Step, check_call, resolve
 from tasks_lib.run.waiter import JobWaiter
-from tasks_lib.staging.inputs import changed_inputs, check_inputs_exist
+from tasks_lib.staging.inputs import JobFiles, changed_inputs, check_inputs_exist
 from tasks_lib.staging.source import IGNORE_FILE, looks_secret, named
-from tasks_lib.staging.upload import JobFiles
 
 _SPOT_WARNING_SECONDS = 3600.0
 """Seconds of runtime on spot instances without checkpoints beyond which there is a warning."""

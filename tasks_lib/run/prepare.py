@@ -19,13 +19,12 @@ from pydantic import ValidationError
 from blocks import SageMakerProject
 from tasks_lib.errors import InvalidTask
 from tasks_lib.jobs.channels import Channel, TaskOutput, as_channels
-from tasks_lib.jobs.hyperparameters import encode_hyperparameters
 from tasks_lib.jobs.kind import JobKind
 from tasks_lib.jobs.metrics import metric_patterns
 from tasks_lib.jobs.naming import check_task_name
 from tasks_lib.jobs.overrides import check_overrides, combined, deep_merge
 from tasks_lib.jobs.secret_references import check_secrets
-from tasks_lib.jobs.spec import JobSpec, check_arguments
+from tasks_lib.jobs.spec import JobSpec, check_arguments, encode_hyperparameters
 from tasks_lib.options import CAPACITY_MINUTES, JobOptions, OnBusy, OnExit, Rerun, RunOptions, StateMode
 from tasks_lib.staging.source import Source
 

@@ -6,13 +6,13 @@ uploads are only noted here, and made when a job is going to run.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tasks_lib.aws.objects import Objects
-from tasks_lib.aws.sync import local_files, manifest_of
+from tasks_lib.aws.sync import local_files, manifest_of, upload
 from tasks_lib.backend import Backend
 from tasks_lib.errors import BucketMissing, InputNotReady, InputsChanged, InvalidInput, MissingPath
 from tasks_lib.jobs.channels import Channel, TaskOutput, output_place
@@ -21,8 +21,10 @@ from tasks_lib.jobs.manifest import Manifest
 from tasks_lib.jobs.naming import check_channel_name, check_task_name
 from tasks_lib.jobs.s3_layout import Location, TaskFolder
 from tasks_lib.jobs.spec import ResolvedChannel
-from tasks_lib.ledger.records import Ledger
+from tasks_lib.ledger.records import Ledger, Record
 from tasks_lib.results.job_result import JobResult
+from tasks_lib.staging.source import Source, toolkit
+from worker_toolkit.contract import SOURCE_ARCHIVE, STARTER, TOOLKIT_ARCHIVE
 
 
 @dataclass(frozen=True)
@@ -214,3 +216,53 @@ def changed_inputs(
                 f"{len(changed)} object(s), such as {channel.uri}{changed[0]}. Its result is not recorded.",
                 fix="run again when that input no longer changes.",
             )
+
+
+class JobFiles:
+    """Uploads the files of one job.
+
+    Args:
+        objects: Access to S3.
+        ledger: The task's ledger, which has the listings of earlier uploads.
+    """
+
+    def __init__(self, objects: Objects, ledger: Ledger) -> None:
+        self._objects, self._ledger = objects, ledger
+
+    def send(
+        self, inputs: ResolvedInputs, source: Source | None, bundle_uri: str | None, latest: Record | None
+    ) -> None:
+        """Upload inputs, listings and code; what exists already is not uploaded again.
+
+        Args:
+            inputs: The job's resolved inputs.
+            source: Its code; None if the image runs without any.
+            bundle_uri: Where the code goes; None if there is none.
+            latest: The task's newest completed job, whose unchanged inputs are copied within S3; None if there is none.
+        """
+        for wanted in inputs.uploads:
+            earlier = self._earlier(wanted, latest) if latest else None
+            upload(self._objects, wanted.files, wanted.manifest, wanted.target, earlier)
+        for channel in inputs.channels:
+            if channel.manifest is not None:
+                self._ledger.save_manifest(channel.manifest)
+        if source and bundle_uri:
+            self._send_code(source, Location.parse(bundle_uri))
+
+    def _earlier(self, wanted: Upload, latest: Record) -> tuple[Location, Manifest] | None:
+        """Return the prefix and the listing of a channel's previous content; None if unknown or unchanged."""
+        digest = latest.ingredients.get("inputs", {}).get(wanted.channel, {}).get("digest")
+        manifest = self._ledger.manifest(digest) if digest and digest != wanted.manifest.digest else None
+        if manifest is None:
+            return None
+        return wanted.location_of(digest), manifest
+
+    def _send_code(self, source: Source, target: Location) -> None:
+        present = self._objects.listing(target).items
+        files: dict[str, Callable[[], bytes]] = {
+            SOURCE_ARCHIVE: source.archive,
+            TOOLKIT_ARCHIVE: lambda: toolkit().package,
+            STARTER: lambda: toolkit().starter,
+        }
+        for name in files.keys() - present.keys():
+            self._objects.put(target.below(name), files[name]())

@@ -14,11 +14,10 @@ from blocks import SageMakerProject
 from tasks_lib.aws.request_validation import check_request
 from tasks_lib.errors import InvalidHyperparameter, InvalidName
 from tasks_lib.jobs.channels import as_channels
-from tasks_lib.jobs.hyperparameters import encode_hyperparameters
 from tasks_lib.jobs.kinds import KINDS
 from tasks_lib.jobs.request import to_request
 from tasks_lib.jobs.s3_layout import TaskFolder
-from tasks_lib.jobs.spec import JobPlace, JobSpec
+from tasks_lib.jobs.spec import JobPlace, JobSpec, encode_hyperparameters
 
 
 def s3_input(uri, distribution="FullyReplicated"):

@@ -6,7 +6,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks_lib.jobs.hyperparameters import encode_hyperparameters
+from tasks_lib.jobs.spec import encode_hyperparameters
 from worker_toolkit.job import decode_hyperparameters
 
 JSON = st.recursive(

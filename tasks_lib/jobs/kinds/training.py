@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from tasks_lib.jobs.channels import Distribution
-from tasks_lib.jobs.hyperparameters import encode_hyperparameters
 from tasks_lib.jobs.job import Job, seconds_between
 from tasks_lib.jobs.kind import STATUSES, ApiNames, JobKind, Phase, Progress
 from tasks_lib.jobs.kinds.rules import (
@@ -28,7 +27,7 @@ from tasks_lib.jobs.naming import JOB_NAME_LIMIT
 from tasks_lib.jobs.override_rules import How, Rule
 from tasks_lib.jobs.overrides import member
 from tasks_lib.jobs.request import cluster, environment, launch, sources, tags, vpc
-from tasks_lib.jobs.spec import JobPlace, JobSpec
+from tasks_lib.jobs.spec import JobPlace, JobSpec, encode_hyperparameters
 from tasks_lib.options import TrainingOptions
 from worker_toolkit import paths
 from worker_toolkit.contract import SOURCE_CHANNEL
