@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from starlette.datastructures import Headers
@@ -18,16 +18,14 @@ from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from local_sagemaker.account import ACCOUNT
+from local_sagemaker.asgi_request import Request
 from local_sagemaker.authentication import Authenticator, Principal
 from local_sagemaker.authorization import Authorizer
 from local_sagemaker.cloudwatch import CloudWatch
 from local_sagemaker.events import EventPublisher
-from local_sagemaker.faults.control import FAULTS_PATH, FaultControl
-from local_sagemaker.faults.middleware import CloseConnection, FaultMiddleware
-from local_sagemaker.faults.request import Request
-from local_sagemaker.faults.table import FaultTable
 from local_sagemaker.home import Endpoint, Home
 from local_sagemaker.iam.roles import RoleTable
+from local_sagemaker.job_faults import JobFaults
 from local_sagemaker.job_table import JobTable
 from local_sagemaker.jobs import Job
 from local_sagemaker.keys import HomeKey
@@ -36,6 +34,7 @@ from local_sagemaker.logs.service import logs_service
 from local_sagemaker.long_polling import LongPolling
 from local_sagemaker.moto_journal import Journal
 from local_sagemaker.moto_services import MotoServices
+from local_sagemaker.request_faults import FAULTS_PATH, RequestFaults
 from local_sagemaker.runtime.settings import read_settings
 from local_sagemaker.runtime.simulator import Simulator
 from local_sagemaker.runtime.supervisor import start_supervisor
@@ -63,13 +62,12 @@ class Application:
         close_connection: closes the connection of a request, for the faults `lose` and `drop`.
     """
 
-    def __init__(self, home: Home, endpoint: Endpoint, close_connection: CloseConnection) -> None:
+    def __init__(self, home: Home, endpoint: Endpoint, close_connection: Callable[[Scope], None]) -> None:
         self._home = home
         self._endpoint = endpoint
         self._requests: Counter[str] = Counter()
         self._sequence = 0
         jobs, store = JobTable(home.directory), ObjectStore(home.objects)
-        faults = FaultTable(jobs.database)
         key = HomeKey.of(home.directory)
         self._entrance = Authenticator(key, home.region)
         roles = RoleTable(home.directory)
@@ -79,15 +77,14 @@ class Application:
         self._services: Mapping[str, ASGIApp] = {
             **{service.signed_as: self._others for service in SERVICES if service.in_moto},
             "s3": S3Application(store, account=ACCOUNT, region=home.region),
-            "sagemaker": sagemaker_service(jobs, faults, self._quotas, roles, self._start),
+            "sagemaker": sagemaker_service(jobs, JobFaults(jobs.database), self._quotas, roles, self._start),
             "servicequotas": quotas_service(self._quotas),  # the name in signatures; boto3's is service-quotas
             "logs": logs_service(home.logs),
             "tagging": tagging_service(jobs, store, self._others),
             "monitoring": CloudWatch(home.metrics, self._others),
             "sqs": LongPolling(self._others),
         }
-        self._faults = FaultMiddleware(faults, close_connection)
-        self._control = FaultControl(self._faults)
+        self._faults = RequestFaults(jobs.database, close_connection)
         self._simulator = Simulator(home.directory, jobs, store)
         self._simulator.start()
         EventPublisher(jobs, self._others, home.region).start()
@@ -111,7 +108,7 @@ class Application:
             if allowed is None:
                 return
             principal = allowed
-            if self._faults.rules:
+            if self._faults.active:
                 await self._faults.serve(Request(self._sequence, service, scope, principal.receive, principal.send))
             else:
                 await service(scope, principal.receive, principal.send)
@@ -139,7 +136,7 @@ class Application:
         if path == STATUS_PATH:
             return JSONResponse(self._status())
         if path.startswith(FAULTS_PATH):
-            return self._control
+            return self._faults.control()
         return PlainTextResponse(f"Here are only {STATUS_PATH} and {FAULTS_PATH}.\n", _NOT_FOUND)
 
     def _status(self) -> dict[str, Any]:

@@ -16,9 +16,8 @@ from starlette.datastructures import Headers, QueryParams
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
-from local_sagemaker.faults.answers import EXPIRED_AS
-from local_sagemaker.faults.request import BodyTooLarge
-from local_sagemaker.faults.request import Request as Arriving
+from local_sagemaker.asgi_request import BodyTooLarge
+from local_sagemaker.asgi_request import Request as Arriving
 from local_sagemaker.iam.sessions import Session
 from local_sagemaker.keys import ExpiredKey, HomeKey, UnknownKey
 from local_sagemaker.loopback import host_refusal, web_page_refusal
@@ -35,7 +34,15 @@ from local_sagemaker.signatures import (
     Request,
     Signature,
 )
-from local_sagemaker.wire.protocols import ErrorContent, Protocol, Wire, answer, error_format_of, protocol_of
+from local_sagemaker.wire.protocols import (
+    EXPIRED_TOKEN,
+    ErrorContent,
+    Protocol,
+    Wire,
+    answer,
+    error_format_of,
+    protocol_of,
+)
 
 _HINT = 'The keys of this home: eval "$(python -m local_sagemaker env)".'
 _FORBIDDEN = 403
@@ -273,7 +280,7 @@ def refusal(error: Exception, wire: Wire, path: str) -> Response:
     """Return the response to a refused request, in the error format of its service."""
     protocol = protocol_of(wire)
     if isinstance(error, ExpiredKey):
-        words = EXPIRED_AS[protocol]
+        words = EXPIRED_TOKEN[protocol]
     else:
         code, status = _REFUSALS[error.reason if isinstance(error, Refused) else "unknown"][protocol]
         text = "The security token included in the request is invalid" if isinstance(error, UnknownKey) else ""

@@ -14,8 +14,8 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Scope
 
+from local_sagemaker.asgi_request import Request
 from local_sagemaker.authentication import Principal, refusal
-from local_sagemaker.faults.request import Request
 from local_sagemaker.iam.permissions import required_permissions
 from local_sagemaker.iam.request_context import RequestContext
 from local_sagemaker.iam.roles import Access, NotAuthorized, RoleTable

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from local_sagemaker.wire.protocols import ErrorContent, Protocol
+from local_sagemaker.wire.protocols import EXPIRED_TOKEN, ErrorContent, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 _INTERNAL = "We encountered an internal error. Please try again."
 _RATE = "Rate exceeded"
-_EXPIRED = "The security token included in the request is expired"
 
 _THROTTLED: Mapping[Protocol, ErrorContent] = {
     # aws/deep-learning-containers pull request 1018: "(ThrottlingException) … CreateTrainingJob …: Rate exceeded"
@@ -27,21 +26,12 @@ _THROTTLED: Mapping[Protocol, ErrorContent] = {
     "query": ErrorContent("Throttling", 400, _RATE),  # IAM API reference, "Common Errors"
     "rest": ErrorContent("ThrottlingException", 429, _RATE),  # botocore's model of sagemaker-runtime and others
 }
-EXPIRED_AS: Mapping[Protocol, ErrorContent] = {
-    "json": ErrorContent("ExpiredTokenException", 400, _EXPIRED),  # autogluon/autogluon-cloud issue 133 has the words
-    # ibi-group/datatools-ui issue 10: "… Status Code: 400; Error Code: ExpiredToken"
-    "s3": ErrorContent("ExpiredToken", 400, "The provided token has expired."),
-    "query": ErrorContent(
-        "ExpiredToken", 403, _EXPIRED
-    ),  # aws-samples/aws-iot-twinmaker-samples issue 147 (CreateRole)
-    "rest": ErrorContent("ExpiredTokenException", 403, _EXPIRED),
-}
 # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html, and the "Common Errors" of the other services.
 _KNOWN: Mapping[str, ErrorContent] = {
     one.code: one
     for one in (
         *_THROTTLED.values(),
-        *EXPIRED_AS.values(),
+        *EXPIRED_TOKEN.values(),
         ErrorContent("InternalError", 500, _INTERNAL),
         ErrorContent("InternalFailure", 500, "The request processing has failed because of an unknown error."),
         ErrorContent("InternalServerError", 500, _INTERNAL),
@@ -76,7 +66,7 @@ _DEFAULT: Mapping[Protocol, str] = {
 def error_for(rule: RequestRule, protocol: Protocol) -> ErrorContent:
     """Return the error for a rule of the kind `throttle`, `expire` or `error`."""
     if rule.kind != "error":
-        return (_THROTTLED if rule.kind == "throttle" else EXPIRED_AS)[protocol]
+        return (_THROTTLED if rule.kind == "throttle" else EXPIRED_TOKEN)[protocol]
     code = rule.code or _DEFAULT[protocol]
     known = _KNOWN.get(code, ErrorContent(code, 400, f"{code}, as a rule of faults demands."))
     return ErrorContent(code, rule.status or known.status, rule.message or known.message)

@@ -19,8 +19,8 @@ from starlette.types import Receive, Scope, Send
 
 from local_sagemaker.faults.middleware import FaultMiddleware
 from local_sagemaker.faults.rules import Faults, FaultsInvalid, read_faults
+from local_sagemaker.request_faults import FAULTS_PATH
 
-FAULTS_PATH = "/_local/faults"
 _HELD_PATH = f"{FAULTS_PATH}/held"
 _LONGEST_WAIT = 60.0  # seconds; a client that wants to wait longer asks again
 
@@ -49,7 +49,8 @@ class FaultControl:
         if path.startswith(_HELD_PATH):
             await self._do_held(request, path.removeprefix(_HELD_PATH).removeprefix("/"))
         elif path != FAULTS_PATH or method not in {"GET", "PUT", "DELETE"}:
-            raise FaultsInvalid(f"There is no {method} {path}: GET, PUT and DELETE {FAULTS_PATH}, see its module.")
+            known = f"GET, PUT and DELETE {FAULTS_PATH}, and {_HELD_PATH}"
+            raise FaultsInvalid(f"There is no {method} {path}: send {known}.")
         elif method != "GET":
             self._edge.replace(read_faults(await request.json()) if method == "PUT" else Faults())
         return self._edge.shown()

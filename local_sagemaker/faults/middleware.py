@@ -11,10 +11,10 @@ from typing import Any
 
 from starlette.types import Message, Scope
 
+from local_sagemaker.asgi_request import Request
 from local_sagemaker.faults.answers import error_for
 from local_sagemaker.faults.decision import Count, MatchedRequest, rule_for
 from local_sagemaker.faults.held import Held, HeldRequests
-from local_sagemaker.faults.request import Request
 from local_sagemaker.faults.rules import Faults, RequestRule, shown
 from local_sagemaker.faults.table import FaultTable
 from local_sagemaker.wire.protocols import answer, error_format_of, protocol_of

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from local_sagemaker.faults.table import FaultTable
+    from local_sagemaker.job_faults import JobFaults
     from local_sagemaker.job_table import JobTable
     from local_sagemaker.jobs import Job
     from local_sagemaker.runtime.runtime_spec import Input
@@ -69,7 +69,7 @@ class JobRunner:
         job: Job,
         table: JobTable,
         store: ObjectStore,
-        faults: FaultTable,
+        faults: JobFaults,
         workspace: Workspace,
         *,
         clock: Callable[[], float] = time.time,

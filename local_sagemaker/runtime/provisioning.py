@@ -13,8 +13,8 @@ from local_sagemaker.kinds import KINDS
 
 if TYPE_CHECKING:
     from local_sagemaker.faults.rules import JobFault, JobRule
-    from local_sagemaker.faults.table import FaultTable
     from local_sagemaker.instances import Instances
+    from local_sagemaker.job_faults import JobFaults
     from local_sagemaker.jobs import Job
 
 # The text is from DIAGNijmegen/rse-grand-challenge issue 2631.
@@ -35,7 +35,7 @@ class Provisioner:
     """
 
     job: Job
-    faults: FaultTable
+    faults: JobFaults
 
     def delay(self) -> float:
         """Return how many seconds the job stays `Pending`."""

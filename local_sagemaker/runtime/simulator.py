@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from local_sagemaker.faults.table import FaultTable
+from local_sagemaker.job_faults import JobFaults
 from local_sagemaker.job_table import JobTable
 from local_sagemaker.jobs import Job, JobFinished, JobUnknown
 from local_sagemaker.kinds import KINDS
@@ -54,7 +54,7 @@ class Simulator:
         self._home = home
         self._jobs = jobs
         self._store = store
-        self._faults = FaultTable(jobs.database)
+        self._faults = JobFaults(jobs.database)
         self._clock = clock
         self._due: list[tuple[float, str, Job]] = []
         self._changed = threading.Condition()

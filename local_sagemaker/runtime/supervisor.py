@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from local_sagemaker.disk import Reserve, is_full, with_space
-from local_sagemaker.faults.table import FaultTable
+from local_sagemaker.job_faults import JobFaults
 from local_sagemaker.job_table import JobTable
 from local_sagemaker.jobs import Job
 from local_sagemaker.kinds import KINDS
@@ -175,7 +175,7 @@ def supervise(home: Path, kind: str, name: str) -> None:
     with table, with_space(lambda: ObjectStore(home / "s3"), reserve.spend) as store:
         job = table.get(kind, name)
         if not job.finished:
-            JobRunner(job, table, store, FaultTable(table.database), workspace).run()
+            JobRunner(job, table, store, JobFaults(table.database), workspace).run()
 
 
 def main(arguments: list[str]) -> int:

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from local_sagemaker.faults.table import FaultTable
 from local_sagemaker.instances import Document, choices, taken
+from local_sagemaker.job_faults import JobFaults
 from local_sagemaker.job_table import JobTable
 from local_sagemaker.kind import JobKind
 from local_sagemaker.kinds import KINDS
@@ -39,7 +39,7 @@ class Quotas:
         jobs: the table of jobs, whose live jobs use instances.
     """
 
-    def __init__(self, faults: FaultTable, settings: Callable[[], Mapping[str, int]], jobs: JobTable) -> None:
+    def __init__(self, faults: JobFaults, settings: Callable[[], Mapping[str, int]], jobs: JobTable) -> None:
         self._faults = faults
         self._settings = settings
         self._jobs = jobs

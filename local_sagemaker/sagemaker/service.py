@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from local_sagemaker.faults.table import FaultTable
 from local_sagemaker.iam.roles import RoleTable
+from local_sagemaker.job_faults import JobFaults
 from local_sagemaker.job_table import JobTable
 from local_sagemaker.jobs import Job
 from local_sagemaker.kinds import KINDS
@@ -21,7 +21,7 @@ from local_sagemaker.wire.json_service import JsonService
 
 def sagemaker_service(
     jobs: JobTable,
-    faults: FaultTable,
+    faults: JobFaults,
     quotas: Callable[[], Mapping[str, int]],
     roles: RoleTable,
     start: Callable[[Job], object],

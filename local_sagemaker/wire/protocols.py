@@ -148,3 +148,15 @@ def _cbor(text: str) -> bytes:
         return bytes([_CBOR_ONE_BYTE, size]) + data
     data = data[: _TWO_BYTES - 1]
     return _CBOR_TWO_BYTES + len(data).to_bytes(2, "big") + data
+
+
+_EXPIRED = "The security token included in the request is expired"
+EXPIRED_TOKEN: Mapping[Protocol, ErrorContent] = {
+    "json": ErrorContent("ExpiredTokenException", 400, _EXPIRED),  # autogluon/autogluon-cloud issue 133 has the words
+    # ibi-group/datatools-ui issue 10: "… Status Code: 400; Error Code: ExpiredToken"
+    "s3": ErrorContent("ExpiredToken", 400, "The provided token has expired."),
+    # aws-samples/aws-iot-twinmaker-samples issue 147 (CreateRole)
+    "query": ErrorContent("ExpiredToken", 403, _EXPIRED),
+    "rest": ErrorContent("ExpiredTokenException", 403, _EXPIRED),
+}
+"""The error of expired credentials, as the services were seen to answer it; the sources are beside the entries."""

@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 from urllib3.filepost import encode_multipart_formdata
 from waiting import wait_until
 
-from local_sagemaker.faults.request import BodyTooLarge
-from local_sagemaker.faults.request import Request as Arriving
+from local_sagemaker.asgi_request import BodyTooLarge
+from local_sagemaker.asgi_request import Request as Arriving
 from local_sagemaker.iam.sessions import Session
 from local_sagemaker.keys import ExpiredKey, HomeKey, Keys, UnknownKey
 from local_sagemaker.signatures import UNSIGNED_PAYLOAD, Refused, Request, Signature

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import asdict, replace
 from typing import get_args
 
@@ -158,3 +160,25 @@ def test_a_rule_of_jobs_draws_by_name():
     assert concerned == [applies_to(rule, 0, f"fit-{number}", "ml.g5.xlarge") for number in range(500)]
     assert not any(applies_to(rule, 0, f"fit-{number}", "ml.m5.large") for number in range(20))
     assert not any(applies_to(rule, 0, f"clean-{number}", "ml.g5.xlarge") for number in range(20))
+
+
+def test_faults_are_loaded_only_when_there_are_rules(tmp_path):
+    """A server and a supervisor without rules do not load the package; the first rule that is asked for does."""
+    program = """
+import sys
+from pathlib import Path
+import local_sagemaker.application, local_sagemaker.runtime.supervisor
+from local_sagemaker.job_faults import JobFaults
+from local_sagemaker.job_table import JobTable
+
+database = JobTable(Path(sys.argv[1])).database
+loaded = lambda: any(name.startswith("local_sagemaker.faults") for name in sys.modules)
+print(JobFaults(database).fire("capacity", "job", "ml.m5.large"), loaded())
+with database.writing() as db:
+    db.execute("INSERT INTO faults VALUES (0, ?, 0, 0)", (sys.argv[2],))
+print(JobFaults(database).fire("capacity", "job", "ml.m5.large").kind, loaded())
+"""
+    rule = json.dumps(asdict(JobRule("capacity")))
+    done = subprocess.run([sys.executable, "-c", program, tmp_path, rule], capture_output=True, text=True, check=True)
+
+    assert done.stdout.split() == ["None", "False", "capacity", "True"]

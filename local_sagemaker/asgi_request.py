@@ -1,4 +1,4 @@
-"""An ASGI request on its way to a service, with the operations that faults need."""
+"""An ASGI request on its way to a service: read whole, named by its operation, served, or left without a response."""
 
 from __future__ import annotations
 
