@@ -284,6 +284,16 @@ def test_an_unknown_default(project):
         sagemaker_tasks(project, instance_typ="ml.m5.large")
 
 
+def test_the_defaults_are_those_of_the_documentation(project):
+    """The docstring of `sagemaker_tasks` names the defaults that it takes."""
+    with pytest.raises(InvalidTask) as caught:
+        sagemaker_tasks(project, nonsense=1)
+    taken = re.search(r"use any of (.*)\.", caught.value.fix)[1].split(", ")
+    text = sagemaker_tasks.__doc__.partition("**defaults:")[2].partition("Raises:")[0]
+
+    assert sorted(re.findall(r"`(\w+)`", text)) == sorted(taken)
+
+
 # -- overrides -----------------------------------------------------------------------------------------------------
 
 

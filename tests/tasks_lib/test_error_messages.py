@@ -48,6 +48,7 @@ from tasks_lib.run.execution import Execution
 from tasks_lib.run.prepare import Call
 
 GOLDEN = Path(__file__).parent / "golden_errors.md"
+REWRITE = "If the new text is right: WRITE_GOLDEN=1 .venv/bin/pytest -n 0 tests/tasks_lib/test_error_messages.py"
 PARENTS = {"PrefectSageMakerError", "JobError"}
 """Types that are only base classes."""
 
@@ -440,7 +441,7 @@ def _judge(title: str, error: PrefectSageMakerError, here: Path) -> None:
         GOLDEN.write_text("\n".join([HEAD, *(text.rstrip("\n") + "\n" for text in known.values())]))
         return
 
-    assert section.strip() == known.get(section.splitlines()[0], "").strip()
+    assert section.strip() == known.get(section.splitlines()[0], "").strip(), REWRITE
 
 
 @pytest.mark.parametrize("title", TITLES)
@@ -470,11 +471,11 @@ def test_every_kind_of_error_is_on_the_page():
         kinds |= {kind.__name__} if kind.__module__.split(".")[0] in ("blocks", "tasks_lib") else set()
         waiting += kind.__subclasses__()
 
-    assert kinds - PARENTS - shown == set()
+    assert kinds - PARENTS - shown == set(), "Raise these errors here: a row of the table, or a method of `Case`."
 
 
 def test_nothing_else_is_on_the_page():
     """The page has no message that is no longer raised."""
     wanted = len(TITLES) + len(AWS)
 
-    assert len(_known()) == wanted
+    assert len(_known()) == wanted, "Delete the sections of errors that are gone, or write the new ones. " + REWRITE

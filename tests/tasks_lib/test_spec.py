@@ -129,6 +129,24 @@ def test_processing_request_in_full():
     assert expected == to_request(PROCESSING, PLACE)
 
 
+NOT_IN_A_REQUEST = {"overrides", "secrets", "state", "on_demand_after_spot"}
+"""Fields of `JobSpec` that set no field of a request on their own; tests of their own cover them."""
+
+
+def default_of(name):
+    """Return the default of a field of `JobSpec`."""
+    return JobSpec.model_fields[name].get_default(call_default_factory=True)
+
+
+def test_the_whole_specs_are_whole():
+    """Each kind has a spec there, and each field of `JobSpec` is set in one, so that the tests of requests see it."""
+    optional = [name for name, field in JobSpec.model_fields.items() if not field.is_required()]
+    unset = {name for name in optional if all(getattr(spec, name) == default_of(name) for spec in SPECS.values())}
+
+    assert SPECS.keys() == KINDS.keys(), "Add a spec of the new kind to whole_specs.py."
+    assert unset == NOT_IN_A_REQUEST, "Set the new field in whole_specs.py."
+
+
 @pytest.mark.parametrize("kind", SPECS)
 def test_full_requests_are_what_aws_takes(kind, sagemaker_model):
     """The full requests are valid by botocore's service model."""

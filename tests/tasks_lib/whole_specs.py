@@ -5,7 +5,7 @@ from tasks_lib.jobs.request import outputs_of
 from tasks_lib.jobs.s3_layout import TaskFolder
 from tasks_lib.jobs.spec import JobPlace, JobSpec, ResolvedChannel
 
-OPERATION = {"training": "CreateTrainingJob", "processing": "CreateProcessingJob"}
+OPERATION = {name: kind.api.operation("Create") for name, kind in KINDS.items()}
 COMMON = {
     "task": "fit",
     "image": "123456789012.dkr.ecr.us-east-1.amazonaws.com/image:1",
