@@ -46,7 +46,7 @@ class JobKind:
         configuration: returns the JSON files of one host, by container path.
         variables: returns the environment variables that only this kind has.
         failure: returns a host's failure reason from the text of its `/opt/ml/output/failure`.
-        closing_fields: returns the fields of Describe that a job's end adds.
+        closing_fields: returns the fields of Describe that a job's end adds in this kind only; see `end`.
         results: yields the places in S3 of a job's results: tarballs or prefixes.
     """
 
@@ -82,6 +82,17 @@ class JobKind:
             "CreationTime": job.created,
             "LastModifiedTime": job.modified,
             "Tags": [{"Key": key, "Value": value} for key, value in job.tags.items()],
+        }
+
+    def end(self, progress: Progress, outcome: Outcome) -> dict[str, Any]:
+        """Return the changes of a job in the table at its end (`JobTable.update`)."""
+        reason = {"FailureReason": outcome.reason} if outcome.reason is not None else {}
+        return {
+            "status": outcome.status,
+            "secondary": outcome.secondary,
+            "message": outcome.message,
+            **self.closing_fields(progress, outcome),
+            **reason,
         }
 
     def status_of(self, job: Job) -> str:

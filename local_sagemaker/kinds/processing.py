@@ -36,11 +36,9 @@ if TYPE_CHECKING:
 def _plan(job: Job) -> RuntimeSpec:
     request = job.request
     cluster = PROCESSING.cluster_of(job.described)
-    groups = groups_of(cluster)
     outputs = request.get("ProcessingOutputConfig", {}).get("Outputs", [])
     return RuntimeSpec(
-        hosts=tuple(host for _, hosts in groups.values() for host in hosts),
-        groups=groups,
+        groups=groups_of(cluster),
         command=command_of(request["AppSpecification"], "AppSpecification", "ImageUri"),
         environment=request.get("Environment", {}),
         inputs=tuple(_input(one) for one in request.get("ProcessingInputs", []) if not one.get("AppManaged")),
@@ -103,9 +101,8 @@ def _processing_job(job: Job) -> dict[str, Any]:
 
 
 def _closing_fields(_progress: Progress, outcome: Outcome) -> dict[str, Any]:
-    reason = {"FailureReason": outcome.reason} if outcome.reason is not None else {}
     message = {"ExitMessage": outcome.exit_message} if outcome.exit_message is not None else {}
-    return {"ProcessingEndTime": outcome.ended, **message, **reason}
+    return {"ProcessingEndTime": outcome.ended, **message}
 
 
 def _results(job: Job) -> Iterator[S3Location]:

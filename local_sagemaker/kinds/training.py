@@ -70,11 +70,9 @@ def _plan(job: Job) -> RuntimeSpec:
     request = job.request
     stopping = request.get("StoppingCondition", {})
     cluster = TRAINING.cluster_of(job.described)
-    groups = groups_of(cluster)
     checkpoint = _checkpoint(request)
     return RuntimeSpec(
-        hosts=tuple(host for _, hosts in groups.values() for host in hosts),
-        groups=groups,
+        groups=groups_of(cluster),
         command=_command(request),
         environment=request.get("Environment", {}),
         inputs=(*(_channel(one, request) for one in request.get("InputDataConfig", [])), *_restores(checkpoint)),
@@ -102,9 +100,13 @@ def _command(request: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _channel(channel: Mapping[str, Any], request: Mapping[str, Any]) -> Input:
-    name = channel["ChannelName"]
-    mode = channel.get("InputMode") or request["AlgorithmSpecification"].get("TrainingInputMode", "File")
-    return input_of(name, channel.get("DataSource", {}).get("S3DataSource"), mode, f"/opt/ml/input/data/{name}")
+    name, source = channel["ChannelName"], channel.get("DataSource", {}).get("S3DataSource")
+    return input_of(name, source, _mode(channel, request), f"/opt/ml/input/data/{name}")
+
+
+def _mode(channel: Mapping[str, Any], request: Mapping[str, Any]) -> str:
+    """Return the input mode of a channel: its own, or that of the job."""
+    return str(channel.get("InputMode") or request["AlgorithmSpecification"].get("TrainingInputMode", "File"))
 
 
 def _checkpoint(request: Mapping[str, Any]) -> tuple[Output, ...]:
@@ -134,11 +136,10 @@ def _configuration(job: Job, plan: RuntimeSpec, host: str) -> dict[str, Any]:
 
 def _told(job: Job, channel: Mapping[str, Any]) -> dict[str, str]:
     source = channel["DataSource"]["S3DataSource"]
-    mode = channel.get("InputMode") or job.request["AlgorithmSpecification"].get("TrainingInputMode", "File")
     content = {"ContentType": channel["ContentType"]} if channel.get("ContentType") else {}
     return {
         **content,
-        "TrainingInputMode": mode,
+        "TrainingInputMode": _mode(channel, job.request),
         "S3DistributionType": source.get("S3DataDistributionType", "FullyReplicated"),
         "RecordWrapperType": channel.get("RecordWrapperType", "None"),
     }
@@ -169,8 +170,7 @@ def _closing_fields(progress: Progress, outcome: Outcome) -> dict[str, Any]:
     `DescribeTrainingJob`). It excludes the time that an interrupted spot job waited for instances. No other discount
     applies.
     """
-    reason = {"FailureReason": outcome.reason} if outcome.reason is not None else {}
-    ended = {"TrainingEndTime": outcome.ended, **reason}
+    ended = {"TrainingEndTime": outcome.ended}
     if progress.started is None:  # the job never had instances
         return ended
     return {

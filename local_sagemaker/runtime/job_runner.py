@@ -325,17 +325,10 @@ class JobRunner:
         outcome = self._progress.outcome
         assert outcome is not None
         self._workspace.clear()
-        fields = {**self._kind.closing_fields(self._progress, outcome), **self._final_metrics()}
+        changes = {**self._kind.end(self._progress, outcome), **self._final_metrics()}
 
         def write() -> None:
-            self._table.update(
-                self._job.kind,
-                self._job.name,
-                status=outcome.status,
-                secondary=outcome.secondary,
-                message=outcome.message,
-                **fields,
-            )
+            self._table.update(self._job.kind, self._job.name, **changes)
 
         with_space(write, self._reserve.spend)
         self._reserve.keep()

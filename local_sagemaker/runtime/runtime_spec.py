@@ -117,7 +117,6 @@ class RuntimeSpec:
     """All that the runtime needs to know about a job.
 
     Attributes:
-        hosts: the names of the hosts: `algo-1`, `algo-2` and so on.
         groups: instance group -> (instance type, its hosts).
         command: the command of each host.
         environment: the environment variables of the request.
@@ -130,7 +129,6 @@ class RuntimeSpec:
         metrics: the `MetricDefinitions` of the request.
     """
 
-    hosts: tuple[str, ...]
     groups: Mapping[str, tuple[str, tuple[str, ...]]]
     command: tuple[str, ...]
     environment: Mapping[str, str]
@@ -141,6 +139,11 @@ class RuntimeSpec:
     max_wait: float | None
     volume_gb: float
     metrics: tuple[Mapping[str, str], ...] = ()
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The names of the hosts: `algo-1`, `algo-2` and so on."""
+        return tuple(host for _, hosts in self.groups.values() for host in hosts)
 
     def group_of(self, host: str) -> str:
         """Return the instance group of a host."""

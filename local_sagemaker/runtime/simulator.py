@@ -179,14 +179,7 @@ class Simulator:
 
     def _end(self, job: Job, outcome: Outcome) -> None:
         progress = Progress(job.created, _started(job))
-        self._jobs.update(
-            job.kind,
-            job.name,
-            status=outcome.status,
-            secondary=outcome.secondary,
-            message=outcome.message,
-            **KINDS[job.kind].closing_fields(progress, outcome),
-        )
+        self._jobs.update(job.kind, job.name, **KINDS[job.kind].end(progress, outcome))
 
 
 def _started(job: Job) -> float | None:

@@ -143,11 +143,8 @@ def _give_up(table: JobTable, job: Job, workspace: Workspace) -> None:
     outcome = final_status.failed(f"{final_status.INTERNAL_ERROR} ({cause})", time.time())
     kind = KINDS[job.kind]
     progress = Progress(job.created, started=job.fields.get(kind.start_time))
-    fields = kind.closing_fields(progress, outcome)
     workspace.clear()
-    table.update(
-        job.kind, job.name, status=outcome.status, secondary=outcome.secondary, message=outcome.message, **fields
-    )
+    table.update(job.kind, job.name, **kind.end(progress, outcome))
 
 
 def _last_line(log: Path) -> str:

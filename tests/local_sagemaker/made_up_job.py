@@ -21,10 +21,8 @@ def _definition(job):
 
 def _plan(job):
     cluster = REHEARSAL.cluster_of(job.described)
-    groups = groups_of(cluster)
     return RuntimeSpec(
-        hosts=tuple(host for _, hosts in groups.values() for host in hosts),
-        groups=groups,
+        groups=groups_of(cluster),
         command=("/bin/sh", "-c", _definition(job)["StaticHyperParameters"]["script"]),
         environment=_definition(job).get("Environment", {}),
         inputs=(),
@@ -39,11 +37,6 @@ def _plan(job):
 def _results(job):
     place = S3Location.parse(_definition(job)["OutputDataConfig"]["S3OutputPath"])
     yield S3Location(place.bucket, place.below(f"{job.name}/output/best/"))
-
-
-def _closing_fields(progress, outcome):
-    reason = {"FailureReason": outcome.reason} if outcome.reason is not None else {}
-    return {"HyperParameterTuningEndTime": outcome.ended, **reason}
 
 
 REHEARSAL = JobKind(
@@ -64,7 +57,7 @@ REHEARSAL = JobKind(
     configuration=lambda _job, plan, host: {"/opt/ml/config/cast.json": {"host": host, "hosts": list(plan.hosts)}},
     variables=lambda job: {"PLAY": job.name},
     failure=lambda text: f"on stage: {text}",
-    closing_fields=_closing_fields,
+    closing_fields=lambda _progress, outcome: {"HyperParameterTuningEndTime": outcome.ended},
     results=_results,
     statuses={"InProgress": "Rehearsing", "Completed": "Performed", "Failed": "BrokenOff"},
 )
