@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from local_sagemaker.database import Database
     from local_sagemaker.faults.rules import JobFault, JobRule
+    from local_sagemaker.faults.table import FaultTable
 
 
 def has_rules(database: Database) -> bool:
@@ -31,16 +32,17 @@ class JobFaults:
 
     def fire(self, kind: JobFault, name: str, instance_type: str, ran: float = 0.0) -> JobRule | None:
         """Fire the first rule of a kind that applies to a job; see `FaultTable.fire`."""
+        table = self._table()
+        return table.fire(kind, name, instance_type, ran) if table else None
+
+    def about(self, kind: JobFault, name: str, instance_type: str) -> Sequence[tuple[int, JobRule]]:
+        """Return the rules of a kind that apply to a job on an instance type, with their numbers."""
+        table = self._table()
+        return table.about(kind, name, instance_type) if table else ()
+
+    def _table(self) -> FaultTable | None:
         if not has_rules(self._database):
             return None
         from local_sagemaker.faults.table import FaultTable  # noqa: PLC0415 - see above
 
-        return FaultTable(self._database).fire(kind, name, instance_type, ran)
-
-    def about(self, kind: JobFault, name: str, instance_type: str) -> Sequence[tuple[int, JobRule]]:
-        """Return the rules of a kind that apply to a job on an instance type, with their numbers."""
-        if not has_rules(self._database):
-            return ()
-        from local_sagemaker.faults.table import FaultTable  # noqa: PLC0415 - see above
-
-        return FaultTable(self._database).about(kind, name, instance_type)
+        return FaultTable(self._database)

@@ -49,9 +49,9 @@ class RequestFaults:
         return FaultControl(self._middleware())
 
     def _middleware(self) -> FaultMiddleware:
-        from local_sagemaker.faults.middleware import FaultMiddleware  # noqa: PLC0415 - see above
-        from local_sagemaker.faults.table import FaultTable  # noqa: PLC0415 - see above
-
         if self._loaded is None:
+            from local_sagemaker.faults.middleware import FaultMiddleware  # noqa: PLC0415 - see above
+            from local_sagemaker.faults.table import FaultTable  # noqa: PLC0415 - see above
+
             self._loaded = FaultMiddleware(FaultTable(self._database), self._close_connection)
         return self._loaded
