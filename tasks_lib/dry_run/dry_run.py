@@ -89,7 +89,8 @@ class DryRun:
         step = resolve(replace(self._call, inputs=inputs), self._backend)
         check_call(self._run, step.folder.uri, step.ingredients)
         if (before := planned.get(step.folder.uri)) and before.fingerprint == step.fingerprint:
-            return self._planned_step(step, before.job, "attach", "the same work is called before"), before
+            request = self._request(step, before.job)
+            return self._planned_step(step, request, "attach", "the same work is called before"), before
         return self._plan_step(step, to_come)
 
     def _plan_step(self, step: Step, to_come: set[str]) -> tuple[PlannedStep, JobResult]:
@@ -106,7 +107,8 @@ class DryRun:
             metrics = metrics_from_log(self._backend, job, step.spec.metrics)
             record = self._lookup.record(step, job, entry, UNRECORDED, metrics=metrics, unread=metrics.unread)
             return self._skip(record, UNRECORDED)
-        return self._planned_step(step, job.name, "attach", ATTACHED), self._result(step, job.name, job.arn, ATTACHED)
+        planned = self._planned_step(step, self._request(step, job.name), "attach", ATTACHED)
+        return planned, self._result(step, job.name, job.arn, ATTACHED)
 
     def _skip(self, record: Record, why: str) -> tuple[PlannedStep, JobResult]:
         count = record.instance_count or self._call.spec.instance_count
@@ -116,15 +118,19 @@ class DryRun:
 
     def _start(self, step: Step, entry: Entry, to_come: set[str]) -> tuple[PlannedStep, JobResult]:
         job = step.job_name(entry.attempt)
-        self._backend.jobs.check(step.spec.kind, to_request(step.spec, self._lookup.place(step, job)))
+        request = self._request(step, job)
+        self._backend.jobs.check(step.spec.kind, request)
         check_inputs_exist(step.spec.task, step.inputs.channels, self._backend.objects, to_come=to_come)
         why = self._lookup.why(step, entry, self._lookup.ledger.latest())
-        return self._planned_step(step, job, "run", why), self._result(step, job, "", f"would run: {why}")
+        return self._planned_step(step, request, "run", why), self._result(step, job, "", f"would run: {why}")
 
-    def _planned_step(self, step: Step, job: str, action: PlanAction, why: str) -> PlannedStep:
-        # From the request, which includes `overrides`.
-        request = to_request(step.spec, self._lookup.place(step, job))
-        cluster = step.spec.kind.cluster(request)
+    def _request(self, step: Step, job: str) -> dict[str, Any]:
+        return to_request(step.spec, self._lookup.place(step, job))
+
+    def _planned_step(self, step: Step, request: Mapping[str, Any], action: PlanAction, why: str) -> PlannedStep:
+        # The instances are those of the request, which includes `overrides`.
+        kind, job = step.spec.kind, request[step.spec.kind.api.name]
+        cluster = kind.cluster(request)
         type_, count = instances_of((cluster.get("InstancePreferences") or [cluster])[0])
         at_most = self._at_most(cluster, step.spec.max_runtime_seconds)
         return PlannedStep(step.spec.task, action, why, job, type_, count or 0, at_most if action == "run" else 0.0)
