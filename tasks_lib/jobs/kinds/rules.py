@@ -17,10 +17,12 @@ KEPT = Rule(How.REPLACED)
 REMOVABLE = Rule(How.MEMBERS, removable=True)
 NAME = refused("the task's name gives the stem of its jobs' names")
 CONTENT = refused("say in `inputs` what the input reads")
+DISTRIBUTION = refused("use `Channel(…, distribution=…)`")
 OTHER_SOURCE = refused("name another channel: this one is among the task's `inputs`")
 ENTRY_POINT_ADVICE = (
     "name the program by a file or `command`; the entry point of an image that is complete in itself may be set"
 )
+MAX_RUNTIME = refused("use `max_runtime_minutes`, which may be a fraction")
 OUTPUT_ONLY = refused("leave it out: SageMaker says there what it chose")
 VPC = {"Subnets": KEPT, "SecurityGroupIds": KEPT}
 CLUSTER = {
@@ -38,6 +40,8 @@ EVERY_JOB = {
     "Tags": refused("use `tags`", removable=True),
     "ExperimentConfig": FREE,
 }
+IGNORED_IN_EVERY_JOB = frozenset({"ExperimentConfig", "RoleArn", "StoppingCondition", "Tags"})
+"""Request fields of every kind that change where and at what price a job runs, not what it computes."""
 
 
 def below(path: str, rules: Mapping[str, Rule]) -> dict[str, Rule]:
