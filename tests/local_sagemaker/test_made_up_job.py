@@ -30,10 +30,8 @@ __all__ = ["one_laboratory"]
 
 
 @pytest.fixture(autouse=True)
-def _third_kind():
-    KINDS[REHEARSAL.name] = REHEARSAL
-    yield
-    del KINDS[REHEARSAL.name]
+def _third_kind(monkeypatch):
+    monkeypatch.setitem(KINDS, REHEARSAL.name, REHEARSAL)
 
 
 @pytest.fixture

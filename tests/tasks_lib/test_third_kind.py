@@ -41,10 +41,8 @@ TASK = "a-play-with-a-long-name"
 
 
 @pytest.fixture(autouse=True)
-def _third_kind():
-    KINDS[REHEARSAL.name] = REHEARSAL
-    yield
-    del KINDS[REHEARSAL.name]
+def _third_kind(monkeypatch):
+    monkeypatch.setitem(KINDS, REHEARSAL.name, REHEARSAL)
 
 
 @pytest.fixture
